@@ -1,0 +1,12 @@
+"""Pretrain a BERT, as the tutorial does: `python bert_pretraining.py [args] data_text [args]`.
+
+The same function behind another door is `nemo-bert pretrain`; the pipeline itself, short enough to read, is
+`nemo/collections/nlp/pretraining.py`. `--help` lists every option.
+"""
+
+import sys
+
+from nemo.cli.main import main
+
+if __name__ == "__main__":
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

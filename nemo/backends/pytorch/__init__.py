@@ -1,0 +1,23 @@
+"""Running graphs with PyTorch."""
+
+from nemo.backends.pytorch.actions import STATISTICS, PtActions
+from nemo.backends.pytorch.environment import (
+    make_tb_writer,
+    place,
+    seed_everything,
+    set_cudnn_benchmark,
+)
+from nemo.backends.pytorch.modules import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
+
+__all__ = [
+    "STATISTICS",
+    "DataLayerNM",
+    "LossNM",
+    "NonTrainableNM",
+    "PtActions",
+    "TrainableNM",
+    "make_tb_writer",
+    "place",
+    "seed_everything",
+    "set_cudnn_benchmark",
+]

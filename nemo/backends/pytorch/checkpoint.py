@@ -1,0 +1,458 @@
+"""A checkpoint is a folder that is there whole or not at all, and is checked before it is used.
+
+    <folder>/STEP-<n>/   <stem>.safetensors ..., state.json, further files, manifest.json
+
+It is written under a hidden name and flushed to the disk, the manifest with everyone's size and
+SHA-256 last; then a rename makes it appear. So a crash leaves what was there before, and a flipped
+bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from nemo.utils.errors import CheckpointError, StorageError, UsageError
+from nemo.utils.files import storage_errors, sync
+from nemo.utils.lock import WorkFolderLock as WorkFolderLock
+from nemo.utils.logging import logging
+
+FORMAT, VERSION = "nemo-bert checkpoint", 1
+MANIFEST, STATE = "manifest.json", "state.json"
+
+_CHECKPOINT = re.compile(r"STEP-(0|[1-9][0-9]*)")
+_LEFTOVER = re.compile(r"\.STEP-[0-9]+\.[0-9a-f]{32}\.tmp")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_TENSORS = ".safetensors"
+_MAX_JSON_BYTES = 64 * 2**20
+_SPARE_BYTES = 2**20  # headers, manifest, and what the file system adds
+
+Content = bytes | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """What the manifest knows of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint holds: `files` by name, after `step` updates."""
+
+    step: int
+    files: dict[str, FileRecord]
+
+
+class _OtherVersionError(CheckpointError):
+    """An undamaged checkpoint that this version cannot read."""
+
+
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    extra_files: Mapping[str, Content] | None = None,
+) -> Path:
+    """Write `<folder>/STEP-<step>` and return it.
+
+    When it is there already with the very same tensors, it stays as it is.
+
+    Args:
+        folder: where checkpoints are; made if needed.
+        step: finished updates.
+        tensors: file stem -> tensors by name, for example `{"BERT": bert.state_dict()}`.
+        state: whatever else is needed to go on, as JSON.
+        extra_files: name -> its bytes, or the path of a file to copy.
+
+    Raises:
+        StorageError: too little room, or the disk fails; nothing is left behind.
+        CheckpointError: tensors share memory, or the step is there with other tensors.
+        UsageError: a name that is not a plain file name.
+    """
+    extra_files = extra_files or {}
+    _check_names([STATE, *(stem + _TENSORS for stem in tensors), *extra_files])
+    for stem, named in tensors.items():
+        _check_unshared(stem, named)
+
+    target = folder / f"STEP-{step}"
+    aside = _hidden_name(target)
+    with storage_errors(target):
+        folder.mkdir(parents=True, exist_ok=True)
+        _check_room(folder, tensors, extra_files)
+        try:
+            aside.mkdir()
+            _write_files(aside, tensors, state, extra_files)
+            records = {path.name: _record(path) for path in sorted(aside.iterdir())}
+            _write_manifest(aside, Manifest(step, records))
+            sync(aside)
+            if not _is_there(target, records):
+                aside.rename(target)
+                sync(folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return target
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in `folder` by step, whatever state they are in. Links do not count."""
+    if not folder.is_dir():
+        return []
+    found = [
+        path
+        for path in folder.iterdir()
+        if _CHECKPOINT.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+    ]
+    return sorted(found, key=_step_of)
+
+
+def verify(path: Path, contents: bool = True) -> Manifest:
+    """Check a checkpoint against its manifest.
+
+    Args:
+        contents: also read every file and compare its SHA-256; else sizes only.
+
+    Raises:
+        CheckpointError: anything missing, changed, or not an ordinary file.
+    """
+    manifest = _read_manifest(path)
+    for name, record in manifest.files.items():
+        file = path / name
+        size = _size(file)
+        if size != record.size:
+            raise CheckpointError("damaged", where=file, found=f"{size} bytes", expected=record.size)
+        if contents and _sha256(file) != record.sha256:
+            raise CheckpointError("damaged: its content has changed", where=file)
+    return manifest
+
+
+def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """The tensors by file stem, on the CPU, and the state of a checkpoint; verified first.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    manifest = verify(path)
+    stems = [name.removesuffix(_TENSORS) for name in manifest.files if name.endswith(_TENSORS)]
+    try:
+        tensors = {stem: load_file(path / f"{stem}{_TENSORS}") for stem in stems}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"tensors cannot be read: {error}", where=path) from error
+    return tensors, _read_json(path / STATE)
+
+
+def latest_good(folder: Path) -> Path | None:
+    """The newest checkpoint that verifies; None when there is no checkpoint at all.
+
+    Newer ones that do not verify are renamed to `bad-STEP-<n>`, the reason written into them.
+
+    Raises:
+        CheckpointError: there are checkpoints and none is good, so starting afresh would lose work;
+            or one was written by another version.
+    """
+    bad: dict[Path, CheckpointError] = {}
+    for path in reversed(list_checkpoints(folder)):
+        try:
+            verify(path)
+        except _OtherVersionError:
+            raise
+        except CheckpointError as error:
+            bad[path] = error
+            continue
+        for bad_path, reason in bad.items():
+            _set_aside(bad_path, reason, instead=path.name)
+        return path
+    if bad:
+        raise CheckpointError(
+            f"none of the {len(bad)} checkpoints can be used",
+            where=folder,
+            found="; ".join(map(str, bad.values())),
+            fix="bring back a copy, or start afresh in another folder",
+        )
+    return None
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Delete all but the newest `keep` checkpoints; what is damaged or not ours stays, uncounted.
+
+    Raises:
+        UsageError: `keep` is below 1.
+        StorageError: a file cannot be deleted.
+    """
+    if keep < 1:
+        raise UsageError("out of range", where="checkpoints to keep", found=keep, expected="1 or more")
+    whole = [path for path in list_checkpoints(folder) if _is_whole(path)]
+    for path in whole[:-keep]:
+        with storage_errors(path):
+            # Renamed first: a checkpoint that is half deleted must not look like one.
+            shutil.rmtree(path.rename(_hidden_name(path)))
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed `save` or `prune` left. Only for who holds the lock of the work folder.
+
+    Raises:
+        StorageError: a file cannot be deleted.
+    """
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+            with storage_errors(path):
+                shutil.rmtree(path)
+
+
+def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Check that `found` has the names, shapes and dtypes of `expected`, no more and no fewer.
+
+    Raises:
+        CheckpointError: it does not; tells the first misfit and how many there are of each kind.
+    """
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    different = [
+        name
+        for name, tensor in found.items()
+        if name in expected and _describe(tensor) != _describe(expected[name])
+    ]
+    misfits = missing + unexpected + different
+    if misfits:
+        raise CheckpointError(
+            f"{what} does not fit: {len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{len(different)} of another shape or type",
+            where=misfits[0],
+            found=_describe(found.get(misfits[0])),
+            expected=_describe(expected.get(misfits[0])),
+        )
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
+
+
+def _step_of(path: Path) -> int:
+    return int(path.name.removeprefix("STEP-"))
+
+
+def _hidden_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+
+
+def _check_names(names: Iterable[str]) -> None:
+    seen = {MANIFEST}
+    for name in names:
+        if not _PLAIN_NAME.fullmatch(name) or name in seen:
+            raise UsageError(
+                "a checkpoint cannot have a file of this name",
+                found=repr(name),
+                expected="letters, digits and _ . + -, each name once",
+            )
+        seen.add(name)
+
+
+def _check_unshared(stem: str, tensors: Mapping[str, Tensor]) -> None:
+    """Tied weights are one tensor: written twice they would come back untied."""
+    spans = []
+    for name, tensor in tensors.items():
+        if tensor.numel():
+            steps = zip(tensor.shape, tensor.stride(), strict=True)
+            elements = 1 + sum((length - 1) * stride for length, stride in steps)
+            start = tensor.data_ptr()
+            spans.append((str(tensor.device), start, start + elements * tensor.itemsize, name))
+    spans.sort()
+    for (device, _, end, name), (next_device, start, _, next_name) in pairwise(spans):
+        if device == next_device and start < end:
+            raise CheckpointError(
+                "two tensors share memory",
+                where=f"{stem}{_TENSORS}",
+                found=f"{name} and {next_name}",
+                fix="save tied weights under one name",
+            )
+
+
+def _check_room(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    extra_files: Mapping[str, Content],
+) -> None:
+    needed = _SPARE_BYTES + sum(t.nbytes for named in tensors.values() for t in named.values())
+    for content in extra_files.values():
+        with storage_errors(content if not isinstance(content, bytes) else folder):
+            needed += len(content) if isinstance(content, bytes) else os.stat(content).st_size
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise StorageError(
+            "too little room for a checkpoint",
+            where=folder,
+            found=f"{free:,} bytes free",
+            expected=f"{needed:,} bytes",
+            fix="make room, or keep fewer checkpoints",
+        )
+
+
+def _write_files(
+    folder: Path,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+    extra_files: Mapping[str, Content],
+) -> None:
+    (folder / STATE).write_bytes(_to_json(state))
+    mode = stat.S_IMODE((folder / STATE).stat().st_mode)
+    for stem, named in tensors.items():
+        path = folder / f"{stem}{_TENSORS}"
+        try:
+            save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, path)
+        except SafetensorError as error:
+            raise StorageError(str(error), where=path, fix="make room") from error
+        path.chmod(mode)  # safetensors lets nobody else read what it writes; the umask decides here
+    for name, content in extra_files.items():
+        if isinstance(content, bytes):
+            (folder / name).write_bytes(content)
+        else:
+            shutil.copyfile(content, folder / name)
+    for path in folder.iterdir():
+        sync(path)
+
+
+def _record(path: Path) -> FileRecord:
+    return FileRecord(path.stat().st_size, _sha256(path))
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
+    path = folder / MANIFEST
+    path.write_bytes(_to_json(content | {"sha256": _seal(content)}))
+    sync(path)
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    content = _read_json(path)
+    if content.pop("sha256", None) != _seal(content) or content.get("format") != FORMAT:
+        raise CheckpointError("damaged, or not the manifest of a checkpoint", where=path)
+    if content.get("version") != VERSION:
+        raise _OtherVersionError(
+            "a checkpoint of another version",
+            where=path,
+            found=content.get("version"),
+            expected=VERSION,
+            fix="use the nemo-bert that wrote it",
+        )
+    try:
+        files = {name: FileRecord(**record) for name, record in content["files"].items()}
+        manifest = Manifest(content["step"], files)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CheckpointError(f"not the manifest of a checkpoint: {error}", where=path) from error
+    is_own = folder.name == f"STEP-{manifest.step}" or not _CHECKPOINT.fullmatch(folder.name)
+    if not (is_own and STATE in files and all(map(_PLAIN_NAME.fullmatch, files))):
+        raise CheckpointError(
+            "the manifest of something else",
+            where=path,
+            found=f"step {manifest.step}, files {', '.join(files)}",
+        )
+    return manifest
+
+
+def _seal(content: Mapping[str, Any]) -> str:
+    """The manifest vouches for itself as well."""
+    return hashlib.sha256(_to_json(content)).hexdigest()
+
+
+def _to_json(content: Mapping[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; its keys are unique, its numbers finite."""
+    if _size(path) > _MAX_JSON_BYTES:
+        raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
+    try:
+        content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"not good JSON: {error}", where=path) from error
+    if not isinstance(content, dict):
+        raise CheckpointError("not a JSON object", where=path)
+    return content
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a key stands twice")
+    return dict(pairs)
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a number")
+
+
+def _size(path: Path) -> int:
+    """Bytes of an ordinary file; a link or a folder in its place is damage."""
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise CheckpointError(f"damaged: {error.strerror}".lower(), where=path) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise CheckpointError("not an ordinary file", where=path)
+    return status.st_size
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verify(path, contents=False)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _is_there(target: Path, records: Mapping[str, FileRecord]) -> bool:
+    """Is `target` there, with the same tensors? If it is damaged, it makes room."""
+    if not os.path.lexists(target):
+        return False
+    try:
+        there = verify(target).files
+    except CheckpointError as error:
+        _set_aside(target, error, instead="a new one")
+        return False
+    names = {name for name in (*there, *records) if name.endswith(_TENSORS)}
+    if any(there.get(name) != records.get(name) for name in names):
+        raise CheckpointError(
+            "this step was saved before, with other weights",
+            where=target,
+            fix="train in another folder, or move the old checkpoints away",
+        )
+    return True
+
+
+def _set_aside(path: Path, error: CheckpointError, instead: str) -> None:
+    """Rename a damaged checkpoint to the first free `bad-<name>`, with the reason inside."""
+    aside, number = path.with_name(f"bad-{path.name}"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"bad-{path.name}.{number}")
+    logging.warning(f"{error}; {path.name} becomes {aside.name}, {instead} is used")
+    try:
+        path.rename(aside)
+        (aside / "reason.txt").write_text(f"{error}\n", encoding="utf-8")
+    except OSError as failure:
+        logging.warning(f"{path} cannot be renamed: {failure}")

@@ -1,0 +1,126 @@
+"""Layers that any collection can use: activations by name, perceptrons, BERT's initialisation.
+
+Shapes: D hidden size, C classes; `...` any leading axes.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nemo.utils.errors import UsageError
+from nemo.utils.lookup import choose
+
+Activation = Callable[[Tensor], Tensor]
+
+
+def _gelu_tanh(x: Tensor) -> Tensor:
+    return F.gelu(x, approximate="tanh")
+
+
+def _laplace(x: Tensor, mean: float = 0.707107, deviation: float = 0.282095) -> Tensor:
+    """The normal distribution function, a smooth squared ReLU (Ma et al. 2022, arXiv 2209.10655)."""
+    return 0.5 * (1 + torch.erf((x - mean) / (deviation * math.sqrt(2))))
+
+
+def _quick_gelu(x: Tensor) -> Tensor:
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACT2FN: dict[str, Activation] = {
+    "gelu": F.gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+    "swish": F.silu,
+    "tanh": torch.tanh,
+    "gelu_new": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
+    "gelu_python_tanh": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_accurate": _gelu_tanh,
+    "gelu_python": F.gelu,
+    "gelu_10": lambda x: F.gelu(x).clamp(-10, 10),
+    "quick_gelu": _quick_gelu,
+    "hardswish": F.hardswish,
+    "laplace": _laplace,
+    "leaky_relu": F.leaky_relu,
+    "linear": lambda x: x,
+    "mish": F.mish,
+    "relu2": lambda x: F.relu(x).square(),
+    "relu6": F.relu6,
+    "sigmoid": torch.sigmoid,
+    "sqrtsoftplus": lambda x: F.softplus(x).sqrt(),
+}
+"""Activations under the names that Hugging Face's BERT takes, but for those with weights (prelu, xielu)."""
+
+
+def get_activation(activation: str | Activation) -> Activation:
+    """The function of that name; a function is handed back as it is.
+
+    Raises:
+        UsageError: no activation has that name.
+    """
+    return activation if callable(activation) else choose(ACT2FN, activation, what="activation")
+
+
+def init_transformer_weights(module: nn.Module, std: float = 0.02) -> None:
+    """BERT's initialisation, for `nn.Module.apply`: weights normal(0, std), biases 0, layer norms 1 and 0.
+
+    The row of an embedding that stands for padding is 0.
+    """
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=std)
+    if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+        nn.init.zeros_(module.weight[module.padding_idx])
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)
+    if isinstance(module, nn.LayerNorm):
+        module.reset_parameters()
+
+
+class MultiLayerPerceptron(nn.Module):
+    """Linear layers with activations between them: `layer0`, `layer1` (an activation), `layer2`, ...
+
+    Args:
+        hidden_size: width of the input and of every layer but the last.
+        num_classes: width of the output.
+        device: where the weights are made.
+        num_layers: number of linear layers.
+        activation: name in ACT2FN, or a function.
+        log_softmax: give log-probabilities, in float32, instead of raw scores.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_classes: int,
+        device: torch.device | str | None = None,
+        num_layers: int = 2,
+        activation: str | Activation = "relu",
+        log_softmax: bool = True,
+    ):
+        super().__init__()
+        if num_layers < 1:
+            raise UsageError("a perceptron has layers", where="num_layers", found=num_layers)
+        self.num_layers = num_layers
+        self.activation = get_activation(activation)
+        for i in range(num_layers - 1):
+            setattr(self, f"layer{2 * i}", nn.Linear(hidden_size, hidden_size, device=device))
+            setattr(self, f"layer{2 * i + 1}", self.activation)
+        setattr(self, f"layer{2 * num_layers - 2}", nn.Linear(hidden_size, num_classes, device=device))
+        self.log_softmax = log_softmax
+
+    @property
+    def last_linear_layer(self) -> nn.Linear:
+        """The layer that scores the classes."""
+        return getattr(self, f"layer{2 * self.num_layers - 2}")
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(..., D) -> (..., C)."""
+        for i in range(2 * self.num_layers - 1):
+            hidden_states = getattr(self, f"layer{i}")(hidden_states)
+        if self.log_softmax:
+            return F.log_softmax(hidden_states, dim=-1, dtype=torch.float32)
+        return hidden_states

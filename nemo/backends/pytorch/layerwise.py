@@ -1,0 +1,198 @@
+"""Optimizers that look at the length of each tensor: NovoGrad, LAMB, and LARC for SGD.
+
+|x| is the Euclidean norm of a whole tensor, w a weight, g its gradient.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import SGD, Optimizer
+
+Group = dict[str, Any]
+Closure = Callable[[], float]
+
+
+class LayerwiseOptimizer(Optimizer):
+    """What NovoGrad and LAMB share: they update all tensors of a group at once."""
+
+    @abstractmethod
+    def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """What is known of a parameter before its first update."""
+
+    @abstractmethod
+    def _update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        """Move `params`, the ones of `group` that have a gradient."""
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient; returns what `closure` does."""
+        loss = evaluate(closure)
+        for group, params, grads in _groups_with_gradients(self):
+            for parameter in params:
+                if not self.state[parameter]:
+                    self.state[parameter].update(self.blank_state(parameter))
+            self._update(group, params, grads)
+        return loss
+
+    def _states(self, params: list[Tensor], *keys: str) -> list[list[Tensor]]:
+        """For each key the state of every parameter."""
+        return [[self.state[parameter][key] for parameter in params] for key in keys]
+
+
+class NovoGrad(LayerwiseOptimizer):
+    """Adam with one second moment per tensor (Ginsburg et al. 2019, arXiv 1905.11286, algorithm 1).
+
+    v = beta2 v + (1 - beta2) |g|^2, at first |g|^2;  m = beta1 m + g / (sqrt(v) + eps) + decay w;
+    w -= lr m. Its state is half of Adam's.
+
+    Args:
+        params: parameters or groups of them.
+        luc: layer-wise update clipping: w -= min(lr, luc_eta |w| / |m|) m.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[Group],
+        lr: float,
+        betas: tuple[float, float] = (0.95, 0.25),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        luc: bool = False,
+        luc_eta: float = 1e-3,
+    ):
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay))
+        self.luc, self.luc_eta = luc, luc_eta
+
+    def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {
+            "exp_avg": torch.zeros_like(parameter),
+            "grad_norm_sq": torch.zeros((), device=parameter.device),
+        }
+
+    def _update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        beta1, beta2 = group["betas"]
+        m, norms_sq = self._states(params, "exp_avg", "grad_norm_sq")
+
+        latest = _norms(grads).square()
+        v = torch.stack(norms_sq)
+        v = torch.where(v == 0, latest, beta2 * v + (1 - beta2) * latest)
+        torch._foreach_copy_(norms_sq, v.unbind())
+
+        updates = torch._foreach_div(grads, (v.sqrt() + group["eps"]).unbind())
+        if group["weight_decay"]:
+            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+        torch._foreach_mul_(m, beta1)
+        torch._foreach_add_(m, updates)
+
+        if self.luc:
+            reach = self.luc_eta * _norms(params) / (_norms(m) + group["eps"])
+            torch._foreach_sub_(params, torch._foreach_mul(m, reach.clamp(max=group["lr"]).unbind()))
+        else:
+            torch._foreach_add_(params, m, alpha=-group["lr"])
+
+
+class LAMB(LayerwiseOptimizer):
+    """Adam whose updates are lr |w| long (You et al. 2019, arXiv 1904.00962, algorithm 2).
+
+    u = m / (sqrt(v) + eps) + decay w, the moments corrected for their bias;
+    w -= lr (|w| / |u|) u, the ratio being 1 where a norm is 0.
+
+    NVIDIA's LAMB first divides the gradient by its norm over all tensors. That is left out here;
+    `grad_norm_clip` bounds it.
+
+    Args:
+        params: parameters or groups of them.
+        trust_ratio: False makes the ratio 1, as the authors do for BERT's bias and LayerNorm.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[Group],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        trust_ratio: bool = True,
+    ):
+        defaults = dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+        super().__init__(params, defaults | {"trust_ratio": trust_ratio})
+
+    def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
+        return {
+            "step": torch.zeros(()),  # on the CPU: the loop below reads it, and must not wait for a GPU
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+
+    def _update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
+        beta1, beta2 = group["betas"]
+        steps, m, v = self._states(params, "step", "exp_avg", "exp_avg_sq")
+
+        torch._foreach_add_(steps, 1)
+        torch._foreach_lerp_(m, grads, 1 - beta1)
+        torch._foreach_mul_(v, beta2)
+        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
+
+        counts = [step.item() for step in steps]
+        denominators = torch._foreach_sqrt(v)
+        torch._foreach_div_(denominators, [math.sqrt(1 - beta2**t) for t in counts])
+        torch._foreach_add_(denominators, group["eps"])
+        updates = torch._foreach_div(m, [1 - beta1**t for t in counts])
+        torch._foreach_div_(updates, denominators)
+        if group["weight_decay"]:
+            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+
+        if group["trust_ratio"]:
+            ratios = _ratio_or_one(_norms(params), _norms(updates))
+            torch._foreach_mul_(updates, ratios.unbind())
+        torch._foreach_add_(params, updates, alpha=-group["lr"])
+
+
+def add_larc(sgd: SGD, eta: float) -> None:
+    """Give each tensor the rate min(lr, eta |w| / (|g| + decay |w|)) (You et al. 2017, arXiv 1708.03888)."""
+    for group in sgd.param_groups:
+        # The decay has to be in the gradient before that is scaled, so SGD itself must not add it.
+        group["larc_decay"], group["weight_decay"] = group["weight_decay"], 0.0
+
+    @torch.no_grad()
+    def scale_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        for group, params, grads in _groups_with_gradients(optimizer):
+            lengths, decay = _norms(params), group["larc_decay"]
+            ratios = _ratio_or_one(lengths, _norms(grads) + decay * lengths)
+            shares = (eta * ratios / group["lr"]).clamp(max=1)
+            torch._foreach_add_(grads, params, alpha=decay)
+            torch._foreach_mul_(grads, shares.unbind())
+
+    sgd.register_step_pre_hook(scale_gradients)
+
+
+def evaluate(closure: Closure | None) -> float | None:
+    """What `closure`, which computes the loss and its gradients, returns."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
+
+
+def _groups_with_gradients(
+    optimizer: Optimizer,
+) -> Iterator[tuple[Group, list[Tensor], list[Tensor]]]:
+    """Each group, its parameters that have a gradient, and these gradients."""
+    for group in optimizer.param_groups:
+        params = [parameter for parameter in group["params"] if parameter.grad is not None]
+        if params:
+            yield group, params, [parameter.grad for parameter in params]
+
+
+def _norms(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """|x| of each tensor, [len(tensors)] fp32."""
+    return torch.stack(torch._foreach_norm(tensors, dtype=torch.float32))
+
+
+def _ratio_or_one(lengths: Tensor, others: Tensor) -> Tensor:
+    """lengths / others, and 1 where either is 0."""
+    return torch.where((lengths > 0) & (others > 0), lengths / others, 1.0)

@@ -1,0 +1,299 @@
+"""Neural modules that are torch modules: trainable ones, losses, data layers.
+
+Shapes: B batch, T tokens, R gathered rows, C classes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from nemo.backends.pytorch.foreign import load_torch_file
+from nemo.core.neural_module import NeuralModule, WeightShareTransform
+from nemo.core.neural_types import LossType, NeuralType
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+
+
+class TorchNM(NeuralModule, nn.Module):
+    """A neural module whose computation is `forward`, with the ports' names as its arguments."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def compute(self, *args: Any, **kwargs: Any) -> Any:
+        return nn.Module.__call__(self, *args, **kwargs)
+
+
+class NonTrainableNM(TorchNM):
+    """A computation without weights."""
+
+
+class TrainableNM(TorchNM):
+    """A computation with weights.
+
+    Attributes:
+        token_wise: every token of the (B, T, ...) inputs is treated alone, so gathered rows (R, ...) will do.
+        reads_first_token: of the (B, T, ...) inputs only token 0 is read, so (B, 1, ...) will do.
+        selects_rows: `forward` takes `rows`, indices into B*T, and gives these rows of its output only.
+    """
+
+    token_wise = False
+    reads_first_token = False
+    selects_rows = False
+
+    def __init__(self, pretrained_model_name: str | None = None) -> None:
+        super().__init__()
+        self.pretrained_model_name = pretrained_model_name
+
+    @property
+    def is_trainable(self) -> bool:
+        """True: 0.10's way to tell modules with weights from those without."""
+        return True
+
+    @property
+    def num_weights(self) -> int:
+        """Number of trainable elements; a tied weight counts once."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def get_weights(self) -> dict[str, tuple[nn.Parameter, bool]]:
+        """Every parameter by name, and whether it is trained."""
+        return {
+            name: (parameter, parameter.requires_grad)
+            for name, parameter in self.named_parameters(remove_duplicate=False)
+        }
+
+    def set_weights(self, name2weight: Mapping[str, tuple[Tensor, bool]]) -> None:
+        """Copy values into the parameters of the same names.
+
+        Raises:
+            UsageError: a name or a shape that the module does not have.
+        """
+        for name, (value, requires_grad) in name2weight.items():
+            parameter = _parameter(self, name)
+            if parameter.shape != value.shape:
+                raise UsageError(
+                    "a weight of another shape",
+                    where=f"{self}.{name}",
+                    found=tuple(value.shape),
+                    expected=tuple(parameter.shape),
+                )
+            with torch.no_grad():
+                parameter.copy_(value)
+            parameter.requires_grad_(requires_grad)
+
+    def tie_weights_with(
+        self,
+        module: "TrainableNM",
+        weight_names: Sequence[str],
+        name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
+    ) -> None:
+        """Use `module`'s weights in place of ours: one Parameter, one gradient, one optimizer state.
+
+        Args:
+            module: whose weights to use.
+            weight_names: ours that are replaced.
+            name2name_and_transform: our name -> (its name, transform); names are the same where absent.
+
+        Raises:
+            UsageError: no module, no names, an unknown name, other shapes, or a transposed tie (a linear
+                layer holds its weight as (out, in), so an embedding of (V, D) ties as it is).
+        """
+        if module is None or not weight_names:
+            raise UsageError("tie_weights_with needs a module and the names of our weights")
+        for name in weight_names:
+            other_name, transform = (name2name_and_transform or {}).get(
+                name, (name, WeightShareTransform.SAME)
+            )
+            if transform is not WeightShareTransform.SAME:
+                raise UsageError(
+                    "only WeightShareTransform.SAME can be one Parameter",
+                    where=f"{self}.{name}",
+                    found=transform.name,
+                )
+            ours, theirs = _parameter(self, name), _parameter(module, other_name)
+            if ours.shape != theirs.shape:
+                raise UsageError(
+                    f"cannot be tied to {module}.{other_name}: the shapes differ",
+                    where=f"{self}.{name}",
+                    found=tuple(ours.shape),
+                    expected=tuple(theirs.shape),
+                    fix="give both modules the same sizes, vocab_size = tokenizer.vocab_size above all",
+                )
+            owner, _, leaf = name.rpartition(".")
+            setattr(_submodule(self, owner), leaf, theirs)
+
+    def freeze(self, weights: set[str] | None = None) -> None:
+        """Train these weights no longer (all when None)."""
+        self._set_requires_grad(weights, False)
+
+    def unfreeze(self, weights: set[str] | None = None) -> None:
+        """Train these weights again (all when None)."""
+        self._set_requires_grad(weights, True)
+
+    def _set_requires_grad(self, weights: set[str] | None, value: bool) -> None:
+        for name in weights if weights is not None else self.get_weights():
+            _parameter(self, name).requires_grad_(value)
+
+    def save_to(self, path: str | Path) -> None:
+        """Write the weights as safetensors, whatever the suffix of `path`."""
+        save_file({k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}, path)
+
+    def restore_from(self, path: str | Path, local_rank: int = 0) -> None:
+        """Read weights that `save_to` (safetensors) or NeMo 0.10 (`.pt`) wrote.
+
+        Raises:
+            MissingFileError: there is no such file.
+            CheckpointError: it cannot be read, or its names or shapes are not ours.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise MissingFileError("no such file", where=path)
+        load_weights(self, load_file(path) if is_safetensors(path) else load_torch_file(path), path)
+
+
+def is_safetensors(path: Path) -> bool:
+    """Does the file begin as safetensors do: 8 bytes of length, then a JSON object?"""
+    with path.open("rb") as file:
+        return file.read(9)[8:9] == b"{"
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) -> None:
+    """Copy `tensors` into `module`, all of them or none.
+
+    Raises:
+        CheckpointError: a name is missing or unexpected, or a shape differs; names the first of each.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"not the weights of {module}",
+            where=source,
+            found=f"{len(missing)} missing {missing[:1]}, {len(unexpected)} unexpected {unexpected[:1]}",
+            expected=f"the {len(own)} names of this module",
+        )
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{name} has another shape",
+                where=source,
+                found=tuple(tensors[name].shape),
+                expected=tuple(tensor.shape),
+                fix="build the model with the sizes it was trained with",
+            )
+    module.load_state_dict(dict(tensors))
+
+
+def _submodule(module: nn.Module, path: str) -> Any:
+    """Follow attributes, so that properties such as `last_linear_layer` work in a path."""
+    for name in filter(None, path.split(".")):
+        module = getattr(module, name)
+    return module
+
+
+def _parameter(module: nn.Module, path: str) -> nn.Parameter:
+    try:
+        found = _submodule(module, path)
+    except AttributeError:
+        found = None
+    if not isinstance(found, nn.Parameter):
+        names = ", ".join(name for name, _ in module.named_parameters())
+        raise UsageError("no such weight", where=f"{module}.{path}", expected=f"one of {names}")
+    return found
+
+
+class LossNM(NonTrainableNM):
+    """A loss: a sum over items and the number of them, so that any split of a batch gives the same gradient.
+
+    A subclass defines `total` and `count`, or only `_loss_function`, a mean that counts as one item.
+
+    Attributes:
+        count_ports: inputs that `count` reads; never ones that need the model.
+        row_mask: input port that is 0 at the rows of (B, T, ...) inputs the loss does not read; None if it
+            reads all. Such a loss takes gathered rows (R, ...) as well.
+    """
+
+    output_ports = {"loss": NeuralType(elements_type=LossType())}
+    count_ports: tuple[str, ...] = ()
+    row_mask: str | None = None
+
+    def total(self, **ports: Tensor) -> Tensor:
+        """The sum over items."""
+        return self._loss_function(**ports)
+
+    def count(self, **ports: Tensor) -> Tensor:
+        """The number of items, as a float tensor without axes."""
+        return torch.ones(())
+
+    def _loss_function(self, **ports: Tensor) -> Tensor:
+        raise NotImplementedError(f"{self} defines neither total() and count() nor _loss_function()")
+
+    def count_of(self, ports: Mapping[str, Tensor]) -> Tensor:
+        """`count` of those inputs that it reads."""
+        return self.count(**{name: ports[name] for name in self.count_ports if name in ports})
+
+    def statistics(self, **ports: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Sums and counts for evaluation by name, "loss" among them; a sum over its count is the figure."""
+        return {"loss": (self.total(**ports), self.count_of(ports))}
+
+    def forward(self, **ports: Tensor) -> Tensor:
+        """The mean; 0 when nothing counts."""
+        return self.total(**ports) / self.count_of(ports).clamp(min=1)
+
+
+class DataLayerNM(NeuralModule):
+    """Where batches come from. A batch is a tuple of tensors in the order of the output ports.
+
+    A subclass sets `dataset` (a map-style torch dataset) or `data_iterator` (anything that can be iterated
+    over, once per epoch), or overrides `batches`.
+
+    Attributes:
+        seed: the order of epoch `e` depends on it and `e` alone.
+    """
+
+    dataset: Any = None
+    data_iterator: Any = None
+    batch_size = 1
+    shuffle = False
+    num_workers = 0
+    collate_fn: Any = None
+    seed = 0
+
+    def __len__(self) -> int:
+        """Samples in an epoch."""
+        return len(self.dataset)
+
+    def items_in(self, batch: Sequence[Any]) -> int:
+        """How much work a batch is, in `items`."""
+        return len(batch[0])
+
+    items = "samples"
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The samples of an epoch in the order they are seen."""
+        if not self.shuffle:
+            return np.arange(len(self))
+        return np.random.default_rng((self.seed, epoch)).permutation(len(self))
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Sequence[Any]]:
+        """The batches of an epoch from number `first` on; the last one may be short."""
+        if self.data_iterator is not None:
+            yield from islice(self.data_iterator, first, None)
+            return
+        order = self.order(epoch)[first * self.batch_size :]
+        loader = torch.utils.data.DataLoader(
+            self.dataset,
+            batch_sampler=[
+                order[start : start + self.batch_size].tolist()
+                for start in range(0, len(order), self.batch_size)
+            ],
+            num_workers=self.num_workers,
+            collate_fn=self.collate_fn,
+        )
+        yield from loader

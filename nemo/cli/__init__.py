@@ -1,0 +1,1 @@
+"""The command line, `nemo-bert COMMAND`: one file per command."""

@@ -1,0 +1,52 @@
+"""`nemo-bert evaluate WORK_DIR --eval_data FILE`: held-out figures of a checkpoint."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to evaluate, and on what."""
+
+    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    eval_data: str | None = option(None, "held-out text: a file, or a folder of *.txt files")
+    batch_size: int = option(32, "sequences in a batch", at_least=1)
+    max_seq_length: int | None = option(None, "tokens in a sequence; None: the model's positions", at_least=8)
+    mask_probability: float = option(0.15, "share of tokens to predict", above=0, below=1)
+    seed: int = option(0, "masks and pairs follow from it", at_least=0)
+    json: bool = option(False, "print one JSON object instead of a table")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.model is None or self.eval_data is None:
+            raise UsageError(
+                "a model and a text are needed", expected="nemo-bert evaluate WORK_DIR --eval_data FILE"
+            )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Evaluate and print."""
+    options = parse(
+        EvaluateOptions,
+        "nemo-bert evaluate",
+        "Masked-language-model and next-sentence figures on held-out text; the same masks every time.",
+        argv,
+        positional=("model",),
+    )
+    from nemo.collections.nlp.evaluation import evaluate, table
+    from nemo.collections.nlp.loading import load_pretrained
+
+    figures = evaluate(
+        load_pretrained(options.model),
+        options.eval_data,
+        batch_size=options.batch_size,
+        max_seq_length=options.max_seq_length,
+        mask_probability=options.mask_probability,
+        seed=options.seed,
+    )
+    sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

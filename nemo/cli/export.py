@@ -1,0 +1,37 @@
+"""`nemo-bert export WORK_DIR FOLDER`: a Hugging Face folder from a checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What to export, and where to."""
+
+    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    out: str | None = option(None, "folder to write; must not exist yet")
+    force: bool = option(False, "replace the folder if it is there")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.model is None or self.out is None:
+            raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Export; the folder has been reloaded and compared before it is there."""
+    options = parse(
+        ExportOptions,
+        "nemo-bert export",
+        "Write a Hugging Face folder that AutoModelForMaskedLM and BertForPreTraining load.",
+        argv,
+        positional=("model", "out"),
+    )
+    from nemo.collections.nlp.loading import export, load_pretrained
+
+    export(load_pretrained(options.model), options.out, force=options.force)
+    logging.info("exported to %s: the same logits after reloading, nothing missing", options.out)

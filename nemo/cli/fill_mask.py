@@ -1,0 +1,41 @@
+"""`nemo-bert fill-mask WORK_DIR "Paris is the [MASK] of France ."`: let a checkpoint guess."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class FillMaskOptions:
+    """Which model, and how many guesses."""
+
+    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    text: str | None = option(None, "a sentence with [MASK] in it")
+    top: int = option(5, "guesses for each mask", at_least=1)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.model is None or self.text is None:
+            raise UsageError(
+                "a model and a sentence are needed",
+                expected='nemo-bert fill-mask WORK_DIR "a sentence with [MASK] in it"',
+            )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Print the guesses for every mask, most probable first."""
+    options = parse(
+        FillMaskOptions,
+        "nemo-bert fill-mask",
+        "Guess the words behind [MASK].",
+        argv,
+        positional=("model", "text"),
+    )
+    from nemo.collections.nlp.evaluation import fill_mask
+    from nemo.collections.nlp.loading import load_pretrained
+
+    for guesses in fill_mask(load_pretrained(options.model), options.text, options.top):
+        sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")

@@ -1,0 +1,83 @@
+"""`nemo-bert COMMAND`: finds the command, and turns errors into one line and an exit code.
+
+Nothing heavy is imported before a command really runs, so `--help` is quick.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from nemo.utils.errors import NemoError, UsageError
+from nemo.utils.lookup import closest
+
+COMMANDS = {
+    "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
+    "pretrain": "train a BERT on your text, from scratch or from an existing model",
+    "tokenizer": "train a SentencePiece or WordPiece vocabulary",
+    "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
+    "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
+    "export": "write a checkpoint as a Hugging Face folder",
+}
+
+
+def usage() -> str:
+    """What `nemo-bert --help` prints."""
+    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: nemo-bert COMMAND [options]",
+            "",
+            "Pretrain a BERT of your own.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "nemo-bert COMMAND --help lists the options of a command; --debug shows the traceback of an error.",
+        ]
+    )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Run one command line, without the command's name in front.
+
+    Raises:
+        UsageError: no such command (the closest one is named); whatever the command raises.
+    """
+    if not argv or argv[0] in ("-h", "--help"):
+        sys.stdout.write(usage() + "\n")
+        return
+    command, *rest = argv
+    if command not in COMMANDS:
+        near = closest(command, COMMANDS)
+        raise UsageError(
+            "unknown command",
+            where="nemo-bert",
+            found=repr(command),
+            expected=f"one of {', '.join(COMMANDS)}",
+            fix=f"did you mean {near}?" if near else "",
+        )
+    importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").run(rest)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line; returns its exit code."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in argv
+    try:
+        run([word for word in argv if word != "--debug"])
+    except NemoError as problem:
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error[{problem.code}] {problem}\n")
+        return problem.exit_code
+    except SystemExit as stop:  # argparse has printed its help
+        return int(stop.code or 0)
+    except KeyboardInterrupt:
+        sys.stderr.write("error[INTERRUPTED] stopped; run the same command again to go on\n")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

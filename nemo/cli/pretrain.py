@@ -1,0 +1,26 @@
+"""`nemo-bert pretrain [options] data_text [options]`."""
+
+from collections.abc import Sequence
+
+from nemo.collections.nlp.options import MODES, PretrainingOptions
+from nemo.utils.arguments import parse
+
+
+def parse_options(argv: Sequence[str]) -> PretrainingOptions:
+    """Options may stand before or after `data_text`, which may be spelled `--data_text` too."""
+    words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
+    return parse(
+        PretrainingOptions,
+        "nemo-bert pretrain",
+        "Train a BERT on your text. A rerun of the same command goes on where the last one stopped.",
+        words,
+        positional=("mode",),
+    )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Train; a summary is the last thing printed."""
+    options = parse_options(argv)
+    from nemo.collections.nlp.pretraining import pretrain
+
+    pretrain(options)

@@ -1,0 +1,147 @@
+"""The record of a run: metrics.jsonl, status.json, TensorBoard and the line a person watches."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from nemo.core import ActionCallback, NmTensor
+from nemo.utils.experiment import ExperimentFolder
+from nemo.utils.logging import logging
+
+
+class RunRecord(ActionCallback):
+    """Writes down and shows every `step_freq`th update, the first and the last.
+
+    Put it first among the callbacks, so that evaluation and saving do not count as training time.
+
+    Args:
+        experiment: the work folder.
+        losses: tensors by the name they have in metrics.jsonl; "loss" is among them.
+        step_freq: updates between two rows.
+        total_steps: updates of the whole run, for the time left.
+
+    Attributes:
+        figures: of the latest evaluation.
+    """
+
+    def __init__(
+        self,
+        experiment: ExperimentFolder,
+        losses: Mapping[str, NmTensor],
+        step_freq: int,
+        total_steps: int,
+    ):
+        self.experiment = experiment
+        self.losses = dict(losses)
+        self.tensors = list(losses.values())
+        self.step_freq = step_freq
+        self.total_steps = total_steps
+        self._progress = _Progress(total_steps)
+
+    def on_restore(self) -> None:
+        self.figures: dict[str, float] = {}
+
+    def on_action_start(self) -> None:
+        self.experiment.truncate_metrics(self.step)
+        self._first_step = self.step
+        self._began = self._row_began = time.monotonic()
+        self._training_seconds = 0.0
+        self._items_at_row = self.action.items_seen
+        self._status("training")
+
+    def on_iteration_start(self) -> None:
+        self._update_began = time.monotonic()
+
+    def on_iteration_end(self) -> None:
+        self._training_seconds += time.monotonic() - self._update_began
+        is_due = self.step % self.step_freq == 0 or self.step - self._first_step == 1
+        if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
+            return
+        elapsed = time.monotonic() - self._began
+        row = {
+            "step": self.step,
+            "epoch": self.epoch_num,
+            **{name: float(self.action.value_of(tensor)) for name, tensor in self.losses.items()},
+            "lr": self.learning_rate,
+            "grad_norm": self.action.grad_norm,
+            "tokens_per_s": (self.action.items_seen - self._items_at_row) / self._training_seconds,
+            "seconds": elapsed,
+        }
+        self._training_seconds, self._items_at_row = 0.0, self.action.items_seen
+        self.experiment.append_metrics(row)
+        self._write_tensorboard(row)
+        self._status("training")
+        seconds_left = elapsed / (self.step - self._first_step) * (self.total_steps - self.step)
+        self._progress.show(row, seconds_left)
+
+    def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
+        """Write an evaluation down; returns it as TensorBoard's scalars."""
+        self.figures = dict(figures)
+        row = {f"eval_{name}": value for name, value in figures.items()}
+        self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
+        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
+        logging.info("evaluation after step %d: %s", self.step, told)
+        return {name.replace("_", "/", 1): value for name, value in row.items()}
+
+    def on_action_end(self) -> None:
+        self._progress.close()
+        self._status("finished")
+
+    def _status(self, state: str) -> None:
+        self.experiment.write_status(
+            state=state,
+            step=self.step,
+            epoch=self.epoch_num,
+            total_steps=self.total_steps,
+            tokens=self.action.items_seen,
+        )
+
+    def _write_tensorboard(self, row: Mapping[str, Any]) -> None:
+        writer = getattr(self.action, "tb_writer", None)
+        if writer is not None:
+            for name in (*self.losses, "grad_norm", "tokens_per_s"):
+                writer.add_scalar(f"train/{name}", row[name], self.step)
+            writer.add_scalar("param/lr", row["lr"], self.step)
+
+
+def duration(seconds: float) -> str:
+    """45 s, 3 min 20 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+class _Progress:
+    """A bar on a terminal, plain lines anywhere else."""
+
+    def __init__(self, total_steps: int):
+        self.total_steps = total_steps
+        self._bar: Any = None
+
+    def show(self, row: Mapping[str, Any], seconds_left: float) -> None:
+        losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
+        text = f"{losses}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tokens/s"
+        if not sys.stdout.isatty():
+            left = duration(seconds_left)
+            logging.info("step %d/%d  %s  %s left", row["step"], self.total_steps, text, left)
+            return
+        if self._bar is None:
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            self._bar = Progress(
+                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
+                BarColumn(),
+                TextColumn("{task.description}"),
+            )
+            self._bar.start()
+            self._task = self._bar.add_task("", total=self.total_steps)
+        self._bar.update(
+            self._task, completed=row["step"], description=f"{text}  {duration(seconds_left)} left"
+        )
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,17 @@
+"""Text -> sequences; knows no graph."""
+
+from nemo.collections.nlp.data.datasets import BertPretrainingDataset
+from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
+from nemo.collections.nlp.data.tokenizers import (
+    NemoBertTokenizer,
+    SentencePieceTokenizer,
+    get_bert_special_tokens,
+)
+
+__all__ = [
+    "BERTPretrainingDataDesc",
+    "BertPretrainingDataset",
+    "NemoBertTokenizer",
+    "SentencePieceTokenizer",
+    "get_bert_special_tokens",
+]

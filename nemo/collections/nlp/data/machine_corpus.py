@@ -1,0 +1,422 @@
+"""A corpus of English prose from what is installed: docstrings, Python's help, package READMEs.
+
+Every source is read as text or parsed with `ast`; nothing that is found is imported or run.
+"""
+
+import ast
+import email
+import gc
+import hashlib
+import inspect
+import re
+import sysconfig
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+SKIPPED_FOLDERS = frozenset(
+    {"test", "tests", "testing", "idle_test", "site-packages", "_vendor", "pydoc_data"}
+)
+FUNCTION_WORDS = frozenset(
+    {"a", "an", "and", "are", "as", "be", "by", "for", "from", "if", "in", "is", "it"}
+    | {"of", "on", "or", "that", "the", "this", "to", "with"}
+)
+
+_BREAK = re.compile(r"^\s*([=\-~^*#`_+|.]{3,}|>>>.*|\.\.\s.*|@\w+.*|:\w+.*:|[|+].*)?\s*$")
+_LIST_MARK = re.compile(r"^([-*+•]|\d+[.)]|\(\w\)|#+)\s+")
+# "name (type): text" and "name -- text"; NumPy's "name : type" has its text on the next line.
+_ENTRY = re.compile(r"^[*`'\"]*[\w.]+[*`'\"]*(\s*(\([^)]*\)|\[[^\]]*\]))?(:|\s--)\s+")
+_MARKUP = (
+    (re.compile(r"```.*?(```|$)", re.DOTALL), ""),
+    (re.compile(r"!\[[^\]]*\]\([^)]*\)"), ""),
+    (re.compile(r"\[([^\]]*)\]\s?[(\[][^)\]]*[)\]]"), r"\1"),
+    (re.compile(r":[\w:+-]+:`[~!]?([^`<]+?)(\s*<[^`]*>)?`"), r"\1"),
+    (re.compile(r"`([^`<]+?)\s*<[^`]*>`_{1,2}"), r"\1"),
+    (re.compile(r"<?https?://[^\s>)]+>?"), ""),
+    (re.compile(r"</?\w[^>]{0,200}>"), ""),
+    (re.compile(r"\[(`[^`]*`)\]"), r"\1"),
+    (re.compile(r"`{1,2}_?|\*{1,2}(?=\w)|(?<=[\w.,;:)])\*{1,2}"), ""),
+    (re.compile(r"\s+"), " "),
+)
+_WORD = re.compile(r"^[\"'(\[]*[A-Za-z]+([-'/][A-Za-z]+)*[\"')\].,;:!?]*$")
+_START = re.compile(r"^[\"'(]?[A-Za-z]")
+_END = re.compile(r"[.!?][\"')]*$")
+_SENTENCE_END = re.compile(r"[.!?][\"')]*(?=\s+[\"'(]?[A-Z]|\s*$)")
+
+
+class Document(NamedTuple):
+    """The prose of one module, help topic or README.
+
+    Attributes:
+        name: what it is called, for the split.
+        paragraphs: candidate paragraphs in the order of the source.
+    """
+
+    name: str
+    paragraphs: list[str]
+
+
+@dataclass
+class SourceCount:
+    """What one source gave.
+
+    Attributes:
+        documents: documents kept, each of two sentences or more.
+        paragraphs: paragraphs kept.
+        size: bytes of text kept.
+        repeated: paragraphs dropped because the same or nearly the same was there before.
+        unreadable: files that could not be read or parsed.
+    """
+
+    documents: int = 0
+    paragraphs: int = 0
+    size: int = 0
+    repeated: int = 0
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class MachineCorpus:
+    """Where the corpus lies and what went into it.
+
+    Attributes:
+        train: the text to train on.
+        valid: the held-out documents.
+        train_size: bytes of `train`.
+        valid_size: bytes of `valid`.
+        sources: what each source gave, by its name, in the order they were read.
+    """
+
+    train: Path
+    valid: Path
+    train_size: int
+    valid_size: int
+    sources: dict[str, SourceCount]
+
+
+@dataclass
+class NearDuplicates:
+    """Remembers the word 8-grams of every paragraph let through.
+
+    Args:
+        gram: words per n-gram.
+        share: a paragraph is a near duplicate when more than this share of its n-grams is known.
+    """
+
+    gram: int = 8
+    share: float = 0.5
+    _seen: set[int] = field(default_factory=set)
+    _word_ids: dict[str, int] = field(default_factory=dict)
+
+    def is_new(self, paragraph: str) -> bool:
+        """Whether the paragraph is new; if so it is remembered. Case and punctuation are ignored."""
+        words = re.findall(r"\w+", paragraph.lower())
+        ids = [self._word_ids.setdefault(word, len(self._word_ids)) for word in words]
+        # The hash of a tuple of integers, unlike that of text, is the same in every process.
+        starts = range(max(1, len(ids) - self.gram + 1))
+        grams = {hash(tuple(ids[start : start + self.gram])) for start in starts}
+        known = len(grams & self._seen)
+        if known > self.share * len(grams):
+            return False
+        self._seen |= grams
+        return True
+
+
+def collect(
+    folder: str | Path,
+    minimum_bytes: float = 8e6,
+    maximum_bytes: float | None = 16e6,
+    *,
+    valid_share: float = 0.025,
+    minimum_valid_bytes: float = 150e3,
+    duplicate_gram: int = 8,
+    duplicate_share: float = 0.5,
+    stdlib: str | Path | None = None,
+    site_packages: str | Path | None = None,
+) -> MachineCorpus:
+    """Write `train.txt` and `valid.txt`: a paragraph per line, a blank line between documents.
+
+    The same installed files give the same bytes. Sources are read in a fixed order (help topics,
+    standard library, READMEs, packages) until `maximum_bytes` are there. A document goes to
+    `valid.txt` as a whole, by the hash of its name.
+
+    Args:
+        folder: where to write; made if missing.
+        minimum_bytes: less text than this is worth a warning, not an error.
+        maximum_bytes: stop reading once this much is kept; None reads everything.
+        valid_share: share of the documents held out.
+        minimum_valid_bytes: hold out more documents, if needed, until there is this much.
+        duplicate_gram: words per n-gram of the near-duplicate test.
+        duplicate_share: share of known n-grams above which a paragraph is dropped.
+        stdlib: folder of the standard library; default: this Python's.
+        site_packages: folder of the installed packages; default: this Python's.
+
+    Raises:
+        DataError: there is not one document to train on or to hold out.
+    """
+    paths = sysconfig.get_paths()
+    stdlib = Path(stdlib or paths["stdlib"])
+    site_packages = Path(site_packages or paths["purelib"])
+    is_new = NearDuplicates(duplicate_gram, duplicate_share).is_new
+    sources: dict[str, SourceCount] = {}
+    kept: list[tuple[str, str]] = []
+    total = 0
+    with _without_garbage_collection():
+        for name, document in _documents(stdlib, site_packages, sources):
+            text = _text_of(document, is_new, sources[name])
+            if text:
+                kept.append((document.name, text))
+                total += len(text.encode())
+            if maximum_bytes is not None and total >= maximum_bytes:
+                break
+    corpus = _write(Path(folder), kept, sources, valid_share, minimum_valid_bytes)
+    _report(corpus, minimum_bytes)
+    return corpus
+
+
+def paragraphs_of(text: str) -> list[str]:
+    """The prose paragraphs of a docstring or README, free of markup.
+
+    Code, tables, headings, signatures and fragments fall away: what is left has eight words or
+    more, 70% of them alphabetic, at least one English function word, and ends a sentence.
+    """
+    return [clean for block in _blocks(text) if _is_prose(clean := _without_markup(block))]
+
+
+def docstrings_of(source: str) -> list[str]:
+    """The docstrings of a Python source, and the texts handed to module-level calls.
+
+    The calls are those of `add_docstr` and its like, by which compiled functions get their text.
+
+    Raises:
+        SyntaxError, ValueError: the source does not parse.
+    """
+    if '"""' not in source and "'''" not in source:
+        return []  # one-line strings hold no prose worth a parse
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in the strings of others
+        return list(_texts_in(ast.parse(source)))
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Syntax trees have no cycles; looking for some takes as long as parsing."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _texts_in(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        docstring = ast.get_docstring(node, clean=False)
+        if docstring:
+            yield docstring
+    for child in getattr(node, "body", ()) if not isinstance(node, ast.Lambda) else ():
+        if isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
+            if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                for part in ast.walk(child):
+                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                        yield part.value
+        elif isinstance(child, ast.stmt):
+            yield from _texts_in(child)
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Runs of lines that belong together by blank lines, indentation and list marks."""
+    block: list[str] = []
+    indent = 0
+    in_fence = False
+    for line in inspect.cleandoc(text).splitlines():
+        fence = line.lstrip().startswith("```")
+        in_fence ^= fence
+        stripped = line.strip()
+        here = len(line) - len(line.lstrip())
+        is_break = fence or in_fence or _BREAK.match(line) is not None
+        is_hanging = len(block) == 1 and bool(_LIST_MARK.match(block[0]) or _ENTRY.match(block[0]))
+        if block and (
+            is_break
+            or _LIST_MARK.match(stripped)
+            or here < indent
+            or (here > indent and not is_hanging)
+        ):
+            yield " ".join(block)
+            block = []
+        if not is_break:
+            block.append(stripped)
+            indent = here
+    if block:
+        yield " ".join(block)
+
+
+def _without_markup(block: str) -> str:
+    block = _ENTRY.sub("", _LIST_MARK.sub("", block))
+    for pattern, replacement in _MARKUP:
+        block = pattern.sub(replacement, block)
+    return block.strip()
+
+
+def _is_prose(text: str) -> bool:
+    if not (_START.match(text) and _END.search(text)):
+        return False
+    words = text.split()
+    alphabetic = sum(1 for word in words if _WORD.match(word))
+    return (
+        len(words) >= 8
+        and alphabetic >= 0.7 * len(words)
+        and max(map(len, words)) <= 60
+        and not FUNCTION_WORDS.isdisjoint(text.lower().split())
+    )
+
+
+def _documents(
+    stdlib: Path, site_packages: Path, sources: dict[str, SourceCount]
+) -> Iterator[tuple[str, Document]]:
+    """(source, document) of every source in reading order; adds the sources it opens."""
+    readers: list[tuple[str, Callable[[SourceCount], Iterator[Document]]]] = [
+        ("help topics", partial(_help_topics, stdlib / "pydoc_data" / "topics.py")),
+        ("standard library", partial(_modules, stdlib, stdlib)),
+        ("package READMEs", partial(_readmes, site_packages)),
+    ]
+    for package in sorted(site_packages.iterdir()):
+        if package.is_dir() and package.name not in SKIPPED_FOLDERS:
+            readers.append((package.name, partial(_modules, package, site_packages)))
+    for name, read in readers:
+        count = sources.setdefault(name, SourceCount())
+        for document in read(count):
+            yield name, document
+
+
+def _modules(folder: Path, root: Path, count: SourceCount) -> Iterator[Document]:
+    for path in sorted(folder.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if SKIPPED_FOLDERS.isdisjoint(parts):
+            try:
+                docstrings = docstrings_of(path.read_text(encoding="utf-8"))
+            except (SyntaxError, ValueError, OSError, RecursionError):
+                count.unreadable += 1
+                continue
+            yield Document(".".join(parts), [p for d in docstrings for p in paragraphs_of(d)])
+
+
+def _help_topics(path: Path, count: SourceCount) -> Iterator[Document]:
+    """`pydoc_data/topics.py` holds one dictionary: topic -> text."""
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        table = next(node.value for node in tree.body if isinstance(node, ast.Assign))
+        topics = ast.literal_eval(table)
+    except (SyntaxError, ValueError, OSError, StopIteration):
+        count.unreadable += 1
+        return
+    for topic, text in sorted(topics.items()):
+        yield Document(f"topic {topic}", paragraphs_of(text))
+
+
+def _readmes(site_packages: Path, count: SourceCount) -> Iterator[Document]:
+    metadata = sorted(site_packages.glob("*.dist-info/METADATA"))
+    readmes = [
+        path
+        for path in sorted(site_packages.glob("*/**/README*"))
+        if path.suffix in {"", ".md", ".rst", ".txt"}
+        and SKIPPED_FOLDERS.isdisjoint(path.parts[:-1])
+    ]
+    for path in [*metadata, *readmes]:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (ValueError, OSError):
+            count.unreadable += 1
+            continue
+        if path.name == "METADATA":
+            text = str(email.message_from_string(text).get_payload())
+        yield Document(str(path.relative_to(site_packages)), paragraphs_of(text))
+
+
+def _text_of(document: Document, is_new: Callable[[str], bool], count: SourceCount) -> str:
+    """The new paragraphs of a document as lines, or nothing when they are a single sentence."""
+    new = [paragraph for paragraph in document.paragraphs if is_new(paragraph)]
+    count.repeated += len(document.paragraphs) - len(new)
+    if sum(len(_SENTENCE_END.findall(paragraph)) for paragraph in new) < 2:
+        return ""
+    text = "\n".join(new) + "\n"
+    count.documents += 1
+    count.paragraphs += len(new)
+    count.size += len(text.encode())
+    return text
+
+
+def _write(
+    folder: Path,
+    documents: list[tuple[str, str]],
+    sources: dict[str, SourceCount],
+    valid_share: float,
+    minimum_valid_bytes: float,
+) -> MachineCorpus:
+    held_out = _held_out(documents, valid_share, minimum_valid_bytes)
+    parts = {
+        "train": [text for name, text in documents if name not in held_out],
+        "valid": [text for name, text in documents if name in held_out],
+    }
+    if not (parts["train"] and parts["valid"]):
+        raise DataError(
+            "not enough English prose on this machine for a corpus",
+            where=folder,
+            found=f"{len(documents)} documents",
+            expected="two or more",
+            fix="train on a text of your own",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, texts in parts.items():
+        (folder / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
+    train, valid = folder / "train.txt", folder / "valid.txt"
+    return MachineCorpus(train, valid, train.stat().st_size, valid.stat().st_size, sources)
+
+
+def _held_out(
+    documents: list[tuple[str, str]], share: float, minimum_bytes: float
+) -> frozenset[str]:
+    """Names of the documents with the smallest hashes: never more than half of them."""
+    by_hash = sorted(documents, key=lambda item: hashlib.sha256(item[0].encode()).digest())
+    names: list[str] = []
+    size = 0
+    for name, text in by_hash[: len(by_hash) // 2]:
+        if len(names) >= share * len(documents) and size >= minimum_bytes:
+            break
+        names.append(name)
+        size += len(text.encode())
+    return frozenset(names)
+
+
+def _report(corpus: MachineCorpus, minimum_bytes: float) -> None:
+    shown: Iterable[tuple[str, SourceCount]] = sorted(
+        corpus.sources.items(), key=lambda item: -item[1].size
+    )
+    for name, count in list(shown)[:12]:
+        logging.info(
+            f"{name}: {count.size / 1e6:.2f} MB in {count.documents} documents, "
+            f"{count.repeated} repeated paragraphs dropped"
+        )
+    total: Counter[str] = Counter()
+    for count in corpus.sources.values():
+        total.update(vars(count))
+    logging.info(
+        f"corpus: {total['size'] / 1e6:.1f} MB, {total['documents']} documents, "
+        f"{total['paragraphs']} paragraphs from {len(corpus.sources)} sources; "
+        f"{total['repeated']} repeated paragraphs dropped, {total['unreadable']} files unreadable; "
+        f"{corpus.valid_size / 1e3:.0f} kB held out"
+    )
+    if total["size"] < minimum_bytes:
+        logging.warning(
+            f"only {total['size'] / 1e6:.1f} MB of prose on this machine, "
+            f"{minimum_bytes / 1e6:.1f} MB wanted: the model will learn less"
+        )

@@ -1,0 +1,102 @@
+"""What a trained model is worth: held-out figures, and its guesses for masked words.
+
+Shapes: B batch, T tokens, V vocabulary.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nemo.backends.pytorch import PtActions
+from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.loading import Pretrained
+from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
+from nemo.collections.nlp.pretraining import PretrainingLosses, wire
+from nemo.utils.errors import UsageError
+
+
+def held_out_figures(actions: PtActions, losses: PretrainingLosses) -> dict[str, float]:
+    """One pass over the evaluation data, see `lm_bert_callback.figures`."""
+    state: dict = {}
+    for values in actions.evaluate([losses.total]):
+        lm_bert_callback.eval_iter_callback(values, state)
+    return lm_bert_callback.figures(state)
+
+
+def evaluate(
+    pretrained: Pretrained,
+    dataset: str | Path,
+    batch_size: int = 32,
+    max_seq_length: int | None = None,
+    mask_probability: float = 0.15,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Figures on a text; the same pairs and masks at every call with the same `seed`."""
+    positions = pretrained.model.bert.config.max_position_embeddings
+    if max_seq_length is not None and max_seq_length > positions:
+        raise UsageError(
+            "longer than the model's positions",
+            where="--max_seq_length",
+            found=max_seq_length,
+            expected=f"{positions} or less",
+        )
+    layer = BertPretrainingDataLayer(
+        pretrained.tokenizer,
+        dataset,
+        max_seq_length or positions,
+        mask_probability=mask_probability,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    return held_out_figures(PtActions(), wire(pretrained.model, layer))
+
+
+def table(figures: Mapping[str, float]) -> str:
+    """Figures for a person to read, the loss beside the entropy it has to beat."""
+    rows = [f"{name.replace('_', ' '):<18}{value:9.4f}" for name, value in figures.items()]
+    if {"mlm_loss", "unigram_entropy"} <= figures.keys():
+        gain = figures["unigram_entropy"] - figures["mlm_loss"]
+        rows.append(f"{'below unigram':<18}{gain:9.4f} nat")
+    return "\n".join(rows)
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One token that may stand behind a mask."""
+
+    token: str
+    probability: float
+
+
+@torch.no_grad()
+def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Guess]]:
+    """The `top` most probable tokens for every [MASK] in `text`, in the order of the text.
+
+    Raises:
+        UsageError: there is no [MASK], or the text is longer than the model's positions.
+    """
+    tokenizer, model = pretrained.tokenizer, pretrained.model
+    ids = [tokenizer.cls_id, *tokenizer.text_to_ids(text), tokenizer.sep_id]
+    positions = model.bert.config.max_position_embeddings
+    if tokenizer.mask_id not in ids:
+        raise UsageError(
+            "there is nothing to fill", found=repr(text[:80]), expected="a text with [MASK] in it"
+        )
+    if len(ids) > positions:
+        raise UsageError("the text is too long", found=f"{len(ids)} tokens", expected=f"{positions} or less")
+    input_ids = torch.tensor([ids])
+    hidden = model.bert(
+        input_ids=input_ids,
+        token_type_ids=torch.zeros_like(input_ids),
+        attention_mask=torch.ones_like(input_ids),
+    )
+    masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
+    probabilities = model.mlm(hidden_states=masked).float().softmax(-1)  # [masks, V]
+    probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
+    best = probabilities.topk(top)
+    return [
+        [Guess(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
+        for row_ids, row_values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]

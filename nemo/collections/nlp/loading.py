@@ -1,0 +1,74 @@
+"""A trained model back from its checkpoint, and on to Hugging Face."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.actions import load_weights_by_part
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.export import export_huggingface
+from nemo.collections.nlp.model_card import model_card
+from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.pretraining import PretrainingModel, with_heads
+from nemo.utils.errors import CheckpointError, MissingFileError
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A trained model, its tokenizer and what its checkpoint says of the run."""
+
+    model: PretrainingModel
+    tokenizer: TokenizerSpec
+    state: dict[str, Any]
+    folder: Path
+
+
+def load_pretrained(path: str | Path) -> Pretrained:
+    """Read a checkpoint; its hashes are checked first.
+
+    Args:
+        path: a run's work folder, its `checkpoints` folder, or one `STEP-<n>` in it.
+
+    Raises:
+        MissingFileError: there is nothing at `path`.
+        CheckpointError: there is no checkpoint, or none that is whole.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError("no such model", where=path, expected="the work folder of a run")
+    newest = path
+    if not (path / checkpoint.MANIFEST).is_file():
+        checkpoints = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+        found = checkpoint.latest_good(checkpoints)
+        if found is None:
+            raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
+        newest = found
+    tensors, state = checkpoint.load(newest)
+    tensors.pop("optimizer", None)
+    model = with_heads(
+        BERT(config_filename=str(newest / "bert-config.json")), only_mlm="SequenceClassifier" not in tensors
+    )
+    load_weights_by_part({str(part): part for part in model.parts}, tensors, newest)
+    for part in model.parts:
+        part.eval()
+    return Pretrained(model, load_tokenizer(newest), state, newest)
+
+
+def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> None:
+    """Write a Hugging Face folder with a model card filled in from the run.
+
+    Raises:
+        UsageError: the folder is there already and `force` is False.
+        CheckpointError: what was written does not reload as the same model.
+    """
+    model = pretrained.model
+    export_huggingface(
+        Path(folder),
+        model.bert,
+        model.mlm,
+        model.nsp,
+        pretrained.tokenizer,
+        model_card(run_facts(pretrained)),
+        force=force,
+    )

@@ -1,0 +1,44 @@
+"""Figures over a whole evaluation: sums and counts, divided at the end."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+class RunningSums:
+    """Adds up what `LossNM.statistics` gives, batch by batch, loss by loss."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+
+    def add(self, statistics: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]) -> None:
+        """Count one batch: unique name of a loss -> name of a figure -> (sum, count)."""
+        for loss, figures in statistics.items():
+            sums = self._sums.setdefault(loss, {})
+            for name, (total, count) in figures.items():
+                total, count = total.double().cpu(), count.double().cpu()
+                before = sums.get(name)
+                sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
+
+    def quotients(self) -> dict[str, dict[str, Any]]:
+        """Unique name of a loss -> name of a figure -> float, or a distribution where the sum has classes."""
+        return {
+            loss: {
+                name: total / count.clamp(min=1) if total.ndim else float(total / count.clamp(min=1))
+                for name, (total, count) in figures.items()
+            }
+            for loss, figures in self._sums.items()
+        }
+
+
+def entropy(distribution: Tensor) -> float:
+    """-sum p ln p in nats: the loss of a model that knows how frequent each class is, and nothing else."""
+    p = distribution[distribution > 0]
+    return float(-(p * p.log()).sum())
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss), infinite where that overflows."""
+    return math.exp(loss) if loss < 700 else math.inf

@@ -1,0 +1,88 @@
+"""Cross entropy with label smoothing over the tokens that have to be guessed.
+
+Shapes: B batch, T tokens, V vocabulary; R gathered rows may stand for B, T.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nemo.backends.pytorch.modules import LossNM
+from nemo.core.neural_types import LabelsType, LogitsType, MaskType, NeuralType
+from nemo.utils.errors import UsageError
+
+
+class SmoothedCrossEntropyLoss(LossNM):
+    """The mean, over the tokens with a mask of 1, of -((1 - e) log p[label] + e mean log p).
+
+    e = V * label_smoothing / (V - 1), so the wrong classes share `label_smoothing` (Szegedy et al. 2016,
+    arXiv 1512.00567). Takes raw scores as well as log-probabilities, which are their own log-softmax. 0 when
+    no token counts.
+
+    Args:
+        pad_id: without an `output_mask`, labels other than this one count.
+        label_smoothing: probability given to the wrong classes.
+        predict_last_k: only the last so many tokens of each sequence count; 0 means all.
+
+    Raises:
+        UsageError: `label_smoothing` outside [0, 1), or, when called, neither a mask nor `pad_id`.
+    """
+
+    count_ports = ("labels", "output_mask")
+
+    def __init__(self, pad_id: int | None = None, label_smoothing: float = 0, predict_last_k: int = 0):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UsageError("is no probability", where="label_smoothing", found=label_smoothing)
+        self.pad_id = pad_id
+        self.label_smoothing = label_smoothing
+        self.predict_last_k = predict_last_k
+        self.input_ports = {
+            "logits": NeuralType(["B", "T", "D"], LogitsType()),
+            "labels": NeuralType(["B", "T"], LabelsType()),
+            # Known while wiring: without pad_id the mask cannot be left out.
+            "output_mask": NeuralType(["B", "T"], MaskType(), optional=pad_id is not None),
+        }
+        # Gathered rows no longer know which token of its sequence is the last.
+        self.row_mask = None if predict_last_k else "output_mask"
+
+    def total(self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
+        """The sum over the tokens that count."""
+        num_classes = logits.shape[-1]
+        losses = F.cross_entropy(
+            self._last(logits).flatten(0, -2).float(),
+            self._last(labels).flatten(),
+            reduction="none",
+            label_smoothing=self.label_smoothing * num_classes / (num_classes - 1),
+        )
+        return (losses * self._mask(labels, output_mask)).sum()
+
+    def count(self, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
+        """The number of tokens that count."""
+        return self._mask(labels, output_mask).sum()
+
+    def statistics(
+        self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Sums and counts of "loss" and "accuracy"; under "target_counts" how often each class is asked, [V]."""
+        count, mask = self.count(labels, output_mask), self._mask(labels, output_mask)
+        targets = self._last(labels).flatten()
+        correct = self._last(logits).flatten(0, -2).argmax(dim=-1) == targets
+        return {
+            "loss": (self.total(logits, labels, output_mask), count),
+            "accuracy": ((correct * mask).sum(), count),
+            "target_counts": (torch.bincount(targets, mask, minlength=logits.shape[-1]), count),
+        }
+
+    def _last(self, tokens: Tensor) -> Tensor:
+        return tokens[:, -self.predict_last_k :] if self.predict_last_k else tokens
+
+    def _mask(self, labels: Tensor, output_mask: Tensor | None) -> Tensor:
+        """What each token counts, float, in one row."""
+        if output_mask is None:
+            if self.pad_id is None:
+                raise UsageError(
+                    "cannot tell which tokens count", where=self, expected="output_mask or pad_id"
+                )
+            output_mask = labels != self.pad_id
+        return self._last(output_mask).flatten().float()

@@ -1,0 +1,155 @@
+"""Heads: from an encoder's hidden states to scores.
+
+Shapes: B batch, T tokens, D hidden size, C classes; R gathered rows may stand for B, T.
+"""
+
+from torch import Tensor, nn
+
+from nemo.backends.pytorch.common.layers import (
+    Activation,
+    MultiLayerPerceptron,
+    get_activation,
+    init_transformer_weights,
+)
+from nemo.backends.pytorch.modules import TrainableNM
+from nemo.core.neural_types import ChannelType, LogitsType, NeuralType
+
+_HIDDEN_STATES = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
+_TOKEN_SCORES = {"logits": NeuralType(["B", "T", "D"], LogitsType())}
+_SEQUENCE_SCORES = {"logits": NeuralType(["B", "D"], LogitsType())}
+
+
+class BertTokenClassifier(TrainableNM):
+    """Score every token for every class: dense, activation, norm, linear.
+
+    With one class per vocabulary entry this is BERT's masked-language-model head; tie
+    `mlp.last_linear_layer.weight` to the word embeddings.
+
+    Args:
+        hidden_size: D.
+        num_classes: C.
+        activation: name in ACT2FN, or a function.
+        log_softmax: give log-probabilities instead of raw scores; either is good for our losses.
+        dropout: of the hidden states.
+        use_transformer_pretrained: start as BERT does, from normal(0, 0.02); else as torch does.
+        layer_norm_eps: of the norm; the encoder's, if that has another one.
+    """
+
+    input_ports = _HIDDEN_STATES
+    output_ports = _TOKEN_SCORES
+    token_wise = True
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_classes: int,
+        activation: str | Activation = "relu",
+        log_softmax: bool = True,
+        dropout: float = 0.0,
+        use_transformer_pretrained: bool = True,
+        layer_norm_eps: float = 1e-12,
+    ):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = get_activation(activation)
+        self.norm = nn.LayerNorm(hidden_size, eps=layer_norm_eps)
+        self.mlp = MultiLayerPerceptron(hidden_size, num_classes, num_layers=1, log_softmax=log_softmax)
+        if use_transformer_pretrained:
+            self.apply(init_transformer_weights)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, C)."""
+        return self.mlp(self.norm(self.activation(self.dense(self.dropout(hidden_states)))))
+
+
+class _PerceptronHead(TrainableNM):
+    """Dropout and a perceptron.
+
+    Args:
+        hidden_size: D.
+        num_classes: C.
+        num_layers: linear layers of the perceptron.
+        activation: name in ACT2FN, or a function.
+        log_softmax: give log-probabilities instead of raw scores; either is good for our losses.
+        dropout: of the hidden states.
+        use_transformer_pretrained: start as BERT does, from normal(0, 0.02); else as torch does.
+    """
+
+    input_ports = _HIDDEN_STATES
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_classes: int,
+        num_layers: int = 2,
+        activation: str | Activation = "relu",
+        log_softmax: bool = True,
+        dropout: float = 0.0,
+        use_transformer_pretrained: bool = True,
+    ):
+        super().__init__()
+        self.dropout = nn.Dropout(dropout)
+        self.mlp = MultiLayerPerceptron(
+            hidden_size,
+            num_classes,
+            num_layers=num_layers,
+            activation=activation,
+            log_softmax=log_softmax,
+        )
+        if use_transformer_pretrained:
+            self.apply(init_transformer_weights)
+
+
+class SequenceClassifier(_PerceptronHead):
+    """Score every sequence for every class, by a perceptron on its first token.
+
+    With two layers and tanh this is BERT's pooler and its next-sentence head.
+    """
+
+    output_ports = _SEQUENCE_SCORES
+    reads_first_token = True
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, C)."""
+        return self.mlp(self.dropout(hidden_states[:, 0]))
+
+
+class TokenClassifier(_PerceptronHead):
+    """Score every token for every class, by a perceptron.
+
+    Args:
+        name: put before the class name when the module is printed; the others as above.
+    """
+
+    output_ports = _TOKEN_SCORES
+    token_wise = True
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_classes: int,
+        name: str | None = None,
+        num_layers: int = 2,
+        activation: str | Activation = "relu",
+        log_softmax: bool = True,
+        dropout: float = 0.0,
+        use_transformer_pretrained: bool = True,
+    ):
+        super().__init__(
+            hidden_size,
+            num_classes,
+            num_layers,
+            activation,
+            log_softmax,
+            dropout,
+            use_transformer_pretrained,
+        )
+        self.name = name
+
+    def __str__(self) -> str:
+        return (self.name or "") + super().__str__()
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, C)."""
+        return self.mlp(self.dropout(hidden_states))

@@ -1,0 +1,174 @@
+"""BERT as a neural module.
+
+Shapes: B batch, T tokens, D hidden size; R rows asked for out of B*T.
+"""
+
+from collections import namedtuple
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nemo.backends.pytorch.modules import TrainableNM
+from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
+from nemo.collections.nlp.models.bert import BertModel
+from nemo.core.neural_types import ChannelType, NeuralType
+from nemo.utils.errors import CheckpointError, UsageError
+
+PretrainedModelInfo = namedtuple(
+    "PretrainedModelInfo", ["pretrained_model_name", "description", "parameters", "location"]
+)
+
+# What may differ from the file without making it another model.
+_FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+
+
+class BERT(TrainableNM):
+    """Devlin et al.'s encoder (arXiv 1810.04805), new or pretrained.
+
+    Exactly one of the first three arguments is given. With `vocab_size` the others are the model's sizes.
+    With a model or a file they can be left out: dropouts and `initializer_range` other than the defaults
+    replace the file's, other sizes must agree with it.
+
+    Args:
+        pretrained_model_name: a Hugging Face folder, or a name in its cache or on the hub.
+        config_filename: a `bert-config.json`, for a new model of these sizes.
+        vocab_size: for a new model; `tokenizer.vocab_size`.
+        pad_token_id: the token whose embedding stays 0.
+
+    Attributes:
+        config: the `transformers.BertConfig`.
+        bert: the encoder in plain PyTorch.
+
+    Raises:
+        UsageError: none or several of the first three, sizes that do not go together or contradict the file.
+        CheckpointError, MissingFileError: the model or the file cannot be read.
+    """
+
+    input_ports = {
+        "input_ids": NeuralType(["B", "T"], ChannelType()),
+        "token_type_ids": NeuralType(["B", "T"], ChannelType()),
+        "attention_mask": NeuralType(["B", "T"], ChannelType()),
+    }
+    output_ports = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
+    selects_rows = True
+
+    def __init__(
+        self,
+        pretrained_model_name: str | None = None,
+        config_filename: str | None = None,
+        vocab_size: int | None = None,
+        hidden_size: int = 768,
+        num_hidden_layers: int = 12,
+        num_attention_heads: int = 12,
+        intermediate_size: int = 3072,
+        hidden_act: str = "gelu",
+        max_position_embeddings: int = 512,
+        hidden_dropout_prob: float = 0.1,
+        attention_probs_dropout_prob: float = 0.1,
+        type_vocab_size: int = 2,
+        initializer_range: float = 0.02,
+        layer_norm_eps: float = 1e-12,
+        pad_token_id: int = 0,
+    ):
+        super().__init__(pretrained_model_name)
+        sources = {
+            "pretrained_model_name": pretrained_model_name,
+            "config_filename": config_filename,
+            "vocab_size": vocab_size,
+        }
+        given = [name for name, value in sources.items() if value is not None]
+        if len(given) != 1:
+            raise UsageError(
+                "what the model is made from",
+                where=self,
+                found=" and ".join(given) or "nothing",
+                expected=f"exactly one of {', '.join(sources)}",
+            )
+        sizes = {
+            "hidden_size": hidden_size,
+            "num_hidden_layers": num_hidden_layers,
+            "num_attention_heads": num_attention_heads,
+            "intermediate_size": intermediate_size,
+            "hidden_act": hidden_act,
+            "max_position_embeddings": max_position_embeddings,
+            "hidden_dropout_prob": hidden_dropout_prob,
+            "attention_probs_dropout_prob": attention_probs_dropout_prob,
+            "type_vocab_size": type_vocab_size,
+            "initializer_range": initializer_range,
+            "layer_norm_eps": layer_norm_eps,
+            "pad_token_id": pad_token_id,
+        }
+        if pretrained_model_name is not None:
+            pretrained = _load(pretrained_model_name)
+            self.config = _adjusted(pretrained.config, sizes, pretrained_model_name)
+            self.bert = BertModel(self.config)
+            self.bert.load_state_dict(pretrained.state_dict())
+        elif config_filename is not None:
+            config = read_config(Path(config_filename))
+            self.config = _adjusted(config, sizes, config_filename)
+            self.bert = BertModel(self.config)
+        else:
+            from transformers import BertConfig
+
+            self.config = BertConfig(vocab_size=vocab_size, **sizes)
+            self.bert = BertModel(self.config)
+        # Kept for its name in files; no port reads it, so nothing would train it.
+        self.bert.pooler.requires_grad_(False)
+
+    @property
+    def hidden_size(self) -> int:
+        """D."""
+        return self.config.hidden_size
+
+    @staticmethod
+    def list_pretrained_models() -> list[PretrainedModelInfo]:
+        """Names to give as `pretrained_model_name`; the hub has many more."""
+        return [
+            PretrainedModelInfo(name, "weights by HuggingFace", "", f"https://huggingface.co/{hub_id}")
+            for name, hub_id in HUB_IDS.items()
+        ]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rows: Tensor | None = None,
+    ) -> Tensor:
+        """(B, T) thrice -> (B, T, D), or (R, D) for `rows`, see `BertModel`."""
+        return self.bert(input_ids, token_type_ids, attention_mask, rows)
+
+
+def _load(name: str) -> Any:
+    model, info = load_bert(name)
+    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+    if missing:
+        raise CheckpointError(
+            "the encoder is not complete",
+            where=name,
+            found=f"{len(missing)} weights missing, the first of them {missing[0]}",
+        )
+    return model
+
+
+def _adjusted(config: Any, arguments: dict[str, Any], source: str) -> Any:
+    """`config` with those arguments that are not the defaults, as far as that can be.
+
+    Raises:
+        UsageError: an argument that would make it another model.
+    """
+    defaults = type(config)()
+    for name, value in arguments.items():
+        if value in (getattr(defaults, name), getattr(config, name)):
+            continue
+        if name not in _FREE:
+            raise UsageError(
+                f"contradicts {source}",
+                where=name,
+                found=value,
+                expected=getattr(config, name),
+                fix=f"leave {name} out",
+            )
+        setattr(config, name, value)
+    return config

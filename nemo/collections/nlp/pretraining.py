@@ -1,0 +1,374 @@
+"""The tutorial's pipeline, importable: options in, a trained BERT in a work folder out."""
+
+import dataclasses
+import math
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo.backends.pytorch import DataLayerNM, PtActions
+from nemo.backends.pytorch.common import CrossEntropyLossNM
+from nemo.backends.pytorch.common.losses import LossAggregatorNM
+from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.callbacks.run_record import RunRecord, duration
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
+from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
+from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.core import (
+    ActionCallback,
+    CheckpointCallback,
+    EvaluatorCallback,
+    NeuralModuleFactory,
+    NmTensor,
+    TrainingPlan,
+    WeightShareTransform,
+)
+from nemo.utils.errors import UsageError
+from nemo.utils.lock import WorkFolderLock
+from nemo.utils.logging import logging
+from nemo.utils.lr_policies import get_lr_policy
+
+
+@dataclass(frozen=True)
+class PretrainingModel:
+    """An encoder and its two heads; `nsp` is None when only the masked language model is trained."""
+
+    bert: BERT
+    mlm: BertTokenClassifier
+    nsp: SequenceClassifier | None
+
+    @property
+    def parts(self) -> list[torch.nn.Module]:
+        """The modules that there are."""
+        return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
+
+    @property
+    def num_weights(self) -> int:
+        """Trained numbers; tied ones count once."""
+        return sum(p.numel() for p in {p for part in self.parts for p in part.parameters()})
+
+
+@dataclass(frozen=True)
+class PretrainingLosses:
+    """The symbolic losses of a wired graph; `nsp` is None where the model has no such head."""
+
+    total: NmTensor
+    mlm: NmTensor
+    nsp: NmTensor | None
+
+    def by_name(self) -> dict[str, NmTensor]:
+        """As metrics.jsonl calls them."""
+        named = {"loss": self.total, "mlm_loss": self.mlm, "nsp_loss": self.nsp}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
+    """Put the tutorial's heads on an encoder, the MLM output tied to the word embeddings."""
+    config = bert.config
+    mlm = BertTokenClassifier(
+        config.hidden_size, num_classes=config.vocab_size, activation=config.hidden_act, log_softmax=False
+    )
+    mlm.tie_weights_with(
+        bert,
+        weight_names=["mlp.last_linear_layer.weight"],
+        name2name_and_transform={
+            "mlp.last_linear_layer.weight": (
+                "bert.embeddings.word_embeddings.weight",
+                WeightShareTransform.SAME,
+            )
+        },
+    )
+    if only_mlm:
+        return PretrainingModel(bert, mlm, None)
+    nsp = SequenceClassifier(
+        config.hidden_size, num_classes=2, num_layers=2, activation="tanh", log_softmax=False
+    )
+    return PretrainingModel(bert, mlm, nsp)
+
+
+def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
+    """The tutorial's graph, from a data layer to the losses."""
+    data = data_layer()
+    hidden_states = model.bert(
+        input_ids=data.input_ids, token_type_ids=data.input_type_ids, attention_mask=data.input_mask
+    )
+    mlm_loss = SmoothedCrossEntropyLoss()(
+        logits=model.mlm(hidden_states=hidden_states),
+        labels=data.output_ids,
+        output_mask=data.output_mask,
+    )
+    if model.nsp is None:
+        return PretrainingLosses(mlm_loss, mlm_loss, None)
+    nsp_loss = CrossEntropyLossNM()(logits=model.nsp(hidden_states=hidden_states), labels=data.labels)
+    return PretrainingLosses(
+        LossAggregatorNM(num_inputs=2)(loss_1=mlm_loss, loss_2=nsp_loss), mlm_loss, nsp_loss
+    )
+
+
+def build_model(options: PretrainingOptions, vocab_size: int) -> PretrainingModel:
+    """A new model of the sizes the options give."""
+    if options.config_file is not None:
+        bert = BERT(config_filename=options.config_file)
+        if bert.config.vocab_size != vocab_size:
+            raise UsageError(
+                "the tokenizer does not fit this configuration",
+                where=options.config_file,
+                found=f"a tokenizer of {vocab_size} entries",
+                expected=f"vocab_size {bert.config.vocab_size}",
+            )
+        if bert.config.max_position_embeddings < options.max_seq_length:
+            raise UsageError(
+                "the sequences are longer than the model's positions",
+                where="--max_seq_length",
+                found=options.max_seq_length,
+                expected=f"{bert.config.max_position_embeddings} or less",
+            )
+    else:
+        bert = BERT(
+            vocab_size=vocab_size,
+            hidden_size=options.hidden_size,
+            num_hidden_layers=options.num_hidden_layers,
+            num_attention_heads=options.num_attention_heads,
+            intermediate_size=options.intermediate_size,
+            hidden_act=options.hidden_act,
+            max_position_embeddings=options.max_seq_length,
+            hidden_dropout_prob=options.hidden_dropout_prob,
+            attention_probs_dropout_prob=options.attention_probs_dropout_prob,
+            initializer_range=options.initializer_range,
+        )
+    if options.bert_checkpoint is not None:
+        bert.restore_from(options.bert_checkpoint)
+    return with_heads(bert, options.only_mlm_loss)
+
+
+def start_at_unigram(model: PretrainingModel, token_counts: torch.Tensor) -> None:
+    """Set the MLM bias to the log frequencies of the tokens, so that training starts at their entropy.
+
+    Args:
+        token_counts: how often each token is in the training text, [vocab_size].
+    """
+    counts = token_counts.double() + 1  # a token that was never seen still has a finite logarithm
+    with torch.no_grad():
+        model.mlm.mlp.last_linear_layer.bias.copy_((counts / counts.sum()).log())
+
+
+@dataclass(frozen=True)
+class PretrainingData:
+    """A tokenizer and the batches it makes of the texts; `eval` is None without held-out text."""
+
+    tokenizer: TokenizerSpec
+    train: BertPretrainingDataLayer
+    eval: BertPretrainingDataLayer | None
+
+
+def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
+    """The tokenizer (trained if need be) and the data layers of the training and the held-out text."""
+    files = data_files(options)
+    tokenizer = open_tokenizer(options, files.train, work_dir / "tokenizer")
+
+    def layer(path: Path, shuffle: bool) -> BertPretrainingDataLayer:
+        return BertPretrainingDataLayer(
+            tokenizer,
+            path,
+            options.max_seq_length,
+            mask_probability=options.mask_probability,
+            short_seq_prob=options.short_seq_prob,
+            batch_size=options.batch_size,
+            shuffle=shuffle,
+            seed=options.seed,
+        )
+
+    return PretrainingData(
+        tokenizer, layer(files.train, True), layer(files.eval, False) if files.eval is not None else None
+    )
+
+
+def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
+    """Updates in a pass over the data; a last short one counts."""
+    return math.ceil(math.ceil(len(data_layer) / data_layer.batch_size) / batches_per_step)
+
+
+def number_of_updates(
+    options: PretrainingOptions, data: PretrainingData, factory: NeuralModuleFactory
+) -> int:
+    """How many updates the whole run has, however its end was given.
+
+    `minutes` are turned into updates by timing a few on a model that is then thrown away; a rerun keeps the number
+    of the first run, so that its schedule is the same.
+    """
+    if options.num_iters != -1:
+        return options.num_iters
+    if options.minutes is None:
+        return options.epochs * updates_per_epoch(data.train, options.batches_per_step)
+    earlier = factory.experiment.read_config().get("num_iters")
+    if earlier is not None:
+        return earlier
+    seconds = seconds_per_update(options, data)
+    updates = max(1, int(options.minutes * 60 / seconds))
+    logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, options.minutes)
+    return updates
+
+
+def seconds_per_update(options: PretrainingOptions, data: PretrainingData) -> float:
+    """Time training on a model of the same sizes that is then thrown away; median of a few updates."""
+    watch = _Stopwatch()
+    losses = wire(build_model(options, data.tokenizer.vocab_size), data.train)
+    updates = WARM_UP_UPDATES + TIMED_UPDATES
+    plan = TrainingPlan.from_params(
+        options.optimizer,
+        optimization_params(options, updates),
+        batches_per_step=options.batches_per_step,
+    )
+    PtActions(optimization_level=options.amp_opt_level).train([losses.total], plan, [watch])
+    return statistics.median(watch.seconds[WARM_UP_UPDATES:])
+
+
+WARM_UP_UPDATES, TIMED_UPDATES = 3, 12
+
+
+class _Stopwatch(ActionCallback):
+    """From the end of one update to the end of the next: waiting for data counts."""
+
+    def on_action_start(self) -> None:
+        self.seconds: list[float] = []
+        self._last = time.monotonic()
+
+    def on_iteration_end(self) -> None:
+        now = time.monotonic()
+        self.seconds.append(now - self._last)
+        self._last = now
+
+
+def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
+    """The options as `nf.train` takes them."""
+    return {
+        "lr": options.lr,
+        "max_steps": max_steps,
+        "betas": (options.beta1, options.beta2),
+        "weight_decay": options.weight_decay,
+        "grad_norm_clip": options.grad_norm_clip,
+    }
+
+
+@dataclass(frozen=True)
+class PretrainingResult:
+    """What a run leaves behind, besides its work folder."""
+
+    work_dir: Path
+    model: PretrainingModel
+    tokenizer: TokenizerSpec
+    steps: int
+    tokens: int
+    seconds: float
+    figures: Mapping[str, float]
+
+
+def pretrain(options: PretrainingOptions) -> PretrainingResult:
+    """Train a BERT, or go on where an earlier run in the same work folder stopped.
+
+    Raises:
+        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+    """
+    if options.mode != "data_text":
+        raise UsageError(
+            "prepared (HDF5) data is not available yet", found=options.mode, expected="data_text"
+        )
+    began = time.monotonic()
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    factory = NeuralModuleFactory(
+        local_rank=options.local_rank,
+        optimization_level=options.amp_opt_level,
+        log_dir=options.work_dir,
+        create_tb_writer=True,
+        random_seed=options.seed,
+    )
+    with WorkFolderLock(factory.experiment.work_dir):
+        data = open_data(options, factory.experiment.work_dir)
+        num_iters = number_of_updates(options, data, factory)
+        options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None, minutes=None)
+        factory.experiment.write_config(dataclasses.asdict(options))
+        model = build_model(options, data.tokenizer.vocab_size)
+        if options.unigram_bias:
+            start_at_unigram(model, torch.from_numpy(data.train.dataset.token_counts()))
+        figures = _train(options, factory, data, model)
+    trainer = factory.get_trainer()
+    seconds = time.monotonic() - began
+    logging.info(
+        "done: %d updates, %s tokens in %s; checkpoints are in %s",
+        trainer.step,
+        f"{trainer.items_seen:,}",
+        duration(seconds),
+        factory.checkpoint_dir,
+    )
+    return PretrainingResult(
+        Path(factory.work_dir), model, data.tokenizer, trainer.step, trainer.items_seen, seconds, figures
+    )
+
+
+def _train(
+    options: PretrainingOptions,
+    factory: NeuralModuleFactory,
+    data: PretrainingData,
+    model: PretrainingModel,
+) -> dict[str, float]:
+    """Train with logger, evaluator and checkpoints; returns the last held-out figures."""
+    experiment, losses = factory.experiment, wire(model, data.train)
+    logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", data.tokenizer.vocab_size)
+    model.bert.config.to_json_file(f"{factory.checkpoint_dir}/bert-config.json")
+    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
+    callbacks: list[ActionCallback] = [record]
+    if data.eval is not None:
+        callbacks.append(
+            EvaluatorCallback(
+                [wire(model, data.eval).total],
+                lm_bert_callback.eval_iter_callback,
+                lambda state: record.evaluated(lm_bert_callback.figures(state)),
+                eval_step=options.num_iters if options.eval_step_freq == -1 else options.eval_step_freq,
+                eval_at_start=options.eval_step_freq != -1,
+            )
+        )
+    callbacks.append(
+        CheckpointCallback(
+            factory.checkpoint_dir,
+            load_from_folder=options.load_dir,
+            step_freq=options.save_step_freq,
+            epoch_freq=options.save_epoch_freq,
+            checkpoints_to_keep=options.checkpoints_to_keep,
+            extra_files=checkpoint_files(model, data.tokenizer),
+            identity={"tokenizer": data.tokenizer.fingerprint},
+            stream={"data": data.train.dataset.fingerprint, "batch_size": options.batch_size},
+        )
+    )
+    policy = None
+    if options.lr_policy is not None:
+        policy = get_lr_policy(
+            options.lr_policy, total_steps=options.num_iters, warmup_ratio=options.lr_warmup_proportion
+        )
+    factory.train(
+        [losses.total],
+        optimizer=options.optimizer,
+        optimization_params=optimization_params(options, options.num_iters),
+        callbacks=callbacks,
+        lr_policy=policy,
+        batches_per_step=options.batches_per_step,
+    )
+    return record.figures
+
+
+def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec) -> dict[str, bytes]:
+    """What a checkpoint carries along, so that it can be used by itself: configuration and vocabulary."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(Path(folder))
+        files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
+    return {"bert-config.json": model.bert.config.to_json_string().encode(), **files}

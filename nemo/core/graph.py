@@ -1,0 +1,90 @@
+"""Calls of modules on each other's tensors: a graph that remembers nothing globally.
+
+A tensor points back to the call that makes it, a call to its inputs; so cycles cannot be built, two calls of
+one module are two nodes, and the order of work is a depth-first walk.
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from nemo.core.neural_types import NeuralType
+
+if TYPE_CHECKING:
+    from nemo.core.neural_module import NeuralModule
+
+_call_numbers = itertools.count()
+
+
+class Call:
+    """One use of a module.
+
+    Args:
+        module: what is called.
+        inputs: the tensor given to each input port.
+    """
+
+    def __init__(self, module: "NeuralModule", inputs: "Mapping[str, NmTensor]"):
+        self.module = module
+        self.inputs = dict(inputs)
+        self.number = next(_call_numbers)
+
+    def output(self, port: str) -> "NmTensor":
+        """The tensor that leaves by `port`."""
+        return NmTensor(self.module, self.inputs, port, self.module.output_ports[port], call=self)
+
+
+class NmTensor(NeuralType):
+    """The promise of a tensor: what leaves `producer` by its port `name`, for the inputs `producer_args`.
+
+    Two tensors are equal when they leave the same call by the same port.
+    """
+
+    def __init__(
+        self,
+        producer: "NeuralModule",
+        producer_args: "Mapping[str, NmTensor]",
+        name: str,
+        ntype: NeuralType | None = None,
+        call: Call | None = None,
+    ):
+        ntype = ntype or NeuralType()
+        super().__init__(axes=ntype.axes, elements_type=ntype.elements_type, optional=ntype.optional)
+        self.call = call or Call(producer, producer_args)
+        self.name = name
+
+    @property
+    def producer(self) -> "NeuralModule":
+        """The module that makes this tensor."""
+        return self.call.module
+
+    @property
+    def producer_args(self) -> "dict[str, NmTensor]":
+        """What the module is given."""
+        return self.call.inputs
+
+    @property
+    def unique_name(self) -> str:
+        """`port~~~class of producer~~~number of the call`."""
+        return f"{self.name}~~~{type(self.producer).__name__}~~~{self.call.number}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, NmTensor) and (self.call, self.name) == (other.call, other.name)
+
+    def __hash__(self) -> int:
+        return hash((self.call, self.name))
+
+
+def calls_leading_to(tensors: Iterable[NmTensor]) -> list[Call]:
+    """Every call that `tensors` need, each after the calls it takes its inputs from."""
+    ordered: dict[Call, None] = {}
+
+    def visit(call: Call) -> None:
+        if call not in ordered:
+            for tensor in call.inputs.values():
+                visit(tensor.call)
+            ordered[call] = None
+
+    for tensor in tensors:
+        visit(tensor.call)
+    return list(ordered)

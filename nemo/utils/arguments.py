@@ -1,0 +1,220 @@
+"""A dataclass with documented fields -> command line options and a configuration file. Say it once.
+
+@dataclass(frozen=True)
+class Options:
+    batch_size: int = option(64, "sequences in a batch", at_least=1)
+
+options = parse(Options, "nemo-bert pretrain", "Train a BERT.", ["--batch_size", "32"])
+"""
+
+import argparse
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from nemo.utils.errors import MissingFileError, UsageError
+from nemo.utils.lookup import closest
+
+T = TypeVar("T")
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    aliases: Sequence[str] = (),
+) -> Any:
+    """A dataclass field that is a command line option.
+
+    Args:
+        default: its value when it is not given.
+        help: one line.
+        choices: the values it may have.
+        at_least, at_most, above, below: the range of a number.
+        aliases: other spellings, dashes included.
+    """
+    metadata = {
+        "help": help,
+        "choices": choices,
+        "bounds": {"at_least": at_least, "at_most": at_most, "above": above, "below": below},
+        "aliases": tuple(aliases),
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+_IN_RANGE = {
+    "at_least": (lambda value, bound: value >= bound, "{} or more"),
+    "at_most": (lambda value, bound: value <= bound, "{} or less"),
+    "above": (lambda value, bound: value > bound, "more than {}"),
+    "below": (lambda value, bound: value < bound, "less than {}"),
+}
+
+
+def check(options: Any) -> None:
+    """Hold every field of a dataclass of `option`s to its choices and range; call it in `__post_init__`.
+
+    Raises:
+        UsageError: names the option, what was found and what is allowed.
+    """
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        if value is None or "help" not in field.metadata:
+            continue
+        where = f"--{field.name}"
+        choices = field.metadata["choices"]
+        if choices and value not in choices:
+            near = closest(str(value), choices)
+            raise UsageError(
+                "not one of the choices",
+                where=where,
+                found=repr(value),
+                expected=", ".join(choices),
+                fix=f"did you mean {near!r}?" if near else "",
+            )
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError("out of range", where=where, found=value, expected="a finite number")
+        limits = {n: b for n, b in field.metadata["bounds"].items() if b is not None}
+        if not all(_IN_RANGE[name][0](value, bound) for name, bound in limits.items()):
+            allowed = " and ".join(_IN_RANGE[name][1].format(b) for name, b in limits.items())
+            raise UsageError("out of range", where=where, found=value, expected=allowed)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong by raising, and which known option comes closest."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, where=self.prog, fix=f"see {self.prog} --help")
+
+
+def _integer(text: str) -> int:
+    number = float(text)  # 1e7 is an integer to anyone but int()
+    if not number.is_integer():
+        raise ValueError(text)
+    return int(text) if text.lstrip("+-").isdigit() else int(number)
+
+
+def _plain_type(annotation: Any) -> type:
+    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
+    return annotation
+
+
+def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -> _Parser:
+    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+    hints = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        kind = _plain_type(hints[field.name])
+        default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default {field.default})"
+        text = (field.metadata["help"] + default).replace("%", "%%")
+        if field.name in positional:
+            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text)
+            continue
+        names = [f"--{field.name}", *field.metadata["aliases"]]
+        if kind is bool:
+            parser.add_argument(
+                *names,
+                dest=field.name,
+                action=argparse.BooleanOptionalAction,
+                default=argparse.SUPPRESS,
+                help=text,
+            )
+        else:
+            parser.add_argument(
+                *names,
+                dest=field.name,
+                type=_integer if kind is int else kind,
+                metavar=kind.__name__.upper() if not field.metadata["choices"] else "NAME",
+                default=argparse.SUPPRESS,
+                help=text
+                + (f" [{', '.join(field.metadata['choices'])}]" if field.metadata["choices"] else ""),
+            )
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file with values for these options, such as the config.yaml of a run; "
+        "options on the command line win",
+    )
+    return parser
+
+
+def parse(
+    cls: type[T], prog: str, description: str, argv: Sequence[str], positional: Sequence[str] = ()
+) -> T:
+    """The `cls` that a command line describes.
+
+    Args:
+        cls: a dataclass of `option`s.
+        prog, description: for `--help`.
+        argv: the words after the command.
+        positional: fields that are given without `--name`, anywhere among the options.
+
+    Raises:
+        UsageError: an unknown option (the closest one is named), or a value that does not fit.
+    """
+    parser = _parser(cls, prog, description, positional)
+    given, rest = parser.parse_known_intermixed_args(list(argv))
+    if rest:
+        known = [name for action in parser._actions for name in action.option_strings]
+        word = next((w for w in rest if w.startswith("-")), rest[0]).partition("=")[0]
+        near = closest(word, known)
+        raise UsageError(
+            "unknown option" if word.startswith("-") else "not an option",
+            where=prog,
+            found=repr(word),
+            expected=f"an option of {prog} --help",
+            fix=f"did you mean {near}?" if near else "",
+        )
+    values = vars(given)
+    config = values.pop("config", None)
+    return cls(**{**(read_config(cls, config) if config else {}), **values})
+
+
+def read_config(cls: type, path: str | Path) -> dict[str, Any]:
+    """Values for the fields of `cls` from a YAML file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UsageError: not YAML, an unknown name, or a value of another type.
+    """
+    import yaml
+
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError("no such configuration file", where=path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as problem:
+        raise UsageError(f"not a YAML file: {str(problem).splitlines()[0]}", where=path) from None
+    if not isinstance(values, dict):
+        raise UsageError("not a configuration", where=path, expected="one `name: value` per line")
+    hints = typing.get_type_hints(cls)
+    for name, value in values.items():
+        if name not in hints:
+            near = closest(str(name), hints)
+            raise UsageError(
+                "unknown name",
+                where=path,
+                found=repr(name),
+                fix=f"did you mean {near!r}?" if near else "",
+            )
+        kind = _plain_type(hints[name])
+        fits = value is None or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            values[name], fits = float(value), True
+        if not fits:
+            raise UsageError(
+                "a value of the wrong type",
+                where=f"{path} {name}",
+                found=repr(value),
+                expected=kind.__name__,
+            )
+    return values

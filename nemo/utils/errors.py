@@ -1,0 +1,92 @@
+"""Errors that tell the whole story in one line, and the exit code each of them ends with."""
+
+from typing import Any
+
+
+class NemoError(Exception):
+    """Something went wrong that its reader can mend.
+
+    The text reads `where: problem; found X, expected Y; fix: Z`, each part only when given.
+
+    Args:
+        problem: what is wrong, as a sentence without a full stop.
+        where: file, file:line, option or field.
+        found: what was there.
+        expected: what should have been there.
+        fix: what to do about it.
+    """
+
+    code = "INTERNAL"
+    exit_code = 1
+
+    def __init__(
+        self, problem: str, *, where: Any = "", found: Any = None, expected: Any = None, fix: str = ""
+    ):
+        comparison = [
+            f"{word} {value}"
+            for word, value in (("found", found), ("expected", expected))
+            if value is not None
+        ]
+        parts = [f"{where}: {problem}" if str(where) else problem]
+        if comparison:
+            parts.append(", ".join(comparison))
+        if fix:
+            parts.append(f"fix: {fix}")
+        # Text of a user's file may end up here: control characters must not reach a terminal.
+        self.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in "; ".join(parts))
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(NemoError, ValueError):
+    """An option, argument or configuration that cannot be."""
+
+    code, exit_code = "USAGE", 2
+
+
+class DataError(NemoError, ValueError):
+    """Text, vocabulary or shard that cannot be used."""
+
+    code, exit_code = "DATA", 3
+
+
+class MissingFileError(DataError, FileNotFoundError):
+    """A file or folder that is not there."""
+
+
+class CheckpointError(NemoError, ValueError):
+    """A checkpoint or model that is damaged or does not fit."""
+
+    code, exit_code = "CHECKPOINT", 4
+
+
+class StorageError(NemoError, OSError):
+    """A disk that is full, read-only or failing."""
+
+    code, exit_code = "STORAGE", 5
+
+
+class NumericError(NemoError, ArithmeticError):
+    """A loss or gradient that is not a finite number."""
+
+    code, exit_code = "NUMERIC", 6
+
+
+class DistributedError(NemoError, RuntimeError):
+    """Ranks that disagree, hang or are gone."""
+
+    code, exit_code = "DISTRIBUTED", 7
+
+
+class BusyError(NemoError, RuntimeError):
+    """A folder that another run is using."""
+
+    code, exit_code = "BUSY", 8
+
+
+class Preempted(NemoError, RuntimeError):
+    """Training was asked to stop; it saved and can be resumed."""
+
+    code, exit_code = "PREEMPTED", 75

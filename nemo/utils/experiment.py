@@ -1,0 +1,171 @@
+"""The work folder of a run: what was run, how it goes, where its checkpoints are."""
+
+import json
+import math
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+
+from nemo.utils.files import storage_errors, write_atomically
+from nemo.utils.logging import LogMode, logging
+
+
+class ExperimentFolder:
+    """A folder that says all about a run.
+
+    Made at once: `cmd-args_<time>.log`, `git-info_<time>.log` inside a git checkout, a copy of each of
+    `files_to_copy` and the log `log_globalrank-<r>_localrank-<l>.txt`. Later: `config.yaml`,
+    `status.json`, `metrics.jsonl`. All but the log is rank 0's.
+
+    Args:
+        work_dir: made if needed.
+        files_to_copy: copied as `<stem>_<time><suffix>`; what is no file is skipped with a line in the log.
+        add_time: take the sub-folder `<time>` of `work_dir`.
+        global_rank, local_rank: None is what torchrun says, or 0.
+        timestamp: `<time>`; None is now. Ranks of one run have to be given the same.
+
+    Attributes:
+        work_dir, checkpoint_dir, tensorboard_dir: paths; the first two exist.
+
+    Raises:
+        StorageError: the folder cannot be written to.
+    """
+
+    # A line of the log belongs to one run: the next folder of a process closes the log of the one before.
+    _logged: ClassVar["ExperimentFolder | None"] = None
+
+    def __init__(
+        self,
+        work_dir: str | os.PathLike[str],
+        *,
+        files_to_copy: Iterable[str | os.PathLike[str] | None] = (),
+        add_time: bool = False,
+        global_rank: int | None = None,
+        local_rank: int | None = None,
+        timestamp: str | None = None,
+    ):
+        self.timestamp = timestamp or time.strftime("%Y-%m-%d_%H-%M-%S")
+        self.work_dir = Path(work_dir, self.timestamp) if add_time else Path(work_dir)
+        self.checkpoint_dir = self.work_dir / "checkpoints"
+        self.tensorboard_dir = self.work_dir / "tensorboard"
+        self.metrics_path = self.work_dir / "metrics.jsonl"
+        self.global_rank = int(os.environ.get("RANK", 0)) if global_rank is None else global_rank
+        self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if local_rank is None else local_rank
+        self._status: dict[str, Any] = {}
+
+        with storage_errors(self.work_dir):
+            self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+            self._start_log()
+            if self.global_rank == 0:
+                self._write_origin(files_to_copy)
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Write `config.yaml`, in the order given.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        import yaml
+
+        if self.global_rank == 0:
+            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+            write_atomically(self.work_dir / "config.yaml", text.encode())
+
+    def write_status(self, **fields: Any) -> None:
+        """Change `fields` of `status.json`; a reader meets the old file or the new one."""
+        self._status |= fields
+        if self.global_rank == 0:
+            path = self.work_dir / "status.json"
+            with _at_most_a_warning(path):
+                write_atomically(path, _to_json(self._status, indent=1).encode())
+
+    def append_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""
+        if self.global_rank == 0:
+            with (
+                _at_most_a_warning(self.metrics_path),
+                open(self.metrics_path, "a", encoding="utf-8") as file,
+            ):
+                file.write(_to_json(row) + "\n")
+
+    def truncate_metrics(self, step: int) -> None:
+        """Drop what is behind `step`, and a line that a crash cut short, before a run goes on from there."""
+        if self.global_rank == 0 and self.metrics_path.is_file():
+            with storage_errors(self.metrics_path):
+                lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [f"{line}\n" for line in lines if _is_row_until(step, line)]
+            write_atomically(self.metrics_path, "".join(kept).encode())
+
+    def close(self) -> None:
+        """Log to this folder no longer."""
+        if ExperimentFolder._logged is self:
+            logging.remove_handler(self._handler)
+            self._handler.close()
+            ExperimentFolder._logged = None
+
+    def _start_log(self) -> None:
+        if ExperimentFolder._logged is not None:
+            ExperimentFolder._logged.close()
+        name = f"log_globalrank-{self.global_rank}_localrank-{self.local_rank}.txt"
+        self._handler = logging.add_file_handler(self.work_dir / name)
+        ExperimentFolder._logged = self
+
+    def _write_origin(self, files_to_copy: Iterable[str | os.PathLike[str] | None]) -> None:
+        """The command, the version of the code, and the files asked for."""
+        self._path_with_time("cmd-args.log").write_text(f"{shlex.join(sys.argv)}\n", encoding="utf-8")
+        if git_info := _git_info():
+            self._path_with_time("git-info.log").write_bytes(git_info)
+        for file in files_to_copy:
+            if file is None or not Path(file).is_file():  # a notebook has no file, for example
+                logging.info(f"files_to_copy: {file} is not a file, skipped")
+            else:
+                shutil.copyfile(file, self._path_with_time(Path(file).name))
+
+    def _path_with_time(self, name: str) -> Path:
+        stem, suffix = os.path.splitext(name)
+        return self.work_dir / f"{stem}_{self.timestamp}{suffix}"
+
+
+@contextmanager
+def _at_most_a_warning(path: Path) -> Iterator[None]:
+    """Training does not end because its record cannot be written for a while."""
+    try:
+        yield
+    except OSError as error:
+        logging.warning(f"cannot be written, training goes on: {path}: {error}", mode=LogMode.ONCE)
+
+
+def _git_info() -> bytes | None:
+    """The commit of the folder one is in, and what was changed since; None outside a git checkout."""
+    commands = (["rev-parse", "HEAD"], ["diff", "--no-ext-diff", "--no-textconv", "HEAD"])
+    try:
+        outputs = [
+            subprocess.run(["git", *command], capture_output=True, check=True, timeout=30).stdout
+            for command in commands
+        ]
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return b"\n".join(outputs)
+
+
+def _is_row_until(step: int, line: str) -> bool:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return False
+    return isinstance(row, dict) and row.get("step", 0) <= step
+
+
+def _to_json(row: Mapping[str, Any], indent: int | None = None) -> str:
+    finite = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in row.items()
+    }
+    return json.dumps(finite, indent=indent, allow_nan=False, ensure_ascii=False)

@@ -1,0 +1,51 @@
+"""Files and folders that are there whole or not at all, also after a crash or a power cut."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from nemo.utils.errors import StorageError
+
+
+@contextmanager
+def storage_errors(where: Any) -> Iterator[None]:
+    """Turn what the operating system says of `where` (disk full, read-only) into a `StorageError`."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            (error.strerror or str(error)).lower(),
+            where=where,
+            fix="make room, or use a folder that can be written to",
+        ) from error
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content, or a folder's list of names, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace the file at `path`: a reader, or a crash, meets the old content or the new one.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    with storage_errors(path):
+        try:
+            aside.write_bytes(content)
+            sync(aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        sync(path.parent)

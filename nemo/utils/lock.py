@@ -1,0 +1,73 @@
+"""One run at a time in a folder."""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from types import TracebackType
+
+from nemo.utils.errors import BusyError
+from nemo.utils.files import storage_errors
+
+
+class WorkFolderLock:
+    """`with WorkFolderLock(folder):` - nobody else gets in meanwhile.
+
+    The kernel holds the lock and lets go when the process ends, however it ends; so there are no stale
+    locks. Who holds it stands in `<folder>/.lock`, only to be told to others; the file stays.
+
+    Raises:
+        BusyError: another process is in, on entering.
+        StorageError: the folder cannot be made or written to.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]):
+        self.path = Path(folder) / ".lock"
+
+    def __enter__(self) -> "WorkFolderLock":
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise self._busy() from None
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, _introduction(), 0)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for children that inherited it
+        os.close(self._descriptor)
+
+    def _busy(self) -> BusyError:
+        """Who is in; lets go of the file."""
+        holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace")
+        os.close(self._descriptor)
+        return BusyError(
+            "another run is using this folder",
+            where=self.path.parent,
+            found=_describe(holder),
+            fix="wait for it, stop it, or use another work_dir",
+        )
+
+
+def _introduction() -> bytes:
+    started = time.strftime("%Y-%m-%d %H:%M:%S")
+    who = {"pid": os.getpid(), "host": socket.gethostname(), "started": started}
+    return json.dumps(who).encode()
+
+
+def _describe(holder: str) -> str:
+    try:
+        who = json.loads(holder)
+        return f"process {who['pid']} on {who['host']} since {who['started']}"
+    except (ValueError, KeyError, TypeError):
+        return "a process that has not said who it is yet"

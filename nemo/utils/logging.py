@@ -1,0 +1,149 @@
+"""The one logger. Others take it from here: `from nemo.utils.logging import logging`."""
+
+import logging as _std
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from typing import Any, TextIO
+
+
+class LogMode(Enum):
+    """EACH call is logged, or ONCE per text for the life of the process."""
+
+    EACH = 0
+    ONCE = 1
+
+
+class _Formatter(_std.Formatter):
+    """`[NeMo I 2020-01-01 00:00:00 module:line] text`, as NeMo 0.10 wrote it."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "[NeMo %(levelname).1s %(asctime)s %(module)s:%(lineno)d] %(message)s",
+            datefmt="%Y-%m-%d %H:%M:%S",
+        )
+
+
+class _StreamOfTheMoment(_std.StreamHandler):
+    """Writes to what `sys.stdout` or `sys.stderr` is now, so that redirection later still works."""
+
+    def __init__(self, name: str):
+        super().__init__(getattr(sys, name))
+        self.stream_name = name
+
+    @property
+    def stream(self) -> TextIO:
+        return getattr(sys, self.stream_name)
+
+    @stream.setter
+    def stream(self, _: TextIO) -> None:
+        """The base class sets a stream once; ours is looked up at each use."""
+
+
+class Logger:
+    """INFO and below to stdout, above to stderr; silent on ranks above 0."""
+
+    DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+
+    def __init__(self) -> None:
+        self._logger = _std.getLogger("nemo_logger")
+        self._logger.propagate = False
+        self._logger.setLevel(_std.INFO)
+        self._said_once: set[str] = set()
+        self._warnings_shown = warnings.showwarning
+        if int(os.environ.get("RANK", "0")) == 0:
+            out, err = _StreamOfTheMoment("stdout"), _StreamOfTheMoment("stderr")
+            out.addFilter(lambda record: record.levelno <= _std.INFO)
+            err.setLevel(_std.WARNING)
+            for handler in (out, err):
+                self.add_handler(handler)
+
+    def add_handler(self, handler: _std.Handler) -> None:
+        """Log to `handler` too, in this format."""
+        handler.setFormatter(_Formatter())
+        self._logger.addHandler(handler)
+
+    def remove_handler(self, handler: _std.Handler) -> None:
+        """Stop logging to `handler`."""
+        self._logger.removeHandler(handler)
+
+    def add_file_handler(self, path: str | os.PathLike[str]) -> _std.Handler:
+        """Log to a file as well; returns the handler for `remove_handler`."""
+        handler = _std.FileHandler(path, encoding="utf-8")
+        self.add_handler(handler)
+        return handler
+
+    def _log(self, level: int, text: Any, args: tuple[Any, ...], mode: LogMode) -> None:
+        if mode is LogMode.ONCE:
+            if str(text) in self._said_once:
+                return
+            self._said_once.add(str(text))
+        self._logger.log(level, text, *args, stacklevel=3)
+
+    def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+        """For those who look for a fault."""
+        self._log(self.DEBUG, text, args, mode)
+
+    def info(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+        """What is going on."""
+        self._log(self.INFO, text, args, mode)
+
+    def warning(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+        """What a user should look at."""
+        self._log(self.WARNING, text, args, mode)
+
+    def error(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+        """What went wrong."""
+        self._log(self.ERROR, text, args, mode)
+
+    def critical(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+        """What ends the program."""
+        self._log(self.CRITICAL, text, args, mode)
+
+    def setLevel(self, level: int | str) -> None:
+        """Show nothing below `level`."""
+        self._logger.setLevel(level)
+
+    def getEffectiveLevel(self) -> int:
+        """The level below which nothing is shown."""
+        return self._logger.getEffectiveLevel()
+
+    @contextmanager
+    def temp_verbosity(self, level: int | str) -> Iterator[None]:
+        """`setLevel(level)` inside the `with` block."""
+        before = self._logger.level
+        self.setLevel(level)
+        try:
+            yield
+        finally:
+            self.setLevel(before)
+
+    @contextmanager
+    def patch_stderr_handler(self, stream: TextIO) -> Iterator[None]:
+        """Send warnings and errors to `stream` inside the `with` block."""
+        err = [h for h in self._logger.handlers if getattr(h, "stream_name", "") == "stderr"]
+        redirected = _std.StreamHandler(stream)
+        redirected.setLevel(_std.WARNING)
+        for handler in err:
+            self.remove_handler(handler)
+        self.add_handler(redirected)
+        try:
+            yield
+        finally:
+            self.remove_handler(redirected)
+            for handler in err:
+                self.add_handler(handler)
+
+    def captureWarnings(self, capture: bool) -> None:
+        """Show `warnings.warn` through this logger, or no longer."""
+
+        def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
+            self.warning("%s:%s %s: %s", filename, lineno, category.__name__, message)
+
+        warnings.showwarning = show if capture else self._warnings_shown
+
+
+logging = Logger()

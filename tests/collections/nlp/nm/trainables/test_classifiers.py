@@ -1,0 +1,86 @@
+"""Heads: what they compute, and under which names."""
+
+import pytest
+import torch
+
+from nemo.backends.pytorch.common import ACT2FN
+from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.trainables import (
+    BertTokenClassifier,
+    SequenceClassifier,
+    TokenClassifier,
+)
+from nemo.core.graph import NmTensor
+from nemo.core.neural_module import NeuralModule
+from nemo.core.neural_types import ChannelType, LabelsType, MaskType, NeuralType
+
+HIDDEN = torch.randn((2, 3, 4), generator=torch.Generator().manual_seed(0))
+
+
+def test_token_classifier_of_bert_is_dense_activation_norm_linear():
+    head = BertTokenClassifier(4, 5, activation="gelu", log_softmax=False)
+    by_hand = head.mlp.layer0(head.norm(torch.nn.functional.gelu(head.dense(HIDDEN))))
+    torch.testing.assert_close(head(HIDDEN), by_hand)
+    assert head.state_dict().keys() == {
+        f"{layer}.{leaf}" for layer in ("dense", "norm", "mlp.layer0") for leaf in ("weight", "bias")
+    }
+
+
+def test_activation_may_be_a_name_or_a_function():
+    torch.manual_seed(0)
+    by_name = BertTokenClassifier(4, 5, activation="swish")
+    torch.manual_seed(0)
+    by_function = BertTokenClassifier(4, 5, activation=ACT2FN["swish"])
+    torch.testing.assert_close(by_name(HIDDEN), by_function(HIDDEN))
+
+
+@pytest.mark.parametrize("head_class", [BertTokenClassifier, TokenClassifier, SequenceClassifier])
+def test_log_softmax_makes_scores_log_probabilities(head_class):
+    raw = head_class(4, 5, log_softmax=False)
+    normed = head_class(4, 5)
+    normed.load_state_dict(raw.state_dict())
+    torch.testing.assert_close(normed(HIDDEN), raw(HIDDEN).log_softmax(-1))
+
+
+@pytest.mark.parametrize("head_class", [BertTokenClassifier, TokenClassifier])
+def test_token_wise_heads_take_gathered_rows(head_class):
+    head = head_class(4, 5)
+    assert head.token_wise
+    torch.testing.assert_close(head(HIDDEN.flatten(0, 1)[[1, 4]]), head(HIDDEN).flatten(0, 1)[[1, 4]])
+
+
+def test_sequence_classifier_reads_the_first_token_only():
+    head = SequenceClassifier(4, 2, activation="tanh", log_softmax=False)
+    by_hand = head.mlp.layer2(torch.tanh(head.mlp.layer0(HIDDEN[:, 0])))
+    torch.testing.assert_close(head(HIDDEN), by_hand)
+    assert head.state_dict().keys() == {
+        f"mlp.{layer}.{leaf}" for layer in ("layer0", "layer2") for leaf in ("weight", "bias")
+    }
+
+
+def test_heads_start_as_bert_does_unless_told_otherwise():
+    torch.manual_seed(0)
+    assert BertTokenClassifier(64, 50).dense.weight.std().item() == pytest.approx(0.02, rel=0.1)
+    assert SequenceClassifier(64, 50).mlp.layer0.bias.count_nonzero() == 0
+    assert TokenClassifier(64, 50, use_transformer_pretrained=False).mlp.layer0.bias.count_nonzero() > 0
+
+
+def test_token_classifier_is_printed_with_its_name():
+    assert str(TokenClassifier(4, 5, name="Punctuation")) == "PunctuationTokenClassifier"
+    assert str(TokenClassifier(4, 5)) == "TokenClassifier"
+
+
+def test_scores_of_either_kind_wire_to_the_loss():
+    def tensor(axes, elements):
+        return NmTensor(NeuralModule(), {}, "x", NeuralType(axes, elements))
+
+    for log_softmax in (True, False):
+        logits = BertTokenClassifier(4, 5, log_softmax=log_softmax)(
+            hidden_states=tensor(["B", "T", "D"], ChannelType())
+        )
+        loss = SmoothedCrossEntropyLoss()(
+            logits=logits,
+            labels=tensor(["B", "T"], LabelsType()),
+            output_mask=tensor(["B", "T"], MaskType()),
+        )
+        assert loss.producer_args["logits"] == logits

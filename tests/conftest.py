@@ -1,0 +1,44 @@
+"""What several tests need."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from nemo.core import NeuralModuleFactory
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def _no_factory_is_left_over():
+    """Every test begins without a default factory."""
+    NeuralModuleFactory.reset_default_factory()
+
+
+@pytest.fixture
+def shared_data() -> Path:
+    """Real text that is not part of the repository."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip("the shared data folder is not beside this checkout")
+    return SHARED_DATA
+
+
+@pytest.fixture
+def english(tmp_path: Path) -> Path:
+    """A folder with train.txt and valid.txt of made-up English: documents of short sentences."""
+    rng = random.Random(0)
+    nouns = "cat dog bird house river tree child boat stone cloud farmer doctor".split()
+    verbs = "sees likes follows finds carries paints watches forgets".split()
+    places = "in the garden|near the old bridge|behind the school|on the hill|at night".split("|")
+
+    def sentence() -> str:
+        a, b = rng.sample(nouns, 2)
+        return f"The {a} {rng.choice(verbs)} the {b} {rng.choice(places)}."
+
+    folder = tmp_path / "english"
+    folder.mkdir()
+    for name, documents in (("train", 120), ("valid", 20)):
+        texts = ["\n".join(sentence() for _ in range(rng.randint(4, 12))) for _ in range(documents)]
+        (folder / f"{name}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return folder

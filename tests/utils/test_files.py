@@ -1,0 +1,43 @@
+"""Files that are there whole or not at all."""
+
+import os
+import stat
+
+import pytest
+
+from nemo.utils.errors import StorageError, UsageError
+from nemo.utils.files import storage_errors, write_atomically
+
+
+def test_content_is_replaced_and_nothing_is_left_beside(tmp_path):
+    path = tmp_path / "status.json"
+    path.write_bytes(b"a long old content")
+    write_atomically(path, b"new")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
+
+
+def test_the_umask_decides_who_may_read(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_what_cannot_be_written_is_a_storage_error_and_leaves_nothing(tmp_path):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "file").touch()
+    with pytest.raises(StorageError, match="taken: is a directory"):
+        write_atomically(tmp_path / "taken", b"content")
+    with pytest.raises(StorageError, match="no such file or directory"):
+        write_atomically(tmp_path / "missing" / "file", b"content")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken"]
+
+
+def test_other_errors_pass():
+    with pytest.raises(UsageError, match="mine"), storage_errors("somewhere"):
+        raise UsageError("mine")
+    with pytest.raises(StorageError, match="the first"), storage_errors("somewhere"):
+        raise StorageError("the first")

@@ -1,0 +1,67 @@
+"""The work folder's lock, between real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from nemo.utils.errors import BusyError, StorageError
+from nemo.utils.lock import WorkFolderLock
+
+HOLD = """
+import sys, time
+from nemo.utils.lock import WorkFolderLock
+with WorkFolderLock(sys.argv[1]):
+    print("in", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Another process that is in `tmp_path`."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, tmp_path], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"in\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_process_is_told_who_the_first_is(tmp_path, holder):
+    with (
+        pytest.raises(BusyError, match=rf"process {holder.pid} on .+ since \d{{4}}-") as caught,
+        WorkFolderLock(tmp_path),
+    ):
+        pass
+    assert caught.value.exit_code == 8
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_a_killed_process_holds_nothing(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with WorkFolderLock(tmp_path):
+        pass
+
+
+def test_one_after_the_other(tmp_path):
+    for _ in range(2):
+        with WorkFolderLock(tmp_path / "new"), pytest.raises(BusyError), WorkFolderLock(tmp_path / "new"):
+            pass
+
+
+def test_a_holder_that_has_not_said_its_name(tmp_path):
+    with WorkFolderLock(tmp_path):
+        (tmp_path / ".lock").write_text('{"pid"')
+        with pytest.raises(BusyError, match="not said who"), WorkFolderLock(tmp_path):
+            pass
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "precious").write_text("kept")
+    (tmp_path / ".lock").symlink_to("precious")
+    with pytest.raises(StorageError), WorkFolderLock(tmp_path):
+        pass
+    assert (tmp_path / "precious").read_text() == "kept"
