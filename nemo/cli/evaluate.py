@@ -13,8 +13,8 @@ from nemo.utils.errors import UsageError
 class EvaluateOptions:
     """What to evaluate, and on what."""
 
-    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    eval_data: str | None = option(None, "held-out text: a file, or a folder of *.txt files")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    eval_data: str = option("", "held-out text: a file, or a folder of *.txt files")
     batch_size: int = option(32, "sequences in a batch", at_least=1)
     max_seq_length: int | None = option(None, "tokens in a sequence; None: the model's positions", at_least=8)
     mask_probability: float = option(0.15, "share of tokens to predict", above=0, below=1)
@@ -23,7 +23,7 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.model is None or self.eval_data is None:
+        if not (self.model and self.eval_data):
             raise UsageError(
                 "a model and a text are needed", expected="nemo-bert evaluate WORK_DIR --eval_data FILE"
             )

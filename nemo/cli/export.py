@@ -12,13 +12,13 @@ from nemo.utils.logging import logging
 class ExportOptions:
     """What to export, and where to."""
 
-    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    out: str | None = option(None, "folder to write; must not exist yet")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    out: str = option("", "folder to write; must not exist yet")
     force: bool = option(False, "replace the folder if it is there")
 
     def __post_init__(self) -> None:
         check(self)
-        if self.model is None or self.out is None:
+        if not (self.model and self.out):
             raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
 
 

@@ -12,13 +12,13 @@ from nemo.utils.errors import UsageError
 class FillMaskOptions:
     """Which model, and how many guesses."""
 
-    model: str | None = option(None, "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    text: str | None = option(None, "a sentence with [MASK] in it")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "guesses for each mask", at_least=1)
 
     def __post_init__(self) -> None:
         check(self)
-        if self.model is None or self.text is None:
+        if not (self.model and self.text):
             raise UsageError(
                 "a model and a sentence are needed",
                 expected='nemo-bert fill-mask WORK_DIR "a sentence with [MASK] in it"',

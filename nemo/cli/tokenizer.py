@@ -12,7 +12,7 @@ from nemo.utils.logging import logging
 class TokenizerOptions:
     """What to train a vocabulary on."""
 
-    train_data: str | None = option(None, "text: a file, or a folder of *.txt files")
+    train_data: str = option("", "text: a file, or a folder of *.txt files")
     kind: str = option("word-piece", "kind of tokenizer", choices=("word-piece", "sentence-piece"))
     vocab_size: int = option(8000, "entries, special tokens included", at_least=1)
     sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
@@ -21,7 +21,7 @@ class TokenizerOptions:
 
     def __post_init__(self) -> None:
         check(self)
-        if self.train_data is None:
+        if not self.train_data:
             raise UsageError("no text", expected="nemo-bert tokenizer FILE_OR_FOLDER")
 
 

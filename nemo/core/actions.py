@@ -11,6 +11,9 @@ from nemo.core.plan import TrainingPlan
 class Hooks(Protocol):
     """The moments of a run that a callback is told of."""
 
+    action: "Actions"
+    tensors: Sequence[NmTensor]
+
     def on_restore(self) -> None: ...
     def on_action_start(self) -> None: ...
     def on_epoch_start(self) -> None: ...
@@ -36,7 +39,7 @@ class Actions(Protocol):
     epoch_num: int
     items_seen: int
     learning_rate: float
-    grad_norm: float | None
+    grad_norm: float
     local_rank: int | None
     global_rank: int
 

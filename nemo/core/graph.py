@@ -6,7 +6,7 @@ one module are two nodes, and the order of work is a depth-first walk.
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nemo.core.neural_types import NeuralType
 
@@ -25,7 +25,7 @@ class Call:
     """
 
     def __init__(self, module: "NeuralModule", inputs: "Mapping[str, NmTensor]"):
-        self.module = module
+        self.module: Any = module  # what else it can do depends on the backend
         self.inputs = dict(inputs)
         self.number = next(_call_numbers)
 
@@ -54,7 +54,7 @@ class NmTensor(NeuralType):
         self.name = name
 
     @property
-    def producer(self) -> "NeuralModule":
+    def producer(self) -> Any:
         """The module that makes this tensor."""
         return self.call.module
 

@@ -141,11 +141,12 @@ class NeuralModuleFactory:
         self._checkpoint_dir = None if checkpoint_dir is None else str(checkpoint_dir)
         if self._checkpoint_dir is not None:
             os.makedirs(self._checkpoint_dir, exist_ok=True)
-        self.tb_writer = None
+        if tensorboard_dir is None and self.experiment is not None:
+            tensorboard_dir = self.experiment.tensorboard_dir
+        self.tb_writer: Any = None
         if create_tb_writer and self.global_rank == 0:
-            folder = tensorboard_dir or self.experiment.tensorboard_dir
-            self.tb_writer = self._backend.make_tb_writer(folder)
-        self._trainer = None
+            self.tb_writer = self._backend.make_tb_writer(tensorboard_dir)
+        self._trainer: Any = None
         if set_default:
             NeuralModuleFactory._default = self
 

@@ -84,7 +84,8 @@ class NeuralModule:
         outputs = [call.output(name) for name in self.output_ports]
         if len(outputs) == 1:
             return outputs[0]
-        return namedtuple(f"{self}Output", list(self.output_ports))(*outputs)
+        output_type: Any = namedtuple(f"{self}Output", list(self.output_ports))
+        return output_type(*outputs)
 
     def compute(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module on real tensors; what that means is the backend's business."""

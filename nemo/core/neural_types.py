@@ -281,12 +281,9 @@ def _origin(tensor: NeuralType) -> str:
 
 
 def _parse_axes(axes: Sequence[str] | Sequence[AxisType]) -> tuple[AxisType, ...]:
-    if all(isinstance(axis, str) for axis in axes):
-        parsed = tuple(AxisType(AxisKind.from_str(axis)) for axis in axes)
-    elif all(isinstance(axis, AxisType) for axis in axes):
-        parsed = tuple(axes)
-    else:
+    if len({isinstance(axis, str) for axis in axes}) > 1:
         raise UsageError("axes are all strings or all AxisType", found=repr(tuple(axes)))
+    parsed = tuple(AxisType(AxisKind.from_str(axis)) if isinstance(axis, str) else axis for axis in axes)
     flags = [axis.is_list for axis in parsed]
     if flags != sorted(flags, reverse=True):
         raise UsageError("list axes come before tensor axes", found=str(list(parsed)))

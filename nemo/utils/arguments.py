@@ -95,7 +95,8 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, where=self.prog, fix=f"see {self.prog} --help")
 
 
-def _integer(text: str) -> int:
+def integer(text: str) -> int:
+    """An int, also from "1e7". Raises ValueError."""
     number = float(text)  # 1e7 is an integer to anyone but int()
     if not number.is_integer():
         raise ValueError(text)
@@ -131,7 +132,7 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -
             parser.add_argument(
                 *names,
                 dest=field.name,
-                type=_integer if kind is int else kind,
+                type=integer if kind is int else kind,
                 metavar=kind.__name__.upper() if not field.metadata["choices"] else "NAME",
                 default=argparse.SUPPRESS,
                 help=text

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from nemo.utils.errors import StorageError
 from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import LogMode, logging
 
@@ -137,9 +138,10 @@ class ExperimentFolder:
 def _at_most_a_warning(path: Path) -> Iterator[None]:
     """Training does not end because its record cannot be written for a while."""
     try:
-        yield
-    except OSError as error:
-        logging.warning(f"cannot be written, training goes on: {path}: {error}", mode=LogMode.ONCE)
+        with storage_errors(path):
+            yield
+    except StorageError as error:
+        logging.warning(f"{error}; training goes on", mode=LogMode.ONCE)
 
 
 def _git_info() -> bytes | None:

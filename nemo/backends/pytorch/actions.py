@@ -1,5 +1,6 @@
 """The loop: train, evaluate, infer, save and restore a graph with PyTorch."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -44,8 +45,11 @@ class PtActions:
         epoch_num: finished epochs.
         batch_in_epoch: finished batches of the epoch that is going on.
         items_seen: items (tokens, samples) trained on.
-        optimizer: made by `train`.
+        graph, optimizer: made by `train`.
     """
+
+    graph: GraphModule
+    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
@@ -65,9 +69,7 @@ class PtActions:
         self.batch_in_epoch = 0
         self.items_seen = 0
         self.learning_rate = 0.0
-        self.grad_norm: float | None = None
-        self.graph: GraphModule | None = None
-        self.optimizer: torch.optim.Optimizer | None = None
+        self.grad_norm = math.nan
         self._values: dict[NmTensor, Any] = {}
 
     # Training: `train` decides when, `_update` is one update, `_run_batch` one batch of it.
@@ -81,7 +83,7 @@ class PtActions:
             NumericError: a loss or a gradient is not finite; weights are as before that update.
         """
         callbacks = list(callbacks)
-        read = [t for callback in callbacks for t in getattr(callback, "tensors", ())]
+        read = [t for callback in callbacks for t in callback.tensors]
         self.graph = GraphModule([*losses, *read]).to(self.device)
         self.graph.train()
         self._precision = Precision(self.level, self.device)
@@ -232,7 +234,7 @@ class PtActions:
             Path(folder),
             self.step,
             {
-                **weights_by_part(self.graph.parts),
+                **weights_by_part(dict(self.graph.parts.items())),
                 "optimizer": optimizer_state(self.optimizer, self._parameters),
             },
             {
@@ -266,7 +268,7 @@ class PtActions:
         optimizer_tensors = tensors.pop("optimizer", None)
         if optimizer_tensors is None:
             raise CheckpointError("the checkpoint has no optimizer state", where=newest)
-        load_weights_by_part(self.graph.parts, tensors, newest)
+        load_weights_by_part(dict(self.graph.parts.items()), tensors, newest)
         load_optimizer_state(self.optimizer, self._parameters, optimizer_tensors)
         if state["scaler"]:
             self._precision.scaler.load_state_dict(state["scaler"])
@@ -350,8 +352,9 @@ def restore_weights(graph: GraphModule, folder: str | Path) -> dict[str, Any]:
     if newest is None:
         raise CheckpointError("no checkpoint", where=folder, expected="a folder with STEP-<n> folders")
     tensors, state = checkpoint.load(newest)
-    wanted = weights_by_part(graph.parts)
-    load_weights_by_part(graph.parts, {p: t for p, t in tensors.items() if p in wanted}, newest)
+    parts = dict(graph.parts.items())
+    wanted = weights_by_part(parts)
+    load_weights_by_part(parts, {p: t for p, t in tensors.items() if p in wanted}, newest)
     return state
 
 

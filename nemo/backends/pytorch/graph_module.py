@@ -153,9 +153,9 @@ class _Parts:
             )
 
 
-def _named(calls: Sequence[Call]) -> dict[str, nn.Module]:
+def _named(calls: Sequence[Call]) -> dict[str, Any]:
     """Modules by class name; the second BERT of a graph is `BERT_2`."""
-    names: dict[str, nn.Module] = {}
+    names: dict[str, Any] = {}
     for module in dict.fromkeys(call.module for call in calls):
         name, number = str(module), 1
         while name in names:

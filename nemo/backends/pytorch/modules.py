@@ -223,22 +223,23 @@ class LossNM(NonTrainableNM):
     count_ports: tuple[str, ...] = ()
     row_mask: str | None = None
 
-    def total(self, **ports: Tensor) -> Tensor:
+    # `*args: Any` lets subclasses name their ports.
+    def total(self, *args: Any, **ports: Any) -> Tensor:
         """The sum over items."""
         return self._loss_function(**ports)
 
-    def count(self, **ports: Tensor) -> Tensor:
+    def count(self, *args: Any, **ports: Any) -> Tensor:
         """The number of items, as a float tensor without axes."""
         return torch.ones(())
 
-    def _loss_function(self, **ports: Tensor) -> Tensor:
+    def _loss_function(self, *args: Any, **ports: Any) -> Tensor:
         raise NotImplementedError(f"{self} defines neither total() and count() nor _loss_function()")
 
     def count_of(self, ports: Mapping[str, Tensor]) -> Tensor:
         """`count` of those inputs that it reads."""
         return self.count(**{name: ports[name] for name in self.count_ports if name in ports})
 
-    def statistics(self, **ports: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def statistics(self, *args: Any, **ports: Any) -> dict[str, tuple[Tensor, Tensor]]:
         """Sums and counts for evaluation by name, "loss" among them; a sum over its count is the figure."""
         return {"loss": (self.total(**ports), self.count_of(ports))}
 

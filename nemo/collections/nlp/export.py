@@ -152,6 +152,17 @@ def _check_fits(
             found=f"{tokenizer.vocab_size} entries",
             expected=f"at most vocab_size = {config.vocab_size}",
         )
+    for head, num_classes in ((mlm, config.vocab_size), (nsp, 2)):
+        if head is None:
+            continue
+        last = head.mlp.last_linear_layer
+        if (last.in_features, last.out_features) != (config.hidden_size, num_classes):
+            raise UsageError(
+                "of another size than BERT's head",
+                where=head,
+                found=f"hidden_size {last.in_features}, num_classes {last.out_features}",
+                expected=f"hidden_size {config.hidden_size}, num_classes {num_classes}",
+            )
     if mlm is not None and mlm.activation is not get_activation(config.hidden_act):
         raise UsageError(
             "BERT's head has the activation of its layers",
@@ -215,7 +226,7 @@ def _prove_same(folder: Path, model_class: str, bert: BERT, heads: list[Any]) ->
             found=f"missing or unexpected {', '.join(map(str, sorted(strays, key=str)))}",
         )
     batch = _fixed_batch(bert)
-    hidden = bert(**batch)
+    hidden = bert.compute(**batch)
     # Scores are compared after a log-softmax, which is what a classifier may give in the first place.
     ours = [head(hidden).log_softmax(-1) for head in heads] or [hidden]
     theirs = list(model(**batch).to_tuple()[: len(ours)])

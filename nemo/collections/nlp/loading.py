@@ -1,5 +1,6 @@
 """A trained model back from its checkpoint, and on to Hugging Face."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import PretrainingModel, with_heads
+from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError
 
 
@@ -53,6 +56,35 @@ def load_pretrained(path: str | Path) -> Pretrained:
     for part in model.parts:
         part.eval()
     return Pretrained(model, load_tokenizer(newest), state, newest)
+
+
+def run_facts(pretrained: Pretrained) -> dict[str, Any]:
+    """What is known of the run behind a checkpoint, for the model card."""
+    config = pretrained.model.bert.config
+    facts: dict[str, Any] = {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "positions": config.max_position_embeddings,
+        "vocabulary": config.vocab_size,
+        "weights": pretrained.model.num_weights,
+        "updates": pretrained.state["step"],
+        "training tokens": pretrained.state["items_seen"],
+    }
+    # The work folder, when the checkpoint is still in it, knows more.
+    work_dir = pretrained.folder.parent.parent
+    config_file, metrics = work_dir / "config.yaml", work_dir / "metrics.jsonl"
+    if config_file.is_file():
+        options = read_config(PretrainingOptions, config_file)
+        facts |= {"training text": options["train_data"], "held-out text": options["eval_data"]}
+        facts |= {name: options[name] for name in ("optimizer", "lr", "batch_size", "seed")}
+        facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
+    if metrics.is_file():
+        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+        for row in rows:
+            if row["step"] <= pretrained.state["step"]:
+                facts |= {n.removeprefix("eval_"): v for n, v in row.items() if n.startswith("eval_")}
+    return facts
 
 
 def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> None:

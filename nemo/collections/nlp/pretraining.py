@@ -171,10 +171,45 @@ class PretrainingData:
     eval: BertPretrainingDataLayer | None
 
 
+def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
+    """The training text and the held-out text, if there is any.
+
+    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text.
+    """
+    train = Path(options.train_data or options.data_dir or "")
+    held_out = Path(options.eval_data) if options.eval_data is not None else None
+    if (train / "train.txt").is_file():
+        if held_out is None and (train / "valid.txt").is_file():
+            held_out = train / "valid.txt"
+        train = train / "train.txt"
+    if held_out is None:
+        logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
+    return train, held_out
+
+
+def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> TokenizerSpec:
+    """The tokenizer the options name: one in `[data_dir]/bert`, a trained one in `folder`, or Hugging Face's."""
+    if options.tokenizer not in KINDS:
+        return NemoBertTokenizer(pretrained_model=options.tokenizer, do_lower_case=options.do_lower_case)
+    beside_data = (train if train.is_dir() else train.parent) / "bert"
+    if any((beside_data / name).is_file() for name in TOKENIZER_FILES):
+        folder = beside_data
+    tokenizer = find_or_train_tokenizer(
+        options.tokenizer,
+        files_of(train),
+        folder,
+        options.vocab_size,
+        sample_size=options.sample_size,
+        do_lower_case=options.do_lower_case,
+    )
+    logging.info("the tokenizer in %s has %d entries", folder, tokenizer.vocab_size)
+    return tokenizer
+
+
 def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
     """The tokenizer (trained if need be) and the data layers of the training and the held-out text."""
-    files = data_files(options)
-    tokenizer = open_tokenizer(options, files.train, work_dir / "tokenizer")
+    train, held_out = data_files(options)
+    tokenizer = open_tokenizer(options, train, work_dir / "tokenizer")
 
     def layer(path: Path, shuffle: bool) -> BertPretrainingDataLayer:
         return BertPretrainingDataLayer(
@@ -189,7 +224,7 @@ def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
         )
 
     return PretrainingData(
-        tokenizer, layer(files.train, True), layer(files.eval, False) if files.eval is not None else None
+        tokenizer, layer(train, True), layer(held_out, False) if held_out is not None else None
     )
 
 
@@ -199,7 +234,7 @@ def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
 
 
 def number_of_updates(
-    options: PretrainingOptions, data: PretrainingData, factory: NeuralModuleFactory
+    options: PretrainingOptions, data: PretrainingData, work_dir: str | Path
 ) -> int:
     """How many updates the whole run has, however its end was given.
 
@@ -208,11 +243,11 @@ def number_of_updates(
     """
     if options.num_iters != -1:
         return options.num_iters
-    if options.minutes is None:
+    if options.epochs is not None:
         return options.epochs * updates_per_epoch(data.train, options.batches_per_step)
-    earlier = factory.experiment.read_config().get("num_iters")
-    if earlier is not None:
-        return earlier
+    earlier = Path(work_dir, "config.yaml")
+    if earlier.is_file() and checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
+        return read_config(PretrainingOptions, earlier)["num_iters"]
     seconds = seconds_per_update(options, data)
     updates = max(1, int(options.minutes * 60 / seconds))
     logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, options.minutes)
@@ -286,18 +321,19 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
     began = time.monotonic()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    factory = NeuralModuleFactory(
-        local_rank=options.local_rank,
-        optimization_level=options.amp_opt_level,
-        log_dir=options.work_dir,
-        create_tb_writer=True,
-        random_seed=options.seed,
-    )
-    with WorkFolderLock(factory.experiment.work_dir):
-        data = open_data(options, factory.experiment.work_dir)
-        num_iters = number_of_updates(options, data, factory)
+    work_dir = Path(options.work_dir)
+    with WorkFolderLock(work_dir):
+        factory = NeuralModuleFactory(
+            local_rank=options.local_rank,
+            optimization_level=options.amp_opt_level,
+            log_dir=work_dir,
+            create_tb_writer=True,
+            random_seed=options.seed,
+        )
+        data = open_data(options, work_dir)
+        num_iters = number_of_updates(options, data, work_dir)
         options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None, minutes=None)
-        factory.experiment.write_config(dataclasses.asdict(options))
+        torch.manual_seed(options.seed)  # timing updates has used the generator
         model = build_model(options, data.tokenizer.vocab_size)
         if options.unigram_bias:
             start_at_unigram(model, torch.from_numpy(data.train.dataset.token_counts()))
@@ -312,7 +348,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         factory.checkpoint_dir,
     )
     return PretrainingResult(
-        Path(factory.work_dir), model, data.tokenizer, trainer.step, trainer.items_seen, seconds, figures
+        work_dir, model, data.tokenizer, trainer.step, trainer.items_seen, seconds, figures
     )
 
 
@@ -323,9 +359,12 @@ def _train(
     model: PretrainingModel,
 ) -> dict[str, float]:
     """Train with logger, evaluator and checkpoints; returns the last held-out figures."""
-    experiment, losses = factory.experiment, wire(model, data.train)
+    experiment: Any = factory.experiment  # there is one, as log_dir was given
+    checkpoint_dir = Path(experiment.checkpoint_dir)
+    experiment.write_config(dataclasses.asdict(options))
+    model.bert.config.to_json_file(checkpoint_dir / "bert-config.json")
+    losses = wire(model, data.train)
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", data.tokenizer.vocab_size)
-    model.bert.config.to_json_file(f"{factory.checkpoint_dir}/bert-config.json")
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
     callbacks: list[ActionCallback] = [record]
     if data.eval is not None:
@@ -340,7 +379,7 @@ def _train(
         )
     callbacks.append(
         CheckpointCallback(
-            factory.checkpoint_dir,
+            checkpoint_dir,
             load_from_folder=options.load_dir,
             step_freq=options.save_step_freq,
             epoch_freq=options.save_epoch_freq,

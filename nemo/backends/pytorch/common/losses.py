@@ -38,6 +38,7 @@ class CrossEntropyLossNM(LossNM):
     """
 
     count_ports = ("labels", "loss_mask")
+    weight: Tensor | None  # [C]
 
     def __init__(self, logits_ndim: int = 2, weight: Sequence[float] | None = None, reduction: str = "mean"):
         super().__init__()

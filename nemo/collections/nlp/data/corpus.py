@@ -119,7 +119,7 @@ def files_of(path: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
         raise DataError("no text in this folder", where=path, expected="files named *.txt")
     for file in texts:
         if file.is_symlink():
-            raise DataError("a link, not a file", where=file, fix=f"give {file.resolve()} itself")
+            raise DataError("a link, not a file", where=file, fix=f"give {os.readlink(file)} itself")
     return [_regular(file) for file in texts]
 
 
@@ -144,7 +144,7 @@ class TextReader:
     def __init__(self, path: str | os.PathLike[str], options: TextOptions = AUTO):
         self.path = path
         self.invalid_bytes = options.invalid_bytes
-        self.bytes_read = self.cut_lines = self.nul_characters = self.replaced_bytes = 0
+        self.bytes_read = self.cuts = self.nul_characters = self.replaced_bytes = 0
         head = self._checked_head()
         self.layout = detect_layout(head) if options.layout == "auto" else options.layout
 
@@ -182,7 +182,7 @@ class TextReader:
         decode = codecs.getincrementaldecoder("utf-8")(
             "strict" if self.invalid_bytes == "error" else "replace"
         )
-        number, is_rest = 1, False  # is_rest: the beginning of this line was given out before
+        number = 1
         with open(self.path, "rb") as file:
             while piece := file.readline(MAX_LINE_BYTES):
                 is_cut = len(piece) == MAX_LINE_BYTES and not piece.endswith(b"\n")
@@ -200,11 +200,9 @@ class TextReader:
                     text = text.replace("\0", "")
                 if "\ufffd" in text:
                     self.replaced_bytes += text.count("\ufffd") - piece.count("\ufffd".encode())
-                # The end of a line that was cut just before it is no blank line.
-                if not is_rest or text.strip():
-                    yield text
-                self.cut_lines += is_cut and not is_rest
-                number, is_rest = number + (not is_cut), is_cut
+                yield text
+                self.cuts += is_cut
+                number += not is_cut
 
     def _not_utf8(self, number: int, offset: int, byte: int) -> DataError:
         return DataError(
@@ -217,7 +215,7 @@ class TextReader:
 
     def _report(self) -> None:
         oddities = {
-            f"lines over {MAX_LINE_BYTES} bytes cut": self.cut_lines,
+            f"cuts in lines over {MAX_LINE_BYTES} bytes": self.cuts,
             "NUL characters removed": self.nul_characters,
             "invalid bytes replaced": self.replaced_bytes,
         }

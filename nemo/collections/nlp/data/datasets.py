@@ -69,6 +69,7 @@ class BertPretrainingDataset:
         self.short_seq_prob = short_seq_prob
         self.seed = seed
         self.epoch = 0
+        self._cls_id, self._sep_id, self._pad_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id
         ordinary = np.ones(tokenizer.vocab_size, dtype=bool)
         ordinary[tokenizer.special_ids] = False
         self.masking = Masking(
@@ -110,6 +111,7 @@ class BertPretrainingDataset:
     def pairs(self, epoch: int) -> PairTable:
         """The pairs of an epoch, row i for sample i, in the order of the corpus."""
         if epoch != self._pairs_epoch:
+            self.store.check_sizes()
             pairs = make_pairs(self.store, self.max_seq_length, self.short_seq_prob, self.seed, epoch)
             rng = np.random.default_rng((self.seed, epoch, _ROWS))
             rows = rng.permutation(max(len(self), len(pairs)))[: len(self)] % len(pairs)
@@ -137,8 +139,8 @@ class BertPretrainingDataset:
         is_text = is_token & (position != a_end) & (position != b_end) & (position > 0)
         at = np.where(in_b, (pairs.b_start - 1)[:, None] - a_end, (pairs.a_start - 1)[:, None])
         at = np.where(is_text, at + position, 0)
-        special = np.where(position == 0, self.tokenizer.cls_id, self.tokenizer.sep_id)
-        special = np.where(is_token, special, self.tokenizer.pad_id)
+        special = np.where(position == 0, self._cls_id, self._sep_id)
+        special = np.where(is_token, special, self._pad_id)
         ids = np.where(is_text, self.store.tokens[at], special)
         masked, chosen = self.masking(
             ids, self.store.starts_word[at], is_text, b_end[:, 0] + 1, epoch, samples

@@ -43,9 +43,9 @@ class Masking:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hide tokens of a batch.
 
-        Of n tokens max(1, round(n * probability)) are chosen: word after word in random order,
-        skipping those that would exceed the number. If all would, the shortest word is chosen. Of the
-        chosen tokens 80 % become `mask_id` and 10 % random ones.
+        Of n tokens round(n * probability) are chosen: word after word in random order, skipping those
+        that would exceed the number. If all would, the shortest is chosen, so one token always is. Of
+        the chosen tokens 80 % become `mask_id` and 10 % random ones.
 
         Args:
             ids: (B, T) int; T at most 65,536.
@@ -62,7 +62,7 @@ class Masking:
         starts = may_choose.copy()
         if self.whole_word:
             starts[:, 1:] &= starts_word[:, 1:] | ~may_choose[:, :-1]
-        budgets = np.maximum(1, np.rint(lengths * self.probability)).astype(np.int64)
+        budgets = np.rint(lengths * self.probability).astype(np.int64)
         state = np.zeros(len(samples), dtype=np.uint64)
         for number in (self.seed, epoch, samples):
             state = _hashed(state, number)
@@ -87,9 +87,7 @@ class Masking:
         return masked, chosen
 
 
-def _choose(
-    state: np.ndarray, starts: np.ndarray, may_choose: np.ndarray, budgets: np.ndarray
-) -> np.ndarray:
+def _choose(state: np.ndarray, starts: np.ndarray, may_choose: np.ndarray, budgets: np.ndarray) -> np.ndarray:
     """(B, T) bool: the tokens of the chosen words."""
     tokens = np.flatnonzero(may_choose)
     word_of_token = np.cumsum(starts.ravel()[tokens]) - 1
@@ -150,7 +148,7 @@ def _random(state: np.ndarray, what: int, rows: np.ndarray, positions: np.ndarra
 
 def _hashed(state: np.ndarray, number: int | np.ndarray) -> np.ndarray:
     """`state` after taking in `number`: splitmix64 (Steele et al. 2014) on both."""
-    x = state ^ np.asarray(number).astype(np.uint64)
+    x: np.ndarray = state ^ np.asarray(number).astype(np.uint64)
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

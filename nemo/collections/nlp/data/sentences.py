@@ -59,7 +59,7 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
     if name != "auto":
         return choose(SPLITTERS, name, what="sentence splitter")(sample)
     text = "".join(sample)
-    if len(CJK.findall(text)) >= _CJK_SHARE * len(text):
+    if len(CJK.findall(text)) > _CJK_SHARE * len(text):
         logging.info("sentences end at Chinese or Japanese punctuation")
         return split_cjk
     punkt = train_punkt(sample)

@@ -62,7 +62,7 @@ def write_store(folder: Path, files: list[Path], tokenizer: TokenizerSpec, optio
     for is_first, sentences in _batches(_sentences(readers, splitter)):
         writer.add(is_first, sentences)
         progress.report(sum(reader.bytes_read for reader in readers))
-    arrays, counts = writer.finish()
+    counts = writer.counts
 
     for source, file in zip(sources, files, strict=True):
         status = file.stat()
@@ -74,6 +74,7 @@ def write_store(folder: Path, files: list[Path], tokenizer: TokenizerSpec, optio
     if counts["unknown_tokens"] == counts["tokens"]:
         found, fix = f"{counts['tokens']} tokens", "use a tokenizer that was trained on such text"
         raise DataError("every token is unknown to the tokenizer", where=root, found=found, fix=fix)
+    arrays = writer.finish()
     manifest = {
         "format": FORMAT,
         "version": VERSION,
@@ -174,11 +175,11 @@ class _StoreWriter:
         counts["tokens"] += len(tokens)
         counts["unknown_tokens"] += int(np.count_nonzero(tokens == self.tokenizer.unk_id))
 
-    def finish(self) -> tuple[dict[str, Any], dict[str, int]]:
-        """(what the manifest says of each array, counts)"""
+    def finish(self) -> dict[str, dict[str, Any]]:
+        """Complete the arrays; returns what the manifest says of each."""
         self.arrays["sentence_offsets"].append(np.array([self.counts["tokens"]]))
         self.arrays["document_offsets"].append(np.array([self.counts["sentences"]]))
-        return {name: array.finish() for name, array in self.arrays.items()}, self.counts
+        return {name: array.finish() for name, array in self.arrays.items()}
 
 
 class _ArrayWriter:

@@ -134,8 +134,9 @@ def test_initialisation_is_berts():
     assert (model.embeddings.LayerNorm.weight == 1).all()
 
 
-def test_dropout_acts_in_training_only(batch):
-    model = BertModel(config_with(hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5))
+@pytest.mark.parametrize("dropout", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
+def test_dropout_acts_in_training_only(batch, dropout):
+    model = BertModel(config_with(**{dropout: 0.5}))
     assert not torch.equal(model(**batch), model(**batch))
     model.eval()
     assert torch.equal(model(**batch), model(**batch))

@@ -64,7 +64,7 @@ class SmoothedCrossEntropyLoss(LossNM):
     def statistics(
         self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sums and counts of "loss" and "accuracy"; under "target_counts" how often each class is asked, [V]."""
+        """Sums and counts: "loss", "accuracy", and "target_counts", how often each class is a label, [V]."""
         count, mask = self.count(labels, output_mask), self._mask(labels, output_mask)
         targets = self._last(labels).flatten()
         correct = self._last(logits).flatten(0, -2).argmax(dim=-1) == targets

@@ -72,7 +72,7 @@ class BERT(TrainableNM):
         pad_token_id: int = 0,
     ):
         super().__init__(pretrained_model_name)
-        sources = {
+        sources: dict[str, Any] = {
             "pretrained_model_name": pretrained_model_name,
             "config_filename": config_filename,
             "vocab_size": vocab_size,
@@ -85,7 +85,7 @@ class BERT(TrainableNM):
                 found=" and ".join(given) or "nothing",
                 expected=f"exactly one of {', '.join(sources)}",
             )
-        sizes = {
+        sizes: dict[str, Any] = {
             "hidden_size": hidden_size,
             "num_hidden_layers": num_hidden_layers,
             "num_attention_heads": num_attention_heads,
@@ -99,20 +99,18 @@ class BERT(TrainableNM):
             "layer_norm_eps": layer_norm_eps,
             "pad_token_id": pad_token_id,
         }
-        if pretrained_model_name is not None:
-            pretrained = _load(pretrained_model_name)
+        pretrained = None if pretrained_model_name is None else _load(pretrained_model_name)
+        if pretrained is not None:
             self.config = _adjusted(pretrained.config, sizes, pretrained_model_name)
-            self.bert = BertModel(self.config)
-            self.bert.load_state_dict(pretrained.state_dict())
         elif config_filename is not None:
-            config = read_config(Path(config_filename))
-            self.config = _adjusted(config, sizes, config_filename)
-            self.bert = BertModel(self.config)
+            self.config = _adjusted(read_config(Path(config_filename)), sizes, config_filename)
         else:
             from transformers import BertConfig
 
-            self.config = BertConfig(vocab_size=vocab_size, **sizes)
-            self.bert = BertModel(self.config)
+            self.config = BertConfig(**{**sizes, "vocab_size": vocab_size})
+        self.bert = BertModel(self.config)
+        if pretrained is not None:
+            self.bert.load_state_dict(pretrained.state_dict())
         # Kept for its name in files; no port reads it, so nothing would train it.
         self.bert.pooler.requires_grad_(False)
 
@@ -152,7 +150,7 @@ def _load(name: str) -> Any:
     return model
 
 
-def _adjusted(config: Any, arguments: dict[str, Any], source: str) -> Any:
+def _adjusted(config: Any, arguments: dict[str, Any], source: str | None) -> Any:
     """`config` with those arguments that are not the defaults, as far as that can be.
 
     Raises:

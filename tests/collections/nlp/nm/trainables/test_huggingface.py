@@ -118,7 +118,7 @@ def test_dropout_of_a_pretrained_model_can_be_changed(folder):
 
 
 def test_size_that_contradicts_the_pretrained_model_is_refused(folder):
-    with pytest.raises(UsageError, match="hidden_size: contradicts .*; found 32, expected 16"):
+    with pytest.raises(UsageError, match=r"hidden_size: contradicts .*; found 32, expected 16"):
         BERT(str(folder), hidden_size=32)
     assert BERT(str(folder), hidden_size=16).hidden_size == 16
 

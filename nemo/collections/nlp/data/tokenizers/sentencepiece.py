@@ -1,0 +1,218 @@
+"""SentencePiece (Kudo and Richardson 2018): pieces of text, in which `▁` is the space before a word."""
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import read_file, read_json
+from nemo.collections.nlp.data.tokenizers.special_tokens import (
+    NEEDED_KINDS,
+    SpecialTokens,
+    get_bert_special_tokens,
+)
+from nemo.utils.errors import UsageError
+from nemo.utils.files import write_atomically
+
+SPACE = "▁"  # U+2581
+MODEL_FILE = "tokenizer.model"
+SPECIAL_TOKENS_FILE = "special_tokens.json"
+
+
+class SentencePieceTokenizer(TokenizerSpec):
+    """A SentencePiece model, and special tokens that it may or may not know.
+
+    BERT's special tokens are recognised at once where the model has them as control pieces, as those
+    that we train have. To other models `add_special_tokens` appends them.
+
+    Args:
+        model_path: a `.model` file.
+        special_tokens: for `add_special_tokens`.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UsageError: it is no SentencePiece model.
+    """
+
+    def __init__(self, model_path: str | os.PathLike[str], special_tokens: SpecialTokens = ()):
+        self._content = read_file(model_path)
+        self._proto = parse_model(self._content, model_path)
+        self._model = _open(self._content, model_path)
+        pieces = [piece.piece for piece in self._proto.pieces]
+        controls = [i for i, piece in enumerate(self._proto.pieces) if _is_control(piece)]
+        super().__init__(pieces, SPACE, self._model.unk_id(), controls)
+        known = {pieces[i] for i in controls}
+        of_bert = get_bert_special_tokens("bert").items()
+        self.add_special_tokens({kind: token for kind, token in of_bert if token in known})
+        self.add_special_tokens(special_tokens)
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> "SentencePieceTokenizer":
+        """What `save` wrote; or any `tokenizer.model`, to which BERT's special tokens are added."""
+        tokenizer = cls(folder / MODEL_FILE)
+        notes = folder / SPECIAL_TOKENS_FILE
+        if notes.is_file():
+            special_tokens = read_json(notes)
+            tokenizer.add_special_tokens(special_tokens.get("tokens", []))
+            tokenizer.add_special_tokens(special_tokens.get("kinds", {}))
+        else:
+            tokenizer.add_special_tokens(get_bert_special_tokens("bert"))
+        return tokenizer
+
+    def text_to_tokens(self, text: str) -> list[str]:
+        return list(self._encode(text, self.special_token_to_id, str))
+
+    def text_to_ids(self, text: str) -> list[int]:
+        return list(self._encode(text, self.special_token_to_id, int))
+
+    def _encode(self, text: str, special_tokens: Iterable[str], as_type: type) -> Iterator[Any]:
+        """The special tokens in a text and the pieces between them, as ids (int) or as they are (str).
+
+        Text that follows a special token without a space begins no word: "un[MASK]ed" ends in `ed`,
+        not in `▁ed`.
+        """
+        for number, part in enumerate(_one_of(special_tokens).split(text)):
+            if number % 2:
+                yield part if as_type is str else self._ids[part]
+            elif number == 0 or part[:1].isspace():
+                yield from self._model.encode(part, return_type=as_type)
+            elif part:
+                yield from self._model_inside_words.encode(part, return_type=as_type)
+
+    @cached_property
+    def _model_inside_words(self) -> Any:
+        """The model, but for text that begins inside a word."""
+        proto = type(self._proto)()
+        proto.CopyFrom(self._proto)
+        proto.normalizer_spec.add_dummy_prefix = False
+        return _open(proto.SerializeToString(), MODEL_FILE)
+
+    def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
+        batch = self._model.encode(list(texts), return_type="numpy", num_threads=os.cpu_count() or 1)
+        if self.unk_token is not None:
+            for i, text in enumerate(texts):
+                if self.unk_token in text:
+                    batch[i] = np.fromiter(self._encode(text, [self.unk_token], int), np.int32)
+        return batch
+
+    def tokens_to_text(self, tokens: Sequence[str]) -> str:
+        parts: list[str] = []
+        for is_special, group in groupby(tokens, self.special_token_to_id.__contains__):
+            run = list(group)
+            parts += run if is_special else [self._model.decode_pieces(run)]
+        return " ".join(part for part in parts if part)
+
+    def ids_to_text(self, ids: Sequence[int]) -> str:
+        return self.tokens_to_text(self.ids_to_tokens(ids))
+
+    def _special_in_order(self) -> list[str]:
+        return sorted(self.special_token_to_id, key=self._ids.__getitem__)
+
+    def _definition(self) -> bytes:
+        return self._content
+
+    def _save_model(self, folder: Path) -> None:
+        special_tokens = {"kinds": self.special_tokens, "tokens": self._special_in_order()}
+        write_atomically(folder / MODEL_FILE, self._content)
+        write_atomically(folder / SPECIAL_TOKENS_FILE, json.dumps(special_tokens, indent=2).encode())
+
+    def to_huggingface(self) -> Any:
+        """A transformers tokenizer over the same pieces.
+
+        It splits text into words first and normalises by Unicode's NFKC and then SentencePiece's own
+        rules, which alone would lose marks in `tokenizers`. Ids are equal but for odd combining marks;
+        and for models from elsewhere, where two splits of a word are equally likely (see
+        `vocabulary.train_sentencepiece`).
+
+        Raises:
+            UsageError: the model is of another kind than unigram, or a special token is not known.
+        """
+        from tokenizers import AddedToken, processors
+        from transformers import PreTrainedTokenizerFast
+
+        kinds = {kind: self._special(kind) for kind in NEEDED_KINDS}
+        backend = self._unigram()
+        # Those that the model does not know are appended in this order, so they get the ids they have here.
+        backend.add_special_tokens([AddedToken(t, normalized=False) for t in self._special_in_order()])
+        sep, cls = ((kinds[kind], self._ids[kinds[kind]]) for kind in ("sep_token", "cls_token"))
+        backend.post_processor = processors.BertProcessing(sep, cls)
+        return PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+            **kinds,
+        )
+
+    def _unigram(self) -> Any:
+        """The model as `tokenizers` has it."""
+        from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+
+        trainer, normalizer = self._proto.trainer_spec, self._proto.normalizer_spec
+        if trainer.model_type != trainer.UNIGRAM:
+            raise UsageError(
+                "only unigram models can be exported",
+                found=trainer.ModelType.Name(trainer.model_type).lower(),
+            )
+        pieces = [(piece.piece, piece.score) for piece in self._proto.pieces]
+        backend = Tokenizer(models.Unigram(pieces, self._model.unk_id(), trainer.byte_fallback))
+        steps = [
+            normalizers.Replace(Regex(f"[ {SPACE}]+"), " "),
+            normalizers.Strip(left=False, right=True),
+        ]
+        if normalizer.precompiled_charsmap:
+            steps.insert(0, normalizers.Precompiled(normalizer.precompiled_charsmap))
+        if "nfkc" in normalizer.name:
+            steps.insert(0, normalizers.NFKC())
+        backend.normalizer = normalizers.Sequence(steps)
+        scheme = "first" if normalizer.add_dummy_prefix else "never"
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme)
+        backend.decoder = decoders.Metaspace(SPACE, scheme)
+        return backend
+
+
+def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:
+    """Finds the tokens in a text, a longer one before its own beginning; nothing where there are none."""
+    longest_first = sorted(tokens, key=len, reverse=True)
+    return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+
+
+def _is_control(piece: Any) -> bool:
+    return piece.type in (piece.CONTROL, piece.UNKNOWN)
+
+
+def parse_model(content: bytes, where: Any) -> Any:
+    """A model's pieces and settings.
+
+    Raises:
+        UsageError: it is no SentencePiece model, or not a whole one.
+    """
+    from google.protobuf.message import DecodeError
+    from sentencepiece import sentencepiece_model_pb2
+
+    try:
+        proto = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
+    except DecodeError:
+        raise _not_a_model(where) from None
+    # A file that was cut between two pieces can be read, too; the settings come last.
+    if not proto.HasField("normalizer_spec"):
+        raise _not_a_model(where)
+    return proto
+
+
+def _open(content: bytes, where: Any) -> Any:
+    from sentencepiece import SentencePieceProcessor
+
+    try:
+        return SentencePieceProcessor(model_proto=content)
+    except RuntimeError as error:
+        raise _not_a_model(where) from error
+
+
+def _not_a_model(where: Any) -> UsageError:
+    return UsageError("not a SentencePiece model, or a damaged one", where=where)

@@ -1,0 +1,303 @@
+"""Train a tokenizer on a sample of a corpus: in bounded memory, and with the same result every time."""
+
+import heapq
+import io
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from nemo.collections.nlp.data.corpus import TextOptions, read_documents
+from nemo.collections.nlp.data.tokenizers import (
+    NemoBertTokenizer,
+    SentencePieceTokenizer,
+    TokenizerSpec,
+    load_tokenizer,
+)
+from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
+from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, parse_model
+from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
+from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE
+from nemo.utils.errors import DataError, MissingFileError, UsageError
+from nemo.utils.files import storage_errors, write_atomically
+from nemo.utils.logging import logging
+from nemo.utils.lookup import choose
+
+SAMPLE_SIZE = 10_000_000  # lines
+SAMPLE_BYTES = {
+    "sentence-piece": 250_000_000,  # its trainer takes 20 times that in memory
+    "word-piece": 1_000_000_000,
+}
+LINE_BYTES = 4192  # SentencePiece leaves out longer lines, and says so only in its log
+COVERAGE = 0.9995  # of a text, by the characters in its vocabulary; as in SentencePiece
+_LEFT_OUT = "\u2585"  # so are lines with this character, which it uses itself
+_SCORE_STEP = 1 / 256
+
+
+def find_or_train_tokenizer(
+    kind: str,
+    files: Iterable[Path],
+    folder: Path,
+    vocab_size: int,
+    sample_size: int = SAMPLE_SIZE,
+    special_tokens: SpecialTokens | None = None,
+    do_lower_case: bool = False,
+    text: TextOptions = TextOptions(),
+) -> TokenizerSpec:
+    """The tokenizer that is in `folder` (see `load_tokenizer`), or else a new one. See `train_tokenizer`.
+
+    A `vocab.txt` that is there is taken for "sentence-piece" too, as the tutorial has it.
+
+    Raises:
+        UsageError: "word-piece" is asked for and a SentencePiece model is there. Also as `train_tokenizer`.
+    """
+    choose(SAMPLE_BYTES, kind, what="tokenizer")
+    try:
+        tokenizer = load_tokenizer(folder)
+    except MissingFileError:
+        return train_tokenizer(
+            kind, files, folder, vocab_size, sample_size, special_tokens, do_lower_case, text
+        )
+    if kind == "word-piece" and isinstance(tokenizer, SentencePieceTokenizer):
+        raise UsageError(
+            "holds a SentencePiece model",
+            where=folder,
+            expected="none, or a vocab.txt",
+            fix="use another folder",
+        )
+    tokenizer.add_special_tokens(special_tokens or ())
+    logging.info("using the tokenizer in %s: %d entries", folder, tokenizer.vocab_size)
+    return tokenizer
+
+
+def train_tokenizer(
+    kind: str,
+    files: Iterable[Path],
+    folder: Path,
+    vocab_size: int,
+    sample_size: int = SAMPLE_SIZE,
+    special_tokens: SpecialTokens | None = None,
+    do_lower_case: bool = False,
+    text: TextOptions = TextOptions(),
+    sample_bytes: int | None = None,
+) -> TokenizerSpec:
+    """Learn a vocabulary and write it to `folder`, where `load_tokenizer` finds it.
+
+    Args:
+        kind: "sentence-piece" (unigram; writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
+        files: text, read in this order.
+        folder: made if need be.
+        vocab_size: entries, special tokens included; fewer where the text does not give so many.
+        sample_size: lines to learn from at most, drawn from the whole corpus alike.
+        special_tokens: as `vocabulary_order` takes them; they come first.
+        do_lower_case: lower-case the text, and here and ever after; WordPiece also strips accents.
+        text: how the files are read.
+        sample_bytes: bytes to learn from at most. Default: `SAMPLE_BYTES`.
+
+    Raises:
+        UsageError: an unknown kind, `vocab_size` is too small, or there is a tokenizer in the folder.
+        DataError: the files cannot be read, or hold no text.
+        StorageError: the folder cannot be written to.
+    """
+    sample_bytes = choose(SAMPLE_BYTES, kind, what="tokenizer") if sample_bytes is None else sample_bytes
+    _prepare(folder)
+    specials = vocabulary_order(special_tokens)
+    sample = sample_text(files, sample_size, sample_bytes, specials, text)
+    size = sum(map(len, sample)) / 1e6
+    logging.info("learning a %s vocabulary from %d lines, %.1f million characters", kind, len(sample), size)
+    tokenizer: TokenizerSpec
+    if kind == "sentence-piece":
+        model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
+        write_atomically(folder / MODEL_FILE, model)
+        tokenizer = SentencePieceTokenizer(folder / MODEL_FILE)
+        tokenizer.add_special_tokens(special_tokens or ())
+        tokenizer.save(folder)
+    else:
+        tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
+        config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
+        write_atomically(folder / CONFIG_FILE, config.encode())
+        write_vocabulary(folder / VOCABULARY_FILE, tokens)
+        tokenizer = NemoBertTokenizer.from_folder(folder)
+        tokenizer.add_special_tokens(special_tokens or ())
+    if tokenizer.vocab_size < vocab_size:
+        logging.info("the text gives %d entries, not %d", tokenizer.vocab_size, vocab_size)
+    return tokenizer
+
+
+def _prepare(folder: Path) -> None:
+    """Make sure before the work that its result can be written, and that nothing is lost by it."""
+    for name in (MODEL_FILE, VOCABULARY_FILE):
+        if (folder / name).exists():
+            raise UsageError("there already, not overwritten", where=folder / name, fix="use another folder")
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+
+
+def sample_text(
+    files: Iterable[Path],
+    sample_size: int,
+    sample_bytes: int,
+    special_tokens: Iterable[str] = (),
+    text: TextOptions = TextOptions(),
+) -> list[str]:
+    """Lines drawn from all files, each as likely as the next, in their order; all if they are few.
+
+    Reads the corpus once and keeps no more of it than it returns. Lines over `LINE_BYTES` are cut, at
+    spaces if there are any. Special tokens are left out: what to do with them is not to be learned.
+
+    Raises:
+        DataError: there is no text. Also as `corpus.read_documents`.
+    """
+    specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
+    random = Random(0)
+    # Those with the lowest of random numbers; -number, because heapq gives away the smallest.
+    kept: list[tuple[float, int, str]] = []
+    size = 0
+    for place, line in enumerate(_lines(files, specials, text)):
+        heapq.heappush(kept, (-random.random(), place, line))
+        size += len(line.encode())
+        while len(kept) > sample_size or size > sample_bytes:
+            size -= len(heapq.heappop(kept)[2].encode())
+    if not kept:
+        raise DataError("no text to learn a vocabulary from", where=", ".join(map(str, files)))
+    return [line for _, _, line in sorted(kept, key=lambda entry: entry[1])]
+
+
+def _lines(files: Iterable[Path], specials: re.Pattern[str], text: TextOptions) -> Iterator[str]:
+    for file in files:
+        for document in read_documents(file, text):
+            for paragraph in document:
+                for line in _cut(specials.sub(" ", paragraph)):
+                    if line.strip():
+                        yield line
+
+
+def _cut(text: str) -> Iterator[str]:
+    rest = text.encode()
+    while len(rest) > LINE_BYTES:
+        # A character that the cut goes through is left to the rest.
+        head = rest[:LINE_BYTES].decode(errors="ignore")
+        head = head.rpartition(" ")[0] or head
+        yield head
+        rest = rest[len(head.encode()) :]
+    yield rest.decode()
+
+
+def learn_sentencepiece(
+    sample: Iterable[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
+) -> bytes:
+    """A unigram model (Kudo 2018) whose first pieces are the special tokens: padding, unknown, others.
+
+    Raises:
+        UsageError: `vocab_size` is too small.
+    """
+    from sentencepiece import SentencePieceTrainer
+
+    pad, unknown, *others = special_tokens
+    model = io.BytesIO()
+    try:
+        SentencePieceTrainer.train(
+            sentence_iterator=(line.replace(_LEFT_OUT, " ") for line in sample),
+            model_writer=model,
+            model_type="unigram",
+            normalization_rule_name="nmt_nfkc_cf" if do_lower_case else "nmt_nfkc",
+            vocab_size=max(vocab_size, 1),
+            hard_vocab_limit=False,
+            character_coverage=COVERAGE,
+            max_sentence_length=LINE_BYTES,
+            pad_id=0,
+            pad_piece=pad,
+            unk_id=1,
+            unk_piece=unknown,
+            control_symbols=others,
+            bos_id=-1,
+            eos_id=-1,
+            num_threads=16,  # sums are taken thread by thread: another number gives another model
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        too_small = re.search(r"smaller than required_chars\. \d+ vs (\d+)", str(error))
+        if not too_small:
+            raise
+        raise _too_small(vocab_size, int(too_small[1])) from None
+    return _with_exact_scores(model.getvalue())
+
+
+def _with_exact_scores(model: bytes) -> bytes:
+    """Round the scores of the pieces so that their sums are exact in float32.
+
+    "00" + "0" and "0" + "00" are equally likely. With exact sums SentencePiece and `tokenizers` both take
+    the one they find first; else rounding decides, which depends on the text before.
+    """
+    proto = parse_model(model, MODEL_FILE)
+    for piece in proto.pieces:
+        piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
+    return proto.SerializeToString(deterministic=True)
+
+
+def learn_wordpiece(
+    sample: Sequence[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
+) -> list[str]:
+    """WordPieces that begin with the special tokens.
+
+    Raises:
+        UsageError: `vocab_size` is too small.
+    """
+    from tokenizers import trainers
+    from transformers import BertTokenizer
+
+    backend = BertTokenizer(do_lower_case=do_lower_case).backend_tokenizer
+    alphabet = _alphabet(map(backend.normalizer.normalize_str, sample))
+    # The trainer numbers continuations as they come out of a hash table, and merges pairs of equal
+    # frequency by number. Named beforehand, they have the same numbers every time.
+    continuations = [CONTINUATION + character for character in alphabet if _continues(character, backend)]
+    leading = [*special_tokens, *continuations]
+    if vocab_size < len(leading) + len(alphabet):
+        raise _too_small(vocab_size, len(leading) + len(alphabet))
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        min_frequency=2,
+        special_tokens=leading,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    backend.train_from_iterator(sample, trainer)
+    ids = backend.get_vocab()
+    return sorted(ids, key=ids.__getitem__)
+
+
+def _alphabet(lines: Iterable[str]) -> list[str]:
+    """The characters that make up `COVERAGE` of a text, the most frequent ones, by code point."""
+    counts: Counter[str] = Counter()
+    for line in lines:
+        counts.update(line)
+    del counts[" "]
+    alphabet, covered, total = [], 0, counts.total()
+    for character, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
+        if covered >= COVERAGE * total:
+            break
+        alphabet.append(character)
+        covered += count
+    return sorted(alphabet)
+
+
+def _continues(character: str, backend: Any) -> bool:
+    """Whether it can stand inside a word; punctuation and Chinese characters are words of their own."""
+    text = backend.normalizer.normalize_str(f"a{character}")
+    return len(backend.pre_tokenizer.pre_tokenize_str(text)) == 1
+
+
+def _too_small(vocab_size: int, minimum: int) -> UsageError:
+    return UsageError(
+        "too small for the special tokens and the characters of this text",
+        where="vocab_size",
+        found=vocab_size,
+        expected=f"at least {minimum}",
+    )

@@ -1,0 +1,184 @@
+"""Files to documents, and every kind of file that is no text."""
+
+import os
+
+import pytest
+
+from nemo.collections.nlp.data.corpus import (
+    MAX_DOCUMENT_CHARS,
+    MAX_LINE_BYTES,
+    TextOptions,
+    TextReader,
+    detect_layout,
+    files_of,
+    read_documents,
+)
+from nemo.utils.errors import DataError, MissingFileError, UsageError
+
+
+@pytest.fixture
+def documents_of(tmp_path):
+    def read(content: bytes, **options):
+        file = tmp_path / "text.txt"
+        file.write_bytes(content)
+        return list(read_documents(file, TextOptions(**options)))
+
+    return read
+
+
+def test_a_blank_line_ends_a_document(documents_of):
+    assert documents_of(b"One.\nTwo.\n\nThree.\nFour.\n \n\nFive.\nSix.") == [
+        ["One.", "Two."],
+        ["Three.", "Four."],
+        ["Five.", "Six."],
+    ]
+
+
+def test_a_title_starts_a_document_and_headings_are_no_text(documents_of):
+    lines = " = Cats = ", " Cats purr . ", " = = Food = = ", " They eat . ", " = Dogs = ", " Dogs bark . "
+    assert documents_of(" \n \n".join(lines).encode()) == [["Cats purr .", "They eat ."], ["Dogs bark ."]]
+
+
+def test_an_equation_in_prose_is_no_heading(documents_of):
+    text = b"We have\n= x + y =\nas above.\n" + b"More words.\n" * 200
+    assert documents_of(text)[0][1] == "= x + y ="
+
+
+def test_long_lines_are_documents(documents_of):
+    first, second = "a" * 2000, "b" * 2000
+    assert documents_of(f"{first}\n{second}\n".encode()) == [[first], [second]]
+
+
+def test_short_lines_without_blank_ones_are_one_document(documents_of):
+    assert documents_of(b"One.\nTwo.\nThree.") == [["One.", "Two.", "Three."]]
+
+
+def test_blank_lines_between_single_lines_part_paragraphs(documents_of):
+    assert documents_of(b"One.\n\nTwo.\n\nThree.\n") == [["One.", "Two.", "Three."]]
+
+
+def test_the_layout_can_be_given(documents_of):
+    assert documents_of(b"One.\nTwo.", layout="lines") == [["One."], ["Two."]]
+    assert documents_of(b"One.\nTwo.\n\nThree.\nFour.", layout="running") == [
+        ["One.", "Two.", "Three.", "Four."]
+    ]
+
+
+@pytest.mark.parametrize("option", ["layout", "sentences", "invalid_bytes"])
+def test_an_unknown_option_is_refused(option):
+    with pytest.raises(UsageError, match="nonsense"):
+        TextOptions(**{option: "nonsense"})
+
+
+def test_crlf_reads_like_lf(documents_of):
+    text = b"One.\nTwo.\n\nThree.\nFour."
+    assert documents_of(text.replace(b"\n", b"\r\n")) == documents_of(text)
+
+
+def test_only_line_feeds_end_a_line(documents_of):
+    line = "a\u2028b\u0085c\x0bd\x0ce\rf"
+    assert documents_of(f"{line}\nend".encode()) == [[line, "end"]]
+
+
+def test_a_byte_order_mark_is_dropped_at_the_start_only(documents_of):
+    assert documents_of("\ufeffa\ufeffb\n\ufeffc".encode()) == [["a\ufeffb", "\ufeffc"]]
+
+
+@pytest.mark.parametrize(
+    ("line", "offset"),
+    [
+        (b"ab\xb0c", 10),  # a lone byte
+        (b"ab\xc0\xaf", 10),  # an overlong slash
+        (b"ab\xe4\xb8", 10),  # a character cut short by the end of the line
+        ("中文".encode("gb18030"), 8),
+    ],
+)
+def test_invalid_utf8_is_an_error_that_says_where(documents_of, line, offset):
+    with pytest.raises(DataError, match=rf"text\.txt:2: .*offset {offset} "):
+        documents_of(b"One.\xc3\xa9.\n" + line + b"\nThree.")
+
+
+def test_invalid_bytes_are_replaced_on_demand_and_counted(tmp_path):
+    file = tmp_path / "text.txt"
+    file.write_bytes(b"a\xb0b \xef\xbf\xbd c\xff\n")
+    reader = TextReader(file, TextOptions(invalid_bytes="replace"))
+    assert list(reader.documents()) == [["a\ufffdb \ufffd c\ufffd"]]
+    assert reader.replaced_bytes == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_utf16_is_an_error(documents_of, encoding):
+    with pytest.raises(DataError, match=r"UTF-16|binary"):
+        documents_of("Some words in a file.".encode(encoding))
+
+
+def test_a_binary_file_is_an_error(documents_of):
+    with pytest.raises(DataError, match="binary"):
+        documents_of(b"\x7fELF" + bytes(1 << 20))
+
+
+def test_a_nul_in_a_word_is_removed(documents_of):
+    assert documents_of(b"wo\0rd" + b" and more" * 50)[0][0].startswith("word and")
+
+
+def test_a_long_line_is_cut_between_characters_and_nothing_is_lost(documents_of):
+    line = "x" + "é" * MAX_LINE_BYTES
+    pieces = [piece for document in documents_of(f"{line}\nend".encode()) for piece in document]
+    assert pieces.pop() == "end"
+    assert len(pieces) == 3 and "".join(pieces) == line
+
+
+def test_a_document_without_end_is_cut(documents_of):
+    documents = documents_of(b"word word word.\n" * (MAX_DOCUMENT_CHARS // 10))
+    assert len(documents) == 2
+    assert sum(map(len, documents)) == MAX_DOCUMENT_CHARS // 10
+
+
+def test_a_file_with_nothing_in_it_has_no_documents(documents_of):
+    for content in (b"", b"\n", b"  \n \n\t"):
+        assert documents_of(content) == []
+
+
+def test_a_folder_gives_its_text_files_in_the_order_of_their_names(tmp_path):
+    for name in ("b.txt", "a.txt", "README.txt", "vocab.txt", "notes.md", ".hidden.txt"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "bert").mkdir()
+    assert [file.name for file in files_of(tmp_path)] == ["a.txt", "b.txt"]
+
+
+def test_a_file_may_have_any_name_and_files_may_be_listed(tmp_path):
+    for name in ("README.txt", "corpus"):
+        (tmp_path / name).write_text("text")
+    assert files_of(tmp_path / "corpus") == [tmp_path / "corpus"]
+    assert len(files_of([tmp_path / "README.txt", str(tmp_path / "corpus")])) == 2
+
+
+def test_what_is_no_text_file_is_refused(tmp_path):
+    with pytest.raises(MissingFileError):
+        files_of(tmp_path / "missing.txt")
+    with pytest.raises(DataError, match="no text in this folder"):
+        files_of(tmp_path)
+    os.mkfifo(tmp_path / "pipe.txt")
+    with pytest.raises(DataError, match="not a regular file"):
+        files_of(tmp_path)
+
+
+@pytest.mark.parametrize("target", ["missing.txt", "real", "link.txt"])
+def test_a_link_in_a_folder_is_refused(tmp_path, target):
+    (tmp_path / "real").write_text("text")
+    (tmp_path / "link.txt").symlink_to(tmp_path / target)  # broken, to a file, to itself
+    with pytest.raises(DataError, match=r"link\.txt"):
+        files_of(tmp_path)
+
+
+def test_wikitext_is_told_by_its_headings(shared_data):
+    reader = TextReader(shared_data / "wikitext-2" / "valid.txt")
+    assert reader.layout == "headings"
+    assert len(list(reader.documents())) == 60
+
+
+def test_news_with_blank_lines_are_documents_and_without_are_running_text(shared_data):
+    file = shared_data / "abc_news" / "rural.txt"
+    assert TextReader(file).layout == "blank"
+    lines = [line for line in file.read_text().split("\n") if line.strip()]
+    assert detect_layout(lines) == "running"

@@ -1,0 +1,77 @@
+"""Paragraphs to sentences."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from nemo.collections.nlp.data.corpus import read_documents
+from nemo.collections.nlp.data.sentences import make_splitter, split_cjk, split_lines
+
+PROSE = [
+    "The ship left at noon. The crew was tired. Nobody spoke.",
+    "In the evening ca. forty people came. They were late. It had rained, ca. two hours long.",
+    "We saw ca. ten birds. They flew away. Then it was quiet, for ca. an hour.",
+] * 10
+
+
+def test_chinese_sentences_end_with_their_closing_quotes():
+    text = "“你好！”他说。真的吗？！是的……（对。）最后"
+    assert split_cjk(text) == ["“你好！”", "他说。", "真的吗？！", "是的……", "（对。）", "最后"]
+
+
+def test_chinese_final_marks_without_a_sentence_lose_nothing():
+    assert split_cjk("。。好。") == ["。。", "好。"]
+
+
+def test_chinese_and_japanese_are_told_by_their_script():
+    assert make_splitter(["今天天气很好。我们去公园。"]) is split_cjk
+    assert make_splitter(["これはペンです。あれは本です。"]) is split_cjk
+
+
+def test_punkt_learns_the_abbreviations_of_the_corpus():
+    split = make_splitter(PROSE, "punkt")
+    assert split("We met ca. twenty men. They sang.") == ["We met ca. twenty men.", "They sang."]
+
+
+def test_prose_is_split_by_punkt():
+    assert make_splitter(PROSE)("It rained. We stayed.") == ["It rained.", "We stayed."]
+
+
+def test_lines_that_are_sentences_are_left_as_they_are():
+    assert make_splitter([f"Line {i} is one sentence." for i in range(50)]) is split_lines
+
+
+def test_a_splitter_can_be_named():
+    assert make_splitter(PROSE, "line")("One. Two.") == ["One. Two."]
+    assert make_splitter(PROSE, "cjk") is split_cjk
+
+
+def test_the_same_sample_gives_the_same_sentences_in_every_process():
+    program = (
+        "from nemo.collections.nlp.data.sentences import make_splitter; import sys;"
+        "lines = sys.stdin.read().split('\\n'); split = make_splitter(lines, 'punkt');"
+        "print([split(line) for line in lines])"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", program],
+            input="\n".join(PROSE),
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1")
+    }
+    assert len(outputs) == 1
+
+
+@pytest.mark.parametrize("name", ["punkt", "cjk", "line"])
+def test_no_character_is_lost(shared_data, name):
+    documents = list(read_documents(shared_data / "wikitext-2" / "valid.txt"))[:10]
+    paragraphs = [paragraph for document in documents for paragraph in document]
+    split = make_splitter(paragraphs, name)
+    for paragraph in paragraphs:
+        assert "".join("".join(split(paragraph)).split()) == "".join(paragraph.split())

@@ -1,0 +1,92 @@
+"""Options: from a dataclass to a command line and a file."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import MissingFileError, UsageError
+
+
+@dataclass(frozen=True)
+class Options:
+    mode: str = option("slow", "how")
+    size: int = option(3, "how many", at_least=1, at_most=10_000_000)
+    rate: float = option(0.5, "how fast", above=0, below=1)
+    name: str | None = option(None, "what", choices=("cat", "dog"))
+    loud: bool = option(False, "say so")
+    rank: int | None = option(None, "who", aliases=("--the-rank",))
+
+    def __post_init__(self):
+        check(self)
+
+
+def parsed(*words):
+    return parse(Options, "prog", "Does things.", words, positional=("mode",))
+
+
+def test_defaults_stand_until_given():
+    assert parsed() == Options()
+    assert parsed("--size", "7", "--loud", "--name", "dog") == Options(size=7, loud=True, name="dog")
+
+
+def test_a_positional_may_stand_anywhere():
+    assert parsed("--size", "7", "fast", "--loud") == Options(mode="fast", size=7, loud=True)
+    assert parsed("fast").mode == "fast"
+
+
+def test_scientific_notation_is_an_integer_too():
+    assert parsed("--size", "1e6").size == 1_000_000
+
+
+def test_aliases_and_negations():
+    assert parsed("--the-rank", "1").rank == 1
+    assert parsed("--loud", "--no-loud").loud is False
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--sise", "3"), r"unknown option; found '--sise'.*did you mean --size"),
+        (("--size", "0"), "--size: out of range; found 0, expected 1 or more and 10000000 or less"),
+        (("--size", "2.5"), "invalid integer value: '2.5'"),
+        (("--rate", "1"), "--rate: out of range; found 1.0, expected more than 0 and less than 1"),
+        (("--rate", "nan"), "--rate: out of range; found nan, expected a finite number"),
+        (("--name", "dgo"), "not one of the choices; found 'dgo', expected cat, dog; fix: did.*'dog'"),
+        (("--siz", "3"), "unknown option"),
+        (("fast", "faster"), "not an option; found 'faster'"),
+        (("--size",), "expected one argument"),
+    ],
+)
+def test_what_does_not_fit_is_refused(words, message):
+    with pytest.raises(UsageError, match=message):
+        parsed(*words)
+
+
+def test_a_file_gives_values_and_the_command_line_wins(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("size: 5\nrate: 0.25\nname: null\n")
+    assert parsed("--config", str(path), "--size", "6") == Options(size=6, rate=0.25)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("siez: 5", "unknown name; found 'siez'; fix: did you mean 'size'"),
+        ("size: many", "size: a value of the wrong type; found 'many', expected int"),
+        ("size: true", "size: a value of the wrong type; found True, expected int"),
+        ("size: [", "not a YAML file"),
+        ("- size", "not a configuration"),
+        ("size: 0", "--size: out of range"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        parsed("--config", str(path))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(MissingFileError, match="nowhere.yaml: no such configuration file"):
+        parsed("--config", str(tmp_path / "nowhere.yaml"))
