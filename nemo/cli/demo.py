@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.logging import logging
 
@@ -36,6 +38,44 @@ class DemoOptions:
         check(self)
 
 
+def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions:
+    """What learns fastest in a few minutes; benchmarks/records/2026-11-22_demo_recipe has what was tried."""
+    from nemo.backends.pytorch.precision import has_bf16_units
+
+    return PretrainingOptions(
+        mode="data_text",
+        train_data=str(train),
+        eval_data=str(valid),
+        work_dir=options.out,
+        tokenizer="word-piece",
+        do_lower_case=True,
+        vocab_size=options.vocab_size,
+        hidden_size=options.hidden_size,
+        num_hidden_layers=options.num_hidden_layers,
+        num_attention_heads=options.num_attention_heads,
+        intermediate_size=4 * options.hidden_size,
+        max_seq_length=options.max_seq_length,
+        # A pass over the text is not even finished, so there is nothing to overfit.
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        initialization="counts",
+        minutes=options.minutes,
+        batch_size=options.batch_size,
+        optimizer="adam_w",
+        lr=options.lr,
+        lr_policy="PolynomialDecayAnnealing",
+        lr_warmup_proportion=0.1,
+        beta1=0.9,
+        beta2=0.98,
+        weight_decay=0.01,
+        grad_norm_clip=1.0,
+        amp_opt_level="O1" if has_bf16_units("cpu") else "O0",
+        eval_step_freq=100_000,
+        seed=options.seed,
+        threads=options.threads,
+    )
+
+
 def run(argv: Sequence[str]) -> None:
     """Collect, train, measure, guess, export."""
     options = parse(
@@ -44,8 +84,6 @@ def run(argv: Sequence[str]) -> None:
         "Train a small BERT on the documentation that is installed on this machine.",
         argv,
     )
-    from pathlib import Path
-
     from nemo.collections.nlp.data.machine_corpus import collect
     from nemo.collections.nlp.evaluation import fill_mask, table
     from nemo.collections.nlp.loading import export, load_pretrained
@@ -71,7 +109,7 @@ def run(argv: Sequence[str]) -> None:
     export(pretrained, out / "export", force=True)
     sys.stdout.write(
         f"\n4/4 exported to {out / 'export'}; in Python:\n\n"
-        f'    from transformers import pipeline\n'
+        f"    from transformers import pipeline\n"
         f'    pipeline("fill-mask", "{out / "export"}")("{SENTENCES[0]}")\n\n'
         f"Curves: tensorboard --logdir {out / 'tensorboard'}\n"
     )

@@ -33,7 +33,7 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "nemo-bert COMMAND --help lists the options of a command; --debug shows the traceback of an error.",
+            "nemo-bert COMMAND --help lists a command's options; --debug shows an error's traceback.",
         ]
     )
 

@@ -85,7 +85,7 @@ class ExperimentFolder:
         if self.global_rank == 0:
             path = self.work_dir / "status.json"
             with _at_most_a_warning(path):
-                write_atomically(path, _to_json(self._status, indent=1).encode())
+                write_atomically(path, _to_json(self._status, indent=1).encode(), durable=False)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""

@@ -34,8 +34,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     """Replace the file at `path`: a reader, or a crash, meets the old content or the new one.
+
+    Args:
+        durable: return when it is on the disk; False is faster, and a power cut may take the file.
 
     Raises:
         StorageError: it cannot be written.
@@ -44,8 +47,10 @@ def write_atomically(path: Path, content: bytes) -> None:
     with storage_errors(path):
         try:
             aside.write_bytes(content)
-            sync(aside)
+            if durable:
+                sync(aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        sync(path.parent)
+        if durable:
+            sync(path.parent)

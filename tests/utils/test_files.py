@@ -39,5 +39,5 @@ def test_what_cannot_be_written_is_a_storage_error_and_leaves_nothing(tmp_path):
 def test_other_errors_pass():
     with pytest.raises(UsageError, match="mine"), storage_errors("somewhere"):
         raise UsageError("mine")
-    with pytest.raises(StorageError, match="the first"), storage_errors("somewhere"):
+    with pytest.raises(StorageError, match=r"^the first$"), storage_errors("somewhere"):
         raise StorageError("the first")

@@ -9,6 +9,7 @@ bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -380,7 +381,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if _size(path) > _MAX_JSON_BYTES:
         raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
+        content = json.loads(
+            path.read_bytes(),
+            object_pairs_hook=_unique_keys,
+            parse_float=_finite,
+            parse_constant=_finite,
+        )
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"not good JSON: {error}", where=path) from error
     if not isinstance(content, dict):
@@ -394,8 +400,11 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number")
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
 
 
 def _size(path: Path) -> int:

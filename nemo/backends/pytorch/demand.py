@@ -1,10 +1,10 @@
 """Row demand: a pass over the graph that finds work nobody reads.
 
-A loss says which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole sequences
-reads their first token only (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`) whose every
-reader wants the rows of one mask is computed there alone: the vocabulary projection of a masked language model
-runs on 15% of the tokens. A module that can select rows (`selects_rows`) hands out no others, so the encoder's
-last layer skips them too.
+A loss says which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole
+sequences reads their first token only (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`)
+whose every reader wants the rows of one mask is computed there alone: the vocabulary projection of a masked
+language model runs on 15% of the tokens. A module that can select rows (`selects_rows`) hands out no others,
+so the encoder's last layer skips them too.
 """
 
 from collections.abc import Collection, Sequence

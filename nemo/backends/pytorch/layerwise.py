@@ -3,7 +3,6 @@
 |x| is the Euclidean norm of a whole tensor, w a weight, g its gradient.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim import SGD, Optimizer
+from torch.optim.adam import adam
 
 Group = dict[str, Any]
 Closure = Callable[[], float]
@@ -82,15 +82,14 @@ class NovoGrad(LayerwiseOptimizer):
         v = torch.where(v == 0, latest, beta2 * v + (1 - beta2) * latest)
         torch._foreach_copy_(norms_sq, v.unbind())
 
-        updates = torch._foreach_div(grads, (v.sqrt() + group["eps"]).unbind())
-        if group["weight_decay"]:
-            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
         torch._foreach_mul_(m, beta1)
-        torch._foreach_add_(m, updates)
+        torch._foreach_addcdiv_(m, grads, (v.sqrt() + group["eps"]).unbind())
+        if group["weight_decay"]:
+            torch._foreach_add_(m, params, alpha=group["weight_decay"])
 
         if self.luc:
             reach = self.luc_eta * _norms(params) / (_norms(m) + group["eps"])
-            torch._foreach_sub_(params, torch._foreach_mul(m, reach.clamp(max=group["lr"]).unbind()))
+            torch._foreach_addcmul_(params, m, reach.clamp(max=group["lr"]).unbind(), -1)
         else:
             torch._foreach_add_(params, m, alpha=-group["lr"])
 
@@ -122,34 +121,38 @@ class LAMB(LayerwiseOptimizer):
         super().__init__(params, defaults | {"trust_ratio": trust_ratio})
 
     def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        return {
-            "step": torch.zeros(()),  # on the CPU: the loop below reads it, and must not wait for a GPU
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
+        return adam_state(parameter, fused=can_fuse([parameter]))
 
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
         beta1, beta2 = group["betas"]
         steps, m, v = self._states(params, "step", "exp_avg", "exp_avg_sq")
 
-        torch._foreach_add_(steps, 1)
-        torch._foreach_lerp_(m, grads, 1 - beta1)
-        torch._foreach_mul_(v, beta2)
-        torch._foreach_addcmul_(v, grads, grads, 1 - beta2)
-
-        counts = [step.item() for step in steps]
-        denominators = torch._foreach_sqrt(v)
-        torch._foreach_div_(denominators, [math.sqrt(1 - beta2**t) for t in counts])
-        torch._foreach_add_(denominators, group["eps"])
-        updates = torch._foreach_div(m, [1 - beta1**t for t in counts])
-        torch._foreach_div_(updates, denominators)
+        # Adam's own kernel, at the rate 1 and starting from 0, leaves -u in one pass over memory.
+        updates = [torch.zeros_like(parameter) for parameter in params]
+        adam(
+            updates,
+            grads,
+            m,
+            v,
+            [],
+            steps,
+            fused=can_fuse(params),
+            amsgrad=False,
+            beta1=beta1,
+            beta2=beta2,
+            lr=1.0,
+            weight_decay=0.0,
+            eps=group["eps"],
+            maximize=False,
+        )
         if group["weight_decay"]:
-            torch._foreach_add_(updates, params, alpha=group["weight_decay"])
+            torch._foreach_add_(updates, params, alpha=-group["weight_decay"])
 
         if group["trust_ratio"]:
             ratios = _ratio_or_one(_norms(params), _norms(updates))
-            torch._foreach_mul_(updates, ratios.unbind())
-        torch._foreach_add_(params, updates, alpha=-group["lr"])
+            torch._foreach_addcmul_(params, updates, ratios.unbind(), group["lr"])
+        else:
+            torch._foreach_add_(params, updates, alpha=group["lr"])
 
 
 def add_larc(sgd: SGD, eta: float) -> None:
@@ -168,6 +171,20 @@ def add_larc(sgd: SGD, eta: float) -> None:
             torch._foreach_mul_(grads, shares.unbind())
 
     sgd.register_step_pre_hook(scale_gradients)
+
+
+def adam_state(parameter: Tensor, fused: bool) -> dict[str, Tensor]:
+    """What Adam starts from; the count is on the CPU unless a fused kernel reads it."""
+    return {
+        "step": torch.zeros((), device=parameter.device if fused else "cpu"),
+        "exp_avg": torch.zeros_like(parameter),
+        "exp_avg_sq": torch.zeros_like(parameter),
+    }
+
+
+def can_fuse(parameters: Iterable[Tensor]) -> bool:
+    """Has torch one kernel for the whole update of these?"""
+    return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
 
 
 def evaluate(closure: Closure | None) -> float | None:

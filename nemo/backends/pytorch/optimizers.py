@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, Adam, AdamW, Muon, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from nemo.backends.pytorch.checkpoint import check_fit
 from nemo.backends.pytorch.layerwise import (
@@ -20,9 +20,12 @@ from nemo.backends.pytorch.layerwise import (
     Group,
     LayerwiseOptimizer,
     NovoGrad,
+    adam_state,
     add_larc,
+    can_fuse,
     evaluate,
 )
+from nemo.backends.pytorch.muon import Muon
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
@@ -88,7 +91,7 @@ def make_optimizer(
 
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
     groups = _groups(parameters.values(), weight_decay, vector_decay)
-    fused = all(p.device.type in ("cpu", "cuda") for p in parameters.values())
+    fused = can_fuse(parameters.values())
     moments: dict[str, Any] = {} if betas is None else {"betas": (float(betas[0]), float(betas[1]))}
     if eps is not None:
         moments["eps"] = eps
@@ -109,9 +112,7 @@ def make_optimizer(
             others = [p for name, p in parameters.items() if name not in hidden]
             if not (hidden and others):
                 raise UsageError("muon is for a model with an encoder", fix="use adam_w")
-            # This scaling makes an update as large as AdamW's (Liu et al. 2025, arXiv 2502.16982),
-            # so that one learning rate does for both.
-            muon = Muon(hidden.values(), lr, weight_decay, adjust_lr_fn="match_rms_adamw")
+            muon = Muon(hidden.values(), lr, weight_decay)
             groups = _groups(others, weight_decay, vector_decay)
             return Joined(muon, AdamW(groups, lr, fused=fused, **moments))
         case _:
@@ -190,39 +191,33 @@ def load_optimizer_state(
         if parameter.requires_grad or name in saved:
             memory = optimizer.state.get(parameter) or _blank_state(owner, parameter)
             if memory is None:  # an optimizer from elsewhere: only it knows what belongs here
-                memory = saved.get(name, {})
+                memory = {key: _beside(parameter, t) for key, t in saved.get(name, {}).items()}
             expected |= {f"{name}.{key}": value for key, value in memory.items()}
     check_fit("the optimizer's state", expected, tensors)
 
     optimizer.state.clear()
-    for name, memory in saved.items():
-        parameter, owner = owners[name]
-        optimizer.state[parameter] = {
-            key: tensor.to(_home(owner, parameter, key), copy=True) for key, tensor in memory.items()
-        }
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition(".")
+        parameter, _ = owners[name]
+        optimizer.state[parameter][key] = tensor.to(expected[full_name].device, copy=True)
 
 
 def _blank_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor] | None:
     """What `optimizer` starts from with a parameter, as torch does it; None if that is not known."""
+    defaults = optimizer.defaults
     match optimizer:
         case LayerwiseOptimizer():
             return optimizer.blank_state(parameter)
-        case Adam() if not optimizer.defaults["amsgrad"]:
-            return {
-                "step": torch.zeros((), device=_home(optimizer, parameter, "step")),
-                "exp_avg": torch.zeros_like(parameter),
-                "exp_avg_sq": torch.zeros_like(parameter),
-            }
-        case SGD() | Muon():
-            has_momentum = optimizer.defaults["momentum"] != 0
-            return {"momentum_buffer": torch.zeros_like(parameter)} if has_momentum else {}
+        case Adam() if not defaults["amsgrad"]:
+            return adam_state(parameter, defaults["fused"] or defaults["capturable"])
+        case SGD():
+            return {"momentum_buffer": torch.zeros_like(parameter)} if defaults["momentum"] else {}
     return None
 
 
-def _home(optimizer: Optimizer, parameter: Tensor, key: str) -> torch.device:
-    """The device of a state: as in torch, the step count stays on the CPU unless a kernel reads it."""
-    in_kernel = optimizer.defaults.get("fused") or optimizer.defaults.get("capturable")
-    return torch.device("cpu") if key == "step" and not in_kernel else parameter.device
+def _beside(parameter: Tensor, state: Tensor) -> Tensor:
+    """Where torch keeps a state: with its parameter, but for counts."""
+    return state.to(parameter.device) if state.ndim else state
 
 
 def _by_name(

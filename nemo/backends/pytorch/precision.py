@@ -11,8 +11,9 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 
 
-def has_bf16_units(device: torch.device) -> bool:
+def has_bf16_units(device: torch.device | str) -> bool:
     """Does the hardware multiply bf16 matrices faster than fp32 ones?"""
+    device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -1,4 +1,4 @@
-"""Every option of a pretraining run, with its default, range and meaning: command line, YAML and Python alike.
+"""Every option of a pretraining run: default, range, meaning; for command line, YAML and Python alike.
 
 The names and defaults are those of NeMo 0.10's script. Imports no torch, so that `--help` is quick.
 """
@@ -51,10 +51,21 @@ class PretrainingOptions:
         None, "folder with train.txt and valid.txt, instead of --train_data and --eval_data"
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
+    text_layout: str = option(
+        "auto",
+        "where documents end: at WikiText headings, blank lines, every line, or nowhere (running text)",
+        choices=("auto", "headings", "blank", "lines", "running"),
+    )
+    sentences: str = option(
+        "auto", "how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
+    )
+    invalid_bytes: str = option(
+        "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
+    )
     tokenizer: str = option(
         "sentence-piece",
-        "sentence-piece or word-piece (trained on the training text unless tokenizer.model or vocab.txt is in "
-        "[data_dir]/bert), or a Hugging Face BERT: a folder or a name",
+        "sentence-piece or word-piece (trained on the text unless [data_dir]/bert has tokenizer.model or "
+        "vocab.txt), or a Hugging Face BERT: a folder or a name",
     )
     vocab_size: int = option(3200, "entries of the vocabulary to train", at_least=1)
     sample_size: int = option(10_000_000, "sentences the tokenizer is trained on", at_least=1)
@@ -74,8 +85,10 @@ class PretrainingOptions:
     hidden_dropout_prob: float = option(0.1, "dropout of embeddings and residuals", at_least=0, below=1)
     attention_probs_dropout_prob: float = option(0.1, "dropout of attention", at_least=0, below=1)
     initializer_range: float = option(0.02, "standard deviation of initial weights", above=0)
-    unigram_bias: bool = option(
-        False, "start the MLM bias at the log frequencies of the training text's tokens"
+    initialization: str = option(
+        "normal",
+        "initial weights: normal (BERT's) or counts (of neighbouring words in the text, learns far faster)",
+        choices=("normal", "counts"),
     )
     only_mlm_loss: bool = option(False, "train without next-sentence prediction")
 

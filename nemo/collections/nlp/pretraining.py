@@ -12,13 +12,17 @@ from typing import Any
 
 import torch
 
-from nemo.backends.pytorch import DataLayerNM, PtActions
+from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.run_record import RunRecord, duration
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.corpus import TextOptions, files_of
+from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
+from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
@@ -33,6 +37,7 @@ from nemo.core import (
     TrainingPlan,
     WeightShareTransform,
 )
+from nemo.utils.arguments import read_config
 from nemo.utils.errors import UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
@@ -151,17 +156,6 @@ def build_model(options: PretrainingOptions, vocab_size: int) -> PretrainingMode
     return with_heads(bert, options.only_mlm_loss)
 
 
-def start_at_unigram(model: PretrainingModel, token_counts: torch.Tensor) -> None:
-    """Set the MLM bias to the log frequencies of the tokens, so that training starts at their entropy.
-
-    Args:
-        token_counts: how often each token is in the training text, [vocab_size].
-    """
-    counts = token_counts.double() + 1  # a token that was never seen still has a finite logarithm
-    with torch.no_grad():
-        model.mlm.mlp.last_linear_layer.bias.copy_((counts / counts.sum()).log())
-
-
 @dataclass(frozen=True)
 class PretrainingData:
     """A tokenizer and the batches it makes of the texts; `eval` is None without held-out text."""
@@ -187,12 +181,19 @@ def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
     return train, held_out
 
 
+def text_options(options: PretrainingOptions) -> TextOptions:
+    """How text is read."""
+    return TextOptions(options.text_layout, options.sentences, options.invalid_bytes)
+
+
 def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> TokenizerSpec:
-    """The tokenizer the options name: one in `[data_dir]/bert`, a trained one in `folder`, or Hugging Face's."""
-    if options.tokenizer not in KINDS:
+    """The tokenizer the options name: Hugging Face's, one in `[data_dir]/bert`, or a new one in `folder`."""
+    if options.tokenizer not in ("sentence-piece", "word-piece"):
         return NemoBertTokenizer(pretrained_model=options.tokenizer, do_lower_case=options.do_lower_case)
     beside_data = (train if train.is_dir() else train.parent) / "bert"
-    if any((beside_data / name).is_file() for name in TOKENIZER_FILES):
+    has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
+    # A vocab.txt beside a SentencePiece model only lists that model.
+    if (has_vocabulary and not has_model) or (has_model and options.tokenizer == "sentence-piece"):
         folder = beside_data
     tokenizer = find_or_train_tokenizer(
         options.tokenizer,
@@ -201,6 +202,7 @@ def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> To
         options.vocab_size,
         sample_size=options.sample_size,
         do_lower_case=options.do_lower_case,
+        text=text_options(options),
     )
     logging.info("the tokenizer in %s has %d entries", folder, tokenizer.vocab_size)
     return tokenizer
@@ -221,6 +223,7 @@ def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
             batch_size=options.batch_size,
             shuffle=shuffle,
             seed=options.seed,
+            text=text_options(options),
         )
 
     return PretrainingData(
@@ -233,13 +236,11 @@ def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
     return math.ceil(math.ceil(len(data_layer) / data_layer.batch_size) / batches_per_step)
 
 
-def number_of_updates(
-    options: PretrainingOptions, data: PretrainingData, work_dir: str | Path
-) -> int:
+def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_dir: str | Path) -> int:
     """How many updates the whole run has, however its end was given.
 
-    `minutes` are turned into updates by timing a few on a model that is then thrown away; a rerun keeps the number
-    of the first run, so that its schedule is the same.
+    `minutes` are turned into updates by timing a few on a model that is then thrown away; a rerun keeps the
+    number of the first run, so that its schedule is the same.
     """
     if options.num_iters != -1:
         return options.num_iters
@@ -335,8 +336,8 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None, minutes=None)
         torch.manual_seed(options.seed)  # timing updates has used the generator
         model = build_model(options, data.tokenizer.vocab_size)
-        if options.unigram_bias:
-            start_at_unigram(model, torch.from_numpy(data.train.dataset.token_counts()))
+        if options.initialization == "counts":
+            start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
         figures = _train(options, factory, data, model)
     trainer = factory.get_trainer()
     seconds = time.monotonic() - began

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Muon, RMSprop
+from torch.optim import SGD, Adam, AdamW, RMSprop
 
 from nemo.backends.pytorch.layerwise import LAMB, NovoGrad
+from nemo.backends.pytorch.muon import Muon
 from nemo.backends.pytorch.optimizers import (
     OPTIMIZERS,
     load_optimizer_state,
@@ -96,7 +97,7 @@ def test_muon_takes_the_matrices_of_the_encoder_and_adam_w_the_rest():
     train(net, make_optimizer("muon", named(net), lr=0.05, weight_decay=0.1), 3)
 
     hidden = expected.encoder[0].weight
-    muon = Muon([hidden], lr=0.05, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    muon = Muon([hidden], lr=0.05, weight_decay=0.1)
     vectors = [p for p in expected.parameters() if p.ndim == 1]
     groups = [{"params": [expected.embeddings.weight], "weight_decay": 0.1}, {"params": vectors}]
     adam_w = AdamW(groups, lr=0.05, weight_decay=0.0)
@@ -162,6 +163,15 @@ def test_training_goes_on_to_the_bit_from_a_saved_state(name, updates_before):
     train(net, optimizer, 2)
     train(resumed_net, resumed, 2)
     assert all(map(torch.equal, weights(net).values(), weights(resumed_net).values()))
+
+
+def test_the_loaded_tensors_stay_the_callers_own():
+    net = Net()
+    optimizer = make_optimizer("adam_w", named(net), lr=0.1)
+    saved = {key: value.clone() for key, value in optimizer_state(optimizer, named(net)).items()}
+    load_optimizer_state(optimizer, named(net), saved)
+    train(net, optimizer, 1)
+    assert not any(value.any() for value in saved.values())
 
 
 def test_state_goes_by_the_first_name():

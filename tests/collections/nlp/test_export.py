@@ -70,6 +70,7 @@ def test_pretraining_heads_reload_as_bert_for_pretraining(tmp_path, tokenizer, t
 
     output, strays = read(transformers.BertForPreTraining, tmp_path / "out")
     assert not strays
+    assert transformers.AutoConfig.from_pretrained(tmp_path / "out").tie_word_embeddings is tied
     hidden = hidden_states(bert)
     for ours, theirs in (
         (mlm(hidden), output.prediction_logits),

@@ -30,8 +30,8 @@ def figures(global_vars: dict[str, Any]) -> dict[str, float]:
     """Weighted means over the whole evaluation.
 
     Returns:
-        mlm_loss (nats), mlm_accuracy, mlm_perplexity and unigram_entropy (of the very targets, nats); nsp_loss and
-        nsp_accuracy; loss, their sum; each where the graph has it.
+        mlm_loss (nats), mlm_accuracy, mlm_perplexity and unigram_entropy (of the very targets, nats);
+        nsp_loss and nsp_accuracy; loss, their sum; each where the graph has it.
     """
     found: dict[str, float] = {}
     for unique_name, quotients in global_vars["sums"].quotients().items():

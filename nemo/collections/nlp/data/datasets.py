@@ -3,6 +3,8 @@
 Shapes: B batch, T max_seq_length.
 """
 
+import hashlib
+import json
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -17,10 +19,7 @@ from nemo.utils.logging import logging
 
 MIN_SEQ_LENGTH = NUM_SPECIALS + 5  # below that hardly a word fits on either side
 MAX_RANDOM_SHARE = 0.9  # of pairs, above which documents are too short for pairs; 0.54 is usual
-_ROWS, _ORDER = (
-    2,
-    3,
-)  # uses of randomness, apart from others (see pairs.py) of the same seed and epoch
+_ROWS, _ORDER = 2, 3  # uses of randomness with the same seed and epoch; pairs.py has the first
 
 
 class BertPretrainingDataset:
@@ -99,6 +98,25 @@ class BertPretrainingDataset:
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that decides the samples: tokens, lengths, shares and seed."""
+        masking = self.masking
+        decisive = {
+            "arrays": {name: array["sha256"] for name, array in self.store.manifest["arrays"].items()},
+            "tokenizer": self.tokenizer.fingerprint,
+            "max_seq_length": self.max_seq_length,
+            "short_seq_prob": self.short_seq_prob,
+            "mask_probability": masking.probability,
+            "whole_word": masking.whole_word,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
+
+    def token_counts(self) -> np.ndarray:
+        """How often each token is in the text, int64 [vocab_size]."""
+        return np.bincount(self.store.tokens, minlength=self.tokenizer.vocab_size)
 
     def set_epoch(self, epoch: int) -> None:
         """Let `dataset[i]` be sample i of this epoch."""

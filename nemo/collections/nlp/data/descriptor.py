@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from nemo.collections.nlp.data.corpus import TextOptions, files_of
+from nemo.collections.nlp.data.corpus import AUTO, TextOptions, files_of
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens
@@ -58,7 +58,7 @@ class BERTPretrainingDataDesc:
         test_data: Path_ | None = None,
         tokenizer: str = "sentence-piece",
         tokenizer_folder: Path_ | None = None,
-        text: TextOptions = TextOptions(),
+        text: TextOptions = AUTO,
     ):
         if train_data is None:
             raise UsageError("train_data is not given", expected="a text file, or a folder of them")

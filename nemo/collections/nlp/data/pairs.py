@@ -26,7 +26,7 @@ import numpy as np
 from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
-_STREAM = 1  # this use of randomness, apart from others of the same seed and epoch
+_STREAM = 1  # this use of randomness; datasets.py has others with the same seed and epoch
 
 
 class Sentences(Protocol):

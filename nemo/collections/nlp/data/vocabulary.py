@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nemo.collections.nlp.data.corpus import TextOptions, read_documents
+from nemo.collections.nlp.data.corpus import AUTO, TextOptions, read_documents
 from nemo.collections.nlp.data.tokenizers import (
     NemoBertTokenizer,
     SentencePieceTokenizer,
@@ -47,7 +47,7 @@ def find_or_train_tokenizer(
     sample_size: int = SAMPLE_SIZE,
     special_tokens: SpecialTokens | None = None,
     do_lower_case: bool = False,
-    text: TextOptions = TextOptions(),
+    text: TextOptions = AUTO,
 ) -> TokenizerSpec:
     """The tokenizer that is in `folder` (see `load_tokenizer`), or else a new one. See `train_tokenizer`.
 
@@ -83,13 +83,13 @@ def train_tokenizer(
     sample_size: int = SAMPLE_SIZE,
     special_tokens: SpecialTokens | None = None,
     do_lower_case: bool = False,
-    text: TextOptions = TextOptions(),
+    text: TextOptions = AUTO,
     sample_bytes: int | None = None,
 ) -> TokenizerSpec:
     """Learn a vocabulary and write it to `folder`, where `load_tokenizer` finds it.
 
     Args:
-        kind: "sentence-piece" (unigram; writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
+        kind: "sentence-piece" (writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
         files: text, read in this order.
         folder: made if need be.
         vocab_size: entries, special tokens included; fewer where the text does not give so many.
@@ -144,7 +144,7 @@ def sample_text(
     sample_size: int,
     sample_bytes: int,
     special_tokens: Iterable[str] = (),
-    text: TextOptions = TextOptions(),
+    text: TextOptions = AUTO,
 ) -> list[str]:
     """Lines drawn from all files, each as likely as the next, in their order; all if they are few.
 
@@ -207,7 +207,7 @@ def learn_sentencepiece(
             model_writer=model,
             model_type="unigram",
             normalization_rule_name="nmt_nfkc_cf" if do_lower_case else "nmt_nfkc",
-            vocab_size=max(vocab_size, 1),
+            vocab_size=max(vocab_size, len(special_tokens)),  # with less it names no least size
             hard_vocab_limit=False,
             character_coverage=COVERAGE,
             max_sentence_length=LINE_BYTES,

@@ -138,6 +138,17 @@ def test_an_order_is_a_permutation_that_changes_with_the_epoch(dataset):
     assert first.tolist() == dataset.order(0).tolist() != second.tolist()
 
 
+def test_a_fingerprint_tells_what_decides_the_samples(dataset, text, letters):
+    same, other = (BertPretrainingDataset(letters, text, 48, short_seq_prob=p) for p in (0.1, 0.2))
+    assert same.fingerprint == dataset.fingerprint != other.fingerprint
+
+
+def test_tokens_are_counted(tmp_path, letters):
+    (tmp_path / "text.txt").write_text("a b a\nc\n")
+    counts = BertPretrainingDataset(letters, tmp_path, max_seq_length=10).token_counts()
+    assert len(counts) == letters.vocab_size and counts[5:9].tolist() == [2, 1, 1, 0]
+
+
 def test_items_are_rows_of_the_epoch_that_was_set(dataset):
     for epoch in (0, 3):
         dataset.set_epoch(epoch)

@@ -117,7 +117,7 @@ def test_a_paragraph_is_a_near_duplicate_when_more_than_half_of_its_grams_are_kn
 
 def test_documents_are_modules_in_order_and_split_as_a_whole(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    corpus = collect(tmp_path / "out", valid_share=0.1, minimum_valid_bytes=0, **folders)
+    corpus = collect(tmp_path / "out", valid_share=0.1, minimum_valid_bytes=0, workers=1, **folders)
     train = corpus.train.read_text().split("\n\n")
     valid = corpus.valid.read_text().split("\n\n")
     documents = [f"{sentence(2 * n)}\n{sentence(2 * n + 1)}" for n in range(20)]
@@ -127,29 +127,33 @@ def test_documents_are_modules_in_order_and_split_as_a_whole(tmp_path):
     assert corpus.sources["pack"].documents == 20
 
 
-def test_the_same_installation_gives_the_same_bytes(tmp_path):
+def test_the_same_installation_gives_the_same_bytes_with_any_number_of_workers(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    one, two = (collect(tmp_path / name, **folders) for name in "ab")
+    one, two = (collect(tmp_path / str(n), workers=n, **folders) for n in (1, 2))
     assert one.train.read_bytes() == two.train.read_bytes()
     assert one.valid.read_bytes() == two.valid.read_bytes()
 
 
 def test_enough_is_held_out_whatever_the_share(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    corpus = collect(tmp_path / "out", valid_share=0.01, minimum_valid_bytes=400, **folders)
+    corpus = collect(
+        tmp_path / "out", valid_share=0.01, minimum_valid_bytes=400, workers=1, **folders
+    )
     assert 400 <= corpus.valid_size < 600
 
 
 def test_reading_stops_at_the_maximum(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    corpus = collect(tmp_path / "out", maximum_bytes=500, minimum_valid_bytes=0, **folders)
+    corpus = collect(
+        tmp_path / "out", maximum_bytes=500, minimum_valid_bytes=0, workers=1, **folders
+    )
     assert 500 <= corpus.train_size + corpus.valid_size < 700
 
 
 def test_repeats_between_modules_are_dropped_and_counted(tmp_path):
     modules = many_modules(4)
     modules["site/pack/z.py"] = modules["site/pack/m00.py"]
-    corpus = collect(tmp_path / "out", **installation(tmp_path, modules))
+    corpus = collect(tmp_path / "out", workers=1, **installation(tmp_path, modules))
     assert corpus.sources["pack"].documents == 4
     assert corpus.sources["pack"].repeated == 2
 
@@ -159,7 +163,7 @@ def test_tests_are_left_out_and_broken_files_are_counted(tmp_path):
     folders = installation(tmp_path, modules)
     (tmp_path / "site/pack/broken.py").write_text('"""unfinished')
     (tmp_path / "site/pack/binary.py").write_bytes(b"\xff\xfe'''\x00")
-    corpus = collect(tmp_path / "out", **folders)
+    corpus = collect(tmp_path / "out", workers=1, **folders)
     assert corpus.sources["pack"].documents == 4
     assert corpus.sources["pack"].unreadable == 2
 
@@ -168,7 +172,7 @@ def test_nothing_that_is_found_is_run(tmp_path):
     folders = installation(tmp_path, many_modules(4))
     trap = tmp_path / "ran"
     (tmp_path / "site/pack/trap.py").write_text(f'"""{FIRST}"""\nopen({str(trap)!r}, "w")\n')
-    collect(tmp_path / "out", **folders)
+    collect(tmp_path / "out", workers=1, **folders)
     assert not trap.exists()
 
 
@@ -178,13 +182,13 @@ def test_help_topics_and_readmes_are_read(tmp_path):
     (tmp_path / "lib/pydoc_data/topics.py").write_text(f"topics = {{'max': '{FIRST} {FIRST}'}}\n")
     (tmp_path / "site/pack-1.dist-info").mkdir()
     (tmp_path / "site/pack-1.dist-info/METADATA").write_text(
-        f"Name: pack\n\n# Pack\n\n{SECOND}\n\n{sentence(90)}\n"
+        f"Name: pack\nSummary: s\nLicense: {sentence(91)}\n\n# Pack\n\n{SECOND}\n\n{sentence(90)}\n"
     )
-    corpus = collect(tmp_path / "out", **folders)
+    corpus = collect(tmp_path / "out", workers=1, **folders)
     assert corpus.sources["help topics"].documents == 1
     assert corpus.sources["package READMEs"].paragraphs == 2
 
 
 def test_a_machine_without_prose_is_an_error(tmp_path):
     with pytest.raises(DataError, match="not enough English prose"):
-        collect(tmp_path / "out", **installation(tmp_path, {}))
+        collect(tmp_path / "out", workers=1, **installation(tmp_path, {}))

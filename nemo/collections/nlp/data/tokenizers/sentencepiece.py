@@ -43,10 +43,10 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     def __init__(self, model_path: str | os.PathLike[str], special_tokens: SpecialTokens = ()):
         self._content = read_file(model_path)
-        self._proto = parse_model(self._content, model_path)
+        entries = parse_model(self._content, model_path).pieces
         self._model = _open(self._content, model_path)
-        pieces = [piece.piece for piece in self._proto.pieces]
-        controls = [i for i, piece in enumerate(self._proto.pieces) if _is_control(piece)]
+        pieces = [entry.piece for entry in entries]
+        controls = [i for i, e in enumerate(entries) if e.type in (e.CONTROL, e.UNKNOWN)]
         super().__init__(pieces, SPACE, self._model.unk_id(), controls)
         known = {pieces[i] for i in controls}
         of_bert = get_bert_special_tokens("bert").items()
@@ -89,8 +89,7 @@ class SentencePieceTokenizer(TokenizerSpec):
     @cached_property
     def _model_inside_words(self) -> Any:
         """The model, but for text that begins inside a word."""
-        proto = type(self._proto)()
-        proto.CopyFrom(self._proto)
+        proto = parse_model(self._content, MODEL_FILE)
         proto.normalizer_spec.add_dummy_prefix = False
         return _open(proto.SerializeToString(), MODEL_FILE)
 
@@ -153,13 +152,14 @@ class SentencePieceTokenizer(TokenizerSpec):
         """The model as `tokenizers` has it."""
         from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-        trainer, normalizer = self._proto.trainer_spec, self._proto.normalizer_spec
+        proto = parse_model(self._content, MODEL_FILE)
+        trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
         if trainer.model_type != trainer.UNIGRAM:
             raise UsageError(
                 "only unigram models can be exported",
                 found=trainer.ModelType.Name(trainer.model_type).lower(),
             )
-        pieces = [(piece.piece, piece.score) for piece in self._proto.pieces]
+        pieces = [(piece.piece, piece.score) for piece in proto.pieces]
         backend = Tokenizer(models.Unigram(pieces, self._model.unk_id(), trainer.byte_fallback))
         steps = [
             normalizers.Replace(Regex(f"[ {SPACE}]+"), " "),
@@ -182,10 +182,6 @@ def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:
     return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
 
-def _is_control(piece: Any) -> bool:
-    return piece.type in (piece.CONTROL, piece.UNKNOWN)
-
-
 def parse_model(content: bytes, where: Any) -> Any:
     """A model's pieces and settings.
 
@@ -199,8 +195,10 @@ def parse_model(content: bytes, where: Any) -> Any:
         proto = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
     except DecodeError:
         raise _not_a_model(where) from None
-    # A file that was cut between two pieces can be read, too; the settings come last.
-    if not proto.HasField("normalizer_spec"):
+    # A file that was cut between two pieces can be read, too; the settings come last. And what is not
+    # UTF-8 comes as bytes.
+    is_text = all(isinstance(entry.piece, str) for entry in proto.pieces)
+    if not proto.HasField("normalizer_spec") or not is_text:
         raise _not_a_model(where)
     return proto
 

@@ -15,7 +15,12 @@ import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import CONTINUATION, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, read_json, read_vocabulary
-from nemo.collections.nlp.data.tokenizers.special_tokens import NEEDED_KINDS, SpecialTokens, vocabulary_order
+from nemo.collections.nlp.data.tokenizers.special_tokens import (
+    KINDS,
+    NEEDED_KINDS,
+    SpecialTokens,
+    vocabulary_order,
+)
 from nemo.collections.nlp.hub import HUB_IDS, quiet
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
@@ -68,7 +73,7 @@ class NemoBertTokenizer(TokenizerSpec):
         super().__init__(tokens, mark, self.tokenizer.unk_token_id)
         added = self.tokenizer.added_tokens_decoder.values()
         self.add_special_tokens([token.content for token in added if token.special])
-        kinds = self.tokenizer.special_tokens_map
+        kinds = {k: token for k, token in self.tokenizer.special_tokens_map.items() if k in KINDS}
         self.add_special_tokens({"bos_token": kinds["cls_token"], "eos_token": kinds["sep_token"], **kinds})
 
     @classmethod
@@ -217,4 +222,4 @@ def _checked(tokenizer: Any, name: str) -> Any:
 
 
 def _first_line(error: Exception | None) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

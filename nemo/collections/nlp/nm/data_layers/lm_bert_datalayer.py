@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.modules import DataLayerNM
+from nemo.collections.nlp.data.corpus import AUTO, TextOptions
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
@@ -46,6 +47,7 @@ class BertPretrainingDataLayer(DataLayerNM):
         batch_size: B.
         shuffle: another order in every epoch.
         seed: of order, pairs and masks.
+        text: how the text is read.
 
     Raises:
         UsageError: a size out of range.
@@ -65,6 +67,7 @@ class BertPretrainingDataLayer(DataLayerNM):
         batch_size: int = 64,
         shuffle: bool = False,
         seed: int = 0,
+        text: TextOptions = AUTO,
     ):
         if batch_size < 1:
             raise UsageError("out of range", where="batch_size", found=batch_size, expected="1 or more")
@@ -75,6 +78,7 @@ class BertPretrainingDataLayer(DataLayerNM):
             mask_probability=mask_probability,
             short_seq_prob=short_seq_prob,
             seed=seed,
+            text=text,
         )
         self.batch_size = batch_size
         self.shuffle = shuffle
