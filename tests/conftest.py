@@ -24,21 +24,25 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
-@pytest.fixture
-def english(tmp_path: Path) -> Path:
-    """A folder with train.txt and valid.txt of made-up English: documents of short sentences."""
+def write_english(folder: Path) -> Path:
+    """Make a folder with train.txt and valid.txt of made-up English: documents of short sentences."""
     rng = random.Random(0)
-    nouns = "cat dog bird house river tree child boat stone cloud farmer doctor".split()
-    verbs = "sees likes follows finds carries paints watches forgets".split()
-    places = "in the garden|near the old bridge|behind the school|on the hill|at night".split("|")
+    nouns = ["cat", "dog", "bird", "house", "river", "tree", "child", "boat", "stone", "cloud", "farmer"]
+    verbs = ["sees", "likes", "follows", "finds", "carries", "paints", "watches", "forgets"]
+    places = ["in the garden", "near the old bridge", "behind the school", "on the hill", "at night"]
 
     def sentence() -> str:
         a, b = rng.sample(nouns, 2)
         return f"The {a} {rng.choice(verbs)} the {b} {rng.choice(places)}."
 
-    folder = tmp_path / "english"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, documents in (("train", 120), ("valid", 20)):
         texts = ["\n".join(sentence() for _ in range(rng.randint(4, 12))) for _ in range(documents)]
         (folder / f"{name}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def english(tmp_path: Path) -> Path:
+    """What `write_english` makes."""
+    return write_english(tmp_path / "english")

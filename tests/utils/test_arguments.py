@@ -88,5 +88,5 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(MissingFileError, match="nowhere.yaml: no such configuration file"):
+    with pytest.raises(MissingFileError, match=r"nowhere\.yaml: no such configuration file"):
         parsed("--config", str(tmp_path / "nowhere.yaml"))

@@ -122,6 +122,7 @@ def neighbour_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
             torch.from_numpy(np.stack([left[kept], right[kept]])),
             torch.from_numpy(pmi[kept]).float(),
             (vocab_size, vocab_size),
+            check_invariants=False,
         ).coalesce()
     return tables
 
@@ -132,10 +133,7 @@ def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generato
     The leading eigenvectors of sum M M^T over the tables and their transposes, near ones weighing more, by
     randomised subspace iteration (Halko et al. 2011).
     """
-    sides = [
-        (1 / distance, table.to_sparse_csr(), table.t().coalesce().to_sparse_csr())
-        for distance, table in tables.items()
-    ]
+    sides = [(1 / distance, table, table.t().coalesce()) for distance, table in tables.items()]
 
     def spread(x: Tensor) -> Tensor:
         products = [w * (m @ (mt @ x) + mt @ (m @ x)) for w, m, mt in sides]

@@ -60,7 +60,8 @@ class PretrainingModel:
     @property
     def num_weights(self) -> int:
         """Trained numbers; tied ones count once."""
-        return sum(p.numel() for p in {p for part in self.parts for p in part.parameters()})
+        trained = {p for part in self.parts for p in part.parameters() if p.requires_grad}
+        return sum(p.numel() for p in trained)
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,11 @@ def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
     """Put the tutorial's heads on an encoder, the MLM output tied to the word embeddings."""
     config = bert.config
     mlm = BertTokenClassifier(
-        config.hidden_size, num_classes=config.vocab_size, activation=config.hidden_act, log_softmax=False
+        config.hidden_size,
+        num_classes=config.vocab_size,
+        activation=config.hidden_act,
+        log_softmax=False,
+        layer_norm_eps=config.layer_norm_eps,
     )
     mlm.tie_weights_with(
         bert,
@@ -324,6 +329,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         torch.set_num_threads(options.threads)
     work_dir = Path(options.work_dir)
     with WorkFolderLock(work_dir):
+        checkpoint.remove_leftovers(work_dir / "checkpoints")
         factory = NeuralModuleFactory(
             local_rank=options.local_rank,
             optimization_level=options.amp_opt_level,

@@ -185,7 +185,7 @@ def test_the_gradient_is_clipped_to_its_norm(toy, batches):
 
 def test_evaluation_weighs_batches_by_what_they_count_and_keeps_dropout_off(toy, batches):
     model = toy(dropout=0.5)
-    masked, sequence = model.wire(batches(samples=8, batch_size=3))
+    masked, _ = model.wire(batches(samples=8, batch_size=3))
     actions = PtActions("cpu")
     sums = torch.zeros(2)
     for values in actions.evaluate([masked]):

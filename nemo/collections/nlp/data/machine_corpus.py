@@ -252,10 +252,7 @@ def _blocks(text: str) -> Iterator[str]:
         is_break = fence or in_fence or _BREAK.match(line) is not None
         is_hanging = len(block) == 1 and bool(_LIST_MARK.match(block[0]) or _ENTRY.match(block[0]))
         if block and (
-            is_break
-            or _LIST_MARK.match(stripped)
-            or here < indent
-            or (here > indent and not is_hanging)
+            is_break or _LIST_MARK.match(stripped) or here < indent or (here > indent and not is_hanging)
         ):
             yield " ".join(block)
             block = []
@@ -321,9 +318,7 @@ def _documents(
 def _modules(
     file_map: Callable[..., Iterator[Any]], folder: Path, root: Path, count: SourceCount
 ) -> Iterator[Document]:
-    names = {
-        path: path.relative_to(root).with_suffix("").parts for path in sorted(folder.rglob("*.py"))
-    }
+    names = {path: path.relative_to(root).with_suffix("").parts for path in sorted(folder.rglob("*.py"))}
     paths = [path for path, parts in names.items() if SKIPPED_FOLDERS.isdisjoint(parts)]
     for path, paragraphs in zip(paths, file_map(_prose_of_module, paths), strict=True):
         if paragraphs is None:
@@ -359,8 +354,7 @@ def _readmes(site_packages: Path, count: SourceCount) -> Iterator[Document]:
     readmes = [
         path
         for path in sorted(site_packages.glob("*/**/README*"))
-        if path.suffix in {"", ".md", ".rst", ".txt"}
-        and SKIPPED_FOLDERS.isdisjoint(path.parts[:-1])
+        if path.suffix in {"", ".md", ".rst", ".txt"} and SKIPPED_FOLDERS.isdisjoint(path.parts[:-1])
     ]
     for path in [*metadata, *readmes]:
         try:
@@ -413,9 +407,7 @@ def _write(
     return MachineCorpus(train, valid, train.stat().st_size, valid.stat().st_size, sources)
 
 
-def _held_out(
-    documents: list[tuple[str, str]], share: float, minimum_bytes: float
-) -> frozenset[str]:
+def _held_out(documents: list[tuple[str, str]], share: float, minimum_bytes: float) -> frozenset[str]:
     """Names of the documents with the smallest hashes: never more than half of them."""
     by_hash = sorted(documents, key=lambda item: hashlib.sha256(item[0].encode()).digest())
     names: list[str] = []
@@ -429,9 +421,7 @@ def _held_out(
 
 
 def _report(corpus: MachineCorpus, minimum_bytes: float) -> None:
-    shown: Iterable[tuple[str, SourceCount]] = sorted(
-        corpus.sources.items(), key=lambda item: -item[1].size
-    )
+    shown: Iterable[tuple[str, SourceCount]] = sorted(corpus.sources.items(), key=lambda item: -item[1].size)
     for name, count in list(shown)[:12]:
         logging.info(
             f"{name}: {count.size / 1e6:.2f} MB in {count.documents} documents, "

@@ -136,17 +136,13 @@ def test_the_same_installation_gives_the_same_bytes_with_any_number_of_workers(t
 
 def test_enough_is_held_out_whatever_the_share(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    corpus = collect(
-        tmp_path / "out", valid_share=0.01, minimum_valid_bytes=400, workers=1, **folders
-    )
+    corpus = collect(tmp_path / "out", valid_share=0.01, minimum_valid_bytes=400, workers=1, **folders)
     assert 400 <= corpus.valid_size < 600
 
 
 def test_reading_stops_at_the_maximum(tmp_path):
     folders = installation(tmp_path, many_modules(20))
-    corpus = collect(
-        tmp_path / "out", maximum_bytes=500, minimum_valid_bytes=0, workers=1, **folders
-    )
+    corpus = collect(tmp_path / "out", maximum_bytes=500, minimum_valid_bytes=0, workers=1, **folders)
     assert 500 <= corpus.train_size + corpus.valid_size < 700
 
 

@@ -1,0 +1,232 @@
+"""From a text file to a trained, evaluated, exported BERT, through the doors a user has."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nemo.cli.main import main
+
+EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
+TINY = (
+    "--tokenizer word-piece --vocab_size 80 --hidden_size 32 --num_hidden_layers 2 "
+    "--num_attention_heads 2 --intermediate_size 64 --max_seq_length 32 --batch_size 8 "
+    "--optimizer adam_w --lr 1e-3 --train_step_freq 5 --eval_step_freq -1 --threads 1"
+).split()
+
+
+def pretrain(data: Path, work_dir: Path, *more: str) -> int:
+    words = ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *TINY, "data_text", *more]
+    return main(words)
+
+
+def rows(work_dir: Path) -> list[dict]:
+    return [json.loads(line) for line in (work_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{path.stem}.{name}": tensor
+        for path in checkpoint.glob("*.safetensors")
+        for name, tensor in load_file(path).items()
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A work folder of 40 updates."""
+    from tests.conftest import write_english
+
+    folder = tmp_path_factory.mktemp("trained")
+    data = write_english(folder / "english")
+    assert pretrain(data, folder / "run", "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
+    return folder / "run", data
+
+
+def test_a_run_leaves_what_the_design_promises(trained):
+    run, _ = trained
+    names = {path.name for path in run.iterdir()}
+    assert {"config.yaml", "metrics.jsonl", "status.json", "tensorboard", "checkpoints", "tokenizer"} <= names
+    assert (run / "checkpoints" / "bert-config.json").is_file()
+    checkpoint = run / "checkpoints" / "STEP-40"
+    files = {path.name for path in checkpoint.iterdir()}
+    assert {"BERT.safetensors", "BertTokenClassifier.safetensors", "SequenceClassifier.safetensors"} <= files
+    assert {"optimizer.safetensors", "state.json", "manifest.json", "bert-config.json", "vocab.txt"} <= files
+    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    assert list((run / "tensorboard").iterdir())
+
+
+def test_metrics_have_the_documented_fields_and_the_loss_falls(trained):
+    run, _ = trained
+    training = [row for row in rows(run) if "loss" in row]
+    evaluation = [row for row in rows(run) if "eval_loss" in row]
+    assert [row["step"] for row in training] == [1, *range(5, 41, 5)]
+    assert {
+        "step", "epoch", "loss", "mlm_loss", "nsp_loss", "lr", "grad_norm", "tokens_per_s", "seconds"
+    } == set(training[0])  # fmt: skip
+    assert {
+        "eval_mlm_loss", "eval_mlm_accuracy", "eval_nsp_loss", "eval_nsp_accuracy", "eval_unigram_entropy"
+    } <= set(evaluation[-1])  # fmt: skip
+    assert evaluation[-1]["step"] == 40
+    assert training[-1]["mlm_loss"] < training[0]["mlm_loss"]
+    assert training[0]["loss"] == pytest.approx(training[0]["mlm_loss"] + training[0]["nsp_loss"])
+
+
+def test_the_same_command_again_does_nothing_more(trained, capsys):
+    run, data = trained
+    before = weights(run / "checkpoints" / "STEP-40")
+    assert pretrain(data, run, "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
+    assert "continuing from" in capsys.readouterr().out
+    after = weights(run / "checkpoints" / "STEP-40")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_configuration_of_a_run_repeats_it(trained, tmp_path):
+    run, _ = trained
+    assert main(["pretrain", "--config", str(run / "config.yaml"), "--work_dir", str(tmp_path / "again")]) == 0
+    first, again = (weights(d / "checkpoints" / "STEP-40") for d in (run, tmp_path / "again"))
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_path):
+    run, data = trained
+    words = [
+        sys.executable, str(EXAMPLE), "--data_dir", str(data), "--work_dir", str(tmp_path / "killed"), *TINY,
+        "--save_step_freq", "3", "data_text", "--num_iters", "40", "--lr_policy", "CosineAnnealing",
+    ]  # fmt: skip
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    for wanted in (2, 5):  # kill it once early and once later
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        while process.poll() is None and len(list(checkpoints.glob("STEP-*"))) < wanted - 1:
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "continuing from" in done.stdout
+    expected, found = weights(run / "checkpoints" / "STEP-40"), weights(checkpoints / "STEP-40")
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+    training = [row["step"] for row in rows(tmp_path / "killed") if "loss" in row]
+    assert sorted(set(training)) == training  # no step is told twice
+
+
+def test_evaluation_is_the_same_every_time_and_whatever_the_batch_size(trained, capsys):
+    run, data = trained
+    told = []
+    for batch_size in ("3", "16"):
+        words = ["evaluate", str(run), "--eval_data", str(data / "valid.txt"), "--json"]
+        assert main([*words, "--batch_size", batch_size]) == 0
+        told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+    assert told[0] == pytest.approx(told[1], rel=1e-5)
+    assert told[0]["mlm_loss"] == pytest.approx(rows(run)[-1]["eval_mlm_loss"], rel=1e-5)
+
+
+def test_fill_mask_prints_guesses(trained, capsys):
+    run, _ = trained
+    assert main(["fill-mask", str(run), "The [MASK] sees the [MASK].", "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert all(len(line.split()) == 6 for line in lines)  # three words, three probabilities
+    assert main(["fill-mask", str(run), "Nothing is hidden."]) == 2
+
+
+def test_an_export_is_what_transformers_loads(trained, tmp_path, capsys):
+    from transformers import AutoTokenizer, BertForPreTraining
+
+    run, _ = trained
+    folder = tmp_path / "exported"
+    assert main(["export", str(run), str(folder)]) == 0
+    model, info = BertForPreTraining.from_pretrained(folder, output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("The cat sees the dog.", "The dog likes the cat.", return_tensors="pt")
+    assert model(**ids).prediction_logits.shape[-1] == tokenizer.vocab_size
+    assert "nsp accuracy" in (folder / "README.md").read_text()
+    assert main(["export", str(run), str(folder)]) == 2
+    assert main(["export", str(run), str(folder), "--force"]) == 0
+
+
+def test_starting_from_counts_is_better_than_chance_before_any_update(tmp_path):
+    from tests.conftest import write_english
+
+    data = write_english(tmp_path / "english")
+    words = ["--num_iters", "1", "--initialization", "counts", "--eval_step_freq", "1"]
+    assert pretrain(data, tmp_path / "run", *words) == 0
+    first = next(row for row in rows(tmp_path / "run") if "eval_loss" in row)
+    assert first["step"] == 0
+    assert first["eval_mlm_loss"] < first["eval_unigram_entropy"] - 0.3
+
+
+def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
+    from tests.conftest import write_english
+
+    data = write_english(tmp_path / "english")
+    assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
+    steps = rows(tmp_path / "run")[-1]["step"]
+    assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
+    assert rows(tmp_path / "run")[-1]["step"] == steps
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "message"),
+    [
+        (("--batch_size", "0"), 2, "--batch_size: out of range; found 0"),
+        (("--bach_size", "8"), 2, "did you mean --batch_size?"),
+        (("--num_attention_heads", "5"), 2, "the heads do not divide the width"),
+        (("--num_epochs", "1", "--num_iters", "5"), 2, "exclude each other"),
+        (("--optimizer", "adamw"), 2, "did you mean 'adam_w'"),
+        (("--train_data", "nowhere.txt"), 3, "nowhere.txt"),
+        (("--vocab_size", "3"), 2, "vocab_size"),
+        (("--load_dir", "nowhere"), 4, "nowhere: no checkpoint to continue from"),
+        (("--max_seq_length", "4"), 2, "--max_seq_length: out of range"),
+        (("--config_file", "nowhere.json"), 3, "nowhere.json"),
+    ],
+)
+def test_mistakes_end_in_one_line_and_the_right_exit_code(tmp_path, capsys, more, exit_code, message):
+    from tests.conftest import write_english
+
+    data = write_english(tmp_path / "english")
+    assert pretrain(data, tmp_path / "run", *more) == exit_code
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error[")
+    assert message in error
+
+
+def test_a_rerun_with_other_data_or_sizes_is_refused(trained, tmp_path, capsys):
+    run, data = trained
+    assert pretrain(data, run, "--num_iters", "50", "--batch_size", "4") == 4
+    assert "another batch_size; found 8, expected 4" in capsys.readouterr().err
+    assert pretrain(data, run, "--num_iters", "50", "--hidden_size", "16") == 4
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    script = (
+        "import sys; from nemo.cli.main import main; main(['pretrain', '--help']);"
+        "heavy = {'torch', 'numpy', 'transformers', 'yaml'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--mask_probability" in done.stdout
+
+
+def test_an_unknown_command_is_answered_with_the_closest(capsys):
+    assert main(["pretrian"]) == 2
+    assert "did you mean pretrain?" in capsys.readouterr().err
+    assert main(["--help"]) == 0
+    assert "fill-mask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spelling", ["data_text", "--data_text"])
+def test_the_kind_of_data_may_be_spelled_both_ways(spelling):
+    from nemo.cli.pretrain import parse_options
+
+    assert parse_options(["--lr", "1", spelling, "--train_data", "x"]).mode == "data_text"
+    assert parse_options(["--train_data", "x"]).mode == "data_preprocessed"
