@@ -15,11 +15,34 @@ from safetensors.torch import load_file
 from nemo.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
-TINY = (
-    "--tokenizer word-piece --vocab_size 80 --hidden_size 32 --num_hidden_layers 2 "
-    "--num_attention_heads 2 --intermediate_size 64 --max_seq_length 32 --batch_size 8 "
-    "--optimizer adam_w --lr 1e-3 --train_step_freq 5 --eval_step_freq -1 --threads 1"
-).split()
+TINY = [
+    "--tokenizer",
+    "word-piece",
+    "--vocab_size",
+    "80",
+    "--hidden_size",
+    "32",
+    "--num_hidden_layers",
+    "2",
+    "--num_attention_heads",
+    "2",
+    "--intermediate_size",
+    "64",
+    "--max_seq_length",
+    "32",
+    "--batch_size",
+    "8",
+    "--optimizer",
+    "adam_w",
+    "--lr",
+    "1e-3",
+    "--train_step_freq",
+    "5",
+    "--eval_step_freq",
+    "-1",
+    "--threads",
+    "1",
+]
 
 
 def pretrain(data: Path, work_dir: Path, *more: str) -> int:
@@ -90,7 +113,9 @@ def test_the_same_command_again_does_nothing_more(trained, capsys):
 
 def test_the_configuration_of_a_run_repeats_it(trained, tmp_path):
     run, _ = trained
-    assert main(["pretrain", "--config", str(run / "config.yaml"), "--work_dir", str(tmp_path / "again")]) == 0
+    assert (
+        main(["pretrain", "--config", str(run / "config.yaml"), "--work_dir", str(tmp_path / "again")]) == 0
+    )
     first, again = (weights(d / "checkpoints" / "STEP-40") for d in (run, tmp_path / "again"))
     assert all(torch.equal(first[name], again[name]) for name in first)
 
@@ -210,7 +235,8 @@ def test_a_rerun_with_other_data_or_sizes_is_refused(trained, tmp_path, capsys):
 def test_help_is_quick_because_nothing_heavy_is_imported():
     script = (
         "import sys; from nemo.cli.main import main; main(['pretrain', '--help']);"
-        "heavy = {'torch', 'numpy', 'transformers', 'yaml'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+        "heavy = {'torch', 'numpy', 'transformers', 'yaml'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch import checkpoint
-from nemo.backends.pytorch.environment import place
+from nemo.backends.pytorch.environment import keep_freed_memory, place
 from nemo.backends.pytorch.graph_module import GraphModule, Statistics
 from nemo.backends.pytorch.optimizers import (
     load_optimizer_state,
@@ -60,6 +60,8 @@ class PtActions:
         tb_writer: Any = None,
     ):
         self.device = torch.device(device or place(None))
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.tb_writer = tb_writer
         self.level = Optimization.parse(optimization_level)
         self.local_rank = local_rank

@@ -22,7 +22,7 @@ from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
-from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE
+from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE, TOKENIZER_FILE
 from nemo.utils.errors import DataError, MissingFileError, UsageError
 from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import logging
@@ -108,8 +108,10 @@ def train_tokenizer(
     _prepare(folder)
     specials = vocabulary_order(special_tokens)
     sample = sample_text(files, sample_size, sample_bytes, specials, text)
-    size = sum(map(len, sample)) / 1e6
-    logging.info("learning a %s vocabulary from %d lines, %.1f million characters", kind, len(sample), size)
+    logging.info(
+        "learning a %s vocabulary from %d lines, %.1f million characters (at most %d lines, %d MB)",
+        *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
+    )
     tokenizer: TokenizerSpec
     if kind == "sentence-piece":
         model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
@@ -131,7 +133,7 @@ def train_tokenizer(
 
 def _prepare(folder: Path) -> None:
     """Make sure before the work that its result can be written, and that nothing is lost by it."""
-    for name in (MODEL_FILE, VOCABULARY_FILE):
+    for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE):
         if (folder / name).exists():
             raise UsageError("there already, not overwritten", where=folder / name, fix="use another folder")
     with storage_errors(folder):
@@ -156,7 +158,7 @@ def sample_text(
     """
     specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
     random = Random(0)
-    # Those with the lowest of random numbers; -number, because heapq gives away the smallest.
+    # Every line draws a number, and those with the lowest are kept; negative, as a heap pops its lowest.
     kept: list[tuple[float, int, str]] = []
     size = 0
     for place, line in enumerate(_lines(files, specials, text)):

@@ -28,6 +28,7 @@ TEXTS = [
     "他在北京大学学习中文，已经三年了。价格：１００元！",
     "  spaces   at both ends  ",
     "",
+    "no\x1cbreak, tab\tand\u00a0hard space",
     "a [UNK] in the [UNK]s of a corpus, and one at the end [UNK]",
 ]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, SentencePieceTokenizer, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.sentencepiece import parse_model
 from nemo.collections.nlp.data.vocabulary import (
     LINE_BYTES,
     find_or_train_tokenizer,
@@ -129,6 +130,19 @@ def test_rare_characters_take_no_room(kind, tmp_path):
     files = write(tmp_path, *["the cat sat on the mat"] * 1000, "日本語")
     tokenizer = train_tokenizer(kind, files, tmp_path / "bert", 40)
     assert not {"日", "##日"} & set(tokenizer.vocabulary())
+
+
+def test_of_characters_as_rare_as_each_other_those_with_the_lowest_code_points_are_kept(tmp_path):
+    # 10 010 characters; 99.95 % of them are 10 004.995.
+    files = write(tmp_path, *["a" * 100] * 100, "q w e r t y u i o p")
+    vocabulary = train_tokenizer("word-piece", files, tmp_path / "bert", 100).vocabulary()
+    assert {token for token in vocabulary if len(token) == 1} == set("a" + "eiopq")
+
+
+def test_scores_add_up_exactly_so_that_ties_are_broken_by_order(corpus, tmp_path):
+    train_tokenizer("sentence-piece", corpus, tmp_path / "bert", 120)
+    model = parse_model((tmp_path / "bert" / "tokenizer.model").read_bytes(), "")
+    assert all((piece.score * 256).is_integer() for piece in model.pieces)
 
 
 def test_chinese_characters_and_punctuation_continue_no_word(tmp_path):

