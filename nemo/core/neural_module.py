@@ -84,7 +84,7 @@ class NeuralModule:
         outputs = [call.output(name) for name in self.output_ports]
         if len(outputs) == 1:
             return outputs[0]
-        output_type: Any = namedtuple(f"{self}Output", list(self.output_ports))
+        output_type: Any = namedtuple(f"{self}Output", list(self.output_ports))  # type: ignore[misc]
         return output_type(*outputs)
 
     def compute(self, *args: Any, **kwargs: Any) -> Any:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,34 +16,11 @@ from safetensors.torch import load_file
 from nemo.cli.main import main
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
-TINY = [
-    "--tokenizer",
-    "word-piece",
-    "--vocab_size",
-    "80",
-    "--hidden_size",
-    "32",
-    "--num_hidden_layers",
-    "2",
-    "--num_attention_heads",
-    "2",
-    "--intermediate_size",
-    "64",
-    "--max_seq_length",
-    "32",
-    "--batch_size",
-    "8",
-    "--optimizer",
-    "adam_w",
-    "--lr",
-    "1e-3",
-    "--train_step_freq",
-    "5",
-    "--eval_step_freq",
-    "-1",
-    "--threads",
-    "1",
-]
+TINY = shlex.split(
+    "--tokenizer word-piece --vocab_size 80 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
+    "--intermediate_size 64 --max_seq_length 32 --batch_size 8 --optimizer adam_w --lr 1e-3 "
+    "--train_step_freq 5 --eval_step_freq -1 --threads 1"
+)
 
 
 def pretrain(data: Path, work_dir: Path, *more: str) -> int:

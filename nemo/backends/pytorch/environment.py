@@ -33,9 +33,9 @@ def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed instead of giving it back to the kernel at once.
 
-    A training step frees and asks for the same large blocks again and again, and every page that comes
-    anew from the kernel is a page fault: 5% of a step in fp32, up to half of one with bf16 matrix units. Does nothing
-    where the C library is not glibc.
+    A training step frees and asks for the same large blocks again and again, and every page that comes anew
+    from the kernel is a page fault: 5% of a step in fp32, up to half of one with bf16 matrix units. Does
+    nothing where the C library is not glibc.
     """
     glibc = ctypes.CDLL(None)
     if hasattr(glibc, "gnu_get_libc_version"):

@@ -20,6 +20,7 @@ Shapes: V vocabulary, D hidden size, C content and P position dimensions (D = C 
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def start_from_counts(
         special_ids: tokens that are no text; what they mean is left to training.
     """
     generator = torch.Generator().manual_seed(0)
-    config, encoder = bert.config, bert.bert
+    config = bert.config
+    encoder: Any = bert.bert  # its parts are known by name only
     counts = np.bincount(store.tokens, minlength=config.vocab_size)
     frequency = torch.from_numpy(counts / counts.sum()).float()
     head_size = config.hidden_size // config.num_attention_heads
@@ -84,10 +86,10 @@ def start_from_counts(
     scale = math.sqrt(config.hidden_size) * MIXING / float(power) ** 0.5
     attention = encoder.encoder.layer[0].attention
     for head, (offset, (values, outputs)) in enumerate(zip(OFFSETS, fits, strict=False)):
-        rows = slice(head * head_size, (head + 1) * head_size)
-        used = slice(rows.start, rows.start + len(values))
-        _look_at(attention.self, rows, content, turns, offset)
-        for weight in (attention.self.value.weight[rows], attention.output.dense.weight[:, rows]):
+        of_head = slice(head * head_size, (head + 1) * head_size)
+        used = slice(of_head.start, of_head.start + len(values))
+        _look_at(attention.self, of_head, content, turns, offset)
+        for weight in (attention.self.value.weight[of_head], attention.output.dense.weight[:, of_head]):
             weight.zero_()
         attention.self.value.weight[used, content] = values * math.sqrt(scale)
         attention.output.dense.weight[content, used] = outputs * math.sqrt(scale)
@@ -179,7 +181,7 @@ def _solve(gram: Tensor, target: Tensor) -> Tensor:
     return torch.linalg.solve(gram + ridge, target)
 
 
-def _look_at(attention: nn.Module, rows: slice, content: slice, turns: Tensor, offset: int) -> None:
+def _look_at(attention: Any, rows: slice, content: slice, turns: Tensor, offset: int) -> None:
     """Make the head in `rows` attend to the token at `offset` from each token."""
     size = 2 * len(turns)
     cos, sin = (turns * offset).cos().diag(), (turns * offset).sin().diag()

@@ -4,7 +4,6 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -152,11 +151,6 @@ class PretrainingOptions:
             )
         if self.train_data is None and self.data_dir is None:
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")
-
-    @property
-    def train_path(self) -> Path:
-        """The training text."""
-        return Path(self.train_data if self.train_data is not None else self.data_dir)
 
     @property
     def epochs(self) -> int | None:

@@ -254,9 +254,10 @@ def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_d
     earlier = Path(work_dir, "config.yaml")
     if earlier.is_file() and checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
         return read_config(PretrainingOptions, earlier)["num_iters"]
+    minutes = options.minutes or 0.0  # given, as neither updates nor epochs are
     seconds = seconds_per_update(options, data)
-    updates = max(1, int(options.minutes * 60 / seconds))
-    logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, options.minutes)
+    updates = max(1, int(minutes * 60 / seconds))
+    logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, minutes)
     return updates
 
 
