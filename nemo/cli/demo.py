@@ -100,7 +100,12 @@ def run(argv: Sequence[str]) -> None:
     result = pretrain(recipe(options, train, valid))
 
     sys.stdout.write(f"\n3/4 on held-out documents after {result.tokens:,} tokens of training:\n\n")
-    sys.stdout.write(table(result.figures) + "\n\n")
+    sys.stdout.write(table(result.figures) + "\n")
+    before = result.figures_before
+    if before:
+        gain = before["unigram_entropy"] - before["mlm_loss"]
+        sys.stdout.write(f"(before the first update, from counting neighbours alone: {gain:.4f} nat)\n")
+    sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:
         (guesses,) = fill_mask(pretrained, sentence, top=5)

@@ -1,12 +1,12 @@
 """A trained model back from its checkpoint, and on to Hugging Face."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch import checkpoint
 from nemo.backends.pytorch.actions import load_weights_by_part
+from nemo.collections.nlp.callbacks.run_record import evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
@@ -73,18 +73,13 @@ def run_facts(pretrained: Pretrained) -> dict[str, Any]:
     }
     # The work folder, when the checkpoint is still in it, knows more.
     work_dir = pretrained.folder.parent.parent
-    config_file, metrics = work_dir / "config.yaml", work_dir / "metrics.jsonl"
+    config_file = work_dir / "config.yaml"
     if config_file.is_file():
         options = read_config(PretrainingOptions, config_file)
         facts |= {"training text": options["train_data"], "held-out text": options["eval_data"]}
         facts |= {name: options[name] for name in ("optimizer", "lr", "batch_size", "seed")}
         facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
-    if metrics.is_file():
-        rows = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-        for row in rows:
-            if row["step"] <= pretrained.state["step"]:
-                facts |= {n.removeprefix("eval_"): v for n, v in row.items() if n.startswith("eval_")}
-    return facts
+    return facts | evaluations_in(work_dir / "metrics.jsonl").get(pretrained.state["step"], {})
 
 
 def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> None:

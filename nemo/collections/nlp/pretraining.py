@@ -16,7 +16,7 @@ from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.callbacks import lm_bert_callback
-from nemo.collections.nlp.callbacks.run_record import RunRecord, duration
+from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
 from nemo.collections.nlp.data.corpus import TextOptions, files_of
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
@@ -304,7 +304,14 @@ def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str
 
 @dataclass(frozen=True)
 class PretrainingResult:
-    """What a run leaves behind, besides its work folder."""
+    """What a run leaves behind, besides its work folder.
+
+    Attributes:
+        steps, tokens: finished in all.
+        seconds: of this call.
+        figures: held-out figures at the end, see `lm_bert_callback.figures`; empty without held-out text.
+        figures_before: the same before the first update; empty where they were not asked for.
+    """
 
     work_dir: Path
     model: PretrainingModel
@@ -313,6 +320,7 @@ class PretrainingResult:
     tokens: int
     seconds: float
     figures: Mapping[str, float]
+    figures_before: Mapping[str, float]
 
 
 def pretrain(options: PretrainingOptions) -> PretrainingResult:
@@ -345,7 +353,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         model = build_model(options, data.tokenizer.vocab_size)
         if options.initialization == "counts":
             start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
-        figures = _train(options, factory, data, model)
+        evaluations = _train(options, factory, data, model)
     trainer = factory.get_trainer()
     seconds = time.monotonic() - began
     logging.info(
@@ -356,7 +364,14 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         factory.checkpoint_dir,
     )
     return PretrainingResult(
-        work_dir, model, data.tokenizer, trainer.step, trainer.items_seen, seconds, figures
+        work_dir,
+        model,
+        data.tokenizer,
+        trainer.step,
+        trainer.items_seen,
+        seconds,
+        evaluations.get(trainer.step, {}),
+        evaluations.get(0, {}),
     )
 
 
@@ -365,8 +380,8 @@ def _train(
     factory: NeuralModuleFactory,
     data: PretrainingData,
     model: PretrainingModel,
-) -> dict[str, float]:
-    """Train with logger, evaluator and checkpoints; returns the last held-out figures."""
+) -> dict[int, dict[str, float]]:
+    """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     checkpoint_dir = Path(experiment.checkpoint_dir)
     experiment.write_config(dataclasses.asdict(options))
@@ -410,7 +425,7 @@ def _train(
         lr_policy=policy,
         batches_per_step=options.batches_per_step,
     )
-    return record.figures
+    return evaluations_in(experiment.metrics_path)
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec) -> dict[str, bytes]:

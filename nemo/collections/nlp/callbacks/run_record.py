@@ -1,8 +1,10 @@
 """The record of a run: metrics.jsonl, status.json, TensorBoard and the line a person watches."""
 
+import json
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from nemo.core import ActionCallback, NmTensor
@@ -20,9 +22,6 @@ class RunRecord(ActionCallback):
         losses: tensors by the name they have in metrics.jsonl; "loss" is among them.
         step_freq: updates between two rows.
         total_steps: updates of the whole run, for the time left.
-
-    Attributes:
-        figures: of the latest evaluation.
     """
 
     def __init__(
@@ -38,9 +37,6 @@ class RunRecord(ActionCallback):
         self.step_freq = step_freq
         self.total_steps = total_steps
         self._progress = _Progress(total_steps)
-
-    def on_restore(self) -> None:
-        self.figures: dict[str, float] = {}
 
     def on_action_start(self) -> None:
         self.experiment.truncate_metrics(self.step)
@@ -77,7 +73,6 @@ class RunRecord(ActionCallback):
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Write an evaluation down; returns it as TensorBoard's scalars."""
-        self.figures = dict(figures)
         row = {f"eval_{name}": value for name, value in figures.items()}
         self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
@@ -103,6 +98,17 @@ class RunRecord(ActionCallback):
             for name in (*self.losses, "grad_norm", "tokens_per_s"):
                 writer.add_scalar(f"train/{name}", row[name], self.step)
             writer.add_scalar("param/lr", row["lr"], self.step)
+
+
+def evaluations_in(metrics: Path) -> dict[int, dict[str, float]]:
+    """The held-out figures that `RunRecord.evaluated` wrote to a metrics.jsonl, by step."""
+    found = {}
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else ():
+        row = json.loads(line)
+        figures = {n.removeprefix("eval_"): v for n, v in row.items() if n.startswith("eval_")}
+        if figures:
+            found[row["step"]] = figures
+    return found
 
 
 def duration(seconds: float) -> str:
