@@ -127,6 +127,13 @@ class NeuralModuleFactory:
         self.placement = self._backend.place(placement, local_rank)
         self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if local_rank is not None else 1
         self.global_rank = int(os.environ.get("RANK", "0")) if local_rank is not None else 0
+        if self.world_size > 1:
+            raise UsageError(
+                "several processes are not available yet",
+                where="WORLD_SIZE",
+                found=self.world_size,
+                expected=1,
+            )
         self.random_seed = random_seed
         if random_seed is not None:
             self._backend.seed_everything(random_seed)

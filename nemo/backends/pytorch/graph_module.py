@@ -42,7 +42,6 @@ class GraphModule(nn.Module):
                 "a graph is fed by one call of one data layer",
                 found=", ".join(str(call.module) for call in sources) or "none",
                 expected="exactly one",
-                fix="combine several with MultiDataLayer" if sources else "",
             )
         self.outputs = tuple(dict.fromkeys(outputs))
         self.source: DataLayerNM = sources[0].module

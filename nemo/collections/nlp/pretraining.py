@@ -1,7 +1,10 @@
 """The tutorial's pipeline, importable: options in, a trained BERT in a work folder out."""
 
 import dataclasses
+import json
 import math
+import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -22,6 +25,7 @@ from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpe
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.hub import read_config as read_bert_config
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
@@ -39,6 +43,7 @@ from nemo.core import (
 )
 from nemo.utils.arguments import read_config
 from nemo.utils.errors import UsageError
+from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
@@ -133,15 +138,8 @@ def build_model(options: PretrainingOptions, vocab_size: int) -> PretrainingMode
             raise UsageError(
                 "the tokenizer does not fit this configuration",
                 where=options.config_file,
-                found=f"a tokenizer of {vocab_size} entries",
-                expected=f"vocab_size {bert.config.vocab_size}",
-            )
-        if bert.config.max_position_embeddings < options.max_seq_length:
-            raise UsageError(
-                "the sequences are longer than the model's positions",
-                where="--max_seq_length",
-                found=options.max_seq_length,
-                expected=f"{bert.config.max_position_embeddings} or less",
+                found=f"vocab_size {bert.config.vocab_size}",
+                expected=f"{vocab_size}, the entries of the tokenizer",
             )
     else:
         bert = BERT(
@@ -200,6 +198,8 @@ def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> To
     # A vocab.txt beside a SentencePiece model only lists that model.
     if (has_vocabulary and not has_model) or (has_model and options.tokenizer == "sentence-piece"):
         folder = beside_data
+    else:
+        forget_other_tokenizer(options, files_of(train), folder)
     tokenizer = find_or_train_tokenizer(
         options.tokenizer,
         files_of(train),
@@ -211,6 +211,38 @@ def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> To
     )
     logging.info("the tokenizer in %s has %d entries", folder, tokenizer.vocab_size)
     return tokenizer
+
+
+def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folder: Path) -> None:
+    """Remove a tokenizer that an earlier run in this work folder trained with other options or on other text.
+
+    Raises:
+        UsageError: that run has checkpoints, which need it.
+    """
+    made_for = {
+        "tokenizer": options.tokenizer,
+        "vocab_size": options.vocab_size,
+        "sample_size": options.sample_size,
+        "do_lower_case": options.do_lower_case,
+        "text": [[file.name, file.stat().st_size] for file in files],
+    }
+    note = folder / "made-for.json"
+    earlier = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    for name, value in made_for.items():
+        if earlier and earlier[name] != value:
+            if checkpoint.list_checkpoints(folder.parent / "checkpoints"):
+                raise UsageError(
+                    f"the tokenizer of this run was trained with another {name}",
+                    where=folder,
+                    found=value,
+                    expected=earlier[name],
+                    fix="use the same options, or another --work_dir",
+                )
+            logging.info("%s was trained with another %s, so it is trained again", folder, name)
+            shutil.rmtree(folder)
+            break
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(note, json.dumps(made_for).encode())
 
 
 def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
@@ -233,6 +265,22 @@ def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
 
     return PretrainingData(
         tokenizer, layer(train, True), layer(held_out, False) if held_out is not None else None
+    )
+
+
+def with_sizes_of_config_file(options: PretrainingOptions) -> PretrainingOptions:
+    """The options with the vocabulary and the length of `--config_file`, which wins over the flags."""
+    if options.config_file is None:
+        return options
+    config = read_bert_config(Path(options.config_file))
+    logging.info(
+        "from %s: vocab_size %d, max_seq_length %d",
+        options.config_file,
+        config.vocab_size,
+        config.max_position_embeddings,
+    )
+    return dataclasses.replace(
+        options, vocab_size=config.vocab_size, max_seq_length=config.max_position_embeddings
     )
 
 
@@ -329,6 +377,13 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
     Raises:
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
+    if options.num_gpus != 1 or int(os.environ.get("WORLD_SIZE", "1")) != 1:
+        raise UsageError(
+            "several processes are not available yet",
+            where="--num_gpus",
+            found=max(options.num_gpus, int(os.environ.get("WORLD_SIZE", "1"))),
+            expected=1,
+        )
     if options.mode != "data_text":
         raise UsageError(
             "prepared (HDF5) data is not available yet", found=options.mode, expected="data_text"
@@ -346,6 +401,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
             create_tb_writer=True,
             random_seed=options.seed,
         )
+        options = with_sizes_of_config_file(options)
         data = open_data(options, work_dir)
         num_iters = number_of_updates(options, data, work_dir)
         options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None, minutes=None)
@@ -384,12 +440,10 @@ def _train(
     """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     checkpoint_dir = Path(experiment.checkpoint_dir)
-    experiment.write_config(dataclasses.asdict(options))
-    model.bert.config.to_json_file(checkpoint_dir / "bert-config.json")
     losses = wire(model, data.train)
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", data.tokenizer.vocab_size)
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
-    callbacks: list[ActionCallback] = [record]
+    callbacks: list[ActionCallback] = [_Configuration(options, model, experiment), record]
     if data.eval is not None:
         callbacks.append(
             EvaluatorCallback(
@@ -426,6 +480,17 @@ def _train(
         batches_per_step=options.batches_per_step,
     )
     return evaluations_in(experiment.metrics_path)
+
+
+class _Configuration(ActionCallback):
+    """Writes down what is run; only once it is clear that the work folder is not another run's."""
+
+    def __init__(self, options: PretrainingOptions, model: PretrainingModel, experiment: Any):
+        self.options, self.model, self.experiment = options, model, experiment
+
+    def on_action_start(self) -> None:
+        self.experiment.write_config(dataclasses.asdict(self.options))
+        self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec) -> dict[str, bytes]:

@@ -41,7 +41,8 @@ class RunRecord(ActionCallback):
     def on_action_start(self) -> None:
         self.experiment.truncate_metrics(self.step)
         self._first_step = self.step
-        self._began = self._row_began = time.monotonic()
+        self._began = time.monotonic()
+        self._evaluated = set(evaluations_in(self.experiment.metrics_path))
         self._training_seconds = 0.0
         self._items_at_row = self.action.items_seen
         self._status("training")
@@ -74,7 +75,9 @@ class RunRecord(ActionCallback):
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Write an evaluation down; returns it as TensorBoard's scalars."""
         row = {f"eval_{name}": value for name, value in figures.items()}
-        self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
+        if self.step not in self._evaluated:  # a rerun measures the same weights again
+            self._evaluated.add(self.step)
+            self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
         logging.info("evaluation after step %d: %s", self.step, told)
         return {name.replace("_", "/", 1): value for name, value in row.items()}
