@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,14 @@ def run(argv: Sequence[str]) -> None:
     from nemo.collections.nlp.evaluation import evaluate, table
     from nemo.collections.nlp.loading import load_pretrained
 
-    figures = evaluate(
-        load_pretrained(options.model),
-        options.eval_data,
-        batch_size=options.batch_size,
-        max_seq_length=options.max_seq_length,
-        mask_probability=options.mask_probability,
-        seed=options.seed,
-    )
+    # With --json, nothing but the object is on stdout.
+    with logging.temp_verbosity("WARNING" if options.json else "INFO"):
+        figures = evaluate(
+            load_pretrained(options.model),
+            options.eval_data,
+            batch_size=options.batch_size,
+            max_seq_length=options.max_seq_length,
+            mask_probability=options.mask_probability,
+            seed=options.seed,
+        )
     sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

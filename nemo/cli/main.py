@@ -13,7 +13,7 @@ from nemo.utils.lookup import closest
 
 COMMANDS = {
     "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
-    "pretrain": "train a BERT on your text, from scratch or from an existing model",
+    "pretrain": "train a BERT on your text, or go on with an earlier run",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
@@ -71,6 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         sys.stderr.write(f"error[{problem.code}] {problem}\n")
         return problem.exit_code
+    except Exception as problem:
+        if debug:
+            traceback.print_exc()
+        told = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
+        sys.stderr.write(f"error[INTERNAL] a fault of ours: {told}; fix: report it with what --debug shows\n")
+        return 1
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from nemo.cli.main import main
+from tests.conftest import write_english
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
 TINY = shlex.split(
@@ -43,8 +45,6 @@ def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A work folder of 40 updates."""
-    from tests.conftest import write_english
-
     folder = tmp_path_factory.mktemp("trained")
     data = write_english(folder / "english")
     assert pretrain(data, folder / "run", "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
@@ -127,7 +127,7 @@ def test_evaluation_is_the_same_every_time_and_whatever_the_batch_size(trained, 
     for batch_size in ("3", "16"):
         words = ["evaluate", str(run), "--eval_data", str(data / "valid.txt"), "--json"]
         assert main([*words, "--batch_size", batch_size]) == 0
-        told.append(json.loads(capsys.readouterr().out.splitlines()[-1]))
+        told.append(json.loads(capsys.readouterr().out))
     assert told[0] == pytest.approx(told[1], rel=1e-5)
     assert told[0]["mlm_loss"] == pytest.approx(rows(run)[-1]["eval_mlm_loss"], rel=1e-5)
 
@@ -158,8 +158,6 @@ def test_an_export_is_what_transformers_loads(trained, tmp_path, capsys):
 
 
 def test_starting_from_counts_is_better_than_chance_before_any_update(tmp_path):
-    from tests.conftest import write_english
-
     data = write_english(tmp_path / "english")
     words = ["--num_iters", "1", "--initialization", "counts", "--eval_step_freq", "1"]
     assert pretrain(data, tmp_path / "run", *words) == 0
@@ -169,8 +167,6 @@ def test_starting_from_counts_is_better_than_chance_before_any_update(tmp_path):
 
 
 def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
-    from tests.conftest import write_english
-
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
     steps = rows(tmp_path / "run")[-1]["step"]
@@ -184,18 +180,19 @@ def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
         (("--batch_size", "0"), 2, "--batch_size: out of range; found 0"),
         (("--bach_size", "8"), 2, "did you mean --batch_size?"),
         (("--num_attention_heads", "5"), 2, "the heads do not divide the width"),
-        (("--num_epochs", "1", "--num_iters", "5"), 2, "exclude each other"),
+        (("--num_epochs", "1", "--num_iters", "5"), 2, "--num_epochs excludes --num_iters"),
         (("--optimizer", "adamw"), 2, "did you mean 'adam_w'"),
         (("--train_data", "nowhere.txt"), 3, "nowhere.txt"),
         (("--vocab_size", "3"), 2, "vocab_size"),
         (("--load_dir", "nowhere"), 4, "nowhere: no checkpoint to continue from"),
+        (("--bert_checkpoint", "nowhere.pt"), 3, "nowhere.pt: no such file"),
+        (("--tokenizer", "wordpiece"), 2, "did you mean 'word-piece'"),
+        (("--initialization", "counts", "--bert_checkpoint", "x"), 2, "would overwrite the weights"),
         (("--max_seq_length", "4"), 2, "--max_seq_length: out of range"),
         (("--config_file", "nowhere.json"), 3, "nowhere.json"),
     ],
 )
 def test_mistakes_end_in_one_line_and_the_right_exit_code(tmp_path, capsys, more, exit_code, message):
-    from tests.conftest import write_english
-
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", *more) == exit_code
     error = capsys.readouterr().err.splitlines()[-1]
@@ -208,6 +205,121 @@ def test_a_rerun_with_other_data_or_sizes_is_refused(trained, tmp_path, capsys):
     assert pretrain(data, run, "--num_iters", "50", "--batch_size", "4") == 4
     assert "another batch_size; found 8, expected 4" in capsys.readouterr().err
     assert pretrain(data, run, "--num_iters", "50", "--hidden_size", "16") == 4
+
+
+def test_a_refused_rerun_leaves_the_record_of_the_good_run_alone(trained):
+    run, data = trained
+    files = [run / "config.yaml", run / "checkpoints" / "bert-config.json", run / "metrics.jsonl"]
+    before = [file.read_bytes() for file in files]
+    assert pretrain(data, run, "--num_iters", "50", "--hidden_size", "16") == 4
+    assert pretrain(data, run, "--num_iters", "50", "--vocab_size", "90") == 2
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_a_rerun_of_a_finished_run_tells_no_figure_twice(trained):
+    run, data = trained
+    assert pretrain(data, run, "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
+    evaluated = [row["step"] for row in rows(run) if "eval_loss" in row]
+    assert sorted(set(evaluated)) == evaluated
+
+
+def test_a_tokenizer_left_by_a_run_with_other_options_is_not_used(tmp_path, capsys):
+    data = write_english(tmp_path / "english")
+    for name in ("train", "valid"):  # too little text for a pair, which is found after training a tokenizer
+        (data / f"{name}.txt").rename(tmp_path / f"{name}.txt")
+        (data / f"{name}.txt").write_text("The cat sees the dog.\n")
+    assert pretrain(data, tmp_path / "run", "--vocab_size", "40") == 3
+    for name in ("train", "valid"):
+        (tmp_path / f"{name}.txt").replace(data / f"{name}.txt")
+    assert pretrain(data, tmp_path / "run", "--vocab_size", "70", "--num_iters", "1") == 0
+    assert "was trained with another vocab_size" in capsys.readouterr().out
+    assert len((tmp_path / "run" / "tokenizer" / "vocab.txt").read_text().splitlines()) == 70
+
+
+def test_a_configuration_file_gives_the_sizes(tmp_path):
+    data = write_english(tmp_path / "english")
+    sizes = {
+        "model_type": "bert", "vocab_size": 70, "hidden_size": 24, "num_hidden_layers": 1,
+        "num_attention_heads": 3, "intermediate_size": 48, "max_position_embeddings": 24,
+    }  # fmt: skip
+    config = tmp_path / "sizes.json"
+    config.write_text(json.dumps(sizes))
+    assert pretrain(data, tmp_path / "run", "--config_file", str(config), "--num_iters", "1") == 0
+    saved = json.loads((tmp_path / "run" / "checkpoints" / "bert-config.json").read_text())
+    assert {name: saved[name] for name in sizes} == sizes
+    assert "max_seq_length: 24" in (tmp_path / "run" / "config.yaml").read_text()
+
+
+def test_only_the_masked_language_model_can_be_trained_and_exported(tmp_path):
+    from transformers import AutoModelForMaskedLM
+
+    data = write_english(tmp_path / "english")
+    assert pretrain(data, tmp_path / "run", "--only_mlm_loss", "--num_iters", "2") == 0
+    assert "nsp_loss" not in rows(tmp_path / "run")[0]
+    assert main(["export", str(tmp_path / "run"), str(tmp_path / "exported")]) == 0
+    _, info = AutoModelForMaskedLM.from_pretrained(tmp_path / "exported", output_loading_info=True)
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+
+
+def test_what_is_not_there_yet_says_so(tmp_path, capsys, monkeypatch):
+    data = write_english(tmp_path / "english")
+    assert pretrain(data, tmp_path / "run", "--num_gpus", "2") == 2
+    assert "several processes are not available yet" in capsys.readouterr().err
+    assert main(["pretrain", "--data_dir", str(data), "--work_dir", str(tmp_path / "run")]) == 2
+    assert "prepared (HDF5) data is not available yet" in capsys.readouterr().err
+    assert pretrain(data, tmp_path / "run", "--amp_opt_level", "O2") == 2
+    assert "not available yet" in capsys.readouterr().err
+
+
+@pytest.fixture
+def data_with_vocabulary(trained, tmp_path):
+    """The text with the vocabulary of the run in `[data_dir]/bert`, as the tutorial says."""
+    run, data = trained
+    shutil.copytree(data, tmp_path / "data", ignore=shutil.ignore_patterns("bert"))
+    (tmp_path / "data" / "bert").mkdir()
+    shutil.copy(run / "tokenizer" / "vocab.txt", tmp_path / "data" / "bert" / "vocab.txt")
+    return tmp_path / "data"
+
+
+def test_load_dir_goes_on_with_another_run(trained, data_with_vocabulary, tmp_path):
+    run, _ = trained
+    words = ["--load_dir", str(run / "checkpoints"), "--num_iters", "41", "--train_step_freq", "1"]
+    assert pretrain(data_with_vocabulary, tmp_path / "run", *words) == 0
+    first = next(row for row in rows(tmp_path / "run") if "loss" in row)
+    assert first["step"] == 41
+    assert first["mlm_loss"] < rows(run)[0]["mlm_loss"] - 0.2
+
+
+def test_bert_checkpoint_takes_the_encoder_alone(trained, data_with_vocabulary, tmp_path):
+    run, _ = trained
+    source = run / "checkpoints" / "STEP-40" / "BERT.safetensors"
+    words = ["--bert_checkpoint", str(source), "--num_iters", "1", "--lr", "1e-12"]
+    assert pretrain(data_with_vocabulary, tmp_path / "run", *words) == 0
+    expected, found = (load_file(f) for f in (source, tmp_path / "run/checkpoints/STEP-1/BERT.safetensors"))
+    assert all(torch.allclose(expected[name], found[name], atol=1e-9) for name in expected)
+
+
+def test_text_that_is_held_out_is_never_trained_on(tmp_path, capsys):
+    data = write_english(tmp_path / "english")
+    (data / "train.txt").rename(data / "book.txt")
+    words = ["pretrain", "--train_data", str(data), "--work_dir", str(tmp_path / "run"), *TINY, "data_text"]
+    assert main([*words, "--eval_data", str(data / "valid.txt")]) == 2
+    assert "the held-out text is trained on" in capsys.readouterr().err
+
+
+def test_a_run_of_other_minutes_is_not_taken_for_the_same(tmp_path, capsys):
+    data = write_english(tmp_path / "english")
+    assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
+    assert pretrain(data, tmp_path / "run", "--minutes", "0.02") == 2
+    assert "planned for another time" in capsys.readouterr().err
+
+
+def test_a_fault_of_ours_is_one_line_too(capsys, monkeypatch):
+    import nemo.cli.tokenizer
+
+    monkeypatch.setattr(nemo.cli.tokenizer, "run", lambda words: 1 // 0)
+    assert main(["tokenizer"]) == 1
+    assert capsys.readouterr().err.startswith("error[INTERNAL] a fault of ours: ZeroDivisionError")
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():

@@ -95,7 +95,7 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
     masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
     probabilities = model.mlm(hidden_states=masked).float().softmax(-1)  # [masks, V]
     probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
-    best = probabilities.topk(top)
+    best = probabilities.topk(min(top, probabilities.shape[-1]))
     return [
         [Guess(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
         for row_ids, row_values in zip(best.indices.tolist(), best.values.tolist(), strict=True)

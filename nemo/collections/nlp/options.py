@@ -97,7 +97,7 @@ class PretrainingOptions:
     num_epochs: int | None = option(None, "passes over the text (10 when no other end is given)", at_least=1)
     num_iters: int = option(-1, "updates to make instead of epochs; -1: not given")
     minutes: float | None = option(
-        None, "train for about so long: the number of updates is measured before training", above=0
+        None, "train for about so long: --num_iters is found by timing a few updates", above=0
     )
     optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS)
     lr: float = option(0.01, "highest learning rate", above=0)
@@ -132,8 +132,20 @@ class PretrainingOptions:
         check(self)
         if self.mode not in MODES:
             raise UsageError("unknown kind of data", found=repr(self.mode), expected=" or ".join(MODES))
-        if self.num_epochs is not None and self.num_iters != -1:
-            raise UsageError("--num_epochs and --num_iters exclude each other", fix="give one of them")
+        if self.num_epochs is not None and (self.num_iters != -1 or self.minutes is not None):
+            raise UsageError("--num_epochs excludes --num_iters and --minutes", fix="give one of them")
+        if self.amp_opt_level == "O2":
+            raise UsageError(
+                "this precision is not available yet",
+                where="--amp_opt_level",
+                found="O2",
+                expected="O0 or O1",
+            )
+        if self.initialization == "counts" and self.bert_checkpoint is not None:
+            raise UsageError(
+                "--initialization counts would overwrite the weights of --bert_checkpoint",
+                fix="leave one of them out",
+            )
         if self.num_iters != -1 and self.num_iters < 1:
             raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")
         for name in ("eval_step_freq", "save_step_freq", "save_epoch_freq"):
@@ -155,9 +167,8 @@ class PretrainingOptions:
     @property
     def epochs(self) -> int | None:
         """How many epochs end the run; None when updates or minutes do."""
-        if self.num_epochs is None and self.num_iters == -1 and self.minutes is None:
-            return 10
-        return self.num_epochs
+        without_end = self.num_epochs is None and self.num_iters == -1 and self.minutes is None
+        return 10 if without_end else self.num_epochs
 
 
 def _divisors(number: int) -> list[int]:

@@ -42,10 +42,11 @@ from nemo.core import (
     WeightShareTransform,
 )
 from nemo.utils.arguments import read_config
-from nemo.utils.errors import UsageError
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
+from nemo.utils.lookup import closest
 from nemo.utils.lr_policies import get_lr_policy
 
 
@@ -172,15 +173,28 @@ def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
     """The training text and the held-out text, if there is any.
 
     A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text.
+
+    Raises:
+        UsageError: the held-out text is trained on.
     """
     train = Path(options.train_data or options.data_dir or "")
+    folder = Path(options.data_dir) if options.data_dir is not None else train
     held_out = Path(options.eval_data) if options.eval_data is not None else None
     if (train / "train.txt").is_file():
-        if held_out is None and (train / "valid.txt").is_file():
-            held_out = train / "valid.txt"
         train = train / "train.txt"
+        logging.info("training on %s", train)
+    if held_out is None and (folder / "valid.txt").is_file():
+        held_out = folder / "valid.txt"
     if held_out is None:
         logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
+    else:
+        both = {f.resolve() for f in files_of(train)} & {f.resolve() for f in files_of(held_out)}
+        if both:
+            raise UsageError(
+                "the held-out text is trained on",
+                where=sorted(both)[0],
+                fix="give --train_data and --eval_data that have no file in common",
+            )
     return train, held_out
 
 
@@ -191,7 +205,16 @@ def text_options(options: PretrainingOptions) -> TextOptions:
 
 def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> TokenizerSpec:
     """The tokenizer the options name: Hugging Face's, one in `[data_dir]/bert`, or a new one in `folder`."""
-    if options.tokenizer not in ("sentence-piece", "word-piece"):
+    trained = ("sentence-piece", "word-piece")
+    if options.tokenizer not in trained:
+        near = closest(options.tokenizer, trained)
+        if near is not None and not Path(options.tokenizer).exists():
+            raise UsageError(
+                "unknown tokenizer",
+                where="--tokenizer",
+                found=repr(options.tokenizer),
+                fix=f"did you mean {near!r}?",
+            )
         return NemoBertTokenizer(pretrained_model=options.tokenizer, do_lower_case=options.do_lower_case)
     beside_data = (train if train.is_dir() else train.parent) / "bert"
     has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
@@ -268,6 +291,24 @@ def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
     )
 
 
+def check_sources(options: PretrainingOptions) -> None:
+    """Refuse what cannot be continued from before any work is done on the text.
+
+    Raises:
+        MissingFileError, CheckpointError: there is no such file, or no checkpoint.
+    """
+    if options.bert_checkpoint is not None and not Path(options.bert_checkpoint).is_file():
+        raise MissingFileError(
+            "no such file", where=options.bert_checkpoint, expected="weights such as BERT.safetensors"
+        )
+    if options.load_dir is not None and not checkpoint.list_checkpoints(Path(options.load_dir)):
+        raise CheckpointError(
+            "no checkpoint to continue from",
+            where=options.load_dir,
+            expected="a folder that holds STEP-<n> folders",
+        )
+
+
 def with_sizes_of_config_file(options: PretrainingOptions) -> PretrainingOptions:
     """The options with the vocabulary and the length of `--config_file`, which wins over the flags."""
     if options.config_file is None:
@@ -299,9 +340,17 @@ def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_d
         return options.num_iters
     if options.epochs is not None:
         return options.epochs * updates_per_epoch(data.train, options.batches_per_step)
-    earlier = Path(work_dir, "config.yaml")
-    if earlier.is_file() and checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
-        return read_config(PretrainingOptions, earlier)["num_iters"]
+    if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
+        earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
+        if earlier["minutes"] != options.minutes:
+            raise UsageError(
+                "the run in this folder was planned for another time",
+                where=work_dir,
+                found=f"--minutes {options.minutes:g}",
+                expected=f"--num_iters {earlier['num_iters']}, or --minutes {earlier['minutes']}",
+                fix="use another folder to train anew",
+            )
+        return earlier["num_iters"]
     minutes = options.minutes or 0.0  # given, as neither updates nor epochs are
     seconds = seconds_per_update(options, data)
     updates = max(1, int(minutes * 60 / seconds))
@@ -401,10 +450,11 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
             create_tb_writer=True,
             random_seed=options.seed,
         )
+        check_sources(options)
         options = with_sizes_of_config_file(options)
         data = open_data(options, work_dir)
         num_iters = number_of_updates(options, data, work_dir)
-        options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None, minutes=None)
+        options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
         torch.manual_seed(options.seed)  # timing updates has used the generator
         model = build_model(options, data.tokenizer.vocab_size)
         if options.initialization == "counts":
