@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -104,18 +105,18 @@ class PtActions:
         notify("action_start")
         while not plan.is_done(self.step, self.epoch_num):
             notify("epoch_start")
-            batches = self.graph.source.batches(self.epoch_num, self.batch_in_epoch)
-            for group in _in_groups(batches, plan.batches_per_step):
-                notify("iteration_start")
-                self._update(group, losses, plan)
-                notify("iteration_end")
-                if plan.is_done(self.step, self.epoch_num):
-                    break
-            else:
-                if self.batch_in_epoch == 0:
-                    raise DataError("an epoch has no batch", where=self.graph.source)
-                self.epoch_num += 1  # only whole epochs count
-                self.batch_in_epoch = 0
+            with closing(self.graph.source.batches(self.epoch_num, self.batch_in_epoch)) as batches:
+                for group in _in_groups(batches, plan.batches_per_step):
+                    notify("iteration_start")
+                    self._update(group, losses, plan)
+                    notify("iteration_end")
+                    if plan.is_done(self.step, self.epoch_num):
+                        break
+                else:
+                    if self.batch_in_epoch == 0:
+                        raise DataError("an epoch has no batch", where=self.graph.source)
+                    self.epoch_num += 1  # only whole epochs count
+                    self.batch_in_epoch = 0
             notify("epoch_end")
         notify("action_end")
 
@@ -213,11 +214,12 @@ class PtActions:
         precision = Precision(self.level, self.device)
         graph.eval()
         try:
-            for batch in graph.source.batches(epoch=0):
-                statistics: dict[NmTensor, Statistics] = {}
-                with torch.no_grad(), precision.autocast():
-                    values = graph(self._to_device(batch), statistics=statistics)
-                yield values, statistics
+            with closing(graph.source.batches(epoch=0)) as batches:
+                for batch in batches:
+                    statistics: dict[NmTensor, Statistics] = {}
+                    with torch.no_grad(), precision.autocast():
+                        values = graph(self._to_device(batch), statistics=statistics)
+                    yield values, statistics
         finally:
             for part, training in was_training.items():
                 part.train(training)

@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, R gathered rows, C classes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -282,7 +282,7 @@ class DataLayerNM(NeuralModule):
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self))
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Sequence[Any]]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
         """The batches of an epoch from number `first` on; the last one may be short."""
         if self.data_iterator is not None:
             yield from islice(self.data_iterator, first, None)

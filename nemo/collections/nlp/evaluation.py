@@ -13,7 +13,7 @@ from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.loading import Pretrained
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
-from nemo.collections.nlp.pretraining import PretrainingLosses, wire
+from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
 from nemo.utils.errors import UsageError
 
 

@@ -12,7 +12,7 @@ from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining import PretrainingModel, with_heads
+from nemo.collections.nlp.pretraining_model import PretrainingModel, with_heads
 from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError
 

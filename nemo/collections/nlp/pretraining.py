@@ -1,10 +1,8 @@
-"""The tutorial's pipeline, importable: options in, a trained BERT in a work folder out."""
+"""Pretraining as one function: options in, a trained BERT in a work folder out."""
 
 import dataclasses
-import json
 import math
 import os
-import shutil
 import statistics
 import tempfile
 import time
@@ -16,279 +14,26 @@ from typing import Any
 import torch
 
 from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint
-from nemo.backends.pytorch.common import CrossEntropyLossNM
-from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
-from nemo.collections.nlp.data.corpus import TextOptions, files_of
-from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
-from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.hub import read_config as read_bert_config
 from nemo.collections.nlp.initialization import start_from_counts
-from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
-from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
-from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining_data import PretrainingData, open_data
+from nemo.collections.nlp.pretraining_model import PretrainingModel, build_model, wire
 from nemo.core import (
     ActionCallback,
     CheckpointCallback,
     EvaluatorCallback,
     NeuralModuleFactory,
-    NmTensor,
     TrainingPlan,
-    WeightShareTransform,
 )
 from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
-from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
-from nemo.utils.lookup import closest
 from nemo.utils.lr_policies import get_lr_policy
-
-
-@dataclass(frozen=True)
-class PretrainingModel:
-    """An encoder and its two heads; `nsp` is None when only the masked language model is trained."""
-
-    bert: BERT
-    mlm: BertTokenClassifier
-    nsp: SequenceClassifier | None
-
-    @property
-    def parts(self) -> list[torch.nn.Module]:
-        """The modules that there are."""
-        return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
-
-    @property
-    def num_weights(self) -> int:
-        """Trained numbers; tied ones count once."""
-        trained = {p for part in self.parts for p in part.parameters() if p.requires_grad}
-        return sum(p.numel() for p in trained)
-
-
-@dataclass(frozen=True)
-class PretrainingLosses:
-    """The symbolic losses of a wired graph; `nsp` is None where the model has no such head."""
-
-    total: NmTensor
-    mlm: NmTensor
-    nsp: NmTensor | None
-
-    def by_name(self) -> dict[str, NmTensor]:
-        """As metrics.jsonl calls them."""
-        named = {"loss": self.total, "mlm_loss": self.mlm, "nsp_loss": self.nsp}
-        return {name: tensor for name, tensor in named.items() if tensor is not None}
-
-
-def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
-    """Put the tutorial's heads on an encoder, the MLM output tied to the word embeddings."""
-    config = bert.config
-    mlm = BertTokenClassifier(
-        config.hidden_size,
-        num_classes=config.vocab_size,
-        activation=config.hidden_act,
-        log_softmax=False,
-        layer_norm_eps=config.layer_norm_eps,
-    )
-    mlm.tie_weights_with(
-        bert,
-        weight_names=["mlp.last_linear_layer.weight"],
-        name2name_and_transform={
-            "mlp.last_linear_layer.weight": (
-                "bert.embeddings.word_embeddings.weight",
-                WeightShareTransform.SAME,
-            )
-        },
-    )
-    if only_mlm:
-        return PretrainingModel(bert, mlm, None)
-    nsp = SequenceClassifier(
-        config.hidden_size, num_classes=2, num_layers=2, activation="tanh", log_softmax=False
-    )
-    return PretrainingModel(bert, mlm, nsp)
-
-
-def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
-    """The tutorial's graph, from a data layer to the losses."""
-    data = data_layer()
-    hidden_states = model.bert(
-        input_ids=data.input_ids, token_type_ids=data.input_type_ids, attention_mask=data.input_mask
-    )
-    mlm_loss = SmoothedCrossEntropyLoss()(
-        logits=model.mlm(hidden_states=hidden_states),
-        labels=data.output_ids,
-        output_mask=data.output_mask,
-    )
-    if model.nsp is None:
-        return PretrainingLosses(mlm_loss, mlm_loss, None)
-    nsp_loss = CrossEntropyLossNM()(logits=model.nsp(hidden_states=hidden_states), labels=data.labels)
-    return PretrainingLosses(
-        LossAggregatorNM(num_inputs=2)(loss_1=mlm_loss, loss_2=nsp_loss), mlm_loss, nsp_loss
-    )
-
-
-def build_model(options: PretrainingOptions, vocab_size: int) -> PretrainingModel:
-    """A new model of the sizes the options give."""
-    if options.config_file is not None:
-        bert = BERT(config_filename=options.config_file)
-        if bert.config.vocab_size != vocab_size:
-            raise UsageError(
-                "the tokenizer does not fit this configuration",
-                where=options.config_file,
-                found=f"vocab_size {bert.config.vocab_size}",
-                expected=f"{vocab_size}, the entries of the tokenizer",
-            )
-    else:
-        bert = BERT(
-            vocab_size=vocab_size,
-            hidden_size=options.hidden_size,
-            num_hidden_layers=options.num_hidden_layers,
-            num_attention_heads=options.num_attention_heads,
-            intermediate_size=options.intermediate_size,
-            hidden_act=options.hidden_act,
-            max_position_embeddings=options.max_seq_length,
-            hidden_dropout_prob=options.hidden_dropout_prob,
-            attention_probs_dropout_prob=options.attention_probs_dropout_prob,
-            initializer_range=options.initializer_range,
-        )
-    if options.bert_checkpoint is not None:
-        bert.restore_from(options.bert_checkpoint)
-    return with_heads(bert, options.only_mlm_loss)
-
-
-@dataclass(frozen=True)
-class PretrainingData:
-    """A tokenizer and the batches it makes of the texts; `eval` is None without held-out text."""
-
-    tokenizer: TokenizerSpec
-    train: BertPretrainingDataLayer
-    eval: BertPretrainingDataLayer | None
-
-
-def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
-    """The training text and the held-out text, if there is any.
-
-    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text.
-
-    Raises:
-        UsageError: the held-out text is trained on.
-    """
-    train = Path(options.train_data or options.data_dir or "")
-    folder = Path(options.data_dir) if options.data_dir is not None else train
-    held_out = Path(options.eval_data) if options.eval_data is not None else None
-    if (train / "train.txt").is_file():
-        train = train / "train.txt"
-        logging.info("training on %s", train)
-    if held_out is None and (folder / "valid.txt").is_file():
-        held_out = folder / "valid.txt"
-    if held_out is None:
-        logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
-    else:
-        both = {f.resolve() for f in files_of(train)} & {f.resolve() for f in files_of(held_out)}
-        if both:
-            raise UsageError(
-                "the held-out text is trained on",
-                where=sorted(both)[0],
-                fix="give --train_data and --eval_data that have no file in common",
-            )
-    return train, held_out
-
-
-def text_options(options: PretrainingOptions) -> TextOptions:
-    """How text is read."""
-    return TextOptions(options.text_layout, options.sentences, options.invalid_bytes)
-
-
-def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> TokenizerSpec:
-    """The tokenizer the options name: Hugging Face's, one in `[data_dir]/bert`, or a new one in `folder`."""
-    trained = ("sentence-piece", "word-piece")
-    if options.tokenizer not in trained:
-        near = closest(options.tokenizer, trained)
-        if near is not None and not Path(options.tokenizer).exists():
-            raise UsageError(
-                "unknown tokenizer",
-                where="--tokenizer",
-                found=repr(options.tokenizer),
-                fix=f"did you mean {near!r}?",
-            )
-        return NemoBertTokenizer(pretrained_model=options.tokenizer, do_lower_case=options.do_lower_case)
-    beside_data = (train if train.is_dir() else train.parent) / "bert"
-    has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
-    # A vocab.txt beside a SentencePiece model only lists that model.
-    if (has_vocabulary and not has_model) or (has_model and options.tokenizer == "sentence-piece"):
-        folder = beside_data
-    else:
-        forget_other_tokenizer(options, files_of(train), folder)
-    tokenizer = find_or_train_tokenizer(
-        options.tokenizer,
-        files_of(train),
-        folder,
-        options.vocab_size,
-        sample_size=options.sample_size,
-        do_lower_case=options.do_lower_case,
-        text=text_options(options),
-    )
-    logging.info("the tokenizer in %s has %d entries", folder, tokenizer.vocab_size)
-    return tokenizer
-
-
-def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folder: Path) -> None:
-    """Remove a tokenizer that an earlier run in this work folder trained with other options or on other text.
-
-    Raises:
-        UsageError: that run has checkpoints, which need it.
-    """
-    made_for = {
-        "tokenizer": options.tokenizer,
-        "vocab_size": options.vocab_size,
-        "sample_size": options.sample_size,
-        "do_lower_case": options.do_lower_case,
-        "text": [[file.name, file.stat().st_size] for file in files],
-    }
-    note = folder / "made-for.json"
-    earlier = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
-    for name, value in made_for.items():
-        if earlier and earlier[name] != value:
-            if checkpoint.list_checkpoints(folder.parent / "checkpoints"):
-                raise UsageError(
-                    f"the tokenizer of this run was trained with another {name}",
-                    where=folder,
-                    found=value,
-                    expected=earlier[name],
-                    fix="use the same options, or another --work_dir",
-                )
-            logging.info("%s was trained with another %s, so it is trained again", folder, name)
-            shutil.rmtree(folder)
-            break
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, json.dumps(made_for).encode())
-
-
-def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
-    """The tokenizer (trained if need be) and the data layers of the training and the held-out text."""
-    train, held_out = data_files(options)
-    tokenizer = open_tokenizer(options, train, work_dir / "tokenizer")
-
-    def layer(path: Path, shuffle: bool) -> BertPretrainingDataLayer:
-        return BertPretrainingDataLayer(
-            tokenizer,
-            path,
-            options.max_seq_length,
-            mask_probability=options.mask_probability,
-            short_seq_prob=options.short_seq_prob,
-            batch_size=options.batch_size,
-            shuffle=shuffle,
-            seed=options.seed,
-            text=text_options(options),
-        )
-
-    return PretrainingData(
-        tokenizer, layer(train, True), layer(held_out, False) if held_out is not None else None
-    )
 
 
 def check_sources(options: PretrainingOptions) -> None:
@@ -361,7 +106,7 @@ def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_d
 def seconds_per_update(options: PretrainingOptions, data: PretrainingData) -> float:
     """Time training on a model of the same sizes that is then thrown away; median of a few updates."""
     watch = _Stopwatch()
-    losses = wire(build_model(options, data.tokenizer.vocab_size), data.train)
+    losses = wire(build_model(options, data.tokenizer), data.train)
     updates = WARM_UP_UPDATES + TIMED_UPDATES
     plan = TrainingPlan.from_params(
         options.optimizer,
@@ -456,7 +201,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         num_iters = number_of_updates(options, data, work_dir)
         options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
         torch.manual_seed(options.seed)  # timing updates has used the generator
-        model = build_model(options, data.tokenizer.vocab_size)
+        model = build_model(options, data.tokenizer)
         if options.initialization == "counts":
             start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
         evaluations = _train(options, factory, data, model)

@@ -14,7 +14,7 @@ from nemo.collections.nlp.initialization import (
     word_vectors,
 )
 from nemo.collections.nlp.nm.trainables.huggingface import BERT
-from nemo.collections.nlp.pretraining import with_heads
+from nemo.collections.nlp.pretraining_model import with_heads
 
 
 def store(*documents):

@@ -5,7 +5,8 @@ Shapes: B batch, T max_seq_length.
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,17 +89,22 @@ class BertPretrainingDataLayer(DataLayerNM):
         """Real tokens: padding does not count."""
         return int(batch[list(self.output_ports).index("input_mask")].sum())
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Sequence[Any]]:
+    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
         """The batches of an epoch from number `first` on; the next one is made while one is worked on."""
         order = self.dataset.order(epoch) if self.shuffle else np.arange(len(self))
         starts = range(first * self.batch_size, len(order), self.batch_size)
         made = (self.dataset.batch(epoch, order[s : s + self.batch_size]) for s in starts)
         tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
-        yield from prefetched(tensors, depth=2)
+        with closing(prefetched(tensors, depth=2)) as ahead:
+            yield from ahead
 
 
-def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
-    """`items`, made by a thread that runs up to `depth` of them ahead; its errors are raised here."""
+def prefetched(items: Iterator[T], depth: int) -> Generator[T, None, None]:
+    """`items`, made by a thread that runs up to `depth` of them ahead; its errors are raised here.
+
+    The thread has ended when the generator is exhausted or closed: one that is still at work when the
+    interpreter shuts down would abort the process.
+    """
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
 
@@ -120,7 +126,8 @@ def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
         except BaseException as problem:
             put(None, problem)
 
-    threading.Thread(target=work, daemon=True, name="batches").start()
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
     try:
         while True:
             item, problem = ready.get()
@@ -131,3 +138,4 @@ def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
             yield item  # type: ignore[misc]
     finally:
         stopped.set()
+        thread.join()
