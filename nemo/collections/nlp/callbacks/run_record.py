@@ -43,7 +43,7 @@ class RunRecord(ActionCallback):
         self._first_step = self.step
         self._began = time.monotonic()
         self._evaluated = set(evaluations_in(self.experiment.metrics_path))
-        self._training_seconds = 0.0
+        self._training_seconds = self._seconds_at_row = 0.0
         self._items_at_row = self.action.items_seen
         self._status("training")
 
@@ -55,21 +55,22 @@ class RunRecord(ActionCallback):
         is_due = self.step % self.step_freq == 0 or self.step - self._first_step == 1
         if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
             return
-        elapsed = time.monotonic() - self._began
         row = {
             "step": self.step,
             "epoch": self.epoch_num,
             **{name: float(self.action.value_of(tensor)) for name, tensor in self.losses.items()},
             "lr": self.learning_rate,
             "grad_norm": self.action.grad_norm,
-            "tokens_per_s": (self.action.items_seen - self._items_at_row) / self._training_seconds,
-            "seconds": elapsed,
+            "tokens_per_s": (self.action.items_seen - self._items_at_row)
+            / (self._training_seconds - self._seconds_at_row),
+            "seconds": time.monotonic() - self._began,
         }
-        self._training_seconds, self._items_at_row = 0.0, self.action.items_seen
+        self._seconds_at_row, self._items_at_row = self._training_seconds, self.action.items_seen
         self.experiment.append_metrics(row)
         self._write_tensorboard(row)
         self._status("training")
-        seconds_left = elapsed / (self.step - self._first_step) * (self.total_steps - self.step)
+        seconds_an_update = self._training_seconds / (self.step - self._first_step)
+        seconds_left = seconds_an_update * (self.total_steps - self.step)
         self._progress.show(row, seconds_left)
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
