@@ -243,8 +243,9 @@ class LossNM(NonTrainableNM):
         """Sums and counts for evaluation by name, "loss" among them; a sum over its count is the figure."""
         return {"loss": (self.total(**ports), self.count_of(ports))}
 
-    def forward(self, **ports: Tensor) -> Tensor:
-        """The mean; 0 when nothing counts."""
+    def forward(self, *args: Tensor, **ports: Tensor) -> Tensor:
+        """The mean; 0 when nothing counts. Positional tensors go to the input ports in their order."""
+        ports |= dict(zip(self.input_ports, args, strict=False))
         return self.total(**ports) / self.count_of(ports).clamp(min=1)
 
 

@@ -85,3 +85,12 @@ def test_a_graph_has_one_data_layer(toy, batches):
     losses = [*model.wire(batches()), *model.wire(batches())]
     with pytest.raises(UsageError, match="fed by one call of one data layer; found Batches, Batches"):
         GraphModule(losses)
+
+
+def test_a_loss_can_be_called_on_real_tensors_by_position_or_by_name(toy, batches):
+    _, sequence = toy().wire(batches())
+    logits, label = torch.randn(4, 2), torch.tensor([0, 1, 1, 0])
+    loss = sequence.producer
+    expected = torch.nn.functional.cross_entropy(logits, label)
+    assert torch.allclose(loss(logits, label), expected)
+    assert torch.allclose(loss(logits=logits, label=label), expected)
