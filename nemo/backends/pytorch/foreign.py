@@ -18,9 +18,16 @@ def load_torch_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
     except Exception as error:  # a damaged pickle may fail in any way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"cannot be read as weights: {reason}", where=path) from error
+        # torch's own text advises to load unsafely, which is never the answer.
+        raise CheckpointError(
+            "cannot be read as weights",
+            where=path,
+            found=f"{type(error).__name__} while reading",
+            expected="a file of tensors, with nothing else pickled in it",
+        ) from error
     if not isinstance(content, dict) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
     ):

@@ -88,7 +88,9 @@ def export_huggingface(
             aside.mkdir(parents=True)
             with quiet():
                 model.save_pretrained(aside)
-                tokenizer.to_huggingface().save_pretrained(aside)
+                exported_tokenizer = tokenizer.to_huggingface()
+                exported_tokenizer.model_max_length = bert.config.max_position_embeddings
+                exported_tokenizer.save_pretrained(aside)
             if model_card is not None:
                 (aside / "README.md").write_text(model_card, encoding="utf-8")
             _prove_same(aside, type(model).__name__, bert, heads)

@@ -58,7 +58,7 @@ def start_from_counts(
     counts = np.bincount(store.tokens, minlength=config.vocab_size)
     frequency = torch.from_numpy(counts / counts.sum()).float()
     head_size = config.hidden_size // config.num_attention_heads
-    position_size = min(POSITION_SIZE, head_size // 2 * 2)
+    position_size = max(2, min(POSITION_SIZE, head_size, config.hidden_size // 4) // 2 * 2)
     content = slice(config.hidden_size - position_size)
     tables = neighbour_tables(store, config.vocab_size)
 

@@ -205,7 +205,8 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
         torch.manual_seed(options.seed)  # timing updates has used the generator
         model = build_model(options, data.tokenizer)
-        if options.initialization == "counts":
+        resumes = checkpoint.list_checkpoints(work_dir / "checkpoints")
+        if options.initialization == "counts" and not resumes:
             start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
         evaluations = _train(options, factory, data, model)
     trainer = factory.get_trainer()
@@ -269,14 +270,18 @@ def _train(
         policy = get_lr_policy(
             options.lr_policy, total_steps=options.num_iters, warmup_ratio=options.lr_warmup_proportion
         )
-    factory.train(
-        [losses.total],
-        optimizer=options.optimizer,
-        optimization_params=optimization_params(options, options.num_iters),
-        callbacks=callbacks,
-        lr_policy=policy,
-        batches_per_step=options.batches_per_step,
-    )
+    try:
+        factory.train(
+            [losses.total],
+            optimizer=options.optimizer,
+            optimization_params=optimization_params(options, options.num_iters),
+            callbacks=callbacks,
+            lr_policy=policy,
+            batches_per_step=options.batches_per_step,
+        )
+    except BaseException as problem:  # Ctrl-C too: status.json always tells the truth
+        experiment.write_status(state="stopped", problem=str(problem) or type(problem).__name__)
+        raise
     return evaluations_in(experiment.metrics_path)
 
 

@@ -93,10 +93,17 @@ def test_the_bias_holds_the_frequencies_and_the_tie_stays(started):
     assert model.mlm.mlp.last_linear_layer.weight is model.bert.bert.embeddings.word_embeddings.weight
 
 
-def test_every_weight_is_finite_for_sizes_that_do_not_fit_the_heads():
+@pytest.mark.parametrize("heads", [1, 2, 8, 12])
+def test_every_weight_is_finite_for_any_number_of_heads(heads):
     text = store(*(np.arange(5, 12) for _ in range(3)))
     model = with_heads(
-        BERT(vocab_size=12, hidden_size=24, num_hidden_layers=1, num_attention_heads=8, intermediate_size=8)
+        BERT(
+            vocab_size=12,
+            hidden_size=24,
+            num_hidden_layers=1,
+            num_attention_heads=heads,
+            intermediate_size=8,
+        )
     )
     start_from_counts(model.bert, model.mlm, text, special_ids=np.arange(5))
     for part in model.parts:

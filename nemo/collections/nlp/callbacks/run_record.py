@@ -90,6 +90,7 @@ class RunRecord(ActionCallback):
     def _status(self, state: str) -> None:
         self.experiment.write_status(
             state=state,
+            problem=None,
             step=self.step,
             epoch=self.epoch_num,
             total_steps=self.total_steps,

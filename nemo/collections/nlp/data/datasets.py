@@ -69,10 +69,10 @@ class BertPretrainingDataset:
         self.seed = seed
         self.epoch = 0
         self._cls_id, self._sep_id, self._pad_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id
-        ordinary = np.ones(tokenizer.vocab_size, dtype=bool)
-        ordinary[tokenizer.special_ids] = False
+        self._is_special = np.zeros(tokenizer.vocab_size, dtype=bool)
+        self._is_special[tokenizer.special_ids] = True
         self.masking = Masking(
-            mask_probability, tokenizer.mask_id, np.flatnonzero(ordinary), whole_word, seed
+            mask_probability, tokenizer.mask_id, np.flatnonzero(~self._is_special), whole_word, seed
         )
         self.store = open_or_build(dataset_path, tokenizer, store_folder, text)
         self._pairs = make_pairs(self.store, max_seq_length, short_seq_prob, seed, epoch=0)
@@ -160,8 +160,10 @@ class BertPretrainingDataset:
         special = np.where(position == 0, self._cls_id, self._sep_id)
         special = np.where(is_token, special, self._pad_id)
         ids = np.where(is_text, self.store.tokens[at], special)
+        # [UNK] is text, but no token to guess.
+        may_choose = is_text & ~self._is_special[ids]
         masked, chosen = self.masking(
-            ids, self.store.starts_word[at], is_text, b_end[:, 0] + 1, epoch, samples
+            ids, self.store.starts_word[at], may_choose, b_end[:, 0] + 1, epoch, samples
         )
         return {
             "input_ids": masked,
