@@ -121,6 +121,7 @@ def seconds_per_update(options: PretrainingOptions, data: PretrainingData) -> fl
 
 
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 16
+STREAM_OPTIONS = ("seed", "max_seq_length", "mask_probability", "short_seq_prob", "batch_size")
 
 
 class _Stopwatch(ActionCallback):
@@ -262,7 +263,11 @@ def _train(
             checkpoints_to_keep=options.checkpoints_to_keep,
             extra_files=checkpoint_files(model, data.tokenizer),
             identity={"tokenizer": data.tokenizer.fingerprint},
-            stream={"data": data.train.dataset.fingerprint, "batch_size": options.batch_size},
+            # Single options first, so that a refusal names the one that differs.
+            stream={
+                **{name: getattr(options, name) for name in STREAM_OPTIONS},
+                "text": data.train.dataset.fingerprint,
+            },
         )
     )
     policy = None
