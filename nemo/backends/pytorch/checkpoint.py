@@ -27,7 +27,6 @@ from torch import Tensor
 
 from nemo.utils.errors import CheckpointError, StorageError, UsageError
 from nemo.utils.files import storage_errors, sync
-from nemo.utils.lock import WorkFolderLock as WorkFolderLock
 from nemo.utils.logging import logging
 
 FORMAT, VERSION = "nemo-bert checkpoint", 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
+from nemo.utils.lr_policies import LR_POLICIES
 
 MODES = ("data_text", "data_preprocessed")
 OPTIMIZERS = (
@@ -19,17 +20,6 @@ OPTIMIZERS = (
     "fused_novograd",
     "fused_adam",
     "fused_lamb",
-)
-LR_POLICIES = (
-    "WarmupPolicy",
-    "WarmupHoldPolicy",
-    "SquareAnnealing",
-    "SquareRootAnnealing",
-    "CosineAnnealing",
-    "WarmupAnnealing",
-    "InverseSquareRootAnnealing",
-    "PolynomialDecayAnnealing",
-    "PolynomialHoldDecayAnnealing",
 )
 
 
@@ -101,7 +91,7 @@ class PretrainingOptions:
     )
     optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS)
     lr: float = option(0.01, "highest learning rate", above=0)
-    lr_policy: str | None = option(None, "schedule; constant when not given", choices=LR_POLICIES)
+    lr_policy: str | None = option(None, "schedule; constant when not given", choices=tuple(LR_POLICIES))
     lr_warmup_proportion: float = option(0.05, "share of the updates that warm up", at_least=0, at_most=1)
     beta1: float = option(0.95, "first moment's decay", at_least=0, below=1)
     beta2: float = option(0.25, "second moment's decay", at_least=0, below=1)
