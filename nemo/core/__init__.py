@@ -22,7 +22,7 @@ from nemo.core.neural_factory import (
     NeuralModuleFactory,
     Optimization,
 )
-from nemo.core.neural_module import NeuralModule, WeightShareTransform
+from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import (
     AcousticEncodedRepresentation,
     AudioSignal,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from nemo.core.neural_types import NeuralType
 
 if TYPE_CHECKING:
-    from nemo.core.neural_module import NeuralModule
+    from nemo.core.neural_modules import NeuralModule
 
 _call_numbers = itertools.count()
 

@@ -7,7 +7,7 @@ from nemo.backends.pytorch.environment import (
     seed_everything,
     set_cudnn_benchmark,
 )
-from nemo.backends.pytorch.modules import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
+from nemo.backends.pytorch.nm import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
 
 __all__ = [
     "STATISTICS",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.demand import FIRST_TOKEN, Demand, Rows, row_demand
-from nemo.backends.pytorch.modules import DataLayerNM, LossNM
+from nemo.backends.pytorch.nm import DataLayerNM, LossNM
 from nemo.core.graph import Call, NmTensor, calls_leading_to
 from nemo.utils.errors import UsageError
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.common.layers import get_activation
-from nemo.backends.pytorch.modules import load_weights
+from nemo.backends.pytorch.nm import load_weights
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.hub import load_bert, quiet
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import storage_errors, sync
 

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from nemo.collections.nlp.data.token_store import TokenStore
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
 MAX_TOKENS = 20_000_000  # more text does not change the counts that matter
 OFFSETS = (-1, 1, -2, 2)  # of the neighbours that the first heads look at

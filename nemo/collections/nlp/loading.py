@@ -10,7 +10,7 @@ from nemo.collections.nlp.callbacks.run_record import evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining_model import PretrainingModel, with_heads
 from nemo.utils.arguments import read_config

@@ -10,7 +10,7 @@ from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.core import NmTensor, WeightShareTransform
 from nemo.utils.errors import UsageError

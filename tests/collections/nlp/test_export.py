@@ -7,8 +7,8 @@ import transformers
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.export import export_huggingface, load_huggingface_heads
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
-from nemo.core.neural_module import WeightShareTransform
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.core.neural_modules import WeightShareTransform
 from nemo.utils.errors import CheckpointError, UsageError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "sat", "##s", "."]

@@ -13,7 +13,7 @@ from nemo.collections.nlp.initialization import (
     start_from_counts,
     word_vectors,
 )
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.pretraining_model import with_heads
 
 

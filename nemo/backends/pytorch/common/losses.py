@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nemo.backends.pytorch.modules import LossNM, NonTrainableNM
+from nemo.backends.pytorch.nm import LossNM, NonTrainableNM
 from nemo.core.neural_types import (
     LabelsType,
     LogitsType,

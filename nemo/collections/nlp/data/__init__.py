@@ -1,6 +1,6 @@
 """Text -> sequences; knows no graph."""
 
-from nemo.collections.nlp.data.datasets import BertPretrainingDataset
+from nemo.collections.nlp.data.datasets import BertPretrainingDataset, lm_bert_dataset
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.tokenizers import (
     NemoBertTokenizer,
@@ -14,4 +14,5 @@ __all__ = [
     "NemoBertTokenizer",
     "SentencePieceTokenizer",
     "get_bert_special_tokens",
+    "lm_bert_dataset",
 ]

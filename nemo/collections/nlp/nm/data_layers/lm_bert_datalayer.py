@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nemo.backends.pytorch.modules import DataLayerNM
+from nemo.backends.pytorch.nm import DataLayerNM
 from nemo.collections.nlp.data.corpus import AUTO, TextOptions
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec

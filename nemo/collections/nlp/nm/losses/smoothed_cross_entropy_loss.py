@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nemo.backends.pytorch.modules import LossNM
+from nemo.backends.pytorch.nm import LossNM
 from nemo.core.neural_types import LabelsType, LogitsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
 

@@ -1,10 +1,10 @@
 """Modules with weights: encoders and heads."""
 
-from nemo.collections.nlp.nm.trainables import huggingface
-from nemo.collections.nlp.nm.trainables.classifiers import (
+from nemo.collections.nlp.nm.trainables.common import (
     BertTokenClassifier,
     SequenceClassifier,
     TokenClassifier,
+    huggingface,
 )
 
 __all__ = ["BertTokenClassifier", "SequenceClassifier", "TokenClassifier", "huggingface"]

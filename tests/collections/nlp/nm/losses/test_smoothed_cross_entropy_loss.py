@@ -8,7 +8,7 @@ import torch
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.core.errors import NeuralPortMissingError
 from nemo.core.graph import NmTensor
-from nemo.core.neural_module import NeuralModule
+from nemo.core.neural_modules import NeuralModule
 from nemo.core.neural_types import LabelsType, LogitsType, NeuralType
 from nemo.utils.errors import UsageError
 

@@ -11,7 +11,7 @@ from nemo.collections.nlp.nm.trainables import (
     TokenClassifier,
 )
 from nemo.core.graph import NmTensor
-from nemo.core.neural_module import NeuralModule
+from nemo.core.neural_modules import NeuralModule
 from nemo.core.neural_types import ChannelType, LabelsType, MaskType, NeuralType
 
 HIDDEN = torch.randn((2, 3, 4), generator=torch.Generator().manual_seed(0))

@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from nemo.collections.nlp.models.bert import BertModel
-from nemo.collections.nlp.nm.trainables.huggingface import BERT
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
 SIZES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from nemo.backends.pytorch.modules import TrainableNM
+from nemo.backends.pytorch.nm import TrainableNM
 from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.core.neural_types import ChannelType, NeuralType

@@ -1,4 +1,4 @@
-"""Heads: from an encoder's hidden states to scores.
+"""Heads that score every token.
 
 Shapes: B batch, T tokens, D hidden size, C classes; R gathered rows may stand for B, T.
 """
@@ -11,12 +11,11 @@ from nemo.backends.pytorch.common.layers import (
     get_activation,
     init_transformer_weights,
 )
-from nemo.backends.pytorch.modules import TrainableNM
+from nemo.backends.pytorch.nm import TrainableNM
 from nemo.core.neural_types import ChannelType, LogitsType, NeuralType
 
 _HIDDEN_STATES = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
 _TOKEN_SCORES = {"logits": NeuralType(["B", "T", "D"], LogitsType())}
-_SEQUENCE_SCORES = {"logits": NeuralType(["B", "D"], LogitsType())}
 
 
 class BertTokenClassifier(TrainableNM):
@@ -63,7 +62,7 @@ class BertTokenClassifier(TrainableNM):
         return self.mlp(self.norm(self.activation(self.dense(self.dropout(hidden_states)))))
 
 
-class _PerceptronHead(TrainableNM):
+class PerceptronHead(TrainableNM):
     """Dropout and a perceptron.
 
     Args:
@@ -101,21 +100,7 @@ class _PerceptronHead(TrainableNM):
             self.apply(init_transformer_weights)
 
 
-class SequenceClassifier(_PerceptronHead):
-    """Score every sequence for every class, by a perceptron on its first token.
-
-    With two layers and tanh this is BERT's pooler and its next-sentence head.
-    """
-
-    output_ports = _SEQUENCE_SCORES
-    reads_first_token = True
-
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """(B, T, D) -> (B, C)."""
-        return self.mlp(self.dropout(hidden_states[:, 0]))
-
-
-class TokenClassifier(_PerceptronHead):
+class TokenClassifier(PerceptronHead):
     """Score every token for every class, by a perceptron.
 
     Args:

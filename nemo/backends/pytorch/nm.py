@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.foreign import load_torch_file
-from nemo.core.neural_module import NeuralModule, WeightShareTransform
+from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import LossType, NeuralType
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
