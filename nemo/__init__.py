@@ -3,16 +3,18 @@
 Sub-packages load when they are first touched, so that `import nemo` costs nothing.
 """
 
-import importlib
-from typing import Any
-
+from nemo.utils.lazy import lazy_parts
 from nemo.utils.logging import logging
 
 __version__ = "0.1.0"
-__all__ = ["backends", "collections", "core", "logging", "utils"]
+__all__ = ["logging"]
 
-
-def __getattr__(name: str) -> Any:
-    if name in ("backends", "collections", "core", "utils"):
-        return importlib.import_module(f"nemo.{name}")
-    raise AttributeError(f"module 'nemo' has no attribute {name!r}")
+__getattr__ = lazy_parts(
+    __name__,
+    {
+        "backends": "nemo.backends",
+        "collections": "nemo.collections",
+        "core": "nemo.core",
+        "tutorials": "nemo.backends.pytorch.tutorials",  # 0.10's short address
+    },
+)

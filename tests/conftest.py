@@ -1,6 +1,8 @@
 """What several tests need."""
 
 import random
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,23 @@ def write_english(folder: Path) -> Path:
     for name, documents in (("train", 120), ("valid", 20)):
         texts = ["\n".join(sentence() for _ in range(rng.randint(4, 12))) for _ in range(documents)]
         (folder / f"{name}.txt").write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return folder
+
+
+def write_wikitext(folder: Path) -> Path:
+    """Make a folder with train.txt, valid.txt and test.txt of WikiText-2's articles.
+
+    Of made-up English where the shared data is not.
+    """
+    if not SHARED_DATA.is_dir():
+        write_english(folder)
+        shutil.copy(folder / "valid.txt", folder / "test.txt")
+        return folder
+    text = (SHARED_DATA / "wikitext-2" / "valid.txt").read_text(encoding="utf-8")
+    _, *articles = re.split(r"^(?= = [^=].* = $)", text, flags=re.MULTILINE)
+    folder.mkdir(parents=True)
+    for name, some in (("train", articles[:5]), ("valid", articles[5:6]), ("test", articles[6:7])):
+        (folder / f"{name}.txt").write_text("".join(some), encoding="utf-8")
     return folder
 
 

@@ -21,6 +21,9 @@ class EvaluateOptions:
     mask_probability: float = option(0.15, "share of tokens to predict", above=0, below=1)
     seed: int = option(0, "masks and pairs follow from it", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
+    tokenizer: str | None = option(
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -45,7 +48,7 @@ def run(argv: Sequence[str]) -> None:
     # With --json, nothing but the object is on stdout.
     with logging.temp_verbosity("WARNING" if options.json else "INFO"):
         figures = evaluate(
-            load_pretrained(options.model),
+            load_pretrained(options.model, options.tokenizer),
             options.eval_data,
             batch_size=options.batch_size,
             max_seq_length=options.max_seq_length,

@@ -15,6 +15,9 @@ class ExportOptions:
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
     out: str = option("", "folder to write; must not exist yet")
     force: bool = option(False, "replace the folder if it is there")
+    tokenizer: str | None = option(
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -33,5 +36,5 @@ def run(argv: Sequence[str]) -> None:
     )
     from nemo.collections.nlp.loading import export, load_pretrained
 
-    export(load_pretrained(options.model), options.out, force=options.force)
+    export(load_pretrained(options.model, options.tokenizer), options.out, force=options.force)
     logging.info("exported to %s: the same logits after reloading, nothing missing", options.out)

@@ -15,6 +15,9 @@ class FillMaskOptions:
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
     text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "guesses for each mask", at_least=1)
+    tokenizer: str | None = option(
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -37,5 +40,5 @@ def run(argv: Sequence[str]) -> None:
     from nemo.collections.nlp.evaluation import fill_mask
     from nemo.collections.nlp.loading import load_pretrained
 
-    for guesses in fill_mask(load_pretrained(options.model), options.text, options.top):
+    for guesses in fill_mask(load_pretrained(options.model, options.tokenizer), options.text, options.top):
         sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")

@@ -6,7 +6,7 @@ Nothing heavy is imported before a command really runs, so `--help` is quick.
 import importlib
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from nemo.utils.errors import NemoError, UsageError
 from nemo.utils.lookup import closest
@@ -60,12 +60,17 @@ def run(argv: Sequence[str]) -> None:
     importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").run(rest)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; returns its exit code."""
+def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> int:
+    """Run a command line; returns its exit code.
+
+    Args:
+        argv: its words; default: those of this process.
+        command: what to run with them; the examples that are programs of their own have another.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        run([word for word in argv if word != "--debug"])
+        command([word for word in argv if word != "--debug"])
     except NemoError as problem:
         if debug:
             traceback.print_exc()

@@ -37,6 +37,7 @@ def run(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     from nemo.collections.nlp.data.corpus import files_of
+    from nemo.collections.nlp.data.sentences import is_cjk
     from nemo.collections.nlp.data.tokenizers import load_tokenizer
     from nemo.collections.nlp.data.vocabulary import train_tokenizer
 
@@ -51,6 +52,6 @@ def run(argv: Sequence[str]) -> None:
     )
     tokenizer = load_tokenizer(Path(options.out))
     with files[0].open(encoding="utf-8", errors="replace") as file:
-        line = next((text.strip() for text in file if len(text.split()) > 5), "")
+        line = next((text.strip() for text in file if len(text.split()) > 5 or is_cjk(text)), "")
     logging.info("%s: %d entries in %s", options.kind, tokenizer.vocab_size, options.out)
     logging.info("for example: %s", " ".join(tokenizer.text_to_tokens(line[:200])))

@@ -1,11 +1,10 @@
-"""What a backend must be able to do. The factory and the callbacks know no more of it than this."""
+"""What callbacks and a backend's actions know of each other."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from nemo.core.graph import NmTensor
-from nemo.core.plan import TrainingPlan
 
 
 class Hooks(Protocol):
@@ -14,6 +13,7 @@ class Hooks(Protocol):
     action: "Actions"
     tensors: Sequence[NmTensor]
 
+    def reads_at(self, step: int) -> bool: ...
     def on_restore(self) -> None: ...
     def on_action_start(self) -> None: ...
     def on_epoch_start(self) -> None: ...
@@ -23,8 +23,25 @@ class Hooks(Protocol):
     def on_action_end(self) -> None: ...
 
 
+class EvaluatedBatch(dict[str, Any]):
+    """What one batch of an evaluation gives: unique name -> [value], as NeMo 0.10 hands it to callbacks.
+
+    `IS_FROM_DIST_EVAL` says whether the lists hold one value for each process.
+
+    Attributes:
+        tensors: what was asked for.
+        statistics: for every loss of the graph its sums and counts by name; see `LossNM.statistics`.
+    """
+
+    def __init__(self, values: Mapping[NmTensor, Any], statistics: Mapping[NmTensor, Mapping[str, Any]]):
+        super().__init__({tensor.unique_name: [value] for tensor, value in values.items()})
+        self["IS_FROM_DIST_EVAL"] = False
+        self.tensors = tuple(values)
+        self.statistics = statistics
+
+
 class Actions(Protocol):
-    """Train, evaluate, infer, save and restore.
+    """A run that is going on, as its callbacks see it.
 
     Attributes:
         step: finished updates.
@@ -33,6 +50,7 @@ class Actions(Protocol):
         learning_rate: of the latest update.
         grad_norm: of the latest update, before clipping.
         local_rank, global_rank: None and 0 when there is one process.
+        tb_writer: the factory's TensorBoard writer, or None.
     """
 
     step: int
@@ -42,18 +60,13 @@ class Actions(Protocol):
     grad_norm: float
     local_rank: int | None
     global_rank: int
-
-    def train(self, losses: Sequence[NmTensor], plan: TrainingPlan, callbacks: Iterable[Hooks]) -> None:
-        """Make the sum of `losses` small."""
+    tb_writer: Any
 
     def value_of(self, tensor: NmTensor) -> Any:
         """A tensor in the latest update: a loss over all of it, anything else of its last batch."""
 
-    def evaluate(self, tensors: Sequence[NmTensor]) -> Iterable[dict[str, list[Any]]]:
-        """Values by unique name for each batch of one pass over the evaluation data."""
-
-    def infer(self, tensors: Sequence[NmTensor]) -> list[list[Any]]:
-        """For each tensor its value in every batch."""
+    def evaluate(self, tensors: Sequence[NmTensor]) -> Iterable[EvaluatedBatch]:
+        """Values for each batch of one pass over the evaluation data."""
 
     def save(
         self,
@@ -64,5 +77,7 @@ class Actions(Protocol):
     ) -> Path:
         """Write a checkpoint below `folder`, then delete superseded ones but the newest `keep`."""
 
-    def restore(self, folder: str | Path, identity: Mapping[str, Any]) -> bool:
+    def restore(
+        self, folder: str | Path, identity: Mapping[str, Any], stream: Mapping[str, Any] | None = None
+    ) -> bool:
         """Continue from the newest good checkpoint below `folder`; False when there is none."""

@@ -1,6 +1,6 @@
-"""What goes wrong while modules are wired."""
+"""What goes wrong while modules are wired, and while they are made from a configuration."""
 
-from nemo.utils.errors import NemoError
+from nemo.utils.errors import NemoError, UsageError
 
 
 class NeuralTypeError(NemoError, ValueError):
@@ -13,6 +13,10 @@ class NeuralPortNameMismatchError(NeuralTypeError):
     """A module has no port of that name."""
 
 
+class NeuralPortInputError(NeuralTypeError, TypeError):
+    """Something else than the output of a module was given to a port."""
+
+
 class NeuralPortMissingError(NeuralTypeError):
     """A port that a module needs was left out."""
 
@@ -23,3 +27,7 @@ class NeuralPortNmTensorMismatchError(NeuralTypeError):
 
 class CanNotInferResultNeuralType(NeuralTypeError):
     """An output port whose type is not known."""
+
+
+class ModuleConfigError(UsageError, ImportError):
+    """A configuration that does not make a module, or not one of the class that was asked."""

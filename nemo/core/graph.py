@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from nemo.core.errors import NeuralTypeError
 from nemo.core.neural_types import NeuralType
 
 if TYPE_CHECKING:
@@ -20,11 +21,11 @@ class Call:
     """One use of a module.
 
     Args:
-        module: what is called.
+        module: what is called; None stands for no module, where a tensor comes from nowhere.
         inputs: the tensor given to each input port.
     """
 
-    def __init__(self, module: "NeuralModule", inputs: "Mapping[str, NmTensor]"):
+    def __init__(self, module: "NeuralModule | None", inputs: "Mapping[str, NmTensor]"):
         self.module: Any = module  # what else it can do depends on the backend
         self.inputs = dict(inputs)
         self.number = next(_call_numbers)
@@ -37,21 +38,22 @@ class Call:
 class NmTensor(NeuralType):
     """The promise of a tensor: what leaves `producer` by its port `name`, for the inputs `producer_args`.
 
-    Two tensors are equal when they leave the same call by the same port.
+    Two tensors are equal when they leave the same call by the same port. A tensor without a producer can be
+    wired, to see whether it fits, but not computed.
     """
 
     def __init__(
         self,
-        producer: "NeuralModule",
-        producer_args: "Mapping[str, NmTensor]",
-        name: str,
+        producer: "NeuralModule | None" = None,
+        producer_args: "Mapping[str, NmTensor] | None" = None,
+        name: str | None = None,
         ntype: NeuralType | None = None,
         call: Call | None = None,
     ):
         ntype = ntype or NeuralType()
         super().__init__(axes=ntype.axes, elements_type=ntype.elements_type, optional=ntype.optional)
-        self.call = call or Call(producer, producer_args)
-        self.name = name
+        self.call = call or Call(producer, producer_args or {})
+        self.name: Any = name  # the port, but for a tensor without a producer
 
     @property
     def producer(self) -> Any:
@@ -76,10 +78,16 @@ class NmTensor(NeuralType):
 
 
 def calls_leading_to(tensors: Iterable[NmTensor]) -> list[Call]:
-    """Every call that `tensors` need, each after the calls it takes its inputs from."""
+    """Every call that `tensors` need, each after the calls it takes its inputs from.
+
+    Raises:
+        NeuralTypeError: a tensor has no producer.
+    """
     ordered: dict[Call, None] = {}
 
     def visit(call: Call) -> None:
+        if call.module is None:
+            raise NeuralTypeError("a tensor that no module makes cannot be computed")
         if call not in ordered:
             for tensor in call.inputs.values():
                 visit(tensor.call)

@@ -3,16 +3,19 @@
 import importlib
 import os
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from nemo.core.callbacks import ActionCallback, EvaluatorCallback
 from nemo.core.graph import NmTensor
-from nemo.core.plan import LrPolicy, TrainingPlan
+from nemo.core.neural_modules import NeuralModule
+from nemo.core.plan import LrPolicy
+from nemo.utils.decorators import deprecated
 from nemo.utils.errors import UsageError
 from nemo.utils.experiment import ExperimentFolder
+from nemo.utils.lookup import choose
 
 
 class Backend(Enum):
@@ -38,6 +41,7 @@ class DeploymentFormat(Enum):
     TORCHSCRIPT = 2
     ONNX = 3
     TRTONNX = 4
+    TORCH_EXPORT = 5
 
 
 class ModelMode(Enum):
@@ -88,6 +92,12 @@ class NeuralModuleFactory:
         files_to_copy: kept in log_dir, to know later what was run.
         add_time_to_log_dir: a sub-folder named by the time for every run.
 
+    Attributes:
+        device: the torch.device of this process.
+        placement: the DeviceType it is.
+        tb_writer: the TensorBoard writer, if there is one.
+        world_size, global_rank: 1 and 0 when there is one process.
+
     Raises:
         UsageError: settings that contradict each other.
         NotImplementedError: another backend.
@@ -124,7 +134,8 @@ class NeuralModuleFactory:
         self.backend = backend
         self.local_rank = local_rank
         self.optim_level = Optimization.parse(optimization_level)
-        self.placement = self._backend.place(placement, local_rank)
+        self.device = self._backend.place(placement, local_rank)
+        self.placement = placement or _placement_of(self.device, local_rank)
         self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if local_rank is not None else 1
         self.global_rank = int(os.environ.get("RANK", "0")) if local_rank is not None else 0
         if self.world_size > 1:
@@ -186,46 +197,66 @@ class NeuralModuleFactory:
 
     def train(
         self,
-        tensors_to_optimize: Sequence[NmTensor],
-        optimizer: str | None = None,
-        optimization_params: dict[str, Any] | None = None,
-        callbacks: Sequence[ActionCallback] | None = None,
+        tensors_to_optimize: NmTensor | Sequence[NmTensor] | Sequence[tuple[Any, Sequence[NmTensor]]],
+        optimizer: Any = None,
+        optimization_params: Mapping[str, Any] | None = None,
+        callbacks: Iterable[ActionCallback] | None = None,
         lr_policy: LrPolicy | None = None,
         batches_per_step: int | None = None,
         stop_on_nan_loss: bool = True,
+        steps_per_nan_check: int = 100,
+        synced_batchnorm: bool = False,
+        synced_batchnorm_groupsize: int = 0,
+        gradient_predivide: bool = False,
+        amp_max_loss_scale: float = 2.0**24,
         reset: bool = False,
     ) -> None:
         """Make the sum of the losses small.
 
         Args:
-            tensors_to_optimize: losses.
-            optimizer: a name, see `nemo.backends.pytorch.optimizers`.
+            tensors_to_optimize: a loss or losses; or pairs of an optimizer, see `create_optimizer`, and its
+                losses, of which every update takes the next.
+            optimizer: a name, see `nemo.backends.pytorch.optimizers`; or a torch optimizer, which then has
+                its own rate and options.
             optimization_params: `lr`, and `num_epochs` or `max_steps`; more in `nemo.core.plan`.
             callbacks: told of every step in this order.
             lr_policy: see `nemo.utils.lr_policies`.
             batches_per_step: batches whose gradients make one update.
-            stop_on_nan_loss: kept for 0.10's sake: a loss that is not finite always stops training, before
-                the update.
+            stop_on_nan_loss: raise when a loss or its gradient is not finite; False skips that update with a
+                warning, up to three in a row. Weights never become NaN either way.
+            steps_per_nan_check: kept for NeMo 0.10's sake; every update is checked.
+            synced_batchnorm, synced_batchnorm_groupsize: batch norms over all processes of a group (0: one
+                group); with one process there is nothing to do.
+            gradient_predivide: kept for NeMo 0.10's sake; has no effect, as it had none there.
+            amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
             reset: train from step 0 again with this factory.
 
         Raises:
             UsageError: options that cannot be; a second `train` without `reset`.
+            NumericError: a loss or gradient that is not finite.
         """
-        if optimizer is None:
-            raise UsageError("train needs an optimizer", expected="a name such as 'adam_w'")
-        plan = TrainingPlan.from_params(
-            optimizer,
-            optimization_params or {},
-            lr_policy=lr_policy,
-            batches_per_step=batches_per_step or 1,
-            seed=self.random_seed or 0,
-        )
+        if synced_batchnorm and synced_batchnorm_groupsize and self.world_size % synced_batchnorm_groupsize:
+            raise UsageError(
+                "the groups do not divide the processes",
+                where="synced_batchnorm_groupsize",
+                found=synced_batchnorm_groupsize,
+                expected=f"a divisor of {self.world_size}",
+            )
         if reset:
             self.reset_trainer()
-        if self._trainer is not None:
-            raise UsageError("this factory has trained already", fix="pass reset=True to start anew")
-        self._trainer = self._make_actions()
-        self._trainer.train(tensors_to_optimize, plan, callbacks or ())
+        try:
+            self.get_trainer().train(
+                tensors_to_optimize,
+                optimizer,
+                optimization_params,
+                callbacks,
+                lr_policy,
+                batches_per_step,
+                stop_on_nan_loss,
+                amp_max_loss_scale,
+            )
+        finally:
+            self._flush()
 
     def eval(self, callbacks: Sequence[EvaluatorCallback]) -> None:
         """Run evaluators once.
@@ -239,33 +270,150 @@ class NeuralModuleFactory:
         for callback in callbacks:
             if not isinstance(callback, EvaluatorCallback):
                 raise TypeError(f"eval takes EvaluatorCallbacks; found {type(callback).__name__}")
-        actions = self._trainer or self._make_actions()
         for callback in callbacks:
-            callback.action = actions
+            callback.action = self.get_trainer()
             callback.on_action_end()
+        self._flush()
 
-    def infer(self, tensors: Sequence[NmTensor], checkpoint_dir: str | Path | None = None) -> list[list[Any]]:
+    def infer(
+        self,
+        tensors: NmTensor | Sequence[NmTensor],
+        checkpoint_dir: str | Path | None = None,
+        ckpt_pattern: str = "",
+        verbose: bool = True,
+        cache: bool = False,
+        use_cache: bool = False,
+        offload_to_cpu: bool = True,
+        modules_to_restore: Collection[NeuralModule] | None = None,
+    ) -> list[list[Any]]:
         """For each tensor the list of its values, batch by batch.
 
         Args:
             tensors: what to compute.
             checkpoint_dir: take weights from the newest checkpoint there.
+            ckpt_pattern: the newest with this in its name, such as "STEP-500".
+            verbose: log every batch.
+            cache: keep the values of all tensors that are computed on the way.
+            use_cache: compute only what is not kept.
+            offload_to_cpu: move values to the CPU.
+            modules_to_restore: take weights for these modules only.
+
+        Raises:
+            UsageError: `cache` and `use_cache` at once, or with a cache that is full or empty.
+            CheckpointError: there is no checkpoint, or it does not fit.
         """
-        return self._make_actions().infer(tensors, checkpoint_dir)
+        return self.get_trainer().infer(
+            tensors,
+            checkpoint_dir,
+            ckpt_pattern,
+            verbose,
+            cache,
+            use_cache,
+            offload_to_cpu,
+            modules_to_restore,
+        )
+
+    def clear_cache(self) -> None:
+        """Forget what `infer(cache=True)` kept."""
+        self.get_trainer().clear_cache()
+
+    def create_optimizer(
+        self, optimizer: Any, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
+    ) -> Any:
+        """An optimizer for some modules, to be given to `train` in a pair with the losses it works on.
+
+        Args:
+            optimizer: a name, see `nemo.backends.pytorch.optimizers`.
+            things_to_optimize: a module, modules, or tensors, which stand for all modules they come from.
+            optimizer_params: `lr` and more, see `nemo.core.plan`.
+        """
+        return self.get_trainer().create_optimizer(optimizer, things_to_optimize, optimizer_params)
 
     def reset_trainer(self) -> None:
-        """Forget the training done so far; weights stay as they are."""
+        """Forget the training done so far, its optimizers and caches; weights stay as they are."""
         self._trainer = None
 
     def get_trainer(self) -> Any:
-        """The actions of the run that is going on, or a new one."""
-        return self._trainer or self._make_actions()
+        """What trains, evaluates and infers for this factory: a `PtActions`."""
+        if self._trainer is None:
+            self._trainer = self._backend.PtActions(
+                local_rank=self.local_rank,
+                global_rank=self.global_rank,
+                tb_writer=self.tb_writer,
+                optimization_level=self.optim_level,
+                device=self.device,
+                seed=self.random_seed or 0,
+            )
+        return self._trainer
 
-    def _make_actions(self) -> Any:
-        return self._backend.PtActions(
-            device=self.placement,
-            optimization_level=self.optim_level,
-            local_rank=self.local_rank,
-            global_rank=self.global_rank,
-            tb_writer=self.tb_writer,
-        )
+    def deployment_export(
+        self,
+        module: NeuralModule,
+        output: str | Path,
+        d_format: DeploymentFormat = DeploymentFormat.AUTO,
+        input_example: Any = None,
+        output_example: Any = None,
+    ) -> None:
+        """Write a module for other programs; the module itself stays as it is.
+
+        Args:
+            output: a file that is not there yet.
+            d_format: AUTO goes by the file's suffix, see `nemo.backends.pytorch.deployment`.
+            input_example: a tensor, or tensors in the order of the input ports; not needed for weights
+                (PYTORCH), nor for TORCHSCRIPT that is compiled from source.
+            output_example: kept for NeMo 0.10's sake; outputs are computed.
+
+        Raises:
+            FileExistsError: there is a file already.
+            UsageError: the format cannot hold this module, or needs an example.
+        """
+        deployment = importlib.import_module("nemo.backends.pytorch.deployment")
+        deployment.export_module(module, output, d_format, input_example, output_example)
+
+    def sync_all_processes(self, status: bool = True) -> None:
+        """Wait for the other processes; with one process there is nothing to wait for."""
+
+    @deprecated(explanation="make the module by calling its class")
+    def get_module(
+        self, name: str, collection: str, params: Mapping[str, Any], pretrained: bool = False
+    ) -> NeuralModule:
+        """The module that a class of that name makes of `params`.
+
+        Args:
+            collection: "toys" for the tutorial's modules, "nemo_nlp" for those of language.
+            pretrained: kept for NeMo 0.10's sake; BERT takes a `pretrained_model_name`.
+
+        Raises:
+            UsageError: there is no such collection, or no such module in it.
+        """
+        places = choose(_COLLECTIONS, collection, what="collection")
+        modules = {
+            name: found
+            for place in places
+            for name, found in vars(importlib.import_module(place)).items()
+            if isinstance(found, type) and issubclass(found, NeuralModule)
+        }
+        return choose(modules, name, what="module")(**params)
+
+    def _flush(self) -> None:
+        """Leave no TensorBoard event behind in memory."""
+        if self.tb_writer is not None:
+            self.tb_writer.flush()
+
+
+_NLP = "nemo.collections.nlp.nm"
+_COLLECTIONS = {
+    "toys": ("nemo.backends.pytorch.tutorials",),
+    "nemo_nlp": (
+        f"{_NLP}.trainables",
+        f"{_NLP}.trainables.common.huggingface",
+        f"{_NLP}.losses",
+        f"{_NLP}.data_layers",
+    ),
+}
+
+
+def _placement_of(device: Any, local_rank: int | None) -> DeviceType:
+    if device.type == "cpu":
+        return DeviceType.CPU
+    return DeviceType.GPU if local_rank is None else DeviceType.AllGpu

@@ -6,8 +6,51 @@ GREATER (the tensor's elements are a kind of what the port takes).
 
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from typing import Any
 
+from nemo.core.errors import (
+    CanNotInferResultNeuralType,
+    NeuralPortInputError,
+    NeuralPortMissingError,
+    NeuralPortNameMismatchError,
+    NeuralPortNmTensorMismatchError,
+    NeuralTypeError,
+)
 from nemo.utils.errors import UsageError
+
+__all__ = [
+    "AcousticEncodedRepresentation",
+    "AudioSignal",
+    "AxisKind",
+    "AxisKindAbstract",
+    "AxisType",
+    "CanNotInferResultNeuralType",
+    "CategoricalValuesType",
+    "ChannelType",
+    "ElementType",
+    "EmbeddedTextType",
+    "EncodedRepresentation",
+    "LabelsType",
+    "LengthsType",
+    "LogitsType",
+    "LogprobsType",
+    "LossType",
+    "MFCCSpectrogramType",
+    "MaskType",
+    "MelSpectrogramType",
+    "NeuralPortInputError",
+    "NeuralPortMissingError",
+    "NeuralPortNameMismatchError",
+    "NeuralPortNmTensorMismatchError",
+    "NeuralType",
+    "NeuralTypeComparisonResult",
+    "NeuralTypeError",
+    "NmTensor",  # noqa: F822  see __getattr__
+    "PredictionsType",
+    "RegressionValuesType",
+    "SpectrogramType",
+    "VoidType",
+]
 
 
 class AxisKindAbstract(Enum):
@@ -119,9 +162,15 @@ class ElementType:
             if issubclass(type(second), type(self)):
                 return NeuralTypeComparisonResult.GREATER
             return NeuralTypeComparisonResult.INCOMPATIBLE
-        if self.type_parameters != second.type_parameters or self.fields != second.fields:
+        if self.type_parameters != second.type_parameters or _fields(self) != _fields(second):
             return NeuralTypeComparisonResult.SAME_TYPE_INCOMPATIBLE_PARAMS
         return _SAME
+
+
+def _fields(element: ElementType) -> Iterable[str] | None:
+    """What `fields` answers; subclasses have it as a property or as a method."""
+    fields: Any = element.fields
+    return fields() if callable(fields) else fields
 
 
 class VoidType(ElementType):
@@ -257,8 +306,6 @@ class NeuralType:
         Raises:
             NeuralPortNmTensorMismatchError: names the port, the tensor and both types.
         """
-        from nemo.core.errors import NeuralPortNmTensorMismatchError
-
         result = self.compare(second_object)
         if result not in (_SAME, NeuralTypeComparisonResult.GREATER):
             raise NeuralPortNmTensorMismatchError(
@@ -302,3 +349,11 @@ def _compare_axes(port: tuple[AxisType, ...], tensor: tuple[AxisType, ...]) -> N
     if [kind for kind, _ in by_kind(port)] == [kind for kind, _ in by_kind(tensor)]:
         return NeuralTypeComparisonResult.DIM_INCOMPATIBLE
     return NeuralTypeComparisonResult.INCOMPATIBLE
+
+
+def __getattr__(name: str) -> Any:
+    if name == "NmTensor":  # stands with the graph, which is made of these types
+        from nemo.core.graph import NmTensor
+
+        return NmTensor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nemo.utils.errors import UsageError
@@ -10,8 +10,9 @@ from nemo.utils.lookup import closest
 
 LrPolicy = Callable[[float, int, int], float]
 
-# Keys of `optimization_params` that go to the optimizer as they are.
-OPTIMIZER_OPTIONS = (
+# Keys of `optimization_params` that make an optimizer, and those that are about the run.
+OPTIMIZER_PARAMS = (
+    "lr",
     "betas",
     "eps",
     "weight_decay",
@@ -22,35 +23,50 @@ OPTIMIZER_OPTIONS = (
     "larc_eta",
     "decay_bias_and_norm",
 )
+RUN_PARAMS = ("num_epochs", "max_steps", "grad_norm_clip", "amp_min_loss_scale", "batch_size")
+
+
+def optimizer_params(optimization_params: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `optimization_params` makes an optimizer: `lr`, and what else is not None.
+
+    Raises:
+        UsageError: an unknown key (the nearest one is named), or an `lr` that is missing or cannot be.
+    """
+    _check_keys(optimization_params)
+    if "lr" not in optimization_params:
+        raise UsageError("optimization_params has no lr", expected="a number above 0")
+    lr = optimization_params["lr"]
+    if not (math.isfinite(lr) and lr > 0):
+        raise UsageError("out of range", where="lr", found=lr, expected="a number above 0")
+    return {
+        key: optimization_params[key] for key in OPTIMIZER_PARAMS if optimization_params.get(key) is not None
+    }
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long to train, how fast, and with which optimizer.
+    """How long to train, in how large steps, and what to do when numbers go wrong.
 
     Args:
-        optimizer: a name of `nemo.backends.pytorch.optimizers`.
-        lr: learning rate before the policy has its say.
         num_epochs, max_steps: the end is whichever comes first; at least one must be given.
         batches_per_step: batches whose gradients make one update.
-        lr_policy: `(lr, step, epoch) -> lr`; None keeps it constant.
+        lr_policy: `(lr, step, epoch) -> lr`; None leaves the optimizer's rate alone.
         grad_norm_clip: largest norm of the whole gradient; None or a value <= 0 turns clipping off.
-        seed: dropout of update `n` depends on it, `n` and the rank alone.
-        optimizer_options: handed to the optimizer.
+        stop_on_nan_loss: raise when a loss or gradient is not finite; else skip that update.
+        max_loss_scale, min_loss_scale: bounds of the loss scale, where there is one (fp16).
 
     Raises:
         UsageError: a number out of its range, or no end.
     """
 
-    optimizer: str
-    lr: float
     num_epochs: int | None = None
     max_steps: int | None = None
     batches_per_step: int = 1
     lr_policy: LrPolicy | None = None
     grad_norm_clip: float | None = None
-    seed: int = 0
-    optimizer_options: Mapping[str, Any] = field(default_factory=dict)
+    stop_on_nan_loss: bool = True
+    max_loss_scale: float = 2.0**24
+    min_loss_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.num_epochs is None and self.max_steps is None:
@@ -59,41 +75,22 @@ class TrainingPlan:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError("out of range", where=name, found=value, expected="1 or more")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UsageError("out of range", where="lr", found=self.lr, expected="a number above 0")
 
     @classmethod
-    def from_params(
-        cls, optimizer: str, optimization_params: Mapping[str, Any], **settings: Any
-    ) -> "TrainingPlan":
+    def from_params(cls, optimization_params: Mapping[str, Any], **settings: Any) -> "TrainingPlan":
         """The plan that NeMo 0.10's `optimization_params` describe.
 
         `batch_size` is accepted, as the tutorial passes it; the data layer's is what counts.
 
         Raises:
-            UsageError: an unknown key (the nearest one is named), or no `lr`.
+            UsageError: an unknown key; the nearest one is named.
         """
-        own = ("lr", "num_epochs", "max_steps", "grad_norm_clip")
-        known = (*own, *OPTIMIZER_OPTIONS, "batch_size", "amp_min_loss_scale")
-        for key in optimization_params:
-            if key not in known:
-                near = closest(key, known)
-                raise UsageError(
-                    "unknown key in optimization_params",
-                    found=repr(key),
-                    expected=f"one of {', '.join(known)}",
-                    fix=f"did you mean {near!r}?" if near else "",
-                )
-        if "lr" not in optimization_params:
-            raise UsageError("optimization_params has no lr", expected="a number above 0")
+        _check_keys(optimization_params)
         return cls(
-            optimizer=optimizer,
-            **{key: optimization_params[key] for key in own if key in optimization_params},
-            optimizer_options={
-                key: optimization_params[key]
-                for key in OPTIMIZER_OPTIONS
-                if optimization_params.get(key) is not None
-            },
+            num_epochs=optimization_params.get("num_epochs"),
+            max_steps=optimization_params.get("max_steps"),
+            grad_norm_clip=optimization_params.get("grad_norm_clip"),
+            min_loss_scale=optimization_params.get("amp_min_loss_scale"),
             **settings,
         )
 
@@ -103,6 +100,19 @@ class TrainingPlan:
             self.num_epochs is not None and epoch >= self.num_epochs
         )
 
-    def lr_at(self, step: int, epoch: int) -> float:
-        """Learning rate of the update that follows `step` finished ones."""
-        return self.lr if self.lr_policy is None else self.lr_policy(self.lr, step, epoch)
+    def lr_at(self, lr: float, step: int, epoch: int) -> float:
+        """Learning rate of the update that follows `step` finished ones, for a rate that began as `lr`."""
+        return lr if self.lr_policy is None else self.lr_policy(lr, step, epoch)
+
+
+def _check_keys(optimization_params: Mapping[str, Any]) -> None:
+    known = (*OPTIMIZER_PARAMS, *RUN_PARAMS)
+    for key in optimization_params:
+        if key not in known:
+            near = closest(key, known)
+            raise UsageError(
+                "unknown key in optimization_params",
+                found=repr(key),
+                expected=f"one of {', '.join(known)}",
+                fix=f"did you mean {near!r}?" if near else "",
+            )

@@ -1,0 +1,19 @@
+"""What every layer needs; standard library only."""
+
+from nemo.utils.lazy import lazy_parts
+from nemo.utils.logging import logging  # the logger, under its module's name, as NeMo 0.10 has it
+
+_PARTS = (
+    "arguments",
+    "decorators",
+    "errors",
+    "experiment",
+    "files",
+    "lock",
+    "lookup",
+    "lr_policies",
+)
+
+__all__ = ["logging"]
+
+__getattr__ = lazy_parts(__name__, {part: f"nemo.utils.{part}" for part in _PARTS})

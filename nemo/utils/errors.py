@@ -46,6 +46,10 @@ class UsageError(NemoError, ValueError):
     code, exit_code = "USAGE", 2
 
 
+class ExistingFileError(UsageError, FileExistsError):
+    """A file that would have to be overwritten."""
+
+
 class DataError(NemoError, ValueError):
     """Text, vocabulary or shard that cannot be used."""
 

@@ -34,8 +34,11 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
-    """Replace the file at `path`: a reader, or a crash, meets the old content or the new one.
+@contextmanager
+def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
+    """A hidden path to write to; what is there at the end of the block becomes the file at `path`.
+
+    A reader, or a crash, meets the old content or the new one.
 
     Args:
         durable: return when it is on the disk; False is faster, and a power cut may take the file.
@@ -46,7 +49,7 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
     aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     with storage_errors(path):
         try:
-            aside.write_bytes(content)
+            yield aside
             if durable:
                 sync(aside)
             aside.replace(path)
@@ -54,3 +57,13 @@ def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
             aside.unlink(missing_ok=True)
         if durable:
             sync(path.parent)
+
+
+def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
+    """Replace the file at `path` by `content`, see `replacing`.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with replacing(path, durable) as aside:
+        aside.write_bytes(content)

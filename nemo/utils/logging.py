@@ -122,8 +122,8 @@ class Logger:
             self.setLevel(before)
 
     @contextmanager
-    def patch_stderr_handler(self, stream: TextIO) -> Iterator[None]:
-        """Send warnings and errors to `stream` inside the `with` block."""
+    def patch_stderr_handler(self, stream: TextIO) -> Iterator[TextIO]:
+        """Send warnings and errors to `stream` inside the `with` block, which is given it as well."""
         err = [h for h in self._logger.handlers if getattr(h, "stream_name", "") == "stderr"]
         redirected = _std.StreamHandler(stream)
         redirected.setLevel(_std.WARNING)
@@ -131,7 +131,7 @@ class Logger:
             self.remove_handler(handler)
         self.add_handler(redirected)
         try:
-            yield
+            yield stream
         finally:
             self.remove_handler(redirected)
             for handler in err:

@@ -278,8 +278,6 @@ def test_what_is_not_there_yet_says_so(tmp_path, capsys, monkeypatch):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--num_gpus", "2") == 2
     assert "several processes are not available yet" in capsys.readouterr().err
-    assert main(["pretrain", "--data_dir", str(data), "--work_dir", str(tmp_path / "run")]) == 2
-    assert "prepared (HDF5) data is not available yet" in capsys.readouterr().err
     assert pretrain(data, tmp_path / "run", "--amp_opt_level", "O2") == 2
     assert "not available yet" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ from nemo.core import (
     AxisKindAbstract,
     AxisType,
     ChannelType,
+    ElementType,
     EncodedRepresentation,
     LabelsType,
     LogitsType,
@@ -117,3 +118,18 @@ def test_malformed_types_are_refused():
 def test_every_element_type_can_be_shown():
     assert "logits" in str(LogitsType())
     assert str(NeuralType(("B", "T"), MaskType())) == "MaskType [batch, time]"
+
+
+def test_elements_with_other_parts_do_not_fit():
+    class Box(ElementType):
+        def __init__(self, *parts):
+            self.parts = parts
+
+        def fields(self):  # a method, as NeMo 0.10's users write it
+            return self.parts
+
+    def boxes(*parts):
+        return NeuralType(("B",), Box(*parts))
+
+    assert boxes("X", "Y").compare(boxes("X", "Y")) is R.SAME
+    assert boxes("X", "Y").compare(boxes("X", "Z")) is R.SAME_TYPE_INCOMPATIBLE_PARAMS

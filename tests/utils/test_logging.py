@@ -29,8 +29,7 @@ def test_verbosity_can_change_for_a_while(capsys):
 
 
 def test_errors_can_be_sent_elsewhere_for_a_while(capsys):
-    stream = io.StringIO()
-    with logging.patch_stderr_handler(stream):
+    with logging.patch_stderr_handler(io.StringIO()) as stream:
         logging.error("over here")
     assert "over here" in stream.getvalue()
     assert capsys.readouterr().err == ""

@@ -1,6 +1,7 @@
 """Running graphs with PyTorch."""
 
-from nemo.backends.pytorch.actions import STATISTICS, PtActions
+from nemo.backends.pytorch import common, tutorials
+from nemo.backends.pytorch.actions import PtActions
 from nemo.backends.pytorch.environment import (
     make_tb_writer,
     place,
@@ -10,14 +11,15 @@ from nemo.backends.pytorch.environment import (
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
 
 __all__ = [
-    "STATISTICS",
     "DataLayerNM",
     "LossNM",
     "NonTrainableNM",
     "PtActions",
     "TrainableNM",
+    "common",
     "make_tb_writer",
     "place",
     "seed_everything",
     "set_cudnn_benchmark",
+    "tutorials",
 ]

@@ -1,7 +1,7 @@
 """The loop: train, evaluate, infer, save and restore a graph with PyTorch."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import islice
 from pathlib import Path
@@ -9,91 +9,151 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim import Optimizer
 
 from nemo.backends.pytorch import checkpoint
-from nemo.backends.pytorch.environment import keep_freed_memory, place
+from nemo.backends.pytorch.environment import keep_freed_memory, place, seed_dropout, to_device
 from nemo.backends.pytorch.graph_module import GraphModule, Statistics
-from nemo.backends.pytorch.optimizers import (
-    load_optimizer_state,
-    make_optimizer,
-    optimizer_state,
+from nemo.backends.pytorch.inference import (
+    Batch,
+    InferenceCache,
+    everything_before,
+    first_epoch,
+    on_cpu,
+    run_batches,
 )
+from nemo.backends.pytorch.objectives import Objective, make_objectives, optimizer_for, tasks_of
+from nemo.backends.pytorch.optimizer_file import load_optimizers, save_optimizers
+from nemo.backends.pytorch.optimizers import load_optimizer_state, optimizer_state
+from nemo.backends.pytorch.part_weights import load_weights_by_part, restore_weights, weights_by_part
 from nemo.backends.pytorch.precision import Precision
-from nemo.core.actions import Hooks
+from nemo.core.actions import EvaluatedBatch, Hooks
 from nemo.core.graph import NmTensor
 from nemo.core.neural_factory import Optimization
 from nemo.core.neural_types import LossType
-from nemo.core.plan import TrainingPlan
-from nemo.utils.errors import CheckpointError, DataError, NumericError
+from nemo.core.plan import LrPolicy, TrainingPlan
+from nemo.utils.errors import CheckpointError, DataError, NumericError, UsageError
 from nemo.utils.logging import logging
 
-# In what `evaluate` yields, the sums and counts of every loss, by the unique name of its tensor.
-STATISTICS = "STATISTICS"
+MAX_SKIPPED_IN_A_ROW = 3
 
 
 class PtActions:
     """Runs graphs on one device.
 
     Args:
-        device: where; None takes a GPU if there is one.
-        optimization_level: see `precision`.
         local_rank, global_rank: None and 0 when there is one process.
         tb_writer: where callbacks write TensorBoard events.
+        optimization_level: see `precision`.
+        device: where; None takes a GPU if there is one.
+        seed: dropout of update `n` depends on it, `n` and the rank alone.
 
     Attributes:
         step: finished updates.
         epoch_num: finished epochs.
         batch_in_epoch: finished batches of the epoch that is going on.
         items_seen: items (tokens, samples) trained on.
-        graph, optimizer: made by `train`.
+        optimizers: all that `create_optimizer` and `train` made or were given.
+        graph: everything that `train` computes.
     """
 
     graph: GraphModule
-    optimizer: torch.optim.Optimizer
 
     def __init__(
         self,
-        device: torch.device | str | None = None,
-        optimization_level: Optimization | str = Optimization.mxprO0,
         local_rank: int | None = None,
         global_rank: int = 0,
         tb_writer: Any = None,
+        optimization_level: Optimization | str = Optimization.mxprO0,
+        device: torch.device | str | None = None,
+        seed: int = 0,
     ):
+        self.local_rank = local_rank
+        self.global_rank = global_rank
+        self.tb_writer = tb_writer
+        self.level = Optimization.parse(optimization_level)
         self.device = torch.device(device or place(None))
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.tb_writer = tb_writer
-        self.level = Optimization.parse(optimization_level)
-        self.local_rank = local_rank
-        self.global_rank = global_rank
+        self.seed = seed
         self.step = 0
         self.epoch_num = 0
         self.batch_in_epoch = 0
         self.items_seen = 0
         self.learning_rate = 0.0
         self.grad_norm = math.nan
+        self.optimizers: list[Optimizer] = []
+        self._objectives: list[Objective] = []
+        self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
         self._values: dict[NmTensor, Any] = {}
+        self._skipped_in_a_row = 0
+        self._cache = InferenceCache()
 
-    # Training: `train` decides when, `_update` is one update, `_run_batch` one batch of it.
+    # Training: `train` says what, `_run` when; `_update` is one update, `_run_batch` one batch of it.
 
-    def train(self, losses: Sequence[NmTensor], plan: TrainingPlan, callbacks: Iterable[Hooks] = ()) -> None:
-        """Make the sum of `losses` small: one update for every `plan.batches_per_step` batches.
+    def create_optimizer(
+        self, optimizer: str | Optimizer, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
+    ) -> Optimizer:
+        """An optimizer for some modules, to be given to `train` together with the losses it works on.
 
-        What is left of an epoch when its batches do not divide makes a smaller update of its own.
+        Args:
+            optimizer: a name, see `optimizers`; an optimizer is handed back as it is.
+            things_to_optimize: a module, modules, or tensors, which stand for all modules they come from.
+            optimizer_params: `lr` and more, see `nemo.core.plan`.
 
         Raises:
+            UsageError: none of these things has weights, or the optimizer cannot be made.
+        """
+        made = optimizer_for(optimizer, things_to_optimize, optimizer_params)
+        self.optimizers.append(made)
+        return made
+
+    def train(
+        self,
+        tensors_to_optimize: NmTensor | Sequence[NmTensor] | Sequence[tuple[Optimizer, Sequence[NmTensor]]],
+        optimizer: str | Optimizer | None = None,
+        optimization_params: Mapping[str, Any] | None = None,
+        callbacks: Iterable[Hooks] | None = None,
+        lr_policy: LrPolicy | None = None,
+        batches_per_step: int | None = None,
+        stop_on_nan_loss: bool = True,
+        amp_max_loss_scale: float = 2.0**24,
+    ) -> None:
+        """Make losses small; the arguments are those of `NeuralModuleFactory.train`.
+
+        Raises:
+            UsageError: arguments that cannot be, or a second training.
             NumericError: a loss or a gradient is not finite; weights are as before that update.
         """
-        callbacks = list(callbacks)
-        read = [t for callback in callbacks for t in callback.tensors]
-        self.graph = GraphModule([*losses, *read]).to(self.device)
-        self.graph.train()
-        self._precision = Precision(self.level, self.device)
-        self._parameters = trainable_parameters(self.graph)
-        self.optimizer = make_optimizer(
-            plan.optimizer, self._parameters, lr=plan.lr, **plan.optimizer_options
+        if self._objectives:
+            raise UsageError("this factory has trained already", fix="pass reset=True to start anew")
+        params = optimization_params or {}
+        plan = TrainingPlan.from_params(
+            params,
+            batches_per_step=batches_per_step or 1,
+            lr_policy=lr_policy,
+            stop_on_nan_loss=stop_on_nan_loss,
+            max_loss_scale=amp_max_loss_scale,
         )
+        callbacks = list(callbacks or ())
+        tasks = tasks_of(tensors_to_optimize, optimizer)
+        read = [tensor for callback in callbacks for tensor in callback.tensors]
+        self.graph = GraphModule([*(loss for _, losses in tasks for loss in losses), *read])
+        self.graph.to(self.device).train()
+        self._precision = Precision(self.level, self.device, plan.max_loss_scale, plan.min_loss_scale)
+        self._objectives = make_objectives(tasks, self.graph.parts, params)
+        new = [task.optimizer for task in self._objectives if task.optimizer not in self.optimizers]
+        self.optimizers.extend(new)
+        own_gpu = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(own_gpu):  # dropout is seeded at every update: nobody else's affair
+            self._run(plan, callbacks)
+
+    def _run(self, plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
+        """One update for every `plan.batches_per_step` batches, the callbacks told of every moment.
+
+        What is left of an epoch when its batches do not divide makes a smaller update of its own.
+        """
 
         def notify(moment: str) -> None:
             for callback in callbacks:
@@ -108,7 +168,7 @@ class PtActions:
             with closing(self.graph.source.batches(self.epoch_num, self.batch_in_epoch)) as batches:
                 for group in _in_groups(batches, plan.batches_per_step):
                     notify("iteration_start")
-                    self._update(group, losses, plan)
+                    self._update(group, plan, callbacks)
                     notify("iteration_end")
                     if plan.is_done(self.step, self.epoch_num):
                         break
@@ -121,48 +181,81 @@ class PtActions:
         notify("action_end")
 
     def _update(
-        self, batches: Sequence[Sequence[Any]], losses: Sequence[NmTensor], plan: TrainingPlan
+        self, batches: Sequence[Sequence[Any]], plan: TrainingPlan, callbacks: Sequence[Hooks]
     ) -> None:
-        """One update from the gradient of all `batches` together."""
-        self.learning_rate = plan.lr_at(self.step, self.epoch_num)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        seed_dropout(plan.seed, self.step, self.global_rank)
+        """One update from the gradient of all `batches` together; several objectives take turns."""
+        objective = self._objectives[self.step % len(self._objectives)]
+        graph = self._graph_for(objective, callbacks)
+        optimizer = objective.optimizer
+        if plan.lr_policy is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = plan.lr_at(group["initial_lr"], self.step, self.epoch_num)
+        self.learning_rate = optimizer.param_groups[0]["lr"]
+        seed_dropout(self.seed, self.step, self.global_rank)
         self._values = {}
 
         # A loss is a sum over its items; what it is divided by is known before the model runs.
-        divisors = torch.stack([self.graph.counts(batch) for batch in batches]).sum(0)
+        divisors = torch.stack([graph.counts(batch) for batch in batches]).sum(0)
         for batch in batches:
-            self._run_batch(self._to_device(batch), losses, divisors.to(self.device))
+            self._run_batch(graph, to_device(batch, self.device), objective.losses, divisors.to(self.device))
         norm = self._precision.gradient_norm(
-            self.optimizer, list(self._parameters.values()), plan.grad_norm_clip
+            optimizer, list(objective.parameters.values()), plan.grad_norm_clip
         )
-        loss = sum(self._values[tensor] for tensor in losses)
         self.grad_norm = float(norm)
-        self._refuse_non_finite(loss)
-        self._precision.step(self.optimizer)
-        self.optimizer.zero_grad(set_to_none=True)
+        if self._is_finite(sum(self._values[loss] for loss in objective.losses), plan):
+            self._precision.step(optimizer)
+        self.graph.zero_grad(set_to_none=True)  # of what other objectives train, too
 
         self.step += 1
         self.batch_in_epoch += len(batches)
-        self.items_seen += sum(self.graph.source.items_in(batch) for batch in batches)
+        self.items_seen += sum(graph.source.items_in(batch) for batch in batches)
 
-    def _run_batch(self, batch: Sequence[Any], losses: Sequence[NmTensor], divisors: Tensor) -> None:
+    def _graph_for(self, objective: Objective, callbacks: Sequence[Hooks]) -> GraphModule:
+        """What this update computes: its losses, and what callbacks read after it."""
+        read = [t for c in callbacks if c.reads_at(self.step + 1) for t in c.tensors]
+        graph = self._graph_of(objective.losses)
+        more = tuple(tensor for tensor in dict.fromkeys(read) if tensor not in graph.given)
+        return self._graph_of((*objective.losses, *more)) if more else graph
+
+    def _graph_of(self, tensors: tuple[NmTensor, ...]) -> GraphModule:
+        if tensors not in self._graphs:
+            self._graphs[tensors] = GraphModule(tensors)
+        return self._graphs[tensors]
+
+    def _run_batch(
+        self, graph: GraphModule, batch: Sequence[Any], losses: Sequence[NmTensor], divisors: Tensor
+    ) -> None:
         """Add the gradient of one batch, and its share of every loss."""
         with self._precision.autocast():
-            values = self.graph(batch, divisors)
+            values = graph(batch, divisors)
             loss = sum(values[tensor] for tensor in losses)
+        if loss.ndim > 0 or not loss.requires_grad:
+            raise UsageError(
+                "cannot be optimized",
+                where=", ".join(f"{tensor.producer}.{tensor.name}" for tensor in losses),
+                found=f"a value of shape {tuple(loss.shape)}" if loss.ndim else "no weights it depends on",
+                expected="the output of a loss that depends on a module that is not frozen",
+            )
         self._precision.scaler.scale(loss).backward()
         for tensor, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value
             adds_up = _is_loss(tensor) and tensor in self._values
             self._values[tensor] = self._values[tensor] + value if adds_up else value
 
-    def _refuse_non_finite(self, loss: Tensor) -> None:
+    def _is_finite(self, loss: Tensor, plan: TrainingPlan) -> bool:
+        """May this update be made?
+
+        Raises:
+            NumericError: no, and the plan wants to stop, or too many were skipped in a row.
+        """
         if self._precision.scaler.is_enabled():
-            return  # fp16 overflows now and then; the scaler skips such an update
-        if not (np.isfinite(float(loss)) and np.isfinite(self.grad_norm)):
-            self.optimizer.zero_grad(set_to_none=True)
+            return True  # fp16 overflows now and then; the scaler skips such an update
+        if np.isfinite(float(loss)) and np.isfinite(self.grad_norm):
+            self._skipped_in_a_row = 0
+            return True
+        self._skipped_in_a_row += 1
+        if plan.stop_on_nan_loss or self._skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
+            self.graph.zero_grad(set_to_none=True)
             raise NumericError(
                 "the loss or its gradient is not finite; this update was not made",
                 where=f"step {self.step + 1}, epoch {self.epoch_num}, batch {self.batch_in_epoch}",
@@ -170,9 +263,26 @@ class PtActions:
                 expected="finite numbers",
                 fix="lower the learning rate, or clip the gradient with grad_norm_clip",
             )
+        logging.warning(
+            "step %d: loss %s, gradient norm %s; the weights stay as they are",
+            self.step + 1,
+            float(loss),
+            self.grad_norm,
+        )
+        return False
 
     def value_of(self, tensor: NmTensor) -> Any:
-        """A tensor in the latest update: a loss over all of it, anything else of its last batch."""
+        """A tensor in the latest update: a loss over all of it, anything else of its last batch.
+
+        Raises:
+            UsageError: it was not computed in that update.
+        """
+        if tensor not in self._values:
+            raise UsageError(
+                "not computed in this update",
+                where=f"{tensor.producer}.{tensor.name}",
+                fix="put it into the callback's `tensors`, and let `reads_at` answer True",
+            )
         return self._values[tensor]
 
     @property
@@ -182,47 +292,51 @@ class PtActions:
 
     # Evaluation and inference
 
-    def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[dict[str, Any]]:
-        """Values of `tensors` for each batch of one pass over their data, dropout off.
+    def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[EvaluatedBatch]:
+        """Values of `tensors` for each batch of one pass over their data, dropout off."""
+        graph = GraphModule(tensors)
+        for values, statistics in self._run_batches(graph, first_epoch(graph)):
+            yield EvaluatedBatch({tensor: values[tensor] for tensor in tensors}, statistics)
 
-        Yields:
-            unique name -> [value]; and under STATISTICS, for every loss of the graph, its sums and counts.
+    def infer(
+        self,
+        tensors: NmTensor | Sequence[NmTensor],
+        checkpoint_dir: str | Path | None = None,
+        ckpt_pattern: str = "",
+        verbose: bool = True,
+        cache: bool = False,
+        use_cache: bool = False,
+        offload_to_cpu: bool = True,
+        modules_to_restore: Collection[Any] | None = None,
+    ) -> list[list[Any]]:
+        """For each tensor its value in every batch; the arguments are those of `NeuralModuleFactory.infer`.
+
+        Raises:
+            UsageError: caches that contradict each other, or a cache that these tensors do not build on.
         """
-        for values, statistics in self._evaluate(tensors):
-            named: dict[str, Any] = {t.unique_name: [values[t]] for t in tensors}
-            named["IS_FROM_DIST_EVAL"] = False
-            named[STATISTICS] = {tensor.unique_name: s for tensor, s in statistics.items()}
-            yield named
-
-    def infer(self, tensors: Sequence[NmTensor], checkpoint_dir: str | Path | None = None) -> list[list[Any]]:
-        """For each tensor its value in every batch of one pass over its data, on the CPU.
-
-        Args:
-            tensors: what to compute.
-            checkpoint_dir: take the weights from the newest good checkpoint there.
-        """
+        tensors = [tensors] if isinstance(tensors, NmTensor) else list(tensors)
+        self._cache.check(fill=cache, use=use_cache)
+        graph = GraphModule(everything_before(tensors) if cache else tensors)
         if checkpoint_dir is not None:
-            restore_weights(GraphModule(tensors), checkpoint_dir)
-        passes = [values for values, _ in self._evaluate(tensors)]
-        return [[_on_cpu(values[tensor]) for values in passes] for tensor in tensors]
+            restore_weights(graph.parts, checkpoint_dir, ckpt_pattern, modules_to_restore)
+        passes = []
+        batches = self._cache.batches(graph) if use_cache else first_epoch(graph)
+        for values, _ in self._run_batches(graph, batches):
+            passes.append(on_cpu(values) if offload_to_cpu else values)
+            if verbose:
+                logging.info("inferred batch %d", len(passes))
+        if cache:
+            self._cache.passes = passes
+        return [[values[tensor] for values in passes] for tensor in tensors]
 
-    def _evaluate(
-        self, tensors: Sequence[NmTensor]
+    def clear_cache(self) -> None:
+        """Forget what `infer` kept."""
+        self._cache = InferenceCache()
+
+    def _run_batches(
+        self, graph: GraphModule, batches: Iterable[Batch]
     ) -> Iterator[tuple[dict[NmTensor, Any], dict[NmTensor, Statistics]]]:
-        graph = GraphModule(tensors).to(self.device)
-        was_training = {part: part.training for part in graph.parts.values()}
-        precision = Precision(self.level, self.device)
-        graph.eval()
-        try:
-            with closing(graph.source.batches(epoch=0)) as batches:
-                for batch in batches:
-                    statistics: dict[NmTensor, Statistics] = {}
-                    with torch.no_grad(), precision.autocast():
-                        values = graph(self._to_device(batch), statistics=statistics)
-                    yield values, statistics
-        finally:
-            for part, training in was_training.items():
-                part.train(training)
+        return run_batches(graph, batches, self.device, Precision(self.level, self.device))
 
     # Checkpoints
 
@@ -238,8 +352,11 @@ class PtActions:
             Path(folder),
             self.step,
             {
-                **weights_by_part(dict(self.graph.parts.items())),
-                "optimizer": optimizer_state(self.optimizer, self._parameters),
+                **weights_by_part(self.graph.parts),
+                **{
+                    name: optimizer_state(objective.optimizer, objective.parameters)
+                    for name, objective in self._objectives_by_name().items()
+                },
             },
             {
                 "step": self.step,
@@ -254,116 +371,63 @@ class PtActions:
         checkpoint.prune(Path(folder), keep)
         return path
 
-    def restore(self, folder: str | Path, identity: Mapping[str, Any] | None = None) -> bool:
+    def restore(
+        self,
+        folder: str | Path,
+        identity: Mapping[str, Any] | None = None,
+        stream: Mapping[str, Any] | None = None,
+    ) -> bool:
         """Continue from the newest good checkpoint in `folder`; False when there is none.
 
         Args:
-            folder: what `save` was given.
+            folder: what `save` was given; or a work folder with it, or one checkpoint in it.
             identity: what the checkpoint's state must hold, name by name, for the run to be the same one.
+            stream: what decides the batches, by name; an epoch of others begins anew.
 
         Raises:
             CheckpointError: there are checkpoints, but none is good, or it is of another model or run.
         """
-        newest = checkpoint.latest_good(Path(folder))
+        newest = checkpoint.find(Path(folder))
         if newest is None:
             return False
         tensors, state = checkpoint.load(newest)
-        refuse_other_run(state.get("identity", {}), identity or {}, newest)
-        optimizer_tensors = tensors.pop("optimizer", None)
-        if optimizer_tensors is None:
+        saved_identity = state.get("identity", {})
+        checkpoint.refuse_other_run(saved_identity, identity or {}, newest)
+        objectives = self._objectives_by_name()
+        optimizer_tensors = {name: tensors.pop(name, None) for name in objectives}
+        if None in optimizer_tensors.values():
             raise CheckpointError("the checkpoint has no optimizer state", where=newest)
-        load_weights_by_part(dict(self.graph.parts.items()), tensors, newest)
-        load_optimizer_state(self.optimizer, self._parameters, optimizer_tensors)
+        load_weights_by_part(self.graph.parts, tensors, newest)
+        for name, objective in objectives.items():
+            load_optimizer_state(objective.optimizer, objective.parameters, optimizer_tensors[name] or {})
         if state["scaler"]:
             self._precision.scaler.load_state_dict(state["scaler"])
         self.step, self.epoch_num = state["step"], state["epoch"]
         self.batch_in_epoch, self.items_seen = state["batch_in_epoch"], state["items_seen"]
         logging.info("continuing from %s: step %d, epoch %d", newest, self.step, self.epoch_num)
+        others = [name for name, value in (stream or {}).items() if saved_identity.get(name, value) != value]
+        if others:
+            self.batch_in_epoch = 0
+            logging.info("the epoch begins anew, as the checkpoint is of another %s", ", ".join(others))
         return True
 
-    def _to_device(self, batch: Sequence[Any]) -> list[Any]:
-        return [
-            value.to(self.device, non_blocking=True) if isinstance(value, Tensor) else value
-            for value in batch
-        ]
+    def _objectives_by_name(self) -> dict[str, Objective]:
+        """As a checkpoint calls them: optimizer, optimizer_2, ..."""
+        names = ["optimizer", *(f"optimizer_{i}" for i in range(2, len(self._objectives) + 1))]
+        return dict(zip(names, self._objectives, strict=True))
 
+    def save_state_to(self, path: str | Path) -> None:
+        """Write counters and optimizers, no weights, to one file (safetensors, whatever its suffix)."""
+        save_optimizers(path, self.optimizers, {"step": self.step, "epoch_num": self.epoch_num})
 
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Make dropout of this update a function of (seed, step, rank), so that a resumed run repeats it."""
-    state = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(state) >> 1)
+    def restore_state_from(self, path: str | Path) -> None:
+        """Read what `save_state_to` wrote.
 
-
-def trainable_parameters(graph: GraphModule) -> dict[str, nn.Parameter]:
-    """Parameters that are trained, each once, as `<part>.<name>`."""
-    return {
-        name.removeprefix("parts."): parameter
-        for name, parameter in graph.named_parameters()
-        if parameter.requires_grad
-    }
-
-
-def weights_by_part(parts: Mapping[str, nn.Module]) -> dict[str, dict[str, Tensor]]:
-    """State dict of every part that has weights; a tied weight only with the first part that holds it."""
-    seen: set[int] = set()
-    weights: dict[str, dict[str, Tensor]] = {}
-    for part, module in parts.items():
-        own = {n: tensor for n, tensor in module.state_dict().items() if tensor.data_ptr() not in seen}
-        seen.update(tensor.data_ptr() for tensor in own.values())
-        if own:
-            weights[part] = own
-    return weights
-
-
-def load_weights_by_part(
-    parts: Mapping[str, nn.Module], tensors: Mapping[str, Mapping[str, Tensor]], source: Path
-) -> None:
-    """Copy a checkpoint's weights into the parts: all of them or none.
-
-    Raises:
-        CheckpointError: the checkpoint has other modules, names, shapes or types.
-    """
-    saved = _flat(tensors)
-    own = _flat(weights_by_part(parts))
-    checkpoint.check_fit(f"the model in {source}", own, saved)
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(saved[name])
-
-
-def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
-    """Raise a CheckpointError that names what differs between a checkpoint's run and this one."""
-    for name, value in identity.items():
-        if name in saved and saved[name] != value:
-            raise CheckpointError(
-                f"the checkpoint is of a run with another {name}",
-                where=source,
-                found=saved[name],
-                expected=value,
-                fix="use the same options and data, or another --work_dir",
-            )
-
-
-def restore_weights(graph: GraphModule, folder: str | Path) -> dict[str, Any]:
-    """Copy the weights of the newest good checkpoint in `folder` into the parts of `graph`.
-
-    Parts of the checkpoint that the graph does not have are left out. Returns the checkpoint's state.
-
-    Raises:
-        CheckpointError: there is none, it is damaged, or its weights do not fit.
-    """
-    newest = checkpoint.latest_good(Path(folder))
-    if newest is None:
-        raise CheckpointError("no checkpoint", where=folder, expected="a folder with STEP-<n> folders")
-    tensors, state = checkpoint.load(newest)
-    parts = dict(graph.parts.items())
-    wanted = weights_by_part(parts)
-    load_weights_by_part(parts, {p: t for p, t in tensors.items() if p in wanted}, newest)
-    return state
-
-
-def _flat(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+        Raises:
+            MissingFileError, CheckpointError: there is no such file, or it is of other optimizers.
+        """
+        numbers = load_optimizers(path, self.optimizers)
+        self.step, self.epoch_num = numbers["step"], numbers["epoch_num"]
 
 
 def _in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -374,7 +438,3 @@ def _in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def _is_loss(tensor: NmTensor) -> bool:
     return isinstance(tensor.elements_type, LossType)
-
-
-def _on_cpu(value: Any) -> Any:
-    return value.cpu() if isinstance(value, Tensor) else value

@@ -156,8 +156,10 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     return tensors, _read_json(path / STATE)
 
 
-def latest_good(folder: Path) -> Path | None:
+def latest_good(folder: Path, pattern: str = "") -> Path | None:
     """The newest checkpoint that verifies; None when there is no checkpoint at all.
+
+    Only those with `pattern` in their name count.
 
     Newer ones that do not verify are renamed to `bad-STEP-<n>`, the reason written into them.
 
@@ -166,7 +168,7 @@ def latest_good(folder: Path) -> Path | None:
             or one was written by another version.
     """
     bad: dict[Path, CheckpointError] = {}
-    for path in reversed(list_checkpoints(folder)):
+    for path in reversed([path for path in list_checkpoints(folder) if pattern in path.name]):
         try:
             verify(path)
         except _OtherVersionError:
@@ -185,6 +187,24 @@ def latest_good(folder: Path) -> Path | None:
             fix="bring back a copy, or start afresh in another folder",
         )
     return None
+
+
+def find(path: Path, pattern: str = "") -> Path | None:
+    """The checkpoint that `path` stands for; None when there is none.
+
+    Args:
+        path: one `STEP-<n>`; or a folder of them, or a work folder with `checkpoints` in it, of which it is
+            the newest good one, see `latest_good`.
+        pattern: as in `latest_good`.
+
+    Raises:
+        CheckpointError: the one that is named is damaged; or as `latest_good`.
+    """
+    if (path / MANIFEST).is_file() or (_CHECKPOINT.fullmatch(path.name) and path.is_dir()):
+        verify(path)
+        return path
+    checkpoints = path / "checkpoints"
+    return latest_good(checkpoints if checkpoints.is_dir() else path, pattern)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -213,6 +233,19 @@ def remove_leftovers(folder: Path) -> None:
         if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
             with storage_errors(path):
                 shutil.rmtree(path)
+
+
+def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
+    """Raise a CheckpointError that names what differs between a checkpoint's run and this one."""
+    for name, value in identity.items():
+        if name in saved and saved[name] != value:
+            raise CheckpointError(
+                f"the checkpoint is of a run with another {name}",
+                where=source,
+                found=saved[name],
+                expected=value,
+                fix="use the same options and data, or another --work_dir",
+            )
 
 
 def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

@@ -1,11 +1,13 @@
 """Devices, seeds and the TensorBoard writer: what a run needs from the machine."""
 
 import ctypes
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from nemo.core.neural_factory import DeviceType
 from nemo.utils.errors import UsageError
@@ -30,6 +32,11 @@ def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.
     return torch.device("cuda", local_rank or 0)
 
 
+def to_device(values: Iterable[Any], device: torch.device) -> list[Any]:
+    """The values of a batch, its tensors on `device`."""
+    return [v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in values]
+
+
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed instead of giving it back to the kernel at once.
 
@@ -52,6 +59,12 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
     np.random.seed(seed)
     torch.backends.cudnn.deterministic = True
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Make dropout of an update a function of (seed, step, rank), so that a resumed run repeats it."""
+    state = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]
+    torch.manual_seed(int(state) >> 1)
 
 
 def set_cudnn_benchmark(on: bool) -> None:

@@ -1,25 +1,35 @@
-"""Weights that others wrote: the `.pt` files of NeMo 0.10."""
+"""Weights in one file: safetensors, or the `.pt` and `.bin` files that `torch.save` wrote for others."""
 
 import os
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
-from nemo.utils.errors import CheckpointError
+from nemo.utils.errors import CheckpointError, MissingFileError
 
 
-def load_torch_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The state dict in a file of `torch.save`, on the CPU.
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU.
 
     Only tensors and plain containers are unpickled, so nothing in the file is executed.
 
     Raises:
-        CheckpointError: missing, damaged, or with anything but tensors by name in it.
+        MissingFileError: there is no such file.
+        CheckpointError: it is damaged, or has anything but tensors by name in it.
     """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError("no such file", where=path)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        is_safetensors = _begins_as_safetensors(path)
+        content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"cannot be read as weights: {error}", where=path) from error
     except Exception as error:  # a damaged pickle may fail in any way
         # torch's own text advises to load unsafely, which is never the answer.
         raise CheckpointError(
@@ -37,3 +47,9 @@ def load_torch_file(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             expected="tensors by name, as `save_to` writes",
         )
     return dict(content)
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Does the file begin with 8 bytes of length, then a JSON object?"""
+    with path.open("rb") as file:
+        return file.read(9)[8:9] == b"{"

@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens, R gathered rows.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -26,8 +26,10 @@ class GraphModule(nn.Module):
 
     Attributes:
         source: the data layer that feeds the graph.
+        fed: the tensors it gives, in the order of its ports.
         parts: the modules by a name of their own: the class, numbered from the second one on.
         losses: the calls of loss modules, in the order of `counts`.
+        given: the tensors that `forward` gives the values of: `outputs` and every loss.
 
     Raises:
         UsageError: the graph has no data layer, or several.
@@ -45,17 +47,18 @@ class GraphModule(nn.Module):
             )
         self.outputs = tuple(dict.fromkeys(outputs))
         self.source: DataLayerNM = sources[0].module
-        self._fed = [sources[0].output(port) for port in self.source.output_ports]
+        self.fed = [sources[0].output(port) for port in self.source.output_ports]
         self.calls = [call for call in calls if call is not sources[0]]
-        self.parts = nn.ModuleDict(_named(self.calls))
+        self.parts = nn.ModuleDict(named_parts(call.module for call in self.calls))
         self.losses = [call for call in self.calls if isinstance(call.module, LossNM)]
+        self.given = tuple(dict.fromkeys([*self.outputs, *(call.output("loss") for call in self.losses)]))
         self._demand = row_demand(self.calls, self.outputs) if gather_rows else Demand({}, {})
         counted = [call.inputs[p] for call in self.losses for p in _count_ports(call)]
         self._calls_before_counts = [c for c in calls_leading_to(counted) if c is not sources[0]]
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
         """How many items each loss has in this batch, [len(losses)] float; no model is run for it."""
-        values = dict(zip(self._fed, batch, strict=True))
+        values = dict(zip(self.fed, batch, strict=True))
         with torch.no_grad():
             for call in self._calls_before_counts:
                 _run(call, values, {p: values[t] for p, t in call.inputs.items()})
@@ -70,20 +73,24 @@ class GraphModule(nn.Module):
         batch: Sequence[Any],
         divisors: Tensor | None = None,
         statistics: dict[NmTensor, Statistics] | None = None,
+        known: Mapping[NmTensor, Any] | None = None,
     ) -> dict[NmTensor, Any]:
-        """Values of `outputs` and of every loss.
+        """Values of the tensors in `given`.
 
         Args:
             batch: what the data layer gave, in the order of its ports.
             divisors: for each loss what its sum is divided by, [len(losses)]; None means the number of its
                 items in this batch. A step of several batches passes the number over all of them.
             statistics: filled with every loss's sums and counts, for evaluation.
+            known: values from an earlier pass over the same batch, which are not computed again.
         """
-        values: dict[NmTensor, Any] = dict(zip(self._fed, batch, strict=True))
+        values: dict[NmTensor, Any] = {**dict(zip(self.fed, batch, strict=True)), **(known or {})}
         parts = _Parts(values)
         divisor_of = dict(zip(self.losses, divisors, strict=True)) if divisors is not None else {}
 
         for call in self.calls:
+            if known is not None and all(call.output(port) in known for port in call.module.output_ports):
+                continue
             rows = self._demand.reads.get(call)
             if rows is None:
                 inputs = {port: values[tensor] for port, tensor in call.inputs.items()}
@@ -106,8 +113,7 @@ class GraphModule(nn.Module):
             else:
                 values[loss] = call.module(**inputs)
 
-        read = [*self.outputs, *(call.output("loss") for call in self.losses)]
-        return {tensor: values[tensor] for tensor in read}
+        return {tensor: values[tensor] for tensor in self.given}
 
 
 class _Parts:
@@ -152,10 +158,10 @@ class _Parts:
             )
 
 
-def _named(calls: Sequence[Call]) -> dict[str, Any]:
+def named_parts(modules: Iterable[Any]) -> dict[str, Any]:
     """Modules by class name; the second BERT of a graph is `BERT_2`."""
     names: dict[str, Any] = {}
-    for module in dict.fromkeys(call.module for call in calls):
+    for module in dict.fromkeys(modules):
         name, number = str(module), 1
         while name in names:
             number += 1

@@ -3,24 +3,34 @@
 Shapes: B batch, T tokens, R gathered rows, C classes.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nemo.backends.pytorch.foreign import load_torch_file
+from nemo.backends.pytorch.foreign import read_weights
 from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import LossType, NeuralType
-from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.errors import CheckpointError, UsageError
+
+
+class UnsupportedTransformError(UsageError, NotImplementedError):
+    """A transform under which two weights cannot be one Parameter."""
 
 
 class TorchNM(NeuralModule, nn.Module):
     """A neural module whose computation is `forward`, with the ports' names as its arguments."""
+
+    real_inputs = (Tensor,)
+
+    # Ports that an exported module does without, see `deployment`; the names are NeMo 0.10's.
+    _disabled_deployment_input_ports: Set[str] = frozenset()
+    _disabled_deployment_output_ports: Set[str] = frozenset()
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -52,7 +62,7 @@ class TrainableNM(TorchNM):
 
     @property
     def is_trainable(self) -> bool:
-        """True: 0.10's way to tell modules with weights from those without."""
+        """True."""
         return True
 
     @property
@@ -67,14 +77,33 @@ class TrainableNM(TorchNM):
             for name, parameter in self.named_parameters(remove_duplicate=False)
         }
 
-    def set_weights(self, name2weight: Mapping[str, tuple[Tensor, bool]]) -> None:
-        """Copy values into the parameters of the same names.
+    def set_weights(
+        self,
+        name2weight: Mapping[str, tuple[Tensor, bool]],
+        name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
+    ) -> None:
+        """Copy values into our parameters, all of them or none.
+
+        Args:
+            name2weight: values by name, and whether they are trained; what `get_weights` of a module gives.
+            name2name_and_transform: our name -> (name of the value, transform); names are the same where
+                absent.
 
         Raises:
             UsageError: a name or a shape that the module does not have.
         """
-        for name, (value, requires_grad) in name2weight.items():
+        renamed = dict(name2name_and_transform or {})
+        taken = {name for name, _ in renamed.values()}
+        sources = {name: (name, WeightShareTransform.SAME) for name in name2weight if name not in taken}
+        copies = []
+        for name, (other_name, transform) in (sources | renamed).items():
+            if other_name not in name2weight:
+                raise UsageError(
+                    "no such value", where=other_name, expected=f"one of {', '.join(name2weight)}"
+                )
+            value, is_trained = name2weight[other_name]
             parameter = _parameter(self, name)
+            value = value.detach().t() if transform is WeightShareTransform.TRANSPOSE else value.detach()
             if parameter.shape != value.shape:
                 raise UsageError(
                     "a weight of another shape",
@@ -82,9 +111,11 @@ class TrainableNM(TorchNM):
                     found=tuple(value.shape),
                     expected=tuple(parameter.shape),
                 )
+            copies.append((parameter, value, is_trained))
+        for parameter, value, is_trained in copies:
             with torch.no_grad():
                 parameter.copy_(value)
-            parameter.requires_grad_(requires_grad)
+            parameter.requires_grad_(is_trained)
 
     def tie_weights_with(
         self,
@@ -100,8 +131,9 @@ class TrainableNM(TorchNM):
             name2name_and_transform: our name -> (its name, transform); names are the same where absent.
 
         Raises:
-            UsageError: no module, no names, an unknown name, other shapes, or a transposed tie (a linear
-                layer holds its weight as (out, in), so an embedding of (V, D) ties as it is).
+            UsageError: no module, no names, an unknown name, or other shapes.
+            UnsupportedTransformError: a transposed tie. A linear layer holds its weight as (out, in), so an
+                embedding of (V, D) ties as it is.
         """
         if module is None or not weight_names:
             raise UsageError("tie_weights_with needs a module and the names of our weights")
@@ -110,7 +142,7 @@ class TrainableNM(TorchNM):
                 name, (name, WeightShareTransform.SAME)
             )
             if transform is not WeightShareTransform.SAME:
-                raise UsageError(
+                raise UnsupportedTransformError(
                     "only WeightShareTransform.SAME can be one Parameter",
                     where=f"{self}.{name}",
                     found=transform.name,
@@ -122,7 +154,8 @@ class TrainableNM(TorchNM):
                     where=f"{self}.{name}",
                     found=tuple(ours.shape),
                     expected=tuple(theirs.shape),
-                    fix="give both modules the same sizes, vocab_size = tokenizer.vocab_size above all",
+                    fix="give both the same sizes: tokenizer.vocab_size for a new model, "
+                    "those of its config (bert.config.vocab_size, ...) for a pretrained one",
                 )
             owner, _, leaf = name.rpartition(".")
             setattr(_submodule(self, owner), leaf, theirs)
@@ -150,16 +183,7 @@ class TrainableNM(TorchNM):
             MissingFileError: there is no such file.
             CheckpointError: it cannot be read, or its names or shapes are not ours.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise MissingFileError("no such file", where=path)
-        load_weights(self, load_file(path) if is_safetensors(path) else load_torch_file(path), path)
-
-
-def is_safetensors(path: Path) -> bool:
-    """Does the file begin as safetensors do: 8 bytes of length, then a JSON object?"""
-    with path.open("rb") as file:
-        return file.read(9)[8:9] == b"{"
+        load_weights(self, read_weights(path), path)
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) -> None:
@@ -249,26 +273,41 @@ class LossNM(NonTrainableNM):
         return self.total(**ports) / self.count_of(ports).clamp(min=1)
 
 
+def _stored_as(name: str) -> Any:
+    """An attribute that is stored under the name by which NeMo 0.10's subclasses set it."""
+    return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value))
+
+
 class DataLayerNM(NeuralModule):
-    """Where batches come from. A batch is a tuple of tensors in the order of the output ports.
+    """Where batches come from. A batch is a sequence of tensors in the order of the output ports.
 
     A subclass sets `dataset` (a map-style torch dataset) or `data_iterator` (anything that can be iterated
-    over, once per epoch), or overrides `batches`.
+    over, once per epoch), as attributes or as properties, or overrides `batches`.
 
     Attributes:
+        batch_size: B, of a `dataset`.
+        shuffle: another order of the `dataset` in every epoch.
+        num_workers: processes that read the `dataset`; 0 reads it in this one.
+        collate_fn: makes a batch of samples; None takes torch's.
         seed: the order of epoch `e` depends on it and `e` alone.
     """
 
     dataset: Any = None
     data_iterator: Any = None
-    batch_size = 1
-    shuffle = False
-    num_workers = 0
+    _batch_size, batch_size = 1, _stored_as("_batch_size")
+    _shuffle, shuffle = False, _stored_as("_shuffle")
+    _num_workers, num_workers = 0, _stored_as("_num_workers")
     collate_fn: Any = None
     seed = 0
 
     def __len__(self) -> int:
-        """Samples in an epoch."""
+        """Samples in an epoch.
+
+        Raises:
+            UsageError: there is no `dataset` to tell.
+        """
+        if self.dataset is None:
+            raise UsageError("the number of samples is not known", where=self, fix="define __len__")
         return len(self.dataset)
 
     def items_in(self, batch: Sequence[Any]) -> int:
@@ -285,17 +324,19 @@ class DataLayerNM(NeuralModule):
 
     def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
         """The batches of an epoch from number `first` on; the last one may be short."""
-        if self.data_iterator is not None:
-            yield from islice(self.data_iterator, first, None)
-            return
-        order = self.order(epoch)[first * self.batch_size :]
-        loader = torch.utils.data.DataLoader(
-            self.dataset,
-            batch_sampler=[
-                order[start : start + self.batch_size].tolist()
-                for start in range(0, len(order), self.batch_size)
-            ],
-            num_workers=self.num_workers,
-            collate_fn=self.collate_fn,
-        )
-        yield from loader
+        batches = self.data_iterator
+        if batches is not None:
+            batches = islice(batches, first, None)
+        else:
+            order = self.order(epoch)[first * self.batch_size :]
+            batches = torch.utils.data.DataLoader(
+                self.dataset,
+                batch_sampler=[
+                    order[start : start + self.batch_size].tolist()
+                    for start in range(0, len(order), self.batch_size)
+                ],
+                num_workers=self.num_workers,
+                collate_fn=self.collate_fn,
+            )
+        for batch in batches:
+            yield (batch,) if isinstance(batch, Tensor) else batch  # a layer with one port

@@ -86,7 +86,7 @@ def make_optimizer(
             expected="luc with novograd, larc with sgd",
         )
     parameters = _unique(named_parameters)
-    if not parameters:
+    if not any(parameter.requires_grad for parameter in parameters.values()):
         raise UsageError("no parameters to optimize", fix="unfreeze a module or add one")
 
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
@@ -141,6 +141,17 @@ class Joined(Optimizer):
         for part in self.parts:
             part.step()
         return loss
+
+
+def parameters_of(
+    optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
+) -> dict[str, nn.Parameter]:
+    """Those parameters that `optimizer` updates, each under the first of its names.
+
+    Raises:
+        UsageError: the optimizer has a parameter that is not among them.
+    """
+    return {name: parameter for name, (parameter, _) in _by_name(optimizer, named_parameters).items()}
 
 
 def optimizer_state(optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:

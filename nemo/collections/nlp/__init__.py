@@ -3,15 +3,18 @@
 Sub-packages load when they are first touched, so that the command line's help is quick.
 """
 
-import importlib
-from typing import Any
+from nemo.utils.lazy import lazy_parts
 
-__all__ = ["callbacks", "data", "huggingface", "nm"]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("callbacks", "data", "nm"):
-        return importlib.import_module(f"nemo.collections.nlp.{name}")
-    if name == "huggingface":  # 0.9's address, which the tutorial uses
-        return importlib.import_module("nemo.collections.nlp.nm.trainables.common.huggingface")
-    raise AttributeError(f"module 'nemo.collections.nlp' has no attribute {name!r}")
+__getattr__ = lazy_parts(
+    __name__,
+    {
+        "callbacks": "nemo.collections.nlp.callbacks",
+        "data": "nemo.collections.nlp.data",
+        "nm": "nemo.collections.nlp.nm",
+        # 0.9's addresses, which the tutorial uses
+        "huggingface": "nemo.collections.nlp.nm.trainables.common.huggingface",
+        "BertPretrainingPreprocessedDataLayer": (
+            "nemo.collections.nlp.nm.data_layers:BertPretrainingPreprocessedDataLayer"
+        ),
+    },
+)

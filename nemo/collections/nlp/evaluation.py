@@ -93,7 +93,8 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
         attention_mask=torch.ones_like(input_ids),
     )
     masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
-    probabilities = model.mlm(hidden_states=masked).float().softmax(-1)  # [masks, V]
+    scores = model.mlm(hidden_states=masked)[:, : tokenizer.vocab_size]  # a model may have entries to spare
+    probabilities = scores.float().softmax(-1)  # [masks, V]
     probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
     best = probabilities.topk(min(top, probabilities.shape[-1]))
     return [

@@ -20,6 +20,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.hub import load_bert, quiet
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import storage_errors, sync
 
@@ -104,6 +105,27 @@ def export_huggingface(
             shutil.rmtree(aside, ignore_errors=True)
 
 
+def huggingface_weights(name: str) -> dict[str, dict[str, Tensor]]:
+    """The weights of a pretrained model under the names of our modules and of their weights.
+
+    Args:
+        name: a Hugging Face folder, or a name in its cache or on the hub.
+
+    Returns:
+        Those of `BERT`, and of `BertTokenClassifier` and `SequenceClassifier` where the model has that head.
+
+    Raises:
+        CheckpointError: the model cannot be read.
+    """
+    model, info = load_bert(name, "BertForPreTraining")
+    tensors = model.state_dict()
+    parts = {"BERT": {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}}
+    for part, names in (("BertTokenClassifier", _MLM_NAMES), ("SequenceClassifier", _NSP_NAMES)):
+        if not info["missing_keys"] & set(names.values()):
+            parts[part] = {ours: tensors[theirs] for ours, theirs in names.items()}
+    return parts
+
+
 def load_huggingface_heads(
     name: str,
     mlm_classifier: BertTokenClassifier | None,
@@ -119,15 +141,13 @@ def load_huggingface_heads(
     Raises:
         CheckpointError: the model cannot be read, has no such head, or one of another size.
     """
-    model, info = load_bert(name, "BertForPreTraining")
-    tensors = model.state_dict()
-    for head, names in ((mlm_classifier, _MLM_NAMES), (nsp_classifier, _NSP_NAMES)):
+    parts = huggingface_weights(name)
+    for part, head in (("BertTokenClassifier", mlm_classifier), ("SequenceClassifier", nsp_classifier)):
         if head is None:
             continue
-        missing = sorted(info["missing_keys"] & set(names.values()))
-        if missing:
-            raise CheckpointError(f"has no weights for {head}", where=name, found=f"no {', '.join(missing)}")
-        load_weights(head, {ours: tensors[theirs] for ours, theirs in names.items()}, name)
+        if part not in parts:
+            raise CheckpointError(f"has no weights for {head}", where=name, found=", ".join(parts))
+        load_weights(head, parts[part], name)
 
 
 def _check_is_free(folder: Path, force: bool) -> None:
@@ -148,12 +168,7 @@ def _check_fits(
 ) -> None:
     """Refuse what transformers' BERT computes in another way."""
     config = bert.config
-    if tokenizer.vocab_size > config.vocab_size:
-        raise UsageError(
-            "the tokenizer has ids that the model has not",
-            found=f"{tokenizer.vocab_size} entries",
-            expected=f"at most vocab_size = {config.vocab_size}",
-        )
+    check_tokenizer(tokenizer, config, "the model")
     for head, num_classes in ((mlm, config.vocab_size), (nsp, 2)):
         if head is None:
             continue

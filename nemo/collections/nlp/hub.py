@@ -2,13 +2,18 @@
 
 import json
 import pickle
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
+T = TypeVar("T")
+
+ANSWER_SECONDS = 5.0  # that the hub may take
+_OF_ENCODER = re.compile(r"(bert\.)?(embeddings|encoder)\.")
 HUB_IDS = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "bert-large-uncased": "google-bert/bert-large-uncased",
@@ -64,20 +69,73 @@ def read_config(path: Path) -> Any:
         MissingFileError: there is no such file.
         UsageError: it is no configuration of a BERT that we can build.
     """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import BertConfig
-
     if not path.is_file():
         raise MissingFileError("no such file", where=path, expected="a bert-config.json")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(settings, dict):
             raise TypeError("not a JSON object")
-        config = BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
-    except (ValueError, TypeError, StrictDataclassError) as error:
+    except (ValueError, TypeError) as error:
         raise UsageError("not a configuration of a BERT", where=path, found=_gist(error)) from error
-    _check_is_plain_bert(settings, path)
-    return config
+    return _as_config(settings, path)
+
+
+def _as_config(settings: dict[str, Any], source: Any) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import BertConfig
+
+    _check_is_plain_bert(settings, source)
+    try:
+        return BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise UsageError("not a configuration of a BERT", where=source, found=_gist(error)) from error
+
+
+def find(name: str, load: Callable[[str, bool], T]) -> T:
+    """What `load(place, local_files_only)` makes of the first place that has it.
+
+    A folder is the only place there is. Another name is looked for in the cache, as it stands and as the hub
+    has it today, and then on the hub, which must answer at once: transformers alone would ask it six times.
+
+    Raises:
+        OSError: no place has it; whatever else `load` raises.
+    """
+    if Path(name).is_dir():
+        return load(name, True)
+    hub_id = HUB_IDS.get(name, name)
+    for cached in dict.fromkeys((name, hub_id)):
+        try:
+            return load(cached, True)
+        except OSError:
+            continue
+    _ask_hub(hub_id)
+    return load(hub_id, False)
+
+
+def _ask_hub(hub_id: str) -> None:
+    """Raise an OSError unless the hub has a model of that name."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("nothing of that name in the cache, and HF_HUB_OFFLINE is set")
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=ANSWER_SECONDS)
+    except HFValidationError as error:
+        raise OSError("no folder, and no name that the hub could have") from error
+    except EntryNotFoundError:
+        return  # the repository is there; what it lacks is for the reader to say
+    except HfHubHTTPError as error:
+        raise OSError(f"not in the cache, and the hub says: {_gist(error)}") from error
+    except Exception as error:  # of the HTTP library, whose name changes with the hub's version
+        raise OSError(
+            f"nothing of that name in the cache, and {constants.ENDPOINT} cannot be reached: {_gist(error)}"
+        ) from error
+
+
+def load_config(name: str) -> Any:
+    """The transformers.BertConfig of a pretrained model; arguments and errors are those of `load_bert`."""
+    return _load(name, lambda settings, place, local_only: _as_config(settings, name))
 
 
 def load_bert(name: str, model_class: str = "BertModel") -> tuple[Any, dict[str, Any]]:
@@ -91,50 +149,54 @@ def load_bert(name: str, model_class: str = "BertModel") -> tuple[Any, dict[str,
         The model in float32, and the `output_loading_info` of `from_pretrained`.
 
     Raises:
-        CheckpointError: there is no such model, its files are damaged, or do not go with their configuration.
+        CheckpointError: there is no such model, its encoder is not complete, or its files are damaged or do
+            not go with their configuration.
         UsageError: it is not a BERT that we can build.
     """
     import transformers
+
+    def load(settings: dict[str, Any], place: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
+        _check_is_plain_bert(settings, name)
+        return getattr(transformers, model_class).from_pretrained(
+            place, local_files_only=local_only, output_loading_info=True, dtype="float32"
+        )
+
+    model, info = _load(name, load)
+    missing = sorted(key for key in info["missing_keys"] if _OF_ENCODER.match(key))
+    if missing:
+        raise CheckpointError(
+            "the encoder is not complete",
+            where=name,
+            found=f"{len(missing)} weights missing, the first of them {missing[0]}",
+        )
+    return model, info
+
+
+def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
+    """`load(settings, place, local_files_only)` of a model's configuration, its errors in our words."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
+    from transformers import PretrainedConfig
 
-    reason: Exception | None = None
-    for source, local_only in _sources(name):
-        try:
-            with quiet():
-                settings, _ = transformers.PretrainedConfig.get_config_dict(
-                    source, local_files_only=local_only
-                )
-                _check_is_plain_bert(settings, name)
-                return getattr(transformers, model_class).from_pretrained(
-                    source, local_files_only=local_only, output_loading_info=True, dtype="float32"
-                )
-        except OSError as error:
-            reason = error  # not in this place
-        except (
-            pickle.UnpicklingError,
-            RuntimeError,
-            SafetensorError,
-            StrictDataclassError,
-        ) as error:
-            raise CheckpointError(
-                "the model's files are damaged, or do not go together", where=name, found=_gist(error)
-            ) from error
-    raise CheckpointError(
-        "no pretrained BERT of that name",
-        where=name,
-        found=_gist(reason),
-        expected="a Hugging Face folder, or a name in the cache or on the hub",
-        fix="BERT.list_pretrained_models() lists some",
-    ) from reason
+    def load_from(place: str, local_only: bool) -> T:
+        with quiet():
+            settings, _ = PretrainedConfig.get_config_dict(place, local_files_only=local_only)
+            return load(settings, place, local_only)
 
-
-def _sources(name: str) -> list[tuple[str, bool]]:
-    """Where to look, and whether the network is left alone."""
-    if Path(name).is_dir():
-        return [(name, True)]
-    hub_id = HUB_IDS.get(name, name)
-    return [(name, True), (hub_id, True), (hub_id, False)]
+    try:
+        return find(name, load_from)
+    except OSError as error:
+        raise CheckpointError(
+            "no pretrained BERT of that name",
+            where=name,
+            found=_gist(error),
+            expected="a Hugging Face folder, or a name in the cache or on the hub",
+            fix="BERT.list_pretrained_models() lists some",
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise CheckpointError(
+            "the model's files are damaged, or do not go together", where=name, found=_gist(error)
+        ) from error
 
 
 def _check_is_plain_bert(settings: dict[str, Any], source: Any) -> None:
@@ -147,7 +209,7 @@ def _check_is_plain_bert(settings: dict[str, Any], source: Any) -> None:
             raise UsageError(f"not a BERT: {key}", where=source, found=settings[key], expected=expected)
 
 
-def _gist(error: Exception | None) -> str:
+def _gist(error: Exception) -> str:
     """The first sentence of an error's text."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].split(". ")[0].rstrip(".")

@@ -5,16 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch import checkpoint
-from nemo.backends.pytorch.actions import load_weights_by_part
+from nemo.backends.pytorch.part_weights import load_weights_by_part
 from nemo.collections.nlp.callbacks.run_record import evaluations_in
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.origin import open_tokenizer_at, tokenizer_in
 from nemo.collections.nlp.pretraining_model import PretrainingModel, with_heads
+from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.utils.arguments import read_config
-from nemo.utils.errors import CheckpointError, MissingFileError
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
 
 @dataclass(frozen=True)
@@ -27,26 +29,24 @@ class Pretrained:
     folder: Path
 
 
-def load_pretrained(path: str | Path) -> Pretrained:
+def load_pretrained(path: str | Path, tokenizer: str | None = None) -> Pretrained:
     """Read a checkpoint; its hashes are checked first.
 
     Args:
         path: a run's work folder, its `checkpoints` folder, or one `STEP-<n>` in it.
+        tokenizer: for a checkpoint without one, as `open_tokenizer_at` takes it.
 
     Raises:
         MissingFileError: there is nothing at `path`.
         CheckpointError: there is no checkpoint, or none that is whole.
+        UsageError: there is no tokenizer, there are two, or it cannot be the model's.
     """
     path = Path(path)
     if not path.exists():
         raise MissingFileError("no such model", where=path, expected="the work folder of a run")
-    newest = path
-    if not (path / checkpoint.MANIFEST).is_file():
-        checkpoints = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-        found = checkpoint.latest_good(checkpoints)
-        if found is None:
-            raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
-        newest = found
+    newest = checkpoint.find(path)
+    if newest is None:
+        raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
     tensors, state = checkpoint.load(newest)
     tensors.pop("optimizer", None)
     model = with_heads(
@@ -55,7 +55,18 @@ def load_pretrained(path: str | Path) -> Pretrained:
     load_weights_by_part({str(part): part for part in model.parts}, tensors, newest)
     for part in model.parts:
         part.eval()
-    return Pretrained(model, load_tokenizer(newest), state, newest)
+    own = tokenizer_in(newest)
+    if (own is None) == (tokenizer is None):
+        raise UsageError(
+            "the run was given no tokenizer" if own is None else "the checkpoint has its own tokenizer",
+            where=newest,
+            fix="name the one that made its shards with --tokenizer"
+            if own is None
+            else "leave --tokenizer out",
+        )
+    opened = open_tokenizer_at(own or tokenizer or "")
+    check_tokenizer(opened, model.bert.config, newest)
+    return Pretrained(model, opened, state, newest)
 
 
 def run_facts(pretrained: Pretrained) -> dict[str, Any]:
@@ -77,6 +88,7 @@ def run_facts(pretrained: Pretrained) -> dict[str, Any]:
     if config_file.is_file():
         options = read_config(PretrainingOptions, config_file)
         facts |= {"training text": options["train_data"], "held-out text": options["eval_data"]}
+        facts |= {"continues": options["load_dir"] or options["bert_checkpoint"]}
         facts |= {name: options[name] for name in ("optimizer", "lr", "batch_size", "seed")}
         facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
     return facts | evaluations_in(work_dir / "metrics.jsonl").get(pretrained.state["step"], {})

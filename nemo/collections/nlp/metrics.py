@@ -2,19 +2,21 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
+Loss = TypeVar("Loss")
 
-class RunningSums:
+
+class RunningSums(Generic[Loss]):
     """Adds up what `LossNM.statistics` gives, batch by batch, loss by loss."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
+        self._sums: dict[Loss, dict[str, tuple[Tensor, Tensor]]] = {}
 
-    def add(self, statistics: Mapping[str, Mapping[str, tuple[Tensor, Tensor]]]) -> None:
-        """Count one batch: unique name of a loss -> name of a figure -> (sum, count)."""
+    def add(self, statistics: Mapping[Loss, Mapping[str, tuple[Tensor, Tensor]]]) -> None:
+        """Count one batch: loss -> name of a figure -> (sum, count)."""
         for loss, figures in statistics.items():
             sums = self._sums.setdefault(loss, {})
             for name, (total, count) in figures.items():
@@ -22,8 +24,8 @@ class RunningSums:
                 before = sums.get(name)
                 sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
 
-    def quotients(self) -> dict[str, dict[str, Any]]:
-        """Unique name of a loss -> name of a figure -> float, or a distribution where the sum has classes."""
+    def quotients(self) -> dict[Loss, dict[str, Any]]:
+        """Loss -> name of a figure -> float, or a distribution where the sum has classes."""
         return {
             loss: {
                 name: total / count.clamp(min=1) if total.ndim else float(total / count.clamp(min=1))

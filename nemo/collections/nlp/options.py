@@ -10,6 +10,18 @@ from nemo.utils.errors import UsageError
 from nemo.utils.lr_policies import LR_POLICIES
 
 MODES = ("data_text", "data_preprocessed")
+# Options that mean nothing to the other kind of data.
+OPTIONS_OF_MODE = {
+    "data_text": (
+        "text_layout",
+        "sentences",
+        "invalid_bytes",
+        "sample_size",
+        "mask_probability",
+        "short_seq_prob",
+    ),
+    "data_preprocessed": ("max_predictions_per_seq",),
+}
 OPTIMIZERS = (
     "novograd",
     "adam",
@@ -31,38 +43,53 @@ class PretrainingOptions:
         UsageError: a value out of its range, or options that contradict each other.
     """
 
-    mode: str = option("data_preprocessed", "kind of training data: data_text or data_preprocessed")
+    mode: str = option("data_preprocessed", "data_text: raw text; data_preprocessed: prepared HDF5 shards")
 
     # Data
-    train_data: str | None = option(None, "training text: a file, or a folder of *.txt files")
-    eval_data: str | None = option(None, "held-out text, for evaluation")
+    train_data: str | None = option(
+        None, "training data: a text file or a folder of *.txt; or a shard or a folder of *.hdf5"
+    )
+    eval_data: str | None = option(
+        None, "the same, held out for evaluation; default: what the training folder has of it"
+    )
     data_dir: str | None = option(
-        None, "folder with train.txt and valid.txt, instead of --train_data and --eval_data"
+        None,
+        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt, or shards named "
+        "training and test (or in folders of these names)",
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
     text_layout: str = option(
         "auto",
-        "where documents end: at WikiText headings, blank lines, every line, or nowhere (running text)",
+        "data_text: where documents end: at WikiText headings, blank lines, every line, or nowhere (running)",
         choices=("auto", "headings", "blank", "lines", "running"),
     )
     sentences: str = option(
-        "auto", "how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
+        "auto", "data_text: how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
     )
     invalid_bytes: str = option(
-        "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
+        "error", "data_text: what to do with bytes that are not UTF-8", choices=("error", "replace")
     )
     tokenizer: str = option(
         "sentence-piece",
-        "sentence-piece or word-piece (trained on the text unless [data_dir]/bert has tokenizer.model or "
-        "vocab.txt), or a Hugging Face BERT: a folder or a name",
+        "sentence-piece or word-piece (trained on the text unless the model to start from has one, or "
+        "[data_dir]/bert has tokenizer.model or vocab.txt), or the folder or Hugging Face name of another; "
+        "for shards: what they were made with, or its vocab.txt",
     )
-    vocab_size: int = option(3200, "entries of the vocabulary to train", at_least=1)
-    sample_size: int = option(10_000_000, "sentences the tokenizer is trained on", at_least=1)
+    vocab_size: int = option(
+        3200, "entries of the vocabulary to train, or of that of shards without --tokenizer", at_least=1
+    )
+    sample_size: int = option(10_000_000, "data_text: sentences the tokenizer is trained on", at_least=1)
     do_lower_case: bool = option(False, "lower-case text for WordPiece")
-    max_seq_length: int = option(128, "tokens in a sequence, specials included", at_least=8)
-    mask_probability: float = option(0.15, "share of tokens to predict", above=0, below=1)
-    short_seq_prob: float = option(0.1, "share of documents cut into short sequences", at_least=0, at_most=1)
-    max_predictions_per_seq: int = option(20, "predictions in a row of prepared data", at_least=1)
+    max_seq_length: int = option(
+        128, "tokens in a sequence, specials included; shards have theirs", at_least=8
+    )
+    mask_probability: float = option(0.15, "data_text: share of tokens to predict", above=0, below=1)
+    short_seq_prob: float = option(
+        0.1, "data_text: share of documents cut into short sequences", at_least=0, at_most=1
+    )
+    max_predictions_per_seq: int = option(
+        20, "data_preprocessed: predictions in a row, as the shards were made", at_least=1
+    )
 
     # Model
     config_file: str | None = option(None, "bert-config.json with the model's sizes; wins over the flags")
@@ -84,8 +111,12 @@ class PretrainingOptions:
     # Training
     batch_size: int = option(64, "sequences in a batch", at_least=1)
     batches_per_step: int = option(1, "batches whose gradients make one update", at_least=1)
-    num_epochs: int | None = option(None, "passes over the text (10 when no other end is given)", at_least=1)
-    num_iters: int = option(-1, "updates to make instead of epochs; -1: not given")
+    num_epochs: int | None = option(
+        None, "passes over the data (10 over text when no other end is given)", at_least=1
+    )
+    num_iters: int = option(
+        -1, "updates to make instead of epochs (100 over shards when no other end is given)"
+    )
     minutes: float | None = option(
         None, "train for about so long: --num_iters is found by timing a few updates", above=0
     )
@@ -102,8 +133,14 @@ class PretrainingOptions:
     threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1)
 
     # Continuing
-    load_dir: str | None = option(None, "continue from the newest checkpoint in this folder")
-    bert_checkpoint: str | None = option(None, "take the encoder's weights from this file")
+    load_dir: str | None = option(
+        None, "go on with another run, optimizer and step included: its work folder, or one STEP-<n>"
+    )
+    bert_checkpoint: str | None = option(
+        None,
+        "start from weights: of an encoder (a .safetensors or .pt file), or of a BERT and its heads (a run's "
+        "folder, a Hugging Face folder or name); sizes that are not given are the model's",
+    )
 
     # Output
     work_dir: str = option("outputs/bert_lm", "folder of the run; a rerun with the same one resumes")
@@ -122,6 +159,7 @@ class PretrainingOptions:
         check(self)
         if self.mode not in MODES:
             raise UsageError("unknown kind of data", found=repr(self.mode), expected=" or ".join(MODES))
+        self._check_options_of_mode()
         if self.num_epochs is not None and (self.num_iters != -1 or self.minutes is not None):
             raise UsageError("--num_epochs excludes --num_iters and --minutes", fix="give one of them")
         if self.amp_opt_level == "O2":
@@ -131,6 +169,8 @@ class PretrainingOptions:
                 found="O2",
                 expected="O0 or O1",
             )
+        if self.load_dir is not None and self.bert_checkpoint is not None:
+            raise UsageError("--load_dir excludes --bert_checkpoint", fix="leave one of them out")
         if self.initialization == "counts" and self.bert_checkpoint is not None:
             raise UsageError(
                 "--initialization counts would overwrite the weights of --bert_checkpoint",
@@ -144,7 +184,9 @@ class PretrainingOptions:
                 raise UsageError(
                     "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
                 )
-        if self.hidden_size % self.num_attention_heads:
+        # Where sizes come from elsewhere, those that are not given here do not count yet.
+        has_sizes = not (self.config_file or self.load_dir or self.bert_checkpoint)
+        if has_sizes and self.hidden_size % self.num_attention_heads:
             raise UsageError(
                 "the heads do not divide the width",
                 where="--num_attention_heads",
@@ -154,11 +196,45 @@ class PretrainingOptions:
         if self.train_data is None and self.data_dir is None:
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")
 
+    def _check_options_of_mode(self) -> None:
+        """Refuse what the other kind of data needs, and this one would not heed."""
+        (other,) = (mode for mode in MODES if mode != self.mode)
+        for name in OPTIONS_OF_MODE[other]:
+            if getattr(self, name) != getattr(PretrainingOptions, name):
+                raise UsageError(
+                    f"an option of {other}, and the data is {self.mode}",
+                    where=f"--{name}",
+                    fix=f"leave it out, or say {other} after the options",
+                )
+        if self.mode == "data_preprocessed" and self.initialization == "counts":
+            raise UsageError(
+                "words are counted in text, and the data is data_preprocessed",
+                where="--initialization counts",
+                fix="leave it out, or say data_text after the options",
+            )
+        if self.mode == "data_preprocessed" and self.tokenizer == "word-piece":
+            raise UsageError(
+                "no tokenizer is trained on shards",
+                where="--tokenizer word-piece",
+                expected="the folder, name or vocab.txt of the one that made them, or nothing",
+                fix="if the data is text, say data_text after the options",
+            )
+
+    @property
+    def updates(self) -> int | None:
+        """How many updates end the run; None when epochs or minutes do."""
+        if self.num_iters != -1:
+            return self.num_iters
+        return 100 if self._has_no_end and self.mode == "data_preprocessed" else None
+
     @property
     def epochs(self) -> int | None:
         """How many epochs end the run; None when updates or minutes do."""
-        without_end = self.num_epochs is None and self.num_iters == -1 and self.minutes is None
-        return 10 if without_end else self.num_epochs
+        return 10 if self._has_no_end and self.mode == "data_text" else self.num_epochs
+
+    @property
+    def _has_no_end(self) -> bool:
+        return self.num_epochs is None and self.num_iters == -1 and self.minutes is None
 
 
 def _divisors(number: int) -> list[int]:

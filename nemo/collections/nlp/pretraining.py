@@ -17,57 +17,42 @@ from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.hub import read_config as read_bert_config
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.origin import Origin, find_origin, take_weights, with_sizes
 from nemo.collections.nlp.pretraining_data import PretrainingData, open_data
 from nemo.collections.nlp.pretraining_model import PretrainingModel, build_model, wire
+from nemo.collections.nlp.pretraining_shards import open_shards, with_length_of_rows
 from nemo.core import (
     ActionCallback,
     CheckpointCallback,
     EvaluatorCallback,
     NeuralModuleFactory,
-    TrainingPlan,
 )
 from nemo.utils.arguments import read_config
-from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.errors import UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
 
 
-def check_sources(options: PretrainingOptions) -> None:
-    """Refuse what cannot be continued from before any work is done on the text.
-
-    Raises:
-        MissingFileError, CheckpointError: there is no such file, or no checkpoint.
-    """
-    if options.bert_checkpoint is not None and not Path(options.bert_checkpoint).is_file():
-        raise MissingFileError(
-            "no such file", where=options.bert_checkpoint, expected="weights such as BERT.safetensors"
+def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
+    """Raise a UsageError if the run in this folder, which is about to go on, started from something else."""
+    earlier = read_config(PretrainingOptions, work_dir / "config.yaml")
+    for name in ("load_dir", "bert_checkpoint"):
+        given = getattr(options, name)
+        is_this_run = given is not None and Path(given).resolve() in (
+            work_dir.resolve(),
+            (work_dir / "checkpoints").resolve(),
         )
-    if options.load_dir is not None and not checkpoint.list_checkpoints(Path(options.load_dir)):
-        raise CheckpointError(
-            "no checkpoint to continue from",
-            where=options.load_dir,
-            expected="a folder that holds STEP-<n> folders",
-        )
-
-
-def with_sizes_of_config_file(options: PretrainingOptions) -> PretrainingOptions:
-    """The options with the vocabulary and the length of `--config_file`, which wins over the flags."""
-    if options.config_file is None:
-        return options
-    config = read_bert_config(Path(options.config_file))
-    logging.info(
-        "from %s: vocab_size %d, max_seq_length %d",
-        options.config_file,
-        config.vocab_size,
-        config.max_position_embeddings,
-    )
-    return dataclasses.replace(
-        options, vocab_size=config.vocab_size, max_seq_length=config.max_position_embeddings
-    )
+        if given not in (None, earlier[name]) and not is_this_run:
+            raise UsageError(
+                f"the run in {work_dir} did not start from it, and would go on without it",
+                where=f"--{name}",
+                found=given,
+                expected=earlier[name] or "nothing",
+                fix="use another --work_dir",
+            )
 
 
 def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
@@ -75,14 +60,24 @@ def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
     return math.ceil(math.ceil(len(data_layer) / data_layer.batch_size) / batches_per_step)
 
 
-def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_dir: str | Path) -> int:
+def number_of_updates(
+    options: PretrainingOptions,
+    data: PretrainingData,
+    work_dir: str | Path,
+    config: Any | None = None,
+    first_step: int = 0,
+) -> int:
     """How many updates the whole run has, however its end was given.
 
     `minutes` are turned into updates by timing a few on a model that is then thrown away; a rerun keeps the
     number of the first run, so that its schedule is the same.
+
+    Args:
+        config: as in `build_model`.
+        first_step: updates that were made elsewhere; `minutes` come on top of them.
     """
-    if options.num_iters != -1:
-        return options.num_iters
+    if options.updates is not None:
+        return options.updates
     if options.epochs is not None:
         return options.epochs * updates_per_epoch(data.train, options.batches_per_step)
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
@@ -97,31 +92,32 @@ def number_of_updates(options: PretrainingOptions, data: PretrainingData, work_d
             )
         return earlier["num_iters"]
     minutes = options.minutes or 0.0  # given, as neither updates nor epochs are
-    seconds = seconds_per_update(options, data)
+    seconds = seconds_per_update(options, data, config)
     updates = max(1, int(minutes * 60 / seconds))
     logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, minutes)
-    return updates
+    return first_step + updates
 
 
-def seconds_per_update(options: PretrainingOptions, data: PretrainingData) -> float:
+def seconds_per_update(options: PretrainingOptions, data: PretrainingData, config: Any | None) -> float:
     """Time training on a model of the same sizes that is then thrown away.
 
     The lower quartile of a few updates: what else the machine is busy with now will end sooner than training.
     """
     watch = _Stopwatch()
-    losses = wire(build_model(options, data.tokenizer), data.train)
-    updates = WARM_UP_UPDATES + TIMED_UPDATES
-    plan = TrainingPlan.from_params(
+    losses = wire(build_model(options, data.tokenizer, config), data.train)
+    PtActions(optimization_level=options.amp_opt_level).train(
+        [losses.total],
         options.optimizer,
-        optimization_params(options, updates),
+        optimization_params(options, WARM_UP_UPDATES + TIMED_UPDATES),
+        [watch],
         batches_per_step=options.batches_per_step,
     )
-    PtActions(optimization_level=options.amp_opt_level).train([losses.total], plan, [watch])
     return statistics.quantiles(watch.seconds[WARM_UP_UPDATES:], n=4)[0]
 
 
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 16
-STREAM_OPTIONS = ("seed", "max_seq_length", "mask_probability", "short_seq_prob", "batch_size")
+IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
+STREAM_OPTIONS = ("mode", "seed", "max_seq_length", "mask_probability", "short_seq_prob", "batch_size")
 
 
 class _Stopwatch(ActionCallback):
@@ -153,15 +149,16 @@ class PretrainingResult:
     """What a run leaves behind, besides its work folder.
 
     Attributes:
+        tokenizer: None where shards were trained on without it.
         steps, tokens: finished in all.
         seconds: of this call.
         figures: held-out figures at the end, see `lm_bert_callback.figures`; empty without held-out text.
-        figures_before: the same before the first update; empty where they were not asked for.
+        figures_before: the same before the run's first update; empty where they were not asked for.
     """
 
     work_dir: Path
     model: PretrainingModel
-    tokenizer: TokenizerSpec
+    tokenizer: TokenizerSpec | None
     steps: int
     tokens: int
     seconds: float
@@ -182,10 +179,6 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
             found=max(options.num_gpus, int(os.environ.get("WORLD_SIZE", "1"))),
             expected=1,
         )
-    if options.mode != "data_text":
-        raise UsageError(
-            "prepared (HDF5) data is not available yet", found=options.mode, expected="data_text"
-        )
     began = time.monotonic()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
@@ -199,17 +192,8 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
             create_tb_writer=True,
             random_seed=options.seed,
         )
-        check_sources(options)
-        options = with_sizes_of_config_file(options)
-        data = open_data(options, work_dir)
-        num_iters = number_of_updates(options, data, work_dir)
-        options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
-        torch.manual_seed(options.seed)  # timing updates has used the generator
-        model = build_model(options, data.tokenizer)
-        resumes = checkpoint.list_checkpoints(work_dir / "checkpoints")
-        if options.initialization == "counts" and not resumes:
-            start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
-        evaluations = _train(options, factory, data, model)
+        run = prepare(options, work_dir)
+        evaluations = _train(run, factory)
     trainer = factory.get_trainer()
     seconds = time.monotonic() - began
     logging.info(
@@ -219,54 +203,115 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         duration(seconds),
         factory.checkpoint_dir,
     )
+    before, after = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))
+    if before and after:
+        logging.info(
+            "held-out MLM loss %.2f -> %.2f (before -> after, unigram entropy %.2f)",
+            before["mlm_loss"],
+            after["mlm_loss"],
+            after["unigram_entropy"],
+        )
     return PretrainingResult(
-        work_dir,
-        model,
-        data.tokenizer,
-        trainer.step,
-        trainer.items_seen,
-        seconds,
-        evaluations.get(trainer.step, {}),
-        evaluations.get(0, {}),
+        work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, after, before
     )
 
 
-def _train(
-    options: PretrainingOptions,
-    factory: NeuralModuleFactory,
-    data: PretrainingData,
-    model: PretrainingModel,
-) -> dict[int, dict[str, float]]:
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, and where it starts.
+
+    Attributes:
+        options: with everything settled: sizes, and the end as `num_iters`.
+        origin: what it starts from, if not from random weights.
+        resumes: it goes on in its own work folder.
+    """
+
+    options: PretrainingOptions
+    data: PretrainingData
+    model: PretrainingModel
+    origin: Origin | None
+    resumes: bool
+
+    @property
+    def first_step(self) -> int:
+        """Updates that were made in another work folder."""
+        return 0 if self.origin is None else self.origin.step
+
+
+def prepare(options: PretrainingOptions, work_dir: Path) -> Run:
+    """Settle what the options leave open, open the data, and make the model.
+
+    Raises:
+        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+    """
+    resumes = bool(checkpoint.list_checkpoints(work_dir / "checkpoints"))
+    if resumes:
+        refuse_other_origin(options, work_dir)
+    origin = find_origin(options)
+    options, config = with_sizes(options, origin)
+    if options.mode == "data_preprocessed":
+        data = open_shards(options, origin)
+        options = with_length_of_rows(options, data, config)
+    else:
+        data = open_data(options, work_dir, origin)
+    first_step = 0 if origin is None else origin.step
+    num_iters = number_of_updates(options, data, work_dir, config, first_step)
+    if first_step >= num_iters and not resumes:
+        raise UsageError(
+            "nothing is left to train",
+            where=f"--load_dir {options.load_dir}",
+            found=f"{first_step} updates",
+            expected=f"fewer than the {num_iters} that the run has in all",
+            fix="raise --num_iters or --num_epochs",
+        )
+    options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
+    torch.manual_seed(options.seed)  # timing updates has used the generator
+    model = build_model(options, data.tokenizer, config)
+    if not resumes and origin is not None and origin.run is None:
+        take_weights(model, origin)
+    if not resumes and origin is None and options.initialization == "counts":
+        assert data.tokenizer is not None  # counts are of text
+        start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
+    return Run(options, data, model, origin, resumes)
+
+
+def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]]:
     """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
+    options, data, model = run.options, run.data, run.model
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     checkpoint_dir = Path(experiment.checkpoint_dir)
     losses = wire(model, data.train)
-    logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", data.tokenizer.vocab_size)
+    logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", model.bert.config.vocab_size)
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
     callbacks: list[ActionCallback] = [_Configuration(options, model, experiment), record]
     if data.eval is not None:
-        callbacks.append(
-            EvaluatorCallback(
-                [wire(model, data.eval).total],
-                lm_bert_callback.eval_iter_callback,
-                lambda state: record.evaluated(lm_bert_callback.figures(state)),
-                eval_step=options.num_iters if options.eval_step_freq == -1 else options.eval_step_freq,
-                eval_at_start=options.eval_step_freq != -1,
-            )
+        evaluator = EvaluatorCallback(
+            [wire(model, data.eval).total],
+            lm_bert_callback.eval_iter_callback,
+            lambda state: record.evaluated(lm_bert_callback.figures(state)),
+            eval_step=options.num_iters if options.eval_step_freq == -1 else options.eval_step_freq,
+            eval_at_start=False,
         )
+        callbacks.append(evaluator)
+        # What was learned before is of interest in any case.
+        if not run.resumes and (run.origin is not None or options.eval_step_freq != -1):
+            callbacks.append(_EvaluateFirst(evaluator))
     callbacks.append(
         CheckpointCallback(
             checkpoint_dir,
-            load_from_folder=options.load_dir,
+            load_from_folder=None if run.origin is None else run.origin.run,
             step_freq=options.save_step_freq,
             epoch_freq=options.save_epoch_freq,
             checkpoints_to_keep=options.checkpoints_to_keep,
             extra_files=checkpoint_files(model, data.tokenizer),
-            identity={"tokenizer": data.tokenizer.fingerprint},
-            # Single options first, so that a refusal names the one that differs.
+            # Single options as well, so that a refusal names the one that differs.
+            identity={
+                "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
+                **{name: getattr(options, name) for name in IDENTITY_OPTIONS},
+            },
             stream={
                 **{name: getattr(options, name) for name in STREAM_OPTIONS},
-                "text": data.train.dataset.fingerprint,
+                "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
             },
         )
     )
@@ -290,6 +335,16 @@ def _train(
     return evaluations_in(experiment.metrics_path)
 
 
+class _EvaluateFirst(ActionCallback):
+    """Evaluates what a run starts with."""
+
+    def __init__(self, evaluator: EvaluatorCallback):
+        self.evaluator = evaluator
+
+    def on_action_start(self) -> None:
+        self.evaluator.evaluate()
+
+
 class _Configuration(ActionCallback):
     """Writes down what is run; only once it is clear that the work folder is not another run's."""
 
@@ -301,9 +356,10 @@ class _Configuration(ActionCallback):
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
 
 
-def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec) -> dict[str, bytes]:
+def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:
     """What a checkpoint carries along, so that it can be used by itself: configuration and vocabulary."""
     with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(Path(folder))
+        if tokenizer is not None:
+            tokenizer.save(Path(folder))
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
     return {"bert-config.json": model.bert.config.to_json_string().encode(), **files}

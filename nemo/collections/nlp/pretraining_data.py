@@ -1,4 +1,4 @@
-"""From options to batches: which files, which tokenizer, which data layers."""
+"""From options to batches of text: which files, which tokenizer, which data layers."""
 
 import json
 import shutil
@@ -7,13 +7,19 @@ from pathlib import Path
 
 from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.corpus import TextOptions, files_of
+from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
+from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE, TOKENIZER_FILE
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
-from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
+from nemo.collections.nlp.nm.data_layers import (
+    BertPretrainingDataLayer,
+    BertPretrainingPreprocessedDataLayer,
+)
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.errors import UsageError
+from nemo.collections.nlp.origin import Origin, open_tokenizer_at
+from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import closest
@@ -21,11 +27,16 @@ from nemo.utils.lookup import closest
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """A tokenizer and the batches it makes of the texts; `eval` is None without held-out text."""
+    """What is trained on, and what is held out.
 
-    tokenizer: TokenizerSpec
-    train: BertPretrainingDataLayer
-    eval: BertPretrainingDataLayer | None
+    Attributes:
+        tokenizer: what makes, or made, the tokens; None for shards whose tokenizer is not at hand.
+        eval: None without held-out data.
+    """
+
+    tokenizer: TokenizerSpec | None
+    train: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
+    eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
 
 
 def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
@@ -35,10 +46,18 @@ def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
 
     Raises:
         UsageError: the held-out text is trained on.
+        DataError: there are shards instead of text.
     """
     train = Path(options.train_data or options.data_dir or "")
     folder = Path(options.data_dir) if options.data_dir is not None else train
     held_out = Path(options.eval_data) if options.eval_data is not None else None
+    for path in filter(None, (train, held_out)):
+        if holds_shards_instead_of_text(path):
+            raise DataError(
+                "HDF5 shards, not text",
+                where=path,
+                fix="to train on shards add data_preprocessed, no data_text",
+            )
     if (train / "train.txt").is_file():
         train = train / "train.txt"
         logging.info("training on %s", train)
@@ -62,8 +81,32 @@ def text_options(options: PretrainingOptions) -> TextOptions:
     return TextOptions(options.text_layout, options.sentences, options.invalid_bytes)
 
 
-def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> TokenizerSpec:
-    """The tokenizer the options name: Hugging Face's, one in `[data_dir]/bert`, or a new one in `folder`."""
+def open_tokenizer(
+    options: PretrainingOptions, train: Path, folder: Path, origin: Origin | None = None
+) -> TokenizerSpec:
+    """The tokenizer the options name, that of the origin, one in `[data_dir]/bert`, or a new one in `folder`.
+
+    Raises:
+        UsageError: it cannot be read, or does not do what the options ask for; or there is none, although the
+            origin's weights need theirs.
+    """
+    tokenizer = _open_tokenizer(options, train, folder, origin)
+    if options.do_lower_case and tokenizer.text_to_ids("ABC") != tokenizer.text_to_ids("abc"):
+        raise UsageError(
+            "the tokenizer that is there keeps capital letters",
+            where="--do_lower_case",
+            fix="leave it out",
+        )
+    logging.info("the tokenizer has %d entries", tokenizer.vocab_size)
+    return tokenizer
+
+
+_SAYS_MORE = (MODEL_FILE, TOKENIZER_FILE, CONFIG_FILE)  # than a vocab.txt by itself
+
+
+def _open_tokenizer(
+    options: PretrainingOptions, train: Path, folder: Path, origin: Origin | None
+) -> TokenizerSpec:
     trained = ("sentence-piece", "word-piece")
     if options.tokenizer not in trained:
         near = closest(options.tokenizer, trained)
@@ -74,15 +117,31 @@ def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> To
                 found=repr(options.tokenizer),
                 fix=f"did you mean {near!r}?",
             )
-        return NemoBertTokenizer(pretrained_model=options.tokenizer, do_lower_case=options.do_lower_case)
+        tokenizer = open_tokenizer_at(options.tokenizer)
+        if origin is not None and origin.tokenizer is not None:
+            _warn_of_other_tokens(tokenizer, origin.name, open_tokenizer_at(origin.tokenizer))
+        return tokenizer
+    if origin is not None and origin.tokenizer is not None:
+        logging.info("using the tokenizer of %s", origin.name)
+        return open_tokenizer_at(origin.tokenizer)
     beside_data = (train if train.is_dir() else train.parent) / "bert"
     has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
+    if has_vocabulary and not any((beside_data / name).is_file() for name in _SAYS_MORE):
+        logging.info("using the vocabulary in %s", beside_data)
+        vocabulary = beside_data / VOCABULARY_FILE
+        return NemoBertTokenizer(vocab_file=vocabulary, do_lower_case=options.do_lower_case)
     # A vocab.txt beside a SentencePiece model only lists that model.
     if (has_vocabulary and not has_model) or (has_model and options.tokenizer == "sentence-piece"):
         folder = beside_data
+    elif origin is not None:
+        raise UsageError(
+            "its weights need the tokenizer they were trained with",
+            where=origin.name,
+            fix=f"name its folder with --tokenizer, or put tokenizer.model or vocab.txt into {beside_data}",
+        )
     else:
         forget_other_tokenizer(options, files_of(train), folder)
-    tokenizer = find_or_train_tokenizer(
+    return find_or_train_tokenizer(
         options.tokenizer,
         files_of(train),
         folder,
@@ -91,8 +150,14 @@ def open_tokenizer(options: PretrainingOptions, train: Path, folder: Path) -> To
         do_lower_case=options.do_lower_case,
         text=text_options(options),
     )
-    logging.info("the tokenizer in %s has %d entries", folder, tokenizer.vocab_size)
-    return tokenizer
+
+
+def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: TokenizerSpec) -> None:
+    """Say so if the ids of a tokenizer mean other tokens than those of the source of the weights."""
+    ours, theirs = tokenizer.vocabulary(), of_source.vocabulary()
+    if ours != theirs:
+        same = sum(a == b for a, b in zip(ours, theirs, strict=False))
+        logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
 
 
 def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folder: Path) -> None:
@@ -127,10 +192,14 @@ def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folde
     write_atomically(note, json.dumps(made_for).encode())
 
 
-def open_data(options: PretrainingOptions, work_dir: Path) -> PretrainingData:
-    """The tokenizer (trained if need be) and the data layers of the training and the held-out text."""
+def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None = None) -> PretrainingData:
+    """The tokenizer (trained if need be) and the data layers of the training and the held-out text.
+
+    Args:
+        origin: what the run starts from, whose tokenizer is used unless the options name one.
+    """
     train, held_out = data_files(options)
-    tokenizer = open_tokenizer(options, train, work_dir / "tokenizer")
+    tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", origin)
 
     def layer(path: Path, shuffle: bool) -> BertPretrainingDataLayer:
         return BertPretrainingDataLayer(

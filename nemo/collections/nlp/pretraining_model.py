@@ -1,6 +1,7 @@
 """The tutorial's model and graph: an encoder, its two heads, and the losses on a data layer's batches."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.core import NmTensor, WeightShareTransform
 from nemo.utils.errors import UsageError
 
@@ -51,7 +53,10 @@ class PretrainingLosses:
 
 
 def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
-    """Put the tutorial's heads on an encoder, the MLM output tied to the word embeddings."""
+    """Put the tutorial's heads on an encoder, sized by its configuration.
+
+    The MLM output is tied to the word embeddings unless the configuration says otherwise.
+    """
     config = bert.config
     mlm = BertTokenClassifier(
         config.hidden_size,
@@ -60,16 +65,17 @@ def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
         log_softmax=False,
         layer_norm_eps=config.layer_norm_eps,
     )
-    mlm.tie_weights_with(
-        bert,
-        weight_names=["mlp.last_linear_layer.weight"],
-        name2name_and_transform={
-            "mlp.last_linear_layer.weight": (
-                "bert.embeddings.word_embeddings.weight",
-                WeightShareTransform.SAME,
-            )
-        },
-    )
+    if config.tie_word_embeddings:
+        mlm.tie_weights_with(
+            bert,
+            weight_names=["mlp.last_linear_layer.weight"],
+            name2name_and_transform={
+                "mlp.last_linear_layer.weight": (
+                    "bert.embeddings.word_embeddings.weight",
+                    WeightShareTransform.SAME,
+                )
+            },
+        )
     if only_mlm:
         return PretrainingModel(bert, mlm, None)
     nsp = SequenceClassifier(
@@ -97,39 +103,46 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
     )
 
 
-def build_model(options: PretrainingOptions, tokenizer: TokenizerSpec) -> PretrainingModel:
+def build_model(
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+) -> PretrainingModel:
     """A new model of the sizes the options give, with a vocabulary that is the tokenizer's.
 
+    Args:
+        tokenizer: None leaves the vocabulary's size to the options, and pads with id 0 as shards do.
+        config: a `transformers.BertConfig` that also decides what no option does: entries of the vocabulary
+            beyond the tokenizer's, positions beyond the length of the sequences, and the like.
+
     Raises:
-        UsageError: `--config_file` has another vocabulary or padding token than the tokenizer.
+        UsageError: the tokenizer has ids that this model would not have, or `--config_file` has another size.
     """
-    if options.config_file is not None:
-        bert = BERT(config_filename=options.config_file)
-        for name, of_tokenizer in (
-            ("vocab_size", tokenizer.vocab_size),
-            ("pad_token_id", tokenizer.pad_id),
-        ):
-            if getattr(bert.config, name) != of_tokenizer:
-                raise UsageError(
-                    f"the tokenizer has another {name}",
-                    where=options.config_file,
-                    found=getattr(bert.config, name),
-                    expected=of_tokenizer,
-                )
-    else:
-        bert = BERT(
-            vocab_size=tokenizer.vocab_size,
-            pad_token_id=tokenizer.pad_id,
-            hidden_size=options.hidden_size,
-            num_hidden_layers=options.num_hidden_layers,
-            num_attention_heads=options.num_attention_heads,
-            intermediate_size=options.intermediate_size,
-            hidden_act=options.hidden_act,
-            max_position_embeddings=options.max_seq_length,
-            hidden_dropout_prob=options.hidden_dropout_prob,
-            attention_probs_dropout_prob=options.attention_probs_dropout_prob,
-            initializer_range=options.initializer_range,
-        )
-    if options.bert_checkpoint is not None:
-        bert.restore_from(options.bert_checkpoint)
+    beyond: dict[str, Any] = {
+        "vocab_size": options.vocab_size if tokenizer is None else tokenizer.vocab_size,
+        "max_position_embeddings": options.max_seq_length,
+    }
+    if config is not None and tokenizer is not None:
+        check_tokenizer(tokenizer, config, options.config_file or "the model to start from")
+        if options.config_file is not None and config.vocab_size != tokenizer.vocab_size:
+            raise UsageError(
+                "the tokenizer has another vocab_size",
+                where=options.config_file,
+                found=config.vocab_size,
+                expected=tokenizer.vocab_size,
+            )
+    if config is not None:
+        beyond = {name: getattr(config, name) for name in (*beyond, "type_vocab_size", "layer_norm_eps")}
+    bert = BERT(
+        **beyond,
+        pad_token_id=0 if tokenizer is None else tokenizer.pad_id,
+        hidden_size=options.hidden_size,
+        num_hidden_layers=options.num_hidden_layers,
+        num_attention_heads=options.num_attention_heads,
+        intermediate_size=options.intermediate_size,
+        hidden_act=options.hidden_act,
+        hidden_dropout_prob=options.hidden_dropout_prob,
+        attention_probs_dropout_prob=options.attention_probs_dropout_prob,
+        initializer_range=options.initializer_range,
+    )
+    if config is not None:
+        bert.config.tie_word_embeddings = config.tie_word_embeddings
     return with_heads(bert, options.only_mlm_loss)

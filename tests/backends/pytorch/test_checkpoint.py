@@ -250,6 +250,26 @@ def test_a_second_bad_checkpoint_of_a_step_gets_a_number(tmp_path):
     assert names(tmp_path) == ["STEP-1", "bad-STEP-2", "bad-STEP-2.2"]
 
 
+@pytest.mark.parametrize("named", [".", "checkpoints", "checkpoints/STEP-10"])
+def test_a_run_is_found_by_any_of_its_folders(tmp_path, named):
+    save(tmp_path / "checkpoints", 9, 10)
+    assert checkpoint.find(tmp_path / named) == tmp_path / "checkpoints" / "STEP-10"
+
+
+def test_one_that_is_named_is_the_one(tmp_path):
+    save(tmp_path, 9, 10)
+    assert checkpoint.find(tmp_path / "STEP-9") == tmp_path / "STEP-9"
+    assert checkpoint.find(tmp_path, pattern="STEP-9") == tmp_path / "STEP-9"
+
+
+def test_one_that_is_named_and_damaged_is_refused_and_stays(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "STEP-2" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"STEP-2/manifest\.json: damaged"):
+        checkpoint.find(tmp_path / "STEP-2")
+    assert names(tmp_path) == ["STEP-1", "STEP-2"]
+
+
 def test_a_copy_under_another_name_can_be_loaded(tmp_path):
     shutil.copytree(save(tmp_path, 1), tmp_path / "best")
     assert checkpoint.load(tmp_path / "best")[1]["step"] == 1

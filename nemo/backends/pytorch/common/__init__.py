@@ -1,13 +1,27 @@
 """Modules that any collection can use."""
 
 from nemo.backends.pytorch.common.layers import ACT2FN, MultiLayerPerceptron, get_activation
-from nemo.backends.pytorch.common.losses import CrossEntropyLossNM, LossAggregatorNM, MSELoss
+from nemo.backends.pytorch.common.losses import (
+    CrossEntropyLossNM,
+    LossAggregatorNM,
+    MSELoss,
+    SequenceLoss,
+)
+from nemo.backends.pytorch.common.multi_data import DataCombination, MultiDataLayer
+from nemo.backends.pytorch.common.sequence import SequenceEmbedding
+from nemo.backends.pytorch.common.zero_data import ZerosDataLayer, ZerosLikeNM
 
 __all__ = [
     "ACT2FN",
     "CrossEntropyLossNM",
+    "DataCombination",
     "LossAggregatorNM",
     "MSELoss",
+    "MultiDataLayer",
     "MultiLayerPerceptron",
+    "SequenceEmbedding",
+    "SequenceLoss",
+    "ZerosDataLayer",
+    "ZerosLikeNM",
     "get_activation",
 ]

@@ -1,6 +1,6 @@
 """Losses that any collection can use.
 
-Shapes: N items (the leading axes, flattened), C classes.
+Shapes: N items (the leading axes, flattened), C classes; B batch, T tokens.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class CrossEntropyLossNM(LossNM):
     Labels of -100 and labels whose `loss_mask` is 0 do not count; with none left the loss is 0.
 
     Args:
-        logits_ndim: axes of the logits, the last one being the classes.
+        logits_ndim: axes of the logits, 2 or more, the last one being the classes.
         weight: one factor per class, for its items and for what they add to the divisor; None means 1.
         reduction: "mean" or "sum" over the items.
 
     Raises:
-        UsageError: another reduction.
+        UsageError: another reduction, or too few axes.
     """
 
     count_ports = ("labels", "loss_mask")
@@ -42,8 +42,9 @@ class CrossEntropyLossNM(LossNM):
 
     def __init__(self, logits_ndim: int = 2, weight: Sequence[float] | None = None, reduction: str = "mean"):
         super().__init__()
-        if reduction not in ("mean", "sum"):
-            raise UsageError("unknown reduction", found=repr(reduction), expected="'mean' or 'sum'")
+        _check_reduction(reduction)
+        if logits_ndim < 2:
+            raise UsageError("out of range", where="logits_ndim", found=logits_ndim, expected="2 or more")
         items = ["B", *["any"] * (logits_ndim - 2)]
         self.input_ports = {
             "logits": NeuralType([*items, "any"], LogitsType()),
@@ -92,6 +93,11 @@ def _counted(labels: Tensor, mask: Tensor | None) -> Tensor:
     return labels if mask is None else labels.masked_fill(mask.flatten() <= 0.5, _IGNORED)
 
 
+def _check_reduction(reduction: str) -> None:
+    if reduction not in ("mean", "sum"):
+        raise UsageError("unknown reduction", found=repr(reduction), expected="'mean' or 'sum'")
+
+
 class MSELoss(LossNM):
     """Mean squared error.
 
@@ -110,8 +116,7 @@ class MSELoss(LossNM):
 
     def __init__(self, reduction: str = "mean"):
         super().__init__()
-        if reduction not in ("mean", "sum"):
-            raise UsageError("unknown reduction", found=repr(reduction), expected="'mean' or 'sum'")
+        _check_reduction(reduction)
         self.reduction = reduction
 
     def total(self, preds: Tensor, labels: Tensor) -> Tensor:
@@ -121,6 +126,89 @@ class MSELoss(LossNM):
     def count(self, labels: Tensor) -> Tensor:
         """The number of values; 1 for the reduction "sum"."""
         return torch.tensor(float(labels.numel() if self.reduction == "mean" else 1), device=labels.device)
+
+
+class SequenceLoss(LossNM):
+    """Negative log-likelihood of target tokens with label smoothing: the mean over all that are not padding.
+
+    A token costs -((1 - e) log p[target] + e mean log p), e = `smoothing_coef` (Szegedy et al. 2016, arXiv
+    1512.00567). 0 when all is padding.
+
+    `aux_ctc` adds `ctc_initial_coef` times the mean, over sequences, of the loss of connectionist temporal
+    classification (Graves et al. 2006). Of a sequence it reads as many `log_probs` as there are targets; it
+    is 0 where these cannot be aligned, which is so when a target follows itself.
+
+    Args:
+        pad_id: padding, at the end of a sequence's targets.
+        smoothing_coef: e, from 0 to 1.
+        sample_wise: divide by the number of sequences, not of tokens.
+        aux_ctc: see above.
+        ctc_initial_coef: see above.
+        ctc_blank_id: the blank of the alignment, which is no target.
+        eps: taken for 0.10's sake; we need none, as we divide by 1 where all is padding.
+
+    Raises:
+        UsageError: `aux_ctc` without `ctc_blank_id`, or `smoothing_coef` out of range.
+    """
+
+    input_ports = {"log_probs": NeuralType(("B", "T", "D")), "targets": NeuralType(("B", "T"))}
+    count_ports = ("targets",)
+
+    def __init__(
+        self,
+        pad_id: int = 0,
+        smoothing_coef: float = 0.0,
+        sample_wise: bool = False,
+        aux_ctc: bool = False,
+        ctc_initial_coef: float = 0.1,
+        ctc_blank_id: int | None = None,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        if not 0 <= smoothing_coef <= 1:
+            raise UsageError("out of range", where="smoothing_coef", found=smoothing_coef, expected="0 to 1")
+        if aux_ctc and ctc_blank_id is None:
+            raise UsageError(
+                "aux_ctc needs a blank", where="ctc_blank_id", expected="an id that is no target"
+            )
+        self.pad_id = pad_id
+        self.smoothing_coef = smoothing_coef
+        self.sample_wise = sample_wise
+        self.ctc_coef = ctc_initial_coef
+        self.ctc_blank_id = ctc_blank_id if aux_ctc else None
+
+    def total(self, log_probs: Tensor, targets: Tensor) -> Tensor:
+        """The sum over the tokens that are not padding."""
+        total = F.cross_entropy(
+            log_probs.flatten(0, -2).float(),
+            targets.flatten(),
+            ignore_index=self.pad_id,
+            reduction="sum",
+            label_smoothing=self.smoothing_coef,
+        )
+        if self.ctc_blank_id is None:
+            return total
+        # A mean already, so it must outlive the division.
+        return total + self.ctc_coef * self.count(targets) * self._ctc(log_probs, targets, self.ctc_blank_id)
+
+    def _ctc(self, log_probs: Tensor, targets: Tensor, blank: int) -> Tensor:
+        lengths = (targets != self.pad_id).sum(1)
+        losses = F.ctc_loss(
+            log_probs.float().transpose(0, 1),
+            targets,
+            lengths,
+            lengths,
+            blank=blank,
+            reduction="none",
+            zero_infinity=True,
+        )
+        return losses.mean()
+
+    def count(self, targets: Tensor) -> Tensor:
+        """The number of targets that are not padding, or of sequences."""
+        if self.sample_wise:
+            return torch.tensor(float(len(targets)), device=targets.device)
+        return (targets != self.pad_id).sum().float()
 
 
 class LossAggregatorNM(NonTrainableNM):

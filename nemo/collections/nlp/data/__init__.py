@@ -1,6 +1,10 @@
 """Text -> sequences; knows no graph."""
 
-from nemo.collections.nlp.data.datasets import BertPretrainingDataset, lm_bert_dataset
+from nemo.collections.nlp.data.datasets import (
+    BertPretrainingDataset,
+    BertPretrainingPreprocessedDataset,
+    lm_bert_dataset,
+)
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.tokenizers import (
     NemoBertTokenizer,
@@ -11,6 +15,7 @@ from nemo.collections.nlp.data.tokenizers import (
 __all__ = [
     "BERTPretrainingDataDesc",
     "BertPretrainingDataset",
+    "BertPretrainingPreprocessedDataset",
     "NemoBertTokenizer",
     "SentencePieceTokenizer",
     "get_bert_special_tokens",

@@ -19,7 +19,7 @@ Where this differs from the original, which lets a pair be trained on wrongly:
 """
 
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -65,8 +65,9 @@ def make_pairs(
     short_seq_prob: float = 0.1,
     seed: int = 0,
     epoch: int = 0,
+    source: Any = "",
 ) -> PairTable:
-    """The pairs of one epoch: a function of the arguments alone.
+    """The pairs of one epoch: a function of the arguments alone; `source` is for messages.
 
     Raises:
         DataError: the corpus is too small for a single pair.
@@ -104,7 +105,7 @@ def make_pairs(
     )
     if not len(table):
         found = f"{num_documents} document(s) of {len(sentences) - 1} sentence(s)"
-        raise DataError("too little text for a pair", found=found, expected="two sentences")
+        raise DataError("too little text for a pair", where=source, found=found, expected="two sentences")
     return table[np.argsort(table.a_start, kind="stable")]
 
 

@@ -1,4 +1,7 @@
-"""Paragraphs -> sentences: by Punkt, by a rule for Chinese and Japanese, or as they are."""
+"""Paragraphs -> sentences: by Punkt, by a rule for Chinese and Japanese, or as they are.
+
+The rule takes the marks that end a sentence in GB/T 15834-2011, and the ellipsis; a semicolon ends none.
+"""
 
 import re
 from collections.abc import Callable
@@ -10,11 +13,18 @@ Splitter = Callable[[str], list[str]]
 
 CJK_RANGES = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 CJK = re.compile(f"[{CJK_RANGES}]")
-_CJK_SHARE = 0.3  # of the characters, above which text is Chinese or Japanese
+_CJK_SHARE = 0.3  # of the characters, above which a paragraph is Chinese or Japanese
 _SAME_LINES = 1.05  # sentences per line, below which lines already are sentences
 
-_END, _CLOSING = "。！？｡!?…", "\"'”’」』）)】》〉"
-_CJK_SENTENCE = re.compile(f"[^{_END}]++(?:[{_END}]++[{_CLOSING}]*+)?|[{_END}]++[{_CLOSING}]*+")
+_FINAL, _CLOSING = "。！？｡…‼⁇⁈⁉", "\"'”’」』﹂﹄｣)）】〕》〉\\]］}｝〗＂"
+_INNER = "[!?](?=[A-Za-z0-9/=&])"  # as in http://a.cn/?q=1
+_END = f"[{_FINAL}!?]++[{_CLOSING}]*+"
+_CJK_SENTENCE = re.compile(f"(?:[^{_FINAL}!?]++|{_INNER})++(?:{_END})?|{_END}")
+
+
+def is_cjk(paragraph: str) -> bool:
+    """Whether a paragraph is Chinese or Japanese, though there may be words of other scripts in it."""
+    return len(CJK.findall(paragraph)) > _CJK_SHARE * len(paragraph)
 
 
 def split_lines(paragraph: str) -> list[str]:
@@ -49,8 +59,8 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
 
     Args:
         sample: paragraphs of the corpus; a few hundred thousand characters are enough.
-        name: a name in `SPLITTERS`. "auto" takes "cjk" where 30 % of the characters are Chinese or
-            Japanese, "line" where Punkt would split hardly any line (they are sentences
+        name: a name in `SPLITTERS`. "auto" takes "cjk" for paragraphs with 30 % Chinese or Japanese
+            characters; for others "line" where Punkt would split hardly any line (they are sentences
             already, and it could only do harm), else "punkt".
 
     Raises:
@@ -58,13 +68,18 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
     """
     if name != "auto":
         return choose(SPLITTERS, name, what="sentence splitter")(sample)
-    text = "".join(sample)
-    if len(CJK.findall(text)) > _CJK_SHARE * len(text):
-        logging.info("sentences end at Chinese or Japanese punctuation")
-        return split_cjk
+    others = [paragraph for paragraph in sample if not is_cjk(paragraph)]
+    if len(others) < len(sample):
+        logging.info("in Chinese or Japanese sentences end at its punctuation")
+        return _by_script(make_splitter(others)) if others else split_cjk
     punkt = train_punkt(sample)
     if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
         logging.info("every line is a sentence")
         return split_lines
-    logging.info("sentences are found by Punkt, trained on %d characters of the corpus", len(text))
+    size = sum(map(len, sample))
+    logging.info("sentences are found by Punkt, trained on %d characters of the corpus", size)
     return punkt
+
+
+def _by_script(split_other: Splitter) -> Splitter:
+    return lambda paragraph: split_cjk(paragraph) if is_cjk(paragraph) else split_other(paragraph)

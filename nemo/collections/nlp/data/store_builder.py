@@ -20,7 +20,7 @@ from nemo.utils.errors import DataError
 from nemo.utils.files import sync, write_atomically
 from nemo.utils.logging import logging
 
-FORMAT, VERSION = "nemo-bert token store", 1
+FORMAT, VERSION = "nemo-bert token store", 2  # 2: other sentences and words in Chinese
 ARRAYS = ("tokens", "starts_word", "sentence_offsets", "document_offsets")
 BATCH_CHARS = 1 << 20  # text that is tokenised at once
 SAMPLE_CHARS = 1 << 18  # text that sentence splitting is learned from

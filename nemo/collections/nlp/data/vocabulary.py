@@ -258,7 +258,7 @@ def learn_wordpiece(
     alphabet = _alphabet(map(backend.normalizer.normalize_str, sample))
     # The trainer numbers continuations as they come out of a hash table, and merges pairs of equal
     # frequency by number. Named beforehand, they have the same numbers every time.
-    continuations = [CONTINUATION + character for character in alphabet if _continues(character, backend)]
+    continuations = [CONTINUATION + character for character in alphabet if continues_word(character, backend)]
     leading = [*special_tokens, *continuations]
     if vocab_size < len(leading) + len(alphabet):
         raise _too_small(vocab_size, len(leading) + len(alphabet))
@@ -290,8 +290,8 @@ def _alphabet(lines: Iterable[str]) -> list[str]:
     return sorted(alphabet)
 
 
-def _continues(character: str, backend: Any) -> bool:
-    """Whether it can stand inside a word; punctuation and Chinese characters are words of their own."""
+def continues_word(character: str, backend: Any) -> bool:
+    """Whether a character can stand inside a word; punctuation and Chinese ones are words of their own."""
     text = backend.normalizer.normalize_str(f"a{character}")
     return len(backend.pre_tokenizer.pre_tokenize_str(text)) == 1
 

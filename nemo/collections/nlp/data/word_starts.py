@@ -1,8 +1,9 @@
 """Which tokens begin a word, also where the script puts no spaces between words.
 
 WordPiece makes every Chinese character a word of its own and SentencePiece a whole clause one, so
-their marks say nothing there. rjieba's segmentation does. It is aligned with the tokens by
-character offsets in the text that the tokens themselves spell, so no normaliser can shift it.
+their marks say nothing there. rjieba's segmentation does, also of what stands beside such characters,
+as in T恤. It is aligned with the tokens by character offsets in the text that the tokens themselves spell,
+so no normaliser can shift it.
 """
 
 import numpy as np
@@ -28,13 +29,10 @@ class WordStarts:
             for i, token in enumerate(vocabulary)
         ]
         self._marks = starts_word
+        self._texts = texts
+        self._lengths = np.array([len(text) for text in texts])
         self._begins_cjk = np.array([bool(CJK.match(text)) for text in texts])
         self._ends_cjk = np.array([bool(CJK.match(text[-1])) for text in texts])
-        # A space parts the words of other scripts again.
-        spaced = starts_word & ~self._begins_cjk
-        self._spelled = [" " * bool(s) + text for s, text in zip(spaced, texts, strict=True)]
-        self._text_lengths = np.array([len(text) for text in texts])
-        self._spelled_lengths = self._text_lengths + spaced
 
     def __call__(self, sentences: list[np.ndarray]) -> np.ndarray:
         """Bool [tokens of all sentences], True where a token begins a word.
@@ -45,23 +43,32 @@ class WordStarts:
         ids = np.concatenate(sentences)
         first = np.cumsum([0] + [len(sentence) for sentence in sentences[:-1]])
         starts = self._marks[ids]
-        begins_cjk = self._begins_cjk[ids]
-        if begins_cjk.any():
-            after_cjk = np.roll(self._ends_cjk[ids], 1)
-            starts = np.where(begins_cjk, self._segmented(ids, first), starts | after_cjk)
+        touches_cjk = self._begins_cjk[ids]
+        if touches_cjk.any():
+            touches_cjk[1:] |= self._ends_cjk[ids[:-1]]
+            starts = np.where(touches_cjk, self._segmented(ids, first, starts & ~touches_cjk), starts)
         starts[first] = True
         return starts
 
-    def _segmented(self, ids: np.ndarray, first: np.ndarray) -> np.ndarray:
-        """True where a word of rjieba's segmentation begins with the first character of a token."""
+    def _segmented(self, ids: np.ndarray, first: np.ndarray, is_spaced: np.ndarray) -> np.ndarray:
+        """True where a word of rjieba's segmentation begins with the first character of a token.
+
+        Args:
+            first: the first token of each sentence; no word goes from one sentence into the next.
+            is_spaced: tokens behind a space, which parts the words of scripts that have spaces.
+        """
         import rjieba
 
-        pieces = [self._spelled[i] for i in ids.tolist()]
-        lengths = self._spelled_lengths[ids]
-        for i in first.tolist():  # no word goes from one sentence into the next
+        pieces = [self._texts[i] for i in ids.tolist()]
+        lengths = self._lengths[ids]
+        for i in np.flatnonzero(is_spaced).tolist():
+            pieces[i] = " " + pieces[i]
+        for i in first.tolist():
             pieces[i] = "\n" + pieces[i]
-        lengths[first] += 1
-        word_begins = np.zeros(lengths.sum(), dtype=bool)
+        spelled = lengths + is_spaced
+        spelled[first] += 1
+        ends = np.cumsum(spelled)
+        word_begins = np.zeros(ends[-1], dtype=bool)
         words = rjieba.tokenize("".join(pieces), "default", True)
         word_begins[[begin for _, begin, _ in words]] = True
-        return word_begins[np.cumsum(lengths) - self._text_lengths[ids]]
+        return word_begins[ends - lengths]

@@ -25,6 +25,20 @@ def test_chinese_final_marks_without_a_sentence_lose_nothing():
     assert split_cjk("。。好。") == ["。。", "好。"]
 
 
+def test_a_semicolon_ends_no_sentence_and_every_bracket_may_close_one():
+    assert split_cjk("一；二。」三！〕四？］五") == ["一；二。」", "三！〕", "四？］", "五"]
+
+
+def test_ascii_marks_end_a_sentence_but_not_inside_an_address():
+    assert split_cjk("看http://a.cn/?q=1吧!真的?!OK") == ["看http://a.cn/?q=1吧!", "真的?!", "OK"]
+
+
+def test_paragraphs_of_each_script_are_split_its_own_way():
+    split = make_splitter([*PROSE, "今天天气很好。我们去公园。"])
+    assert split("明天呢？也好。") == ["明天呢？", "也好。"]
+    assert split("We met ca. twenty men. They sang.") == ["We met ca. twenty men.", "They sang."]
+
+
 def test_chinese_and_japanese_are_told_by_their_script():
     assert make_splitter(["今天天气很好。我们去公园。"]) is split_cjk
     assert make_splitter(["これはペンです。あれは本です。"]) is split_cjk

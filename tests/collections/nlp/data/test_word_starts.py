@@ -59,6 +59,24 @@ def test_what_follows_a_chinese_character_without_a_mark_is_a_word(words_of):
     assert words_of(["我爱", "##py", "##thon"]) == [["我爱"], ["##py", "##thon"]]
 
 
+def test_a_word_may_be_of_both_scripts(words_of):
+    assert words_of(["买", "T", "恤", "和", "B", "超", "，", "唱", "卡", "拉", "O", "##K"]) == [
+        ["买"],
+        ["T", "恤"],
+        ["和"],
+        ["B", "超"],
+        ["，"],
+        ["唱"],
+        ["卡", "拉"],
+        ["O", "##K"],
+    ]
+
+
+def test_what_a_space_parted_is_no_word_with_what_follows(words_of):
+    assert words_of(["A", "##A", "制"]) == [["A", "##A", "制"]]
+    assert words_of(["A", "A", "制"]) == [["A"], ["A"], ["制"]]
+
+
 def test_an_unknown_token_is_a_word_and_shifts_nothing(words_of):
     assert words_of(["北", "京", "[UNK]", "北", "京"]) == [["北", "京"], ["[UNK]"], ["北", "京"]]
 

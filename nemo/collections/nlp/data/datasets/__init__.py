@@ -1,6 +1,7 @@
-"""Text -> samples."""
+"""Text, or shards -> samples."""
 
 from nemo.collections.nlp.data.datasets import lm_bert_dataset
 from nemo.collections.nlp.data.datasets.lm_bert_dataset import BertPretrainingDataset
+from nemo.collections.nlp.data.datasets.lm_bert_preprocessed_dataset import BertPretrainingPreprocessedDataset
 
-__all__ = ["BertPretrainingDataset", "lm_bert_dataset"]
+__all__ = ["BertPretrainingDataset", "BertPretrainingPreprocessedDataset", "lm_bert_dataset"]

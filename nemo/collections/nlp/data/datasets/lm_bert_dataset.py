@@ -10,12 +10,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from nemo.collections.nlp.data.corpus import AUTO, TextOptions
+from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.masking import Masking
 from nemo.collections.nlp.data.pairs import NUM_SPECIALS, PairTable, make_pairs
 from nemo.collections.nlp.data.token_store import Path_, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+
+__all__ = ["MAX_RANDOM_SHARE", "MIN_SEQ_LENGTH", "BERTPretrainingDataDesc", "BertPretrainingDataset"]
 
 MIN_SEQ_LENGTH = NUM_SPECIALS + 5  # below that hardly a word fits on either side
 MAX_RANDOM_SHARE = 0.9  # of pairs, above which documents are too short for pairs; 0.54 is usual
@@ -75,7 +78,7 @@ class BertPretrainingDataset:
             mask_probability, tokenizer.mask_id, np.flatnonzero(~self._is_special), whole_word, seed
         )
         self.store = open_or_build(dataset_path, tokenizer, store_folder, text)
-        self._pairs = make_pairs(self.store, max_seq_length, short_seq_prob, seed, epoch=0)
+        self._pairs = make_pairs(self.store, max_seq_length, short_seq_prob, seed, 0, dataset_path)
         self._pairs_epoch = 0
         self._length = len(self._pairs)
         self._report()

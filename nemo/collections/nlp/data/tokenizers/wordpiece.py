@@ -21,7 +21,7 @@ from nemo.collections.nlp.data.tokenizers.special_tokens import (
     SpecialTokens,
     vocabulary_order,
 )
-from nemo.collections.nlp.hub import HUB_IDS, quiet
+from nemo.collections.nlp.hub import find, quiet
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
@@ -190,25 +190,22 @@ def _pretrained(name: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    hub_id = HUB_IDS.get(name, name)
-    places = [(name, True), (hub_id, True), (hub_id, False)]
-    reason: Exception | None = None
-    for place, local_only in places[:1] if Path(name).is_dir() else places:
-        try:
-            with quiet():
-                tokenizer = AutoTokenizer.from_pretrained(place, local_files_only=local_only)
-        except OSError as error:
-            reason = error  # not in this place
-        except Exception as error:  # `tokenizers` has no narrower class for what it cannot read
-            raise UsageError("the tokenizer cannot be read", where=name, found=_first_line(error)) from error
-        else:
-            return _checked(tokenizer, name)
-    raise UsageError(
-        "no pretrained tokenizer of that name",
-        where=name,
-        found=_first_line(reason),
-        expected="a Hugging Face folder, or a name in the cache or on the hub",
-    ) from reason
+    def load(place: str, local_only: bool) -> Any:
+        with quiet():
+            return AutoTokenizer.from_pretrained(place, local_files_only=local_only)
+
+    try:
+        tokenizer = find(name, load)
+    except OSError as error:
+        raise UsageError(
+            "no pretrained tokenizer of that name",
+            where=name,
+            found=_first_line(error),
+            expected="a Hugging Face folder, or a name in the cache or on the hub",
+        ) from error
+    except Exception as error:  # `tokenizers` has no narrower class for what it cannot read
+        raise UsageError("the tokenizer cannot be read", where=name, found=_first_line(error)) from error
+    return _checked(tokenizer, name)
 
 
 def _checked(tokenizer: Any, name: str) -> Any:
@@ -222,5 +219,5 @@ def _checked(tokenizer: Any, name: str) -> Any:
     return tokenizer
 
 
-def _first_line(error: Exception | None) -> str:
+def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,5 +1,8 @@
 """Sequences -> batches."""
 
-from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import BertPretrainingDataLayer
+from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import (
+    BertPretrainingDataLayer,
+    BertPretrainingPreprocessedDataLayer,
+)
 
-__all__ = ["BertPretrainingDataLayer"]
+__all__ = ["BertPretrainingDataLayer", "BertPretrainingPreprocessedDataLayer"]

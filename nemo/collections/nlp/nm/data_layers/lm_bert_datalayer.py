@@ -1,14 +1,13 @@
 """Batches for BERT pretraining: what is in one, and where they come from.
 
-Shapes: B batch, T max_seq_length.
+Shapes: B batch, T tokens of a sample.
 """
 
-import queue
-import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
+from numbers import Integral
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +15,11 @@ from torch import Tensor
 
 from nemo.backends.pytorch.nm import DataLayerNM
 from nemo.collections.nlp.data.corpus import AUTO, TextOptions
-from nemo.collections.nlp.data.datasets import BertPretrainingDataset
+from nemo.collections.nlp.data.datasets import BertPretrainingDataset, BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.prefetch import prefetched
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
-
-T = TypeVar("T")
 
 PRETRAINING_BATCH = {
     "input_ids": NeuralType(("B", "T"), ChannelType()),  # the tokens, some hidden behind [MASK]
@@ -33,7 +31,29 @@ PRETRAINING_BATCH = {
 }
 
 
-class BertPretrainingDataLayer(DataLayerNM):
+class PretrainingDataLayer(DataLayerNM):
+    """What both kinds of data have in common: the ports, and batches made ahead."""
+
+    output_ports = PRETRAINING_BATCH
+    items = "tokens"
+
+    def items_in(self, batch: Sequence[Tensor]) -> int:
+        """Real tokens: padding does not count."""
+        return int(batch[list(self.output_ports).index("input_mask")].sum())
+
+    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
+        """The batches of an epoch from number `first` on; the next one is made while one is worked on."""
+        made = self._arrays(epoch, first)
+        tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
+        with closing(prefetched(tensors, depth=2)) as ahead:
+            yield from ahead
+
+    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
+        """The same as arrays by port."""
+        raise NotImplementedError
+
+
+class BertPretrainingDataLayer(PretrainingDataLayer):
     """Pairs of sentences cut from raw text, masked afresh in every epoch.
 
     Sample `i` of epoch `e` depends on `seed`, `e` and `i` alone, so it is the same in every process and after
@@ -55,9 +75,6 @@ class BertPretrainingDataLayer(DataLayerNM):
         DataError: no text, or none that makes a pair.
     """
 
-    output_ports = PRETRAINING_BATCH
-    items = "tokens"
-
     def __init__(
         self,
         tokenizer: TokenizerSpec,
@@ -70,8 +87,7 @@ class BertPretrainingDataLayer(DataLayerNM):
         seed: int = 0,
         text: TextOptions = AUTO,
     ):
-        if batch_size < 1:
-            raise UsageError("out of range", where="batch_size", found=batch_size, expected="1 or more")
+        _check_batch_size(batch_size)
         self.dataset = BertPretrainingDataset(
             tokenizer,
             dataset,
@@ -85,57 +101,81 @@ class BertPretrainingDataLayer(DataLayerNM):
         self.shuffle = shuffle
         self.seed = seed
 
-    def items_in(self, batch: Sequence[Tensor]) -> int:
-        """Real tokens: padding does not count."""
-        return int(batch[list(self.output_ports).index("input_mask")].sum())
-
-    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
-        """The batches of an epoch from number `first` on; the next one is made while one is worked on."""
+    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
         order = self.dataset.order(epoch) if self.shuffle else np.arange(len(self))
-        starts = range(first * self.batch_size, len(order), self.batch_size)
-        made = (self.dataset.batch(epoch, order[s : s + self.batch_size]) for s in starts)
-        tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
-        with closing(prefetched(tensors, depth=2)) as ahead:
-            yield from ahead
+        for start in range(first * self.batch_size, len(order), self.batch_size):
+            yield self.dataset.batch(epoch, order[start : start + self.batch_size])
 
 
-def prefetched(items: Iterator[T], depth: int) -> Generator[T, None, None]:
-    """`items`, made by a thread that runs up to `depth` of them ahead; its errors are raised here.
+class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
+    """Rows of HDF5 shards that NVIDIA's BERT scripts made: pairs with tokens hidden already.
 
-    The thread has ended when the generator is exhausted or closed: one that is still at work when the
-    interpreter shuts down would abort the process.
+    With `mode="train"` rows are shuffled, see `BertPretrainingPreprocessedDataset`; the order of epoch `e`
+    depends on the shards, `seed` and `e` alone, and a resume reads nothing of what was seen. In any other
+    mode rows come as they are stored. An epoch is one pass over all rows in either case.
+
+    Args:
+        dataset: a shard (`.hdf5`), or a folder of them. Of a folder that has both, training takes the shards
+            named `training`, any other mode those named `test`.
+        max_pred_length: predictions in a row; also called `max_predictions_per_seq`.
+        mode: "train", "eval", "test" or "infer".
+        batch_size: B. The tutorial has it before `mode`, which is fine too.
+        seed: of the order.
+        tokenizer: what the shards were made with; they are held to it.
+        vocab_size: the model's; ids have to be smaller. Default: the tokenizer's.
+        only_mlm_loss: the shards may lack next_sentence_labels; `labels` are -1 then.
+        max_seq_length: of shards without padding, see `BertPretrainingPreprocessedDataset`.
+
+    Raises:
+        UsageError: an argument that is missing or cannot be.
+        DataError: shards that cannot be used, or were made with another tokenizer.
     """
-    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
 
-    def put(item: T | None, problem: BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put((item, problem), timeout=0.1)
-                return
-            except queue.Full:
-                continue
+    def __init__(
+        self,
+        dataset: str | Path,
+        max_pred_length: int | None = None,
+        mode: str | int = "train",
+        batch_size: int | str = 64,
+        seed: int = 0,
+        tokenizer: TokenizerSpec | None = None,
+        vocab_size: int | None = None,
+        only_mlm_loss: bool = False,
+        max_seq_length: int | None = None,
+        max_predictions_per_seq: int | None = None,
+    ):
+        if isinstance(mode, Integral) and isinstance(batch_size, str):
+            mode, batch_size = batch_size, mode
+        if not isinstance(mode, str) or not isinstance(batch_size, Integral):
+            raise UsageError(
+                "mode is a name, batch_size a number", where=self, found=f"{mode!r} and {batch_size!r}"
+            )
+        given = [length for length in (max_pred_length, max_predictions_per_seq) if length is not None]
+        if len(given) != 1:
+            raise UsageError("give max_pred_length once", where=self, found=f"{len(given)} times")
+        _check_batch_size(batch_size)
+        self.dataset = BertPretrainingPreprocessedDataset(
+            dataset,
+            given[0],
+            mode=mode,
+            seed=seed,
+            tokenizer=tokenizer,
+            vocab_size=vocab_size,
+            only_mlm_loss=only_mlm_loss,
+            max_seq_length=max_seq_length,
+        )
+        self.batch_size = int(batch_size)
+        self.shuffle = mode == "train"
+        self.seed = seed
 
-    def work() -> None:
-        try:
-            for item in items:
-                put(item, None)
-                if stopped.is_set():
-                    return
-            put(None, StopIteration())
-        except BaseException as problem:
-            put(None, problem)
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch in the order they are seen."""
+        return self.dataset.order(epoch)
 
-    thread = threading.Thread(target=work, daemon=True, name="batches")
-    thread.start()
-    try:
-        while True:
-            item, problem = ready.get()
-            if isinstance(problem, StopIteration):
-                return
-            if problem is not None:
-                raise problem
-            yield item  # type: ignore[misc]
-    finally:
-        stopped.set()
-        thread.join()
+    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
+        yield from self.dataset.batches(self.batch_size, epoch, first)
+
+
+def _check_batch_size(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UsageError("out of range", where="batch_size", found=batch_size, expected="1 or more")

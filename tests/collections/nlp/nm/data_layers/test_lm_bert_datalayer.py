@@ -1,41 +1,20 @@
-"""Batches come from a thread that runs ahead, in order, and is gone when they are no longer wanted."""
+"""Batches for BERT pretraining, from text and from shards: what is in them, and in which order they come."""
 
-import threading
-
+import numpy as np
 import pytest
 import torch
 
+from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
-from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import BertPretrainingDataLayer, prefetched
+from nemo.collections.nlp.nm.data_layers import (
+    BertPretrainingDataLayer,
+    BertPretrainingPreprocessedDataLayer,
+)
+from nemo.collections.nlp.nm.trainables import SequenceClassifier
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import UsageError
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name == "batches"]
-
-
-def test_items_come_in_order_and_the_thread_ends():
-    assert list(prefetched(iter(range(10)), depth=2)) == list(range(10))
-    assert threads() == []
-
-
-def test_no_thread_is_left_when_items_are_no_longer_wanted():
-    items = prefetched(iter(range(1000)), depth=2)
-    assert next(items) == 0
-    assert len(threads()) == 1
-    items.close()
-    assert threads() == []
-
-
-def test_an_error_of_the_thread_is_raised_where_items_are_taken():
-    def broken():
-        yield 1
-        raise ValueError("no more")
-
-    items = prefetched(broken(), depth=2)
-    assert next(items) == 1
-    with pytest.raises(ValueError, match="no more"):
-        next(items)
+from tests.shards import batch_of, make_rows, write_shard
 
 
 @pytest.fixture
@@ -80,3 +59,82 @@ def test_without_shuffling_an_evaluation_is_the_same_every_time(layer):
 def test_a_batch_of_nothing_is_refused(english, layer):
     with pytest.raises(UsageError, match="batch_size: out of range; found 0"):
         BertPretrainingDataLayer(layer().dataset.tokenizer, english / "valid.txt", 32, batch_size=0)
+
+
+# Shards
+
+
+@pytest.fixture
+def rows():
+    return make_rows(20)
+
+
+@pytest.fixture
+def shards(tmp_path, rows):
+    write_shard(tmp_path / "shards" / "wiki_training_0.hdf5", rows[:9])
+    write_shard(tmp_path / "shards" / "wiki_training_1.hdf5", rows[9:])
+    write_shard(tmp_path / "shards" / "wiki_test_0.hdf5", make_rows(6, seed=1))
+    return tmp_path / "shards"
+
+
+def same_rows(batches, expected) -> bool:
+    ports = [torch.cat(parts) for parts in zip(*batches, strict=True)]
+    return all(
+        found.dtype == torch.from_numpy(array).dtype and np.array_equal(found.numpy(), array)
+        for found, array in zip(ports, expected.values(), strict=True)
+    )
+
+
+def test_shards_give_what_the_ports_say(shards, rows):
+    data = BertPretrainingPreprocessedDataLayer(shards, 3, "train", 8)
+    batches = list(data.batches(0))
+    assert [len(batch[0]) for batch in batches] == [8, 8, 4]
+    assert len(data) == 20
+    assert same_rows(batches, batch_of([rows[i] for i in data.order(0)]))
+    assert data.items_in(batches[0]) == int(batches[0][2].sum())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "keywords"),
+    [
+        ((3, "eval", 4), {}),
+        ((3, 4, "eval"), {}),
+        ((), {"max_predictions_per_seq": 3, "batch_size": 4, "mode": "eval"}),
+        ((), {"max_pred_length": 3, "batch_size": "eval", "mode": 4}),
+    ],
+)
+def test_the_tutorials_order_of_arguments_and_the_signatures_mean_the_same(shards, arguments, keywords):
+    data = BertPretrainingPreprocessedDataLayer(shards, *arguments, **keywords)
+    assert (data.batch_size, data.shuffle, len(data)) == (4, False, 6)
+    assert same_rows(list(data.batches(0)), batch_of(make_rows(6, seed=1)))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, 4, 4), "mode is a name, batch_size a number; found 4 and 4"),
+        ((3, "train", "eval"), "found 'train' and 'eval'"),
+        ((), "give max_pred_length once; found 0 times"),
+        ((3, "train", 0), "batch_size: out of range; found 0"),
+    ],
+)
+def test_arguments_that_cannot_be_told_apart_are_refused(shards, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        BertPretrainingPreprocessedDataLayer(shards, *arguments)
+
+
+def test_a_graph_trains_on_shards_for_as_many_epochs_as_are_asked_for(shards):
+    data = BertPretrainingPreprocessedDataLayer(shards, 3, "train", 8)
+    bert = BERT(
+        vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    )
+    nsp = SequenceClassifier(16, num_classes=2, activation="tanh", log_softmax=False)
+    batch = data()
+    hidden = bert(
+        input_ids=batch.input_ids, token_type_ids=batch.input_type_ids, attention_mask=batch.input_mask
+    )
+    loss = CrossEntropyLossNM()(logits=nsp(hidden_states=hidden), labels=batch.labels)
+    actions = PtActions()
+    actions.train([loss], "adam_w", {"lr": 1e-3, "num_epochs": 2})
+    assert (actions.step, actions.epoch_num) == (6, 2)
+    assert len(list(actions.evaluate([loss]))) == 3

@@ -99,6 +99,26 @@ def test_pretrained_folder_may_lack_the_pooler(folder):
     assert_same_hidden_states(BERT(str(folder)), model.bert)
 
 
+def test_a_file_of_nemo_0_10_is_restored(folder, tmp_path):
+    """transformers 2.8 kept positions in a buffer."""
+    model = transformers.BertModel.from_pretrained(folder)
+    tensors = {f"bert.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors["bert.embeddings.position_ids"] = torch.arange(8)[None]
+    torch.save(tensors, tmp_path / "BERT-STEP-5.pt", _use_new_zipfile_serialization=False)
+    bert = BERT(vocab_size=30, **SIZES)
+    bert.restore_from(tmp_path / "BERT-STEP-5.pt")
+    assert_same_hidden_states(bert, model)
+
+
+def test_a_file_that_lacks_a_layer_changes_nothing(tmp_path):
+    bert = BERT(vocab_size=30, **SIZES)
+    before = {name: tensor.clone() for name, tensor in bert.state_dict().items()}
+    torch.save({name: t + 1 for name, t in before.items() if "output" not in name}, tmp_path / "x.pt")
+    with pytest.raises(CheckpointError, match=r"x\.pt: not the weights of BERT; found 8 missing"):
+        bert.restore_from(tmp_path / "x.pt")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in bert.state_dict().items())
+
+
 def test_name_is_found_in_the_cache_without_network(folder, tmp_path, monkeypatch):
     """The layout of the cache: refs name a commit, snapshots hold its files."""
     repository = tmp_path / "hub" / "models--google-bert--bert-base-uncased"

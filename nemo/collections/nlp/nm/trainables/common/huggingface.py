@@ -4,16 +4,18 @@ Shapes: B batch, T tokens, D hidden size; R rows asked for out of B*T.
 """
 
 from collections import namedtuple
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from nemo.backends.pytorch.nm import TrainableNM
+from nemo.backends.pytorch.foreign import read_weights
+from nemo.backends.pytorch.nm import TrainableNM, load_weights
 from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.core.neural_types import ChannelType, NeuralType
-from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.errors import UsageError
 
 PretrainedModelInfo = namedtuple(
     "PretrainedModelInfo", ["pretrained_model_name", "description", "parameters", "location"]
@@ -99,7 +101,7 @@ class BERT(TrainableNM):
             "layer_norm_eps": layer_norm_eps,
             "pad_token_id": pad_token_id,
         }
-        pretrained = None if pretrained_model_name is None else _load(pretrained_model_name)
+        pretrained = None if pretrained_model_name is None else load_bert(pretrained_model_name)[0]
         if pretrained is not None:
             self.config = _adjusted(pretrained.config, sizes, pretrained_model_name)
         elif config_filename is not None:
@@ -127,6 +129,18 @@ class BERT(TrainableNM):
             for name, hub_id in HUB_IDS.items()
         ]
 
+    def restore_from(self, path: str | Path, local_rank: int = 0) -> None:
+        """Read the encoder's weights from a file of ours, of NeMo 0.10 or of transformers, heads left out.
+
+        A pooler that is not in the file, as in that of a BertForMaskedLM, stays as it is: nothing reads it.
+
+        Raises:
+            MissingFileError: there is no such file.
+            CheckpointError: it cannot be read, or is of another model, or of one of other sizes.
+        """
+        pooler = {name: t for name, t in self.state_dict().items() if name.startswith("bert.pooler.")}
+        load_weights(self, pooler | _of_encoder(read_weights(path)), path)
+
     def forward(
         self,
         input_ids: Tensor,
@@ -138,16 +152,18 @@ class BERT(TrainableNM):
         return self.bert(input_ids, token_type_ids, attention_mask, rows)
 
 
-def _load(name: str) -> Any:
-    model, info = load_bert(name)
-    missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
-    if missing:
-        raise CheckpointError(
-            "the encoder is not complete",
-            where=name,
-            found=f"{len(missing)} weights missing, the first of them {missing[0]}",
-        )
-    return model
+def _of_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The encoder's weights under our names, which are those that most files have."""
+    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
+    found = {}
+    for name, tensor in tensors.items():
+        # Positions were a buffer in transformers before 4.31, and NeMo 0.10 had 2.8.
+        if name.startswith(prefix) and not name.endswith(".position_ids"):
+            name = name.removeprefix(prefix)
+            # What the first releases called a norm's weights.
+            name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+            found["bert." + name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
+    return found
 
 
 def _adjusted(config: Any, arguments: dict[str, Any], source: str | None) -> Any:

@@ -6,6 +6,7 @@ Shapes: B batch, T tokens, D hidden size, C classes; R gathered rows may stand f
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.common.layers import (
+    ACT2FN,
     Activation,
     MultiLayerPerceptron,
     get_activation,
@@ -13,6 +14,11 @@ from nemo.backends.pytorch.common.layers import (
 )
 from nemo.backends.pytorch.nm import TrainableNM
 from nemo.core.neural_types import ChannelType, LogitsType, NeuralType
+
+__all__ = ["ACT2FN", "BertTokenClassifier", "PerceptronHead", "TokenClassifier"]
+
+# ACT2FN lives elsewhere; NeMo 0.10's users take it from here.
+__all__ = ["ACT2FN", "BertTokenClassifier", "TokenClassifier"]
 
 _HIDDEN_STATES = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
 _TOKEN_SCORES = {"logits": NeuralType(["B", "T", "D"], LogitsType())}

@@ -1,0 +1,64 @@
+"""Prepare wiki2019zh for a Chinese BERT: `python process_wiki_zh.py --data_dir=wiki_zh --output_dir=wiki_zh`.
+
+Writes train.txt and valid.txt (a sentence per line, a blank line between documents) and vocab.txt, the
+characters, for `NemoBertTokenizer(vocab_file=...)`. All three are what `nemo-bert pretrain --data_dir=wiki_zh
+data_text` looks for. The work is done in `nemo/collections/nlp/data/wiki_zh.py`.
+"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.cli.main import main
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class WikiZhOptions:
+    """Which corpus, and where to."""
+
+    data_dir: str = option(
+        "", "folder with the corpus, a JSON object per line: */wiki*, wiki*, *.json or *.jsonl"
+    )
+    output_dir: str = option(
+        "./", "folder for train.txt, valid.txt and vocab.txt, and bert/vocab.txt, which a run looks for"
+    )
+    min_frequency: int = option(
+        0, "characters that are fewer times in train.txt are [UNK]; 0: none", at_least=0
+    )
+    max_files: int = option(-1, "files to read, the first by name; -1: all", at_least=-1)
+    text_field: str = option("text", "key of the text; news2016zh and webtext2019zh have content")
+    max_bad_records: int = option(0, "lines that are no such objects to leave out at most", at_least=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.data_dir:
+            raise UsageError("no corpus", expected="--data_dir FOLDER")
+        if self.max_files == 0:
+            raise UsageError(
+                "out of range", where="--max_files", found=0, expected="1 or more, or -1 for all"
+            )
+
+
+def run(argv: Sequence[str]) -> None:
+    """Process and say what was written."""
+    options = parse(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> text and vocabulary.", argv)
+    from pathlib import Path
+
+    from nemo.collections.nlp.data.wiki_zh import process_wiki_zh, report
+
+    output_dir = Path(options.output_dir)
+    counts = process_wiki_zh(
+        Path(options.data_dir),
+        output_dir,
+        options.min_frequency,
+        options.max_files,
+        options.text_field,
+        options.max_bad_records,
+    )
+    report(counts, output_dir)
+
+
+if __name__ == "__main__":
+    sys.exit(main(command=run))

@@ -1,0 +1,59 @@
+"""Classify texts with a BERT: `python text_classification.py TRAIN TEST BERT`.
+
+A line of TRAIN and of TEST is a JSON object with `text` and `label`. BERT is a Hugging Face folder, as
+`nemo-bert export` writes it. Prints the share of TEST that is classified rightly.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from nemo.backends.pytorch import DataLayerNM
+from nemo.backends.pytorch.common import CrossEntropyLossNM
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.nm.trainables import SequenceClassifier, huggingface
+from nemo.core import LabelsType, NeuralModuleFactory, NeuralType, SimpleLossLoggerCallback
+
+ENCODED = huggingface.BERT.input_ports  # input_ids, token_type_ids, attention_mask
+
+
+class LabelledTexts(DataLayerNM):
+    output_ports = {**ENCODED, "label": NeuralType(("B",), LabelsType())}
+    batch_size, shuffle = 16, True
+
+    def __init__(self, samples, classes, tokenizer):
+        texts = [sample["text"] for sample in samples]
+        labels = torch.tensor([classes.index(sample["label"]) for sample in samples])
+        rows = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        self.dataset = torch.utils.data.TensorDataset(*(rows[port] for port in ENCODED), labels)
+
+
+def main(train, test, bert, lr, epochs):
+    factory = NeuralModuleFactory(random_seed=0)
+    samples = {path: [json.loads(line) for line in path.open(encoding="utf-8")] for path in (train, test)}
+    classes = sorted({sample["label"] for sample in samples[train] + samples[test]})
+    tokenizer = load_tokenizer(bert).to_huggingface()
+    encoder = huggingface.BERT(pretrained_model_name=str(bert))
+    head = SequenceClassifier(encoder.hidden_size, len(classes), log_softmax=False)
+
+    def wire(path):
+        data = LabelledTexts(samples[path], classes, tokenizer)()
+        hidden_states = encoder(**{port: getattr(data, port) for port in ENCODED})
+        return head(hidden_states=hidden_states), data.label
+
+    logits, labels = wire(train)
+    loss = CrossEntropyLossNM()(logits=logits, labels=labels)
+    factory.train([loss], "adam_w", {"lr": lr, "num_epochs": epochs}, [SimpleLossLoggerCallback(loss)])
+    logits, labels = (torch.cat(batches) for batches in factory.infer(wire(test), verbose=False))
+    print(f"accuracy on {test}: {(logits.argmax(-1) == labels).float().mean():.3f}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("train", "test", "bert"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--lr", type=float, default=5e-5)
+    parser.add_argument("--epochs", type=int, default=3)
+    main(**vars(parser.parse_args()))

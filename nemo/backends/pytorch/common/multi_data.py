@@ -1,0 +1,142 @@
+"""Several data layers as one."""
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset, default_collate
+
+from nemo.backends.pytorch.nm import DataLayerNM
+from nemo.core.neural_types import NeuralType
+from nemo.utils.errors import UsageError
+
+
+class DataCombination(Enum):
+    """Which samples of several data sets come together."""
+
+    CROSSPRODUCT = 1  # each of one with each of the others, the last one changing fastest
+    ZIP = 2  # the first with the first, the second with the second, ...
+
+
+class MultiDataLayer(DataLayerNM):
+    """The output of several data layers side by side: all their ports, in their order.
+
+    Of the layers only their samples, and how these become a batch, are used; batch size and order are ours.
+    A name that an earlier layer has taken gets the number of its layer, from 0: `x`, `y`, `x_1`, `y_1`.
+
+    Args:
+        data_layers: layers that have a `dataset`.
+        batch_size: B.
+        shuffle: another order in every epoch.
+        combination_mode: which samples come together.
+        port_names: names of the ports in their order, in place of the layers' own.
+
+    Raises:
+        UsageError: no layers, or one without a `dataset`; ZIP of layers of different lengths; no such
+            combination; not as many names as ports, or a name twice.
+    """
+
+    def __init__(
+        self,
+        data_layers: Sequence[DataLayerNM],
+        batch_size: int,
+        shuffle: bool = False,
+        combination_mode: DataCombination = DataCombination.CROSSPRODUCT,
+        port_names: Sequence[str] | None = None,
+    ):
+        if batch_size < 1:
+            raise UsageError("out of range", where="batch_size", found=batch_size, expected="1 or more")
+        _check_layers(data_layers, combination_mode)
+        self.data_layers = list(data_layers)
+        self.output_ports = _ports(data_layers, port_names)
+        self.dataset = CombinedDataset([layer.dataset for layer in data_layers], combination_mode)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.collate_fn = self._collate
+
+    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
+        """The batches of an epoch from number `first` on; the last one may be short."""
+        self.dataset.set_epoch(epoch)
+        yield from super().batches(epoch, first)
+
+    def _collate(self, samples: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Tensors in the order of the ports; every layer makes its own batch."""
+        tensors: list[Any] = []
+        for layer, of_layer in zip(self.data_layers, zip(*samples, strict=True), strict=True):
+            batch = (layer.collate_fn or default_collate)(list(of_layer))
+            tensors += [batch[p] for p in layer.output_ports] if isinstance(batch, Mapping) else batch
+        return tensors
+
+
+class CombinedDataset(Dataset):
+    """Samples of several data sets, put together to tuples.
+
+    Args:
+        datasets: map-style data sets.
+        combination: CROSSPRODUCT, or ZIP of data sets of the same length.
+    """
+
+    def __init__(self, datasets: Sequence[Any], combination: DataCombination):
+        self.datasets = list(datasets)
+        self.combination = combination
+        self.lengths = [len(dataset) for dataset in datasets]
+
+    def __len__(self) -> int:
+        return self.lengths[0] if self.combination is DataCombination.ZIP else math.prod(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        if self.combination is DataCombination.ZIP:
+            return tuple(dataset[index] for dataset in self.datasets)
+        places = np.unravel_index(index, self.lengths)
+        return tuple(dataset[int(place)] for dataset, place in zip(self.datasets, places, strict=True))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Let data sets whose samples change from epoch to epoch know which one it is."""
+        for dataset in self.datasets:
+            if hasattr(dataset, "set_epoch"):
+                dataset.set_epoch(epoch)
+
+
+def _check_layers(layers: Sequence[DataLayerNM], combination: DataCombination) -> None:
+    if not layers:
+        raise UsageError("no data layers to combine")
+    if not isinstance(combination, DataCombination):
+        raise UsageError(
+            "no such combination",
+            where="combination_mode",
+            found=repr(combination),
+            expected=" or ".join(map(str, DataCombination)),
+        )
+    for layer in layers:
+        if layer.dataset is None:
+            raise UsageError(
+                "cannot be combined: its samples have no numbers", where=layer, expected="a dataset"
+            )
+    lengths = [len(layer.dataset) for layer in layers]
+    if combination is DataCombination.ZIP and len(set(lengths)) > 1:
+        raise UsageError(
+            "data layers that are zipped are of one length",
+            found=", ".join(f"{layer}: {length}" for layer, length in zip(layers, lengths, strict=True)),
+        )
+
+
+def _ports(layers: Sequence[DataLayerNM], names: Sequence[str] | None) -> dict[str, NeuralType]:
+    types = [port for layer in layers for port in layer.output_ports.values()]
+    names = _unique_names(layers) if names is None else names
+    if len(names) != len(types) or len(set(names)) != len(names):
+        raise UsageError(
+            "every port needs a name of its own",
+            where="port_names",
+            found=", ".join(names),
+            expected=f"{len(types)} names, none of them twice",
+        )
+    return dict(zip(names, types, strict=True))
+
+
+def _unique_names(layers: Sequence[DataLayerNM]) -> list[str]:
+    names: list[str] = []
+    for number, layer in enumerate(layers):
+        names += [f"{port}_{number}" if port in names else port for port in layer.output_ports]
+    return names

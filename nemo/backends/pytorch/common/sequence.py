@@ -1,0 +1,37 @@
+"""Modules for sequences of tokens.
+
+Shapes: B batch, T tokens, D hidden size.
+"""
+
+from torch import Tensor, nn
+
+from nemo.backends.pytorch.nm import TrainableNM
+from nemo.core.neural_types import ChannelType, NeuralType
+
+
+class SequenceEmbedding(TrainableNM):
+    """A vector for every token.
+
+    Args:
+        voc_size: number of tokens.
+        hidden_size: D.
+        dropout: share of the vectors' elements that are dropped while training.
+
+    Attributes:
+        embedding: the vectors.
+    """
+
+    input_ports = {"input_seq": NeuralType(("B", "T"))}
+    output_ports = {"outputs": NeuralType(("B", "T", "D"), ChannelType())}
+    token_wise = True
+
+    def __init__(self, voc_size: int, hidden_size: int, dropout: float = 0.0):
+        super().__init__()
+        self.voc_size = voc_size
+        self.hidden_size = hidden_size
+        self.embedding = nn.Embedding(voc_size, hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, input_seq: Tensor) -> Tensor:
+        """(B, T) -> (B, T, D)."""
+        return self.dropout(self.embedding(input_seq))

@@ -1,0 +1,60 @@
+"""Optimizers in one file of safetensors: numbers in its header, tensors in its body, no pickle."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nemo.utils.errors import CheckpointError, MissingFileError
+
+
+def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: dict[str, Any]) -> None:
+    """Write what `optimizers` remember, with `numbers` beside it.
+
+    A state of an optimizer's `state_dict()` is `<optimizer>.<parameter>.<key>`, both counted from 0.
+    """
+    states = [optimizer.state_dict() for optimizer in optimizers]
+    tensors = {
+        f"{i}.{parameter}.{key}": value.contiguous()
+        for i, state in enumerate(states)
+        for parameter, memory in state["state"].items()
+        for key, value in memory.items()
+        if isinstance(value, Tensor)
+    }
+    groups = [state["param_groups"] for state in states]
+    save_file(tensors, path, metadata={"numbers": json.dumps(numbers), "groups": json.dumps(groups)})
+
+
+def load_optimizers(path: str | Path, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
+    """Give `optimizers` back what `save_optimizers` wrote; returns the numbers beside it.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is no such file, or of other optimizers.
+    """
+    if not Path(path).is_file():
+        raise MissingFileError("no such file", where=path)
+    states: list[dict[int, dict[str, Tensor]]] = [{} for _ in optimizers]
+    try:
+        with safe_open(path, "pt") as file:
+            header = file.metadata()
+            numbers, groups = json.loads(header["numbers"]), json.loads(header["groups"])
+            if len(groups) != len(optimizers):
+                raise CheckpointError(
+                    "of other optimizers", where=path, found=len(groups), expected=len(optimizers)
+                )
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                i, parameter, key = name.split(".", 2)
+                states[int(i)].setdefault(int(parameter), {})[key] = file.get_tensor(name)
+        for optimizer, state, saved_groups in zip(optimizers, states, groups, strict=True):
+            optimizer.load_state_dict({"state": state, "param_groups": saved_groups})
+    except (SafetensorError, KeyError, ValueError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError("not the state of these optimizers", where=path, found=error) from error
+    return numbers

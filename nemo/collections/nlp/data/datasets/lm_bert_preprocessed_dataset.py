@@ -1,0 +1,275 @@
+"""Rows of HDF5 shards -> batches, ready to be trained on.
+
+Shapes: B batch, L tokens of a row.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemo.collections.nlp.data.hdf5 import (
+    LABELS,
+    Limits,
+    Rows,
+    blocks_of,
+    check_tokenizer,
+    longest_row,
+    open_shard,
+    read_checked,
+    restored,
+    shards_of,
+    survey_of,
+)
+from nemo.collections.nlp.data.prefetch import prefetched
+from nemo.collections.nlp.data.store_builder import names_of
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.logging import logging
+from nemo.utils.lookup import choose
+
+MODES = ("train", "eval", "test", "infer")
+WINDOW_BYTES = 32 << 20  # of rows in memory that are shuffled together
+_BLOCKS, _ROWS = 4, 5  # uses of randomness with the same seed and epoch; lm_bert_dataset.py has others
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring rows of a shard, read at once.
+
+    Attributes:
+        shard: its number.
+        start, stop: the rows in the shard.
+        first: the number that row `start` has in the dataset.
+    """
+
+    shard: int
+    start: int
+    stop: int
+    first: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+class BertPretrainingPreprocessedDataset:
+    """The rows of HDF5 shards, in an order that is a function of (shards, seed, epoch) alone.
+
+    For training, blocks of neighbouring rows (4 MiB in memory: 2,500 rows of 128 tokens) come in random
+    order, and the rows of successive blocks (32 MiB, the window) are shuffled together. At most three
+    windows are in memory: one in use, one that is ready, one that is being read. For anything else rows
+    come as they are stored, file after file by name. Every row comes once in an epoch.
+
+    The first shard is read and checked in full at once, of the others the headers; their rows are checked
+    when they are read.
+
+    Args:
+        dataset_path: a shard, or a folder of them, see `hdf5.shards_of`.
+        max_pred_length: predictions in a row, what the shards were made with.
+        mode: "train", or "eval", "test", "infer", which are alike.
+        seed: of the order, 0 or more.
+        tokenizer: what the shards were made with, if it is at hand: they are held to it.
+        vocab_size: ids have to be smaller; default: `tokenizer.vocab_size`.
+        only_mlm_loss: the shards may lack next_sentence_labels; labels are -1 then, which no loss takes.
+        max_seq_length: L, for shards without padding; default: the longest row of the first one. All others
+            have L in their arrays.
+
+    Attributes:
+        shards: what their headers say.
+        max_seq_length: L.
+        survey: what is in the first shard.
+
+    Raises:
+        UsageError: an argument that cannot be.
+        DataError: shards that cannot be used, do not go together, or were made with another tokenizer.
+    """
+
+    def __init__(
+        self,
+        dataset_path: str | os.PathLike[str],
+        max_pred_length: int,
+        mode: str = "train",
+        seed: int = 0,
+        tokenizer: TokenizerSpec | None = None,
+        vocab_size: int | None = None,
+        only_mlm_loss: bool = False,
+        max_seq_length: int | None = None,
+    ):
+        if max_pred_length < 1:
+            raise UsageError(
+                "out of range", where="max_pred_length", found=max_pred_length, expected="1 or more"
+            )
+        self.mode = choose({name: name for name in MODES}, mode, what="mode")
+        self.seed = seed
+        if vocab_size is None and tokenizer is not None:
+            vocab_size = tokenizer.vocab_size
+        self.shards = [open_shard(path) for path in shards_of(dataset_path, mode)]
+        first = self.shards[0]
+        self.max_seq_length = first.seq_length or max_seq_length or longest_row(first)
+        self._limits = Limits(self.max_seq_length, max_pred_length, vocab_size)
+        self._check_headers(only_mlm_loss)
+        self.survey = survey_of(first, self._limits)
+        if tokenizer is not None:
+            check_tokenizer(tokenizer, self.survey, first)
+        self._blocks = self._cut()
+        logging.info(
+            "%s: %d shards for %s, %s rows of %d tokens; the first one: %s",
+            dataset_path,
+            len(self.shards),
+            "training" if mode == "train" else "evaluation",
+            f"{len(self):,}",
+            self.max_seq_length,
+            self.survey,
+        )
+
+    def _check_headers(self, only_mlm_loss: bool) -> None:
+        first = self.shards[0]
+        for shard in self.shards:
+            if shard.seq_length != first.seq_length:
+                raise DataError(
+                    "rows of another length than in the first shard",
+                    where=shard.path,
+                    found=shard.seq_length or "variable",
+                    expected=f"{first.seq_length or 'variable'}, as in {first.path}",
+                    fix="give a folder with shards of one length",
+                )
+            if shard.max_predictions not in (None, self._limits.max_predictions):
+                raise DataError(
+                    "another number of predictions in a row",
+                    where=f"{shard.path} masked_lm_positions",
+                    found=shard.max_predictions,
+                    expected=self._limits.max_predictions,
+                    fix=f"give --max_predictions_per_seq {shard.max_predictions}",
+                )
+            if not shard.has_labels and not only_mlm_loss:
+                raise DataError(
+                    "no labels for next-sentence prediction",
+                    where=shard.path,
+                    expected=LABELS,
+                    fix="train the masked language model alone: --only_mlm_loss",
+                )
+
+    def _cut(self) -> list[Block]:
+        blocks: list[Block] = []
+        first = 0
+        for number, shard in enumerate(self.shards):
+            for start, stop in blocks_of(shard, self._limits):
+                blocks.append(Block(number, start, stop, first))
+                first += stop - start
+        return blocks
+
+    def __len__(self) -> int:
+        return sum(shard.num_rows for shard in self.shards)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of names, sizes and shapes of all shards, the content of the first one, and the seed."""
+        decisive = {
+            "shards": [
+                [name, shard.num_bytes, shard.num_rows]
+                for name, shard in zip(names_of([s.path for s in self.shards]), self.shards, strict=True)
+            ],
+            "first": self.survey.sha256,
+            "limits": [self.max_seq_length, self._limits.max_predictions],
+            "mode": self.mode,
+            "seed": self.seed,
+        }
+        return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
+
+    # The order of an epoch: windows of blocks, and the rows in each.
+
+    def _windows(self, epoch: int) -> Iterator[list[Block]]:
+        numbers = np.arange(len(self._blocks))
+        if self.mode == "train":
+            numbers = np.random.default_rng((self.seed, epoch, _BLOCKS)).permutation(numbers)
+        most_rows = WINDOW_BYTES // self._limits.row_bytes
+        window: list[Block] = []
+        for number in numbers:
+            if window and sum(map(len, window)) + len(self._blocks[number]) > most_rows:
+                yield window
+                window = []
+            window.append(self._blocks[number])
+        yield window
+
+    def _order_within(self, epoch: int, window: int, size: int) -> np.ndarray:
+        if self.mode != "train":
+            return np.arange(size)
+        return np.random.default_rng((self.seed, epoch, _ROWS, window)).permutation(size)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The rows of an epoch in the order they come, counted over all shards, int64 [len(self)]."""
+        parts = []
+        for number, window in enumerate(self._windows(epoch)):
+            rows = np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
+            parts.append(rows[self._order_within(epoch, number, len(rows))])
+        return np.concatenate(parts)
+
+    def batches(
+        self, batch_size: int, epoch: int = 0, first: int = 0
+    ) -> Generator[dict[str, np.ndarray], None, None]:
+        """The batches of an epoch from number `first` on, whatever shards their rows are in.
+
+        Only the last one may be short. What comes before `first` is not read.
+
+        Yields:
+            input_ids: (B, L) int64, some tokens hidden.
+            input_type_ids: (B, L) int64, 1 for B and its [SEP].
+            input_mask: (B, L) int64, 1 for tokens, 0 for padding.
+            output_ids: (B, L) int64, the tokens, none hidden.
+            output_mask: (B, L) float32, 1 for tokens to guess.
+            labels: (B) int64, 0 where B follows A, 1 where it is random.
+
+        Raises:
+            DataError: a row that cannot be, or a shard that was damaged or changed since it was opened.
+        """
+        parts: list[Rows] = []
+        missing = batch_size
+        with closing(prefetched(self._read_windows(epoch, first * batch_size), depth=1)) as windows:
+            for rows, order in windows:
+                while len(order):
+                    chosen, order = order[:missing], order[missing:]
+                    parts.append({name: values[chosen] for name, values in rows.items()})
+                    missing -= len(chosen)
+                    if missing == 0:
+                        yield _batch(parts)
+                        parts, missing = [], batch_size
+        if parts:
+            yield _batch(parts)
+
+    def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
+        """The rows of every window and their order, but for the first `skipped` samples of the epoch."""
+        for number, window in enumerate(self._windows(epoch)):
+            size = sum(map(len, window))
+            if skipped < size:
+                read = [
+                    read_checked(
+                        self.shards[block.shard], block.start, block.stop, self._limits, self.survey.frame
+                    )
+                    for block in window
+                ]
+                yield _joined(read), self._order_within(epoch, number, size)[skipped:]
+            skipped = max(0, skipped - size)
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _batch(parts: list[Rows]) -> dict[str, np.ndarray]:
+    """Rows as the data layer's ports have them."""
+    rows = {name: values.astype(np.int64) for name, values in _joined(parts).items()}
+    output_mask = np.zeros(rows["input_ids"].shape, np.float32)
+    row, slot = rows["masked_lm_positions"].nonzero()
+    output_mask[row, rows["masked_lm_positions"][row, slot]] = 1
+    return {
+        "input_ids": rows["input_ids"],
+        "input_type_ids": rows["segment_ids"],
+        "input_mask": rows["input_mask"],
+        "output_ids": restored(rows),
+        "output_mask": output_mask,
+        "labels": rows[LABELS],
+    }

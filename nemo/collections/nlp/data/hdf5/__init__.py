@@ -1,0 +1,29 @@
+"""Shards of NVIDIA's BERT scripts: which files they are, how they are read, what they are held to."""
+
+from nemo.collections.nlp.data.hdf5.folders import (
+    has_held_out_shards,
+    holds_shards_instead_of_text,
+    shards_of,
+)
+from nemo.collections.nlp.data.hdf5.shard import LABELS, Limits, Rows, Shard, longest_row, open_shard
+from nemo.collections.nlp.data.hdf5.structure import Frame, read_checked, restored
+from nemo.collections.nlp.data.hdf5.survey import Survey, blocks_of, check_tokenizer, survey_of
+
+__all__ = [
+    "LABELS",
+    "Frame",
+    "Limits",
+    "Rows",
+    "Shard",
+    "Survey",
+    "blocks_of",
+    "check_tokenizer",
+    "has_held_out_shards",
+    "holds_shards_instead_of_text",
+    "longest_row",
+    "open_shard",
+    "read_checked",
+    "restored",
+    "shards_of",
+    "survey_of",
+]

@@ -1,0 +1,125 @@
+"""Which files of a folder are shards, and which of them are held out.
+
+NVIDIA's scripts put `<dataset>_training_<i>.hdf5` and `<dataset>_test_<i>.hdf5` into one folder, later ones
+into `training/` and `test/`; Intel's write `train_shard_<i>.hdf5` and `test_shard_<i>.hdf5`; MLPerf has
+`training` and `eval` beside each other. Other names say nothing, and such shards are used for whatever they
+are given for.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.logging import LogMode, logging
+
+SUFFIXES = (".hdf5", ".h5")
+TRAINING, HELD_OUT = "training", "held out"
+
+_MEANING = {
+    **dict.fromkeys(("train", "training"), TRAINING),
+    **dict.fromkeys(("test", "eval", "evaluation", "valid", "validation", "dev"), HELD_OUT),
+}
+_NAMED_IN_LOG = 5
+
+
+def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
+    """The shards to use, sorted by path: one file, or `*.hdf5` and `*.h5` of a folder and the folders in it.
+
+    A file that is given itself is used whatever its name. Of a folder, training never gets a held-out shard;
+    an evaluation gets the held-out ones, or all if none is. Other files are left out and named in the log.
+
+    Args:
+        mode: "train" or not.
+
+    Raises:
+        MissingFileError: nothing is there.
+        DataError: a folder without shards (for this mode), or with an entry that is a link or no regular
+            file.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise MissingFileError("no such file or folder", where=path)
+    if not path.is_dir():
+        return [path]
+    shards, others = _entries(path)
+    if others:
+        more = f" and {len(others) - _NAMED_IN_LOG} more" if len(others) > _NAMED_IN_LOG else ""
+        named = ", ".join(others[:_NAMED_IN_LOG]) + more
+        logging.info(f"{path}: not read as shards: {named}", mode=LogMode.ONCE)
+    if not shards:
+        is_text = any(name.endswith(".txt") for name in others)
+        raise DataError(
+            "there is text in this folder, but no HDF5 shards"
+            if is_text
+            else "no HDF5 shards in this folder",
+            where=path,
+            expected=f"files named {' or '.join('*' + suffix for suffix in SUFFIXES)}",
+            fix="to train on text add data_text" if is_text else "",
+        )
+    meanings = {shard: meaning_of(shard.relative_to(path)) for shard in shards}
+    if mode == "train":
+        chosen = [shard for shard in shards if meanings[shard] != HELD_OUT]
+        if not chosen:
+            raise DataError(
+                "only held-out shards in this folder, which are not to be trained on",
+                where=path,
+                found=shards[0].relative_to(path),
+            )
+        return chosen
+    return [shard for shard in shards if meanings[shard] == HELD_OUT] or shards
+
+
+def holds_shards_instead_of_text(path: str | os.PathLike[str]) -> bool:
+    """Is this a shard, or a folder that has shards in it and no text?"""
+    path = Path(path)
+    if not path.is_dir():
+        return path.suffix.lower() in SUFFIXES
+    return not any(path.glob("*.txt")) and bool(_entries(path)[0])
+
+
+def has_held_out_shards(path: str | os.PathLike[str]) -> bool:
+    """Is this a folder some of whose shards are named as held out?"""
+    folder = Path(path)
+    return folder.is_dir() and any(
+        meaning_of(shard.relative_to(folder)) == HELD_OUT for shard in _entries(folder)[0]
+    )
+
+
+def meaning_of(shard: Path) -> str | None:
+    """What a shard is for by its name, else by the folders it is in; None where nothing says.
+
+    The last such word of a file's name counts (`books_test_training_0` is for training), but only the first
+    word of a folder's: one that NVIDIA's scripts name ends in `_shard_1472_test_split_10`.
+    """
+    words = [*reversed(_words(shard.stem)), *(_words(folder)[0] for folder in reversed(shard.parts[:-1]))]
+    return next((_MEANING[word] for word in words if word in _MEANING), None)
+
+
+def _words(name: str) -> list[str]:
+    return re.split(r"[^a-z]+", name.lower())
+
+
+def _entries(folder: Path) -> tuple[list[Path], list[str]]:
+    """The shards in a folder, and the names of other files; what begins with a dot is neither."""
+
+    def refuse(problem: OSError) -> None:
+        raise DataError("cannot be read", where=problem.filename, found=problem.strerror) from problem
+
+    shards, others = [], []
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in (*folders, *files):
+            entry = Path(place, name)
+            is_shard = name not in folders and entry.suffix.lower() in SUFFIXES
+            if entry.is_symlink() and (is_shard or name in folders):
+                raise DataError("a link, not a file", where=entry, fix=f"give {os.readlink(entry)} itself")
+            if name in folders or name.startswith("."):
+                continue
+            if not is_shard:
+                others.append(str(entry.relative_to(folder)))
+            elif not entry.is_file():  # opening a pipe or a socket would wait for ever
+                raise DataError("not a regular file", where=entry)
+            else:
+                shards.append(entry)
+    return sorted(shards), sorted(others)

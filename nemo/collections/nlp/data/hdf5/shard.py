@@ -1,0 +1,310 @@
+"""One HDF5 shard as NVIDIA's `create_pretraining_data.py` writes it, opened as a stranger's file.
+
+    input_ids             [N, L]  [CLS] A [SEP] B [SEP] and padding, some tokens hidden
+    input_mask            [N, L]  1 for a token, 0 for padding
+    segment_ids           [N, L]  0 in [CLS] A [SEP] and padding, 1 in B [SEP]
+    masked_lm_positions   [N, P]  where tokens are to be guessed, ascending; 0 means no more of them
+    masked_lm_ids         [N, P]  the tokens that are there
+    next_sentence_labels  [N]     0 if B follows A, 1 if it is random
+
+N rows, L tokens, P predictions; all of them integers. MLPerf's shards store no padding: the arrays of a row
+have the length they need, and there is no input_mask. Intel's may lack next_sentence_labels.
+
+Neither a link nor another file is followed, and memory is asked for only as far as the file is that large:
+what a header declares proves nothing. Rows are counted from 0 in messages.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from nemo.utils.errors import DataError, MissingFileError
+
+Rows = dict[str, np.ndarray]  # field -> array, one row after the other
+
+TOKEN_FIELDS = ("input_ids", "input_mask", "segment_ids")
+PREDICTION_FIELDS = ("masked_lm_positions", "masked_lm_ids")
+LABELS = "next_sentence_labels"
+FIELDS = (*TOKEN_FIELDS, *PREDICTION_FIELDS, LABELS)
+NO_LABEL = -1
+
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+MAX_RATIO = 1100  # gzip cannot do better, so what is declared beyond that is not in the file
+MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
+MAX_IDS = 1 << 31
+ROWS_AT_A_TIME = 4096
+_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the header of a shard says.
+
+    Attributes:
+        num_rows: N.
+        seq_length, max_predictions: L and P; None where rows have lengths of their own.
+        has_labels: whether there are next_sentence_labels.
+        rows_per_chunk: that many neighbouring rows are packed together; to read one is to unpack all.
+        num_bytes: size of the file.
+    """
+
+    path: Path
+    num_rows: int
+    seq_length: int | None
+    max_predictions: int | None
+    has_labels: bool
+    rows_per_chunk: int
+    num_bytes: int
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What rows must keep to.
+
+    Attributes:
+        seq_length, max_predictions: L and P of what is read.
+        vocab_size: ids are smaller; None if that is not known.
+    """
+
+    seq_length: int
+    max_predictions: int
+    vocab_size: int | None = None
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a row in memory, as int32."""
+        return 4 * (len(TOKEN_FIELDS) * self.seq_length + len(PREDICTION_FIELDS) * self.max_predictions + 1)
+
+    def range_of(self, field: str) -> tuple[int, int]:
+        """The smallest and the largest value a field may have."""
+        if field in ("input_ids", "masked_lm_ids"):
+            return 0, (self.vocab_size or MAX_IDS) - 1
+        return 0, self.seq_length - 1 if field == "masked_lm_positions" else 1
+
+
+def open_shard(path: Path) -> Shard:
+    """Read the header of a shard, and nothing else.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: not such a shard, cut off, or with anything in it that would have to be followed or
+            trusted.
+    """
+    with _opened(path) as file:
+        return _header(file, path)
+
+
+def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
+    """Rows `start` to `stop`, every field as int32, padded to the lengths of `limits`.
+
+    Where the shard has no labels, they are `NO_LABEL`.
+
+    Raises:
+        DataError: the file is damaged, was changed since it was opened, or has a value out of range.
+    """
+    with _opened(shard.path) as file:
+        if _header(file, shard.path) != shard:
+            raise DataError("the file was changed while it was used", where=shard.path)
+        stored = {name: file[name][start:stop] for name in FIELDS if _has(file, name)}
+    if shard.seq_length is None:
+        stored = _padded(stored, shard, start, limits)
+    rows: Rows = {}
+    for name, values in stored.items():
+        low, high = limits.range_of(name)
+        wrong = (values < low) | (values > high)
+        if wrong.any():
+            at = tuple(np.argwhere(wrong)[0])
+            raise _out_of_range(f"{shard.path} row {start + at[0]} {name}", name, values[at], low, high)
+        rows[name] = values.astype(np.int32)
+    rows.setdefault(LABELS, np.full(stop - start, NO_LABEL, np.int32))
+    return rows
+
+
+def _out_of_range(where: str, field: str, found: Any, low: int, high: int) -> DataError:
+    is_unknown_id = field in ("input_ids", "masked_lm_ids") and found > high
+    return DataError(
+        "beyond the vocabulary" if is_unknown_id else "a value that cannot be",
+        where=where,
+        found=found,
+        expected=f"{low} to {high}",
+        fix="give the vocabulary of the shards (--tokenizer), or its size (--vocab_size)"
+        if is_unknown_id
+        else "",
+    )
+
+
+# Opening without trust.
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[h5py.File]:
+    """The file, open for reading; what HDF5 stumbles over becomes a `DataError`."""
+    if not path.exists():
+        raise MissingFileError("no such file", where=path)
+    if not path.is_file():
+        raise DataError("not a regular file", where=path)
+    try:
+        with path.open("rb") as raw:
+            head = raw.read(1024)
+        if not head.startswith(SIGNATURE):
+            raise _not_hdf5(path, head)
+        with h5py.File(path, "r", locking=False) as file:
+            yield file
+    except DataError:
+        raise
+    # HDF5 has no exception of its own: whatever it makes of damaged bytes ends here.
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        found = str(problem).strip("'\"").splitlines()[0] if str(problem) else type(problem).__name__
+        raise DataError("damaged, or cut off", where=path, found=found, fix="copy it again") from problem
+
+
+def _not_hdf5(path: Path, head: bytes) -> DataError:
+    if not head:
+        return DataError("an empty file", where=path)
+    try:
+        head.decode()
+        is_text = b"\0" not in head
+    except UnicodeDecodeError as problem:
+        is_text = problem.start > len(head) - 4  # only a character that the sample cuts through
+    return DataError(
+        "this is a text file" if is_text else "not an HDF5 file",
+        where=path,
+        expected="an HDF5 shard",
+        fix="to train on text add data_text" if is_text else "",
+    )
+
+
+def _has(file: h5py.File, name: str) -> bool:
+    return file.id.links.exists(name.encode())
+
+
+def _header(file: h5py.File, path: Path) -> Shard:
+    datasets = {name: _dataset(file, name, path) for name in FIELDS if _has(file, name)}
+    is_variable = "input_ids" in datasets and h5py.check_vlen_dtype(datasets["input_ids"].dtype) is not None
+    optional = {LABELS, "input_mask"} if is_variable else {LABELS}
+    missing = [name for name in FIELDS if name not in datasets and name not in optional]
+    if missing:
+        raise DataError("a missing field", where=path, expected=missing[0])
+    for name, dataset in datasets.items():
+        _check_dataset(dataset, f"{path} {name}", is_variable and name != LABELS)
+    _check_shapes(datasets, is_variable, path)
+    ids = datasets["input_ids"]
+    if len(ids) == 0:
+        raise DataError("a shard without rows", where=path)
+    return Shard(
+        path,
+        num_rows=len(ids),
+        seq_length=None if is_variable else ids.shape[1],
+        max_predictions=None if is_variable else datasets["masked_lm_positions"].shape[1],
+        has_labels=LABELS in datasets,
+        rows_per_chunk=ids.chunks[0] if ids.chunks else 1,
+        num_bytes=path.stat().st_size,
+    )
+
+
+def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
+    """A dataset that lies in this very file."""
+    where = f"{path} {name}"
+    if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise DataError("a link to elsewhere", where=where, expected="the data itself")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError("a group", where=where, expected="a dataset")
+    properties = dataset.id.get_create_plist()
+    if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
+        raise DataError("data that lies in another file", where=where, expected="the data itself")
+    for index in range(properties.get_nfilters()):
+        if properties.get_filter(index)[0] not in _FILTERS:
+            found = f"filter {properties.get_filter(index)[0]}"
+            raise DataError("packed in an unknown way", where=where, found=found, expected="gzip or lzf")
+    return dataset
+
+
+def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None:
+    """Integers, of which as many as are declared can be in the file."""
+    dtype = h5py.check_vlen_dtype(dataset.dtype) if is_variable else dataset.dtype
+    if dtype is None or not isinstance(dtype, np.dtype) or dtype.kind not in "iub":
+        expected = "integers" if not is_variable else "integers, a row as long as it needs"
+        raise DataError("another type", where=where, found=dataset.dtype, expected=expected)
+    if dataset.size is None or dataset.nbytes > MAX_RATIO * dataset.id.get_storage_size():
+        raise DataError(
+            "declares more than it stores",
+            where=where,
+            found=f"{dataset.shape} in {dataset.id.get_storage_size()} bytes",
+        )
+    if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
+        expected = f"{MAX_CHUNK_BYTES >> 20} MiB or less"
+        raise DataError("chunks too large to unpack", where=where, found=dataset.chunks, expected=expected)
+
+
+def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Path) -> None:
+    """All fields have N rows; those of tokens have L columns, those of predictions P."""
+    for fields in (TOKEN_FIELDS, PREDICTION_FIELDS, (LABELS,)):
+        has_columns = not is_variable and fields != (LABELS,)
+        present = [name for name in fields if name in datasets]
+        for name in present:
+            found = datasets[name].shape
+            if len(found) != 1 + has_columns or (has_columns and found[1] == 0):
+                needed = "rows and columns" if has_columns else "one value for each row"
+                raise DataError("another shape", where=f"{path} {name}", found=found, expected=needed)
+            expected = (*datasets["input_ids"].shape[:1], *datasets[present[0]].shape[1:])
+            if found != expected:
+                raise DataError(
+                    "another shape than the fields beside it",
+                    where=f"{path} {name}",
+                    found=found,
+                    expected=expected,
+                )
+
+
+# Rows with lengths of their own.
+
+
+def longest_row(shard: Shard) -> int:
+    """The most tokens that a row of a shard without padding has."""
+    with _opened(shard.path) as file:
+        ids = _dataset(file, "input_ids", shard.path)
+        blocks = (ids[start : start + ROWS_AT_A_TIME] for start in range(0, len(ids), ROWS_AT_A_TIME))
+        return max(max(map(len, block)) for block in blocks)
+
+
+def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Limits) -> dict[str, np.ndarray]:
+    """Rows without padding -> arrays with padding, and the mask that says where it is."""
+    lengths = {
+        name: np.fromiter(map(len, values), np.int64, len(values))
+        for name, values in stored.items()
+        if name != LABELS
+    }
+    for fields, limit, option in (
+        (TOKEN_FIELDS, limits.seq_length, "max_seq_length"),
+        (PREDICTION_FIELDS, limits.max_predictions, "max_predictions_per_seq"),
+    ):
+        present = [name for name in fields if name in lengths]
+        for name in present:
+            first = lengths[present[0]]
+            wrong = np.flatnonzero((lengths[name] > limit) | (lengths[name] != first))
+            if wrong.size:
+                row = int(wrong[0])
+                is_long = lengths[name][row] > limit
+                raise DataError(
+                    f"longer than {option}" if is_long else f"another length than {present[0]}",
+                    where=f"{shard.path} row {start + row} {name}",
+                    found=int(lengths[name][row]),
+                    expected=limit if is_long else int(first[row]),
+                    fix=f"give --{option} {lengths[name][row]} or more" if is_long else "",
+                )
+    padded = {LABELS: stored[LABELS]} if LABELS in stored else {}
+    for name, values in stored.items():
+        if name != LABELS:
+            width = limits.seq_length if name in TOKEN_FIELDS else limits.max_predictions
+            is_there = np.arange(width) < lengths[name][:, None]
+            padded[name] = np.zeros(is_there.shape, values[0].dtype)
+            padded[name][is_there] = np.concatenate(values)
+    if "input_mask" not in padded:
+        padded["input_mask"] = np.arange(limits.seq_length) < lengths["input_ids"][:, None]
+    return padded

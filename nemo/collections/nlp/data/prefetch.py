@@ -1,0 +1,52 @@
+"""Things made by a thread that runs ahead of who takes them."""
+
+import queue
+import threading
+from collections.abc import Generator
+from contextlib import closing
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def prefetched(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
+    """`items`, made by a thread that runs up to `depth` of them ahead; its errors are raised here.
+
+    The thread has ended, and `items` is closed, when the generator is exhausted or closed: one that is still
+    at work when the interpreter shuts down would abort the process.
+    """
+    ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(item: T | None, problem: BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put((item, problem), timeout=0.1)
+                return
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            with closing(items):
+                for item in items:
+                    put(item, None)
+                    if stopped.is_set():
+                        return
+            put(None, StopIteration())
+        except BaseException as problem:
+            put(None, problem)
+
+    thread = threading.Thread(target=work, daemon=True, name="batches")
+    thread.start()
+    try:
+        while True:
+            item, problem = ready.get()
+            if isinstance(problem, StopIteration):
+                return
+            if problem is not None:
+                raise problem
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,109 @@
+"""Evaluation while training goes on."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from nemo.core.actions import EvaluatedBatch
+from nemo.core.callbacks.action import ActionCallback, as_frequency, as_tensors
+from nemo.core.callbacks.weights_and_biases import open_run
+from nemo.core.graph import NmTensor
+from nemo.utils.errors import DataError, UsageError
+
+
+class EvaluatorCallback(ActionCallback):
+    """Runs an evaluation graph before training, every so many steps or epochs, and at the end.
+
+    Args:
+        eval_tensors: what to compute on every evaluation batch: one tensor or several.
+        user_iter_callback: `(batch, state)` after each batch; `batch` maps unique names to [value] (see
+            `nemo.core.actions.EvaluatedBatch`), `state` is a dict to fill, a new one for each evaluation.
+        user_epochs_done_callback: `(state) -> scalars by name, or None` after the last batch.
+        tb_writer: where scalars go; None takes the factory's.
+        tb_writer_func: `(writer, scalars, step)`, another way to write them.
+        eval_step, eval_epoch: how often; None or -1 means never. At least one is needed, both are fine.
+        wandb_name, wandb_project: with either, scalars go to Weights & Biases as well: to the run that is
+            open, or to a new one of that name and project.
+        eval_at_start: evaluate before the first update of a run that starts fresh.
+
+    Raises:
+        UsageError: neither eval_step nor eval_epoch, one out of range, or something that is no tensor of a
+            graph; when it starts: no wandb although it is asked for.
+        DataError (when it evaluates): the evaluation data has no batch.
+    """
+
+    def __init__(
+        self,
+        eval_tensors: NmTensor | Sequence[NmTensor],
+        user_iter_callback: Callable[[EvaluatedBatch, dict[str, Any]], None],
+        user_epochs_done_callback: Callable[[dict[str, Any]], Mapping[str, Any] | None],
+        tb_writer: Any = None,
+        tb_writer_func: Callable[[Any, Mapping[str, Any], int], None] | None = None,
+        eval_step: int | None = 1,
+        eval_epoch: int | None = None,
+        wandb_name: str | None = None,
+        wandb_project: str | None = None,
+        eval_at_start: bool = True,
+    ):
+        self.eval_tensors = as_tensors(eval_tensors, "eval_tensors")
+        self._iter_callback = user_iter_callback
+        self._done_callback = user_epochs_done_callback
+        self.tb_writer = tb_writer
+        self._tb_writer_func = tb_writer_func
+        self.eval_step = as_frequency(eval_step, "eval_step")
+        self.eval_epoch = as_frequency(eval_epoch, "eval_epoch")
+        if self.eval_step is None and self.eval_epoch is None:
+            raise UsageError("the evaluator never runs", expected="eval_step or eval_epoch")
+        self.wandb_name, self.wandb_project = wandb_name, wandb_project
+        self.eval_at_start = eval_at_start
+        self._evaluated_at: int | None = None
+
+    def on_action_start(self) -> None:
+        if self._uses_wandb:
+            open_run(self.wandb_name, self.wandb_project)  # what is missing is missed at once
+        self._evaluated_at = None
+        if self.eval_at_start and self.step == 0:
+            self.evaluate()
+
+    def on_iteration_end(self) -> None:
+        if self.eval_step is not None and self.step % self.eval_step == 0:
+            self.evaluate()
+
+    def on_epoch_end(self) -> None:
+        if self.eval_epoch is not None and self.epoch_num % self.eval_epoch == 0:
+            self._evaluate_new_weights()
+
+    def on_action_end(self) -> None:
+        self._evaluate_new_weights()
+        self._evaluated_at = None  # whoever asks again wants an answer again
+
+    def _evaluate_new_weights(self) -> None:
+        if self._evaluated_at != self.step:
+            self.evaluate()
+
+    def evaluate(self) -> None:
+        """One pass over the evaluation data."""
+        self._evaluated_at = self.step
+        state: dict[str, Any] = {}
+        batch = None
+        for batch in self.action.evaluate(self.eval_tensors):
+            self._iter_callback(batch, state)
+        if batch is None:
+            raise DataError("there is no batch to evaluate on", where="eval_tensors", expected="one or more")
+        if self.global_rank == 0:
+            self._report(self._done_callback(state))
+
+    def _report(self, scalars: Mapping[str, Any] | None) -> None:
+        if not scalars:
+            return
+        if writer := self._writer():
+            if self._tb_writer_func is not None:
+                self._tb_writer_func(writer, scalars, self.step)
+            else:
+                for name, value in scalars.items():
+                    writer.add_scalar(name, value, self.step)
+        if self._uses_wandb:
+            open_run(self.wandb_name, self.wandb_project).log(dict(scalars), step=self.step)
+
+    @property
+    def _uses_wandb(self) -> bool:
+        return self.global_rank == 0 and (self.wandb_name or self.wandb_project) is not None

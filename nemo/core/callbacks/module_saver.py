@@ -1,0 +1,83 @@
+"""Weights of single modules, as training goes on."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from nemo.core.callbacks.action import ActionCallback
+from nemo.utils.errors import UsageError
+from nemo.utils.files import replacing, storage_errors
+from nemo.utils.logging import logging
+
+
+class ModuleSaverCallback(ActionCallback):
+    """Writes the weights of modules every `step_freq` steps and at the end, each to a file of its own.
+
+    A file is `<class>_<unique_instance_id>-STEP-<n>.safetensors`; `module.restore_from` reads it. It is there
+    whole or not at all. To go on with a training, optimizer included, use CheckpointCallback.
+
+    Args:
+        save_modules_list: one module or several.
+        step_freq: steps between two files.
+        folder: made if needed; None is the current directory.
+        checkpoints_to_keep: of the files that this callback wrote, those of older steps are deleted.
+
+    Raises:
+        UsageError: something that cannot be saved, or a number out of range.
+        StorageError (while training): a file cannot be written or deleted.
+    """
+
+    def __init__(
+        self,
+        save_modules_list: Any | Iterable[Any],
+        step_freq: int = 1000,
+        folder: str | Path | None = None,
+        checkpoints_to_keep: int = 4,
+    ):
+        several = isinstance(save_modules_list, Iterable)
+        self.modules: list[Any] = list(save_modules_list) if several else [save_modules_list]
+        for module in self.modules:
+            if not hasattr(module, "save_to"):
+                raise UsageError(
+                    "cannot be saved",
+                    where="save_modules_list",
+                    found=str(module),
+                    expected="modules with weights",
+                )
+        for name, value in (("step_freq", step_freq), ("checkpoints_to_keep", checkpoints_to_keep)):
+            if value < 1:
+                raise UsageError("out of range", where=name, found=value, expected="1 or more")
+        self.step_freq = step_freq
+        self.folder = Path(folder or ".")
+        self.checkpoints_to_keep = checkpoints_to_keep
+        self._written: dict[int, list[Path]] = {}  # by step
+
+    def on_action_start(self) -> None:
+        self._written = {}
+
+    def on_iteration_end(self) -> None:
+        if self.step % self.step_freq == 0:
+            self.save()
+
+    def on_action_end(self) -> None:
+        self.save()
+
+    def save(self) -> None:
+        """Write the files of this step, unless they are written, then delete superseded ones."""
+        if self.global_rank != 0 or self.step in self._written:
+            return
+        with storage_errors(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        paths = [
+            self.folder / f"{type(module).__name__}_{module.unique_instance_id}-STEP-{self.step}.safetensors"
+            for module in self.modules
+        ]
+        for module, path in zip(self.modules, paths, strict=True):
+            with replacing(path) as aside:
+                module.save_to(aside)
+            logging.info("%s is saved to %s", module, path)
+        self._written[self.step] = paths
+        for step in sorted(self._written)[: -self.checkpoints_to_keep]:
+            for path in self._written.pop(step):
+                with storage_errors(path):
+                    path.unlink(missing_ok=True)

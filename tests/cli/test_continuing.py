@@ -1,0 +1,280 @@
+"""Going on with another run to the bit, and with a BERT from elsewhere, through the command line."""
+
+import json
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+from nemo.cli.main import main
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.origin import find_origin
+from nemo.collections.nlp.pretraining import pretrain
+from nemo.collections.nlp.pretraining_data import open_data
+from nemo.utils.arguments import read_config
+from tests.conftest import write_english
+
+SIZES = shlex.split(
+    "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
+    "--max_seq_length 32 --vocab_size 80 --tokenizer word-piece"
+)
+TRAINING = shlex.split(
+    "--batch_size 8 --optimizer adam_w --lr 1e-3 --lr_policy CosineAnnealing --train_step_freq 4 "
+    "--eval_step_freq -1 --threads 1"
+)
+UPDATES = ("--num_iters", "12")
+
+
+def run(data: Path, work_dir: Path, *more: str) -> int:
+    return main(
+        ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *TRAINING, "data_text", *more]
+    )
+
+
+def error_of(capsys) -> str:
+    """The one line that a refusal is."""
+    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[NeMo W")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error[")
+    return errors[0]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_english(tmp_path_factory.mktemp("data") / "english")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, data):
+    """A work folder with STEP-6 and STEP-12."""
+    work_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    assert run(data, work_dir, *SIZES, *UPDATES, "--save_step_freq", "6") == 0
+    return work_dir
+
+
+@pytest.fixture
+def stopped(undisturbed, tmp_path):
+    """The same run, stopped after 6 updates."""
+    shutil.copytree(undisturbed, tmp_path / "stopped")
+    shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "STEP-12")
+    return tmp_path / "stopped"
+
+
+@pytest.fixture(scope="module")
+def huggingface(tmp_path_factory, data):
+    """A Hugging Face folder: a BERT with its heads, and a tokenizer of the text's words."""
+    folder = tmp_path_factory.mktemp("hub") / "my-bert"
+    words = sorted({word.strip(".").lower() for word in (data / "train.txt").read_text().split()})
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words]
+    tokenizer = transformers.BertTokenizerFast(vocab={token: i for i, token in enumerate(tokens)})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(3)
+    config = transformers.BertConfig(
+        vocab_size=len(tokens) + 3, hidden_size=24, num_hidden_layers=2, num_attention_heads=3,
+        intermediate_size=40, max_position_embeddings=48, initializer_range=0.2, layer_norm_eps=1e-6,
+    )  # fmt: skip
+    transformers.BertForPreTraining(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("named", [".", "checkpoints", "checkpoints/STEP-6"])
+def test_load_dir_goes_on_with_another_run_bit_for_bit(undisturbed, stopped, data, tmp_path, named):
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *UPDATES) == 0
+    expected, found = (folder / "checkpoints" / "STEP-12" for folder in (undisturbed, tmp_path / "on"))
+    for name in ("BERT", "BertTokenClassifier", "SequenceClassifier", "optimizer"):
+        ours, theirs = load_file(found / f"{name}.safetensors"), load_file(expected / f"{name}.safetensors")
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
+    for name in ("state.json", "bert-config.json", "vocab.txt"):
+        assert (found / name).read_bytes() == (expected / name).read_bytes()
+
+
+def test_the_other_run_stays_as_it_is(stopped, data, tmp_path):
+    before = {path: path.read_bytes() for path in sorted(stopped.rglob("*")) if path.is_file()}
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "7") == 0
+    assert {path: path.read_bytes() for path in sorted(stopped.rglob("*")) if path.is_file()} == before
+
+
+def test_what_was_learned_is_evaluated_before_it_goes_on(stopped, data, tmp_path, capsys):
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "8") == 0
+    rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
+    evaluated = {row["step"]: row["eval_mlm_loss"] for row in rows if "eval_mlm_loss" in row}
+    assert list(evaluated) == [6, 8]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"held-out MLM loss {evaluated[6]:.2f} -> {evaluated[8]:.2f} (before -> after, unigram" in last
+
+
+def test_with_another_text_the_epoch_begins_anew(stopped, data, tmp_path, capsys):
+    shutil.copytree(data, tmp_path / "other", ignore=shutil.ignore_patterns("bert"))
+    with (tmp_path / "other" / "train.txt").open("a") as file:
+        file.write("\n\nThe cat sees the dog.\nThe dog sees the cat.\n")
+    assert run(tmp_path / "other", tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "8") == 0
+    assert "the epoch begins anew, as the checkpoint is of another text" in capsys.readouterr().out
+    state = json.loads((tmp_path / "on" / "checkpoints" / "STEP-8" / "state.json").read_text())
+    assert (state["step"], state["epoch"], state["batch_in_epoch"]) == (8, 0, 2)
+
+
+def test_a_rerun_goes_on_in_its_own_folder(stopped, data, tmp_path, capsys):
+    words = ("--load_dir", str(stopped), "--num_iters", "8")
+    assert run(data, tmp_path / "on", *words) == 0
+    capsys.readouterr()
+    assert run(data, tmp_path / "on", *words) == 0
+    assert f"continuing from {tmp_path / 'on'}" in capsys.readouterr().out
+
+
+def damage(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("named", [".", "checkpoints/STEP-6"])
+@pytest.mark.parametrize("file", ["BERT.safetensors", "optimizer.safetensors", "state.json"])
+def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
+    damage(stopped / "checkpoints" / "STEP-6" / file)
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *UPDATES) == 4
+    assert f"{file}: damaged" in error_of(capsys)
+    assert not list((tmp_path / "on" / "checkpoints").glob("STEP-*"))
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "message"),
+    [
+        (("--hidden_size", "64"), 2, "--hidden_size: contradicts"),
+        (("--vocab_size", "81"), 2, "--vocab_size: contradicts"),
+        (("--max_seq_length", "40"), 2, "--max_seq_length: longer than the model's positions; found 40"),
+        (("--optimizer", "sgd"), 4, "a run with another optimizer; found adam_w, expected sgd"),
+        (("--only_mlm_loss",), 4, "a run with another only_mlm_loss; found False, expected True"),
+        (("--num_iters", "6"), 2, "nothing is left to train; found 6 updates"),
+        (("--bert_checkpoint", "x"), 2, "--load_dir excludes --bert_checkpoint"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused(stopped, data, tmp_path, capsys, more, exit_code, message):
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped), *UPDATES, *more) == exit_code
+    assert message in error_of(capsys)
+    assert not list((tmp_path / "on" / "checkpoints").glob("STEP-*"))
+
+
+def test_a_run_with_another_tokenizer_is_refused(stopped, huggingface, data, tmp_path, capsys):
+    words = ["--load_dir", str(stopped), *UPDATES, "--tokenizer", str(huggingface)]
+    assert run(data, tmp_path / "on", *words) == 4
+    assert "a run with another tokenizer" in error_of(capsys)
+
+
+def test_weights_without_a_run_are_told_from_one(huggingface, data, tmp_path, capsys):
+    module = tmp_path / "nemo_0_10" / "checkpoints" / "BERT-STEP-5.pt"
+    module.parent.mkdir(parents=True)
+    module.touch()
+    for folder, weights in ((tmp_path / "nemo_0_10", module), (huggingface, huggingface)):
+        assert run(data, tmp_path / "on", "--load_dir", str(folder), *UPDATES) == 4
+        assert f"fix: --bert_checkpoint {weights} starts from the weights alone" in error_of(capsys)
+
+
+def test_a_folder_that_holds_another_run_is_not_taken_for_a_continuation(
+    undisturbed, stopped, huggingface, data, tmp_path, capsys
+):
+    shutil.copytree(undisturbed, tmp_path / "taken")
+    for option, source in (("--load_dir", stopped), ("--bert_checkpoint", huggingface)):
+        assert run(data, tmp_path / "taken", option, str(source), "--num_iters", "14") == 2
+        assert "did not start from it" in error_of(capsys)
+    own = str(tmp_path / "taken" / "checkpoints")
+    assert run(data, tmp_path / "taken", *SIZES, "--load_dir", own, "--num_iters", "14") == 0
+
+
+def mlm_loss_of_transformers(folder: Path, batches) -> float:
+    """What `BertForPreTraining` says of the same masks."""
+    model = transformers.BertForPreTraining.from_pretrained(folder).eval()
+    total, count = 0.0, 0
+    for ids, types, mask, labels, output_mask, _ in batches:
+        with torch.no_grad():
+            scores = model(ids, token_type_ids=types, attention_mask=mask).prediction_logits
+        chosen = output_mask.bool()
+        total += torch.nn.functional.cross_entropy(scores[chosen], labels[chosen], reduction="sum").item()
+        count += int(chosen.sum())
+    return total / count
+
+
+def test_one_command_continues_a_hugging_face_bert_and_tells_the_loss(huggingface, data, tmp_path, capsys):
+    words = ["--num_iters", "30", "--max_seq_length", "32", "--lr", "5e-3"]
+    assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), *words) == 0
+    out = capsys.readouterr().out
+    assert f"weights from {huggingface}: encoder, MLM head, NSP head; new: nothing" in out
+    rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
+    before, after = (row for row in rows if "eval_mlm_loss" in row)
+    assert before["step"] == 0
+    assert after["eval_mlm_loss"] < before["eval_mlm_loss"] - 0.5
+    told = (before["eval_mlm_loss"], after["eval_mlm_loss"], after["eval_unigram_entropy"])
+    last = "held-out MLM loss {:.2f} -> {:.2f} (before -> after, unigram entropy {:.2f})".format(*told)
+    assert out.splitlines()[-1].endswith(last)
+
+    config = json.loads((tmp_path / "on" / "checkpoints" / "bert-config.json").read_text())
+    theirs = transformers.BertConfig.from_pretrained(huggingface).to_dict()
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "num_attention_heads",
+        "max_position_embeddings",
+        "layer_norm_eps",
+    ):
+        assert config[name] == theirs[name]
+    settled = read_config(PretrainingOptions, tmp_path / "on" / "config.yaml")
+    assert (settled["hidden_size"], settled["num_attention_heads"]) == (24, 3)
+
+
+def test_the_loss_before_is_the_one_that_transformers_finds(huggingface, data, tmp_path):
+    options = PretrainingOptions(
+        mode="data_text", data_dir=str(data), work_dir=str(tmp_path / "on"), num_iters=1, batch_size=8,
+        bert_checkpoint=str(huggingface), max_seq_length=32, eval_step_freq=-1, threads=1,
+    )  # fmt: skip
+    result = pretrain(options)
+    layer = open_data(options, tmp_path / "on", find_origin(options)).eval
+    expected = mlm_loss_of_transformers(huggingface, layer.batches(0))
+    assert result.figures_before["mlm_loss"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_continued_bert_can_be_exported_evaluated_and_asked(huggingface, data, tmp_path, capsys):
+    assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), "--num_iters", "2") == 0
+    assert main(["export", str(tmp_path / "on"), str(tmp_path / "out")]) == 0
+    assert str(huggingface) in (tmp_path / "out" / "README.md").read_text()
+    assert main(["evaluate", str(tmp_path / "on"), "--eval_data", str(data / "valid.txt")]) == 0
+    assert main(["fill-mask", str(tmp_path / "on"), "the [MASK] sees the dog."]) == 0
+    assert transformers.BertForPreTraining.from_pretrained(tmp_path / "out").config.vocab_size == (
+        transformers.BertConfig.from_pretrained(huggingface).vocab_size
+    )
+
+
+@pytest.mark.parametrize(
+    ("more", "exit_code", "message"),
+    [
+        (("--hidden_size", "32"), 2, "--hidden_size: contradicts"),
+        (("--num_attention_heads", "4"), 2, "--num_attention_heads: contradicts"),
+        (("--hidden_act", "relu"), 2, "--hidden_act: contradicts"),
+        (("--max_seq_length", "49"), 2, "found 49, expected 48 or less, the max_position_embeddings of"),
+        (("--initialization", "counts"), 2, "would overwrite the weights of --bert_checkpoint"),
+    ],
+)
+def test_options_that_contradict_the_model_are_refused(
+    huggingface, data, tmp_path, capsys, more, exit_code, message
+):
+    words = ["--bert_checkpoint", str(huggingface), *UPDATES, *more]
+    assert run(data, tmp_path / "on", *words) == exit_code
+    assert message in error_of(capsys)
+
+
+def test_minutes_are_counted_from_where_it_goes_on(stopped, huggingface, data, tmp_path):
+    for option, source, first in (("--load_dir", stopped, 6), ("--bert_checkpoint", huggingface, 0)):
+        work_dir = tmp_path / option
+        assert run(data, work_dir, option, str(source), "--minutes", "1e-9") == 0
+        planned = read_config(PretrainingOptions, work_dir / "config.yaml")["num_iters"]
+        assert planned == first + 1  # for which this is time at least
+        assert (work_dir / "checkpoints" / f"STEP-{planned}").is_dir()
+
+
+def test_a_name_that_is_not_there_is_one_clear_line(data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert run(data, tmp_path / "on", "--bert_checkpoint", "nobody/no-such-bert", *UPDATES) == 4
+    assert "nobody/no-such-bert: no pretrained BERT of that name" in error_of(capsys)

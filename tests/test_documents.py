@@ -1,0 +1,91 @@
+"""What our documents say of files and of each other is so, and CONTRIBUTING's examples work."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.utils.errors import DataError
+from tests.documents import ROOT, blocks, commands, run_python
+
+DOCUMENTS = sorted(
+    str(path.relative_to(ROOT))
+    for folder in (ROOT, ROOT / "docs", ROOT / "benchmarks")
+    for path in folder.glob("*.md" if folder == ROOT else "**/*.md")
+)
+OUR_FOLDERS = ("nemo", "tests", "docs", "examples", "benchmarks")
+
+
+def prose(document: str) -> str:
+    """A document without its blocks of code."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document: str) -> set[str]:
+    """The headings of a document, as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(document)):
+        if link.startswith(("http://", "https://")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = (ROOT / document).parent / name if name else ROOT / document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(str(target.resolve().relative_to(ROOT))), link
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_are_there(document):
+    named = re.findall(rf"`((?:{'|'.join(OUR_FOLDERS)})/[\w./-]+)`", prose(document))
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_every_file_it_speaks_of():
+    short = re.findall(r"`(\w+\.py)`", prose("docs/architecture.md"))
+    assert short
+    assert [name for name in short if not list((ROOT / "nemo").rglob(name))] == []
+
+
+def test_the_commands_of_contributing_are_in_the_makefile():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for make, target in commands("CONTRIBUTING.md"):
+        assert make == "make"
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE)
+
+
+@pytest.fixture
+def contributing(tmp_path, monkeypatch, capsys) -> dict[str, Any]:
+    """What the examples of CONTRIBUTING.md define, after they have trained on some reviews; and their log."""
+    monkeypatch.chdir(tmp_path)
+    praise, blame = ("A film that everyone will like", "Nobody wants to see it twice")
+    lines = [f"{i % 2}\t{praise if i % 2 else blame}, says number {i}.\n" for i in range(80)]
+    Path("reviews.tsv").write_text("".join(lines), encoding="utf-8")
+    defined: dict[str, Any] = {}
+    run_python(blocks("CONTRIBUTING.md", "python"), defined)
+    return {**defined, "log": capsys.readouterr().out}
+
+
+def test_the_examples_of_contributing_work_together(contributing):
+    losses = [float(loss) for loss in re.findall(r"FocalLoss/loss: ([\d.]+)", contributing["log"])]
+    assert losses[-1] < losses[0] / 4
+
+
+def test_the_tokenizer_of_contributing_is_found_again(contributing):
+    tokenizer = contributing["tokenizer"]
+    assert tokenizer.text_to_tokens("a [MASK] film") == ["a", "[MASK]", *"film"]
+    assert tokenizer.starts_word.all()
+    tokenizer.save("saved")
+    assert load_tokenizer("saved").fingerprint == tokenizer.fingerprint
+
+
+def test_the_data_layer_of_contributing_says_which_line_is_wrong(contributing):
+    Path("reviews.tsv").write_text("1\tgood\nbad\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"reviews.tsv:2: not a labelled line; found 'bad'"):
+        contributing["LabelledLines"](contributing["tokenizer"], "reviews.tsv")
