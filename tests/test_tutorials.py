@@ -130,7 +130,7 @@ def test_the_program_on_the_page_trains(page, with_corpus, capsys):
     assert "Loss: " in log
     assert last_step("outputs/tutorial") == told["steps_per_epoch"]
     config = json.loads(Path("outputs/tutorial/checkpoints/bert-config.json").read_text())
-    assert config["vocab_size"] == told["tokenizer"].vocab_size == TINY["vocab_size"]
+    assert config["vocab_size"] == told["tokenizer"].vocab_size
 
 
 @pytest.mark.slow

@@ -47,8 +47,9 @@ def test_training_and_held_out_shards_are_told_apart(tmp_path, training, held_ou
 
 
 def test_names_that_say_nothing_serve_for_both(tmp_path):
-    touch(tmp_path, "b.hdf5", "a.hdf5", "more/c.hdf5")
-    assert names(tmp_path, "train") == names(tmp_path, "eval") == ["a.hdf5", "b.hdf5", "more/c.hdf5"]
+    shards = ["a.hdf5", "b.hdf5", "hdf5_seq_len_128_shard_1472_test_split_10/part_0.hdf5", "more/c.hdf5"]
+    touch(tmp_path, *shards)
+    assert names(tmp_path, "train") == names(tmp_path, "eval") == shards
     assert not has_held_out_shards(tmp_path)
 
 

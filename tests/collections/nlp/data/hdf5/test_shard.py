@@ -151,12 +151,14 @@ def test_nothing_outside_the_file_is_followed(tmp_path, rows, kind):
     refused(path, f"input_ids: {match.get(kind, 'data that lies in another file')}")
 
 
-def test_a_header_that_declares_more_than_it_stores_asks_for_no_memory(tmp_path):
+@pytest.mark.parametrize("rows_there", [0, 1000])
+def test_a_header_that_declares_more_than_it_stores_asks_for_no_memory(tmp_path, rows_there):
     path = tmp_path / "bomb.hdf5"
     with h5py.File(path, "w") as file:
         for name in FIELDS:
             shape = (10**8,) if name == "next_sentence_labels" else (10**8, 50)
-            file.create_dataset(name, shape, "i4", chunks=(1000, *shape[1:]), compression="gzip")
+            dataset = file.create_dataset(name, shape, "i4", chunks=(1000, *shape[1:]), compression="gzip")
+            dataset[:rows_there] = 1
     assert path.stat().st_size < 100_000
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     refused(path, "input_ids: declares more than it stores")
