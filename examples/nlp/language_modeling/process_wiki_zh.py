@@ -8,6 +8,7 @@ data_text` looks for. The work is done in `nemo/collections/nlp/data/wiki_zh.py`
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nemo.cli.main import main
 from nemo.utils.arguments import check, option, parse
@@ -44,8 +45,6 @@ class WikiZhOptions:
 def run(argv: Sequence[str]) -> None:
     """Process and say what was written."""
     options = parse(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> text and vocabulary.", argv)
-    from pathlib import Path
-
     from nemo.collections.nlp.data.wiki_zh import process_wiki_zh, report
 
     output_dir = Path(options.output_dir)

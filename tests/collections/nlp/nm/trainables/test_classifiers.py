@@ -10,6 +10,8 @@ from nemo.collections.nlp.nm.trainables import (
     SequenceClassifier,
     TokenClassifier,
 )
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
 from nemo.core.neural_types import ChannelType, LabelsType, MaskType, NeuralType
@@ -84,3 +86,13 @@ def test_scores_of_either_kind_wire_to_the_loss():
             output_mask=tensor(["B", "T"], MaskType()),
         )
         assert loss.producer_args["logits"] == logits
+
+
+@pytest.mark.parametrize("head", [BertTokenClassifier, TokenClassifier, SequenceClassifier])
+def test_an_encoder_of_another_width_is_refused_when_it_is_wired(head):
+    bert = BERT(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    ids = NmTensor(None, {}, "ids", BERT.input_ports["input_ids"])
+    hidden = bert(input_ids=ids, token_type_ids=ids, attention_mask=ids)
+    head(8, num_classes=2)(hidden_states=hidden)
+    with pytest.raises(NeuralPortNmTensorMismatchError, match=r"found 8, expected 4; fix: .* hidden_size=8"):
+        head(4, num_classes=2)(hidden_states=hidden)

@@ -3,6 +3,8 @@
 Shapes: B batch, T tokens, D hidden size, C classes; R gathered rows may stand for B, T.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.common.layers import (
@@ -13,9 +15,9 @@ from nemo.backends.pytorch.common.layers import (
     init_transformer_weights,
 )
 from nemo.backends.pytorch.nm import TrainableNM
+from nemo.core.errors import NeuralPortNmTensorMismatchError
+from nemo.core.graph import NmTensor
 from nemo.core.neural_types import ChannelType, LogitsType, NeuralType
-
-__all__ = ["ACT2FN", "BertTokenClassifier", "PerceptronHead", "TokenClassifier"]
 
 # ACT2FN lives elsewhere; NeMo 0.10's users take it from here.
 __all__ = ["ACT2FN", "BertTokenClassifier", "TokenClassifier"]
@@ -24,7 +26,40 @@ _HIDDEN_STATES = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
 _TOKEN_SCORES = {"logits": NeuralType(["B", "T", "D"], LogitsType())}
 
 
-class BertTokenClassifier(TrainableNM):
+class Head(TrainableNM):
+    """Reads hidden states of one width.
+
+    Args:
+        hidden_size: D.
+    """
+
+    input_ports = _HIDDEN_STATES
+
+    def __init__(self, hidden_size: int):
+        super().__init__()
+        self.hidden_size = hidden_size
+
+    def connect(self, **inputs: NmTensor | None) -> Any:
+        """Record a call; an encoder that says its `hidden_size` must have this one.
+
+        Raises:
+            NeuralPortNmTensorMismatchError: it has another. Also as `NeuralModule.connect`.
+        """
+        outputs = super().connect(**inputs)
+        for port, tensor in inputs.items():
+            producer = tensor and tensor.producer
+            width = getattr(producer, "hidden_size", self.hidden_size)
+            if width != self.hidden_size:
+                raise NeuralPortNmTensorMismatchError(
+                    f"{self}.{port} takes another width than {producer} gives",
+                    found=width,
+                    expected=self.hidden_size,
+                    fix=f"make {self} with hidden_size={width}",
+                )
+        return outputs
+
+
+class BertTokenClassifier(Head):
     """Score every token for every class: dense, activation, norm, linear.
 
     With one class per vocabulary entry this is BERT's masked-language-model head; tie
@@ -40,7 +75,6 @@ class BertTokenClassifier(TrainableNM):
         layer_norm_eps: of the norm; the encoder's, if that has another one.
     """
 
-    input_ports = _HIDDEN_STATES
     output_ports = _TOKEN_SCORES
     token_wise = True
 
@@ -54,7 +88,7 @@ class BertTokenClassifier(TrainableNM):
         use_transformer_pretrained: bool = True,
         layer_norm_eps: float = 1e-12,
     ):
-        super().__init__()
+        super().__init__(hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.activation = get_activation(activation)
@@ -68,7 +102,7 @@ class BertTokenClassifier(TrainableNM):
         return self.mlp(self.norm(self.activation(self.dense(self.dropout(hidden_states)))))
 
 
-class PerceptronHead(TrainableNM):
+class PerceptronHead(Head):
     """Dropout and a perceptron.
 
     Args:
@@ -81,8 +115,6 @@ class PerceptronHead(TrainableNM):
         use_transformer_pretrained: start as BERT does, from normal(0, 0.02); else as torch does.
     """
 
-    input_ports = _HIDDEN_STATES
-
     def __init__(
         self,
         hidden_size: int,
@@ -93,7 +125,7 @@ class PerceptronHead(TrainableNM):
         dropout: float = 0.0,
         use_transformer_pretrained: bool = True,
     ):
-        super().__init__()
+        super().__init__(hidden_size)
         self.dropout = nn.Dropout(dropout)
         self.mlp = MultiLayerPerceptron(
             hidden_size,
