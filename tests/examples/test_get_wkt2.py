@@ -5,6 +5,7 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
@@ -243,7 +244,9 @@ def only(folder: Path, *programs: str) -> dict[str, str]:
     """An environment in which just these programs can be found."""
     folder.mkdir()
     for program in (*programs, "bash", "cat", "sed", "head", "mkdir", "mktemp", "rm", "rmdir", "mv"):
-        (folder / program).symlink_to(shutil.which(program) or pytest.skip(f"{program} is not here"))
+        # The python3 on the PATH may be a script that needs other programs to find the real one.
+        found = sys.executable if program == "python3" else shutil.which(program)
+        (folder / program).symlink_to(found or pytest.skip(f"{program} is not here"))
     return {"PATH": str(folder)}
 
 
