@@ -76,6 +76,11 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
             traceback.print_exc()
         sys.stderr.write(f"error[{problem.code}] {problem}\n")
         return problem.exit_code
+    except PermissionError as problem:  # of a file of the user's; what we write is a StorageError
+        if debug:
+            traceback.print_exc()
+        sys.stderr.write(f"error[DATA] {problem.filename}: cannot be read; fix: change its permissions\n")
+        return 3
     except Exception as problem:
         if debug:
             traceback.print_exc()

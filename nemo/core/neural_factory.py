@@ -403,7 +403,7 @@ class NeuralModuleFactory:
 
 _NLP = "nemo.collections.nlp.nm"
 _COLLECTIONS = {
-    "toys": ("nemo.backends.pytorch.tutorials",),
+    **dict.fromkeys(("toys", "tutorials"), ("nemo.backends.pytorch.tutorials",)),
     "nemo_nlp": (
         f"{_NLP}.trainables",
         f"{_NLP}.trainables.common.huggingface",

@@ -70,6 +70,8 @@ def check(options: Any) -> None:
         if value is None or "help" not in field.metadata:
             continue
         where = f"--{field.name}"
+        if value == "" and field.default != "":
+            raise UsageError("is empty", where=where, fix="leave it out, or give a value")
         choices = field.metadata["choices"]
         if choices and value not in choices:
             near = closest(str(value), choices)
@@ -158,6 +160,9 @@ def parse(
         argv: the words after the command.
         positional: fields that are given without `--name`, anywhere among the options.
 
+    If the class has an attribute `given`, its instance is told the names that were on the command line: to
+    type a default is something else than to type nothing.
+
     Raises:
         UsageError: an unknown option (the closest one is named), or a value that does not fit.
     """
@@ -176,7 +181,10 @@ def parse(
         )
     values = vars(given)
     config = values.pop("config", None)
-    return cls(**{**(read_config(cls, config) if config else {}), **values})
+    options = cls(**{**(read_config(cls, config) if config else {}), **values})
+    if hasattr(options, "given"):
+        object.__setattr__(options, "given", frozenset(values))  # options are frozen
+    return options
 
 
 def read_config(cls: type, path: str | Path) -> dict[str, Any]:
@@ -197,7 +205,8 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
         raise UsageError(f"not a YAML file: {str(problem).splitlines()[0]}", where=path) from None
     if not isinstance(values, dict):
         raise UsageError("not a configuration", where=path, expected="one `name: value` per line")
-    hints = typing.get_type_hints(cls)
+    all_hints = typing.get_type_hints(cls)
+    hints = {field.name: all_hints[field.name] for field in dataclasses.fields(cls)}
     for name, value in values.items():
         if name not in hints:
             near = closest(str(name), hints)

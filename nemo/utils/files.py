@@ -18,10 +18,11 @@ def storage_errors(where: Any) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
+        fixes = {PermissionError: "change its permissions", FileExistsError: "use another name"}
         raise StorageError(
             (error.strerror or str(error)).lower(),
-            where=where,
-            fix="make room, or use a folder that can be written to",
+            where=error.filename if isinstance(error, PermissionError) and error.filename else where,
+            fix=fixes.get(type(error), "make room, or use a folder that can be written to"),
         ) from error
 
 

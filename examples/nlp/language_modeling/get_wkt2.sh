@@ -68,7 +68,7 @@ elif [[ ${WIKITEXT2_URL:-} ]]; then
 fi
 
 texts=$data_dir/wikitext-2
-if [[ -f $texts/train.txt && -f $texts/valid.txt && -f $texts/test.txt ]]; then
+if [[ -s $texts/train.txt && -s $texts/valid.txt && -s $texts/test.txt ]]; then
     echo "WikiText-2 is in $texts already"
     exit 0
 fi

@@ -24,9 +24,10 @@ class LabelledTexts(DataLayerNM):
     batch_size, shuffle = 16, True
 
     def __init__(self, samples, classes, tokenizer):
-        texts = [sample["text"] for sample in samples]
         labels = torch.tensor([classes.index(sample["label"]) for sample in samples])
-        rows = tokenizer(texts, padding=True, truncation=True, max_length=128, return_tensors="pt")
+        rows = tokenizer(
+            [sample["text"] for sample in samples], padding=True, truncation=True, return_tensors="pt"
+        )
         self.dataset = torch.utils.data.TensorDataset(*(rows[port] for port in ENCODED), labels)
 
 
@@ -36,6 +37,7 @@ def main(train, test, bert, lr, epochs):
     classes = sorted({sample["label"] for sample in samples[train] + samples[test]})
     tokenizer = load_tokenizer(bert).to_huggingface()
     encoder = huggingface.BERT(pretrained_model_name=str(bert))
+    tokenizer.model_max_length = min(128, encoder.config.max_position_embeddings)
     head = SequenceClassifier(encoder.hidden_size, len(classes), log_softmax=False)
 
     def wire(path):

@@ -146,8 +146,14 @@ class PtActions:
         new = [task.optimizer for task in self._objectives if task.optimizer not in self.optimizers]
         self.optimizers.extend(new)
         own_gpu = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(own_gpu):  # dropout is seeded at every update: nobody else's affair
-            self._run(plan, callbacks)
+        step = self.step
+        try:
+            with torch.random.fork_rng(own_gpu):  # dropout is seeded at every update: nobody else's affair
+                self._run(plan, callbacks)
+        except BaseException:
+            if self.step == step:  # nothing was trained, so the same factory may try again
+                self._objectives = []
+            raise
 
     def _run(self, plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
         """One update for every `plan.batches_per_step` batches, the callbacks told of every moment.

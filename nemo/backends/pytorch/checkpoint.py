@@ -244,7 +244,8 @@ def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], sour
                 where=source,
                 found=saved[name],
                 expected=value,
-                fix="use the same options and data, or another --work_dir",
+                fix="use the same options and data; or start anew in another --work_dir, "
+                "with --bert_checkpoint in place of --load_dir for the weights alone",
             )
 
 

@@ -5,6 +5,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,7 +78,24 @@ def read_config(path: Path) -> Any:
             raise TypeError("not a JSON object")
     except (ValueError, TypeError) as error:
         raise UsageError("not a configuration of a BERT", where=path, found=_gist(error)) from error
+    for key in settings:
+        # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
+        (near, *_) = get_close_matches(key, _SIZES, 1, cutoff=0.88) or [key]
+        if near != key:
+            raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
     return _as_config(settings, path)
+
+
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
 
 
 def _as_config(settings: dict[str, Any], source: Any) -> Any:

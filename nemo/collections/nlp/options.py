@@ -4,6 +4,7 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -42,6 +43,9 @@ class PretrainingOptions:
     Raises:
         UsageError: a value out of its range, or options that contradict each other.
     """
+
+    # Names of the options that were on the command line.
+    given: ClassVar[frozenset[str]] = frozenset()
 
     mode: str = option("data_preprocessed", "data_text: raw text; data_preprocessed: prepared HDF5 shards")
 
@@ -129,8 +133,8 @@ class PretrainingOptions:
     weight_decay: float = option(0.0, "decoupled decay, never of biases and LayerNorm", at_least=0)
     grad_norm_clip: float = option(-1.0, "largest norm of the gradient; -1: no clipping")
     amp_opt_level: str = option("O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1", "O2"))
-    seed: int = option(0, "everything random follows from it", at_least=0)
-    threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1)
+    seed: int = option(0, "everything random follows from it", at_least=0, below=2**63)
+    threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)
 
     # Continuing
     load_dir: str | None = option(

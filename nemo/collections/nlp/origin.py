@@ -111,11 +111,22 @@ def _of_file(path: Path) -> Origin:
     if (path.parent / checkpoint.MANIFEST).is_file():
         checkpoint.verify(path.parent)
 
+    config = _config_beside(path.parent)
+
     def take(model: PretrainingModel) -> list[str]:
-        model.bert.restore_from(path)
+        try:
+            model.bert.restore_from(path)
+        except CheckpointError as error:
+            if config is not None:
+                raise
+            raise CheckpointError(
+                str(error),
+                fix="there is no bert-config.json beside it, so say the sizes it was trained with: "
+                "--config_file, or --hidden_size, --num_hidden_layers, ...",
+            ) from error
         return [str(model.bert)]
 
-    return Origin(str(path), _config_beside(path.parent), tokenizer_in(path.parent), take)
+    return Origin(str(path), config, tokenizer_in(path.parent), take)
 
 
 def _of_huggingface(name: str) -> Origin:
@@ -188,20 +199,20 @@ def with_sizes(options: PretrainingOptions, origin: Origin | None) -> tuple[Pret
     elif origin is not None and origin.config is not None:
         config, source = origin.config, origin.name
         for name in _SIZES:
-            if _is_given(options, name):
+            if is_given(options, name):
                 _refuse_contradiction(options, config, name, f"--{name}", source, f"leave --{name} out")
         length = _length_within(config.max_position_embeddings, options, source)
     else:
         return options, None
     sizes = {name: getattr(config, name) for name in _SIZES}
-    suggested = {name: getattr(config, name) for name in _SUGGESTED if not _is_given(options, name)}
+    suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
     told = ", ".join(f"{name} {size}" for name, size in sizes.items())
     logging.info("sizes from %s: %s, %d positions", source, told, config.max_position_embeddings)
     return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), config
 
 
 def _length_within(positions: int, options: PretrainingOptions, source: str) -> int:
-    if options.max_seq_length > positions and _is_given(options, "max_seq_length"):
+    if options.max_seq_length > positions and is_given(options, "max_seq_length"):
         raise UsageError(
             "longer than the model's positions",
             where="--max_seq_length",
@@ -211,9 +222,9 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
     return min(options.max_seq_length, positions)
 
 
-def _is_given(options: PretrainingOptions, name: str) -> bool:
-    """Whether an option is not what it is by default; giving just that cannot be told from not giving it."""
-    return getattr(options, name) != getattr(PretrainingOptions, name)
+def is_given(options: PretrainingOptions, name: str) -> bool:
+    """Was the option on the command line, or is it not what it is by default?"""
+    return name in options.given or getattr(options, name) != getattr(PretrainingOptions, name)
 
 
 def _refuse_contradiction(ours: Any, theirs: Any, name: str, where: str, source: str, fix: str = "") -> None:

@@ -125,6 +125,12 @@ def _open_tokenizer(
         logging.info("using the tokenizer of %s", origin.name)
         return open_tokenizer_at(origin.tokenizer)
     beside_data = (train if train.is_dir() else train.parent) / "bert"
+    if origin is not None:
+        logging.warning(
+            "%s has no tokenizer, so one in %s is used; to any but their own its weights mean nothing",
+            origin.name,
+            beside_data,
+        )
     has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
     if has_vocabulary and not any((beside_data / name).is_file() for name in _SAYS_MORE):
         logging.info("using the vocabulary in %s", beside_data)

@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.wordpiece import TOKENIZER_FILE
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import Origin, open_tokenizer_at
+from nemo.collections.nlp.origin import Origin, is_given, open_tokenizer_at
 from nemo.collections.nlp.pretraining_data import PretrainingData
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
@@ -41,8 +41,8 @@ def open_shards(options: PretrainingOptions, origin: Origin | None = None) -> Pr
             max_seq_length=max_seq_length,
         )
 
-    is_given = options.max_seq_length != PretrainingOptions.max_seq_length
-    train = layer(path, "train", options.max_seq_length if is_given else None)
+    length = options.max_seq_length if is_given(options, "max_seq_length") else None
+    train = layer(path, "train", length)
     if tokenizer is not None:
         tokens = tokenizer.ids_to_tokens(train.dataset.survey.sample[0][:20].tolist())
         logging.info("for example: %s ...", "".join(c if c.isprintable() else "?" for c in " ".join(tokens)))

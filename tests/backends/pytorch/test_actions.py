@@ -301,10 +301,17 @@ def test_what_cannot_be_optimized_is_named(given):
 def test_a_tensor_that_is_no_loss_is_refused(toy, batches):
     model = toy()
     model.wire(batches())
-    with pytest.raises(
-        UsageError, match=r"Head\.logits: cannot be optimized; found a .* \(2, 5, 7\)"
-    ):
+    with pytest.raises(UsageError, match=r"Head\.logits: cannot be optimized; found a .* \(2, 5, 7\)"):
         PtActions(device="cpu").train(model.logits, "sgd", {"lr": 0.1, "max_steps": 1})
+
+
+def test_a_training_that_never_began_may_be_tried_again(toy, batches):
+    model, factory = toy(), NeuralModuleFactory()
+    losses, params = model.wire(batches()), {"lr": 0.1, "max_steps": 1}
+    with pytest.raises(UsageError, match="cannot be optimized"):
+        factory.train(model.logits, "sgd", params)
+    factory.train(losses, "sgd", params)
+    assert factory.get_trainer().step == 1
 
 
 def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batches):

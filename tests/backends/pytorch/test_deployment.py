@@ -287,7 +287,7 @@ def test_no_parameter_file_is_overwritten(tmp_path):
         ),
         (lambda: bert(), "net.ts", TORCHSCRIPT, bert_inputs(2, 18), "sequences are longer than the model"),
         (
-            lambda: TokenClassifier(2, 2, activation=torch.tanh),
+            lambda: TokenClassifier(2, 2, activation=torch.atan),
             "net.pt",
             PYTORCH,
             None,

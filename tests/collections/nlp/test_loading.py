@@ -1,5 +1,6 @@
 """A trained model back from its checkpoint."""
 
+import dataclasses
 import json
 
 import pytest
@@ -62,7 +63,7 @@ def test_an_export_tells_what_the_run_continued(tmp_path):
     write_run(tmp_path / "run")
     from nemo.collections.nlp.options import PretrainingOptions
 
-    settings = {name: field.default for name, field in PretrainingOptions.__dataclass_fields__.items()}
+    settings = {field.name: field.default for field in dataclasses.fields(PretrainingOptions)}
     settings |= {"mode": "data_text", "train_data": "t.txt", "bert_checkpoint": "my-bert"}
     (tmp_path / "run" / "config.yaml").write_text(json.dumps(settings))
     export(load_pretrained(tmp_path / "run"), tmp_path / "out")

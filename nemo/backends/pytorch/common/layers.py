@@ -65,6 +65,11 @@ def get_activation(activation: str | Activation) -> Activation:
     return activation if callable(activation) else choose(ACT2FN, activation, what="activation")
 
 
+def activation_name(activation: str | Activation) -> str | Activation:
+    """The name of a function of ACT2FN; anything else is handed back as it is."""
+    return next((name for name, function in ACT2FN.items() if function is activation), activation)
+
+
 def init_transformer_weights(module: nn.Module, std: float = 0.02) -> None:
     """BERT's initialisation, for `nn.Module.apply`: weights normal(0, std), biases 0, layer norms 1 and 0.
 

@@ -7,12 +7,14 @@ from nemo.collections.nlp.data.datasets import (
 )
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.tokenizers import (
+    MODEL_SPECIAL_TOKENS,
     NemoBertTokenizer,
     SentencePieceTokenizer,
     get_bert_special_tokens,
 )
 
 __all__ = [
+    "MODEL_SPECIAL_TOKENS",
     "BERTPretrainingDataDesc",
     "BertPretrainingDataset",
     "BertPretrainingPreprocessedDataset",

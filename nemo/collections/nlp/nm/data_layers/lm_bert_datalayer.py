@@ -32,9 +32,14 @@ PRETRAINING_BATCH = {
 
 
 class PretrainingDataLayer(DataLayerNM):
-    """What both kinds of data have in common: the ports, and batches made ahead."""
+    """What both kinds of data have in common: the ports, and batches made ahead.
+
+    Attributes:
+        vocab_size: token ids are smaller; None where nobody knows.
+    """
 
     output_ports = PRETRAINING_BATCH
+    vocab_size: int | None = None
     items = "tokens"
 
     def items_in(self, batch: Sequence[Tensor]) -> int:
@@ -97,6 +102,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
             seed=seed,
             text=text,
         )
+        self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
         self.shuffle = shuffle
         self.seed = seed
@@ -164,6 +170,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
             only_mlm_loss=only_mlm_loss,
             max_seq_length=max_seq_length,
         )
+        self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size
         self.batch_size = int(batch_size)
         self.shuffle = mode == "train"
         self.seed = seed

@@ -3,11 +3,15 @@
 Shapes: B batch, T tokens, V vocabulary; R gathered rows may stand for B, T.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nemo.backends.pytorch.nm import LossNM
+from nemo.core.errors import NeuralPortNmTensorMismatchError
+from nemo.core.graph import NmTensor
 from nemo.core.neural_types import LabelsType, LogitsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
 
@@ -45,6 +49,25 @@ class SmoothedCrossEntropyLoss(LossNM):
         }
         # Gathered rows no longer know which token of its sequence is the last.
         self.row_mask = None if predict_last_k else "output_mask"
+
+    def connect(self, **inputs: NmTensor | None) -> Any:
+        """Record a call; labels that are token ids must be among the classes that are scored.
+
+        Raises:
+            NeuralPortNmTensorMismatchError: the classifier has too few. Also as `NeuralModule.connect`.
+        """
+        outputs = super().connect(**inputs)
+        scorer, labeller = (tensor and tensor.producer for tensor in map(inputs.get, ("logits", "labels")))
+        classes = getattr(scorer, "num_classes", None)
+        known = getattr(labeller, "vocab_size", None)
+        if classes is not None and known is not None and classes < known:
+            raise NeuralPortNmTensorMismatchError(
+                f"{self}: {labeller} has labels that {scorer} has no class for",
+                found=f"{classes} classes",
+                expected=f"a vocabulary of {known}",
+                fix="make the classifier with num_classes=tokenizer.vocab_size",
+            )
+        return outputs
 
     def total(self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
         """The sum over the tokens that count."""

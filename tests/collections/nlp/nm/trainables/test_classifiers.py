@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from nemo.backends.pytorch.common import ACT2FN
+from nemo.backends.pytorch.nm import DataLayerNM
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.collections.nlp.nm.trainables import (
     BertTokenClassifier,
@@ -96,3 +97,34 @@ def test_an_encoder_of_another_width_is_refused_when_it_is_wired(head):
     head(8, num_classes=2)(hidden_states=hidden)
     with pytest.raises(NeuralPortNmTensorMismatchError, match=r"found 8, expected 4; fix: .* hidden_size=8"):
         head(4, num_classes=2)(hidden_states=hidden)
+
+
+def test_token_ids_that_the_model_or_the_classifier_has_not_are_refused_when_they_are_wired():
+    class Data(DataLayerNM):
+        output_ports = {
+            **BERT.input_ports,
+            "labels": NeuralType(["B", "T"], LabelsType()),
+            "mask": NeuralType(["B", "T"], MaskType()),
+        }
+        vocab_size = 10
+
+    def wire(vocab_size, num_classes):
+        data = Data()()
+        sizes = {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+        hidden = BERT(vocab_size=vocab_size, hidden_size=8, **sizes)(
+            input_ids=data.input_ids, token_type_ids=data.token_type_ids, attention_mask=data.attention_mask
+        )
+        logits = BertTokenClassifier(8, num_classes)(hidden_states=hidden)
+        return SmoothedCrossEntropyLoss()(logits=logits, labels=data.labels, output_mask=data.mask)
+
+    wire(10, 10)
+    with pytest.raises(NeuralPortNmTensorMismatchError, match="found a vocabulary of 10, expected 9 or less"):
+        wire(9, 10)
+    with pytest.raises(NeuralPortNmTensorMismatchError, match="found 9 classes, expected a vocabulary of 10"):
+        wire(10, 9)
+
+
+def test_a_function_as_activation_is_written_by_its_name(tmp_path):
+    BertTokenClassifier(4, 5, activation=ACT2FN["gelu"]).export_to_config(tmp_path / "head.yaml")
+    again = BertTokenClassifier.import_from_config(tmp_path / "head.yaml")
+    assert again.init_params["activation"] == "gelu"

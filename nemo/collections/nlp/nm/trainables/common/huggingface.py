@@ -14,6 +14,8 @@ from nemo.backends.pytorch.foreign import read_weights
 from nemo.backends.pytorch.nm import TrainableNM, load_weights
 from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
 from nemo.collections.nlp.models.bert import BertModel
+from nemo.core.errors import NeuralPortNmTensorMismatchError
+from nemo.core.graph import NmTensor
 from nemo.core.neural_types import ChannelType, NeuralType
 from nemo.utils.errors import UsageError
 
@@ -140,6 +142,24 @@ class BERT(TrainableNM):
         """
         pooler = {name: t for name, t in self.state_dict().items() if name.startswith("bert.pooler.")}
         load_weights(self, pooler | _of_encoder(read_weights(path)), path)
+
+    def connect(self, **inputs: NmTensor | None) -> Any:
+        """Record a call; a data layer that says its `vocab_size` must not have ids that the model has not.
+
+        Raises:
+            NeuralPortNmTensorMismatchError: it has. Also as `NeuralModule.connect`.
+        """
+        outputs = super().connect(**inputs)
+        producer = (ids := inputs.get("input_ids")) and ids.producer
+        known = getattr(producer, "vocab_size", None)
+        if known is not None and known > self.config.vocab_size:
+            raise NeuralPortNmTensorMismatchError(
+                f"{self}.input_ids: {producer} has token ids that the model has no embedding for",
+                found=f"a vocabulary of {known}",
+                expected=f"{self.config.vocab_size} or less",
+                fix="make the model with vocab_size=tokenizer.vocab_size, or use its own tokenizer",
+            )
+        return outputs
 
     def forward(
         self,

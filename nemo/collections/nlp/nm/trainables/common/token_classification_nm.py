@@ -11,6 +11,7 @@ from nemo.backends.pytorch.common.layers import (
     ACT2FN,
     Activation,
     MultiLayerPerceptron,
+    activation_name,
     get_activation,
     init_transformer_weights,
 )
@@ -27,17 +28,20 @@ _TOKEN_SCORES = {"logits": NeuralType(["B", "T", "D"], LogitsType())}
 
 
 class Head(TrainableNM):
-    """Reads hidden states of one width.
+    """Reads hidden states of one width and scores classes.
 
     Args:
         hidden_size: D.
+        num_classes: C.
     """
 
     input_ports = _HIDDEN_STATES
 
-    def __init__(self, hidden_size: int):
+    def __init__(self, hidden_size: int, num_classes: int):
         super().__init__()
-        self.hidden_size = hidden_size
+        self.hidden_size, self.num_classes = hidden_size, num_classes
+        if "activation" in self._init_params:  # a configuration file has names, not functions
+            self._init_params["activation"] = activation_name(self._init_params["activation"])
 
     def connect(self, **inputs: NmTensor | None) -> Any:
         """Record a call; an encoder that says its `hidden_size` must have this one.
@@ -88,7 +92,7 @@ class BertTokenClassifier(Head):
         use_transformer_pretrained: bool = True,
         layer_norm_eps: float = 1e-12,
     ):
-        super().__init__(hidden_size)
+        super().__init__(hidden_size, num_classes)
         self.dropout = nn.Dropout(dropout)
         self.dense = nn.Linear(hidden_size, hidden_size)
         self.activation = get_activation(activation)
@@ -125,7 +129,7 @@ class PerceptronHead(Head):
         dropout: float = 0.0,
         use_transformer_pretrained: bool = True,
     ):
-        super().__init__(hidden_size)
+        super().__init__(hidden_size, num_classes)
         self.dropout = nn.Dropout(dropout)
         self.mlp = MultiLayerPerceptron(
             hidden_size,
