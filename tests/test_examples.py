@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from transformers import BertConfig, BertModel
 
 from nemo.collections.nlp.data import NemoBertTokenizer
@@ -31,6 +32,7 @@ def make_bert(folder, texts):
         intermediate_size=64,
         max_position_embeddings=128,
     )
+    torch.manual_seed(0)
     BertModel(config).save_pretrained(folder)
     return folder
 

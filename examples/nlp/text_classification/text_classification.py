@@ -1,7 +1,7 @@
 """Classify texts with a BERT: `python text_classification.py TRAIN TEST BERT`.
 
-A line of TRAIN and of TEST is a JSON object with `text` and `label`. BERT is a Hugging Face folder, as
-`nemo-bert export` writes it. Prints the share of TEST that is classified rightly.
+A line of TRAIN and TEST is a JSON object with `text` and `label`; BERT is what `nemo-bert export` wrote, or
+another Hugging Face folder. Prints the share of TEST that is classified rightly.
 """
 
 import argparse
@@ -25,9 +25,7 @@ class LabelledTexts(DataLayerNM):
 
     def __init__(self, samples, classes, tokenizer):
         labels = torch.tensor([classes.index(sample["label"]) for sample in samples])
-        rows = tokenizer(
-            [sample["text"] for sample in samples], padding=True, truncation=True, return_tensors="pt"
-        )
+        rows = tokenizer([s["text"] for s in samples], padding=True, truncation=True, return_tensors="pt")
         self.dataset = torch.utils.data.TensorDataset(*(rows[port] for port in ENCODED), labels)
 
 
