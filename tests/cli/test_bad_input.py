@@ -18,6 +18,7 @@ import torch
 
 from nemo.cli.main import main
 from nemo.utils.lock import WorkFolderLock
+from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
 SIZES = (
@@ -205,12 +206,8 @@ def test_a_mistake_ends_in_one_clear_line(folder, monkeypatch, capsys, words, ex
     shutil.rmtree(folder / "out", ignore_errors=True)
     with WorkFolderLock(folder / "busy"):
         found = main(shlex.split(words))
-    (line,) = [part for part in capsys.readouterr().err.splitlines() if not _is_warning(part)]
+    line = error_of(capsys)
     names = {2: "USAGE", 3: "DATA", 4: "CHECKPOINT", 5: "STORAGE", 8: "BUSY"}
     assert line.startswith(f"error[{names[exit_code]}] ") and found == exit_code, line
     assert re.search(message, line), line
     assert not list(folder.glob("out/checkpoints/STEP-*")) and not (folder / "code-was-run").exists()
-
-
-def _is_warning(line: str) -> bool:
-    return line.startswith("[NeMo W")

@@ -16,6 +16,7 @@ from nemo.collections.nlp.origin import find_origin
 from nemo.collections.nlp.pretraining import pretrain
 from nemo.collections.nlp.pretraining_data import open_data
 from nemo.utils.arguments import read_config
+from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
 SIZES = shlex.split(
@@ -33,14 +34,6 @@ def run(data: Path, work_dir: Path, *more: str) -> int:
     return main(
         ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *TRAINING, "data_text", *more]
     )
-
-
-def error_of(capsys) -> str:
-    """The one line that a refusal is."""
-    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[NeMo W")]
-    assert len(errors) == 1
-    assert errors[0].startswith("error[")
-    return errors[0]
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from nemo.cli.main import main
+from tests.cli.outcome import weights
 from tests.conftest import write_english
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
@@ -32,14 +33,6 @@ def pretrain(data: Path, work_dir: Path, *more: str) -> int:
 
 def rows(work_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (work_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{path.stem}.{name}": tensor
-        for path in checkpoint.glob("*.safetensors")
-        for name, tensor in load_file(path).items()
-    }
 
 
 @pytest.fixture(scope="module")

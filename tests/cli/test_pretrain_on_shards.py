@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from tests.cli.outcome import error_of, weights
 from tests.conftest import write_english
 from tests.shards import Row, make_rows, write_shard, write_variable_shard
 
@@ -46,22 +46,6 @@ def rows_of(tokenizer: TokenizerSpec, text: Path, number: int, seed: int) -> lis
 
 def metrics(work_dir: Path) -> list[dict]:
     return [json.loads(line) for line in (work_dir / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    return {
-        f"{path.stem}.{name}": tensor
-        for path in checkpoint.glob("*.safetensors")
-        for name, tensor in load_file(path).items()
-    }
-
-
-def error_of(capsys) -> str:
-    """The one line that a refusal is."""
-    errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[NeMo W")]
-    assert len(errors) == 1
-    assert errors[0].startswith("error[")
-    return errors[0]
 
 
 @pytest.fixture(scope="module")

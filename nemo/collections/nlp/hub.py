@@ -46,6 +46,19 @@ HUB_IDS = {
 """The pretrained BERTs that NeMo 0.10 listed, and where the hub keeps them today."""
 
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""What a configuration says that another BERT's weights could not do with."""
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from talking: its reports are ours to make."""
@@ -80,22 +93,10 @@ def read_config(path: Path) -> Any:
         raise UsageError("not a configuration of a BERT", where=path, found=_gist(error)) from error
     for key in settings:
         # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
-        (near, *_) = get_close_matches(key, _SIZES, 1, cutoff=0.88) or [key]
+        (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
         if near != key:
             raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
     return _as_config(settings, path)
-
-
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
 
 
 def _as_config(settings: dict[str, Any], source: Any) -> Any:

@@ -19,7 +19,7 @@ from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.wordpiece import TOKENIZER_FILE
 from nemo.collections.nlp.export import huggingface_weights
-from nemo.collections.nlp.hub import load_config, read_config
+from nemo.collections.nlp.hub import SIZES, load_config, read_config
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining_model import PretrainingModel
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
@@ -28,14 +28,7 @@ from nemo.utils.logging import logging
 CONFIG_FILE = "bert-config.json"
 
 # Options that a model's weights decide, and those that its configuration only suggests.
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-)
+_DECIDED = tuple(name for name in SIZES if hasattr(PretrainingOptions, name))
 _SUGGESTED = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _IN_WORDS = {"BERT": "encoder", "BertTokenClassifier": "MLM head", "SequenceClassifier": "NSP head"}
@@ -194,17 +187,17 @@ def with_sizes(options: PretrainingOptions, origin: Origin | None) -> tuple[Pret
         config, source = read_config(Path(options.config_file)), options.config_file
         length = config.max_position_embeddings
         if origin is not None and origin.config is not None:
-            for name in (*_SIZES, "max_position_embeddings", "type_vocab_size"):
+            for name in SIZES:
                 _refuse_contradiction(config, origin.config, name, f"{source} {name}", origin.name)
     elif origin is not None and origin.config is not None:
         config, source = origin.config, origin.name
-        for name in _SIZES:
+        for name in _DECIDED:
             if is_given(options, name):
                 _refuse_contradiction(options, config, name, f"--{name}", source, f"leave --{name} out")
         length = _length_within(config.max_position_embeddings, options, source)
     else:
         return options, None
-    sizes = {name: getattr(config, name) for name in _SIZES}
+    sizes = {name: getattr(config, name) for name in _DECIDED}
     suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
     told = ", ".join(f"{name} {size}" for name, size in sizes.items())
     logging.info("sizes from %s: %s, %d positions", source, told, config.max_position_embeddings)
