@@ -15,10 +15,18 @@ class EvaluateOptions:
     """What to evaluate, and on what."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    eval_data: str = option("", "held-out text: a file, or a folder of *.txt files")
+    eval_data: str = option("", "held-out text or shards: a file, or a folder of *.txt or *.hdf5 files")
     batch_size: int = option(32, "sequences in a batch", at_least=1)
     max_seq_length: int | None = option(None, "tokens in a sequence; None: the model's positions", at_least=8)
-    mask_probability: float = option(0.15, "share of tokens to predict", above=0, below=1)
+    masking: str | None = option(
+        None,
+        "what is hidden at once: whole_word (default for text), token or span; stored: what the shards have "
+        "hidden (their default)",
+        choices=("stored", "token", "whole_word", "span"),
+    )
+    mask_probability: float | None = option(
+        None, "share of tokens to predict (0.15); stored masks have their own", above=0, below=1
+    )
     seed: int = option(0, "masks and pairs follow from it", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
     tokenizer: str | None = option(
@@ -29,7 +37,8 @@ class EvaluateOptions:
         check(self)
         if not (self.model and self.eval_data):
             raise UsageError(
-                "a model and a text are needed", expected="nemo-bert evaluate WORK_DIR --eval_data FILE"
+                "a model and held-out data are needed",
+                expected="nemo-bert evaluate WORK_DIR --eval_data FILE",
             )
 
 
@@ -38,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
     options = parse(
         EvaluateOptions,
         "nemo-bert evaluate",
-        "Masked-language-model and next-sentence figures on held-out text; the same masks every time.",
+        "Masked-language-model and next-sentence figures on held-out data; the same masks every time.",
         argv,
         positional=("model",),
     )
@@ -54,5 +63,6 @@ def run(argv: Sequence[str]) -> None:
             max_seq_length=options.max_seq_length,
             mask_probability=options.mask_probability,
             seed=options.seed,
+            masking=options.masking,
         )
     sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

@@ -2,17 +2,23 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
+from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
+LOOKED_AT = 100  # documents, for a line that shows what the tokenizer does
+
 
 @dataclass(frozen=True)
-class TokenizerOptions:
+class TokenizerOptions(TextReading):
     """What to train a vocabulary on."""
 
-    train_data: str = option("", "text: a file, or a folder of *.txt files")
+    train_data: str = option(
+        "", "text: a file, folder or address of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz"
+    )
     kind: str = option("word-piece", "kind of tokenizer", choices=("word-piece", "sentence-piece"))
     vocab_size: int = option(8000, "entries, special tokens included", at_least=1)
     sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
@@ -36,22 +42,24 @@ def run(argv: Sequence[str]) -> None:
     )
     from pathlib import Path
 
-    from nemo.collections.nlp.data.corpus import files_of
+    from nemo.collections.nlp.data.inputs import read_documents, sources_of
     from nemo.collections.nlp.data.sentences import is_cjk
     from nemo.collections.nlp.data.tokenizers import load_tokenizer
     from nemo.collections.nlp.data.vocabulary import train_tokenizer
 
-    files = files_of(Path(options.train_data))
+    text = options.text_options
+    sources = sources_of(options.train_data, text)
     train_tokenizer(
         options.kind,
-        files,
+        sources,
         Path(options.out),
         vocab_size=options.vocab_size,
         sample_size=options.sample_size,
         do_lower_case=options.do_lower_case,
+        text=text,
     )
     tokenizer = load_tokenizer(Path(options.out))
-    with files[0].open(encoding="utf-8", errors="replace") as file:
-        line = next((text.strip() for text in file if len(text.split()) > 5 or is_cjk(text)), "")
+    lines = (line for document in islice(read_documents(sources, text), LOOKED_AT) for line in document)
+    line = next((line for line in lines if len(line.split()) > 5 or is_cjk(line)), "")
     logging.info("%s: %d entries in %s", options.kind, tokenizer.vocab_size, options.out)
     logging.info("for example: %s", " ".join(tokenizer.text_to_tokens(line[:200])))

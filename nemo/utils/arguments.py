@@ -106,9 +106,10 @@ def integer(text: str) -> int:
 
 
 def _plain_type(annotation: Any) -> type:
-    if isinstance(annotation, types.UnionType) or typing.get_origin(annotation) is typing.Union:
+    origin = typing.get_origin(annotation)
+    if origin in (types.UnionType, typing.Union):
         return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
-    return annotation
+    return origin or annotation
 
 
 def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -> _Parser:
@@ -116,10 +117,12 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind = _plain_type(hints[field.name])
-        default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default {field.default})"
+        has_default = field.default not in (None, "", (), dataclasses.MISSING)
+        default = f" (default {field.default})" if has_default else ""
         text = (field.metadata["help"] + default).replace("%", "%%")
         if field.name in positional:
-            parser.add_argument(field.name, nargs="?", default=argparse.SUPPRESS, help=text)
+            nargs = "*" if kind is tuple else "?"
+            parser.add_argument(field.name, nargs=nargs, default=argparse.SUPPRESS, help=text)
             continue
         names = [f"--{field.name}", *field.metadata["aliases"]]
         if kind is bool:
@@ -158,7 +161,8 @@ def parse(
         cls: a dataclass of `option`s.
         prog, description: for `--help`.
         argv: the words after the command.
-        positional: fields that are given without `--name`, anywhere among the options.
+        positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
+            takes any number of words.
 
     If the class has an attribute `given`, its instance is told the names that were on the command line: to
     type a default is something else than to type nothing.
@@ -179,8 +183,8 @@ def parse(
             expected=f"an option of {prog} --help",
             fix=f"did you mean {near}?" if near else "",
         )
-    values = vars(given)
-    config = values.pop("config", None)
+    config = vars(given).pop("config", None)
+    values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
     options = cls(**{**(read_config(cls, config) if config else {}), **values})
     if hasattr(options, "given"):
         object.__setattr__(options, "given", frozenset(values))  # options are frozen
@@ -217,6 +221,8 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
                 fix=f"did you mean {near!r}?" if near else "",
             )
         kind = _plain_type(hints[name])
+        if kind is tuple and isinstance(value, list):
+            values[name] = value = tuple(value)
         fits = value is None or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             values[name], fits = float(value), True

@@ -1,13 +1,24 @@
-"""Files and folders that are there whole or not at all, also after a crash or a power cut."""
+"""Names of files; and files that are there whole or not at all, also after a crash or a power cut."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from nemo.utils.errors import StorageError
+
+
+def common_folder(files: Sequence[str | os.PathLike[str]]) -> Path:
+    """The innermost folder that holds all of them."""
+    return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]))
+
+
+def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
+    """Paths within the common folder, the same wherever that is mounted."""
+    root = common_folder(files)
+    return [Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files]
 
 
 @contextmanager

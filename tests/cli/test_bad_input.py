@@ -5,6 +5,7 @@ Each case is a command line in a folder with:
     what `_make_mistakes` adds       one file or folder per mistake
 """
 
+import gzip
 import json
 import os
 import re
@@ -87,6 +88,30 @@ MISTAKES = [
     (pretrain("--train_data latin1.txt"), DATA, r"latin1.txt:2: .*byte.*0xe9"),
     (pretrain("--train_data utf16.txt"), DATA, "utf16.txt"),
     (pretrain("--train_data binary.txt"), DATA, "binary.txt"),
+    (pretrain("--train_data gb18030.txt"), DATA, "gb18030.txt:2: .*fix: .*iconv -f gb18030 -t utf-8"),
+    (pretrain("--train_data report.pdf"), DATA, "report.pdf: a PDF; .*fix: extract its text"),
+    (
+        pretrain("--train_data report.docx"),
+        DATA,
+        "report.docx: a Word document .*fix: export it as plain text",
+    ),
+    (pretrain("--train_data cut.txt.gz"), DATA, "cut.txt.gz: damaged: it cannot be decompressed"),
+    (pretrain("--train_data list.json"), DATA, "list.json: not JSON lines; found a JSON list.*fix: jq -c"),
+    (pretrain("--train_data news.jsonl"), DATA, "news.jsonl:1: no field 'text'.*such as 'content'"),
+    (
+        pretrain("--train_data news.jsonl --text_field content"),
+        DATA,
+        "news.jsonl:3: not JSON; .*expected one JSON object per line",
+    ),
+    (pretrain("--train_data news.csv"), DATA, "news.csv: no field 'text'; found 'id', 'content'"),
+    (pretrain("--train_data news.csv --text_field ''"), USAGE, "text_field: is empty"),
+    (pretrain("--train_data http://127.0.0.1:1/a.txt"), DATA, "http://127.0.0.1:1/a.txt: no such file, or"),
+    (pretrain("--text_format word"), USAGE, "--text_format: not one of the choices; found 'word'"),
+    (
+        f"pretrain {SIZES} --train_data shards --text_field content",
+        USAGE,
+        "--text_field: an option of data_text",
+    ),
     (pretrain("--eval_data text/train.txt"), USAGE, "train.txt: the held-out text is trained on"),
     (pretrain("--train_data two_texts"), DATA, "two_texts.other.txt"),
     # Without a subcommand the data are prepared shards.
@@ -169,6 +194,13 @@ def _make_mistakes(folder: Path) -> None:
         "one_line.txt": b"The cat sees the dog.\n",
         "latin1.txt": "Good words.\nUn café.\n".encode("latin-1"),
         "utf16.txt": text.encode("utf-16"),
+        "gb18030.txt": "Good words.\n今天的天气很好，我们一起去公园。\n".encode("gb18030"),
+        "report.pdf": b"%PDF-1.7\n\xe2\xe3\xcf\xd3\n",
+        "report.docx": b"PK\x03\x04" + bytes(26) + b"word/document.xml",
+        "cut.txt.gz": gzip.compress(text.encode())[:-100],
+        "list.json": json.dumps([{"text": text}]).encode(),
+        "news.jsonl": b'{"id": "1", "content": "Good words."}\n' * 2 + b"{'content': 1}\n",
+        "news.csv": b"id,content\n1,Good words.\n",
         "binary.txt": struct.pack("<1000d", *range(1000)),
     }.items():
         (folder / name).write_bytes(content)

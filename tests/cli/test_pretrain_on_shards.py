@@ -215,6 +215,44 @@ def test_the_tokenizer_beside_the_shards_is_used(made, tmp_path, capsys):
     assert "for example: [CLS] " in out  # so that a person can see whether it is the right one
 
 
+@pytest.mark.parametrize("place", ["", "wikicorpus_en", "wikicorpus_en/wikicorpus_en_training_0.hdf5"])
+def test_masks_are_drawn_anew_with_the_tokenizer_of_the_prepared_folder(made, tmp_path, capsys, place):
+    shards, tokenizer, _ = made
+    shutil.copytree(shards, tmp_path / "data")
+    shutil.copytree(tokenizer, tmp_path / "data" / "bert")
+    words = ["--train_data", str(tmp_path / "data" / place), "--num_iters", "2", "--mask_probability", "0.3"]
+    assert pretrain(tmp_path / "run", *words, "--masking", "whole_word") == 0
+    out = capsys.readouterr().out
+    assert f"using the tokenizer in {tmp_path / 'data' / 'bert'}" in out
+    assert "masks: drawn in every epoch (whole_word)" in out
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["masking"], config["mask_probability"]) == ("whole_word", 0.3)
+    assert pretrain(tmp_path / "run", *words, "--masking", "span") == 4
+    assert "another masking; found whole_word, expected span" in error_of(capsys)
+
+
+def test_a_model_is_evaluated_on_shards_as_the_run_did(trained, made, tmp_path, capsys):
+    run, _ = trained
+    last = [row for row in metrics(run) if "eval_loss" in row][-1]
+
+    def figures(*more: str) -> dict[str, float]:
+        capsys.readouterr()
+        assert main(["evaluate", str(run), "--eval_data", str(made[0]), "--json", *more]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    assert figures()["mlm_loss"] == pytest.approx(last["eval_mlm_loss"], rel=1e-5)
+    assert figures()["nsp_accuracy"] == pytest.approx(last["eval_nsp_accuracy"], rel=1e-5)
+    drawn = figures("--masking", "whole_word", "--mask_probability", "0.3")
+    assert drawn == figures("--masking", "whole_word", "--mask_probability", "0.3")
+    assert drawn["unigram_entropy"] != figures()["unigram_entropy"]
+    for more, message in (
+        (["--mask_probability", "0.3"], "the masks are those of the shards; found 0.3"),
+        (["--max_seq_length", "16"], f"rows of another length; found {LENGTH}, expected 16"),
+    ):
+        assert main(["evaluate", str(run), "--eval_data", str(made[0]), *more]) == 2
+        assert message in error_of(capsys)
+
+
 def test_shards_without_padding_and_without_labels(made, tmp_path, capsys):
     tokenizer = made[1]
     text = write_english(tmp_path / "text")
@@ -255,7 +293,9 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--train_data text/train.txt", 3, "train.txt: this is a text file; .*add data_text"),
         ("--data_dir nowhere", 3, "nowhere: no such file or folder"),
         ("--data_dir shards --eval_data nowhere", 3, "nowhere: no such file or folder"),
-        ("--data_dir shards --mask_probability 0.2", 2, "--mask_probability: an option of data_text"),
+        ("--data_dir shards --mask_probability 0.2", 2, "the masks are those of the shards; .*--masking wh"),
+        ("--data_dir shards --masking words", 2, "--masking: .*stored, token, whole_word, span"),
+        ("--data_dir shards --vocab_size 80 --masking span", 2, "where words begin; .*name .* --tokenizer"),
         ("--data_dir shards --sample_size 9", 2, "--sample_size: an option of data_text"),
         ("--data_dir shards --initialization counts", 2, "counts: words are counted in text"),
         ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer is trained on shards"),
@@ -292,6 +332,8 @@ def test_text_mode_says_that_shards_are_no_text(made, tmp_path, capsys):
     words = ["--data_dir", str(made[0]), "--work_dir", str(tmp_path / "run"), "data_text"]
     assert main(["pretrain", *words]) == 3
     assert "HDF5 shards, not text; fix: to train on shards add data_preprocessed" in error_of(capsys)
+    assert main(["pretrain", *words, "--masking", "stored"]) == 2
+    assert "--masking stored: no masks are stored in text; expected whole_word" in error_of(capsys)
 
 
 def test_the_other_road_goes_on_from_a_run_on_text(made, trained, tmp_path, capsys):

@@ -16,6 +16,7 @@ class Options:
     name: str | None = option(None, "what", choices=("cat", "dog"))
     loud: bool = option(False, "say so")
     rank: int | None = option(None, "who", aliases=("--the-rank",))
+    animals: tuple[str, ...] = option((), "which")
 
     def __post_init__(self):
         check(self)
@@ -33,6 +34,16 @@ def test_defaults_stand_until_given():
 def test_a_positional_may_stand_anywhere():
     assert parsed("--size", "7", "fast", "--loud") == Options(mode="fast", size=7, loud=True)
     assert parsed("fast").mode == "fast"
+
+
+def test_a_positional_that_is_a_tuple_takes_any_number(tmp_path):
+    def animals(*words):
+        return parse(Options, "prog", "Does things.", words, positional=("animals",)).animals
+
+    assert animals() == animals("--size", "7") == ()
+    assert animals("cat", "--size", "7", "dog", "--loud", "bird") == ("cat", "dog", "bird")
+    (tmp_path / "options.yaml").write_text("animals: [cat, dog]")
+    assert animals("--config", str(tmp_path / "options.yaml")) == ("cat", "dog")
 
 
 def test_scientific_notation_is_an_integer_too():

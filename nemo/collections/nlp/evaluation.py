@@ -11,8 +11,9 @@ import torch
 
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.loading import Pretrained
-from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
+from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
 from nemo.utils.errors import UsageError
 
@@ -30,10 +31,22 @@ def evaluate(
     dataset: str | Path,
     batch_size: int = 32,
     max_seq_length: int | None = None,
-    mask_probability: float = 0.15,
+    mask_probability: float | None = None,
     seed: int = 0,
+    masking: str | None = None,
 ) -> dict[str, float]:
-    """Figures on a text; the same pairs and masks at every call with the same `seed`."""
+    """Figures on a text or on shards; the same pairs and masks at every call with the same `seed`.
+
+    Args:
+        dataset: text, a shard, or a folder of either. Of shards, those named as held out if there are any.
+        max_seq_length: of the pairs made from text; default: the model's positions. Shards have theirs.
+        mask_probability: share of tokens to guess; default: 0.15, or that of the masks stored in shards.
+        masking: as of the data layers; default: "stored" for shards, "whole_word" for text.
+
+    Raises:
+        UsageError: a length or a share that cannot be.
+        DataError: data that cannot be used, or was made with another tokenizer.
+    """
     positions = pretrained.model.bert.config.max_position_embeddings
     if max_seq_length is not None and max_seq_length > positions:
         raise UsageError(
@@ -42,14 +55,37 @@ def evaluate(
             found=max_seq_length,
             expected=f"{positions} or less",
         )
-    layer = BertPretrainingDataLayer(
-        pretrained.tokenizer,
-        dataset,
-        max_seq_length or positions,
-        mask_probability=mask_probability,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    layer: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
+    if holds_shards_instead_of_text(dataset):
+        layer = BertPretrainingPreprocessedDataLayer(
+            dataset,
+            mode="eval",
+            batch_size=batch_size,
+            seed=seed,
+            tokenizer=pretrained.tokenizer,
+            only_mlm_loss=pretrained.model.nsp is None,
+            max_seq_length=max_seq_length,
+            masking=masking or "stored",
+            mask_probability=mask_probability,
+        )
+        length = layer.dataset.max_seq_length
+        if length > positions or max_seq_length not in (None, length):
+            raise UsageError(
+                "the shards have rows of another length",
+                where=dataset,
+                found=length,
+                expected=max_seq_length or f"{positions}, the model's positions, or less",
+            )
+    else:
+        layer = BertPretrainingDataLayer(
+            pretrained.tokenizer,
+            dataset,
+            max_seq_length or positions,
+            mask_probability=mask_probability or 0.15,
+            batch_size=batch_size,
+            seed=seed,
+            masking=masking or "whole_word",
+        )
     return held_out_figures(PtActions(), wire(pretrained.model, layer))
 
 

@@ -14,11 +14,13 @@ MODES = ("data_text", "data_preprocessed")
 # Options that mean nothing to the other kind of data.
 OPTIONS_OF_MODE = {
     "data_text": (
+        "text_format",
         "text_layout",
+        "text_field",
         "sentences",
         "invalid_bytes",
+        "max_bad_records",
         "sample_size",
-        "mask_probability",
         "short_seq_prob",
     ),
     "data_preprocessed": ("max_predictions_per_seq",),
@@ -51,7 +53,9 @@ class PretrainingOptions:
 
     # Data
     train_data: str | None = option(
-        None, "training data: a text file or a folder of *.txt; or a shard or a folder of *.hdf5"
+        None,
+        "training data: a file, folder or address of text (.txt, .jsonl, .parquet, .csv; also .gz, .zst, "
+        ".bz2, .xz), or what nemo-bert prepare wrote; or a shard or a folder of *.hdf5",
     )
     eval_data: str | None = option(
         None, "the same, held out for evaluation; default: what the training folder has of it"
@@ -62,9 +66,19 @@ class PretrainingOptions:
         "training and test (or in folders of these names)",
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
+    text_format: str = option(
+        "auto",
+        "data_text: kind of the files; told from their names and content unless given",
+        choices=("auto", "text", "json-lines", "parquet", "csv"),
+    )
+    text_field: str = option("text", "data_text: field or column of the text in JSON lines, Parquet and CSV")
+    max_bad_records: int = option(
+        0, "data_text: records without text to leave out at most, each with a warning", at_least=0
+    )
     text_layout: str = option(
         "auto",
-        "data_text: where documents end: at WikiText headings, blank lines, every line, or nowhere (running)",
+        "data_text: where documents of plain text end: at WikiText headings, blank lines, every line, or "
+        "nowhere (running)",
         choices=("auto", "headings", "blank", "lines", "running"),
     )
     sentences: str = option(
@@ -87,12 +101,22 @@ class PretrainingOptions:
     max_seq_length: int = option(
         128, "tokens in a sequence, specials included; shards have theirs", at_least=8
     )
-    mask_probability: float = option(0.15, "data_text: share of tokens to predict", above=0, below=1)
+    masking: str | None = option(
+        None,
+        "what is hidden at once: whole_word (default for text), token or span (of words); for shards these "
+        "draw new masks in every epoch, and stored, the default, takes those that they have",
+        choices=("stored", "token", "whole_word", "span"),
+    )
+    mask_probability: float = option(
+        0.15, "share of tokens to predict; stored masks have their own", above=0, below=1
+    )
     short_seq_prob: float = option(
         0.1, "data_text: share of documents cut into short sequences", at_least=0, at_most=1
     )
-    max_predictions_per_seq: int = option(
-        20, "data_preprocessed: predictions in a row, as the shards were made", at_least=1
+    max_predictions_per_seq: int | None = option(
+        None,
+        "data_preprocessed: predictions in a row, to be held to; the most to predict where masks are drawn",
+        at_least=1,
     )
 
     # Model
@@ -210,6 +234,19 @@ class PretrainingOptions:
                     where=f"--{name}",
                     fix=f"leave it out, or say {other} after the options",
                 )
+        if self.mode == "data_text" and self.masking == "stored":
+            raise UsageError(
+                "no masks are stored in text",
+                where="--masking stored",
+                expected="whole_word, token or span",
+            )
+        if self.draws_no_masks and self.mask_probability != PretrainingOptions.mask_probability:
+            raise UsageError(
+                "the masks are those of the shards",
+                where="--mask_probability",
+                found=self.mask_probability,
+                fix="leave it out, or let other masks be drawn: --masking whole_word",
+            )
         if self.mode == "data_preprocessed" and self.initialization == "counts":
             raise UsageError(
                 "words are counted in text, and the data is data_preprocessed",
@@ -223,6 +260,11 @@ class PretrainingOptions:
                 expected="the folder, name or vocab.txt of the one that made them, or nothing",
                 fix="if the data is text, say data_text after the options",
             )
+
+    @property
+    def draws_no_masks(self) -> bool:
+        """Is trained on shards with the masks that they have?"""
+        return self.mode == "data_preprocessed" and self.masking in (None, "stored")
 
     @property
     def updates(self) -> int | None:

@@ -117,7 +117,15 @@ def seconds_per_update(options: PretrainingOptions, data: PretrainingData, confi
 
 WARM_UP_UPDATES, TIMED_UPDATES = 3, 16
 IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
-STREAM_OPTIONS = ("mode", "seed", "max_seq_length", "mask_probability", "short_seq_prob", "batch_size")
+STREAM_OPTIONS = (
+    "mode",
+    "seed",
+    "max_seq_length",
+    "masking",
+    "mask_probability",
+    "short_seq_prob",
+    "batch_size",
+)
 
 
 class _Stopwatch(ActionCallback):

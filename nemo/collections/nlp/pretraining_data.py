@@ -1,13 +1,16 @@
 """From options to batches of text: which files, which tokenizer, which data layers."""
 
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.backends.pytorch import checkpoint
-from nemo.collections.nlp.data.corpus import TextOptions, files_of
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
+from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
+from nemo.collections.nlp.data.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
@@ -39,50 +42,86 @@ class PretrainingData:
     eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
 
 
-def data_files(options: PretrainingOptions) -> tuple[Path, Path | None]:
-    """The training text and the held-out text, if there is any.
+Place = Path | str  # of this machine, or an address
 
-    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text.
+
+def data_files(options: PretrainingOptions) -> tuple[Place, Place | None]:
+    """The training text and the held-out text, if there is any; or the token stores that were made of them.
+
+    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text; for .txt may stand
+    any ending of text. What `nemo-bert prepare` wrote gives the stores `train` and `test` in it.
 
     Raises:
         UsageError: the held-out text is trained on.
         DataError: there are shards instead of text.
     """
-    train = Path(options.train_data or options.data_dir or "")
-    folder = Path(options.data_dir) if options.data_dir is not None else train
-    held_out = Path(options.eval_data) if options.eval_data is not None else None
-    for path in filter(None, (train, held_out)):
-        if holds_shards_instead_of_text(path):
-            raise DataError(
-                "HDF5 shards, not text",
-                where=path,
-                fix="to train on shards add data_preprocessed, no data_text",
-            )
-    if (train / "train.txt").is_file():
-        train = train / "train.txt"
+    given = place_of(options.train_data or options.data_dir or "")
+    folder = place_of(options.data_dir) if options.data_dir is not None else given
+    held_out = place_of(options.eval_data) if options.eval_data is not None else None
+    if prepared := _store_in(given, "train"):
+        logging.info("training on the tokens in %s", prepared)
+        train: Place = prepared
+    else:
+        _refuse_shards(given)
+        train = part_of(given, "train") or given
+    if train != given and not prepared:
         logging.info("training on %s", train)
-    if held_out is None and (folder / "valid.txt").is_file():
-        held_out = folder / "valid.txt"
+    if held_out is None:
+        held_out = _store_in(folder, "test") or part_of(folder, *VALIDATION)
+    else:
+        _refuse_shards(held_out)
+        held_out = _store_in(held_out, "test") or held_out
     if held_out is None:
         logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
     else:
-        both = {f.resolve() for f in files_of(train)} & {f.resolve() for f in files_of(held_out)}
-        if both:
-            raise UsageError(
-                "the held-out text is trained on",
-                where=sorted(both)[0],
-                fix="give --train_data and --eval_data that have no file in common",
-            )
+        _refuse_same(train, held_out, text_options(options))
     return train, held_out
+
+
+def _store_in(place: Place, name: str) -> Path | None:
+    """The token store of that name in what `nemo-bert prepare` wrote, if it is that."""
+    return Path(place, name) if isinstance(place, Path) and is_store(place / name) else None
+
+
+def _refuse_shards(place: Place) -> None:
+    if isinstance(place, Path) and not is_store(place) and holds_shards_instead_of_text(place):
+        raise DataError(
+            "HDF5 shards, not text",
+            where=place,
+            fix="to train on shards add data_preprocessed, no data_text",
+        )
+
+
+def _refuse_same(train: Place, held_out: Place, text: TextOptions) -> None:
+    def files(place: Place) -> set[str]:
+        if is_store(place):
+            return {str(Path(place).resolve())}
+        return {
+            os.path.realpath(s.path) if isinstance(place, Path) else s.path for s in sources_of(place, text)
+        }
+
+    if both := files(train) & files(held_out):
+        raise UsageError(
+            "the held-out text is trained on",
+            where=min(both),
+            fix="give --train_data and --eval_data that have no file in common",
+        )
 
 
 def text_options(options: PretrainingOptions) -> TextOptions:
     """How text is read."""
-    return TextOptions(options.text_layout, options.sentences, options.invalid_bytes)
+    return TextOptions(
+        format=options.text_format,
+        layout=options.text_layout,
+        sentences=options.sentences,
+        invalid_bytes=options.invalid_bytes,
+        text_field=options.text_field,
+        max_bad_records=options.max_bad_records,
+    )
 
 
 def open_tokenizer(
-    options: PretrainingOptions, train: Path, folder: Path, origin: Origin | None = None
+    options: PretrainingOptions, train: Place, folder: Path, origin: Origin | None = None
 ) -> TokenizerSpec:
     """The tokenizer the options name, that of the origin, one in `[data_dir]/bert`, or a new one in `folder`.
 
@@ -105,7 +144,7 @@ _SAYS_MORE = (MODEL_FILE, TOKENIZER_FILE, CONFIG_FILE)  # than a vocab.txt by it
 
 
 def _open_tokenizer(
-    options: PretrainingOptions, train: Path, folder: Path, origin: Origin | None
+    options: PretrainingOptions, train: Place, folder: Path, origin: Origin | None
 ) -> TokenizerSpec:
     trained = ("sentence-piece", "word-piece")
     if options.tokenizer not in trained:
@@ -124,7 +163,17 @@ def _open_tokenizer(
     if origin is not None and origin.tokenizer is not None:
         logging.info("using the tokenizer of %s", origin.name)
         return open_tokenizer_at(origin.tokenizer)
-    beside_data = (train if train.is_dir() else train.parent) / "bert"
+    beside_data = _folder_of(train) / "bert"
+    if is_store(train):
+        if not beside_data.is_dir():
+            raise UsageError(
+                "a token store without the tokenizer that made it",
+                where=train,
+                expected=f"it in {beside_data}",
+                fix="name it with --tokenizer",
+            )
+        logging.info("using the tokenizer in %s", beside_data)
+        return open_tokenizer_at(str(beside_data))
     if origin is not None:
         logging.warning(
             "%s has no tokenizer, so one in %s is used; to any but their own its weights mean nothing",
@@ -146,10 +195,10 @@ def _open_tokenizer(
             fix=f"name its folder with --tokenizer, or put tokenizer.model or vocab.txt into {beside_data}",
         )
     else:
-        forget_other_tokenizer(options, files_of(train), folder)
+        forget_other_tokenizer(options, sources_of(train, text_options(options)), folder)
     return find_or_train_tokenizer(
         options.tokenizer,
-        files_of(train),
+        [train],
         folder,
         options.vocab_size,
         sample_size=options.sample_size,
@@ -166,7 +215,14 @@ def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: Toke
         logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
 
 
-def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folder: Path) -> None:
+def _folder_of(train: Place) -> Path:
+    """The folder that may have a tokenizer for the data; for an address one that has none."""
+    if isinstance(train, str):
+        return Path(os.devnull)
+    return train if train.is_dir() and not is_store(train) else train.parent
+
+
+def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], folder: Path) -> None:
     """Remove a tokenizer that an earlier run in this work folder trained with other options or on other text.
 
     Raises:
@@ -177,7 +233,7 @@ def forget_other_tokenizer(options: PretrainingOptions, files: list[Path], folde
         "vocab_size": options.vocab_size,
         "sample_size": options.sample_size,
         "do_lower_case": options.do_lower_case,
-        "text": [[file.name, file.stat().st_size] for file in files],
+        "text": [[source.name, source.num_bytes] for source in sources],
     }
     note = folder / "made-for.json"
     earlier = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
@@ -207,7 +263,7 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", origin)
 
-    def layer(path: Path, shuffle: bool) -> BertPretrainingDataLayer:
+    def layer(path: Place, shuffle: bool) -> BertPretrainingDataLayer:
         return BertPretrainingDataLayer(
             tokenizer,
             path,
@@ -218,6 +274,7 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
             shuffle=shuffle,
             seed=options.seed,
             text=text_options(options),
+            masking=options.masking or "whole_word",
         )
 
     return PretrainingData(

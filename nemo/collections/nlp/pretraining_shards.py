@@ -6,6 +6,7 @@ from typing import Any
 
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
+from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
@@ -39,6 +40,8 @@ def open_shards(options: PretrainingOptions, origin: Origin | None = None) -> Pr
             vocab_size=options.vocab_size if tokenizer is None else tokenizer.vocab_size,
             only_mlm_loss=options.only_mlm_loss,
             max_seq_length=max_seq_length,
+            masking=options.masking or "stored",
+            mask_probability=None if options.draws_no_masks else options.mask_probability,
         )
 
     length = options.max_seq_length if is_given(options, "max_seq_length") else None
@@ -111,16 +114,21 @@ def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
 def tokenizer_of_shards(
     options: PretrainingOptions, train: Path, origin: Origin | None = None
 ) -> TokenizerSpec | None:
-    """The tokenizer the options name, that of the origin, one in `[data_dir]/bert`, or None."""
+    """The tokenizer the options name, that of the origin, one in `bert` with the shards, or None.
+
+    `bert` may be beside the shard, in the folder given, or beside it.
+    """
     if options.tokenizer != PretrainingOptions.tokenizer:
         return open_tokenizer_at(options.tokenizer, options.do_lower_case)
     if origin is not None and origin.tokenizer is not None:
         logging.info("using the tokenizer of %s", origin.name)
         return open_tokenizer_at(origin.tokenizer)
-    beside_data = (train if train.is_dir() else train.parent) / "bert"
-    if any((beside_data / name).is_file() for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE)):
-        logging.info("using the tokenizer in %s", beside_data)
-        return load_tokenizer(beside_data)
+    folder = train if train.is_dir() else train.parent
+    for place in (folder, folder.absolute().parent):
+        beside_data = place / TOKENIZER_FOLDER
+        if any((beside_data / name).is_file() for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE)):
+            logging.info("using the tokenizer in %s", beside_data)
+            return load_tokenizer(beside_data)
     return None
 
 

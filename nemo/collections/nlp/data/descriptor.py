@@ -3,7 +3,9 @@
 import os
 from pathlib import Path
 
-from nemo.collections.nlp.data.corpus import AUTO, TextOptions, files_of
+from nemo.collections.nlp.data.inputs import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.places import is_url, local_path, shown
+from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens
@@ -25,7 +27,7 @@ class BERTPretrainingDataDesc:
         sample_size: lines to train it on.
         special_tokens: kind -> token, or tokens, first in the vocabulary. Default: BERT's.
         train_data: a file; a folder with train.txt, and valid.txt and test.txt if there are any; or a folder
-            of `*.txt` files.
+            of text, see `inputs.sources_of`. For .txt may stand any ending of text.
         eval_data: held-out text, if not beside train.txt.
         test_data: likewise.
         tokenizer: what to train: "sentence-piece" or "word-piece".
@@ -63,23 +65,24 @@ class BERTPretrainingDataDesc:
         if train_data is None:
             raise UsageError("train_data is not given", expected="a text file, or a folder of them")
         train = _existing(train_data)
-        is_split = (train / "train.txt").is_file()
+        is_split = part_of(train, "train") is not None
 
-        def held_out(given: Path_ | None, name: str) -> str | None:
+        def held_out(given: Path_ | None, *names: str) -> str | None:
             if given is not None:
-                return _part(_existing(given), name)
-            return str(train / name) if is_split and (train / name).is_file() else None
+                return _part(_existing(given), *names)
+            found = part_of(train, *names) if is_split else None
+            return str(found) if found is not None else None
 
         self.dataset_name = dataset_name
         self.data_dir = str(train if train.is_dir() else train.parent)
-        self.train_file = _part(train, "train.txt")
-        self.eval_file = held_out(eval_data, "valid.txt")
-        self.test_file = held_out(test_data, "test.txt")
+        self.train_file = _part(train, "train")
+        self.eval_file = held_out(eval_data, *VALIDATION)
+        self.test_file = held_out(test_data, "test")
 
         folder = Path(tokenizer_folder or Path(self.data_dir) / "bert")
         self.tokenizer = find_or_train_tokenizer(
             tokenizer,
-            files_of(self.train_file),
+            [self.train_file],
             folder,
             vocab_size,
             sample_size,
@@ -91,15 +94,21 @@ class BERTPretrainingDataDesc:
 
 
 def _existing(path: Path_) -> Path:
-    path = Path(path)
+    if is_url(path):
+        raise UsageError(
+            "an address, and the tokenizer belongs beside the text",
+            where=shown(path),
+            fix="download it, or train with nemo-bert pretrain",
+        )
+    path = local_path(path)
     if not path.exists():
         raise MissingFileError("no such file or folder", where=path)
     return path
 
 
-def _part(path: Path, name: str) -> str:
-    """The file of that name in a folder that has one, else the path itself."""
-    return str(path / name if (path / name).is_file() else path)
+def _part(path: Path, *names: str) -> str:
+    """The file of such a name in a folder that has one, else the path itself."""
+    return str(part_of(path, *names) or path)
 
 
 def _if_there(path: Path) -> str | None:

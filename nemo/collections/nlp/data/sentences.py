@@ -3,9 +3,14 @@
 The rule takes the marks that end a sentence in GB/T 15834-2011, and the ellipsis; a semicolon ends none.
 """
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from nemo.collections.nlp.data.punkt import Punkt, train_punkt
+from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
 
@@ -13,6 +18,7 @@ Splitter = Callable[[str], list[str]]
 
 CJK_RANGES = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 CJK = re.compile(f"[{CJK_RANGES}]")
+_CJK_RUN = re.compile(f"[{CJK_RANGES}]++")
 _CJK_SHARE = 0.3  # of the characters, above which a paragraph is Chinese or Japanese
 _SAME_LINES = 1.05  # sentences per line, below which lines already are sentences
 
@@ -24,7 +30,13 @@ _CJK_SENTENCE = re.compile(f"(?:[^{_FINAL}!?]++|{_INNER})++(?:{_END})?|{_END}")
 
 def is_cjk(paragraph: str) -> bool:
     """Whether a paragraph is Chinese or Japanese, though there may be words of other scripts in it."""
-    return len(CJK.findall(paragraph)) > _CJK_SHARE * len(paragraph)
+    if paragraph.isascii():
+        return False
+    least = _CJK_SHARE * len(paragraph)
+    # Each such character has 3 or 4 bytes: what they are at most is quick to tell.
+    if len(paragraph.encode()) - len(paragraph) <= 2 * least:
+        return False
+    return sum(map(len, _CJK_RUN.findall(paragraph))) > least
 
 
 def split_lines(paragraph: str) -> list[str]:
@@ -36,15 +48,6 @@ def split_cjk(paragraph: str) -> list[str]:
     """Sentences end after final punctuation and the quotes and brackets that close behind it."""
     sentences = (sentence.strip() for sentence in _CJK_SENTENCE.findall(paragraph))
     return [sentence for sentence in sentences if sentence]
-
-
-def train_punkt(sample: list[str]) -> Splitter:
-    """Punkt (Kiss and Strunk 2006) with the abbreviations it finds in the sample; needs no download."""
-    from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
-
-    trainer = PunktTrainer()
-    trainer.train("\n".join(sample), finalize=True)
-    return PunktSentenceTokenizer(trainer.get_params()).tokenize
 
 
 SPLITTERS: dict[str, Callable[[list[str]], Splitter]] = {
@@ -71,7 +74,7 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
     others = [paragraph for paragraph in sample if not is_cjk(paragraph)]
     if len(others) < len(sample):
         logging.info("in Chinese or Japanese sentences end at its punctuation")
-        return _by_script(make_splitter(others)) if others else split_cjk
+        return ByScript(make_splitter(others)) if others else split_cjk
     punkt = train_punkt(sample)
     if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
         logging.info("every line is a sentence")
@@ -81,5 +84,45 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
     return punkt
 
 
-def _by_script(split_other: Splitter) -> Splitter:
-    return lambda paragraph: split_cjk(paragraph) if is_cjk(paragraph) else split_other(paragraph)
+class ByScript:
+    """Splits Chinese and Japanese paragraphs by the rule, and others by another splitter."""
+
+    def __init__(self, split_other: Splitter):
+        self.split_other = split_other
+
+    def __call__(self, paragraph: str) -> list[str]:
+        return split_cjk(paragraph) if is_cjk(paragraph) else self.split_other(paragraph)
+
+
+def save_splitter(splitter: Splitter, path: Path) -> None:
+    """Write what `make_splitter` made, and learned, to a file.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    write_atomically(path, json.dumps(_description(splitter)).encode())
+
+
+def load_splitter(path: Path) -> Splitter:
+    """The splitter in a file that `save_splitter` wrote; it gives the same sentences."""
+    return _from_description(json.loads(path.read_bytes()))
+
+
+def _description(splitter: Splitter) -> dict[str, Any]:
+    if isinstance(splitter, ByScript):
+        return {"splitter": "by_script", "others": _description(splitter.split_other)}
+    if isinstance(splitter, Punkt):
+        return {"splitter": "punkt", "parameters": splitter.parameters}
+    return {"splitter": "cjk" if splitter is split_cjk else "line"}
+
+
+def _from_description(description: dict[str, Any]) -> Splitter:
+    match description["splitter"]:
+        case "by_script":
+            return ByScript(_from_description(description["others"]))
+        case "punkt":
+            return Punkt(description["parameters"])
+        case "cjk":
+            return split_cjk
+        case _:
+            return split_lines

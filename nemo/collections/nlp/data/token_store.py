@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -22,23 +23,30 @@ from typing import Any
 
 import numpy as np
 
-from nemo.collections.nlp.data.corpus import AUTO, TextOptions, files_of
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.pieces import pieces_of
+from nemo.collections.nlp.data.inputs.places import is_url
+from nemo.collections.nlp.data.inputs.sources import Source, content_hash, sources_of
+from nemo.collections.nlp.data.sentences import make_splitter
+from nemo.collections.nlp.data.store_arrays import ARRAYS, ArrayReader, read_manifest
 from nemo.collections.nlp.data.store_builder import (
-    ARRAYS,
     FORMAT,
     VERSION,
-    common_folder,
-    names_of,
-    sha256_of,
-    write_store,
+    assemble,
+    describe_source,
+    groups_of,
+    refuse_other_things,
+    sample_paragraphs,
+    write_part,
 )
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.utils.errors import DataError, MissingFileError, StorageError
-from nemo.utils.files import storage_errors, sync
+from nemo.utils.errors import DataError
+from nemo.utils.files import common_folder, storage_errors
 from nemo.utils.logging import LogMode, logging
 
-FILES = {"manifest.json", *(f"{name}.bin" for name in ARRAYS)}
 VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
+MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
+SECONDS_BETWEEN_REPORTS = 10
 
 Path_ = str | os.PathLike[str]
 
@@ -57,37 +65,25 @@ class TokenStore:
 
     def __init__(self, folder: Path_):
         self.folder = Path(folder)
-        self.manifest = _read_manifest(self.folder)
+        self.manifest = read_manifest(self.folder / "manifest.json", FORMAT, VERSION)
+        fix = f"delete {self.folder}, and make it again from the text"
+        self._arrays = ArrayReader(self.folder, self.manifest["arrays"], "token store", fix)
         self.check_sizes()
         self.tokens, self.starts_word, self.sentence_offsets, self.document_offsets = (
-            np.memmap(self._path(name), self.manifest["arrays"][name]["dtype"], "r").view(np.ndarray)
+            np.memmap(self._arrays.path(name), self.manifest["arrays"][name]["dtype"], "r").view(np.ndarray)
             for name in ARRAYS
         )
 
     def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
         return TokenStore, (self.folder,)
 
-    def _path(self, array: str) -> Path:
-        return self.folder / f"{array}.bin"
-
     def check_sizes(self) -> None:
         """Raise a DataError if an array was cut short: touching what is gone would kill the process."""
-        for name in ARRAYS:
-            path, expected = self._path(name), self.manifest["arrays"][name]["bytes"]
-            found = path.stat().st_size if path.exists() else 0
-            if found != expected:
-                raise self._damaged(path, f"{found} bytes", f"{expected}")
+        self._arrays.check_sizes()
 
     def verify(self) -> None:
         """Raise a DataError if an array is not what was written."""
-        for name in ARRAYS:
-            found, expected = sha256_of(self._path(name)), self.manifest["arrays"][name]["sha256"]
-            if found != expected:
-                raise self._damaged(self._path(name), f"SHA-256 {found}", expected)
-
-    def _damaged(self, path: Path, found: str, expected: str) -> DataError:
-        fix = f"delete {self.folder}; it is made again from the text"
-        return DataError("damaged token store", where=path, found=found, expected=expected, fix=fix)
+        self._arrays.verify()
 
     def describe(self) -> str:
         """Documents, sentences, tokens and the share of unknown ones, in one line."""
@@ -97,6 +93,14 @@ class TokenStore:
             f"{counts['tokens']:,} tokens, "
             f"{counts['unknown_tokens'] / counts['tokens']:.2%} of them unknown"
         )
+
+
+def is_store(path: Path_) -> bool:
+    """Is this the folder of a token store, of whatever version?"""
+    try:
+        return json.loads((Path(path) / "manifest.json").read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def open_or_build(
@@ -110,44 +114,46 @@ def open_or_build(
     Of several processes that ask at once, one builds and the others wait for it.
 
     Args:
-        path: as `corpus.files_of` takes it.
+        path: as `sources_of` takes it; or the folder of a store, which is opened.
         folder: where the store is. Default: `bert/store-<key>` in the folder of the text, or in the
             user's cache (`$XDG_CACHE_HOME` or `~/.cache`) where that cannot be written.
 
     Raises:
-        DataError: the corpus cannot be used (see corpus.py), is empty or all unknown to the tokenizer.
+        DataError: the corpus cannot be used (see inputs/), is empty or all unknown to the tokenizer; or there
+            is a store at `path`, and it is damaged or was made by another tokenizer.
         StorageError: the store cannot be written, or `folder` holds something else.
     """
-    files = files_of(path)
-    folders = [Path(folder)] if folder else _default_folders(files, tokenizer, options)
+    if isinstance(path, str | os.PathLike) and is_store(path):
+        return _open_prepared(Path(path), tokenizer)
+    sources = sources_of(path, options)
+    folders = [Path(folder)] if folder else _default_folders(sources, tokenizer, options)
     for place in folders:
-        if store := _open_if_current(place, files, tokenizer, options):
+        if store := _open_if_current(place, sources, tokenizer, options):
             return store
     place = next(filter(_is_writable, folders), folders[-1])
     with _locked(place):
         # Another process may have built it while this one waited.
-        return _open_if_current(place, files, tokenizer, options) or _replace(
-            place, files, tokenizer, options
-        )
-
-
-def build_token_store(
-    files: list[Path], tokenizer: TokenizerSpec, folder: Path_, options: TextOptions = AUTO
-) -> TokenStore:
-    """Tokenise `files` into a store at `folder`, in place of an older one. Raises as `open_or_build`."""
-    with _locked(Path(folder)):
-        return _replace(Path(folder), files, tokenizer, options)
+        if store := _open_if_current(place, sources, tokenizer, options):
+            return store
+        _build(place, sources, tokenizer, options)
+    store = TokenStore(place)
+    logging.info("%s: %s", place, store.describe())
+    return store
 
 
 # Where a store is, and whether it fits.
 
 
-def _default_folders(files: list[Path], tokenizer: TokenizerSpec, options: TextOptions) -> list[Path]:
-    root = common_folder(files)
+def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> list[Path]:
+    """Places for the store of a corpus, the best first."""
     # Names only: a changed text replaces its store instead of leaving an old one behind.
-    key = _short_hash([VERSION, names_of(files), tokenizer.fingerprint, asdict(options)])
+    names = [source.name for source in sources]
+    key = f"store-{_short_hash([VERSION, names, tokenizer.fingerprint, asdict(options)])}"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
-    return [root / "bert" / f"store-{key}", cache / _short_hash(str(root)) / f"store-{key}"]
+    if any(is_url(source.path) for source in sources):
+        return [cache / _short_hash([source.path for source in sources]) / key]
+    root = common_folder([source.path for source in sources])
+    return [root / "bert" / key, cache / _short_hash(str(root)) / key]
 
 
 def _short_hash(value: Any) -> str:
@@ -159,13 +165,33 @@ def _is_writable(folder: Path) -> bool:
     return os.access(existing, os.W_OK | os.X_OK)
 
 
+def _opened(folder: Path) -> TokenStore:
+    """A store that is as it was written, as far as that can be told in a second. Raises as `TokenStore`."""
+    store = TokenStore(folder)
+    if sum(array["bytes"] for array in store.manifest["arrays"].values()) <= VERIFIED_BYTES:
+        store.verify()
+    return store
+
+
+def _open_prepared(folder: Path, tokenizer: TokenizerSpec) -> TokenStore:
+    store = _opened(folder)
+    if (made_by := store.manifest["tokenizer"]) != tokenizer.fingerprint:
+        raise DataError(
+            "a token store made by another tokenizer",
+            where=folder,
+            found=made_by,
+            expected=tokenizer.fingerprint,
+            fix="give the tokenizer it was made by, which `nemo-bert prepare` put beside it in bert/",
+        )
+    logging.info("%s: %s", folder, store.describe())
+    return store
+
+
 def _open_if_current(
-    folder: Path, files: list[Path], tokenizer: TokenizerSpec, options: TextOptions
+    folder: Path, sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions
 ) -> TokenStore | None:
     try:
-        store = TokenStore(folder)
-        if sum(array["bytes"] for array in store.manifest["arrays"].values()) <= VERIFIED_BYTES:
-            store.verify()
+        store = _opened(folder)
     except FileNotFoundError:
         return None
     except DataError as error:
@@ -175,7 +201,7 @@ def _open_if_current(
     differs = {
         "tokenizer": found["tokenizer"] != tokenizer.fingerprint,
         "options": found["options"] != asdict(options),
-        "text": not _same_sources(found["sources"], files),
+        "text": not _are_the_same(found["sources"], sources),
     }
     if any(differs.values()):
         changed = ", ".join(what for what, is_so in differs.items() if is_so)
@@ -184,28 +210,13 @@ def _open_if_current(
     return store
 
 
-def _same_sources(recorded: list[dict[str, Any]], files: list[Path]) -> bool:
-    return [source["name"] for source in recorded] == names_of(files) and all(
-        source["bytes"] == file.stat().st_size
-        # A file with its old time has its old content; one with a new time may have it too.
-        and (source["mtime_ns"] == file.stat().st_mtime_ns or source["sha256"] == sha256_of(file))
-        for source, file in zip(recorded, files, strict=True)
+def _are_the_same(recorded: list[dict[str, Any]], sources: list[Source]) -> bool:
+    return [each["name"] for each in recorded] == [source.name for source in sources] and all(
+        each["bytes"] == source.num_bytes
+        # A file with its old time has its old content; one with a new time, or elsewhere, may have it too.
+        and (each.get("version") == source.version or each["sha256"] == content_hash(source))
+        for each, source in zip(recorded, sources, strict=True)
     )
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.exists():
-        raise MissingFileError("no token store here", where=folder, expected="a manifest.json")
-    try:
-        manifest = json.loads(path.read_text("utf-8"))
-        found = (manifest["format"], manifest["version"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError("not the manifest of a token store", where=path) from error
-    if found != (FORMAT, VERSION):
-        expected = f"{FORMAT} {VERSION}"
-        raise DataError("another format", where=path, found="{} {}".format(*found), expected=expected)
-    return manifest
 
 
 @contextmanager
@@ -225,25 +236,60 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-def _replace(folder: Path, files: list[Path], tokenizer: TokenizerSpec, options: TextOptions) -> TokenStore:
-    """Build beside `folder`, then rename: whoever looks sees the old store, the new one, or none."""
-    if folder.exists() and (others := {entry.name for entry in folder.iterdir()} - FILES):
-        fix = "give an empty or a new folder"
-        raise StorageError("no place for a token store", where=folder, found=min(others), fix=fix)
-    partial, old = (folder.with_name(f".{folder.name}.{what}") for what in ("partial", "old"))
-    for left_behind in (partial, old):
-        shutil.rmtree(left_behind, ignore_errors=True)
-    with storage_errors(folder):
-        try:
-            partial.mkdir()
-            write_store(partial, files, tokenizer, options)
-            if folder.exists():
-                folder.rename(old)
-            partial.rename(folder)
-            sync(folder.parent)
-        finally:
-            for left_behind in (partial, old):
-                shutil.rmtree(left_behind, ignore_errors=True)
-    store = TokenStore(folder)
-    logging.info("%s: %s", folder, store.describe())
-    return store
+# How one is made.
+
+
+def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> None:
+    """Make a store in this process: part after part, as `nemo-bert prepare` makes many at once."""
+    refuse_other_things(folder)
+    total = sum(source.num_bytes for source in sources)
+    if total > MUCH_TEXT:
+        logging.info(
+            "%.1f GB of text: `nemo-bert prepare` uses all cores, and goes on where it was stopped",
+            total / 1e9,
+        )
+    # The version spares the hashing of what has not been touched since.
+    recorded = [{**describe_source(source), "version": source.version} for source in sources]
+    pieces = pieces_of(sources)
+    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    work = folder.with_name(f".{folder.name}.parts")
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    progress = _Progress(total)
+    try:
+        parts = []
+        for number, some in enumerate(groups_of(pieces)):
+            parts.append(work / str(number))
+            part = write_part(parts[-1], some, tokenizer, splitter, options, progress=progress.report)
+            progress.before += part["bytes_read"]
+        assemble(parts, {"store": (folder, None)}, {"sources": recorded})
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Progress:
+    """Tells in the log how far a long build has come.
+
+    Attributes:
+        before: bytes of the parts that are done.
+    """
+
+    def __init__(self, total: int):
+        self.total = total
+        self.before = 0
+        self.start = self.last = time.monotonic()
+
+    def report(self, of_part: int) -> None:
+        """Say how far it is, every few seconds, with so many bytes of the present part done."""
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_REPORTS:
+            return
+        self.last = now
+        done = self.before + of_part
+        speed = done / (now - self.start)
+        logging.info(
+            "tokenised %d of %d MB, %.1f MB/s, %.0f s left",
+            done / 1e6,
+            self.total / 1e6,
+            speed / 1e6,
+            max(self.total - done, 0) / speed,
+        )

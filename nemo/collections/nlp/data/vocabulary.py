@@ -3,6 +3,7 @@
 import heapq
 import io
 import json
+import os
 import re
 import tempfile
 from collections import Counter
@@ -11,7 +12,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from nemo.collections.nlp.data.corpus import AUTO, TextOptions, read_documents
+from nemo.collections.nlp.data.inputs import (
+    AUTO,
+    Piece,
+    PieceReader,
+    Source,
+    TextOptions,
+    pieces_of,
+    sources_of,
+)
 from nemo.collections.nlp.data.tokenizers import (
     NemoBertTokenizer,
     SentencePieceTokenizer,
@@ -20,7 +29,7 @@ from nemo.collections.nlp.data.tokenizers import (
 )
 from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
-from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, parse_model
+from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SCORE_STEP, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
 from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE, TOKENIZER_FILE
 from nemo.utils.errors import DataError, MissingFileError, UsageError
@@ -28,20 +37,23 @@ from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
 
+Path_ = str | os.PathLike[str]
+
 SAMPLE_SIZE = 10_000_000  # lines
 SAMPLE_BYTES = {
     "sentence-piece": 250_000_000,  # its trainer takes 20 times that in memory
     "word-piece": 1_000_000_000,
 }
+READ_BYTES = 1 << 30  # of text, as it is stored, that a sample is drawn from
+NAMED = 5  # files that are named in a message
 LINE_BYTES = 4192  # SentencePiece leaves out longer lines, and says so only in its log
 COVERAGE = 0.9995  # of a text, by the characters in its vocabulary; as in SentencePiece
 _LEFT_OUT = "\u2585"  # so are lines with this character, which it uses itself
-_SCORE_STEP = 1 / 256
 
 
 def find_or_train_tokenizer(
     kind: str,
-    files: Iterable[Path],
+    files: Iterable[Path_ | Source],
     folder: Path,
     vocab_size: int,
     sample_size: int = SAMPLE_SIZE,
@@ -77,7 +89,7 @@ def find_or_train_tokenizer(
 
 def train_tokenizer(
     kind: str,
-    files: Iterable[Path],
+    files: Iterable[Path_ | Source],
     folder: Path,
     vocab_size: int,
     sample_size: int = SAMPLE_SIZE,
@@ -90,7 +102,7 @@ def train_tokenizer(
 
     Args:
         kind: "sentence-piece" (writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
-        files: text, read in this order.
+        files: text, as `inputs.sources_of` takes it.
         folder: made if need be.
         vocab_size: entries, special tokens included; fewer where the text does not give so many.
         sample_size: lines to learn from at most, drawn from the whole corpus alike.
@@ -142,7 +154,7 @@ def _prepare(folder: Path) -> None:
 
 
 def sample_text(
-    files: Iterable[Path],
+    files: Iterable[Path_ | Source],
     sample_size: int,
     sample_bytes: int,
     special_tokens: Iterable[str] = (),
@@ -150,30 +162,47 @@ def sample_text(
 ) -> list[str]:
     """Lines drawn from all files, each as likely as the next, in their order; all if they are few.
 
-    Reads the corpus once and keeps no more of it than it returns. Lines over `LINE_BYTES` are cut, at
-    spaces if there are any. Special tokens are left out: what to do with them is not to be learned.
+    Reads the corpus once, or of a large one pieces from all over it, and keeps no more of it than it returns.
+    Lines over `LINE_BYTES` are cut, at spaces if there are any. Special tokens are left out: what to do with
+    them is not to be learned.
 
     Raises:
-        DataError: there is no text. Also as `corpus.read_documents`.
+        DataError: there is no text. Also as `inputs.sources_of` and `inputs.PieceReader`.
     """
+    sources = sources_of(files, text)
     specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
     random = Random(0)
     # Every line draws a number, and those with the lowest are kept; negative, as a heap pops its lowest.
     kept: list[tuple[float, int, str]] = []
     size = 0
-    for place, line in enumerate(_lines(files, specials, text)):
+    for place, line in enumerate(_lines(_some_of(pieces_of(sources)), specials, text)):
         heapq.heappush(kept, (-random.random(), place, line))
         size += len(line.encode())
         while len(kept) > sample_size or size > sample_bytes:
             size -= len(heapq.heappop(kept)[2].encode())
     if not kept:
-        raise DataError("no text to learn a vocabulary from", where=", ".join(map(str, files)))
+        raise DataError("no text to learn a vocabulary from", where=", ".join(map(str, sources[:NAMED])))
     return [line for _, _, line in sorted(kept, key=lambda entry: entry[1])]
 
 
-def _lines(files: Iterable[Path], specials: re.Pattern[str], text: TextOptions) -> Iterator[str]:
-    for file in files:
-        for document in read_documents(file, text):
+def _some_of(pieces: Sequence[Piece]) -> list[Piece]:
+    """All pieces of a corpus of up to `READ_BYTES`; of a larger one so many, drawn alike, in their order."""
+    order = list(range(len(pieces)))
+    Random(0).shuffle(order)
+    kept, size = [], 0
+    for number in order:
+        if size >= READ_BYTES:
+            break
+        kept.append(number)
+        size += max(pieces[number].num_bytes, 0)
+    if len(kept) < len(pieces):
+        logging.info("reading %d of %d pieces of the corpus", len(kept), len(pieces))
+    return [pieces[number] for number in sorted(kept)]
+
+
+def _lines(pieces: Iterable[Piece], specials: re.Pattern[str], text: TextOptions) -> Iterator[str]:
+    for piece in pieces:
+        for document in PieceReader(piece, text).documents():
             for paragraph in document:
                 for line in _cut(specials.sub(" ", paragraph)):
                     if line.strip():
@@ -239,7 +268,7 @@ def _with_exact_scores(model: bytes) -> bytes:
     """
     proto = parse_model(model, MODEL_FILE)
     for piece in proto.pieces:
-        piece.score = round(piece.score / _SCORE_STEP) * _SCORE_STEP
+        piece.score = round(piece.score / SCORE_STEP) * SCORE_STEP
     return proto.SerializeToString(deterministic=True)
 
 

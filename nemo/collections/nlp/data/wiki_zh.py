@@ -1,19 +1,17 @@
 """wiki2019zh and its sister corpora -> what a Chinese BERT is trained on: train.txt, valid.txt, vocab.txt.
 
 The text stays as it is, punctuation included. A line is a sentence and a blank line ends a document: what
-`corpus.py` tells from any other layout most surely, and what Google's BERT reads.
+a reader tells from any other layout most surely, and what Google's BERT reads.
 """
 
 import hashlib
-import re
 import string
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nemo.collections.nlp.data.corpus import TextReader
-from nemo.collections.nlp.data.json_lines import JsonDocument, read_json_lines
+from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sources_of
 from nemo.collections.nlp.data.sentences import is_cjk, split_cjk
 from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
@@ -44,17 +42,15 @@ class PartCount:
 
 @dataclass(frozen=True)
 class WikiZhCounts:
-    """What went into the files.
+    """What went into the files; documents with no text but a title are left out.
 
     Attributes:
-        empty: documents left out, as there was no text in them but a title.
         vocabulary: entries of vocab.txt.
         unknown: share of the characters of valid.txt that are not in vocab.txt.
     """
 
     train: PartCount
     valid: PartCount
-    empty: int
     vocabulary: int
     unknown: float
 
@@ -77,7 +73,7 @@ def process_wiki_zh(
         output_dir: made if need be.
         min_frequency: characters that are fewer times in train.txt are left out of vocab.txt.
         max_files: files to read, the first by name; -1: all.
-        text_field, max_bad_records: see `read_json_lines`.
+        text_field, max_bad_records: see `TextOptions`.
 
     Raises:
         MissingFileError: there is no such folder, or no corpus in it.
@@ -94,16 +90,17 @@ def process_wiki_zh(
     with storage_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
     with replacing(output_dir / "train.txt") as train_file, replacing(output_dir / "valid.txt") as valid_file:
-        records = read_json_lines(files, text_field, max_bad_records)
-        train, valid, empty = _write_texts(records, train_file, valid_file)
+        options = TextOptions(format="json-lines", text_field=text_field, max_bad_records=max_bad_records)
+        documents = read_documents(sources_of(files, options), options)
+        train, valid = _write_texts(documents, train_file, valid_file)
         if not train.documents:
-            found = f"{train.documents + valid.documents} with text, {empty} without"
+            found = f"{train.documents + valid.documents} with text"
             raise DataError("too few documents", where=data_dir, found=found, expected="two that differ")
         vocabulary = character_vocabulary(train.characters, min_frequency)
         bert.mkdir(exist_ok=True)
         for folder in (output_dir, bert):
             write_vocabulary(folder / VOCABULARY_FILE, vocabulary)
-    return WikiZhCounts(train, valid, empty, len(vocabulary), _unknown_share(valid.characters, vocabulary))
+    return WikiZhCounts(train, valid, len(vocabulary), _unknown_share(valid.characters, vocabulary))
 
 
 def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
@@ -130,18 +127,9 @@ def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
     return sorted(found)[: max_files if max_files >= 0 else None]
 
 
-def sentences_of(document: JsonDocument) -> list[str]:
-    """The sentences of a document; paragraphs in scripts with spaces stay whole, for Punkt to split.
-
-    A title that the text begins with is left out: it is no sentence, and the next one does not follow it.
-    """
-    paragraphs = [line.strip() for line in re.split(r"[\r\n]+", document.text)]
-    paragraphs = [paragraph for paragraph in paragraphs if paragraph]
-    if paragraphs and paragraphs[0] == document.title.strip():
-        del paragraphs[0]
-    return [
-        s for paragraph in paragraphs for s in (split_cjk(paragraph) if is_cjk(paragraph) else [paragraph])
-    ]
+def sentences_of(document: list[str]) -> list[str]:
+    """The sentences of a document; paragraphs in scripts with spaces stay whole, for Punkt to split."""
+    return [s for paragraph in document for s in (split_cjk(paragraph) if is_cjk(paragraph) else [paragraph])]
 
 
 def character_vocabulary(counts: Counter[str], min_frequency: int = 0) -> list[str]:
@@ -170,26 +158,21 @@ def report(counts: WikiZhCounts, output_dir: Path) -> None:
         size = f"{part.characters.total() / 1e6:.2f} million characters"
         told = f"{part.documents} documents, {part.sentences} sentences, {size}"
         logging.info("%s: %s", output_dir / name, told)
-    if counts.empty:
-        logging.info("%d documents without text left out", counts.empty)
     path = output_dir / VOCABULARY_FILE
     share = 100 * counts.unknown
     logging.info("%s, also in bert: %d entries; %.3f %% of valid.txt unknown", path, counts.vocabulary, share)
-    layout = TextReader(output_dir / "train.txt").layout
+    layout = sources_of(output_dir / "train.txt", TextOptions(format="text"))[0].layout
     if layout != "blank":
         logging.warning("train.txt looks like layout %r: train on it with --text_layout blank", layout)
 
 
 def _write_texts(
-    records: Iterable[JsonDocument], train_path: Path, valid_path: Path
-) -> tuple[PartCount, PartCount, int]:
-    """Write the texts; returns what is in each, and how many documents had no sentences."""
-    train, valid, empty = PartCount(), PartCount(), 0
+    documents: Iterable[list[str]], train_path: Path, valid_path: Path
+) -> tuple[PartCount, PartCount]:
+    """Write the texts; returns what is in each."""
+    train, valid = PartCount(), PartCount()
     with open(train_path, "wb") as train_file, open(valid_path, "wb") as valid_file:
-        for is_held_out, sentences in _split(map(sentences_of, records)):
-            if not sentences:
-                empty += 1
-                continue
+        for is_held_out, sentences in _split(map(sentences_of, documents)):
             part, file = (valid, valid_file) if is_held_out else (train, train_file)
             lines = "".join(f"{sentence}\n" for sentence in sentences)
             file.write(("\n" * (part.documents > 0) + lines).encode())
@@ -198,7 +181,7 @@ def _write_texts(
             part.characters.update(lines.replace("\n", ""))
             if (train.documents + valid.documents) % DOCUMENTS_BETWEEN_REPORTS == 0:
                 logging.info("%d documents so far", train.documents + valid.documents)
-    return train, valid, empty
+    return train, valid
 
 
 def _split(documents: Iterable[Sequence[str]]) -> Iterator[tuple[bool, Sequence[str]]]:
@@ -209,7 +192,7 @@ def _split(documents: Iterable[Sequence[str]]) -> Iterator[tuple[bool, Sequence[
     first = b""
     for sentences in documents:
         text = hashlib.blake2b("\n".join(sentences).encode(), digest_size=8).digest()
-        first = first or (text if sentences else b"")
+        first = first or text
         yield text == first or int.from_bytes(text) % HELD_OUT == 0, sentences
 
 

@@ -29,7 +29,11 @@ class WordStarts:
             for i, token in enumerate(vocabulary)
         ]
         self._marks = starts_word
-        self._texts = texts
+        # Each text as it is spelled inside a clause, behind a space, where a sentence begins, and both.
+        spelled = [before + text for before in ("", " ", "\n", "\n ") for text in texts]
+        self._spelled = np.frombuffer("".join(spelled).encode("utf-32-le"), np.uint32)
+        self._spelled_lengths = np.array([len(text) for text in spelled])
+        self._spelled_starts = np.cumsum(self._spelled_lengths) - self._spelled_lengths
         self._lengths = np.array([len(text) for text in texts])
         self._begins_cjk = np.array([bool(CJK.match(text)) for text in texts])
         self._ends_cjk = np.array([bool(CJK.match(text[-1])) for text in texts])
@@ -41,34 +45,36 @@ class WordStarts:
             sentences: the ids of each; none is empty.
         """
         ids = np.concatenate(sentences)
-        first = np.cumsum([0] + [len(sentence) for sentence in sentences[:-1]])
+        lengths = np.array([len(sentence) for sentence in sentences])
+        first = np.cumsum(lengths) - lengths
         starts = self._marks[ids]
         touches_cjk = self._begins_cjk[ids]
         if touches_cjk.any():
             touches_cjk[1:] |= self._ends_cjk[ids[:-1]]
-            starts = np.where(touches_cjk, self._segmented(ids, first, starts & ~touches_cjk), starts)
+            is_first = np.zeros(len(ids), dtype=bool)
+            is_first[first] = True
+            # Only of sentences with such characters.
+            chosen = np.repeat(np.logical_or.reduceat(touches_cjk, first), lengths)
+            is_spaced = starts & ~touches_cjk
+            segmented = self._segmented(ids[chosen], is_first[chosen], is_spaced[chosen])
+            starts[chosen] = np.where(touches_cjk[chosen], segmented, starts[chosen])
         starts[first] = True
         return starts
 
-    def _segmented(self, ids: np.ndarray, first: np.ndarray, is_spaced: np.ndarray) -> np.ndarray:
+    def _segmented(self, ids: np.ndarray, is_first: np.ndarray, is_spaced: np.ndarray) -> np.ndarray:
         """True where a word of rjieba's segmentation begins with the first character of a token.
 
         Args:
-            first: the first token of each sentence; no word goes from one sentence into the next.
+            is_first: first tokens of sentences; no word goes from one sentence into the next.
             is_spaced: tokens behind a space, which parts the words of scripts that have spaces.
         """
         import rjieba
 
-        pieces = [self._texts[i] for i in ids.tolist()]
-        lengths = self._lengths[ids]
-        for i in np.flatnonzero(is_spaced).tolist():
-            pieces[i] = " " + pieces[i]
-        for i in first.tolist():
-            pieces[i] = "\n" + pieces[i]
-        spelled = lengths + is_spaced
-        spelled[first] += 1
-        ends = np.cumsum(spelled)
-        word_begins = np.zeros(ends[-1], dtype=bool)
-        words = rjieba.tokenize("".join(pieces), "default", True)
-        word_begins[[begin for _, begin, _ in words]] = True
-        return word_begins[ends - lengths]
+        spellings = ids + len(self._lengths) * (is_spaced + 2 * is_first)
+        lengths = self._spelled_lengths[spellings]
+        ends = np.cumsum(lengths)
+        places = np.repeat(self._spelled_starts[spellings] - (ends - lengths), lengths) + np.arange(ends[-1])
+        words = rjieba.cut(self._spelled[places].tobytes().decode("utf-32-le"))
+        word_begins = np.zeros(ends[-1] + 1, dtype=bool)
+        word_begins[np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))] = True
+        return word_begins[ends - self._lengths[ids]]

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.corpus import read_documents
+from nemo.collections.nlp.data.inputs import read_documents
 from nemo.collections.nlp.data.pairs import PairTable, _truncated, make_pairs
 from nemo.utils.errors import DataError
 

@@ -104,6 +104,16 @@ def test_a_resume_reads_nothing_of_what_was_seen(folder, small_windows):
         next(dataset.batches(8, first=2))
 
 
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_batches_of_several_processes_are_those_of_one(folder, small_windows, first):
+    dataset = BertPretrainingPreprocessedDataset(folder, 3)
+    alone = list(dataset.batches(8, epoch=1, first=first))
+    shared = [list(dataset.batches(8, 1, first, rank, world_size=3)) for rank in range(3)]
+    for number, expected in enumerate(alone, start=first):
+        assert same(shared[number % 3].pop(0), expected)
+    assert shared == [[], [], []]
+
+
 def test_rows_without_padding_give_the_same_batches(tmp_path, rows):
     for part, some in enumerate((rows[:20], rows[20:])):
         write_variable_shard(tmp_path / f"part-0000{part}.hdf5", some)
@@ -149,6 +159,14 @@ def test_all_headers_are_checked_before_the_first_step(folder):
 def test_another_number_of_predictions_names_the_option(folder):
     with pytest.raises(DataError, match="found 3, expected 20; fix: give --max_predictions_per_seq 3"):
         BertPretrainingPreprocessedDataset(folder, 20)
+
+
+def test_arrays_are_trusted_more_than_the_name_of_their_folder(folder, capsys):
+    for name, warnings in (("seq_len_16_max_pred_3", 0), ("seq_len_128_max_pred_20", 2), ("wiki", 0)):
+        (folder.parent / f"hdf5_{name}_dupe_factor_5").mkdir()
+        place = shutil.copytree(folder, folder.parent / f"hdf5_{name}_dupe_factor_5" / "wikicorpus_en")
+        assert BertPretrainingPreprocessedDataset(place.parent, 3).max_seq_length == 16
+        assert capsys.readouterr().err.count("which counts") == warnings
 
 
 def test_the_first_shard_is_read_in_full_before_the_first_step(folder, rows):

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from nemo.collections.nlp.data.corpus import read_documents
+from nemo.collections.nlp.data.inputs import read_documents
 from nemo.collections.nlp.data.sentences import make_splitter, split_cjk, split_lines
 
 PROSE = [

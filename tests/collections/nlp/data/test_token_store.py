@@ -1,16 +1,22 @@
 """The token store: what is in it, when it is made again, and what cannot hurt it."""
 
+import hashlib
 import json
 import multiprocessing
 import os
 import pickle
+import shutil
+from dataclasses import asdict
 
+import fsspec
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data import store_builder
-from nemo.collections.nlp.data.corpus import TextOptions, files_of
-from nemo.collections.nlp.data.token_store import TokenStore, build_token_store, open_or_build
+from nemo.collections.nlp.data import store_builder, token_store
+from nemo.collections.nlp.data.inputs.options import TextOptions
+from nemo.collections.nlp.data.store_arrays import ARRAYS
+from nemo.collections.nlp.data.store_builder import groups_of, write_part
+from nemo.collections.nlp.data.token_store import TokenStore, is_store, open_or_build
 from nemo.utils.errors import DataError, MissingFileError, StorageError
 
 TEXT = "a bc\nd\n\n ef\n a a\n"  # two documents of two sentences: a bc|d and ef|a a
@@ -29,7 +35,7 @@ def made_at(store):
 
 
 def contents(store):
-    return [(store.folder / f"{name}.bin").read_bytes() for name in store_builder.ARRAYS]
+    return [(store.folder / f"{name}.bin").read_bytes() for name in ARRAYS]
 
 
 def test_it_holds_tokens_words_sentences_and_documents(corpus, letters):
@@ -67,7 +73,7 @@ def test_documents_go_on_from_batch_to_batch(corpus, letters, monkeypatch):
     at_once = contents(open_or_build(corpus, letters))
     for size in (1, 4):
         monkeypatch.setattr(store_builder, "BATCH_CHARS", size)
-        store = build_token_store(files_of(corpus), letters, corpus.parent / f"store-{size}")
+        store = open_or_build(corpus, letters, corpus.parent / f"store-{size}")
         assert contents(store) == at_once
 
 
@@ -170,11 +176,12 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_works(corpus, letter
     assert [entry.suffix for entry in (corpus / "bert").iterdir()] == [".lock"]
     monkeypatch.undo()
     half = next((corpus / "bert").glob("*.lock"))
-    partial = half.with_name(f".{half.stem}.partial")  # what a killed process leaves behind
-    partial.mkdir()
-    (partial / "tokens.bin").write_bytes(b"rubbish")
+    for what in ("parts", "aside-1234"):  # what a killed process leaves behind
+        partial = half.with_name(f".{half.stem}.{what}")
+        partial.mkdir()
+        (partial / "tokens.bin").write_bytes(b"rubbish")
     assert open_or_build(corpus, letters).tokens[0] == 5
-    assert not partial.exists()
+    assert sorted(entry.name for entry in half.parent.iterdir()) == [half.stem, half.name]
 
 
 def test_text_that_changes_while_it_is_read_is_an_error(corpus, letters, monkeypatch):
@@ -186,6 +193,7 @@ def test_text_that_changes_while_it_is_read_is_an_error(corpus, letters, monkeyp
         return encode(texts)
 
     monkeypatch.setattr(letters, "encode_batch", meddle)
+    monkeypatch.setattr(store_builder, "BATCH_CHARS", 1)
     with pytest.raises(DataError, match="changed while it was being read"):
         open_or_build(corpus, letters)
 
@@ -215,6 +223,16 @@ def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, lette
     assert store.folder.is_relative_to(corpus.parent / "cache" / "nemo-bert")
     first = made_at(store)
     assert made_at(open_or_build(corpus, letters)) == first
+
+
+def test_the_store_of_a_remote_text_is_in_the_cache(tmp_path, letters, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    remote = fsspec.filesystem("memory")
+    for text, tokens in ((TEXT, 8), (TEXT + "b\n", 9)):
+        remote.pipe("/test_token_store/a.txt", text.encode())
+        store = open_or_build("memory://test_token_store", letters)
+        assert len(store.tokens) == tokens and store.folder.is_relative_to(tmp_path / "nemo-bert")
+        assert made_at(open_or_build("memory://test_token_store", letters)) == made_at(store)
 
 
 def test_another_process_opens_the_files_again(corpus, letters):
@@ -253,8 +271,64 @@ def test_the_manifest_says_what_it_was_made_from(corpus, letters):
     store = open_or_build(corpus, letters)
     manifest = json.loads((store.folder / "manifest.json").read_text())
     assert manifest["counts"] == {"documents": 2, "sentences": 4, "tokens": 8, "unknown_tokens": 0}
-    assert manifest["sources"][0]["bytes"] == len(TEXT)
+    [source] = manifest["sources"]
+    assert source == {
+        "name": "a.txt",
+        "bytes": len(TEXT),
+        "sha256": hashlib.sha256(TEXT.encode()).hexdigest(),
+        "version": str((corpus / "a.txt").stat().st_mtime_ns),
+    }
+    assert manifest["options"] == asdict(TextOptions())
+    assert manifest["unigram_entropy"] == round(np.log(8) - 3 / 8 * np.log(3), 6)  # a three times, five once
     assert manifest["arrays"]["tokens"]["bytes"] == 16
+
+
+def test_a_store_is_opened_where_text_is_asked_for(corpus, letters):
+    store = open_or_build(corpus, letters, corpus.parent / "prepared")
+    shutil.rmtree(corpus)
+    assert is_store(store.folder)
+    assert contents(open_or_build(store.folder, letters)) == contents(store)
+    assert sorted(file.name for file in store.folder.iterdir()) == sorted(store_builder.FILES)
+
+
+def test_a_store_of_another_tokenizer_is_refused_where_text_is_asked_for(corpus, letters, small_tokenizer):
+    store, other = open_or_build(corpus, letters, corpus.parent / "prepared"), small_tokenizer("ab")
+    with pytest.raises(DataError) as caught:
+        open_or_build(store.folder, other)
+    assert str(caught.value).startswith(f"{store.folder}: a token store made by another tokenizer; found")
+    assert letters.fingerprint in str(caught.value) and other.fingerprint in str(caught.value)
+
+
+def test_a_damaged_store_is_refused_where_text_is_asked_for(corpus, letters):
+    store = open_or_build(corpus, letters, corpus.parent / "prepared")
+    (store.folder / "starts_word.bin").write_bytes(b"\1" * 8)
+    with pytest.raises(DataError, match=r"starts_word\.bin: damaged token store; .* fix: delete"):
+        open_or_build(store.folder, letters)
+
+
+def test_what_is_no_store_is_none(corpus, letters):
+    (corpus / "manifest.json").write_text('{"format": "nemo-bert shards"}')
+    assert not any(map(is_store, (corpus, corpus / "a.txt", corpus / "nothing", str(corpus))))
+    (corpus / "manifest.json").write_text("[]")
+    assert not is_store(corpus)
+
+
+def test_much_text_is_tokenised_part_by_part(corpus, letters, monkeypatch):
+    (corpus / "b.txt").write_text("x y\nz\n\nx\ny\n")
+    at_once = open_or_build(corpus, letters)
+    written = []
+    monkeypatch.setattr(token_store, "write_part", lambda *a, **k: written.append(a) or write_part(*a, **k))
+    monkeypatch.setattr(token_store, "groups_of", lambda pieces: groups_of(pieces, group_bytes=1))
+    in_parts = open_or_build(corpus, letters, corpus.parent / "store")
+    assert len(written) == 2
+    assert contents(in_parts) == contents(at_once)
+    assert in_parts.manifest == at_once.manifest
+
+
+def test_a_pointer_to_prepare_where_there_is_much_text(corpus, letters, monkeypatch, capsys):
+    monkeypatch.setattr(token_store, "MUCH_TEXT", 10)
+    open_or_build(corpus, letters)
+    assert "`nemo-bert prepare` uses all cores" in capsys.readouterr().out
 
 
 def test_real_text_is_all_there(shared_data, tmp_path, letters):

@@ -1,5 +1,6 @@
 import json
 import pickle
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -242,8 +243,48 @@ def test_in_a_corpus_only_the_unknown_token_is_special(tokenizer):
     assert not {"[SEP]", "[MASK]"} & set(found)
 
 
+def odd_texts(number: int) -> list[str]:
+    """Of characters that tokenizers leave out, replace, decompose, join, or take apart."""
+    rng = random.Random(0)
+    odd = " \t\n\u00a0\u3000\u0301\u200b\u00ad\u0345\x00\x1c\ufffd\u2028\ufeff▁##ﷺİßΣςﬁ½１Ａ中文字한글กำ😀🏽"
+    of_planes = [chr(i) for i in range(0x20, 0x30000) if not 0xD800 <= i < 0xE000]
+    kinds = ["abcdefgh", "      ", ".,;:!?-'()[]", odd, of_planes[:0x3000], of_planes]
+    return ["".join(rng.choice(rng.choice(kinds)) for _ in range(rng.randint(0, 30))) for _ in range(number)]
+
+
+@pytest.mark.parametrize("kind", ["pieces", "words", "words in lower case"])
+def test_odd_text_in_a_corpus_has_the_ids_that_it_has_alone(kind, trained):
+    if kind == "words in lower case":
+        tokenizer = NemoBertTokenizer(vocab_file=trained["words"] / "vocab.txt", do_lower_case=True)
+    else:
+        tokenizer = load_tokenizer(trained[kind])
+    texts = [*TEXTS, *odd_texts(3000), "a" * 300, "b " * 3000]
+    for _ in range(2):  # when units are new, and when they are known
+        batch = tokenizer.encode_batch(texts)
+        for text, ids in zip(texts, batch, strict=True):
+            assert ids.tolist() == tokenizer.text_to_ids(text), ascii(text)
+
+
+@pytest.mark.parametrize(
+    ("pieces_of_text", "text"),
+    [
+        ({"▁a": -1.0, "▁b": -1.0, "▁a▁b": -1.5, "▁": -3.0}, "a b a b"),
+        ({"▁a": -1.0, "b": -1.0}, "a c d b"),  # the spaces before c and d are unknown, too
+        ({"▁": -1.1, "00": -1.3, "0": -1.7}, "000 " * 200),  # ways to cut it are told apart by rounding
+        ({"▁": -1.5, "00": -1.25, "0": -1.75}, "000 " * 200),
+    ],
+)
+def test_pieces_that_depend_on_the_words_around_them_are_the_same_in_a_corpus(pieces_of_text, text, tmp_path):
+    model = write_model(tmp_path / "m.model", list(pieces_of_text.items()), own_specials=True)
+    tokenizer = SentencePieceTokenizer(model)
+    assert [ids.tolist() for ids in tokenizer.encode_batch([text, "b"])] == [
+        tokenizer.text_to_ids(text),
+        tokenizer.text_to_ids("b"),
+    ]
+
+
 def test_words_that_were_forgotten_are_encoded_again(words, monkeypatch):
-    monkeypatch.setattr("nemo.collections.nlp.data.tokenizers.wordpiece._REMEMBERED_WORDS", 1)
+    monkeypatch.setattr("nemo.collections.nlp.data.tokenizers.units._REMEMBERED_CHARACTERS", 1)
     assert [ids.tolist() for ids in words.encode_batch(["the cats the cats"] * 2)] == [[5, 6, 7] * 2] * 2
 
 

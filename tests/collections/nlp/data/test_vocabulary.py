@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from nemo.collections.nlp.data import vocabulary
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, SentencePieceTokenizer, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.sentencepiece import parse_model
 from nemo.collections.nlp.data.vocabulary import (
@@ -61,6 +62,17 @@ def test_a_sample_is_drawn_from_the_whole_corpus_in_its_order(tmp_path):
     assert sample == sorted(sample)
     in_each_quarter = [sum(500 * q <= int(line) < 500 * q + 500 for line in sample) for q in range(4)]
     assert min(in_each_quarter) >= 30
+
+
+def test_of_a_large_corpus_pieces_from_all_over_it_are_read_and_always_the_same(tmp_path, monkeypatch):
+    for name in "abcdefghijklmnopqrst":
+        (tmp_path / f"{name}.txt").write_text(f"{name} one\n{name} two\n" * 50)  # 600 bytes
+    monkeypatch.setattr(vocabulary, "READ_BYTES", 3000)
+    sample = sample_text([tmp_path], 10**6, 10**6)
+    letters = [line[0] for line in sample]
+    assert len(set(letters)) == 5 and letters == sorted(letters)
+    assert max(letters) > "j" > min(letters)
+    assert sample == sample_text([tmp_path], 10**6, 10**6)
 
 
 def test_long_lines_are_cut_at_spaces_and_nothing_is_lost(tmp_path):

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from nemo.collections.nlp.data.corpus import AUTO, TextOptions
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
+from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.masking import Masking
 from nemo.collections.nlp.data.pairs import NUM_SPECIALS, PairTable, make_pairs
+from nemo.collections.nlp.data.sequences import MIN_SEQ_LENGTH, SequenceBuilder
 from nemo.collections.nlp.data.token_store import Path_, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import UsageError
@@ -20,7 +21,6 @@ from nemo.utils.logging import logging
 
 __all__ = ["MAX_RANDOM_SHARE", "MIN_SEQ_LENGTH", "BERTPretrainingDataDesc", "BertPretrainingDataset"]
 
-MIN_SEQ_LENGTH = NUM_SPECIALS + 5  # below that hardly a word fits on either side
 MAX_RANDOM_SHARE = 0.9  # of pairs, above which documents are too short for pairs; 0.54 is usual
 _ROWS, _ORDER = 2, 3  # uses of randomness with the same seed and epoch; pairs.py has the first
 
@@ -36,12 +36,12 @@ class BertPretrainingDataset:
 
     Args:
         tokenizer: makes the token store, and names the special tokens.
-        dataset_path: a text file, a folder with `*.txt`, or a list of files.
+        dataset_path: text, as `inputs.sources_of` takes it, or the folder of a token store.
         max_seq_length: T, at least 8.
         mask_probability: share of tokens to guess.
         short_seq_prob: share of documents whose pairs are of a random smaller length in an epoch.
         seed: 0 or more.
-        whole_word: hide words, not tokens.
+        masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
         text: how text is read.
         store_folder: where the token store is; default: see `token_store.open_or_build`.
 
@@ -58,7 +58,7 @@ class BertPretrainingDataset:
         mask_probability: float = 0.15,
         short_seq_prob: float = 0.1,
         seed: int = 0,
-        whole_word: bool = True,
+        masking: str = "whole_word",
         text: TextOptions = AUTO,
         store_folder: Path_ | None = None,
     ):
@@ -71,12 +71,8 @@ class BertPretrainingDataset:
         self.short_seq_prob = short_seq_prob
         self.seed = seed
         self.epoch = 0
-        self._cls_id, self._sep_id, self._pad_id = tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id
-        self._is_special = np.zeros(tokenizer.vocab_size, dtype=bool)
-        self._is_special[tokenizer.special_ids] = True
-        self.masking = Masking(
-            mask_probability, tokenizer.mask_id, np.flatnonzero(~self._is_special), whole_word, seed
-        )
+        self._builder = SequenceBuilder(tokenizer, max_seq_length)
+        self.masking = Masking(mask_probability, tokenizer.mask_id, self._builder.replacements, masking, seed)
         self.store = open_or_build(dataset_path, tokenizer, store_folder, text)
         self._pairs = make_pairs(self.store, max_seq_length, short_seq_prob, seed, 0, dataset_path)
         self._pairs_epoch = 0
@@ -112,7 +108,7 @@ class BertPretrainingDataset:
             "max_seq_length": self.max_seq_length,
             "short_seq_prob": self.short_seq_prob,
             "mask_probability": masking.probability,
-            "whole_word": masking.whole_word,
+            "masking": masking.kind,
             "seed": self.seed,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
@@ -152,27 +148,15 @@ class BertPretrainingDataset:
         """
         samples = np.asarray(indices, dtype=np.int64)
         pairs = self.pairs(epoch)[samples]
-        position = np.arange(self.max_seq_length, dtype=np.int32)
-        a_end = pairs.a_length[:, None] + 1  # of A, where its [SEP] is
-        b_end = a_end + pairs.b_length[:, None] + 1
-        is_token = position <= b_end
-        in_b = is_token & (position > a_end)
-        is_text = is_token & (position != a_end) & (position != b_end) & (position > 0)
-        at = np.where(in_b, (pairs.b_start - 1)[:, None] - a_end, (pairs.a_start - 1)[:, None])
-        at = np.where(is_text, at + position, 0)
-        special = np.where(position == 0, self._cls_id, self._sep_id)
-        special = np.where(is_token, special, self._pad_id)
-        ids = np.where(is_text, self.store.tokens[at], special)
-        # [UNK] is text, but no token to guess.
-        may_choose = is_text & ~self._is_special[ids]
+        rows = self._builder.build(self.store, pairs)
         masked, chosen = self.masking(
-            ids, self.store.starts_word[at], may_choose, b_end[:, 0] + 1, epoch, samples
+            rows.ids, rows.starts_word, rows.may_choose, rows.lengths, epoch, samples
         )
         return {
             "input_ids": masked,
-            "input_type_ids": in_b.astype(np.int64),
-            "input_mask": is_token.astype(np.int64),
-            "output_ids": ids,
+            "input_type_ids": rows.in_b.astype(np.int64),
+            "input_mask": rows.is_token.astype(np.int64),
+            "output_ids": rows.ids,
             "output_mask": chosen.astype(np.float32),
             "labels": pairs.is_random.astype(np.int64),
         }

@@ -9,6 +9,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -18,23 +19,30 @@ from nemo.collections.nlp.data.hdf5 import (
     Rows,
     blocks_of,
     check_tokenizer,
+    lengths_by_name,
     longest_row,
+    manifests_of,
     open_shard,
     read_checked,
     restored,
     shards_of,
     survey_of,
 )
+from nemo.collections.nlp.data.masking import KINDS
 from nemo.collections.nlp.data.prefetch import prefetched
-from nemo.collections.nlp.data.store_builder import names_of
+from nemo.collections.nlp.data.remasking import Remasking
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError, UsageError
+from nemo.utils.files import names_of
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
 
 MODES = ("train", "eval", "test", "infer")
+STORED = "stored"
+MASKINGS = (STORED, *KINDS)
 WINDOW_BYTES = 32 << 20  # of rows in memory that are shuffled together
 _BLOCKS, _ROWS = 4, 5  # uses of randomness with the same seed and epoch; lm_bert_dataset.py has others
+_NUMBER = "number"  # of a row in the dataset, beside the fields of the shards
 
 
 @dataclass(frozen=True)
@@ -65,11 +73,16 @@ class BertPretrainingPreprocessedDataset:
     come as they are stored, file after file by name. Every row comes once in an epoch.
 
     The first shard is read and checked in full at once, of the others the headers; their rows are checked
-    when they are read.
+    when they are read. Where there is a manifest, every file that it lists has to be there.
+
+    Rows have masks, the same in every epoch. They can be undone, which gives the very tokens of the text, and
+    others drawn for every epoch; those of an evaluation are always the same.
 
     Args:
         dataset_path: a shard, or a folder of them, see `hdf5.shards_of`.
-        max_pred_length: predictions in a row, what the shards were made with.
+        max_pred_length: predictions in a row, what the shards were made with; default: what their arrays
+            have. For masks that are drawn, the most in a row; default: as many as `mask_probability` asks
+            for.
         mode: "train", or "eval", "test", "infer", which are alike.
         seed: of the order, 0 or more.
         tokenizer: what the shards were made with, if it is at hand: they are held to it.
@@ -77,6 +90,9 @@ class BertPretrainingPreprocessedDataset:
         only_mlm_loss: the shards may lack next_sentence_labels; labels are -1 then, which no loss takes.
         max_seq_length: L, for shards without padding; default: the longest row of the first one. All others
             have L in their arrays.
+        masking: "stored": the masks in the shards; "token", "whole_word" or "span": others, see `Masking`.
+            Words are the tokenizer's; in Chinese and Japanese they are rjieba's.
+        mask_probability: share of a row's tokens to guess, where masks are drawn; default: 0.15.
 
     Attributes:
         shards: what their headers say.
@@ -91,43 +107,78 @@ class BertPretrainingPreprocessedDataset:
     def __init__(
         self,
         dataset_path: str | os.PathLike[str],
-        max_pred_length: int,
+        max_pred_length: int | None = None,
         mode: str = "train",
         seed: int = 0,
         tokenizer: TokenizerSpec | None = None,
         vocab_size: int | None = None,
         only_mlm_loss: bool = False,
         max_seq_length: int | None = None,
+        masking: str = STORED,
+        mask_probability: float | None = None,
     ):
-        if max_pred_length < 1:
+        if max_pred_length is not None and max_pred_length < 1:
             raise UsageError(
                 "out of range", where="max_pred_length", found=max_pred_length, expected="1 or more"
+            )
+        self.masking = choose({name: name for name in MASKINGS}, masking, what="masking")
+        if mask_probability is not None and masking == STORED:
+            raise UsageError(
+                "the masks are those of the shards",
+                where="mask_probability",
+                found=mask_probability,
+                fix="leave it out, or let other masks be drawn: masking whole_word",
+            )
+        mask_probability = 0.15 if mask_probability is None else mask_probability
+        if not 0 < mask_probability < 1:
+            raise UsageError(
+                "out of range", where="mask_probability", found=mask_probability, expected="0 < p < 1"
             )
         self.mode = choose({name: name for name in MODES}, mode, what="mode")
         self.seed = seed
         if vocab_size is None and tokenizer is not None:
             vocab_size = tokenizer.vocab_size
+        for manifest in manifests_of(Path(dataset_path)):
+            manifest.check_files(Path(dataset_path))
+            if tokenizer is not None:
+                manifest.check_tokenizer(tokenizer)
         self.shards = [open_shard(path) for path in shards_of(dataset_path, mode)]
         first = self.shards[0]
         self.max_seq_length = first.seq_length or max_seq_length or longest_row(first)
-        self._limits = Limits(self.max_seq_length, max_pred_length, vocab_size)
+        stored = max_pred_length if masking == STORED else None
+        # Rows without padding say for themselves how many predictions they have.
+        predictions = stored or first.max_predictions or self.max_seq_length
+        self._limits = Limits(self.max_seq_length, predictions, vocab_size)
         self._check_headers(only_mlm_loss)
         self.survey = survey_of(first, self._limits)
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.survey, first)
+        self._remasking: Remasking | None = None
+        if masking != STORED:
+            self._remasking = Remasking(
+                masking, mask_probability, self.survey, tokenizer, vocab_size, seed, max_pred_length
+            )
+        self._tokenizer = tokenizer
         self._blocks = self._cut()
         logging.info(
-            "%s: %d shards for %s, %s rows of %d tokens; the first one: %s",
+            "%s: %d shards for %s, %s rows of %d tokens, masks: %s; the first one: %s",
             dataset_path,
             len(self.shards),
             "training" if mode == "train" else "evaluation",
             f"{len(self):,}",
             self.max_seq_length,
+            "as stored" if masking == STORED else f"drawn in every epoch ({masking})",
             self.survey,
         )
 
     def _check_headers(self, only_mlm_loss: bool) -> None:
         first = self.shards[0]
+        of_arrays = first.seq_length, first.max_predictions
+        for said, found in zip(lengths_by_name(first.path.absolute()), of_arrays, strict=True):
+            if None not in (said, found) and said != found:
+                logging.warning(
+                    "%s: its name says %d, its arrays have %d, which counts", first.path, said, found
+                )
         for shard in self.shards:
             if shard.seq_length != first.seq_length:
                 raise DataError(
@@ -143,7 +194,9 @@ class BertPretrainingPreprocessedDataset:
                     where=f"{shard.path} masked_lm_positions",
                     found=shard.max_predictions,
                     expected=self._limits.max_predictions,
-                    fix=f"give --max_predictions_per_seq {shard.max_predictions}",
+                    fix=f"give --max_predictions_per_seq {shard.max_predictions}, or leave it out"
+                    if shard == first
+                    else "give a folder with shards of one kind",
                 )
             if not shard.has_labels and not only_mlm_loss:
                 raise DataError(
@@ -167,7 +220,7 @@ class BertPretrainingPreprocessedDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of names, sizes and shapes of all shards, the content of the first one, and the seed."""
+        """SHA-256 of names, sizes and shapes of all shards, the content of the first one, masks and seed."""
         decisive = {
             "shards": [
                 [name, shard.num_bytes, shard.num_rows]
@@ -177,7 +230,12 @@ class BertPretrainingPreprocessedDataset:
             "limits": [self.max_seq_length, self._limits.max_predictions],
             "mode": self.mode,
             "seed": self.seed,
+            "masking": self.masking,
         }
+        if self._remasking is not None:
+            drawn = self._remasking.masking
+            decisive["drawn"] = [drawn.probability, drawn.max_predictions]
+            decisive["tokenizer"] = None if self._tokenizer is None else self._tokenizer.fingerprint
         return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
     # The order of an epoch: windows of blocks, and the rows in each.
@@ -204,16 +262,17 @@ class BertPretrainingPreprocessedDataset:
         """The rows of an epoch in the order they come, counted over all shards, int64 [len(self)]."""
         parts = []
         for number, window in enumerate(self._windows(epoch)):
-            rows = np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
+            rows = _numbers(window)
             parts.append(rows[self._order_within(epoch, number, len(rows))])
         return np.concatenate(parts)
 
     def batches(
-        self, batch_size: int, epoch: int = 0, first: int = 0
+        self, batch_size: int, epoch: int = 0, first: int = 0, rank: int = 0, world_size: int = 1
     ) -> Generator[dict[str, np.ndarray], None, None]:
         """The batches of an epoch from number `first` on, whatever shards their rows are in.
 
-        Only the last one may be short. What comes before `first` is not read.
+        Only the last one may be short. What comes before `first` is not read. Of `world_size` processes each
+        makes the batches whose number is its `rank` modulo `world_size`; together they are those of one.
 
         Yields:
             input_ids: (B, L) int64, some tokens hidden.
@@ -227,18 +286,20 @@ class BertPretrainingPreprocessedDataset:
             DataError: a row that cannot be, or a shard that was damaged or changed since it was opened.
         """
         parts: list[Rows] = []
-        missing = batch_size
+        missing, number = batch_size, first
         with closing(prefetched(self._read_windows(epoch, first * batch_size), depth=1)) as windows:
             for rows, order in windows:
                 while len(order):
                     chosen, order = order[:missing], order[missing:]
-                    parts.append({name: values[chosen] for name, values in rows.items()})
+                    if number % world_size == rank:
+                        parts.append({name: values[chosen] for name, values in rows.items()})
                     missing -= len(chosen)
                     if missing == 0:
-                        yield _batch(parts)
-                        parts, missing = [], batch_size
+                        if parts:
+                            yield self._batch(parts, epoch)
+                        parts, missing, number = [], batch_size, number + 1
         if parts:
-            yield _batch(parts)
+            yield self._batch(parts, epoch)
 
     def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
         """The rows of every window and their order, but for the first `skipped` samples of the epoch."""
@@ -251,25 +312,36 @@ class BertPretrainingPreprocessedDataset:
                     )
                     for block in window
                 ]
-                yield _joined(read), self._order_within(epoch, number, size)[skipped:]
+                rows = {**_joined(read), _NUMBER: _numbers(window)}
+                yield rows, self._order_within(epoch, number, size)[skipped:]
             skipped = max(0, skipped - size)
+
+    def _batch(self, parts: list[Rows], epoch: int) -> dict[str, np.ndarray]:
+        """Rows as the data layer's ports have them."""
+        rows = {name: values.astype(np.int64) for name, values in _joined(parts).items()}
+        originals = restored(rows)
+        if self._remasking is None:
+            shown = rows["input_ids"]
+            chosen = np.zeros(shown.shape, dtype=bool)
+            row, slot = rows["masked_lm_positions"].nonzero()
+            chosen[row, rows["masked_lm_positions"][row, slot]] = True
+        else:
+            epoch = epoch if self.mode == "train" else 0
+            shown, chosen = self._remasking(originals, rows["input_mask"] == 1, epoch, rows[_NUMBER])
+        return {
+            "input_ids": shown,
+            "input_type_ids": rows["segment_ids"],
+            "input_mask": rows["input_mask"],
+            "output_ids": originals,
+            "output_mask": chosen.astype(np.float32),
+            "labels": rows[LABELS],
+        }
+
+
+def _numbers(window: list[Block]) -> np.ndarray:
+    """The rows of blocks, counted over all shards, int64."""
+    return np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
 
 
 def _joined(parts: list[Rows]) -> Rows:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def _batch(parts: list[Rows]) -> dict[str, np.ndarray]:
-    """Rows as the data layer's ports have them."""
-    rows = {name: values.astype(np.int64) for name, values in _joined(parts).items()}
-    output_mask = np.zeros(rows["input_ids"].shape, np.float32)
-    row, slot = rows["masked_lm_positions"].nonzero()
-    output_mask[row, rows["masked_lm_positions"][row, slot]] = 1
-    return {
-        "input_ids": rows["input_ids"],
-        "input_type_ids": rows["segment_ids"],
-        "input_mask": rows["input_mask"],
-        "output_ids": restored(rows),
-        "output_mask": output_mask,
-        "labels": rows[LABELS],
-    }

@@ -3,8 +3,10 @@
 from nemo.collections.nlp.data.hdf5.folders import (
     has_held_out_shards,
     holds_shards_instead_of_text,
+    lengths_by_name,
     shards_of,
 )
+from nemo.collections.nlp.data.hdf5.manifest import Manifest, manifests_of
 from nemo.collections.nlp.data.hdf5.shard import LABELS, Limits, Rows, Shard, longest_row, open_shard
 from nemo.collections.nlp.data.hdf5.structure import Frame, read_checked, restored
 from nemo.collections.nlp.data.hdf5.survey import Survey, blocks_of, check_tokenizer, survey_of
@@ -13,6 +15,7 @@ __all__ = [
     "LABELS",
     "Frame",
     "Limits",
+    "Manifest",
     "Rows",
     "Shard",
     "Survey",
@@ -20,7 +23,9 @@ __all__ = [
     "check_tokenizer",
     "has_held_out_shards",
     "holds_shards_instead_of_text",
+    "lengths_by_name",
     "longest_row",
+    "manifests_of",
     "open_shard",
     "read_checked",
     "restored",

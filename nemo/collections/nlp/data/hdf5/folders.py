@@ -10,6 +10,7 @@ import os
 import re
 from pathlib import Path
 
+from nemo.collections.nlp.data.hdf5.manifest import MANIFEST_FILE, TOKENIZER_FOLDER
 from nemo.utils.errors import DataError, MissingFileError
 from nemo.utils.logging import LogMode, logging
 
@@ -27,7 +28,8 @@ def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
     """The shards to use, sorted by path: one file, or `*.hdf5` and `*.h5` of a folder and the folders in it.
 
     A file that is given itself is used whatever its name. Of a folder, training never gets a held-out shard;
-    an evaluation gets the held-out ones, or all if none is. Other files are left out and named in the log.
+    an evaluation gets the held-out ones, or all if none is. Other files are left out and named in the log,
+    unless they belong there: a manifest, or the tokenizer in `bert`.
 
     Args:
         mode: "train" or not.
@@ -96,6 +98,13 @@ def meaning_of(shard: Path) -> str | None:
     return next((_MEANING[word] for word in words if word in _MEANING), None)
 
 
+def lengths_by_name(shard: Path) -> tuple[int | None, int | None]:
+    """Tokens of a row and predictions in it, as NVIDIA's scripts name a folder; None: unnamed."""
+    found = [re.findall(rf"{what}_(\d+)", str(shard)) for what in ("seq_len", "max_pred")]
+    tokens, predictions = (int(numbers[-1]) if numbers else None for numbers in found)
+    return tokens, predictions
+
+
 def _words(name: str) -> list[str]:
     return re.split(r"[^a-z]+", name.lower())
 
@@ -117,7 +126,8 @@ def _entries(folder: Path) -> tuple[list[Path], list[str]]:
             if name in folders or name.startswith("."):
                 continue
             if not is_shard:
-                others.append(str(entry.relative_to(folder)))
+                if name != MANIFEST_FILE and entry.parent.name != TOKENIZER_FOLDER:
+                    others.append(str(entry.relative_to(folder)))
             elif not entry.is_file():  # opening a pipe or a socket would wait for ever
                 raise DataError("not a regular file", where=entry)
             else:

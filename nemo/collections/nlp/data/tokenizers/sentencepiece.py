@@ -18,12 +18,20 @@ from nemo.collections.nlp.data.tokenizers.special_tokens import (
     SpecialTokens,
     get_bert_special_tokens,
 )
+from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 
 SPACE = "▁"  # U+2581
 MODEL_FILE = "tokenizer.model"
 SPECIAL_TOKENS_FILE = "special_tokens.json"
+
+
+SCORE_STEP = 1 / 256
+"""Scores of pieces that are multiples of it are added without rounding, see `_SpacedUnits`."""
+_EXACT_SUM = SCORE_STEP * 2**24  # up to which they are, in float32
+_USUAL_LENGTH = 40  # of a word and the space behind it
+_UNKNOWN_PENALTY = 10  # SentencePiece scores an unknown character so much below all pieces
 
 
 class SentencePieceTokenizer(TokenizerSpec):
@@ -94,12 +102,36 @@ class SentencePieceTokenizer(TokenizerSpec):
         return _open(proto.SerializeToString(), MODEL_FILE)
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        batch = self._model.encode(list(texts), return_type="numpy", num_threads=os.cpu_count() or 1)
+        encode = self._units.encode_batch if self._units else self._encode_whole
+        return encode(list(texts))
+
+    def _encode_whole(self, texts: list[str]) -> list[np.ndarray]:
+        batch = self._model.encode(texts, return_type="numpy", num_threads=os.cpu_count() or 1)
         if self.unk_token is not None:
             for i, text in enumerate(texts):
                 if self.unk_token in text:
                     batch[i] = np.fromiter(self._encode(text, [self.unk_token], int), np.int32)
         return batch
+
+    @cached_property
+    def _units(self) -> "_SpacedUnits | None":
+        """None if what stands between spaces could be cut otherwise for what is around it."""
+        proto = parse_model(self._content, MODEL_FILE)
+        trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+        usual = {proto.SentencePiece.NORMAL, proto.SentencePiece.UNKNOWN, proto.SentencePiece.CONTROL}
+        texts = {entry.piece: entry.score for entry in proto.pieces if entry.type == entry.NORMAL}
+        has_units = (
+            trainer.model_type == trainer.UNIGRAM
+            and normalizer.add_dummy_prefix
+            and normalizer.remove_extra_whitespaces
+            and normalizer.escape_whitespaces
+            and not trainer.treat_whitespace_as_suffix
+            and usual.issuperset(entry.type for entry in proto.pieces)
+            and SPACE in texts  # or it would be unknown, and one token with what is unknown before it
+            and not any(SPACE in text[1:] for text in texts)
+            and all(score % SCORE_STEP == 0 for score in texts.values())
+        )
+        return _SpacedUnits(self, min(texts.values())) if has_units else None
 
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
         parts: list[str] = []
@@ -174,6 +206,37 @@ class SentencePieceTokenizer(TokenizerSpec):
         backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme)
         backend.decoder = decoders.Metaspace(SPACE, scheme)
         return backend
+
+
+class _SpacedUnits(Units):
+    """What stands between spaces, for models whose pieces do not go across spaces.
+
+    A sum of scores that had to be rounded could decide between two ways to cut a word, and would depend on
+    the text before it. So all sums must be exact.
+    """
+
+    def __init__(self, tokenizer: SentencePieceTokenizer, lowest_score: float):
+        # Half of it, as normalisation may make text longer.
+        self._longest = int(_EXACT_SUM / (_UNKNOWN_PENALTY - lowest_score) / 2)
+        begins_word = tokenizer.starts_word
+        begins_word[tokenizer.special_ids] = False  # the unknown one may stand inside
+        super().__init__(tokenizer, tokenizer._encode_whole, begins_word, self._longest // _USUAL_LENGTH)
+
+    def _begins(self, characters: np.ndarray) -> np.ndarray:
+        is_space = characters == ord(" ")
+        begins = ~is_space
+        begins[1:] &= is_space[:-1]
+        return begins
+
+    def _without_units(self, texts: list[str], text: str) -> list[int]:
+        """And long ones; and all if they have few spaces: whole clauses do not come again."""
+        if len(text) > 20 * text.count(" "):
+            return list(range(len(texts)))
+        long = [i for i, text in enumerate(texts) if len(text) > self._longest]
+        return sorted({*long, *super()._without_units(texts, text)})
+
+    def _is_word(self, unit: str) -> bool:
+        return len(unit) < _USUAL_LENGTH and unit.isascii() and unit.isprintable()
 
 
 def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.nm import DataLayerNM
-from nemo.collections.nlp.data.corpus import AUTO, TextOptions
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset, BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.prefetch import prefetched
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
@@ -66,7 +66,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
     Args:
         tokenizer: what the text is cut into tokens with.
-        dataset: a text file, or a folder of `*.txt` files.
+        dataset: text, as `inputs.sources_of` takes it, or the folder of a token store.
         max_seq_length: T, `[CLS]` and both `[SEP]` included.
         mask_probability: share of a sample's tokens that are to be guessed.
         short_seq_prob: share of documents cut into short sequences.
@@ -74,6 +74,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         shuffle: another order in every epoch.
         seed: of order, pairs and masks.
         text: how the text is read.
+        masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
 
     Raises:
         UsageError: a size out of range.
@@ -91,6 +92,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         shuffle: bool = False,
         seed: int = 0,
         text: TextOptions = AUTO,
+        masking: str = "whole_word",
     ):
         _check_batch_size(batch_size)
         self.dataset = BertPretrainingDataset(
@@ -100,6 +102,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
             mask_probability=mask_probability,
             short_seq_prob=short_seq_prob,
             seed=seed,
+            masking=masking,
             text=text,
         )
         self.vocab_size = tokenizer.vocab_size
@@ -114,7 +117,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
-    """Rows of HDF5 shards that NVIDIA's BERT scripts made: pairs with tokens hidden already.
+    """Rows of HDF5 shards, `nemo-bert prepare`'s or NVIDIA's: pairs with tokens hidden already.
 
     With `mode="train"` rows are shuffled, see `BertPretrainingPreprocessedDataset`; the order of epoch `e`
     depends on the shards, `seed` and `e` alone, and a resume reads nothing of what was seen. In any other
@@ -123,7 +126,8 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
     Args:
         dataset: a shard (`.hdf5`), or a folder of them. Of a folder that has both, training takes the shards
             named `training`, any other mode those named `test`.
-        max_pred_length: predictions in a row; also called `max_predictions_per_seq`.
+        max_pred_length: predictions in a row, or the most where masks are drawn; also called
+            `max_predictions_per_seq`. Default: what the shards have, or as many as `mask_probability` says.
         mode: "train", "eval", "test" or "infer".
         batch_size: B. The tutorial has it before `mode`, which is fine too.
         seed: of the order.
@@ -131,9 +135,11 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         vocab_size: the model's; ids have to be smaller. Default: the tokenizer's.
         only_mlm_loss: the shards may lack next_sentence_labels; `labels` are -1 then.
         max_seq_length: of shards without padding, see `BertPretrainingPreprocessedDataset`.
+        masking: "stored"; or "token", "whole_word" or "span": undo the masks and draw others in every epoch.
+        mask_probability: share of tokens to guess, where masks are drawn; default: 0.15.
 
     Raises:
-        UsageError: an argument that is missing or cannot be.
+        UsageError: an argument that cannot be.
         DataError: shards that cannot be used, or were made with another tokenizer.
     """
 
@@ -149,6 +155,8 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         only_mlm_loss: bool = False,
         max_seq_length: int | None = None,
         max_predictions_per_seq: int | None = None,
+        masking: str = "stored",
+        mask_probability: float | None = None,
     ):
         if isinstance(mode, Integral) and isinstance(batch_size, str):
             mode, batch_size = batch_size, mode
@@ -157,18 +165,20 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
                 "mode is a name, batch_size a number", where=self, found=f"{mode!r} and {batch_size!r}"
             )
         given = [length for length in (max_pred_length, max_predictions_per_seq) if length is not None]
-        if len(given) != 1:
+        if len(given) > 1:
             raise UsageError("give max_pred_length once", where=self, found=f"{len(given)} times")
         _check_batch_size(batch_size)
         self.dataset = BertPretrainingPreprocessedDataset(
             dataset,
-            given[0],
+            next(iter(given), None),
             mode=mode,
             seed=seed,
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             only_mlm_loss=only_mlm_loss,
             max_seq_length=max_seq_length,
+            masking=masking,
+            mask_probability=mask_probability,
         )
         self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size
         self.batch_size = int(batch_size)

@@ -114,13 +114,35 @@ def test_the_tutorials_order_of_arguments_and_the_signatures_mean_the_same(shard
     [
         ((3, 4, 4), "mode is a name, batch_size a number; found 4 and 4"),
         ((3, "train", "eval"), "found 'train' and 'eval'"),
-        ((), "give max_pred_length once; found 0 times"),
         ((3, "train", 0), "batch_size: out of range; found 0"),
     ],
 )
 def test_arguments_that_cannot_be_told_apart_are_refused(shards, arguments, message):
     with pytest.raises(UsageError, match=message):
         BertPretrainingPreprocessedDataLayer(shards, *arguments)
+
+
+def test_the_length_of_predictions_is_what_the_shards_have_and_given_once(shards):
+    data = BertPretrainingPreprocessedDataLayer(shards, mode="eval", batch_size=4)
+    assert same_rows(list(data.batches(0)), batch_of(make_rows(6, seed=1)))
+    with pytest.raises(UsageError, match="give max_pred_length once; found 2 times"):
+        BertPretrainingPreprocessedDataLayer(shards, 3, max_predictions_per_seq=3)
+
+
+def test_masks_can_be_drawn_in_either_kind_of_data(tmp_path, layer):
+    path = write_shard(tmp_path / "a.hdf5", make_rows(60))
+    data = BertPretrainingPreprocessedDataLayer(
+        path, batch_size=60, vocab_size=60, masking="token", mask_probability=0.5
+    )
+    ports = dict(zip(data.output_ports, next(data.batches(0)), strict=True))
+    expected = batch_of([make_rows(60)[i] for i in data.order(0)])
+    assert np.array_equal(ports["output_ids"].numpy(), expected["output_ids"])
+    assert ports["output_mask"].sum() > 2 * expected["output_mask"].sum()
+    of_words, of_spans = (next(layer(masking=kind).batches(0)) for kind in ("whole_word", "span"))
+    place = list(data.output_ports).index("output_ids")
+    assert torch.equal(of_words[place], of_spans[place]) and not torch.equal(of_words[0], of_spans[0])
+    with pytest.raises(UsageError, match="unknown masking; found 'words'"):
+        layer(masking="words")
 
 
 def test_a_graph_trains_on_shards_for_as_many_epochs_as_are_asked_for(shards):

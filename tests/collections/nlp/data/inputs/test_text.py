@@ -1,29 +1,11 @@
-"""Files to documents, and every kind of file that is no text."""
-
-import os
+"""Plain text: what a document is, and what becomes of bytes that are odd."""
 
 import pytest
 
-from nemo.collections.nlp.data.corpus import (
-    MAX_DOCUMENT_CHARS,
-    MAX_LINE_BYTES,
-    TextOptions,
-    TextReader,
-    detect_layout,
-    files_of,
-    read_documents,
-)
-from nemo.utils.errors import DataError, MissingFileError, UsageError
-
-
-@pytest.fixture
-def documents_of(tmp_path):
-    def read(content: bytes, **options):
-        file = tmp_path / "text.txt"
-        file.write_bytes(content)
-        return list(read_documents(file, TextOptions(**options)))
-
-    return read
+from nemo.collections.nlp.data.inputs import PieceReader, TextOptions, pieces_of, read_documents, sources_of
+from nemo.collections.nlp.data.inputs.documents import MAX_DOCUMENT_CHARS, MAX_LINE_BYTES
+from nemo.collections.nlp.data.inputs.layouts import detect_layout
+from nemo.utils.errors import DataError, UsageError
 
 
 def test_a_blank_line_ends_a_document(documents_of):
@@ -64,7 +46,7 @@ def test_the_layout_can_be_given(documents_of):
     ]
 
 
-@pytest.mark.parametrize("option", ["layout", "sentences", "invalid_bytes"])
+@pytest.mark.parametrize("option", ["format", "layout", "sentences", "invalid_bytes"])
 def test_an_unknown_option_is_refused(option):
     with pytest.raises(UsageError, match="nonsense"):
         TextOptions(**{option: "nonsense"})
@@ -101,9 +83,10 @@ def test_invalid_utf8_is_an_error_that_says_where(documents_of, line, offset):
 def test_invalid_bytes_are_replaced_on_demand_and_counted(tmp_path):
     file = tmp_path / "text.txt"
     file.write_bytes(b"a\xb0b \xef\xbf\xbd c\xff\n")
-    reader = TextReader(file, TextOptions(invalid_bytes="replace"))
+    options = TextOptions(invalid_bytes="replace")
+    reader = PieceReader(pieces_of(sources_of(file))[0], options)
     assert list(reader.documents()) == [["a\ufffdb \ufffd c\ufffd"]]
-    assert reader.replaced_bytes == 2
+    assert reader.odd.replaced_bytes == 2
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
@@ -139,46 +122,14 @@ def test_a_file_with_nothing_in_it_has_no_documents(documents_of):
         assert documents_of(content) == []
 
 
-def test_a_folder_gives_its_text_files_in_the_order_of_their_names(tmp_path):
-    for name in ("b.txt", "a.txt", "README.txt", "vocab.txt", "notes.md", ".hidden.txt"):
-        (tmp_path / name).write_text("text")
-    (tmp_path / "bert").mkdir()
-    assert [file.name for file in files_of(tmp_path)] == ["a.txt", "b.txt"]
-
-
-def test_a_file_may_have_any_name_and_files_may_be_listed(tmp_path):
-    for name in ("README.txt", "corpus"):
-        (tmp_path / name).write_text("text")
-    assert files_of(tmp_path / "corpus") == [tmp_path / "corpus"]
-    assert len(files_of([tmp_path / "README.txt", str(tmp_path / "corpus")])) == 2
-
-
-def test_what_is_no_text_file_is_refused(tmp_path):
-    with pytest.raises(MissingFileError):
-        files_of(tmp_path / "missing.txt")
-    with pytest.raises(DataError, match="no text in this folder"):
-        files_of(tmp_path)
-    os.mkfifo(tmp_path / "pipe.txt")
-    with pytest.raises(DataError, match="not a regular file"):
-        files_of(tmp_path)
-
-
-@pytest.mark.parametrize("target", ["missing.txt", "real", "link.txt"])
-def test_a_link_in_a_folder_is_refused(tmp_path, target):
-    (tmp_path / "real").write_text("text")
-    (tmp_path / "link.txt").symlink_to(tmp_path / target)  # broken, to a file, to itself
-    with pytest.raises(DataError, match=r"link\.txt"):
-        files_of(tmp_path)
-
-
 def test_wikitext_is_told_by_its_headings(shared_data):
-    reader = TextReader(shared_data / "wikitext-2" / "valid.txt")
-    assert reader.layout == "headings"
-    assert len(list(reader.documents())) == 60
+    sources = sources_of(shared_data / "wikitext-2" / "valid.txt")
+    assert sources[0].layout == "headings"
+    assert len(list(read_documents(sources))) == 60
 
 
 def test_news_with_blank_lines_are_documents_and_without_are_running_text(shared_data):
     file = shared_data / "abc_news" / "rural.txt"
-    assert TextReader(file).layout == "blank"
+    assert sources_of(file)[0].layout == "blank"
     lines = [line for line in file.read_text().split("\n") if line.strip()]
     assert detect_layout(lines) == "running"

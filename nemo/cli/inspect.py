@@ -1,0 +1,63 @@
+"""`nemo-bert inspect INPUT...`: what is in a text, a prepared folder, a token store or shards."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.collections.nlp.text_reading import TextReading
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+
+
+@dataclass(frozen=True)
+class _What:
+    inputs: tuple[str, ...] = option(
+        (), "text (files, folders, addresses), or what was prepared from it: a folder, a token store, shards"
+    )
+    tokenizer: str | None = option(
+        None, "for figures on tokens, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+    )
+    do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
+    json: bool = option(False, "print one JSON object instead of a report")
+    workers: int | None = option(None, "processes that read; None takes all cores", at_least=1, at_most=1024)
+
+
+# The fields of the second base come first, also in --help.
+@dataclass(frozen=True)
+class InspectOptions(TextReading, _What):
+    """What to look at, and how it is read."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.inputs:
+            raise UsageError("nothing to inspect", expected="nemo-bert inspect FILE_OR_FOLDER...")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Inspect and print."""
+    options = parse(
+        InspectOptions,
+        "nemo-bert inspect",
+        "Figures on a text, or on what was prepared from it, and warnings of what would spoil a training.",
+        argv,
+        positional=("inputs",),
+    )
+    from nemo.cli.inspection_report import as_json, print_report
+    from nemo.collections.nlp.data.inspection import inspect_all
+
+    tokenizer = None
+    if options.tokenizer is not None:
+        from nemo.collections.nlp.origin import open_tokenizer_at  # imports torch, which takes a second
+
+        tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
+    workers = options.workers or len(os.sched_getaffinity(0))
+    # With --json, nothing but the object is on stdout.
+    with logging.temp_verbosity("WARNING" if options.json else "INFO"):
+        parts = inspect_all(options.inputs, options.text_options, tokenizer, workers)
+    if options.json:
+        sys.stdout.write(json.dumps(as_json(parts)) + "\n")
+    else:
+        print_report(parts)

@@ -1,0 +1,197 @@
+"""Figures on data, for a person or for a machine to read."""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from nemo.cli.terminal import (
+    FAINT,
+    STRONG,
+    WARNING,
+    cut,
+    make_console,
+    print_bars,
+    print_labelled,
+    safe,
+)
+from nemo.collections.nlp.data.inspection import Part
+from nemo.collections.nlp.data.inspection.counts import LENGTHS
+from nemo.collections.nlp.data.inspection.language import name_of
+from nemo.collections.nlp.data.inspection.stored import ShardFigures, StoreFigures
+from nemo.collections.nlp.data.inspection.text import TextFigures, TokenFigures
+from nemo.collections.nlp.data.inspection.tokens import PairFigures
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+MOST_REPEATED, MOST_CHARACTERS, MOST_SHARES = 3, 12, 6
+LEAST_SHARE = 0.005
+MOST_WORD_CHARS = 20
+
+
+def as_json(parts: Sequence[Part]) -> dict[str, Any]:
+    """One thing as it is, several as the parts of what was prepared."""
+    if len(parts) > 1:
+        return {"kind": "prepared", "parts": [as_json([part]) for part in parts]}
+    (part,) = parts
+    warnings = [asdict(advice) for advice in part.advice]
+    return {"kind": part.kind, "path": part.path, **asdict(part.figures), "warnings": warnings}
+
+
+def print_report(parts: Sequence[Part]) -> None:
+    """Everything, part by part."""
+    console = make_console()
+    for part in parts:
+        console.print()
+        if isinstance(part.figures, TextFigures):
+            _print_text(console, part.path, part.figures)
+        elif isinstance(part.figures, StoreFigures):
+            _print_store(console, part.path, part.figures)
+        else:
+            _print_shards(console, part.path, part.figures)
+        if part.advice:
+            console.print()
+        for advice in part.advice:
+            print_labelled(console, "warning", advice.text, WARNING)
+    console.print()
+
+
+def _print_title(console: "Console", path: str, kind: str) -> None:
+    from rich.text import Text
+
+    console.print(Text.assemble((safe(path), STRONG), (f"   {kind}", FAINT)), soft_wrap=True)
+    console.print()
+
+
+def _print_text(console: "Console", path: str, figures: TextFigures) -> None:
+    _print_title(console, path, "text")
+    formats = "; ".join(f"{number:,} of {kind}" for kind, number in figures.formats.items())
+    is_all = figures.sample_share == 1
+    median, ninth, longest = figures.sentence_chars
+    rows = {
+        "files": f"{_megabytes(figures.bytes):<14} {formats}",
+        "documents": f"{figures.documents:<14,} {_copies(figures.repeated_documents)}",
+        "paragraphs": f"{figures.paragraphs:<14,} {_copies(figures.repeated_paragraphs)}",
+        "sentences": f"{_about(figures.sentences, is_all):<14} half up to {median:,} characters, "
+        f"90% up to {ninth:,}, all up to {longest:,}",
+        "words": f"{figures.words:<14,} between spaces",
+        "characters": f"{figures.characters:<14,} {figures.different_characters:,} different ones",
+        "scripts": _shares(figures.scripts),
+        "languages": _shares({name_of(code): share for code, share in figures.languages.items()}),
+    }
+    if figures.characters > MOST_WORD_CHARS * figures.words:  # the script has no spaces between words
+        del rows["words"]
+    for label, value in rows.items():
+        print_labelled(console, label, value)
+    _print_lengths(console, "characters", figures.documents_by_length, figures.chars_by_length)
+    if figures.most_repeated:
+        console.print()
+        for text, times in figures.most_repeated[:MOST_REPEATED]:
+            print_labelled(console, f"{times:,} times", cut(text))
+    if figures.tokens is not None:
+        console.print()
+        _print_tokens(console, figures.tokens, is_all)
+
+
+def _print_tokens(console: "Console", tokens: TokenFigures, is_all: bool) -> None:
+    named = [f"{safe(c)} {times:,}" for c, times in tokens.unknown_characters.items()]
+    more = f", {len(named) - MOST_CHARACTERS} more" if len(named) > MOST_CHARACTERS else ""
+    rows = {
+        "tokens": f"{_about(tokens.tokens, is_all):<14} {tokens.chars_per_token:.2f} characters each, "
+        f"{tokens.pieces_per_word:.2f} pieces in a word, by {tokens.vocab_size:,} entries",
+        "unknown": f"{tokens.unknown_share:<14.2%} "
+        + (", ".join(named[:MOST_CHARACTERS]) + more if named else "every character is known"),
+        **_pair_rows(tokens.unigram_entropy, tokens.pairs),
+    }
+    for label, value in rows.items():
+        print_labelled(console, label, value)
+
+
+def _pair_rows(entropy: float, pairs: dict[int, PairFigures]) -> dict[str, str]:
+    told = (
+        f"{p.padding_share:.0%} padding and {p.random_share:.0%} random ones at length {length}"
+        for length, p in pairs.items()
+    )
+    return {
+        "entropy": f"{f'{entropy:.2f} nats':<14} per token: the loss of a model that knows frequencies alone",
+        "pairs": ", ".join(told) or "none can be made",
+    }
+
+
+def _print_store(console: "Console", path: str, figures: StoreFigures) -> None:
+    _print_title(console, path, "token store")
+    median, ninth, longest = figures.sentence_tokens
+    rows = {
+        "documents": f"{figures.documents:,}",
+        "sentences": f"{figures.sentences:<14,} half up to {median:,} tokens, "
+        f"90% up to {ninth:,}, all up to {longest:,}",
+        "tokens": f"{figures.tokens:<14,} {figures.pieces_per_word:.2f} pieces in a word",
+        "unknown": f"{figures.unknown_share:.2%}",
+        **_pair_rows(figures.unigram_entropy, figures.pairs),
+    }
+    for label, value in rows.items():
+        print_labelled(console, label, value)
+    _print_lengths(console, "tokens", figures.documents_by_length)
+
+
+def _print_shards(console: "Console", path: str, figures: ShardFigures) -> None:
+    _print_title(console, path, "HDF5 shards")
+    specials = {"[CLS]": figures.cls_id, "[SEP]": figures.sep_id, "[MASK]": figures.mask_id}
+    named = ", ".join(f"{token} {number}" for token, number in specials.items() if number is not None)
+    random = "no labels" if figures.random_share is None else f"{figures.random_share:.0%}"
+    rows = {
+        "training": f"{f'{figures.rows:,} rows':<14} in {figures.shards:,} shard(s), "
+        f"{_megabytes(figures.bytes)}",
+        "held out": f"{f'{figures.held_out_rows:,} rows':<14} in {figures.held_out_shards:,} shard(s)",
+        "a row": f"{f'{figures.seq_length} tokens':<14} at most {figures.max_predictions or '?'} predictions",
+        "padding": f"{figures.padding_share:.0%}",
+        "random pairs": random,
+        "specials": named,
+        "tokenizer": "the one that made them" if figures.fits_tokenizer else "not at hand (give --tokenizer)",
+    }
+    for label, value in rows.items():
+        print_labelled(console, label, value)
+
+
+def _print_lengths(
+    console: "Console",
+    unit: str,
+    documents: dict[int, int] | dict[int, float],
+    chars: dict[int, int] | None = None,
+) -> None:
+    """Bars for how long documents are, and what part of the text is in those of each length."""
+    from rich.text import Text
+
+    console.print()
+    console.print(Text(f"documents by length in {unit}", "cyan"))
+    total, total_chars = sum(documents.values()), sum(chars.values()) if chars else 1
+    stops = dict(itertools.pairwise(LENGTHS))
+    rows = []
+    for start, number in documents.items():
+        label = f"{start:,} to {stops[start] - 1:,}" if start in stops else f"{start:,} or more"
+        remark = f"{chars[start] / total_chars:.1%} of the text" if chars else ""
+        rows.append((label, number / total, remark))
+    print_bars(console, rows)
+
+
+def _copies(share: float) -> str:
+    return f"{share:.1%} are copies of earlier ones" if share else "none is there twice"
+
+
+def _about(number: int, is_exact: bool) -> str:
+    """A number; an estimate with three digits."""
+    if is_exact or number < 1000:
+        return f"{number:,}"
+    unit = 10 ** (len(str(number)) - 3)
+    return f"about {round(number / unit) * unit:,}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
+
+
+def _shares(shares: dict[str, float]) -> str:
+    """The largest ones, without those that a guess may well be wrong about."""
+    named = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
+    return ", ".join(named[:MOST_SHARES]) or "none"

@@ -1,0 +1,140 @@
+"""`nemo-bert show-batch INPUT`: a few samples as a model gets them."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
+from nemo.collections.nlp.text_reading import TextReading
+from nemo.utils.arguments import check, option, parse
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from nemo.collections.nlp.data.inspection.samples import Sample, Token
+
+HIDDEN, PIECE_MARK = "bold yellow", "·"
+
+
+@dataclass(frozen=True)
+class _What:
+    input: str = option(
+        "", "text (a file, folder or address), or what was prepared from it: a folder, a token store, shards"
+    )
+    tokenizer: str | None = option(
+        None,
+        "as --tokenizer of pretrain: a folder, a name or a vocab.txt; default: the one that was saved with "
+        "what was prepared",
+    )
+    do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
+    num_samples: int = option(4, "how many", at_least=1, at_most=1000, aliases=("-n",))
+    max_seq_length: int = option(
+        128, "tokens in a sequence, specials included; shards have theirs", at_least=8
+    )
+    masking: str | None = option(
+        None,
+        "what is hidden together; default: whole_word, and for shards stored",
+        choices=("stored", "token", "whole_word", "span"),
+    )
+    mask_probability: float | None = option(
+        None, "share of tokens to predict (default 0.15); stored masks have their own", above=0, below=1
+    )
+    seed: int = option(0, "which samples, and which masks", at_least=0, below=2**63)
+    json: bool = option(False, "print one JSON object instead")
+
+
+# The fields of the second base come first, also in --help.
+@dataclass(frozen=True)
+class ShowBatchOptions(TextReading, _What):
+    """Which samples to show, and how text is read."""
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.input:
+            raise UsageError("nothing to show", expected="nemo-bert show-batch FILE_OR_FOLDER --tokenizer T")
+
+
+def run(argv: Sequence[str]) -> None:
+    """Draw samples and print them."""
+    options = parse(
+        ShowBatchOptions,
+        "nemo-bert show-batch",
+        "A few samples as a model gets them: the words, the masks, and what they hide.",
+        argv,
+        positional=("input",),
+    )
+    from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
+
+    tokenizer = None
+    if options.tokenizer is not None:
+        from nemo.collections.nlp.origin import open_tokenizer_at  # imports torch, which takes a second
+
+        tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
+    with logging.temp_verbosity("WARNING"):  # the samples say it all
+        drawing = Drawing(
+            options.num_samples,
+            options.max_seq_length,
+            options.masking,
+            options.mask_probability,
+            options.seed,
+        )
+        samples = draw_samples(options.input, drawing, tokenizer, options.text_options)
+    if options.json:
+        sys.stdout.write(json.dumps({"samples": [asdict(sample) for sample in samples]}) + "\n")
+    else:
+        print_samples(samples)
+
+
+def print_samples(samples: Sequence["Sample"]) -> None:
+    """Each sample as it was, as the model sees it, and what it has to guess."""
+    from rich.text import Text
+
+    console = make_console()
+    console.print(Text(f"words are parted by spaces, and the pieces of a word by {PIECE_MARK}", FAINT))
+    for number, sample in enumerate(samples, start=1):
+        follows = {None: "one text", False: "B follows A", True: "B is random"}[sample.is_random]
+        num_hidden = sum(token.is_hidden for token in (*sample.a, *sample.b))
+        length = f"{sample.num_tokens} of {sample.max_seq_length} tokens"
+        remarks = f"{follows}, {length}, {num_hidden} to guess"
+        console.print()
+        console.print(Text.assemble((f"sample {number}", STRONG), (f"   {remarks}", FAINT)))
+        sides = {"A": sample.a, "B": sample.b} if sample.b else {"A": sample.a}
+        for name, tokens in sides.items():
+            print_labelled(console, name, _spelled(tokens, is_masked=False))
+        for name, tokens in sides.items():
+            print_labelled(console, f"{name} masked", _spelled(tokens, is_masked=True))
+        for label, words in _guesses([*sample.a, *sample.b]).items():
+            print_labelled(console, label, words)
+
+
+def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
+    """Tokens as words, with what is to be guessed in colour."""
+    from rich.text import Text
+
+    text = Text()
+    for token in tokens:
+        if text:
+            text.append(" " if token.starts_word else PIECE_MARK, FAINT)
+        text.append(safe(token.shown if is_masked else token.text), HIDDEN if token.is_hidden else "")
+    return text
+
+
+def _guesses(tokens: Sequence["Token"]) -> dict[str, str]:
+    """What is to be guessed: behind a mask, replaced by something else, or left as it is."""
+    from nemo.collections.nlp.data.inspection.samples import hidden_words
+
+    guesses: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}
+    for word in hidden_words(tokens):
+        was = PIECE_MARK.join(safe(token.text) for token in word)
+        shown = PIECE_MARK.join(safe(token.shown) for token in word)
+        if all(token.is_masked for token in word):
+            guesses["[MASK] hides"].append(was)
+        elif was == shown:
+            guesses["kept"].append(was)
+        else:
+            guesses["replaced"].append(f"{was} by {shown}")
+    return {label: " | ".join(words) for label, words in guesses.items() if words}

@@ -1,0 +1,113 @@
+"""The manifest of shards that `nemo-bert prepare` wrote: which files there are, and whose tokens are in them.
+
+    manifest.json  {"format": "nemo-bert shards", "version": 1, "tokenizer": its fingerprint,
+                    "files": {"wiki/wiki_training_0.hdf5": {"bytes": 123, ...}, ...}, ...}
+    bert/          the tokenizer
+
+Shards of other scripts have none, and nothing is missed then.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.utils.errors import DataError
+
+FORMAT, VERSION = "nemo-bert shards", 1
+MANIFEST_FILE = "manifest.json"
+TOKENIZER_FOLDER = "bert"
+_FOLDERS_ABOVE = 2  # a shard lies in a folder with the name of the text, and that in the prepared one
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was written.
+
+    Attributes:
+        folder: where it is.
+        tokenizer: fingerprint of the tokenizer.
+        sizes: file, relative to `folder` -> bytes.
+    """
+
+    folder: Path
+    tokenizer: str
+    sizes: Mapping[str, int]
+
+    def check_files(self, path: Path) -> None:
+        """Hold the files at `path` or below to the manifest.
+
+        Raises:
+            DataError: one is missing, or has another size.
+        """
+        for name, size in self.sizes.items():
+            file = self.folder / name
+            if not file.is_relative_to(os.path.abspath(path)):
+                continue
+            found = file.stat().st_size if file.is_file() else None
+            if found != size:
+                raise DataError(
+                    "a shard is missing" if found is None else "a shard of another size than was written",
+                    where=file,
+                    found="nothing" if found is None else f"{found:,} bytes",
+                    expected=f"{size:,} bytes, as {self.folder / MANIFEST_FILE} says",
+                    fix="copy it again, or run nemo-bert prepare again",
+                )
+
+    def check_tokenizer(self, tokenizer: TokenizerSpec) -> None:
+        """Refuse a tokenizer other than the one that made the shards.
+
+        Raises:
+            DataError: another fingerprint.
+        """
+        if tokenizer.fingerprint != self.tokenizer:
+            raise DataError(
+                "made with another tokenizer",
+                where=self.folder / MANIFEST_FILE,
+                found=self.tokenizer,
+                expected=f"{tokenizer.fingerprint}, the given one's",
+                fix=f"give --tokenizer {self.folder / TOKENIZER_FOLDER}",
+            )
+
+
+def manifests_of(path: Path) -> list[Manifest]:
+    """Those that speak of the shards at `path`: of a folder around it, of itself, or of folders in it.
+
+    Args:
+        path: a shard or a folder.
+
+    Raises:
+        DataError: one is damaged.
+    """
+    path = Path(os.path.abspath(path))
+    around = path.parents[:_FOLDERS_ABOVE]
+    inside = [file.parent for file in sorted(path.glob(f"*/{MANIFEST_FILE}"))]
+    read = [_read(folder) for folder in (*around, path, *inside)]
+    return [manifest for manifest in read if manifest is not None]
+
+
+def _read(folder: Path) -> Manifest | None:
+    file = folder / MANIFEST_FILE
+    if not file.is_file():
+        return None
+    try:
+        content: Any = json.loads(file.read_bytes())
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            return None  # of something else
+        if content["version"] != VERSION:
+            raise DataError(
+                "written by another version of nemo-bert",
+                where=file,
+                found=f"version {content['version']}",
+                expected=VERSION,
+            )
+        sizes = {name: int(entry["bytes"]) for name, entry in content["files"].items()}
+        return Manifest(folder, str(content["tokenizer"]), sizes)
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        fix = "copy it again, or run nemo-bert prepare again"
+        raise DataError("a damaged manifest", where=file, found=str(problem), fix=fix) from problem

@@ -1,0 +1,306 @@
+"""Token store -> HDF5 shards, named, typed and packed as NVIDIA's scripts do (the fields: see shard.py).
+
+Where this differs from those scripts:
+- A random B comes from the whole corpus, not from the documents of its own shard.
+- Every shard and every pass over its documents has random numbers of its own.
+- A short pair is as long as was drawn for it, and label 1 is never given to a true next sentence (pairs.py).
+- Every dataset carries checksums, and its chunks hold whole rows: theirs cut columns too, so that a row is
+  unpacked from eight of them.
+
+Shapes: N rows, L tokens, P predictions.
+"""
+
+import bisect
+import hashlib
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import h5py
+import numpy as np
+
+from nemo.collections.nlp.data.hdf5.shard import LABELS, Rows
+from nemo.collections.nlp.data.mapped import let_go
+from nemo.collections.nlp.data.masking import KINDS, Masking
+from nemo.collections.nlp.data.pairs import PairTable, joined, make_pairs
+from nemo.collections.nlp.data.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.utils.errors import UsageError
+from nemo.utils.files import replacing, storage_errors
+from nemo.utils.lookup import choose
+
+_SHUFFLE = 6  # this use of randomness with the same seed; pairs.py and datasets/ have others
+_WINDOW_PLACES = 1 << 18  # tokens and padding of the rows that are put together at once
+_CHUNK_PLACES = 1 << 17  # of the rows that are packed together
+# Rows are shuffled among those of so much text, as pairs take memory: counted in tokens, and more of them for
+# a sentence, as its offsets take memory too.
+_BLOCK_COST = 1 << 25
+_TOKENS_PER_SENTENCE = 16
+_GZIP_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class ShardRecipe:
+    """How shards are made from a token store.
+
+    Attributes:
+        seq_length, max_predictions: L and P.
+        masked_lm_prob: share of tokens to be guessed, within P.
+        random_seed: 0 or more.
+        dupe_factor: passes over the documents, each with its own pairs and masks.
+        short_seq_prob: share of documents whose pairs are of a random smaller length in a pass.
+        masking: "token", "whole_word" or "span", see `Masking`.
+
+    Raises:
+        UsageError: a value that cannot be.
+    """
+
+    seq_length: int
+    max_predictions: int
+    masked_lm_prob: float = 0.15
+    random_seed: int = 12345
+    dupe_factor: int = 5
+    short_seq_prob: float = 0.1
+    masking: str = "whole_word"
+
+    def __post_init__(self) -> None:
+        for name, is_right, expected in (
+            ("seq_length", self.seq_length >= MIN_SEQ_LENGTH, f"{MIN_SEQ_LENGTH} or more"),
+            (
+                "max_predictions",
+                0 < self.max_predictions < self.seq_length,
+                "1 or more, and below seq_length",
+            ),
+            ("masked_lm_prob", 0 < self.masked_lm_prob < 1, "0 < p < 1"),
+            ("random_seed", self.random_seed >= 0, "a number from 0 up"),
+            ("dupe_factor", self.dupe_factor >= 1, "1 or more"),
+            ("short_seq_prob", 0 <= self.short_seq_prob <= 1, "0 <= p <= 1"),
+        ):
+            if not is_right:
+                found = getattr(self, name)
+                raise UsageError("a value that cannot be", where=name, found=found, expected=expected)
+        choose({kind: kind for kind in KINDS}, self.masking, what="masking")
+
+    def folder_name(self, lower_case: bool) -> str:
+        """The name of the folder of such shards, as NVIDIA's scripts and the tutorial write it."""
+        return (
+            f"hdf5_lower_case_{int(lower_case)}_seq_len_{self.seq_length}_max_pred_{self.max_predictions}"
+            f"_masked_lm_prob_{self.masked_lm_prob}_random_seed_{self.random_seed}"
+            f"_dupe_factor_{self.dupe_factor}"
+        )
+
+
+class Store(Protocol):
+    """A `token_store.TokenStore`."""
+
+    tokens: np.ndarray
+    starts_word: np.ndarray
+    sentence_offsets: np.ndarray
+    document_offsets: np.ndarray
+    manifest: dict[str, Any]
+
+
+def document_ranges(store: Store, num_shards: int) -> list[range]:
+    """The documents of each shard: neighbours, about as many tokens in each.
+
+    There is a document at least in every shard, so no more shards than documents.
+    """
+    num_documents = len(store.document_offsets) - 1
+    num_shards = min(num_shards, num_documents)
+    bounds = [0]
+    for shard in range(1, num_shards):
+        candidates = range(bounds[-1] + 1, num_documents - (num_shards - shard))
+        wanted = len(store.tokens) * shard // num_shards
+        nth = bisect.bisect_left(candidates, wanted, key=lambda document: _place(store, document)[0])
+        bounds.append(candidates.start + nth)
+        let_go(store.document_offsets, store.sentence_offsets)
+    return [range(*bound) for bound in itertools.pairwise([*bounds, num_documents])]
+
+
+def write_shard(
+    store: Store, tokenizer: TokenizerSpec, recipe: ShardRecipe, documents: range, path: Path
+) -> dict[str, Any]:
+    """Write the shard of these documents: a function of the arguments, to the byte.
+
+    The file appears whole or not at all. Memory is bounded whatever its size.
+
+    Args:
+        tokenizer: the one that made the store.
+        documents: one of `document_ranges`.
+
+    Returns:
+        rows: N; random_pairs: of them; padding: places without a token; predictions; bytes and sha256 of
+        the file.
+
+    Raises:
+        DataError: the store is too small for a single pair.
+        StorageError: the file cannot be written.
+    """
+    seed = _seed(store, recipe)
+    builder = SequenceBuilder(tokenizer, recipe.seq_length)
+    masking = Masking(
+        recipe.masked_lm_prob,
+        tokenizer.mask_id,
+        builder.replacements,
+        recipe.masking,
+        seed,
+        recipe.max_predictions,
+    )
+    counts: Counter[str] = Counter()
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as aside:
+        with _datasets(aside, recipe) as append:
+            for pairs, passes in _windows(store, recipe, documents, seed):
+                sequences = builder.build(store, pairs)
+                # A pass never has two pairs whose A begins with the same token, whatever the shard.
+                samples = pairs.a_start * recipe.dupe_factor + passes
+                masked, chosen = masking(
+                    sequences.ids, sequences.starts_word, sequences.may_choose, sequences.lengths, 0, samples
+                )
+                rows = _rows(sequences, masked, chosen, pairs.is_random, recipe.max_predictions)
+                append(rows)
+                counts["rows"] += len(pairs)
+                counts["random_pairs"] += int(pairs.is_random.sum())
+                counts["padding"] += int((~sequences.is_token).sum())
+                counts["predictions"] += int(chosen.sum())
+                let_go(store.tokens, store.starts_word)
+        with open(aside, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {**counts, "bytes": aside.stat().st_size, "sha256": digest}
+
+
+def _seed(store: Store, recipe: ShardRecipe) -> int:
+    """Another one for every store, as shards of training and of test documents both begin with document 0."""
+    key = f"{recipe.random_seed} {recipe.seq_length} {store.manifest['arrays']['tokens']['sha256']}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
+
+
+def _place(store: Store, document: int) -> tuple[int, int]:
+    """The first token and the first sentence of a document."""
+    sentence = int(store.document_offsets[document])
+    return int(store.sentence_offsets[sentence]), sentence
+
+
+def _blocks(store: Store, documents: range) -> Iterator[range]:
+    """Neighbouring documents that are shuffled together."""
+
+    def cost(document: int) -> int:
+        token, sentence = _place(store, document)
+        return token + _TOKENS_PER_SENTENCE * sentence
+
+    start = documents.start
+    while start < documents.stop:
+        candidates = range(start + 1, documents.stop)
+        stop = start + 1 + bisect.bisect_left(candidates, cost(start) + _BLOCK_COST, key=cost)
+        yield range(start, stop)
+        start = stop
+
+
+def _windows(
+    store: Store, recipe: ShardRecipe, documents: range, seed: int
+) -> Iterator[tuple[PairTable, np.ndarray]]:
+    """The pairs of all passes, shuffled, some at a time; and the pass that each is of."""
+    size = _WINDOW_PLACES // recipe.seq_length + 1
+    for block in _blocks(store, documents):
+        tables = [
+            make_pairs(store, recipe.seq_length, recipe.short_seq_prob, seed, number, documents=block)
+            for number in range(recipe.dupe_factor)
+        ]
+        pairs = joined(tables)
+        passes = np.repeat(np.arange(recipe.dupe_factor), [len(table) for table in tables])
+        order = np.random.default_rng((seed, _SHUFFLE, block.start)).permutation(len(pairs))
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            yield pairs[rows], passes[rows]
+
+
+def _rows(
+    sequences: Sequences, masked: np.ndarray, chosen: np.ndarray, is_random: np.ndarray, max_predictions: int
+) -> Rows:
+    """Every field as it is stored."""
+    row, position = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
+    slot = np.arange(len(row)) - np.searchsorted(row, row)
+    positions, predictions = np.zeros((2, len(chosen), max_predictions), np.int32)
+    positions[row, slot] = position
+    predictions[row, slot] = sequences.ids[row, position]
+    return {
+        "input_ids": np.where(sequences.is_token, masked, 0),  # whatever [PAD] is to the tokenizer
+        "input_mask": sequences.is_token,
+        "segment_ids": sequences.in_b,
+        "masked_lm_positions": positions,
+        "masked_lm_ids": predictions,
+        LABELS: is_random,
+    }
+
+
+@contextmanager
+def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None]]:
+    """A file with the six datasets, empty, and what appends rows to them."""
+    rows_per_chunk = max(1, _CHUNK_PLACES // recipe.seq_length)
+    with _Output(path, "x+") as output:
+        with h5py.File(output, "w") as file:
+            for name, (dtype, *columns) in {
+                "input_ids": ("int32", recipe.seq_length),
+                "input_mask": ("int8", recipe.seq_length),
+                "segment_ids": ("int8", recipe.seq_length),
+                "masked_lm_positions": ("int32", recipe.max_predictions),
+                "masked_lm_ids": ("int32", recipe.max_predictions),
+                LABELS: ("int8",),
+            }.items():
+                file.create_dataset(
+                    name,
+                    shape=(0, *columns),
+                    maxshape=(None, *columns),
+                    dtype=dtype,
+                    chunks=(rows_per_chunk, *columns),
+                    compression="gzip",
+                    compression_opts=_GZIP_LEVEL,
+                    fletcher32=True,
+                )
+
+            def append(rows: Rows) -> None:
+                for name, values in rows.items():
+                    dataset = file[name]
+                    start = len(dataset)
+                    dataset.resize(start + len(values), axis=0)
+                    dataset[start:] = values
+                output.check()
+
+            yield append
+        output.check()
+
+
+class _Output(io.FileIO):
+    """A file for HDF5, which cannot cope with a full disk: all seems to succeed, and `check` tells the truth.
+
+    Otherwise every dataset fails again when it is closed, with a traceback that nothing can catch.
+    """
+
+    _problem: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[super().write(left) :]
+        except OSError as problem:
+            self._problem = problem
+        return len(data)
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return super().truncate(size)
+        except OSError as problem:
+            self._problem = problem
+            return size or 0
+
+    def check(self) -> None:
+        """Raise what the system said when something failed."""
+        if self._problem is not None:
+            raise self._problem

@@ -1,0 +1,18 @@
+"""Text of any kind -> documents: which files, how they are read, and in which pieces."""
+
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, pieces_of, read_documents
+from nemo.collections.nlp.data.inputs.sources import Source, check_unchanged, content_hash, sources_of
+
+__all__ = [
+    "AUTO",
+    "Piece",
+    "PieceReader",
+    "Source",
+    "TextOptions",
+    "check_unchanged",
+    "content_hash",
+    "pieces_of",
+    "read_documents",
+    "sources_of",
+]

@@ -1,0 +1,87 @@
+"""What a document is, whatever it was read from: its paragraphs, none of them empty, none of them endless."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+MAX_LINE_BYTES = 1 << 20  # longer lines are cut, so that one line cannot fill the memory
+# Longer documents are cut. Running text has no borders that would mind; and pairs are made of all
+# documents side by side (see pairs.py), which a few endless ones would turn into one after another.
+MAX_DOCUMENT_CHARS = 1 << 18
+
+_LINE_END = re.compile(r"[\r\n]+")
+_MAX_PARAGRAPH_CHARS = MAX_LINE_BYTES // 4  # of four bytes each
+
+
+@dataclass
+class Oddities:
+    """What was odd in a text, and was mended.
+
+    Attributes:
+        cuts: how often a line was cut because it was too long.
+        nul_characters: how many were removed.
+        replaced_bytes: how many were no UTF-8.
+        bad_records: how many were left out.
+    """
+
+    cuts: int = 0
+    nul_characters: int = 0
+    replaced_bytes: int = 0
+    bad_records: int = 0
+
+    def tell(self) -> Iterator[str]:
+        """What to say of each that there is."""
+        for count, what in (
+            (self.cuts, f"cuts in lines over {MAX_LINE_BYTES} bytes"),
+            (self.nul_characters, "NUL characters removed"),
+            (self.replaced_bytes, "invalid bytes replaced"),
+            (self.bad_records, "bad records left out"),
+        ):
+            if count:
+                yield f"{count} {what}"
+
+
+def leave_out(problem: DataError, at_most: int, odd: Oddities) -> None:
+    """Count a bad record and tell of it in the log; raise `problem` if it is one too many."""
+    odd.bad_records += 1
+    if odd.bad_records > at_most:
+        raise problem
+    logging.warning("left out: %s", problem)
+
+
+def documents_of(text: str, title: str, odd: Oddities) -> Iterator[list[str]]:
+    """The text of one record as a document, or as several if it is very long; none if it is empty.
+
+    A title that the text begins with is left out: it is no sentence, and the next one does not follow it.
+    """
+    if "\0" in text:
+        odd.nul_characters += text.count("\0")
+        text = text.replace("\0", "")
+    lines = text.split("\n") if "\r" not in text else _LINE_END.split(text)
+    paragraphs = [paragraph for line in lines if (paragraph := line.strip())]
+    if paragraphs and paragraphs[0] == title.strip():
+        del paragraphs[0]
+    if len(text) <= MAX_DOCUMENT_CHARS:
+        if paragraphs:
+            yield paragraphs
+        return
+    document: list[str] = []
+    size = 0
+    for paragraph in paragraphs:
+        for part in _cut(paragraph, odd):
+            if document and size > MAX_DOCUMENT_CHARS:
+                yield document
+                document, size = [], 0
+            document.append(part)
+            size += len(part)
+    if document:
+        yield document
+
+
+def _cut(paragraph: str, odd: Oddities) -> Iterator[str]:
+    for start in range(0, len(paragraph), _MAX_PARAGRAPH_CHARS):
+        odd.cuts += start > 0
+        yield paragraph[start : start + _MAX_PARAGRAPH_CHARS]

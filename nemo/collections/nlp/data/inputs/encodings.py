@@ -1,0 +1,96 @@
+"""Which encoding text that is not UTF-8 may be in, so that the advice to convert it is the right one."""
+
+import codecs
+import re
+import unicodedata
+from collections.abc import Callable
+
+_ENOUGH = 0.7  # of the characters that are not ASCII, for an encoding to be believed
+_MARKS = frozenset("，。、的一")  # in any Chinese text of some length
+_SHORT = 20  # characters: too few to expect one of those
+_FEW = 8  # letters: too few to tell a language from
+_HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
+
+
+def likely_encoding(text: bytes) -> str:
+    """The name of an encoding for iconv, or "" if none is likely.
+
+    Args:
+        text: from the beginning of a line; its end may be cut anywhere.
+    """
+    if _is_mostly_utf8(text):
+        return ""
+    # Characters of two bytes stand side by side, accents between other letters.
+    runs = [len(run) for run in _HIGH_BYTES.findall(text)]
+    fits = _OF_TWO_BYTES if sum(n for n in runs if n > 1) > 0.8 * sum(runs) else _OF_ONE_BYTE
+    scores = {name: _score(text, name, fit) for name, fit in fits.items()}
+    best = max(scores, key=lambda name: scores[name])
+    return best if scores[best] >= _ENOUGH else ""
+
+
+def _is_mostly_utf8(text: bytes) -> bool:
+    decoded = text.decode(errors="replace")
+    wrong = decoded.count("\ufffd")
+    return sum(not character.isascii() for character in decoded) - wrong > wrong
+
+
+def _score(text: bytes, encoding: str, fits: Callable[[str], float]) -> float:
+    try:
+        decoded = codecs.getincrementaldecoder(encoding)().decode(text)
+    except UnicodeDecodeError:
+        return 0.0
+    foreign = "".join(character for character in decoded if not character.isascii())
+    return fits(foreign) if foreign else 0.0
+
+
+def _share_of(characters: str, encoding: str, first: int, last: int) -> float:
+    """How many are marks of Chinese text, or have a first byte of an encoding's common characters."""
+
+    def is_common(character: str) -> bool:
+        code = character.encode(encoding, errors="ignore")
+        return (
+            "\u3000" <= character <= "\u303f"
+            or "\uff00" <= character <= "\uff60"
+            or (len(code) == 2 and first <= code[0] <= last)
+        )
+
+    return sum(map(is_common, characters)) / len(characters)
+
+
+def _simplified(characters: str) -> float:
+    has_marks = len(characters) < _SHORT or not _MARKS.isdisjoint(characters)
+    return has_marks * _share_of(characters, "gb2312", 0xB0, 0xD7)
+
+
+def _traditional(characters: str) -> float:
+    has_marks = len(characters) < _SHORT or not _MARKS.isdisjoint(characters)
+    return has_marks * _share_of(characters, "big5", 0xA4, 0xC6)
+
+
+def _japanese(characters: str) -> float:
+    """Sure where one character in seven is Hiragana and none is odd."""
+    hiragana = sum("\u3041" <= character <= "\u309f" for character in characters)
+    half_width = sum("\uff61" <= character <= "\uff9f" for character in characters)
+    return min(1.0, max(0, hiragana - half_width) * 7 / len(characters))
+
+
+def _korean(characters: str) -> float:
+    return sum("\uac00" <= character <= "\ud7a3" for character in characters) / len(characters)
+
+
+def _western(characters: str) -> float:
+    """Letters, most of them lower case as in words, and marks."""
+    categories = [unicodedata.category(character)[0] for character in characters]
+    is_shouting = categories.count("L") > _FEW and sum(c.isupper() for c in characters) * 2 > len(characters)
+    return 0.0 if is_shouting else sum(c in "LPSN" for c in categories) / len(characters)
+
+
+_Fits = dict[str, Callable[[str], float]]
+_OF_TWO_BYTES: _Fits = {
+    "euc_kr": _korean,
+    "gb18030": _simplified,
+    "big5": _traditional,
+    "shift_jis": _japanese,
+    "euc_jp": _japanese,
+}
+_OF_ONE_BYTE: _Fits = {"cp1252": _western}

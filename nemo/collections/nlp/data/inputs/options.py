@@ -1,0 +1,57 @@
+"""How text is read: the options that `prepare`, `pretrain` and the others share."""
+
+from dataclasses import dataclass
+
+from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
+from nemo.collections.nlp.data.sentences import SPLITTERS
+from nemo.utils.errors import UsageError
+from nemo.utils.lookup import choose
+
+FORMATS = {
+    "text": "plain text",
+    "json-lines": "JSON lines",
+    "parquet": "Parquet",
+    "csv": "CSV",
+}
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How text is read.
+
+    Args:
+        format: a name in `FORMATS`, or "auto": told for each file from its name and its first MiB.
+        layout: where documents end in plain text, a name in `LAYOUTS`, or "auto": told for each file from
+            its first MiB.
+        sentences: a name in `sentences.SPLITTERS`, or "auto": told from a sample of the corpus.
+        invalid_bytes: what to do with bytes that are not UTF-8: "error", or "replace" each by U+FFFD.
+        text_field: where a document's text is in JSON lines, Parquet and CSV. If it begins with what is in a
+            field `title`, that line is left out.
+        max_bad_records: how many records of those may be left out, each with a warning, because there is no
+            text in them; one more is an error.
+
+    Raises:
+        UsageError: a name that is not known.
+    """
+
+    format: str = "auto"
+    layout: str = "auto"
+    sentences: str = "auto"
+    invalid_bytes: str = "error"
+    text_field: str = "text"
+    max_bad_records: int = 0
+
+    def __post_init__(self) -> None:
+        choose({"auto": None, **FORMATS}, self.format, what="format")
+        choose({"auto": None, **LAYOUTS}, self.layout, what="layout")
+        choose({"auto": None, **SPLITTERS}, self.sentences, what="sentence splitter")
+        choose({"error": None, "replace": None}, self.invalid_bytes, what="invalid_bytes")
+        if not self.text_field:
+            raise UsageError("is empty", where="text_field", expected="the name of a field or column")
+        if self.max_bad_records < 0:
+            raise UsageError(
+                "out of range", where="max_bad_records", found=self.max_bad_records, expected="0 or more"
+            )
+
+
+AUTO = TextOptions()

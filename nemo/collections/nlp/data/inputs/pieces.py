@@ -1,0 +1,156 @@
+"""A corpus in pieces that can be read one by one in any process; together they give each document once."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from nemo.collections.nlp.data.inputs.documents import Oddities
+from nemo.collections.nlp.data.inputs.json_lines import read_json_lines
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.places import reading, shown
+from nemo.collections.nlp.data.inputs.sources import Path_, Source, check_unchanged, sources_of
+from nemo.collections.nlp.data.inputs.stored import StoredFile
+from nemo.collections.nlp.data.inputs.tables import read_csv, read_parquet, row_groups_of
+from nemo.collections.nlp.data.inputs.text import read_text
+from nemo.utils.errors import DataError
+from nemo.utils.logging import LogMode, logging
+
+PIECE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of a file; `str` of it is how to name it to a reader.
+
+    A document belongs to the piece in whose range the line that starts it begins, so that all pieces of a
+    file together give each of its documents once.
+
+    Attributes:
+        start, stop: of plain text and JSON lines, bytes; of Parquet, row groups; a file that can only be read
+            from its beginning, as it is compressed, is one piece from 0 to None.
+        num_bytes: how much that is, as stored; -1 where a server does not say.
+    """
+
+    source: Source
+    start: int
+    stop: int | None
+    num_bytes: int
+
+    def __str__(self) -> str:
+        if self.is_whole:
+            return shown(self.source.path)
+        unit = "row groups" if self.source.format == "parquet" else "bytes"
+        return f"{shown(self.source.path)}, {unit} {self.start} to {self.stop}"
+
+    @property
+    def is_whole(self) -> bool:
+        """Is this all of its file?"""
+        return self.start == 0 and self.stop in (None, self.source.num_bytes)
+
+
+def pieces_of(sources: Iterable[Source], piece_bytes: int = PIECE_BYTES) -> list[Piece]:
+    """The pieces of a corpus, in its order, each of about `piece_bytes`; a function of the files alone.
+
+    Raises:
+        DataError: a Parquet file is damaged.
+    """
+    return [Piece(source, *part) for source in sources for part in _parts(source, piece_bytes)]
+
+
+class PieceReader:
+    """Reads one piece.
+
+    Args:
+        options: how the corpus is read.
+
+    Attributes:
+        odd: what was odd in the text so far, `odd.bad_records` among it.
+    """
+
+    def __init__(self, piece: Piece, options: TextOptions = AUTO):
+        self.piece, self.options = piece, options
+        self.odd = Oddities()
+        self._file = StoredFile(piece.source.path, piece.source.compression)
+
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes of the file, as stored, have been read."""
+        return self._file.bytes_read
+
+    def documents(self) -> Iterator[list[str]]:
+        """The documents that begin in this piece, as lists of paragraphs.
+
+        A paragraph is a line without the space around it; none is empty, a heading, or a title repeated.
+
+        Raises:
+            DataError: what is read is not UTF-8 or no such record, or changed in the meantime.
+        """
+        source = self.piece.source
+        with reading(source.path):
+            is_empty = True
+            for document in self._documents():
+                is_empty = False
+                yield document
+            check_unchanged(source)
+        if is_empty and self.piece.is_whole:
+            logging.warning(f"{self.piece}: no text in this file", mode=LogMode.ONCE)
+        for what in self.odd.tell():
+            logging.warning(f"{self.piece}: {what}", mode=LogMode.ONCE)
+
+    def _documents(self) -> Iterator[list[str]]:
+        source, start, stop = self.piece.source, self.piece.start, self.piece.stop
+        if source.layout is not None:
+            return read_text(self._file, source.layout, start, stop, self.options.invalid_bytes, self.odd)
+        if source.format == "json-lines":
+            return read_json_lines(self._file, start, stop, self.options, self.odd)
+        if source.format == "parquet":
+            return read_parquet(self._file, start, stop, self.options, self.odd)
+        return read_csv(self._file, self.options, self.odd)
+
+
+def read_documents(
+    path: Path_ | Source | Iterable[Path_ | Source], options: TextOptions = AUTO
+) -> Iterator[list[str]]:
+    """All documents of a corpus, in the order of its files' names. See `sources_of` and `PieceReader`.
+
+    Raises:
+        DataError: as these do; `max_bad_records` counts those of all files.
+    """
+    num_bad = 0
+    for piece in pieces_of(sources_of(path, options)):
+        reader = PieceReader(piece, options)
+        yield from reader.documents()
+        num_bad += reader.odd.bad_records
+        check_bad_records(num_bad, options)
+
+
+def check_bad_records(number: int, options: TextOptions) -> None:
+    """Raise a DataError if more records were left out, of all pieces, than may be."""
+    if number > options.max_bad_records:
+        raise DataError(
+            "too many bad records; the log names them",
+            found=number,
+            expected=f"at most {options.max_bad_records} (--max_bad_records)",
+        )
+
+
+def _parts(source: Source, piece_bytes: int) -> list[tuple[int, int | None, int]]:
+    """(start, stop, bytes) of each piece of a file"""
+    if source.format == "parquet":
+        return _groups(row_groups_of(source.path), piece_bytes)
+    size = source.num_bytes
+    if source.compression is not None or source.format == "csv" or size < 0:
+        return [(0, None, size)]
+    starts = range(0, max(size, 1), piece_bytes)
+    return [(start, min(start + piece_bytes, size), min(piece_bytes, size - start)) for start in starts]
+
+
+def _groups(sizes: list[int], piece_bytes: int) -> list[tuple[int, int | None, int]]:
+    """Runs of row groups, each ended by the one with which it has `piece_bytes`."""
+    parts: list[tuple[int, int | None, int]] = []
+    start = size = 0
+    for group, group_bytes in enumerate(sizes, 1):
+        size += group_bytes
+        if size >= piece_bytes or group == len(sizes):
+            parts.append((start, group, size))
+            start, size = group, 0
+    return parts or [(0, None, 0)]

@@ -1,0 +1,188 @@
+"""Where text lies: files of this machine, and addresses that fsspec opens (http, s3, gs, memory, ...)."""
+
+import bz2
+import gzip
+import io
+import lzma
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
+
+from nemo.collections.nlp.data.inputs.lines import Readable
+from nemo.utils.errors import DataError, MissingFileError, NemoError, UsageError
+
+# The first bytes of a compressed file, and the ending of its name.
+COMPRESSIONS = {
+    "gzip": (b"\x1f\x8b", (".gz", ".gzip")),
+    "bz2": (b"BZh", (".bz2",)),
+    "xz": (b"\xfd7zXZ\0", (".xz",)),
+    "zstd": (b"\x28\xb5\x2f\xfd", (".zst", ".zstd")),
+}
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+# pip install's name of what fsspec needs for an address.
+_PACKAGES = {"http": "nemo-bert[remote]", "https": "nemo-bert[remote]", "s3": "s3fs", "gs": "gcsfs"}
+
+
+def is_url(path: Any) -> bool:
+    """Is this an address for fsspec, not a path of this machine?"""
+    return bool(_URL.match(str(path))) and not str(path).startswith("file://")
+
+
+def shown(path: Any) -> str:
+    """A path or address as it may be logged: without user, password and query, which may be secret."""
+    if not is_url(path):
+        return str(path)
+    parts = urlsplit(str(path))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """fsspec's filesystem of an address, and the path in it.
+
+    Raises:
+        UsageError: no such kind of address, or the package for it is not installed.
+    """
+    import fsspec
+
+    scheme = url.partition("://")[0]
+    with reading(url):
+        try:
+            return fsspec.core.url_to_fs(url)
+        except ImportError as error:
+            package = _PACKAGES.get(scheme)
+            raise UsageError(
+                "a package for such addresses is not installed",
+                where=shown(url),
+                found=" ".join(str(error).split()),
+                fix=f"pip install {package}" if package else "",
+            ) from None
+        except ValueError as error:
+            found = " ".join(str(error).split())
+            raise UsageError("an address that cannot be read", where=shown(url), found=found) from None
+
+
+@contextmanager
+def reading(path: Any) -> Iterator[None]:
+    """Turn what a disk, a network or a decompressor says into one line that names the file.
+
+    Raises:
+        MissingFileError: the file is not there.
+        DataError: anything else.
+    """
+    try:
+        yield
+    except NemoError:
+        raise
+    except FileNotFoundError:
+        problem = (
+            "no such file, or its server cannot be reached" if is_url(path) else "no such file or folder"
+        )
+        raise MissingFileError(problem, where=shown(path)) from None
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise DataError("damaged: it cannot be decompressed", where=shown(path), found=error) from error
+    except Exception as error:
+        is_of_network = is_url(path) and type(error).__module__.split(".")[0] not in ("builtins", "nemo")
+        if not (isinstance(error, OSError) or is_of_network):
+            raise
+        # The text of a network's exception may hold the address with its password.
+        text = type(error).__name__ if is_url(path) else str(error)
+        found = getattr(error, "strerror", None) or text
+        raise DataError("cannot be read", where=shown(path), found=found) from error
+
+
+def open_at(path: str, start: int = 0) -> BinaryIO:
+    """The bytes of a file as they are stored, from byte `start` on; to be read to the end, not to and fro."""
+    if not is_url(path):
+        local = io.BufferedReader(io.FileIO(path))
+        local.seek(start)
+        return local
+    filesystem, inner = filesystem_of(path)
+    if path.startswith(("http://", "https://")):
+        # As one stream: blocks that are asked for one by one are slow, and not every server gives them.
+        headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
+        stream = filesystem.open(inner, "rb", block_size=0, headers=headers)
+        return _HttpFile.opened(stream, start)
+    file = filesystem.open(inner, "rb")
+    file.seek(start)
+    return file
+
+
+class _HttpFile(io.RawIOBase):
+    """A stream of a server that knows where in the file it is."""
+
+    def __init__(self, stream: Any, position: int):
+        self.stream, self.position = stream, position
+
+    @classmethod
+    def opened(cls, stream: Any, start: int) -> BinaryIO:
+        """The stream at byte `start`, also if the server sends the file from its beginning."""
+        begins_at = start if stream.r.status == 206 else 0
+        file = io.BufferedReader(cls(stream, begins_at), 1 << 16)
+        while begins_at < start and (data := file.read(min(start - begins_at, 1 << 20))):
+            begins_at += len(data)
+        return file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self.stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self.position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self.position
+
+    def close(self) -> None:
+        self.stream.close()
+        super().close()
+
+
+def decompressed(stored: BinaryIO, compression: str | None) -> Readable:
+    """The content of a file that is read from first to last, in bounded memory whatever its ratio."""
+    if compression == "gzip":
+        return gzip.GzipFile(fileobj=stored)
+    if compression == "bz2":
+        return bz2.BZ2File(stored)
+    if compression == "xz":
+        return lzma.LZMAFile(stored)
+    if compression == "zstd":
+        # Unlike others it notices a file that was cut short.
+        import pyarrow
+
+        return pyarrow.CompressedInputStream(pyarrow.PythonFile(stored, "r"), "zstd")
+    return stored
+
+
+def compression_of(path: str, head: bytes) -> str | None:
+    """The name in `COMPRESSIONS` that a file's first bytes say.
+
+    Raises:
+        DataError: the file's name says one that its bytes do not.
+    """
+    for name, (magic, _) in COMPRESSIONS.items():
+        if head.startswith(magic):
+            return name
+    for name, (_, endings) in COMPRESSIONS.items():
+        if head and shown(path).lower().endswith(endings):
+            fix = "the file is damaged, or has a wrong name"
+            raise DataError(f"named as {name}, and is not", where=shown(path), fix=fix)
+    return None
+
+
+def without_compression(name: str) -> str:
+    """A file's name without the ending of its compression."""
+    endings = tuple(ending for _, all_of_one in COMPRESSIONS.values() for ending in all_of_one)
+    return os.path.splitext(name)[0] if name.lower().endswith(endings) else name
+
+
+def local_path(path: Any) -> Path:
+    """The path of this machine that `path` or a file:// address names."""
+    text = str(path)
+    return Path(text.removeprefix("file://") if text.startswith("file://") else text)

@@ -1,0 +1,240 @@
+"""Which files make up a corpus, what each of them is, and whether it is still the same."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from nemo.collections.nlp.data.inputs.folders import (
+    addresses_at,
+    check_and_tell,
+    check_regular,
+    files_in,
+    some_of,
+)
+from nemo.collections.nlp.data.inputs.kinds import check_readable, format_by_name, format_of
+from nemo.collections.nlp.data.inputs.layouts import LAYOUTS, detect_layout
+from nemo.collections.nlp.data.inputs.options import AUTO, FORMATS, TextOptions
+from nemo.collections.nlp.data.inputs.places import (
+    compression_of,
+    decompressed,
+    filesystem_of,
+    is_url,
+    local_path,
+    open_at,
+    reading,
+    shown,
+)
+from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.logging import LogMode, logging
+
+Path_ = str | os.PathLike[str]
+
+HEAD_BYTES = 1 << 20  # what format and layout are told from
+_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server tells of a file
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a corpus.
+
+    Attributes:
+        path: where it is: a path of this machine, or an address for fsspec.
+        name: its path within the folder that holds all of the corpus, the same wherever that lies.
+        format: a name in `options.FORMATS`.
+        compression: "gzip", "bz2", "xz", "zstd", or None.
+        layout: a name in `layouts.LAYOUTS`; None for other formats than text.
+        num_bytes: as stored; -1 where a server does not say.
+        version: another one if the file was changed.
+    """
+
+    path: str
+    name: str
+    format: str
+    compression: str | None
+    layout: str | None
+    num_bytes: int
+    version: str
+
+    def __str__(self) -> str:
+        return shown(self.path)
+
+
+def sources_of(
+    path: "Path_ | Source | Iterable[Path_ | Source]", options: TextOptions = AUTO
+) -> list[Source]:
+    """The files of a corpus, sorted by name; what was detected is told in the log.
+
+    Args:
+        path: a file, a folder, an address that fsspec opens, or several of these. Of a folder and the folders
+            in it the files whose names end as text does are taken, and those without an ending that hold
+            JSON lines (wiki2019zh). Others, such as README.txt, are left out and named in the log.
+        options: what is not to be detected.
+
+    Raises:
+        MissingFileError: nothing is there.
+        DataError: a folder without text; an entry that is no regular file; or one that is no text. A link in
+            a folder is refused too, as it may lead anywhere; give its target.
+        UsageError: an address that cannot be read with what is installed.
+    """
+    given = [path] if isinstance(path, str | os.PathLike | Source) else list(path)
+    known = [each for each in given if isinstance(each, Source)]
+    if len(known) == len(given):
+        return known
+    found: dict[str, Source] = {}
+    for each in given:
+        for source in [each] if isinstance(each, Source) else _sources_at(each, options):
+            found.setdefault(source.path, source)
+    named = _named(list(found.values()))
+    _tell(given, named, options)
+    return named
+
+
+def content_hash(source: Source) -> str:
+    """The SHA-256 of a file's stored bytes, in hexadecimal.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    with reading(source.path), open_at(source.path) as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()
+
+
+def check_unchanged(source: Source) -> None:
+    """Raise a DataError if the file is not the one that was found."""
+    with reading(source.path):
+        if (source.num_bytes, source.version) != _size_and_version(source.path):
+            raise DataError(
+                "the text changed while it was being read", where=shown(source.path), fix="start again"
+            )
+
+
+# What lies at a path.
+
+
+def _sources_at(path: Path_, options: TextOptions) -> list[Source]:
+    if is_url(path):
+        return [_source(url, options) for url in addresses_at(str(path), options.format)]
+    place = local_path(path)
+    with reading(place):
+        exists = place.exists()
+    if not exists:
+        raise MissingFileError("no such file or folder", where=place)
+    if not place.is_dir():
+        check_regular(place)
+        return [_source(str(place), options)]
+    sources, others = [], []
+    files, left_out = files_in(place, options.format)
+    for file in files:
+        source = _source_in_folder(str(file), options)
+        if source is None:
+            others.append(file.relative_to(place).as_posix())
+        else:
+            sources.append(source)
+    check_and_tell(place, len(sources), sorted(left_out + others))
+    return sources
+
+
+def _source_in_folder(path: str, options: TextOptions) -> Source | None:
+    """The source at a path that a folder led to; None if its name says nothing and it is no JSON lines."""
+    if options.format != "auto" or format_by_name(path):
+        return _source(path, options)
+    try:
+        source = _source(path, options)
+    except DataError:
+        return None
+    return source if source.format != "text" else None
+
+
+# What a file is.
+
+
+def _source(path: str, options: TextOptions) -> Source:
+    """A source whose name is still to be found."""
+    with reading(path):
+        num_bytes, version = _size_and_version(path)
+        with open_at(path) as file:
+            head = file.read(HEAD_BYTES)
+        if compression := compression_of(path, head):
+            with open_at(path) as file:
+                head = decompressed(file, compression).read(HEAD_BYTES)
+    if options.format == "auto":
+        format_ = format_of(path, head)
+    else:
+        format_ = options.format
+        if format_ != "parquet":
+            check_readable(path, head)
+    if format_ == "parquet" and compression is not None:
+        raise DataError(
+            "Parquet inside another compression", where=shown(path), fix=f"decompress it ({compression})"
+        )
+    layout = None
+    if format_ == "text":
+        layout = detect_layout(_lines_of(head)) if options.layout == "auto" else options.layout
+    return Source(path, "", format_, compression, layout, num_bytes, version)
+
+
+def _lines_of(head: bytes) -> list[str]:
+    lines = head.decode(errors="replace").split("\n")
+    # The last line of a sample may be half a line.
+    return lines[:-1] if len(head) == HEAD_BYTES and len(lines) > 1 else lines
+
+
+def _size_and_version(path: str) -> tuple[int, str]:
+    if not is_url(path):
+        status = os.stat(path)
+        return status.st_size, str(status.st_mtime_ns)
+    filesystem, inner = filesystem_of(path)
+    info = filesystem.info(inner)
+    size = info.get("size")
+    said = [f"{name} {info[name]}" for name in _VERSIONS if info.get(name)]
+    return -1 if size is None else int(size), ", ".join(said) or str(filesystem.ukey(inner))
+
+
+def _named(sources: list[Source]) -> list[Source]:
+    """The sources with their names, sorted by these."""
+    paths = {s.path: PurePosixPath(_place(s.path)) for s in sources}
+    if not paths:
+        return []
+    root = os.path.commonpath([path.parent for path in paths.values()])
+    named = [replace(s, name=paths[s.path].relative_to(root).as_posix()) for s in sources]
+    return sorted(named, key=lambda source: source.name)
+
+
+def _place(path: str) -> str:
+    """An absolute path; for an address one of its host and path."""
+    if not is_url(path):
+        return os.path.abspath(path)
+    parts = urlsplit(path)
+    return f"/{parts.scheme}/{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+# What is told in the log.
+
+
+def _tell(given: Iterable[Any], sources: list[Source], options: TextOptions) -> None:
+    where = some_of([shown(each) for each in given])
+    if len(formats := {source.format for source in sources}) > 1:
+        logging.warning(
+            f"{where}: {' and '.join(sorted(FORMATS[each] for each in formats))} together, and all is read; "
+            "to read one of them give its files, or its format (--text_format)",
+            mode=LogMode.ONCE,
+        )
+    for (format_, compression, layout), count in Counter(
+        (source.format, source.compression, source.layout) for source in sources
+    ).items():
+        what = FORMATS[format_] if compression is None else f"{FORMATS[format_]} in {compression}"
+        how = (
+            f"{LAYOUTS[layout].meaning} (layout {layout!r})"
+            if layout is not None
+            else f"documents in {options.text_field!r}"
+        )
+        files = f"{count} file{'s' if count > 1 else ''}"
+        logging.info(f"{where}: {files} of {what}, {how}", mode=LogMode.ONCE)

@@ -1,0 +1,60 @@
+"""One file of a corpus, opened: its content from some byte on, however it is stored."""
+
+from collections.abc import Iterator
+
+from nemo.collections.nlp.data.inputs.lines import READ_BYTES, Block, LongLineError, blocks_of
+from nemo.collections.nlp.data.inputs.places import decompressed, open_at, shown
+from nemo.utils.errors import DataError
+
+
+class StoredFile:
+    """A file that is read from first to last; knows how far, and how to name a place in it.
+
+    Args:
+        path: of this machine, or an address.
+        compression: a name in `places.COMPRESSIONS`, or None.
+
+    Attributes:
+        bytes_read: of the bytes as stored.
+    """
+
+    def __init__(self, path: str, compression: str | None = None):
+        self.path, self.compression = path, compression
+        self.bytes_read = 0
+
+    def __str__(self) -> str:
+        return shown(self.path)
+
+    def blocks(
+        self, start: int, stop: int | None, max_line_bytes: int, cut_long_lines: bool
+    ) -> Iterator[Block]:
+        """The lines that begin in bytes `start` to `stop`, and then those beyond; see `lines.blocks_of`.
+
+        Raises:
+            DataError: a line is too long and not to be cut, or the file is shorter than it was.
+        """
+        first = max(start - 1, 0)
+        with open_at(self.path, first) as stored:
+            content = decompressed(stored, self.compression)
+            try:
+                for block in blocks_of(content, start, stop, max_line_bytes, cut_long_lines):
+                    self.bytes_read = stored.tell() - first
+                    yield block
+            except LongLineError as problem:
+                raise DataError(
+                    "a line is too long for a record",
+                    where=f"{self}:{self.line_number(start, problem.num_lines_before)}",
+                    found=f"more than {max_line_bytes >> 20} MiB",
+                ) from None
+            if stop is not None and (end := stored.tell()) < stop:
+                found = f"{end} bytes"
+                raise DataError("the text was cut short while it was being read", where=self, found=found)
+
+    def line_number(self, start: int, num_ends: int) -> int:
+        """The number of the line that begins `num_ends` line ends behind byte `start`."""
+        number = 1 + num_ends
+        with open_at(self.path) as file:
+            while start > 0 and (data := file.read(min(start, READ_BYTES))):
+                number += data.count(b"\n")
+                start -= len(data)
+        return number

@@ -1,0 +1,170 @@
+"""Tables, Parquet and CSV, -> the documents of their rows, one after another."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from nemo.collections.nlp.data.inputs.documents import Oddities, documents_of, leave_out
+from nemo.collections.nlp.data.inputs.json_lines import MAX_RECORD_BYTES, no_field
+from nemo.collections.nlp.data.inputs.options import TextOptions
+from nemo.collections.nlp.data.inputs.places import filesystem_of, is_url, shown
+from nemo.collections.nlp.data.inputs.stored import StoredFile
+from nemo.collections.nlp.data.inputs.text import decoded
+from nemo.utils.errors import DataError
+
+_ROWS_AT_ONCE = 256  # texts may be long
+_BUFFER_BYTES = 1 << 20
+_DELIMITERS = ",\t;|"
+
+
+def row_groups_of(path: str) -> list[int]:
+    """The stored bytes of each row group of a Parquet file.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    with _opened(path) as table:
+        groups = [table.metadata.row_group(i) for i in range(table.metadata.num_row_groups)]
+        return [sum(g.column(i).total_compressed_size for i in range(g.num_columns)) for g in groups]
+
+
+def read_parquet(
+    file: StoredFile, start: int, stop: int | None, options: TextOptions, odd: Oddities
+) -> Iterator[list[str]]:
+    """The documents in row groups `start` to `stop`; of each row its column `text_field`.
+
+    Raises:
+        DataError: there is no such column of strings, or more rows have no text than may be left out.
+    """
+    sizes = row_groups_of(file.path)
+    with _opened(file.path) as table:
+        _check_column(table, options.text_field, file)
+        columns = [options.text_field, *(["title"] if _holds_text(table, "title") else [])]
+        row = sum(table.metadata.row_group(i).num_rows for i in range(start))
+        for group in range(len(sizes))[start:stop]:
+            for batch in table.iter_batches(_ROWS_AT_ONCE, row_groups=[group], columns=columns):
+                titles = _strings(batch, "title", file, row) if "title" in columns else [""] * len(batch)
+                texts = _strings(batch, options.text_field, file, row)
+                for text, title in zip(texts, titles, strict=True):
+                    row += 1
+                    if text is not None:
+                        yield from documents_of(text, title or "", odd)
+                        continue
+                    where = f"{file}: row {row}"
+                    problem = DataError(f"no text in {options.text_field!r}", where=where, found="null")
+                    leave_out(problem, options.max_bad_records, odd)
+            file.bytes_read += sizes[group]
+
+
+def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[list[str]]:
+    """The documents of a CSV file; of each row its column `text_field`. The first row names the columns.
+
+    Raises:
+        DataError: there is no such column, or more rows are bad than may be left out.
+    """
+    csv.field_size_limit(MAX_RECORD_BYTES)
+    lines = _lines(file, options, odd)
+    first = next(lines, None)
+    if first is None:
+        return
+    delimiter = max(_DELIMITERS, key=first.count)
+    rows = csv.reader(_chained(first, lines), delimiter=delimiter)
+    try:
+        header = [name.strip() for name in next(rows)]
+        for row in rows:
+            if options.text_field not in header:
+                strings = dict(zip(header, row, strict=False))
+                raise DataError(f"{file}: {no_field(options.text_field, header, strings)}")
+            if not row:
+                continue
+            if len(row) != len(header):
+                found, expected = f"{len(row)} columns", f"{len(header)} as in the first line"
+                where = f"{file}:{rows.line_num}"
+                problem = DataError("a row of another length", where=where, found=found, expected=expected)
+                leave_out(problem, options.max_bad_records, odd)
+                continue
+            fields = dict(zip(header, row, strict=True))
+            yield from documents_of(fields[options.text_field], fields.get("title", ""), odd)
+    except csv.Error as error:
+        raise DataError("not CSV", where=f"{file}:{rows.line_num}", found=error) from None
+
+
+def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[str]:
+    for block in file.blocks(0, None, MAX_RECORD_BYTES, cut_long_lines=False):
+        text = decoded(block, file, 0, options.invalid_bytes, odd)
+        for line in text.removesuffix("\n").split("\n"):
+            yield line.removesuffix("\r") + "\n"
+
+
+def _chained(first: str, lines: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from lines
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        if not is_url(path):
+            with ParquetFile(path, buffer_size=_BUFFER_BYTES) as table:
+                yield table
+        else:
+            filesystem, inner = filesystem_of(path)
+            with filesystem.open(inner, "rb") as file, _over_network(file, path) as table:
+                yield table
+    except (pyarrow.ArrowException, OSError) as error:
+        if isinstance(error, DataError | FileNotFoundError):
+            raise
+        found = str(error).splitlines()[0]
+        raise DataError("damaged, or not Parquet", where=shown(path), found=found) from error
+
+
+def _over_network(file: Any, path: str) -> Any:
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(file)
+    except ValueError as error:
+        if "range requests" not in str(error):
+            raise
+        raise DataError(
+            "the server sends files only from their beginning, and Parquet is read from its end",
+            where=shown(path),
+            fix="download the file",
+        ) from None
+
+
+def _holds_text(table: Any, name: str) -> bool:
+    """Is there a column of strings, dictionaries of them included, by that name?"""
+    import pyarrow.types as types
+
+    schema = table.schema_arrow
+    if schema.names.count(name) != 1:
+        return False
+    kind = schema.field(name).type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def _check_column(table: Any, name: str, file: StoredFile) -> None:
+    if _holds_text(table, name):
+        return
+    schema = table.schema_arrow
+    if name in schema.names:
+        found = "several of that name" if schema.names.count(name) > 1 else schema.field(name).type
+        raise DataError(f"no text in {name!r}", where=file, found=found, expected="a column of strings")
+    strings = {each: "" for each in schema.names if _holds_text(table, each)}
+    raise DataError(f"{file}: {no_field(name, schema.names, strings)}")
+
+
+def _strings(batch: Any, column: str, file: StoredFile, row: int) -> list[str | None]:
+    try:
+        return batch.column(column).to_pylist()
+    except UnicodeDecodeError as error:
+        where = f"{file}: row {row + 1} to {row + len(batch)}"
+        found = f"byte 0x{error.object[error.start]:02x} in {column!r}"
+        raise DataError("text that is not UTF-8", where=where, found=found) from None

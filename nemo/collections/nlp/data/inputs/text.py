@@ -1,0 +1,97 @@
+"""Plain text -> documents: lists of paragraphs."""
+
+from collections.abc import Iterator
+
+from nemo.collections.nlp.data.inputs.documents import MAX_DOCUMENT_CHARS, MAX_LINE_BYTES, Oddities
+from nemo.collections.nlp.data.inputs.encodings import likely_encoding
+from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
+from nemo.collections.nlp.data.inputs.lines import Block
+from nemo.collections.nlp.data.inputs.stored import StoredFile
+from nemo.utils.errors import DataError
+
+_ENCODING_SAMPLE = 1 << 16
+_REPLACEMENT = "\ufffd".encode()
+
+
+def read_text(
+    file: StoredFile, layout_name: str, start: int, stop: int | None, invalid_bytes: str, odd: Oddities
+) -> Iterator[list[str]]:
+    """The documents whose first line begins in bytes `start` to `stop`. See `layouts` for what one is.
+
+    A document in whose midst the part ends is read to its end; running text has no documents but those it
+    is cut into, and is cut there too.
+
+    Raises:
+        DataError: there are bytes that are not UTF-8.
+    """
+    layout = LAYOUTS[layout_name]
+    is_running = layout_name == "running"
+    has_begun = start == 0 or is_running
+    document: list[str] = []
+    size = 0
+    for text, is_beyond in _lines(file, start, stop, invalid_bytes, odd):
+        starts_document = layout.starts_document(text)
+        if is_beyond and (starts_document or is_running or not has_begun):
+            break
+        has_begun = has_begun or bool(starts_document)
+        if document and (starts_document or size > MAX_DOCUMENT_CHARS):
+            yield document
+            document, size = [], 0
+        if text and has_begun and not layout.is_dropped(text):
+            document.append(text)
+            size += len(text)
+    if document:
+        yield document
+
+
+def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd: Oddities) -> str:
+    """The text of some lines that belong to a part that begins at byte `start`.
+
+    Raises:
+        DataError: there are bytes that are not UTF-8, and they are not to be replaced.
+    """
+    try:
+        text = block.data.decode("utf-8", "strict" if invalid_bytes == "error" else "replace")
+    except UnicodeDecodeError as error:
+        num_ends = block.num_lines_before + block.data.count(b"\n", 0, error.start)
+        where = f"{file}:{file.line_number(start, num_ends)}"
+        raise not_utf8(block.data, error.start, block.offset + error.start, where) from None
+    if not block.offset:
+        text = text.removeprefix("\ufeff")
+    is_counted = not block.is_beyond  # else it is by who reads the part that it belongs to
+    if "\0" in text:
+        odd.nul_characters += is_counted * text.count("\0")
+        text = text.replace("\0", "")
+    if is_counted and "\ufffd" in text:
+        odd.replaced_bytes += text.count("\ufffd") - block.data.count(_REPLACEMENT)
+    return text
+
+
+def _lines(
+    file: StoredFile, start: int, stop: int | None, invalid_bytes: str, odd: Oddities
+) -> Iterator[tuple[str, bool]]:
+    """(a line without the space around it, whether it begins behind the part)"""
+    for block in file.blocks(start, stop, MAX_LINE_BYTES, cut_long_lines=True):
+        odd.cuts += block.is_cut and not block.is_beyond
+        text = decoded(block, file, start, invalid_bytes, odd)
+        for line in text.removesuffix("\n").split("\n"):
+            yield line.strip(), block.is_beyond
+
+
+def not_utf8(data: bytes, index: int, offset: int, where: str = "") -> DataError:
+    """What to say of a byte.
+
+    Args:
+        data: lines that are not UTF-8.
+        index: of the byte in them.
+        offset: of the byte in the file.
+    """
+    line_start = data.rfind(b"\n", 0, index) + 1
+    encoding = likely_encoding(data[line_start : line_start + _ENCODING_SAMPLE])
+    return DataError(
+        "text that is not UTF-8",
+        where=where,
+        found=f"byte 0x{data[index]:02x} at offset {offset} of the file",
+        fix=(f"convert the file, for example with iconv -f {encoding} -t utf-8, or " if encoding else "")
+        + "have such bytes replaced (--invalid_bytes replace)",
+    )

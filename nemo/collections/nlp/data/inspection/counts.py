@@ -1,0 +1,208 @@
+"""One pass over a corpus: how much text, of which characters, how often the same; and a sample of it.
+
+Counts of parts of a corpus add up to those of the whole, in bounded memory. The sample and the hashes that
+repeats are told from are thinned as they grow, so they are all of a small corpus and a share of a large one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from hashlib import blake2b
+from itertools import chain
+
+import numpy as np
+
+from nemo.collections.nlp.data.duplicates import document_hash
+from nemo.collections.nlp.data.inputs.documents import Oddities
+
+SAMPLE_CHARS = 2_000_000
+WINDOW_CHARS = 1 << 14  # of a longer document not all is in the sample, so that there is some of many
+MOST_HASHES = 1 << 22
+LENGTHS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)  # where the bars of a histogram begin
+_CODE_POINTS = 0x110000
+
+
+def hashes_of(texts: Sequence[str]) -> np.ndarray:
+    """uint64, the same for the same text in every process."""
+    digests = [blake2b(text.encode(), digest_size=8).digest() for text in texts]
+    return np.frombuffer(b"".join(digests), np.uint64)
+
+
+class Repeats:
+    """Which share of many texts is the same as an earlier one.
+
+    Kept are the hashes whose last `bits` bits are zero. Of a text that means all copies or none, so the share
+    of repeats among those kept is the share among all.
+
+    Attributes:
+        bits: 0 while every hash is kept.
+    """
+
+    def __init__(self) -> None:
+        self.bits = 0
+        self._parts: list[np.ndarray] = []
+        self._num_kept = 0
+
+    def add(self, hashes: np.ndarray) -> None:
+        """Take in texts by their hashes, uint64 [n]."""
+        self._parts.append(self._kept(hashes))
+        self._num_kept += len(self._parts[-1])
+        while self._num_kept > MOST_HASHES:
+            self._thin(self.bits + 1)
+
+    def merge(self, other: "Repeats") -> None:
+        """Take in what another has."""
+        self._thin(max(self.bits, other.bits))
+        for part in other._parts:
+            self.add(part)
+
+    def _thin(self, bits: int) -> None:
+        if bits > self.bits:
+            self.bits = bits
+            self._parts = [self._kept(np.concatenate(self._parts))] if self._parts else []
+            self._num_kept = sum(map(len, self._parts))
+
+    def _kept(self, hashes: np.ndarray) -> np.ndarray:
+        return hashes[hashes & np.uint64((1 << self.bits) - 1) == 0] if self.bits else hashes
+
+    @property
+    def share(self) -> float:
+        """Of the texts, 0 for those that are there once."""
+        hashes = np.concatenate(self._parts)
+        return 1 - len(np.unique(hashes)) / max(len(hashes), 1)
+
+    def times(self, hashes: np.ndarray) -> np.ndarray:
+        """How often each text is there, int64 [n]; 0 where its hash was not kept."""
+        known, counts = np.unique(np.concatenate(self._parts), return_counts=True)
+        place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+        return np.where(known[place] == hashes, counts[place], 0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Paragraphs that follow each other in a document.
+
+    Attributes:
+        is_document: they are all it has.
+    """
+
+    paragraphs: list[str]
+    is_document: bool
+
+    @property
+    def num_chars(self) -> int:
+        """Characters in it."""
+        return sum(map(len, self.paragraphs))
+
+
+class Sample:
+    """Windows drawn from a corpus, each as likely as the next.
+
+    Attributes:
+        share: of all windows that are in it; 1 while it is all of them.
+    """
+
+    def __init__(self) -> None:
+        self.share = 1.0
+        self._drawn: list[tuple[float, Window]] = []
+        self._num_chars = 0
+
+    @property
+    def windows(self) -> list[Window]:
+        """In the order of the corpus."""
+        return [window for _, window in self._drawn]
+
+    def add(self, draw: float, window: Window) -> None:
+        """Take it in if its draw, a random number from 0 to 1, is below the share."""
+        if draw >= self.share:
+            return
+        self._drawn.append((draw, window))
+        self._num_chars += window.num_chars
+        if self._num_chars > 2 * SAMPLE_CHARS:
+            self._thin(self.share / 2)
+
+    def merge(self, later: "Sample") -> None:
+        """Take in the sample of what follows in the corpus."""
+        if later.share < self.share:
+            self._thin(later.share)
+        for draw, window in later._drawn:
+            self.add(draw, window)
+
+    def _thin(self, share: float) -> None:
+        self.share = share
+        self._drawn = [(draw, window) for draw, window in self._drawn if draw < share]
+        self._num_chars = sum(window.num_chars for _, window in self._drawn)
+
+
+class Counts:
+    """What was counted.
+
+    Attributes:
+        documents, paragraphs: how many.
+        code_points: how often each character is there, int64 [0x110000].
+        documents_by_length, chars_by_length: documents whose characters are `LENGTHS[i]` to
+            `LENGTHS[i + 1] - 1`, and the characters in them, int64 [len(LENGTHS)].
+        odd: what the readers found odd, and mended.
+    """
+
+    def __init__(self) -> None:
+        self.documents = self.paragraphs = 0
+        self.code_points = np.zeros(_CODE_POINTS, np.int64)
+        self.documents_by_length = np.zeros(len(LENGTHS), np.int64)
+        self.chars_by_length = np.zeros(len(LENGTHS), np.int64)
+        self.repeated_documents, self.repeated_paragraphs = Repeats(), Repeats()
+        self.sample = Sample()
+        self.odd = Oddities()
+
+    def add(self, documents: list[list[str]], rng: np.random.Generator) -> None:
+        """Count documents, none of them empty; `rng` draws the sample."""
+        paragraphs = list(chain.from_iterable(documents))
+        sizes = np.fromiter(map(len, documents), np.int64, len(documents))
+        starts = np.cumsum(sizes) - sizes
+        lengths = np.add.reduceat(np.fromiter(map(len, paragraphs), np.int64, len(paragraphs)), starts)
+        self.documents += len(documents)
+        self.paragraphs += len(paragraphs)
+        code_points = np.frombuffer("".join(paragraphs).encode("utf-32-le"), np.uint32)
+        self.code_points += np.bincount(code_points, minlength=_CODE_POINTS)
+        bars = bars_of(lengths)
+        self.documents_by_length += np.bincount(bars, minlength=len(LENGTHS))
+        self.chars_by_length += np.bincount(bars, lengths, len(LENGTHS)).astype(np.int64)
+
+        self.repeated_paragraphs.add(hashes_of(paragraphs))
+        self.repeated_documents.add(np.array([document_hash(document) for document in documents], np.uint64))
+        draws = rng.random(len(documents)).tolist()
+        for document, length, draw in zip(documents, lengths.tolist(), draws, strict=True):
+            if length > WINDOW_CHARS:
+                for window in _windows(document):
+                    self.sample.add(rng.random(), Window(window, is_document=False))
+            elif draw < self.sample.share:
+                self.sample.add(draw, Window(document, is_document=True))
+
+    def merge(self, later: "Counts") -> None:
+        """Add the counts of what follows in the corpus."""
+        self.documents += later.documents
+        self.paragraphs += later.paragraphs
+        self.code_points += later.code_points
+        self.documents_by_length += later.documents_by_length
+        self.chars_by_length += later.chars_by_length
+        self.repeated_documents.merge(later.repeated_documents)
+        self.repeated_paragraphs.merge(later.repeated_paragraphs)
+        self.sample.merge(later.sample)
+        for field in fields(Oddities):
+            setattr(self.odd, field.name, getattr(self.odd, field.name) + getattr(later.odd, field.name))
+
+
+def bars_of(lengths: np.ndarray) -> np.ndarray:
+    """Where in `LENGTHS` each of some lengths of at least 1 belongs, int64 [n]."""
+    return np.searchsorted(LENGTHS, lengths, side="right") - 1
+
+
+def _windows(document: list[str]) -> list[list[str]]:
+    windows: list[list[str]] = [[]]
+    size = 0
+    for paragraph in document:
+        if size > WINDOW_CHARS:
+            windows.append([])
+            size = 0
+        windows[-1].append(paragraph)
+        size += len(paragraph)
+    return windows

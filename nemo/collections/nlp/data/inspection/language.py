@@ -1,0 +1,49 @@
+"""In which languages a text is, guessed from its letters (py3langid, Lui and Baldwin 2012)."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+GUESS_CHARS = 500  # a few words are guessed badly
+MOST_GUESSES = 400
+_CHINESE = ("wuu", "yue")  # hardly told from zh by their characters
+_NO_LANGUAGE = "zxx"
+_NAMES = {
+    "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish",
+    "de": "German", "el": "Greek", "en": "English", "es": "Spanish", "et": "Estonian", "eu": "Basque",
+    "fa": "Persian", "fi": "Finnish", "fr": "French", "he": "Hebrew", "hi": "Hindi", "hr": "Croatian",
+    "hu": "Hungarian", "id": "Indonesian", "is": "Icelandic", "it": "Italian", "ja": "Japanese",
+    "ko": "Korean", "la": "Latin", "lt": "Lithuanian", "lv": "Latvian", "nl": "Dutch", "no": "Norwegian",
+    "pl": "Polish", "pt": "Portuguese", "ro": "Romanian", "ru": "Russian", "sk": "Slovak", "sl": "Slovenian",
+    "sr": "Serbian", "sv": "Swedish", "sw": "Swahili", "ta": "Tamil", "te": "Telugu", "th": "Thai",
+    "tr": "Turkish", "uk": "Ukrainian", "ur": "Urdu", "vi": "Vietnamese", "zh": "Chinese",
+}  # fmt: skip
+
+
+def name_of(language: str) -> str:
+    """What a language is called; its code where it is a rare one."""
+    return _NAMES.get(language, language)
+
+
+def languages_of(texts: Iterable[str]) -> dict[str, float]:
+    """ISO 639 code of a language -> its share, the largest first; a guess, none for text without letters."""
+    from py3langid import classify
+
+    chunks = _chunks(texts)
+    sizes: Counter[str] = Counter()
+    for chunk in chunks[:: max(1, len(chunks) // MOST_GUESSES)]:
+        if any(map(str.isalpha, chunk)):
+            code = classify(chunk)[0]
+            sizes["zh" if code in _CHINESE else code] += len(chunk)
+    del sizes[_NO_LANGUAGE]
+    return {language: size / sizes.total() for language, size in sizes.most_common()}
+
+
+def _chunks(texts: Iterable[str]) -> list[str]:
+    """Neighbouring texts together, until they are long enough to guess from; of a long one the beginning."""
+    chunks, chunk = [], ""
+    for text in texts:
+        chunk += text[:GUESS_CHARS] + "\n"
+        if len(chunk) > GUESS_CHARS:
+            chunks.append(chunk)
+            chunk = ""
+    return chunks or [chunk]

@@ -1,0 +1,102 @@
+"""Whatever a person points at -> its parts, each with its figures and what is odd in it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.places import is_url, shown
+from nemo.collections.nlp.data.inspection.advice import Advice, advice_on_store, advice_on_text
+from nemo.collections.nlp.data.inspection.stored import (
+    ShardFigures,
+    StoreFigures,
+    inspect_shards,
+    inspect_store,
+)
+from nemo.collections.nlp.data.inspection.text import TextFigures, inspect_text
+from nemo.collections.nlp.data.token_store import is_store
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.utils.errors import MissingFileError, UsageError
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that was looked at.
+
+    Attributes:
+        path: as it was given, or in the folder that was given.
+        kind: "text", "store" or "shards".
+    """
+
+    path: str
+    kind: str
+    figures: TextFigures | StoreFigures | ShardFigures
+    advice: list[Advice]
+
+
+def inspect_all(
+    inputs: Sequence[str],
+    options: TextOptions = AUTO,
+    tokenizer: TokenizerSpec | None = None,
+    workers: int = 1,
+) -> list[Part]:
+    """Look at text, or at what was prepared: a token store, shards, or the folder with all of them.
+
+    Args:
+        inputs: several texts are one corpus.
+        options: how text is read.
+        tokenizer: for figures about tokens; default for what was prepared: the one that was saved with it.
+        workers: processes that read text.
+
+    Raises:
+        UsageError: several inputs, not all of them text. Others as `inspect_text`, `inspect_store` and
+            `inspect_shards`.
+    """
+    prepared = [path for path in inputs if kind_of(path) != "text"]
+    if not prepared:
+        figures = inspect_text(inputs, options, tokenizer, workers)
+        return [Part(", ".join(map(shown, inputs)), "text", figures, advice_on_text(figures))]
+    if len(inputs) > 1:
+        raise UsageError(
+            "several inputs, and one of them is not text", where=prepared[0], fix="inspect it by itself"
+        )
+    return [_inspect_prepared(place, tokenizer) for place in prepared_in(Path(prepared[0]))]
+
+
+def _inspect_prepared(path: Path, tokenizer: TokenizerSpec | None) -> Part:
+    tokenizer = tokenizer or tokenizer_beside(path)
+    if kind_of(path) == "shards":
+        return Part(str(path), "shards", inspect_shards(path, tokenizer), [])
+    figures = inspect_store(path, tokenizer)
+    return Part(str(path), "store", figures, advice_on_store(figures))
+
+
+def kind_of(path: str | Path) -> str:
+    """What is there: "text", a "store", "shards", or all that `nemo-bert prepare` makes: "prepared"."""
+    if is_url(path):
+        return "text"
+    path = Path(path)
+    if is_store(path):
+        return "store"
+    if is_store(path / "train"):
+        return "prepared"
+    return "shards" if holds_shards_instead_of_text(path) else "text"
+
+
+def prepared_in(path: Path) -> list[Path]:
+    """The token stores and the folders of shards in a prepared folder; any other path as it is."""
+    if kind_of(path) != "prepared":
+        return [path]
+    stores = [path / name for name in ("train", "test") if is_store(path / name)]
+    return stores + sorted(folder for folder in path.glob("hdf5_*") if folder.is_dir())
+
+
+def tokenizer_beside(path: Path) -> TokenizerSpec | None:
+    """The tokenizer that `nemo-bert prepare` saved with what it made, in `bert` here or above."""
+    for folder in (path, *path.absolute().parents[:3]):
+        try:
+            return load_tokenizer(folder / "bert")
+        except MissingFileError:
+            continue
+    return None

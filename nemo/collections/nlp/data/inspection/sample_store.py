@@ -1,0 +1,41 @@
+"""Some documents as a token store in memory: to look at what training would see, without writing a store."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.word_starts import WordStarts
+
+
+@dataclass
+class SampleStore:
+    """The arrays of a store, see `token_store.TokenStore`."""
+
+    tokens: np.ndarray
+    starts_word: np.ndarray
+    sentence_offsets: np.ndarray
+    document_offsets: np.ndarray
+
+
+def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) -> SampleStore:
+    """Tokenise documents, each a list of its sentences. What tokenises to nothing leaves no trace."""
+    sentences: list[str] = []
+    first: list[bool] = []
+    for document in documents:
+        sentences += document
+        first += [True] + [False] * (len(document) - 1) if document else []
+    encoded = tokenizer.encode_batch(sentences)
+    document_of = np.cumsum(first) - 1
+    lengths = np.array([len(ids) for ids in encoded], np.int64)
+    kept = [ids for ids in encoded if len(ids)]
+    document_of = document_of[lengths > 0]
+    starts = np.flatnonzero(np.diff(document_of, prepend=-1))
+    words = WordStarts(tokenizer.starts_word, tokenizer.vocabulary(), tokenizer.special_ids)
+    return SampleStore(
+        tokens=np.concatenate(kept) if kept else np.empty(0, np.int32),
+        starts_word=words(kept) if kept else np.empty(0, bool),
+        sentence_offsets=np.append(0, np.cumsum(lengths[lengths > 0])),
+        document_offsets=np.append(starts, len(kept)),
+    )

@@ -1,0 +1,253 @@
+"""A few samples as a model would get them in training.
+
+Shapes: n samples, T tokens of a row.
+"""
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.pieces import PieceReader, pieces_of
+from nemo.collections.nlp.data.inputs.sources import sources_of
+from nemo.collections.nlp.data.inspection.parts import kind_of, prepared_in, tokenizer_beside
+from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
+from nemo.collections.nlp.data.inspection.tokens import Store
+from nemo.collections.nlp.data.masking import Masking
+from nemo.collections.nlp.data.pairs import joined, make_pairs
+from nemo.collections.nlp.data.sentences import make_splitter
+from nemo.collections.nlp.data.sequences import SequenceBuilder
+from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.token_store import open_or_build
+from nemo.collections.nlp.data.tokenizers.base import CONTINUATION, TokenizerSpec
+from nemo.collections.nlp.data.word_starts import WordStarts
+from nemo.utils.errors import DataError, UsageError
+
+TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn
+PIECE_BYTES = 1 << 20
+MASK_PROBABILITY = 0.15
+NEIGHBOURS = 64  # documents around a random one, of whose pairs one is drawn
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a sample.
+
+    Attributes:
+        text: what is there, without marks.
+        shown: what the model sees in its place.
+        starts_word: whether a word begins with it.
+        is_hidden: whether it is to be guessed.
+        is_masked: whether the model sees a mask in its place.
+    """
+
+    text: str
+    shown: str
+    starts_word: bool
+    is_hidden: bool
+    is_masked: bool
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: `[CLS] A [SEP] B [SEP]` and padding.
+
+    Attributes:
+        a, b: tokens of the two texts; no b where there is one text.
+        is_random: whether B does not follow A; None without a label.
+        num_tokens: with the special tokens.
+        max_seq_length: with padding.
+    """
+
+    a: list[Token]
+    b: list[Token]
+    is_random: bool | None
+    num_tokens: int
+    max_seq_length: int
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Which samples are drawn, and how they are masked.
+
+    Attributes:
+        number: how many, at most.
+        max_seq_length: T; shards have theirs.
+        masking: a kind of `Masking`, or "stored" for shards; default: "whole_word", for shards "stored".
+        mask_probability: share of tokens to guess, where masks are drawn; default: 0.15.
+        seed: of everything.
+    """
+
+    number: int = 4
+    max_seq_length: int = 128
+    masking: str | None = None
+    mask_probability: float | None = None
+    seed: int = 0
+
+
+def draw_samples(
+    path: str, drawing: Drawing, tokenizer: TokenizerSpec | None = None, options: TextOptions = AUTO
+) -> list[Sample]:
+    """Samples of a text, a token store, shards, or the training store of a prepared folder.
+
+    Of text only a small part is read, and nothing is written.
+
+    Args:
+        path: what to draw from.
+        tokenizer: default: the one that was saved with what was prepared.
+        options: how text is read.
+
+    Raises:
+        UsageError: there is no tokenizer, or stored masks are asked for where there are none.
+        DataError: text or shards that cannot be used, or too little text.
+    """
+    kind = kind_of(path)
+    if kind != "text":
+        place = prepared_in(Path(path))[0]
+        tokenizer = tokenizer or tokenizer_beside(place)
+    if tokenizer is None:
+        raise UsageError(
+            "no tokenizer",
+            where=path,
+            expected="--tokenizer with a folder, a name or a vocab.txt",
+            fix="" if kind != "text" else f"nemo-bert tokenizer {path} trains one",
+        )
+    if kind == "shards":
+        return _of_shards(place, drawing, tokenizer)
+    if drawing.masking == "stored":
+        raise UsageError("only shards have stored masks", where="--masking", found="stored")
+    store = _store_of_text(path, tokenizer, options, drawing.seed) if kind == "text" else None
+    return _of_store(store or open_or_build(place, tokenizer), path, drawing, tokenizer)
+
+
+def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
+    """The words of which tokens are to be guessed, and of these words only such tokens."""
+    number = itertools.accumulate(token.starts_word for token in tokens)
+    words = itertools.groupby(zip(number, tokens, strict=True), key=lambda pair: pair[0])
+    hidden = ([token for _, token in word if token.is_hidden] for _, word in words)
+    return [word for word in hidden if word]
+
+
+def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> Store:
+    """Some documents from random places of a corpus."""
+    sources = sources_of(path, options)
+    pieces = pieces_of(sources, PIECE_BYTES)
+    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    documents, size = [], 0
+    for number in np.random.default_rng(seed).permutation(len(pieces)).tolist():
+        for document in PieceReader(pieces[number], options).documents():
+            documents.append([s for paragraph in document for s in splitter(paragraph)])
+            size += sum(map(len, document))
+            if size > TEXT_CHARS:
+                return store_in_memory(documents, tokenizer)
+    return store_in_memory(documents, tokenizer)
+
+
+def _of_store(store: Store, path: str, drawing: Drawing, tokenizer: TokenizerSpec) -> list[Sample]:
+    num_documents = len(store.document_offsets) - 1
+    if num_documents == 0:
+        raise DataError("no text to draw samples from", where=path)
+    rng = np.random.default_rng(drawing.seed)
+    tables = []
+    for first in rng.integers(0, num_documents, drawing.number).tolist():
+        some = range(first, min(first + NEIGHBOURS, num_documents))
+        pairs = make_pairs(store, drawing.max_seq_length, seed=drawing.seed, source=path, documents=some)
+        tables.append(pairs[rng.integers(0, len(pairs), 1)])
+    pairs = joined(tables)
+    builder = SequenceBuilder(tokenizer, drawing.max_seq_length)
+    rows = builder.build(store, pairs)
+    masking = Masking(
+        MASK_PROBABILITY if drawing.mask_probability is None else drawing.mask_probability,
+        tokenizer.mask_id,
+        builder.replacements,
+        drawing.masking or "whole_word",
+        drawing.seed,
+    )
+    shown, chosen = masking(
+        rows.ids, rows.starts_word, rows.may_choose, rows.lengths, 0, np.arange(len(pairs))
+    )
+    return _samples(
+        _Rows(rows.ids, shown, chosen, rows.is_token, rows.in_b, rows.starts_word, pairs.is_random), tokenizer
+    )
+
+
+def _of_shards(path: Path, drawing: Drawing, tokenizer: TokenizerSpec) -> list[Sample]:
+    dataset = BertPretrainingPreprocessedDataset(
+        path,
+        seed=drawing.seed,
+        tokenizer=tokenizer,
+        only_mlm_loss=True,
+        masking=drawing.masking or "stored",
+        mask_probability=drawing.mask_probability,
+    )
+    batch = next(dataset.batches(drawing.number))
+    ids, is_token = batch["output_ids"], batch["input_mask"] == 1
+    starts_word = np.zeros_like(is_token)
+    words = WordStarts(tokenizer.starts_word, tokenizer.vocabulary(), tokenizer.special_ids)
+    starts_word[is_token] = words([row[there] for row, there in zip(ids, is_token, strict=True)])
+    return _samples(
+        _Rows(
+            ids,
+            batch["input_ids"],
+            batch["output_mask"] == 1,
+            is_token,
+            batch["input_type_ids"] == 1,
+            starts_word,
+            batch["labels"],
+        ),
+        tokenizer,
+    )
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Samples as arrays, (n, T) but for the labels, (n)."""
+
+    ids: np.ndarray
+    shown: np.ndarray
+    chosen: np.ndarray
+    is_token: np.ndarray
+    in_b: np.ndarray
+    starts_word: np.ndarray
+    labels: np.ndarray
+
+
+def _samples(rows: _Rows, tokenizer: TokenizerSpec) -> list[Sample]:
+    specials = {tokenizer.mask_id: tokenizer.mask_token, tokenizer.unk_id: tokenizer.unk_token}
+    frame = {tokenizer.cls_id, tokenizer.sep_id}
+    vocabulary = tokenizer.vocabulary()
+
+    def text(number: int) -> str:
+        token = specials.get(number) or vocabulary[number]
+        return token.removeprefix(CONTINUATION) or token
+
+    samples = []
+    for row in range(len(rows.ids)):
+        sides: tuple[list[Token], list[Token]] = ([], [])
+        for place in np.flatnonzero(rows.is_token[row]).tolist():
+            was, shown = int(rows.ids[row, place]), int(rows.shown[row, place])
+            if was not in frame:
+                side = sides[int(rows.in_b[row, place])]
+                side.append(
+                    Token(
+                        text(was),
+                        text(shown),
+                        starts_word=bool(rows.starts_word[row, place]) or not side,
+                        is_hidden=bool(rows.chosen[row, place]),
+                        is_masked=shown == tokenizer.mask_id,
+                    )
+                )
+        label = int(rows.labels[row])
+        samples.append(
+            Sample(
+                *sides,
+                is_random=None if label < 0 else bool(label),
+                num_tokens=int(rows.is_token[row].sum()),
+                max_seq_length=rows.ids.shape[1],
+            )
+        )
+    return samples

@@ -1,0 +1,284 @@
+"""Text of any kind -> the figures that a person wants to see before a night of training.
+
+What can be counted at reading speed is counted in all of the text; sentences, languages and tokens are told
+from a sample of it.
+"""
+
+import re
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from nemo.collections.nlp.data.inputs.documents import Oddities
+from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, check_bad_records, pieces_of
+from nemo.collections.nlp.data.inputs.places import shown
+from nemo.collections.nlp.data.inputs.sources import Source, sources_of
+from nemo.collections.nlp.data.inspection.characters import characters_of, is_odd, scripts_of
+from nemo.collections.nlp.data.inspection.counts import (
+    LENGTHS,
+    Counts,
+    hashes_of,
+)
+from nemo.collections.nlp.data.inspection.language import languages_of
+from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
+from nemo.collections.nlp.data.inspection.tokens import (
+    SEQUENCE_LENGTHS,
+    PairFigures,
+    pair_figures,
+    unigram_entropy,
+    unknown_characters,
+)
+from nemo.collections.nlp.data.sentences import make_splitter
+from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+BATCH_CHARS = 1 << 20  # text that is counted at once
+MOST_CHARS_SHOWN = 80
+SECONDS_BETWEEN_REPORTS = 10
+MOST_NAMED = 12  # examples of a thing
+# Tags and entities of HTML and of wikis. Others, such as WikiText's <unk>, may be words of a text.
+_TAGS = (
+    "a|b|i|p|br|div|em|font|h[1-6]|hr|img|li|nowiki|ol|ref|script|small|span|strong|su[bp]|t[dhr]|table|ul"
+)
+_MARKUP = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]{{0,200}})?/?>|&(?:[a-z]{{2,8}}|#\d{{1,6}});", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class TokenFigures:
+    """What a tokenizer makes of the text, told from a sample.
+
+    Attributes:
+        vocab_size: entries of the tokenizer.
+        tokens: in the whole text, about.
+        unknown_share: of the tokens.
+        unknown_characters: characters that have no token -> how often they are in the whole text.
+        pieces_per_word, chars_per_token: on average.
+        unigram_entropy: nats per token.
+        pairs: length of sequences -> pairs of that length; without those that the text is too small for.
+    """
+
+    vocab_size: int
+    tokens: int
+    unknown_share: float
+    unknown_characters: dict[str, int]
+    pieces_per_word: float
+    chars_per_token: float
+    unigram_entropy: float
+    pairs: dict[int, PairFigures]
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """What is in a text.
+
+    Attributes:
+        files, bytes: as they are stored.
+        formats: kind of file ("text, headings", "json-lines, gzip") -> how many.
+        documents, paragraphs, characters: in the whole text.
+        words: parts between spaces.
+        sentences: about, unless `sample_share` is 1.
+        sentence_chars: median, 90th percentile and longest of the sample.
+        one_sentence_share: documents of a single sentence.
+        documents_by_length: smallest number of characters -> how many documents have so many, up to the next.
+        chars_by_length: the characters in them.
+        repeated_documents, repeated_paragraphs: share that is the same as an earlier one.
+        most_repeated: how the paragraphs begin that are there most often, and how often.
+        scripts: share of the letters.
+        languages: ISO 639 code -> share, guessed.
+        different_characters: how many.
+        odd_characters: those that no text should have -> how often they are there.
+        removed: what the reader mended: NUL characters that it removed, and so on.
+        markup_share: paragraphs with tags or entities of HTML.
+        table_share: paragraphs with tabs.
+        sample_share: of the text that was looked at closely.
+        tokens: None without a tokenizer.
+    """
+
+    files: int
+    bytes: int
+    formats: dict[str, int]
+    documents: int
+    paragraphs: int
+    characters: int
+    words: int
+    sentences: int
+    sentence_chars: tuple[int, int, int]
+    one_sentence_share: float
+    documents_by_length: dict[int, int]
+    chars_by_length: dict[int, int]
+    repeated_documents: float
+    repeated_paragraphs: float
+    most_repeated: list[tuple[str, int]]
+    scripts: dict[str, float]
+    languages: dict[str, float]
+    different_characters: int
+    odd_characters: dict[str, int]
+    removed: Oddities
+    markup_share: float
+    table_share: float
+    sample_share: float
+    tokens: TokenFigures | None
+
+
+def inspect_text(
+    inputs: Sequence[str],
+    options: TextOptions = AUTO,
+    tokenizer: TokenizerSpec | None = None,
+    workers: int = 1,
+) -> TextFigures:
+    """Figures of a corpus; the same for any number of workers.
+
+    Args:
+        inputs: files, folders or addresses, see `inputs.sources.sources_of`.
+        options: how they are read.
+        tokenizer: for figures about tokens.
+        workers: processes that read.
+
+    Raises:
+        DataError: text that cannot be read, or none.
+    """
+    sources = sources_of(list(inputs), options)
+    pieces = pieces_of(sources)
+    counts = count(pieces, options, workers)
+    if not counts.documents:
+        raise DataError(
+            "no text in the corpus",
+            where=", ".join(shown(source.path) for source in sources[:3]),
+            found=f"{len(sources)} file(s) of {sum(source.num_bytes for source in sources)} bytes",
+        )
+    characters = characters_of(counts.code_points)
+    num_chars = sum(characters.values())
+    windows = counts.sample.windows
+    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    split = [[s for paragraph in window.paragraphs for s in splitter(paragraph)] for window in windows]
+    sample_chars = sum(window.num_chars for window in windows)
+    scale = num_chars / sample_chars
+    single = sum(w.is_document and len(sentences) == 1 for w, sentences in zip(windows, split, strict=True))
+    lengths = [len(sentence) for sentences in split for sentence in sentences]
+    paragraphs = [paragraph for window in windows for paragraph in window.paragraphs]
+    return TextFigures(
+        files=len(sources),
+        bytes=sum(source.num_bytes for source in sources),
+        formats=_formats(sources),
+        documents=counts.documents,
+        paragraphs=counts.paragraphs,
+        characters=num_chars,
+        words=counts.paragraphs + sum(times for c, times in characters.items() if c.isspace()),
+        sentences=round(len(lengths) * scale),
+        sentence_chars=_quantiles(lengths),
+        one_sentence_share=min(1.0, single / counts.sample.share / counts.documents),
+        documents_by_length=_by_length(counts.documents_by_length),
+        chars_by_length=_by_length(counts.chars_by_length),
+        repeated_documents=counts.repeated_documents.share,
+        repeated_paragraphs=counts.repeated_paragraphs.share,
+        most_repeated=_most_repeated(paragraphs, counts),
+        scripts=scripts_of(characters),
+        languages=languages_of(paragraphs),
+        different_characters=len(characters),
+        odd_characters={c: times for c, times in characters.items() if is_odd(c)},
+        removed=counts.odd,
+        markup_share=sum(bool(_MARKUP.search(text)) for text in paragraphs) / len(paragraphs),
+        table_share=sum("\t" in text for text in paragraphs) / len(paragraphs),
+        sample_share=sample_chars / num_chars,
+        tokens=_token_figures(split, characters, scale, tokenizer) if tokenizer else None,
+    )
+
+
+def count(pieces: Sequence[Piece], options: TextOptions = AUTO, workers: int = 1) -> Counts:
+    """The counts of pieces of a corpus, each made by one of `workers` processes."""
+    numbered = list(enumerate(pieces))
+    counts = Counts()
+    last_report = time.monotonic()
+    with _mapping(min(workers, len(numbered))) as mapped:
+        for number, piece_counts in enumerate(mapped(partial(_count_piece, options=options), numbered), 1):
+            counts.merge(piece_counts)
+            check_bad_records(counts.odd.bad_records, options)
+            if time.monotonic() - last_report > SECONDS_BETWEEN_REPORTS:
+                last_report = time.monotonic()
+                logging.info("counted %.0f%% of the text", 100 * number / len(numbered))
+    return counts
+
+
+@contextmanager
+def _mapping(workers: int) -> Iterator[Any]:
+    """`map`, in this process or in others."""
+    if workers < 2:
+        yield map
+        return
+    with ProcessPoolExecutor(workers) as pool:
+        try:
+            yield pool.map
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _count_piece(numbered: tuple[int, Piece], options: TextOptions) -> Counts:
+    number, piece = numbered
+    rng = np.random.default_rng(number)
+    reader = PieceReader(piece, options)
+    counts, batch, size = Counts(), [], 0
+    for document in reader.documents():
+        batch.append(document)
+        size += sum(map(len, document))
+        if size > BATCH_CHARS:
+            counts.add(batch, rng)
+            batch, size = [], 0
+    if batch:
+        counts.add(batch, rng)
+    counts.odd = reader.odd
+    return counts
+
+
+def _formats(sources: list[Source]) -> dict[str, int]:
+    formats: dict[str, int] = {}
+    for source in sources:
+        name = ", ".join(filter(None, (source.format, source.layout, source.compression)))
+        formats[name] = formats.get(name, 0) + 1
+    return formats
+
+
+def _quantiles(lengths: list[int]) -> tuple[int, int, int]:
+    median, ninth, longest = np.quantile(lengths or [0], (0.5, 0.9, 1)).astype(int).tolist()
+    return median, ninth, longest
+
+
+def _by_length(values: np.ndarray) -> dict[int, int]:
+    present = np.flatnonzero(values)
+    bars = range(present[0], present[-1] + 1) if len(present) else range(0)
+    return {LENGTHS[bar]: int(values[bar]) for bar in bars}
+
+
+def _most_repeated(paragraphs: list[str], counts: Counts) -> list[tuple[str, int]]:
+    times = counts.repeated_paragraphs.times(hashes_of(paragraphs))
+    different = {paragraph: count for paragraph, count in zip(paragraphs, times.tolist(), strict=True)}
+    repeated = [(text[:MOST_CHARS_SHOWN], count) for text, count in different.items() if count > 1]
+    return sorted(repeated, key=lambda entry: (-entry[1], entry[0]))[:MOST_NAMED]
+
+
+def _token_figures(
+    documents: list[list[str]], characters: dict[str, int], scale: float, tokenizer: TokenizerSpec
+) -> TokenFigures:
+    store = store_in_memory(documents, tokenizer)
+    tokens = store.tokens
+    num_chars = sum(len(sentence) for document in documents for sentence in document)
+    pairs = {length: pair_figures(store, length) for length in SEQUENCE_LENGTHS}
+    return TokenFigures(
+        vocab_size=tokenizer.vocab_size,
+        tokens=round(len(tokens) * scale),
+        unknown_share=float(np.mean(tokens == tokenizer.unk_id)) if len(tokens) else 0.0,
+        unknown_characters=unknown_characters(characters, tokenizer),
+        pieces_per_word=len(tokens) / max(int(store.starts_word.sum()), 1),
+        chars_per_token=num_chars / max(len(tokens), 1),
+        unigram_entropy=unigram_entropy(tokens, tokenizer),
+        pairs={length: figures for length, figures in pairs.items() if figures is not None},
+    )

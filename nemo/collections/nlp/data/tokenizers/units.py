@@ -1,0 +1,149 @@
+"""Text -> ids by way of units: parts of a text that are encoded the same whatever stands beside them.
+
+A corpus repeats its words: in English a MiB has 230,000 words and marks, and 4,000 of them are new once
+8 MiB have been seen. Only the new ones are encoded.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+
+_REMEMBERED_CHARACTERS = 1 << 21  # of different units: about 250,000 words, some dozen MB
+
+
+class Units(ABC):
+    """Encodes texts, and remembers the ids of their units.
+
+    A subclass says where units begin, and encodes those that are new.
+
+    Args:
+        tokenizer: whose ids they are.
+        encode_whole: encodes texts without regard to units.
+        begins_word: which tokens begin a word, bool [vocabulary].
+        words_at_once: how many new words may be encoded as one text.
+    """
+
+    def __init__(
+        self,
+        tokenizer: TokenizerSpec,
+        encode_whole: Callable[[list[str]], list[np.ndarray]],
+        begins_word: np.ndarray,
+        words_at_once: int = _REMEMBERED_CHARACTERS,
+    ):
+        self._tokenizer, self._encode_whole = tokenizer, encode_whole
+        self._begins_word, self._words_at_once = begins_word, words_at_once
+        self._forget()
+
+    def _forget(self) -> None:
+        self._numbers: dict[str, int] = {}  # unit -> number
+        self._ids = np.zeros(0, np.int32)  # those of unit 0, of unit 1, ...
+        self._starts = np.zeros(0, np.int64)  # where those of each unit start
+        self._lengths = np.zeros(0, np.int64)
+        self._characters = 0
+
+    @abstractmethod
+    def _begins(self, characters: np.ndarray) -> np.ndarray:
+        """Where units begin: bool [characters], given the code points of a text.
+
+        Behind spaces one does, and none does at a space: those between units belong to the first of the two.
+        """
+
+    @abstractmethod
+    def _is_word(self, unit: str) -> bool:
+        """Whether a unit has exactly one token that begins a word, the first one; if in doubt, False."""
+
+    def _without_units(self, texts: list[str], text: str) -> list[int]:
+        """Which texts to encode as a whole, given all of them, and these joined.
+
+        Those that name the unknown token, which is one token only as long as it is not taken apart.
+        """
+        unknown = self._tokenizer.unk_token
+        if unknown is None or unknown not in text:
+            return []
+        return [i for i, text in enumerate(texts) if unknown in text]
+
+    def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
+        """The ids of each text, int32."""
+        text = _joined(texts)
+        whole = self._without_units(texts, text)
+        if not whole:
+            return self._encode_by_units(texts, text)
+        rest = list(texts)
+        for i in whole:
+            rest[i] = ""
+        batch = self._encode_by_units(rest, _joined(rest))
+        for i, ids in zip(whole, self._encode_whole([texts[i] for i in whole]), strict=True):
+            batch[i] = ids
+        return batch
+
+    def _encode_by_units(self, texts: list[str], text: str) -> list[np.ndarray]:
+        encoded = text.encode()
+        is_ascii = len(encoded) == len(text)
+        data = np.frombuffer(encoded, np.uint8)
+        characters = data if is_ascii else np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        begins = np.flatnonzero(self._begins(characters))
+        offsets = begins if is_ascii else np.flatnonzero(data & 0xC0 != 0x80)[begins]
+        ids, ends = self._ids_of(encoded, np.append(offsets, len(encoded)))
+        text_begins = np.cumsum([1, *(len(text) + 1 for text in texts)])
+        stops = ends[np.searchsorted(begins, text_begins)].tolist()
+        return [ids[start:stop] for start, stop in pairwise(stops)]
+
+    def _ids_of(self, encoded: bytes, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The ids of all units in order, and where those of each begin, and those of the last one end.
+
+        Args:
+            encoded: a text in UTF-8.
+            offsets: where each unit begins in it, and the last one ends; int64.
+        """
+        import pyarrow as pa
+
+        buffers = [None, pa.py_buffer(offsets), pa.py_buffer(encoded)]
+        found = pa.Array.from_buffers(pa.large_utf8(), len(offsets) - 1, buffers).dictionary_encode()
+        numbers = self._numbers_of(found.dictionary.to_pylist())[found.indices.to_numpy()]
+        lengths = self._lengths[numbers]
+        begins = np.append(0, np.cumsum(lengths))
+        ids = self._ids[np.repeat(self._starts[numbers] - begins[:-1], lengths) + np.arange(begins[-1])]
+        ids.flags.writeable = False
+        return ids, begins
+
+    def _numbers_of(self, units: list[str]) -> np.ndarray:
+        if self._characters > _REMEMBERED_CHARACTERS:
+            self._forget()
+        numbers = np.array([self._numbers.get(unit, -1) for unit in units], np.int64)
+        is_new = np.flatnonzero(numbers < 0)
+        if len(is_new):
+            numbers[is_new] = self._learn([units[i] for i in is_new.tolist()])
+        return numbers
+
+    def _learn(self, units: list[str]) -> range:
+        """Encodes and numbers units."""
+        encoded = self._encode_new(units)
+        numbers = range(len(self._numbers), len(self._numbers) + len(units))
+        self._numbers.update(zip(units, numbers, strict=True))
+        self._ids = np.concatenate([self._ids, *encoded])
+        self._lengths = np.append(self._lengths, [len(ids) for ids in encoded])
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._characters += sum(map(len, units))
+        return numbers
+
+    def _encode_new(self, units: list[str]) -> list[np.ndarray]:
+        """One long text is encoded faster than many short ones, and tokens say where a word begins."""
+        words = [unit for unit in units if self._is_word(unit)]
+        step = self._words_at_once
+        texts = [" ".join(words[i : i + step]) for i in range(0, len(words), step)]
+        ids = np.concatenate(self._encode_whole([*texts, ""]))
+        begins = [*np.flatnonzero(self._begins_word[ids]).tolist(), len(ids)]
+        pieces = [ids[begin:end] for begin, end in pairwise(begins)]
+        encoded = dict(zip(words, pieces, strict=True))
+        others = [unit for unit in units if unit not in encoded]
+        encoded.update(zip(others, self._encode_whole(others), strict=True))
+        return [encoded[unit] for unit in units]
+
+
+def _joined(texts: list[str]) -> str:
+    """One text: a space ends a unit and has no ids, so units end where texts do."""
+    return " ".join(["", *texts])

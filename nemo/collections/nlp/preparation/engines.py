@@ -1,0 +1,217 @@
+"""Who runs the tasks: local processes, Ray or Slurm, all of them by datatrove.
+
+datatrove's own notes of what is completed are not used: a task looks at its result itself (see steps.py), and
+tells how it fares (see tasks.py).
+"""
+
+import _thread
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from nemo.collections.nlp.preparation.options import PrepareOptions
+from nemo.collections.nlp.preparation.plan import Plan
+from nemo.collections.nlp.preparation.steps import Step, Tokenise
+from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, is_gone, vanished
+from nemo.utils.errors import NemoError, UsageError
+from nemo.utils.logging import logging
+
+SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.5, 5.0
+MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
+
+
+def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+    """Run steps one after another, all tasks of each.
+
+    Raises:
+        NemoError: what a task ended with; or its process was killed.
+        UsageError: the engine is not there.
+    """
+    if options.engine == "slurm":
+        _run_on_slurm(steps, plan, work, options)
+        return
+    with contextlib.ExitStack() as stack:
+        if options.engine == "ray":
+            stack.enter_context(_ray(options))
+        for step in steps:
+            if num_tasks := step.num_tasks(plan):
+                _run_step(step, plan, num_tasks, work, options)
+
+
+def _executor(step: type[Step], num_tasks: int, work: Path, options: PrepareOptions, **more: Any) -> Any:
+    from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+
+    kinds = {"local": LocalPipelineExecutor, "ray": RayPipelineExecutor, "slurm": SlurmPipelineExecutor}
+    return kinds[options.engine](
+        pipeline=[step(work)],
+        tasks=num_tasks,
+        workers=min(options.workers or os.cpu_count() or 1, num_tasks),
+        logging_dir=str(work / "logs" / step.name),
+        skip_completed=False,
+        **more,
+    )
+
+
+def _run_step(step: type[Step], plan: Plan, num_tasks: int, work: Path, options: PrepareOptions) -> None:
+    notes = Notes(work, step.name, num_tasks)
+    notes.forget()
+    logging.info("%s: %d task(s)", step.name, num_tasks)
+    more = {"mem_per_cpu_gb": MEMORY_GB} if options.engine == "ray" else {}
+    executor = _executor(step, num_tasks, work, options, **more)
+    with _Watch(notes, _report(step, plan, notes)) as watch:
+        try:
+            executor.run()
+        except KeyboardInterrupt:
+            if watch.problem is None:
+                raise
+        # Whatever datatrove makes of a task that failed: what the task said is what the user needs.
+        except Exception as error:
+            raise (notes.problem() or error) from error
+    if problem := watch.problem or notes.problem():
+        raise problem
+
+
+class _Watch:
+    """Looks at the tasks of a step while they run: reports, and stops waiting for a process that was killed.
+
+    Attributes:
+        problem: the task whose process is gone.
+    """
+
+    def __init__(self, notes: Notes, report: Callable[[dict[int, dict[str, Any]]], None]):
+        self.problem: NemoError | None = None
+        self._notes, self._report = notes, report
+        self._stop = Event()
+        self._thread = Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "_Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
+            notes = self._notes.look()
+            self._report(notes)
+            for number, note in notes.items():
+                if is_gone(note) and self._notes.look().get(number) == note:
+                    self.problem = vanished(self._notes.name_of(number))
+                    _thread.interrupt_main()  # a pool waits for a lost task for ever
+                    return
+
+
+def _report(step: type[Step], plan: Plan, notes: Notes) -> Callable[[dict[int, dict[str, Any]]], None]:
+    """What tells in the log how far a step has come."""
+    sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
+    start = last = time.monotonic()
+
+    def report(running: dict[int, dict[str, Any]]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < SECONDS_BETWEEN_REPORTS:
+            return
+        last = now
+        if step is not Tokenise:
+            logging.info("%s: %d of %d tasks done", step.name, len(notes.done), notes.num_tasks)
+            return
+        done = sum(sizes[number] for number in notes.done)
+        done += sum(note["bytes"] for note in running.values() if note["state"] == RUNNING)
+        speed, total = done / (now - start), sum(sizes)
+        left = f", {max(total - done, 0) / speed:.0f} s left" if speed else ""
+        logging.info("tokenised %d of %d MB, %.1f MB/s%s", done / 1e6, total / 1e6, speed / 1e6, left)
+
+    return report
+
+
+# Ray.
+
+
+@contextlib.contextmanager
+def _ray(options: PrepareOptions) -> Any:
+    """The cluster that RAY_ADDRESS names, or one on this machine for as long as the block lasts."""
+    try:
+        import ray
+    except ImportError:
+        raise UsageError(
+            "Ray is not installed", where="--engine ray", fix="pip install 'nemo-bert[ray]'"
+        ) from None
+    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if "RAY_ADDRESS" in os.environ:
+        ray.init(**quiet)
+    else:
+        ray.init(num_cpus=options.workers or os.cpu_count(), include_dashboard=False, **quiet)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+# Slurm.
+
+
+def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+    """Submit a job array for each step, which waits for the one before; then wait for all of them."""
+    if shutil.which("sbatch") is None:
+        raise UsageError(
+            "there is no sbatch here", where="--engine slurm", fix="run it where jobs are submitted"
+        )
+    all_notes, executor = [], None
+    for step in steps:
+        if num_tasks := step.num_tasks(plan):
+            notes = Notes(work, step.name, num_tasks)
+            notes.forget()
+            all_notes.append(notes)
+            executor = _executor(
+                step,
+                num_tasks,
+                work,
+                options,
+                time=options.slurm_time,
+                partition=options.slurm_partition,
+                qos=options.slurm_qos,
+                mem_per_cpu_gb=MEMORY_GB,
+                job_name=f"prepare-{step.name}",
+                env_command=f'export PATH="{Path(sys.executable).parent}:$PATH"',
+                sbatch_args={"kill-on-invalid-dep": "yes"},
+                depends=executor,
+            )
+    assert executor is not None  # there is text
+    try:
+        executor.run()
+    except subprocess.CalledProcessError as error:
+        raise NemoError(
+            "sbatch failed", where="--engine slurm", found=f"exit code {error.returncode}"
+        ) from None
+    logging.info("submitted; the last job is %s. Waiting; the jobs go on if you stop this.", executor.job_id)
+    _wait_for_job(str(executor.job_id), all_notes)
+
+
+def _wait_for_job(job: str, all_notes: Sequence[Notes]) -> None:
+    """Return when the last job is no longer in the queue; raise what a task ended with."""
+    last = time.monotonic()
+    while _is_queued(job) and any(len(notes.done) < notes.num_tasks for notes in all_notes):
+        time.sleep(SECONDS_BETWEEN_LOOKS * 4)
+        for notes in all_notes:
+            notes.look()
+        if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
+            last = time.monotonic()
+            told = (f"{notes.step} {len(notes.done)}/{notes.num_tasks}" for notes in all_notes)
+            logging.info("tasks done: %s", ", ".join(told))
+    for notes in all_notes:
+        if problem := notes.problem():
+            raise problem
+
+
+def _is_queued(job: str) -> bool:
+    queue = subprocess.run(["squeue", "--noheader", "--jobs", job], capture_output=True, text=True)
+    return queue.returncode == 0 and bool(queue.stdout.strip())

@@ -1,0 +1,101 @@
+"""Every option of `nemo-bert prepare`. Imports nothing heavy, so that `--help` is quick."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.collections.nlp.text_reading import TextReading
+from nemo.utils.arguments import check, option
+from nemo.utils.errors import UsageError
+
+ENGINES = ("local", "slurm", "ray")
+TRAINED = ("word-piece", "sentence-piece")
+# Where and by whom it is done: nothing of it is in what is written.
+UNDECISIVE = frozenset(
+    {"inputs", "out", "tokenizer", "engine", "workers", "slurm_partition", "slurm_time", "slurm_qos"}
+)
+
+
+@dataclass(frozen=True)
+class PrepareOptions(TextReading):
+    """What to prepare, into what, and who does it.
+
+    Raises:
+        UsageError: a value out of its range, or options that contradict each other.
+    """
+
+    inputs: tuple[str, ...] = option(
+        (), "text: files, folders or addresses of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz"
+    )
+    out: str = option("outputs/prepared", "folder to write; the same command goes on after a stop")
+
+    tokenizer: str = option(
+        "word-piece",
+        "word-piece or sentence-piece (trained on the text), or the folder, vocab.txt or Hugging Face name "
+        "of one that is there",
+    )
+    vocab_size: int = option(8000, "entries of a vocabulary to train, special tokens included", at_least=1)
+    sample_size: int = option(10_000_000, "sentences to train it on", at_least=1)
+    do_lower_case: bool = option(False, "lower-case the text (a vocabulary to train, or a vocab.txt)")
+
+    test_fraction: float = option(
+        0.1, "share of the documents held out for evaluation", at_least=0, at_most=0.5
+    )
+    near_duplicates: bool = option(
+        False, "look for documents nearly alike, too; exact duplicates are always counted"
+    )
+    remove_duplicates: bool = option(False, "leave out the duplicates that are found, all but the first")
+
+    phases: str | None = option(
+        None, "also write HDF5 shards: tokens/predictions of a row, such as 128/20 or 128/20,512/80"
+    )
+    dataset_name: str | None = option(
+        None, "begins the names of shards; default: the name of the first input"
+    )
+    masked_lm_prob: float = option(0.15, "shards: share of tokens to predict", above=0, below=1)
+    masking: str = option(
+        "whole_word", "shards: what is hidden at once", choices=("whole_word", "token", "span")
+    )
+    random_seed: int = option(12345, "shards: masks and pairs follow from it", at_least=0, below=2**63)
+    dupe_factor: int = option(5, "shards: passes over the text, each with other pairs and masks", at_least=1)
+    short_seq_prob: float = option(
+        0.1, "shards: share of documents cut into short sequences", at_least=0, at_most=1
+    )
+    num_shards: int | None = option(
+        None, "training shards of each phase; by the size of the text when not given", at_least=1
+    )
+
+    engine: str = option("local", "who does the work", choices=ENGINES)
+    workers: int | None = option(None, "tasks at the same time; default: one for each core", at_least=1)
+    slurm_partition: str = option("", "slurm: partition of the jobs")
+    slurm_time: str = option("24:00:00", "slurm: time limit of a job")
+    slurm_qos: str = option("", "slurm: quality of service of the jobs")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.inputs:
+            raise UsageError("no text", expected="nemo-bert prepare FILE_OR_FOLDER [FILE_OR_FOLDER ...]")
+        self.shapes  # noqa: B018 - raises where it cannot be read
+        if self.engine == "slurm" and not self.slurm_partition:
+            raise UsageError("a partition is needed", where="--slurm_partition")
+
+    @property
+    def shapes(self) -> list[tuple[int, int]]:
+        """Tokens and predictions of a row of each phase."""
+        phases = [] if self.phases is None else self.phases.split(",")
+        matches = [re.fullmatch(r"\s*(\d+)/(\d+)\s*", phase) for phase in phases]
+        shapes = [(int(match[1]), int(match[2])) for match in matches if match]
+        if len(shapes) < len(phases) or len(set(shapes)) < len(shapes):
+            raise UsageError(
+                "not tokens/predictions, each once",
+                where="--phases",
+                found=repr(self.phases),
+                expected="such as 128/20,512/80",
+            )
+        return shapes
+
+    @property
+    def name(self) -> str:
+        """What the names of shards begin with."""
+        name = self.dataset_name or Path(self.inputs[0].rstrip("/")).name.partition(".")[0]
+        return re.sub(r"[^\w.-]+", "_", name).strip("._") or "text"

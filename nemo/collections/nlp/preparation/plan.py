@@ -1,0 +1,157 @@
+"""What is to be done: which text goes into which part, which documents into which shard.
+
+A plan is a function of text, options and tokenizer, never of who carries it out: engine, number of workers,
+order of files and kind of file system leave no trace in it, nor in what comes of it.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.data.hdf5.writer import ShardRecipe
+from nemo.collections.nlp.data.inputs import Piece, Source, TextOptions, pieces_of
+from nemo.collections.nlp.data.store_builder import describe_source, groups_of
+from nemo.collections.nlp.preparation.options import UNDECISIVE, PrepareOptions
+from nemo.utils.errors import DataError
+from nemo.utils.files import write_atomically
+
+VERSION = 1
+PLAN_FILE = "plan.json"
+BYTES_PER_SHARD = 80_000_000  # of text, each token as often as it is in the shard
+COMPRESSION = 4  # text is about so many times as large as its compressed file
+TRAINING, TEST = "training", "test"
+STORES = {TRAINING: "train", TEST: "test"}  # the folders of the token stores
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One file to write.
+
+    Attributes:
+        recipe: number of the phase.
+        split: TRAINING or TEST.
+        index, count: which of how many.
+    """
+
+    recipe: int
+    split: str
+    index: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """See the top of the file.
+
+    Attributes:
+        key: SHA-256 of all that decides what is written.
+        out: the folder to write.
+        options: what decides, for people to read.
+        sources: what manifests say of the files.
+        groups: the pieces of each part.
+        dataset: what the names of shards begin with.
+    """
+
+    key: str
+    out: Path
+    options: dict[str, Any]
+    text: TextOptions
+    sources: list[dict[str, Any]]
+    groups: list[list[Piece]]
+    recipes: list[ShardRecipe]
+    dataset: str
+    num_shards: dict[str, int]
+
+    @property
+    def shards(self) -> list[ShardTask]:
+        """All files to write, in the order of their tasks."""
+        return [
+            ShardTask(recipe, split, index, count)
+            for recipe in range(len(self.recipes))
+            for split, count in self.num_shards.items()
+            for index in range(count)
+        ]
+
+    def shard_file(self, task: ShardTask) -> str:
+        """Its path within the folder of its phase, as NVIDIA's scripts name it."""
+        return f"{self.dataset}/{self.dataset}_{task.split}_{task.index}.hdf5"
+
+
+def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str) -> Plan:
+    """The plan for a corpus.
+
+    Args:
+        tokenizer: the fingerprint of one that is there, or the kind of the one to train.
+    """
+    decisive = {
+        field.name: getattr(options, field.name)
+        for field in dataclasses.fields(options)
+        if field.name not in UNDECISIVE
+    }
+    decisive |= {"dataset_name": options.name}
+    described = [describe_source(source) for source in sources]
+    key = json.dumps([VERSION, tokenizer, decisive, described], sort_keys=True)
+    return Plan(
+        key=hashlib.sha256(key.encode()).hexdigest(),
+        out=Path(options.out).absolute(),
+        options=decisive,
+        text=options.text_options,
+        sources=described,
+        groups=groups_of(pieces_of(sources)),
+        recipes=[
+            ShardRecipe(
+                seq_length,
+                max_predictions,
+                masked_lm_prob=options.masked_lm_prob,
+                random_seed=options.random_seed,
+                dupe_factor=options.dupe_factor,
+                short_seq_prob=options.short_seq_prob,
+                masking=options.masking,
+            )
+            for seq_length, max_predictions in options.shapes
+        ],
+        dataset=options.name,
+        num_shards=_num_shards(options, sources),
+    )
+
+
+def _num_shards(options: PrepareOptions, sources: Sequence[Source]) -> dict[str, int]:
+    size = sum(max(s.num_bytes, 0) * (1 if s.compression is None else COMPRESSION) for s in sources)
+    training = options.num_shards or max(1, round(size * options.dupe_factor / BYTES_PER_SHARD))
+    share = options.test_fraction / (1 - options.test_fraction)
+    test = max(1, round(training * share)) if options.test_fraction else 0
+    return {TRAINING: training, TEST: test}
+
+
+def save_plan(plan: Plan, work: Path) -> None:
+    """Write it to a work folder, where every task finds it."""
+    content = dataclasses.asdict(plan) | {"out": str(plan.out)}
+    write_atomically(work / PLAN_FILE, json.dumps(content).encode())
+
+
+def load_plan(work: Path) -> Plan:
+    """What `save_plan` wrote.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    try:
+        content = json.loads((work / PLAN_FILE).read_bytes())
+        content |= {
+            "out": Path(content["out"]),
+            "text": TextOptions(**content["text"]),
+            "groups": [[_piece(**piece) for piece in group] for group in content["groups"]],
+            "recipes": [ShardRecipe(**recipe) for recipe in content["recipes"]],
+        }
+        return Plan(**content)
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        fix = "delete the folder and start again"
+        raise DataError("no plan, or a damaged one", where=work / PLAN_FILE, fix=fix) from problem
+
+
+def _piece(source: dict[str, Any], **others: Any) -> Piece:
+    return Piece(Source(**source), **others)

@@ -1,0 +1,177 @@
+"""`prepare(options)`: what `nemo-bert prepare` does, in order."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
+from nemo.collections.nlp.data.inputs import Source, sources_of
+from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
+from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.origin import open_tokenizer_at
+from nemo.collections.nlp.preparation.engines import run_steps
+from nemo.collections.nlp.preparation.options import TRAINED, PrepareOptions
+from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, Plan, load_plan, make_plan, save_plan
+from nemo.collections.nlp.preparation.steps import (
+    FORMAT,
+    MANIFEST_FILE,
+    SPLITTER_FILE,
+    STEPS,
+    TOKENIZER_FOLDER,
+)
+from nemo.utils.errors import DataError, StorageError
+from nemo.utils.files import storage_errors
+from nemo.utils.lock import WorkFolderLock
+from nemo.utils.logging import logging
+
+WORK_FOLDER, LOCK_FILE = ".work", ".lock"
+
+
+def prepare(options: PrepareOptions) -> dict[str, Any]:
+    """Prepare text, or go on with what was stopped; returns the manifest.
+
+    What was prepared by the same options of the same text already is left as it is.
+
+    Raises:
+        DataError: the text cannot be used.
+        StorageError: the folder cannot be written, or holds something else.
+        BusyError: another run is at work there.
+        UsageError: the tokenizer or the engine is not there.
+    """
+    out = Path(options.out)
+    _refuse_other_things(out)
+    with WorkFolderLock(out):
+        sources = sources_of(options.inputs, options.text_options)
+        logging.info("%d file(s), %.1f MB", len(sources), sum(max(s.num_bytes, 0) for s in sources) / 1e6)
+        tokenizer = None
+        if options.tokenizer not in TRAINED:
+            tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
+        plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
+        if (done := _read_manifest(out)) is not None:
+            if done["plan"] == plan.key:
+                logging.info("%s is there already, made of this text with these options", out)
+                return done
+            raise StorageError(
+                "holds what was prepared of other text, or with other options",
+                where=out,
+                fix="use another --out, or delete it",
+            )
+        work = out / WORK_FOLDER
+        if not _is_begun(work, plan):
+            _forget(out)
+            with storage_errors(work):
+                work.mkdir()
+            if tokenizer is not None:
+                tokenizer.save(work / "tokenizer")
+            _begin(work, plan, options, sources)
+        run_steps(STEPS, plan, work, options)
+        manifest = _read_manifest(out)
+        if manifest is None:
+            raise DataError("the manifest is gone", where=out / MANIFEST_FILE)
+        shutil.rmtree(work, ignore_errors=True)
+        _tell(manifest, out)
+        return manifest
+
+
+def _refuse_other_things(out: Path) -> None:
+    """Raise a StorageError if there is anything in the folder that is not of this command."""
+    ours = {MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER, LOCK_FILE, *STORES.values()}
+    with storage_errors(out):
+        entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
+    is_ours = {WORK_FOLDER, MANIFEST_FILE} & set(entries)
+    for name in entries:
+        hidden = name.startswith(".")  # what a killed process has left
+        if name != LOCK_FILE and not (is_ours and (name in ours or name.startswith("hdf5_") or hidden)):
+            raise StorageError("not an empty folder", where=out, found=name, fix="use a new one, or empty it")
+
+
+def _read_manifest(out: Path) -> dict[str, Any] | None:
+    path = out / MANIFEST_FILE
+    if not path.exists():
+        return None
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] == FORMAT:
+            return manifest
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise StorageError("not the manifest of prepared data", where=path, fix="use another --out, or delete it")
+
+
+def _is_begun(work: Path, plan: Plan) -> bool:
+    """Was this very plan begun and stopped?"""
+    if not (work / PLAN_FILE).exists():
+        return False
+    try:
+        is_same = load_plan(work).key == plan.key and load_plan(work).out == plan.out
+    except DataError:
+        is_same = False
+    told = "going on with what was stopped" if is_same else "what was begun of other text or options goes"
+    logging.info("%s: %s", plan.out, told)
+    return is_same
+
+
+def _forget(out: Path) -> None:
+    """Remove what a run of this command that was stopped has left; see `_refuse_other_things`."""
+    with storage_errors(out):
+        for entry in out.iterdir():
+            if entry.name != LOCK_FILE:
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def _begin(work: Path, plan: Plan, options: PrepareOptions, sources: Sequence[Source]) -> None:
+    """Make what every task needs; the plan comes last."""
+    if options.tokenizer in TRAINED:
+        train_tokenizer(
+            options.tokenizer,
+            sources,
+            work / "tokenizer",
+            options.vocab_size,
+            options.sample_size,
+            do_lower_case=options.do_lower_case,
+            text=plan.text,
+        )
+    sample = sample_paragraphs([piece for group in plan.groups for piece in group], plan.text)
+    save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)
+    save_plan(plan, work)
+
+
+def _tell(manifest: dict[str, Any], out: Path) -> None:
+    """What was prepared, and what to do with it."""
+    documents = manifest["counts"]
+    removed = "removed" if manifest["options"]["remove_duplicates"] else "kept (--remove_duplicates)"
+    duplicates = f"{documents['exact_duplicates']:,} exact duplicates"
+    if "near_duplicates" in documents:
+        duplicates += f" and {documents['near_duplicates']:,} near ones"
+    logging.info("%s documents, %s %s", f"{documents['documents']:,}", duplicates, removed)
+    for folder, store in manifest["stores"].items():
+        counts = store["counts"]
+        logging.info(
+            "%s: %s documents, %s sentences, %s tokens, %.2f %% unknown, unigram entropy %.3f nat",
+            out / folder,
+            *(f"{counts[what]:,}" for what in ("documents", "sentences", "tokens")),
+            100 * counts["unknown_tokens"] / counts["tokens"],
+            store["unigram_entropy"],
+        )
+    for folder, shards in manifest["shards"].items():
+        counts = shards["counts"]
+        row_places = counts["rows"] * _seq_length(out / folder)
+        logging.info(
+            "%s: %d shards, %s rows, %.0f %% random pairs, %.0f %% padding",
+            out / folder,
+            len(shards["files"]),
+            f"{counts['rows']:,}",
+            100 * counts["random_pairs"] / counts["rows"],
+            100 * counts["padding"] / row_places,
+        )
+    logging.info("to train on it: nemo-bert pretrain --train_data %s ... data_text", out)
+    for folder in manifest["shards"]:
+        logging.info("or: nemo-bert pretrain --data_dir %s ... data_preprocessed", out / folder)
+
+
+def _seq_length(folder: Path) -> int:
+    manifest = json.loads((folder / shard_manifest.MANIFEST_FILE).read_bytes())
+    return manifest["recipe"]["seq_length"]

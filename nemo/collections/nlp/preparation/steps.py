@@ -1,0 +1,283 @@
+"""The steps, as tasks that can run in any process that sees the work folder.
+
+A task that finds its result there, whole and undamaged, leaves it as it is: so a run that was killed goes on.
+
+    [work]/plan.json, tokenizer/, splitter.json     what every task needs
+    [work]/parts/<number>/                          of `Tokenise`
+    [work]/assembled.json                           of `Assemble`, with the stores in their places
+    [work]/shards/<number>.json                     of `WriteShards`, with the shards in their places
+"""
+
+import ctypes
+import json
+import multiprocessing
+import os
+import signal
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from loguru import logger
+
+from nemo.collections.nlp.data.duplicates import exact_duplicates, near_duplicates
+from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
+from nemo.collections.nlp.data.hdf5.writer import document_ranges, write_shard
+from nemo.collections.nlp.data.sentences import load_splitter
+from nemo.collections.nlp.data.store_arrays import sha256_of
+from nemo.collections.nlp.data.store_builder import (
+    assemble,
+    document_hashes,
+    finished_part,
+    held_out,
+    near_duplicate_bands,
+    write_part,
+)
+from nemo.collections.nlp.data.token_store import TokenStore
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
+from nemo.collections.nlp.preparation.tasks import Task
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.files import write_atomically
+
+FORMAT, VERSION = "nemo-bert prepared", 1
+MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "splitter.json"
+_PR_SET_PDEATHSIG = 1
+
+# datatrove tells every task's life in pages. What is of interest, tasks tell themselves, see tasks.py; and
+# this is the module that every process imports before datatrove speaks.
+logger.disable("datatrove")
+
+
+class Step(ABC):
+    """A step of the pipeline, as datatrove calls it for each task. All it holds is where the work is."""
+
+    name: ClassVar[str]
+
+    def __init__(self, work: Path):
+        self.work = work
+
+    @staticmethod
+    @abstractmethod
+    def num_tasks(plan: Plan) -> int:
+        """How many tasks a plan has for it."""
+
+    @abstractmethod
+    def run(self, plan: Plan, number: int, task: Task) -> None:
+        """Do one task, unless it is done."""
+
+    def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Do task `rank`; `data` is what an earlier step of datatrove's would hand on."""
+        _die_with_parent()
+        task = Task(self.work, self.name, rank)
+        with task.running(), _one_thread():
+            self.run(load_plan(self.work), rank, task)
+
+
+class Tokenise(Step):
+    """The text of a group of pieces -> a part."""
+
+    name = "tokenise"
+
+    @staticmethod
+    def num_tasks(plan: Plan) -> int:
+        return len(plan.groups)
+
+    def run(self, plan: Plan, number: int, task: Task) -> None:
+        folder = part_folder(self.work, number)
+        if finished_part(folder) is None:
+            write_part(
+                folder,
+                plan.groups[number],
+                work_tokenizer(self.work),
+                load_splitter(self.work / SPLITTER_FILE),
+                plan.text,
+                plan.options["near_duplicates"],
+                task.progress,
+            )
+
+
+class Assemble(Step):
+    """All parts -> the stores of training and of held-out documents."""
+
+    name = "assemble"
+
+    @staticmethod
+    def num_tasks(plan: Plan) -> int:
+        return 1
+
+    def run(self, plan: Plan, number: int, task: Task) -> None:
+        note = self.work / "assembled.json"
+        if note.exists():
+            for folder in json.loads(note.read_bytes())["stores"]:
+                TokenStore(plan.out / folder)
+            return
+        parts = [part_folder(self.work, part) for part in range(len(plan.groups))]
+        hashes = document_hashes(parts)
+        duplicates = exact_duplicates(hashes)
+        counts = {"documents": len(hashes), "exact_duplicates": int(duplicates.sum())}
+        if plan.options["near_duplicates"]:
+            duplicates |= near_duplicates(near_duplicate_bands(parts))
+            counts["near_duplicates"] = int(duplicates.sum()) - counts["exact_duplicates"]
+        if not plan.options["remove_duplicates"]:
+            duplicates[:] = False
+        counts["removed"] = int(duplicates.sum())
+        test = held_out(hashes, plan.options["test_fraction"], ~duplicates)
+        chosen = {TRAINING: ~duplicates & ~test, TEST: test}
+        targets = {
+            folder: (plan.out / folder, chosen[split])
+            for split, folder in STORES.items()
+            if split == TRAINING or plan.options["test_fraction"]
+        }
+        _check_shards(plan, {split: int(documents.sum()) for split, documents in chosen.items()})
+        stores = assemble(parts, targets, {"sources": plan.sources})
+        write_atomically(note, json.dumps({"counts": counts, "stores": stores}).encode())
+
+
+class WriteShards(Step):
+    """Some documents of a store -> a shard."""
+
+    name = "shards"
+
+    @staticmethod
+    def num_tasks(plan: Plan) -> int:
+        return len(plan.shards)
+
+    def run(self, plan: Plan, number: int, task: Task) -> None:
+        shard, note = plan.shards[number], self.work / "shards" / f"{number:05d}.json"
+        tokenizer = work_tokenizer(self.work)
+        path = shard_folder(plan, shard.recipe, tokenizer) / plan.shard_file(shard)
+        if note.exists() and _is_whole(path, json.loads(note.read_bytes())):
+            return
+        store = TokenStore(plan.out / STORES[shard.split])
+        ranges = document_ranges(store, shard.count)
+        written: dict[str, Any] = {}  # nothing, where a small text has fewer documents than shards
+        if shard.index < len(ranges):
+            recipe = plan.recipes[shard.recipe]
+            written = write_shard(store, tokenizer, recipe, ranges[shard.index], path)
+        note.parent.mkdir(exist_ok=True)
+        write_atomically(note, json.dumps(written).encode())
+
+
+class Finish(Step):
+    """Manifests of all that was written; the last one says that all is there."""
+
+    name = "finish"
+
+    @staticmethod
+    def num_tasks(plan: Plan) -> int:
+        return 1
+
+    def run(self, plan: Plan, number: int, task: Task) -> None:
+        tokenizer = work_tokenizer(self.work)
+        assembled = json.loads((self.work / "assembled.json").read_bytes())
+        shards: dict[str, Any] = {}
+        for recipe in range(len(plan.recipes)):
+            folder = shard_folder(plan, recipe, tokenizer)
+            shards[folder.name] = self._write_shard_manifest(plan, recipe, folder, tokenizer)
+        tokenizer.save(plan.out / TOKENIZER_FOLDER)
+        manifest = {
+            "format": FORMAT,
+            "version": VERSION,
+            "plan": plan.key,
+            "tokenizer": tokenizer.fingerprint,
+            "options": plan.options,
+            "sources": plan.sources,
+            **assembled,
+            "shards": shards,
+        }
+        write_atomically(plan.out / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
+
+    def _write_shard_manifest(
+        self, plan: Plan, recipe: int, folder: Path, tokenizer: TokenizerSpec
+    ) -> dict[str, Any]:
+        """Write the manifest of a phase, which lies with its tokenizer and can be moved; returns it."""
+        files = {}
+        for number, shard in enumerate(plan.shards):
+            written = json.loads((self.work / "shards" / f"{number:05d}.json").read_bytes())
+            if shard.recipe == recipe and written:
+                files[plan.shard_file(shard)] = written
+        counts: Counter[str] = Counter()
+        for written in files.values():
+            counts.update({what: n for what, n in written.items() if what != "sha256"})
+        tokenizer.save(folder / shard_manifest.TOKENIZER_FOLDER)
+        manifest = {
+            "format": shard_manifest.FORMAT,
+            "version": shard_manifest.VERSION,
+            "tokenizer": tokenizer.fingerprint,
+            "recipe": asdict(plan.recipes[recipe]),
+            "counts": counts,
+            "files": files,
+        }
+        write_atomically(folder / shard_manifest.MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
+        return {"counts": counts, "files": files}
+
+
+STEPS: tuple[type[Step], ...] = (Tokenise, Assemble, WriteShards, Finish)
+
+
+def part_folder(work: Path, number: int) -> Path:
+    """Where the part of a group of pieces is."""
+    return work / "parts" / f"{number:05d}"
+
+
+def work_tokenizer(work: Path) -> TokenizerSpec:
+    """The tokenizer of a run, which remembers words from one task of a process to the next."""
+    return _tokenizer_at(work / "tokenizer", (work / PLAN_FILE).stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=1)
+def _tokenizer_at(folder: Path, of_plan: int) -> TokenizerSpec:
+    return load_tokenizer(folder)
+
+
+def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:
+    """The folder of a phase, whose name tells the truth about lower case."""
+    is_lower_case = tokenizer.text_to_ids("ABC") == tokenizer.text_to_ids("abc")
+    return plan.out / plan.recipes[recipe].folder_name(is_lower_case)
+
+
+def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
+    """Raise an error where there are shards to write and no documents for them."""
+    wanted = plan.options["num_shards"]
+    if plan.recipes and wanted and num_documents[TRAINING] < wanted:
+        raise UsageError(
+            "more shards than documents", where="--num_shards", found=wanted, expected=num_documents[TRAINING]
+        )
+    if not num_documents[TRAINING] or (plan.options["test_fraction"] and not num_documents[TEST]):
+        raise DataError(
+            "too few documents to hold some out",
+            where=plan.out,
+            found=sum(num_documents.values()),
+            expected="two that differ",
+            fix="hold none out (--test_fraction 0), or see where documents end (--text_layout)",
+        )
+
+
+def _is_whole(path: Path, written: dict[str, Any]) -> bool:
+    return not written or (path.is_file() and sha256_of(path) == written["sha256"])
+
+
+def _die_with_parent() -> None:
+    """Let a child process be killed with the one that gives the tasks, instead of working on for nobody."""
+    if multiprocessing.parent_process() is not None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Tokenise in one thread: every core has a task of its own."""
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before

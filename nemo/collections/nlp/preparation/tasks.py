@@ -1,0 +1,132 @@
+"""What each task tells of itself, in a file, so that all of it can be seen from outside, whatever runs it.
+
+[work]/tasks/<step>-<number>.json   {"state": "running" | "done" | "failed", ...}
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nemo.utils import errors
+from nemo.utils.errors import NemoError
+from nemo.utils.files import write_atomically
+
+SECONDS_BETWEEN_NOTES = 1.0
+RUNNING, DONE, FAILED = "running", "done", "failed"
+
+
+class Task:
+    """One task of a step, as it sees itself."""
+
+    def __init__(self, work: Path, step: str, number: int):
+        self._path = path_of(work, step, number)
+        self._last = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Note that it runs, then that it is done, or why not."""
+        self._note(RUNNING, bytes=0)
+        try:
+            yield
+        except NemoError as problem:
+            self._note(FAILED, kind=type(problem).__name__, message=problem.message)
+            raise
+        except Exception as problem:
+            self._note(FAILED, kind="NemoError", message=f"{type(problem).__name__}: {problem}")
+            raise
+        self._note(DONE)
+
+    def progress(self, num_bytes: int) -> None:
+        """Note now and then how much text has been read."""
+        if time.monotonic() - self._last > SECONDS_BETWEEN_NOTES:
+            self._note(RUNNING, bytes=num_bytes)
+
+    def _note(self, state: str, **more: Any) -> None:
+        self._last = time.monotonic()
+        note = {"state": state, "pid": os.getpid(), "host": socket.gethostname(), **more}
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(self._path, json.dumps(note).encode(), durable=False)
+
+
+def path_of(work: Path, step: str, number: int) -> Path:
+    """Where a task's note is."""
+    return work / "tasks" / f"{step}-{number:05d}.json"
+
+
+class Notes:
+    """What the tasks of a step have told, as seen from outside.
+
+    Attributes:
+        done: the tasks that were done when last looked at.
+    """
+
+    def __init__(self, work: Path, step: str, num_tasks: int):
+        self.step, self.num_tasks = step, num_tasks
+        self._paths = {number: path_of(work, step, number) for number in range(num_tasks)}
+        self.done: set[int] = set()
+
+    def forget(self) -> None:
+        """Remove what an earlier run has left."""
+        for path in self._paths.values():
+            path.unlink(missing_ok=True)
+
+    def look(self) -> dict[int, dict[str, Any]]:
+        """The notes of tasks that have begun and are not done; `done` holds those that are."""
+        notes = {}
+        for number in self._paths.keys() - self.done:
+            try:
+                note = json.loads(self._paths[number].read_bytes())
+            except (OSError, ValueError):
+                continue
+            if note["state"] == DONE:
+                self.done.add(number)
+            else:
+                notes[number] = note
+        return notes
+
+    def problem(self) -> NemoError | None:
+        """After all tasks should have ended: what the first that failed said, or that one is lost."""
+        notes = self.look()
+        for _, note in sorted(notes.items()):
+            if note["state"] == FAILED:
+                return _restored(note)
+        missing = sorted(self._paths.keys() - self.done)
+        return vanished(self.name_of(missing[0])) if missing else None
+
+    def name_of(self, number: int) -> str:
+        """What to call a task."""
+        return self._paths[number].stem
+
+
+def vanished(task: str) -> NemoError:
+    """The error of a task whose process ended without a word."""
+    return NemoError(
+        "its process was killed, or died",
+        where=f"task {task}",
+        fix="mind the memory (fewer --workers), and run the same command again: it goes on",
+    )
+
+
+def is_gone(note: dict[str, Any]) -> bool:
+    """Has the process of a task that says it is running ended?"""
+    if note["state"] != RUNNING or note["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(note["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        pass
+    return False
+
+
+def _restored(note: dict[str, Any]) -> NemoError:
+    """The error that a task in another process ended with."""
+    problem = getattr(errors, note["kind"], NemoError)("")
+    problem.message = note["message"]
+    return problem

@@ -1,0 +1,50 @@
+"""The options of commands that only look at text: how it is read."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from nemo.utils.arguments import option
+
+if TYPE_CHECKING:
+    from nemo.collections.nlp.data.inputs.options import TextOptions
+
+
+@dataclass(frozen=True)
+class TextReading:
+    """How text is read; see `TextOptions`."""
+
+    text_format: str = option(
+        "auto",
+        "kind of the files; told from their names and content unless given",
+        choices=("auto", "text", "json-lines", "parquet", "csv"),
+    )
+    text_layout: str = option(
+        "auto",
+        "where documents of plain text end: at WikiText headings, blank lines, every line, or "
+        "nowhere (running)",
+        choices=("auto", "headings", "blank", "lines", "running"),
+    )
+    sentences: str = option(
+        "auto", "how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
+    )
+    invalid_bytes: str = option(
+        "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
+    )
+    text_field: str = option("text", "field or column of the text in JSON lines, Parquet and CSV")
+    max_bad_records: int = option(
+        0, "records without text to leave out at most, each with a warning", at_least=0
+    )
+
+    @property
+    def text_options(self) -> "TextOptions":
+        """The same for those who read."""
+        from nemo.collections.nlp.data.inputs.options import TextOptions
+
+        return TextOptions(
+            format=self.text_format,
+            layout=self.text_layout,
+            sentences=self.sentences,
+            invalid_bytes=self.invalid_bytes,
+            text_field=self.text_field,
+            max_bad_records=self.max_bad_records,
+        )

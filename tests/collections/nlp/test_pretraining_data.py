@@ -1,0 +1,107 @@
+"""Which text a run trains on and is held to, given files, folders, addresses or what was prepared."""
+
+import gzip
+import json
+import shutil
+
+import fsspec
+import numpy as np
+import pytest
+
+from nemo.collections.nlp.data.inputs import AUTO, pieces_of, sources_of
+from nemo.collections.nlp.data.sentences import split_lines
+from nemo.collections.nlp.data.store_builder import assemble, write_part
+from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining_data import data_files, open_data
+from nemo.utils.errors import DataError, UsageError
+
+
+def options(**given: object) -> PretrainingOptions:
+    small = {"mode": "data_text", "vocab_size": 80, "max_seq_length": 32, "batch_size": 8}
+    return PretrainingOptions(**{**small, **given})
+
+
+@pytest.fixture
+def prepared(english, tmp_path):
+    """What `nemo-bert prepare` leaves of a text: a tokenizer and two stores. The text is gone."""
+    out = tmp_path / "prepared"
+    sources = sources_of(english / "train.txt")
+    tokenizer = train_tokenizer("word-piece", sources, out / "bert", 80, do_lower_case=True)
+    write_part(tmp_path / "part", pieces_of(sources), tokenizer, split_lines, AUTO)
+    is_test = np.arange(120) % 10 == 0
+    targets = {"train": (out / "train", ~is_test), "test": (out / "test", is_test)}
+    assemble([tmp_path / "part"], targets, {"options": {}, "sources": []})
+    shutil.rmtree(english)
+    return out
+
+
+def test_train_and_valid_text_may_have_any_ending_of_text(tmp_path):
+    record = json.dumps({"text": "One.\nTwo."}).encode() + b"\n"
+    for name in ("train.jsonl.gz", "validation.jsonl.gz", "test.jsonl.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(record))
+    for name in ("train.2.txt", "train.md", "validation.lock"):
+        (tmp_path / name).write_text("no part of it")
+    train, held_out = tmp_path / "train.jsonl.gz", tmp_path / "validation.jsonl.gz"
+    assert data_files(options(data_dir=str(tmp_path))) == (train, held_out)
+    assert data_files(options(train_data=str(train))) == (train, None)
+
+
+def test_text_that_is_held_out_is_not_trained_on(english):
+    (english / "AA").mkdir()
+    (english / "train.txt").rename(english / "AA/a.txt")
+    with pytest.raises(UsageError, match=r"a\.txt: the held-out text is trained on"):
+        data_files(options(train_data=str(english), eval_data=str(english / "AA")))
+
+
+@pytest.mark.parametrize("how", ["train_data", "data_dir"])
+def test_what_was_prepared_is_trained_on_without_reading_any_text(prepared, tmp_path, how):
+    chosen = options(**{how: str(prepared)})
+    assert data_files(chosen) == (prepared / "train", prepared / "test")
+    data = open_data(chosen, tmp_path / "run")
+    assert data.tokenizer.text_to_ids("CAT") == data.tokenizer.text_to_ids("cat")
+    assert data.train.dataset.store.folder == prepared / "train"
+    assert data.eval.dataset.store.folder == prepared / "test"
+    assert not (tmp_path / "run").exists()  # no tokenizer was trained
+
+
+def test_a_store_itself_may_be_given(prepared, tmp_path):
+    chosen = options(train_data=str(prepared / "train"), eval_data=str(prepared / "test"))
+    assert open_data(chosen, tmp_path / "run").tokenizer is not None
+    with pytest.raises(UsageError, match="the held-out text is trained on"):
+        data_files(options(train_data=str(prepared), eval_data=str(prepared / "train")))
+
+
+def test_another_tokenizer_than_that_of_the_store_is_refused(prepared, tmp_path):
+    other = tmp_path / "other"
+    (tmp_path / "text.txt").write_text("some other words\n" * 20)
+    train_tokenizer("word-piece", [tmp_path / "text.txt"], other, 40)
+    with pytest.raises(DataError, match=r"made by another tokenizer; found [0-9a-f]+, expected [0-9a-f]+"):
+        open_data(options(train_data=str(prepared), tokenizer=str(other)), tmp_path / "run")
+    shutil.rmtree(prepared / "bert")
+    with pytest.raises(UsageError, match=r"a token store without the tokenizer that made it.*--tokenizer"):
+        open_data(options(train_data=str(prepared)), tmp_path / "run")
+
+
+def test_text_at_an_address_is_trained_on(english, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/there/train.txt", (english / "train.txt").read_bytes())
+    chosen = options(train_data="memory://there/train.txt", tokenizer="word-piece")
+    try:
+        data = open_data(chosen, tmp_path / "run")
+    finally:
+        memory.rm("/there", recursive=True)
+    assert data.train.dataset.store.manifest["counts"]["documents"] == 120
+    assert (tmp_path / "run/tokenizer/vocab.txt").is_file()
+
+
+def test_json_lines_are_trained_on_by_the_field_that_is_named(tmp_path):
+    records = [{"content": f"The cat sees dog {i}.\nThe dog sees cat {i}."} for i in range(60)]
+    text = "".join(json.dumps(record) + "\n" for record in [*records, {}])
+    (tmp_path / "news.jsonl").write_text(text)
+    given = {"train_data": str(tmp_path), "tokenizer": "word-piece", "text_field": "content"}
+    with pytest.raises(DataError, match=r"news\.jsonl:61: no field 'content'"):
+        open_data(options(**given), tmp_path / "run")
+    data = open_data(options(**given, max_bad_records=1), tmp_path / "run")
+    assert data.train.dataset.store.manifest["counts"]["documents"] == 60
