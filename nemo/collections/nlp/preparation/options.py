@@ -12,7 +12,10 @@ ENGINES = ("local", "slurm", "ray")
 TRAINED = ("word-piece", "sentence-piece")
 # Where and by whom it is done: nothing of it is in what is written.
 UNDECISIVE = frozenset(
-    {"inputs", "out", "tokenizer", "engine", "workers", "slurm_partition", "slurm_time", "slurm_qos"}
+    {
+        *("inputs", "out", "tokenizer", "part_mb"),
+        *("engine", "workers", "slurm_partition", "slurm_time", "slurm_qos"),
+    }
 )
 
 
@@ -67,6 +70,7 @@ class PrepareOptions(TextReading):
 
     engine: str = option("local", "who does the work", choices=ENGINES)
     workers: int | None = option(None, "tasks at the same time; default: one for each core", at_least=1)
+    part_mb: int = option(32, "MB of text that one task takes, in whole files or pieces of 32 MB", at_least=1)
     slurm_partition: str = option("", "slurm: partition of the jobs")
     slurm_time: str = option("24:00:00", "slurm: time limit of a job")
     slurm_qos: str = option("", "slurm: quality of service of the jobs")

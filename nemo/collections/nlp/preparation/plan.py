@@ -101,7 +101,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
         options=decisive,
         text=options.text_options,
         sources=described,
-        groups=groups_of(pieces_of(sources)),
+        groups=groups_of(pieces_of(sources), options.part_mb << 20),
         recipes=[
             ShardRecipe(
                 seq_length,

@@ -27,6 +27,7 @@ from nemo.utils.files import storage_errors
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 
+SAMPLE_BYTES = 100_000_000  # that a vocabulary is learned from: all that is in memory at once
 WORK_FOLDER, LOCK_FILE = ".work", ".lock"
 
 
@@ -106,7 +107,7 @@ def _is_begun(work: Path, plan: Plan) -> bool:
     if not (work / PLAN_FILE).exists():
         return False
     try:
-        is_same = load_plan(work).key == plan.key and load_plan(work).out == plan.out
+        is_same = load_plan(work) == plan
     except DataError:
         is_same = False
     told = "going on with what was stopped" if is_same else "what was begun of other text or options goes"
@@ -133,6 +134,7 @@ def _begin(work: Path, plan: Plan, options: PrepareOptions, sources: Sequence[So
             options.sample_size,
             do_lower_case=options.do_lower_case,
             text=plan.text,
+            sample_bytes=SAMPLE_BYTES,
         )
     sample = sample_paragraphs([piece for group in plan.groups for piece in group], plan.text)
     save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)

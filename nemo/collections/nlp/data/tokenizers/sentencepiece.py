@@ -106,7 +106,7 @@ class SentencePieceTokenizer(TokenizerSpec):
         return encode(list(texts))
 
     def _encode_whole(self, texts: list[str]) -> list[np.ndarray]:
-        batch = self._model.encode(texts, return_type="numpy", num_threads=os.cpu_count() or 1)
+        batch = self._model.encode(texts, return_type="numpy", num_threads=_num_threads())
         if self.unk_token is not None:
             for i, text in enumerate(texts):
                 if self.unk_token in text:
@@ -237,6 +237,11 @@ class _SpacedUnits(Units):
 
     def _is_word(self, unit: str) -> bool:
         return len(unit) < _USUAL_LENGTH and unit.isascii() and unit.isprintable()
+
+
+def _num_threads() -> int:
+    """All cores, but one where `tokenizers` is told to use one thread, as each has a process of its own."""
+    return 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else os.cpu_count() or 1
 
 
 def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:

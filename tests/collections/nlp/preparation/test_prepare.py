@@ -1,0 +1,363 @@
+"""`prepare`: text -> stores and shards, by whatever engine, whatever happens meanwhile."""
+
+import hashlib
+import itertools
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nemo.cli.main import main
+from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.token_store import TokenStore
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.preparation.options import PrepareOptions
+from nemo.collections.nlp.preparation.prepare import prepare
+from nemo.utils.errors import UsageError
+from tests.cli.outcome import error_of
+from tests.conftest import write_english
+
+SHAPES = ["--phases", "32/5,64/10", "--dupe_factor", "2", "--num_shards", "3", "--random_seed", "7"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Four files of about 1.1 MB, which are four parts, and a tokenizer."""
+    folder = tmp_path_factory.mktemp("corpus")
+    text = (write_english(folder / "english") / "train.txt").read_text(encoding="utf-8")
+    documents = text.strip().split("\n\n")
+    (folder / "text").mkdir()
+    for number in range(4):
+        rng = random.Random(number)
+        lines = (
+            f"{rng.choice(documents)}\nThere were {rng.randrange(10**6)} of them.\n" for _ in range(2800)
+        )
+        (folder / "text" / f"{number}.txt").write_text("\n".join(lines), encoding="utf-8")
+    train_tokenizer("word-piece", [folder / "text" / "0.txt"], folder / "tokenizer", 300)
+    return folder
+
+
+def command(corpus: Path, out: Path, *words: str) -> list[str]:
+    tokenizer = str(corpus / "tokenizer")
+    return [
+        "prepare", str(corpus / "text"), "--out", str(out), "--tokenizer", tokenizer, "--part_mb", "1",
+        *SHAPES, *words,
+    ]  # fmt: skip
+
+
+def contents(out: Path) -> dict[str, str]:
+    """The hash of every file there, but of the lock, which says who held it."""
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def start(words: list[str], **environment: str) -> subprocess.Popen:
+    """The command line in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "nemo.cli.main", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(corpus, tmp_path_factory) -> Path:
+    """What one process makes of the corpus."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert main(command(corpus, out, "--workers", "1")) == 0
+    return out
+
+
+def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
+    manifest = json.loads((undisturbed / "manifest.json").read_bytes())
+    assert [source["name"] for source in manifest["sources"]] == ["0.txt", "1.txt", "2.txt", "3.txt"]
+    train, test = (TokenStore(undisturbed / name) for name in ("train", "test"))
+    documents = [store.manifest["counts"]["documents"] for store in (train, test)]
+    assert sum(documents) == manifest["counts"]["documents"] == 4 * 2800
+    assert 0.07 < documents[1] / sum(documents) < 0.13
+    for seq_length, predictions in ((32, 5), (64, 10)):
+        name = (
+            f"hdf5_lower_case_0_seq_len_{seq_length}_max_pred_{predictions}"
+            "_masked_lm_prob_0.15_random_seed_7_dupe_factor_2"
+        )
+        shards = sorted(path.name for path in (undisturbed / name / "text").iterdir())
+        assert shards == ["text_test_0.hdf5", *(f"text_training_{i}.hdf5" for i in range(3))]
+        tokenizer = load_tokenizer(undisturbed / name / "bert")
+        data = BertPretrainingPreprocessedDataset(
+            undisturbed / name, predictions, seed=0, tokenizer=tokenizer
+        )
+        assert len(data) == sum(
+            file["rows"] for shard, file in manifest["shards"][name]["files"].items() if "training" in shard
+        )
+        assert sum(len(batch["labels"]) for batch in data.batches(512)) == len(data)
+
+
+def test_nothing_but_the_result_is_left(undisturbed):
+    names = {path.name for path in undisturbed.iterdir()}
+    assert {name for name in names if not name.startswith("hdf5_")} == {
+        ".lock", "bert", "manifest.json", "test", "train"
+    }  # fmt: skip
+
+
+def test_no_document_is_on_both_sides(undisturbed):
+    def texts(store: TokenStore) -> set[bytes]:
+        starts = store.sentence_offsets[store.document_offsets]
+        return {store.tokens[a:b].tobytes() for a, b in itertools.pairwise(starts)}
+
+    assert not texts(TokenStore(undisturbed / "train")) & texts(TokenStore(undisturbed / "test"))
+
+
+@pytest.mark.slow
+def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed, corpus, tmp_path):
+    other = tmp_path / "text"
+    other.mkdir()
+    for number in (2, 0, 3, 1):
+        shutil.copy(corpus / "text" / f"{number}.txt", other)
+    words = command(corpus, tmp_path / "out", "--workers", "2")
+    words[1] = str(other)
+    run = start(words, PYTHONHASHSEED="5", LC_ALL="C")
+    told = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, told
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_ray_makes_the_same(undisturbed, corpus, tmp_path):
+    pytest.importorskip("ray")
+    run = start(command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2"))
+    told = run.communicate(timeout=240)[0]
+    assert run.returncode == 0, told
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+SBATCH = """#!{python}
+# What sbatch does, at once and on this machine: runs the script for each number of the array.
+import os, re, subprocess, sys
+script = open(sys.argv[-1]).read()
+open({log!r}, "a").write(" ".join(sys.argv[1:-1]) + chr(10) + script)
+last = re.search(r"--array=0-([0-9]+)", script)
+for number in range(int(last[1]) + 1 if last else 1):
+    array = dict(SLURM_ARRAY_TASK_ID=str(number)) if last else dict()
+    environment = dict(os.environ, RUN_OFFSET="0", SLURM_NODELIST="here", **array)
+    if subprocess.run(["bash", sys.argv[-1]], env=environment, stdout=2).returncode:
+        sys.exit(0)  # the job fails later, as far as who submits it knows
+print("Submitted batch job", 1 + len(re.findall("#!/bin/bash", open({log!r}).read())))
+"""
+
+
+@pytest.mark.slow
+def test_slurm_jobs_wait_for_one_another_and_make_the_same(undisturbed, corpus, tmp_path):
+    """There is no Slurm here: sbatch is a program that runs what it is given."""
+    programs, log = tmp_path / "bin", tmp_path / "log"
+    programs.mkdir()
+    for name, source in {
+        "sbatch": SBATCH.format(python=sys.executable, log=str(log)),
+        "srun": '#!/bin/bash\nshift 3; exec "$@"\n',  # -l -n 1
+        "scontrol": "#!/bin/bash\necho here\n",
+        "squeue": "#!/bin/bash\n",
+    }.items():
+        (programs / name).write_text(source)
+        (programs / name).chmod(0o755)
+    words = command(corpus, tmp_path / "out", "--engine", "slurm", "--slurm_partition", "cpu")
+    run = start(words, PATH=f"{programs}:{os.environ['PATH']}")
+    told = run.communicate(timeout=240)[0]
+    assert run.returncode == 0, told
+    assert contents(tmp_path / "out") == contents(undisturbed)
+    jobs = [line for line in log.read_text().splitlines() if line.startswith("--export=ALL,RUN_OFFSET")]
+    assert ["--dependency=afterok:" in job for job in jobs] == [False, True, True, True]
+    assert log.read_text().count("#SBATCH --partition=cpu") >= len(jobs)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_again_and_again_ends_with_the_same(undisturbed, corpus, tmp_path):
+    rng = random.Random(3)
+    words = command(corpus, tmp_path / "out", "--workers", "2")
+    kills = 0
+    for _ in range(5):
+        run = start(words)
+        time.sleep(rng.uniform(0.5, 5.0))
+        if run.poll() is None:
+            os.killpg(run.pid, signal.SIGKILL)
+            kills += 1
+        run.communicate()
+    run = start(words)
+    told = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, told
+    assert kills
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+def work_of(out: Path) -> Path:
+    return out / ".work"
+
+
+def stopped(corpus: Path, out: Path) -> Path:
+    """A run that was killed when all its parts were there and its shards were not."""
+    run = start(command(corpus, out, "--workers", "1"))
+    while not (work_of(out) / "assembled.json").exists():
+        assert run.poll() is None
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    return work_of(out)
+
+
+def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
+    work = stopped(corpus, tmp_path / "out")
+    made = {path: path.stat().st_mtime_ns for path in work.glob("parts/*/part.json")}
+    assert len(made) == 4
+    damaged = work / "parts" / "00002" / "tokens.bin"
+    damaged.write_bytes(damaged.read_bytes()[:-2])
+    (work / "assembled.json").unlink()
+    plan = work / "plan.json"
+    seen: dict[Path, int] = {}
+    run = start(command(corpus, tmp_path / "out", "--workers", "1"))
+    while run.poll() is None and plan.exists():
+        for path in made:
+            if path.exists():
+                seen[path] = path.stat().st_mtime_ns
+        time.sleep(0.01)
+    told = run.communicate()[0]
+    assert run.returncode == 0, told
+    assert {path.parent.name for path in made if seen[path] != made[path]} == {"00002"}
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, capsys):
+    stopped(corpus, tmp_path / "out")
+    assert main([*command(corpus, tmp_path / "out"), "--test_fraction", "0", "--workers", "1"]) == 0
+    assert not (tmp_path / "out" / "test").exists()
+    assert "what was begun of other text or options goes" in capsys.readouterr().out
+
+
+def test_what_is_done_is_not_done_again(undisturbed, corpus, capsys):
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
+    assert main(command(corpus, undisturbed)) == 0
+    assert "is there already" in capsys.readouterr().out
+    assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
+
+
+def test_a_folder_with_something_else_in_it_is_refused(corpus, undisturbed, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(command(corpus, tmp_path)) == 5
+    assert "notes.txt" in error_of(capsys)
+    assert main(command(corpus, undisturbed, "--test_fraction", "0.2")) == 5
+    assert "other options" in error_of(capsys)
+
+
+def test_two_runs_do_not_share_a_folder(corpus, tmp_path, capsys):
+    run = start(command(corpus, tmp_path / "out", "--workers", "1"))
+    while not (tmp_path / "out" / ".work").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    assert main(command(corpus, tmp_path / "out")) == 8
+    assert f"process {run.pid}" in error_of(capsys)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_ends_the_run_and_is_named(undisturbed, corpus, tmp_path):
+    run = start(command(corpus, tmp_path / "out", "--workers", "2"))
+    notes: list[Path] = []
+    while not notes:
+        assert run.poll() is None
+        notes = [
+            n for n in work_of(tmp_path / "out").glob("tasks/shards-*.json") if '"running"' in n.read_text()
+        ]
+    os.kill(json.loads(notes[0].read_text())["pid"], signal.SIGKILL)
+    told = run.communicate(timeout=60)[0]
+    assert run.returncode == 1
+    assert told.splitlines()[-1].startswith(f"error[INTERNAL] task {notes[0].stem}: its process was killed")
+
+
+@pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])
+def test_the_error_of_a_task_reaches_the_user_as_it_was(corpus, tmp_path, workers):
+    shutil.copytree(corpus / "text", tmp_path / "text")
+    with open(tmp_path / "text" / "3.txt", "ab") as file:
+        file.write(b"caf\xe9\n")
+    words = command(corpus, tmp_path / "out", "--workers", workers)
+    words[1] = str(tmp_path / "text")
+    run = start(words)
+    told = run.communicate(timeout=60)[0]
+    assert run.returncode == 3
+    last = told.splitlines()[-1]
+    assert last.startswith("error[DATA]") and "3.txt" in last and "0xe9" in last
+    assert "Traceback" not in told
+
+
+def test_duplicates_are_counted_and_left_out_if_asked_for(tmp_path):
+    texts = [f"Document {i} tells of {i * i}.\nIt has two lines, and ends with {i}." for i in range(40)]
+    (tmp_path / "text.txt").write_text("\n\n".join([*texts, *texts[:10]]), encoding="utf-8")
+    found = []
+    for remove in (False, True):
+        options = PrepareOptions(
+            inputs=(str(tmp_path / "text.txt"),),
+            out=str(tmp_path / f"out-{remove}"),
+            vocab_size=120,
+            workers=1,
+            text_layout="blank",
+            remove_duplicates=remove,
+        )
+        manifest = prepare(options)
+        assert manifest["counts"]["exact_duplicates"] == 10
+        found.append(sum(store["counts"]["documents"] for store in manifest["stores"].values()))
+    assert found == [50, 40]
+
+
+def test_chinese_json_lines_become_both_forms(tmp_path):
+    folder = tmp_path / "wiki_zh" / "AA"
+    folder.mkdir(parents=True)
+    subjects = ["长江", "黄河", "北京", "上海", "学校", "老师", "医院", "科学"]
+    ends = ["历史悠久", "规模很大", "十分重要", "受到欢迎"]
+    rng = random.Random(0)
+    with open(folder / "wiki_00", "w", encoding="utf-8") as file:
+        for number in range(60):
+            text = "".join(
+                f"{rng.choice(subjects)}的{rng.choice(subjects)}{rng.choice(ends)}。" for _ in range(8)
+            )
+            record = {"id": number, "title": f"第{number}", "text": f"第{number}\n\n{text}"}
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    out = tmp_path / "out"
+    words = [
+        "prepare",
+        str(tmp_path / "wiki_zh"),
+        "--out",
+        str(out),
+        "--vocab_size",
+        "100",
+        "--phases",
+        "32/5",
+    ]
+    assert main([*words, "--workers", "1"]) == 0
+    store = TokenStore(out / "train")
+    lengths = np.diff(store.sentence_offsets)
+    assert len(lengths) == store.manifest["counts"]["documents"] * 8  # sentences, by their full stops
+    assert store.starts_word.mean() < 0.8  # words of several characters
+    (shards,) = out.glob("hdf5_*")
+    assert (shards / "wiki_zh" / "wiki_zh_training_0.hdf5").is_file()
+
+
+@pytest.mark.parametrize("phases", ["", "128", "128/20;512/80", "128/20,128/20", "a/b", "128/20,"])
+def test_phases_that_cannot_be_are_refused(phases):
+    with pytest.raises(UsageError, match="--phases"):
+        PrepareOptions(inputs=("text.txt",), phases=phases)
+
+
+def test_more_shards_than_documents_are_refused(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("One line.\nAnd another.\n\n" * 2 + "A third.\nA last one.\n")
+    words = ["prepare", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), "--vocab_size", "60"]
+    assert main([*words, "--phases", "16/2", "--num_shards", "50", "--workers", "1"]) == 2
+    assert "more shards than documents" in error_of(capsys)
