@@ -1,5 +1,8 @@
 """Every command and every line of Python in the README does what the README says."""
 
+import gzip
+import json
+
 import pytest
 
 from nemo.cli.main import main
@@ -12,6 +15,11 @@ def in_a_folder_with_text(tmp_path, monkeypatch):
     texts = write_english(tmp_path / "english")
     (texts / "train.txt").rename(tmp_path / "my_text.txt")
     (texts / "valid.txt").rename(tmp_path / "held_out.txt")
+    more = write_english(tmp_path / "more")
+    (tmp_path / "my_folder").mkdir()
+    lines = (more / "valid.txt").read_text(encoding="utf-8").split("\n\n")
+    with gzip.open(tmp_path / "my_folder" / "more.jsonl.gz", "wt", encoding="utf-8") as file:
+        file.writelines(json.dumps({"text": f"In addition: {line}"}) + "\n" for line in lines)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -22,12 +30,17 @@ def test_every_command_runs(readme, in_a_folder_with_text, capsys):
     told = commands(readme)
     ours = [words for words in told if words[0] == "nemo-bert"]
     assert [words for words in told if words[0] != "nemo-bert"] == [["make", "demo"], ["make", "test"]]
-    assert [words[1] for words in ours] == ["pretrain", "evaluate", "fill-mask", "export", "pretrain"]
+    assert [words[1] for words in ours] == [
+        *("pretrain", "evaluate", "fill-mask", "export"),
+        *("inspect", "prepare", "show-batch", "pretrain", "evaluate", "pretrain"),
+        "pretrain",
+    ]
     for _, *words in ours:
         if "--minutes" in words:
             words += ["--minutes", "0.01"]
         if "--num_iters" in words:
             words += ["--num_iters", "3"]
+        if "--bert_checkpoint" in words:
             (in_a_folder_with_text / "outputs" / "mine-huggingface").rename("my-bert")
         assert main(words) == 0
     assert "held-out MLM loss" in capsys.readouterr().out

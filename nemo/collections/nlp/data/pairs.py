@@ -27,12 +27,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nemo.collections.nlp.data.mapped import let_go
+from nemo.collections.nlp.data.mapped import let_go, taken
 from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 _STREAM = 1  # this use of randomness; datasets.py has others with the same seed and epoch
-_PLACES_AT_ONCE = 4096  # random places in the corpus, that each may bring 64 KB of a mapped file into memory
+_PLACES_AT_ONCE = 4096  # random places in the corpus
 
 
 class Sentences(Protocol):
@@ -170,18 +170,34 @@ def _in_another_document(
     """
     num_documents, offsets = len(store.document_offsets) - 1, store.sentence_offsets
     other = (document + rng.integers(1, num_documents, len(document))) % num_documents
-    stop = store.document_offsets[other + 1]
-    sentence = rng.integers(store.document_offsets[other], stop)
-    start, its_length = offsets[sentence], offsets[sentence + 1] - offsets[sentence]
-    parts = _num_parts(its_length, budget)
-    start = start + rng.integers(0, parts) * its_length // parts
+    first, stop = taken(store.document_offsets, np.stack([other, other + 1], axis=1)).T
+    sentence = rng.integers(first, stop)
+    start, its_end, limit = taken(offsets, np.stack([sentence, sentence + 1, stop], axis=1)).T
+    parts = _num_parts(its_end - start, budget)
+    start = start + rng.integers(0, parts) * (its_end - start) // parts
 
-    end = np.minimum(start + length, offsets[stop])
-    last = np.searchsorted(offsets, end) - 1
-    its_start, its_length = offsets[last], offsets[last + 1] - offsets[last]
+    end = np.minimum(start + length, limit)
+    last = _sentence_before(offsets, end, sentence, np.minimum(sentence + length, stop))
+    its_start, its_end = taken(offsets, np.stack([last, last + 1], axis=1)).T
+    its_length = its_end - its_start
     parts = _num_parts(its_length, budget)
     nth = -((its_start - end) * parts // its_length)  # the first part that begins at `end` or behind it
     return start, its_start + nth * its_length // parts
+
+
+def _sentence_before(
+    offsets: np.ndarray, token: np.ndarray, first: np.ndarray, stop: np.ndarray
+) -> np.ndarray:
+    """The sentence, one from `first` to `stop`, that the token before `token` is in.
+
+    Bisection of these few alone: `searchsorted` would look all over the corpus.
+    """
+    low, high = first, stop - 1
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        is_before = taken(offsets, middle) < token
+        low, high = np.where(is_before, middle, low), np.where(is_before, high, middle - 1)
+    return low
 
 
 def _num_elsewhere(cuts: np.ndarray, cursor: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from nemo.collections.nlp.data.mapped import taken
 from nemo.collections.nlp.data.pairs import NUM_SPECIALS, PairTable
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 
@@ -68,12 +69,12 @@ class SequenceBuilder:
         at = np.where(is_text, at + position, 0)
         special = np.where(position == 0, self._cls_id, self._sep_id)
         special = np.where(is_token, special, self._pad_id)
-        ids = np.where(is_text, store.tokens[at], special)
+        ids = np.where(is_text, taken(store.tokens, at), special)
         return Sequences(
             ids=ids,
             is_token=is_token,
             in_b=in_b,
             may_choose=is_text & ~self._is_special[ids],
-            starts_word=store.starts_word[at],
+            starts_word=taken(store.starts_word, at),
             lengths=b_end[:, 0].astype(np.int64) + 1,
         )

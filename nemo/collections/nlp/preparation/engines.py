@@ -23,7 +23,7 @@ from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, is_gone, vani
 from nemo.utils.errors import NemoError, UsageError
 from nemo.utils.logging import logging
 
-SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.5, 5.0
+SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.5, 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
 
 
@@ -122,7 +122,8 @@ def _report(step: type[Step], plan: Plan, notes: Notes) -> Callable[[dict[int, d
             return
         last = now
         if step is not Tokenise:
-            logging.info("%s: %d of %d tasks done", step.name, len(notes.done), notes.num_tasks)
+            if notes.num_tasks > 1:
+                logging.info("%s: %d of %d tasks done", step.name, len(notes.done), notes.num_tasks)
             return
         done = sum(sizes[number] for number in notes.done)
         done += sum(note["bytes"] for note in running.values() if note["state"] == RUNNING)
