@@ -25,9 +25,8 @@ def in_a_folder_with_text(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("readme", ["README.md", "README_zh.md"])
-def test_every_command_runs(readme, in_a_folder_with_text, capsys):
-    told = commands(readme)
+def test_every_command_runs(in_a_folder_with_text, capsys):
+    told = commands("README.md")
     ours = [words for words in told if words[0] == "nemo-bert"]
     assert [words for words in told if words[0] != "nemo-bert"] == [["make", "demo"], ["make", "test"]]
     assert [words[1] for words in ours] == [
@@ -40,6 +39,8 @@ def test_every_command_runs(readme, in_a_folder_with_text, capsys):
             words += ["--minutes", "0.01"]
         if "--num_iters" in words:
             words += ["--num_iters", "3"]
+        if "--hidden_size" in words:
+            words += ["--hidden_size", "64", "--intermediate_size", "128"]
         if "--bert_checkpoint" in words:
             (in_a_folder_with_text / "outputs" / "mine-huggingface").rename("my-bert")
         assert main(words) == 0

@@ -135,14 +135,19 @@ def test_the_program_on_the_page_trains(page, with_corpus, capsys):
 
 @pytest.mark.slow
 def test_it_trains_on_shards_and_goes_on_from_load_dir(with_corpus, capsys):
-    run_page(ENGLISH)  # which writes the shards
-    run_page(ENGLISH, "outputs/shards", preprocessed_data=True, num_iters=3, num_epochs=None)
-    assert last_step("outputs/shards") == 3
+    run_page(ENGLISH, num_iters=1, num_epochs=None)  # which makes the tokenizer
+    (prepare,) = [block for block in blocks(ENGLISH, "bash") if block.code.startswith("nemo-bert prepare")]
+    done = run_bash(prepare)
+    assert done.returncode == 0, done.stdout + done.stderr
+    on_shards = {"preprocessed_data": True, "max_seq_length": 128, "num_epochs": None}
     capsys.readouterr()
+    run_page(ENGLISH, "outputs/shards", num_iters=3, **on_shards)
+    assert last_step("outputs/shards") == 3
+    log = capsys.readouterr().out
+    assert re.search(r"^input_ids \(\d+, 128\) int32$", log, re.MULTILINE)
+    assert re.search(r"^shown: \[CLS\] .*\[MASK\].* \[SEP\]$", log, re.MULTILINE)
     load_dir = "outputs/shards/checkpoints"
-    run_page(
-        ENGLISH, "outputs/second", preprocessed_data=True, num_iters=5, num_epochs=None, load_dir=load_dir
-    )
+    run_page(ENGLISH, "outputs/second", num_iters=5, load_dir=load_dir, **on_shards)
     assert last_step("outputs/second") == 5
     log = capsys.readouterr().out
     assert f"continuing from {load_dir}/STEP-3" in log
@@ -179,6 +184,7 @@ def test_every_command_runs(checkout, capsys):
     assert several_processes.returncode != 0
     assert "several processes are not available yet" in several_processes.stderr
     assert last_step("examples/nlp/language_modeling/outputs/bert_lm") == 4
+    assert last_step("examples/nlp/language_modeling/outputs/from_tokens") == 4
     assert last_step("examples/nlp/language_modeling/outputs/from_shards") == 4
 
     capsys.readouterr()

@@ -15,7 +15,9 @@ class EvaluateOptions:
     """What to evaluate, and on what."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    eval_data: str = option("", "held-out text or shards: a file, or a folder of *.txt or *.hdf5 files")
+    eval_data: str = option(
+        "", "held-out text (whatever pretrain takes), a token store, or HDF5 shards: a file or a folder"
+    )
     batch_size: int = option(32, "sequences in a batch", at_least=1)
     max_seq_length: int | None = option(None, "tokens in a sequence; None: the model's positions", at_least=8)
     masking: str | None = option(

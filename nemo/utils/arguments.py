@@ -115,7 +115,8 @@ def _plain_type(annotation: Any) -> type:
 def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -> _Parser:
     parser = _Parser(prog=prog, description=description, allow_abbrev=False)
     hints = typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):
+    # What is inherited, and so not the heart of the command, comes last.
+    for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__):
         kind = _plain_type(hints[field.name])
         has_default = field.default not in (None, "", (), dataclasses.MISSING)
         default = f" (default {field.default})" if has_default else ""

@@ -12,6 +12,7 @@ import torch
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.token_store import store_in
 from nemo.collections.nlp.loading import Pretrained
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
@@ -38,7 +39,8 @@ def evaluate(
     """Figures on a text or on shards; the same pairs and masks at every call with the same `seed`.
 
     Args:
-        dataset: text, a shard, or a folder of either. Of shards, those named as held out if there are any.
+        dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. What
+            is held out of shards, or of what was prepared, is used alone.
         max_seq_length: of the pairs made from text; default: the model's positions. Shards have theirs.
         mask_probability: share of tokens to guess; default: 0.15, or that of the masks stored in shards.
         masking: as of the data layers; default: "stored" for shards, "whole_word" for text.
@@ -55,6 +57,7 @@ def evaluate(
             found=max_seq_length,
             expected=f"{positions} or less",
         )
+    dataset = store_in(dataset, "test") or dataset
     layer: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
     if holds_shards_instead_of_text(dataset):
         layer = BertPretrainingPreprocessedDataLayer(

@@ -6,6 +6,7 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.lr_policies import LR_POLICIES
@@ -39,7 +40,7 @@ OPTIMIZERS = (
 
 
 @dataclass(frozen=True)
-class PretrainingOptions:
+class PretrainingOptions(TextReading):
     """What to pretrain, on what, and how.
 
     Raises:
@@ -66,27 +67,6 @@ class PretrainingOptions:
         "training and test (or in folders of these names)",
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
-    text_format: str = option(
-        "auto",
-        "data_text: kind of the files; told from their names and content unless given",
-        choices=("auto", "text", "json-lines", "parquet", "csv"),
-    )
-    text_field: str = option("text", "data_text: field or column of the text in JSON lines, Parquet and CSV")
-    max_bad_records: int = option(
-        0, "data_text: records without text to leave out at most, each with a warning", at_least=0
-    )
-    text_layout: str = option(
-        "auto",
-        "data_text: where documents of plain text end: at WikiText headings, blank lines, every line, or "
-        "nowhere (running)",
-        choices=("auto", "headings", "blank", "lines", "running"),
-    )
-    sentences: str = option(
-        "auto", "data_text: how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
-    )
-    invalid_bytes: str = option(
-        "error", "data_text: what to do with bytes that are not UTF-8", choices=("error", "replace")
-    )
     tokenizer: str = option(
         "sentence-piece",
         "sentence-piece or word-piece (trained on the text unless the model to start from has one, or "

@@ -10,7 +10,7 @@ from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
-from nemo.collections.nlp.data.token_store import is_store
+from nemo.collections.nlp.data.token_store import is_store, store_in
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
@@ -58,7 +58,7 @@ def data_files(options: PretrainingOptions) -> tuple[Place, Place | None]:
     given = place_of(options.train_data or options.data_dir or "")
     folder = place_of(options.data_dir) if options.data_dir is not None else given
     held_out = place_of(options.eval_data) if options.eval_data is not None else None
-    if prepared := _store_in(given, "train"):
+    if prepared := store_in(given, "train"):
         logging.info("training on the tokens in %s", prepared)
         train: Place = prepared
     else:
@@ -67,20 +67,15 @@ def data_files(options: PretrainingOptions) -> tuple[Place, Place | None]:
     if train != given and not prepared:
         logging.info("training on %s", train)
     if held_out is None:
-        held_out = _store_in(folder, "test") or part_of(folder, *VALIDATION)
+        held_out = store_in(folder, "test") or part_of(folder, *VALIDATION)
     else:
         _refuse_shards(held_out)
-        held_out = _store_in(held_out, "test") or held_out
+        held_out = store_in(held_out, "test") or held_out
     if held_out is None:
         logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
     else:
-        _refuse_same(train, held_out, text_options(options))
+        _refuse_same(train, held_out, options.text_options)
     return train, held_out
-
-
-def _store_in(place: Place, name: str) -> Path | None:
-    """The token store of that name in what `nemo-bert prepare` wrote, if it is that."""
-    return Path(place, name) if isinstance(place, Path) and is_store(place / name) else None
 
 
 def _refuse_shards(place: Place) -> None:
@@ -106,18 +101,6 @@ def _refuse_same(train: Place, held_out: Place, text: TextOptions) -> None:
             where=min(both),
             fix="give --train_data and --eval_data that have no file in common",
         )
-
-
-def text_options(options: PretrainingOptions) -> TextOptions:
-    """How text is read."""
-    return TextOptions(
-        format=options.text_format,
-        layout=options.text_layout,
-        sentences=options.sentences,
-        invalid_bytes=options.invalid_bytes,
-        text_field=options.text_field,
-        max_bad_records=options.max_bad_records,
-    )
 
 
 def open_tokenizer(
@@ -195,7 +178,7 @@ def _open_tokenizer(
             fix=f"name its folder with --tokenizer, or put tokenizer.model or vocab.txt into {beside_data}",
         )
     else:
-        forget_other_tokenizer(options, sources_of(train, text_options(options)), folder)
+        forget_other_tokenizer(options, sources_of(train, options.text_options), folder)
     return find_or_train_tokenizer(
         options.tokenizer,
         [train],
@@ -203,7 +186,7 @@ def _open_tokenizer(
         options.vocab_size,
         sample_size=options.sample_size,
         do_lower_case=options.do_lower_case,
-        text=text_options(options),
+        text=options.text_options,
     )
 
 
@@ -273,7 +256,7 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
             batch_size=options.batch_size,
             shuffle=shuffle,
             seed=options.seed,
-            text=text_options(options),
+            text=options.text_options,
             masking=options.masking or "whole_word",
         )
 

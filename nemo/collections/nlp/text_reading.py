@@ -1,4 +1,4 @@
-"""The options of commands that only look at text: how it is read."""
+"""The options of all commands that read text: how it is read."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from nemo.collections.nlp.data.mapped import let_go, taken
+from nemo.collections.nlp.data.mapped import let_go, slices, taken
 from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
@@ -192,11 +192,13 @@ def _sentence_before(
 
     Bisection of these few alone: `searchsorted` would look all over the corpus.
     """
-    low, high = first, stop - 1
-    while (low < high).any():
-        middle = (low + high + 1) // 2
-        is_before = taken(offsets, middle) < token
-        low, high = np.where(is_before, middle, low), np.where(is_before, high, middle - 1)
+    low, high = first.copy(), stop - 1
+    for rows in slices(offsets, len(first)):
+        while (low[rows] < high[rows]).any():
+            middle = (low[rows] + high[rows] + 1) // 2
+            is_before = offsets[middle] < token[rows]
+            low[rows] = np.where(is_before, middle, low[rows])
+            high[rows] = np.where(is_before, high[rows], middle - 1)
     return low
 
 

@@ -103,6 +103,12 @@ def is_store(path: Path_) -> bool:
         return False
 
 
+def store_in(path: Path_, name: str) -> Path | None:
+    """The store `train` or `test` of what `nemo-bert prepare` wrote; None if `path` is something else."""
+    store = Path(path, name)
+    return store if is_store(store) else None
+
+
 def open_or_build(
     path: Path_ | Iterable[Path_],
     tokenizer: TokenizerSpec,

@@ -1,5 +1,7 @@
 """Pairs: every rule by hand, and all together against the original algorithm, written plainly."""
 
+import itertools
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -255,3 +257,49 @@ def test_real_text_gives_pairs_like_the_original(shared_data, max_seq_length):
         for document in read_documents(shared_data / "abc_news" / "rural.txt")
     ]
     assert_like_the_original(documents, max_seq_length, epochs=8)
+
+
+# Pairs of some documents of a corpus only.
+
+
+def test_parts_of_a_corpus_have_every_a_and_bs_from_all_of_it():
+    rng = np.random.default_rng(0)
+    store = store_of(*[[int(n) for n in rng.integers(1, 20, rng.integers(1, 30))] for _ in range(200)])
+    ends = store.sentence_offsets[store.document_offsets[1:]]
+    for documents in (range(70), range(70, 71), range(71, 200)):
+        table = make_pairs(store, 40, documents=documents)
+        of_a, of_b = (np.searchsorted(ends, start, "right") for start in (table.a_start, table.b_start))
+        assert set(of_a) == set(documents)
+        assert (table.a_start[1:] > table.a_start[:-1]).all()
+        np.testing.assert_array_equal(of_a != of_b, table.is_random)
+        if len(documents) > 1:
+            assert len(set(of_b[table.is_random])) > 100
+
+
+def test_parts_of_a_corpus_have_random_numbers_of_their_own():
+    store = store_of(*[[3] * 30] * 20)
+    first, second = (make_pairs(store, 30, documents=part) for part in (range(10), range(10, 20)))
+    assert first.a_length.tolist() != second.a_length.tolist()
+    again = make_pairs(store, 30, documents=range(10))
+    assert rows(again) == rows(first)
+
+
+def test_a_b_starts_at_every_sentence_of_other_documents_and_at_every_part_of_a_long_one():
+    store = store_of([5], [40, 5, 5])  # space for 13 tokens: the sentence of 40 is cut into 7 parts
+    starts = [make_pairs(store, 16, 0.0, seed, documents=range(1)).b_start[0] for seed in range(300)]
+    count = np.bincount(starts, minlength=56)
+    # 8 tokens are wanted, so that of whole parts and sentences up to 4 tokens at the front may go.
+    for begin in (45, 50):
+        assert count[begin : begin + 3].sum() / 300 == pytest.approx(1 / 3, abs=0.1)
+    cuts = [5 + n * 40 // 7 for n in range(8)]
+    assert all(count[begin:end].sum() > 3 for begin, end in itertools.pairwise(cuts))
+    assert count[:5].sum() == 0  # A's own document
+
+
+def test_memory_is_that_of_the_documents_asked_for():
+    store = store_of(*[[7]] * 300_000)
+    tracemalloc.start()
+    make_pairs(store, 128, documents=range(1000, 1100))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 200_000

@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.inspection.stored import (
     inspect_store,
 )
 from nemo.collections.nlp.data.inspection.text import TextFigures, inspect_text
-from nemo.collections.nlp.data.token_store import is_store
+from nemo.collections.nlp.data.token_store import is_store, store_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.utils.errors import MissingFileError, UsageError
 
@@ -79,7 +79,7 @@ def kind_of(path: str | Path) -> str:
     path = Path(path)
     if is_store(path):
         return "store"
-    if is_store(path / "train"):
+    if store_in(path, "train"):
         return "prepared"
     return "shards" if holds_shards_instead_of_text(path) else "text"
 
@@ -88,7 +88,7 @@ def prepared_in(path: Path) -> list[Path]:
     """The token stores and the folders of shards in a prepared folder; any other path as it is."""
     if kind_of(path) != "prepared":
         return [path]
-    stores = [path / name for name in ("train", "test") if is_store(path / name)]
+    stores = [store for name in ("train", "test") if (store := store_in(path, name))]
     return stores + sorted(folder for folder in path.glob("hdf5_*") if folder.is_dir())
 
 

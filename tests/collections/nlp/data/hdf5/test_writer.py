@@ -1,6 +1,7 @@
 """Shards that are written: what is in the files, and that the pairs in them are those of the original."""
 
 import hashlib
+import itertools
 import resource
 import subprocess
 import sys
@@ -133,7 +134,9 @@ def test_predictions_are_ascending_and_no_more_than_there_is_room_for(tmp_path, 
     wanted = np.minimum(5, np.maximum(1, np.rint(lengths * 0.15)))
     if masking == "token":
         assert (number == wanted).all()
-    assert (number <= wanted).all() and number.sum() > 0.9 * wanted.sum()
+    # A short row with none but longer words gets one that is too long.
+    assert number.max() <= 5 and np.mean(number <= wanted) > 0.99
+    assert number.sum() == pytest.approx(wanted.sum(), rel=0.01)
     for row, n in zip(positions, number, strict=True):
         assert (np.diff(row[:n]) > 0).all() and not row[n:].any()
     assert not rows["masked_lm_ids"][positions == 0].any()
@@ -271,6 +274,7 @@ def test_shards_and_stores_and_seeds_and_passes_have_random_numbers_of_their_own
     test_store = SimpleNamespace(**{**vars(store), "manifest": {"arrays": {"tokens": {"sha256": "test"}}}})
     once = ShardRecipe(64, 10, dupe_factor=1, short_seq_prob=0.0)
     masks = []  # of every source of rows: document -> positions, of true pairs
+    rows_of = []
     for which, recipe, documents in (
         (store, once, range(200)),
         (store, once, range(200, 400)),
@@ -285,6 +289,11 @@ def test_shards_and_stores_and_seeds_and_passes_have_random_numbers_of_their_own
                 document = a // 50 - documents.start
                 next(mask for mask in passes if document not in mask)[document] = positions.tolist()
         masks += passes
+        rows_of.append(rows["masked_lm_positions"])
+    # Nor do the same rows of two files have the same tokens hidden.
+    for first, second in itertools.combinations(rows_of, 2):
+        number = min(len(first), len(second))
+        assert (first[:number] == second[:number]).all(1).mean() < 0.05
     for i, mask in enumerate(masks[:4]):
         assert 70 < len(mask) < 130
         assert all(mask.keys() != other.keys() for other in masks[:i])

@@ -1,0 +1,46 @@
+"""From text to figures by way of `nemo-bert prepare`: both forms are trained on and evaluated on."""
+
+import json
+import shlex
+
+import pytest
+
+from nemo.cli.main import main
+from tests.conftest import write_english
+
+SIZES = shlex.split(
+    "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
+    "--batch_size 8 --optimizer adam_w --lr 1e-3 --threads 1"
+)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared")
+    text = write_english(folder / "text") / "train.txt"
+    words = ["prepare", str(text), "--out", str(folder / "out"), "--vocab_size", "120", "--workers", "1"]
+    assert main([*words, "--phases", "32/5", "--test_fraction", "0.2"]) == 0
+    return folder / "out"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ["data_text", "--max_seq_length", "32"],
+        ["data_preprocessed"],
+        ["data_preprocessed", "--masking", "span"],
+    ],
+)
+def test_what_is_prepared_can_be_trained_and_evaluated_on(prepared, tmp_path, capsys, data):
+    (shards,) = prepared.glob("hdf5_*")
+    place = prepared if data[0] == "data_text" else shards
+    words = ["--train_data", str(place), "--work_dir", str(tmp_path / "run"), "--num_iters", "4"]
+    assert main(["pretrain", *SIZES, *words, *data]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert any("eval_mlm_loss" in row for row in rows)  # on what was held out
+    figures = []
+    for held_out in (prepared, prepared / "test", shards):
+        capsys.readouterr()
+        assert main(["evaluate", str(tmp_path / "run"), "--eval_data", str(held_out), "--json"]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    assert figures[0] == figures[1] != figures[2]
