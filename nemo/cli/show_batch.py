@@ -136,5 +136,5 @@ def _guesses(tokens: Sequence["Token"]) -> dict[str, str]:
         elif was == shown:
             guesses["kept"].append(was)
         else:
-            guesses["replaced"].append(f"{was} by {shown}")
+            guesses["replaced"].append(f"{was} → {shown}")
     return {label: " | ".join(words) for label, words in guesses.items() if words}

@@ -55,7 +55,7 @@ class WorkFolderLock:
             "another run is using this folder",
             where=self.path.parent,
             found=_describe(holder),
-            fix="wait for it, stop it, or use another work_dir",
+            fix="wait for it, stop it, or use another folder",
         )
 
 

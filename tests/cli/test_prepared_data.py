@@ -6,6 +6,7 @@ import shlex
 import pytest
 
 from nemo.cli.main import main
+from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
 SIZES = shlex.split(
@@ -44,3 +45,26 @@ def test_what_is_prepared_can_be_trained_and_evaluated_on(prepared, tmp_path, ca
         assert main(["evaluate", str(tmp_path / "run"), "--eval_data", str(held_out), "--json"]) == 0
         figures.append(json.loads(capsys.readouterr().out))
     assert figures[0] == figures[1] != figures[2]
+
+
+def test_the_folder_itself_is_held_out_text_too(prepared, tmp_path):
+    words = ["--train_data", str(prepared / "train"), "--eval_data", str(prepared)]
+    more = ["--work_dir", str(tmp_path), "--num_iters", "2", "--tokenizer", str(prepared / "bert")]
+    assert main(["pretrain", *SIZES, *words, *more, "data_text", "--max_seq_length", "32"]) == 0
+    assert "eval_mlm_loss" in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_without_held_out_documents_there_is_nothing_to_evaluate_on(tmp_path, capsys):
+    text = write_english(tmp_path / "text") / "train.txt"
+    out = tmp_path / "out"
+    words = ["prepare", str(text), "--out", str(out), "--vocab_size", "120", "--workers", "1"]
+    assert main([*words, "--test_fraction", "0"]) == 0
+    words = ["--train_data", str(text), "--eval_data", str(out), "--work_dir", str(tmp_path / "run")]
+    assert main(["pretrain", *SIZES, *words, "data_text"]) == 3
+    assert "nothing was held out" in error_of(capsys)
+
+
+def test_a_missing_text_leaves_no_folder_behind(tmp_path, capsys):
+    assert main(["prepare", str(tmp_path / "gone.txt"), "--out", str(tmp_path / "out")]) == 3
+    assert "gone.txt" in error_of(capsys)
+    assert not (tmp_path / "out").exists()

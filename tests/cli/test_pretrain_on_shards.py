@@ -224,7 +224,7 @@ def test_masks_are_drawn_anew_with_the_tokenizer_of_the_prepared_folder(made, tm
     assert pretrain(tmp_path / "run", *words, "--masking", "whole_word") == 0
     out = capsys.readouterr().out
     assert f"using the tokenizer in {tmp_path / 'data' / 'bert'}" in out
-    assert "masks: drawn in every epoch (whole_word)" in out
+    assert "masks: new ones (whole_word)" in out
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (config["masking"], config["mask_probability"]) == ("whole_word", 0.3)
     assert pretrain(tmp_path / "run", *words, "--masking", "span") == 4

@@ -12,7 +12,7 @@ import torch
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
-from nemo.collections.nlp.data.token_store import store_in
+from nemo.collections.nlp.data.token_store import held_out_in
 from nemo.collections.nlp.loading import Pretrained
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
@@ -57,7 +57,7 @@ def evaluate(
             found=max_seq_length,
             expected=f"{positions} or less",
         )
-    dataset = store_in(dataset, "test") or dataset
+    dataset = held_out_in(dataset) or dataset
     layer: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
     if holds_shards_instead_of_text(dataset):
         layer = BertPretrainingPreprocessedDataLayer(

@@ -10,7 +10,7 @@ from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
-from nemo.collections.nlp.data.token_store import is_store, store_in
+from nemo.collections.nlp.data.token_store import held_out_in, is_store, store_in
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
@@ -68,9 +68,10 @@ def data_files(options: PretrainingOptions) -> tuple[Place, Place | None]:
         logging.info("training on %s", train)
     if held_out is None:
         held_out = store_in(folder, "test") or part_of(folder, *VALIDATION)
+    elif prepared := held_out_in(held_out):
+        held_out = prepared
     else:
         _refuse_shards(held_out)
-        held_out = store_in(held_out, "test") or held_out
     if held_out is None:
         logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
     else:

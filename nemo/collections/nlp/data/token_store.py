@@ -109,6 +109,19 @@ def store_in(path: Path_, name: str) -> Path | None:
     return store if is_store(store) else None
 
 
+def held_out_in(path: Path_) -> Path | None:
+    """The store of held-out documents of what `nemo-bert prepare` wrote; None if `path` is something else.
+
+    Raises:
+        DataError: nothing was held out.
+    """
+    store = store_in(path, "test")
+    if store is None and store_in(path, "train"):
+        fix = "give other text, or prepare it again with a --test_fraction"
+        raise DataError("nothing was held out of what was prepared", where=path, fix=fix)
+    return store
+
+
 def open_or_build(
     path: Path_ | Iterable[Path_],
     tokenizer: TokenizerSpec,

@@ -81,7 +81,9 @@ class PrepareOptions(TextReading):
             raise UsageError("no text", expected="nemo-bert prepare FILE_OR_FOLDER [FILE_OR_FOLDER ...]")
         self.shapes  # noqa: B018 - raises where it cannot be read
         if self.engine == "slurm" and not self.slurm_partition:
-            raise UsageError("a partition is needed", where="--slurm_partition")
+            raise UsageError(
+                "the jobs need one", where="--slurm_partition", fix="name a partition; sinfo lists them"
+            )
 
     @property
     def shapes(self) -> list[tuple[int, int]]:

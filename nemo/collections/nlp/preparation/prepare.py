@@ -44,9 +44,9 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     """
     out = Path(options.out)
     _refuse_other_things(out)
+    sources = sources_of(options.inputs, options.text_options)
+    logging.info("%d file(s), %.1f MB", len(sources), sum(max(s.num_bytes, 0) for s in sources) / 1e6)
     with WorkFolderLock(out):
-        sources = sources_of(options.inputs, options.text_options)
-        logging.info("%d file(s), %.1f MB", len(sources), sum(max(s.num_bytes, 0) for s in sources) / 1e6)
         tokenizer = None
         if options.tokenizer not in TRAINED:
             tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
@@ -144,11 +144,13 @@ def _begin(work: Path, plan: Plan, options: PrepareOptions, sources: Sequence[So
 def _tell(manifest: dict[str, Any], out: Path) -> None:
     """What was prepared, and what to do with it."""
     documents = manifest["counts"]
-    removed = "removed" if manifest["options"]["remove_duplicates"] else "kept (--remove_duplicates)"
     duplicates = f"{documents['exact_duplicates']:,} exact duplicates"
     if "near_duplicates" in documents:
         duplicates += f" and {documents['near_duplicates']:,} near ones"
-    logging.info("%s documents, %s %s", f"{documents['documents']:,}", duplicates, removed)
+    if documents["exact_duplicates"] or documents.get("near_duplicates"):
+        is_removed = manifest["options"]["remove_duplicates"]
+        duplicates += ", removed" if is_removed else ", kept (--remove_duplicates leaves them out)"
+    logging.info("%s documents, %s", f"{documents['documents']:,}", duplicates)
     for folder, store in manifest["stores"].items():
         counts = store["counts"]
         logging.info(

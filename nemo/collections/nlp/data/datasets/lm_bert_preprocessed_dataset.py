@@ -167,7 +167,7 @@ class BertPretrainingPreprocessedDataset:
             "training" if mode == "train" else "evaluation",
             f"{len(self):,}",
             self.max_seq_length,
-            "as stored" if masking == STORED else f"drawn in every epoch ({masking})",
+            "as stored" if masking == STORED else f"new ones ({masking})",
             self.survey,
         )
 
