@@ -11,12 +11,25 @@ from types import TracebackType
 from nemo.utils.errors import BusyError
 from nemo.utils.files import storage_errors
 
+_held: set[int] = set()  # descriptors of this process
+
+
+def _let_go_in_child() -> None:
+    """A lock is held as long as any process has the file open, and a child may outlive this one."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)
+
 
 class WorkFolderLock:
     """`with WorkFolderLock(folder):` - nobody else gets in meanwhile.
 
     The kernel holds the lock and lets go when the process ends, however it ends; so there are no stale
-    locks. Who holds it stands in `<folder>/.lock`, only to be told to others; the file stays.
+    locks; a child that is forked meanwhile does not hold it. Who holds it stands in `<folder>/.lock`, only to
+    be told to others; the file stays.
 
     Raises:
         BusyError: another process is in, on entering.
@@ -36,6 +49,7 @@ class WorkFolderLock:
                 raise self._busy() from None
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, _introduction(), 0)
+        _held.add(self._descriptor)
         return self
 
     def __exit__(
@@ -44,7 +58,8 @@ class WorkFolderLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # also for children that inherited it
+        _held.discard(self._descriptor)
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
 
     def _busy(self) -> BusyError:

@@ -46,6 +46,13 @@ def test_a_killed_process_holds_nothing(tmp_path, holder):
         pass
 
 
+def test_a_child_that_outlives_the_holder_holds_nothing(tmp_path):
+    fork = HOLD.replace("time.sleep(60)", "import os; os.fork() or time.sleep(20)")
+    subprocess.run([sys.executable, "-c", fork, tmp_path], stdout=subprocess.DEVNULL, check=True)
+    with WorkFolderLock(tmp_path):
+        pass
+
+
 def test_one_after_the_other(tmp_path):
     for _ in range(2):
         with WorkFolderLock(tmp_path / "new"), pytest.raises(BusyError), WorkFolderLock(tmp_path / "new"):

@@ -19,11 +19,12 @@ from typing import Any
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import Plan
 from nemo.collections.nlp.preparation.steps import Step, Tokenise
-from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, is_gone, vanished
+from nemo.collections.nlp.preparation.tasks import FAILED, RUNNING, Notes, is_gone, vanished
+from nemo.utils.children import bound_children
 from nemo.utils.errors import NemoError, UsageError
 from nemo.utils.logging import logging
 
-SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.5, 10.0
+SECONDS_BETWEEN_GLANCES, SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.05, 0.5, 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
 
 
@@ -67,7 +68,8 @@ def _run_step(step: type[Step], plan: Plan, num_tasks: int, work: Path, options:
     executor = _executor(step, num_tasks, work, options, **more)
     with _Watch(notes, _report(step, plan, notes)) as watch:
         try:
-            executor.run()
+            with bound_children():  # datatrove's, which would wait for ever
+                executor.run()
         except KeyboardInterrupt:
             if watch.problem is None:
                 raise
@@ -100,14 +102,62 @@ class _Watch:
         self._thread.join()
 
     def _look(self) -> None:
-        while not self._stop.wait(SECONDS_BETWEEN_LOOKS):
+        workers, last = _PoolWorkers(), time.monotonic()
+        while not self._stop.wait(SECONDS_BETWEEN_GLANCES):
+            is_one_gone = workers.is_one_gone()
+            if time.monotonic() - last < SECONDS_BETWEEN_LOOKS:
+                continue
+            last = time.monotonic()
             notes = self._notes.look()
             self._report(notes)
             for number, note in notes.items():
                 if is_gone(note) and self._notes.look().get(number) == note:
-                    self.problem = vanished(self._notes.name_of(number))
-                    _thread.interrupt_main()  # a pool waits for a lost task for ever
+                    self._give_up(self._notes.name_of(number))
                     return
+            # A pool that ends, well or with an error of its own, has lost its workers, too: it ends soon.
+            if is_one_gone and not self._stop.wait(SECONDS_BETWEEN_LOOKS) and (task := self._lost_task()):
+                self._give_up(task)
+                return
+
+    def _lost_task(self) -> str | None:
+        """What a process that is gone may have had: what it noted, else the first task without a note.
+
+        None where every task is accounted for: it had none.
+        """
+        notes = self._notes.look()
+        if any(note["state"] == FAILED for note in notes.values()):
+            return None
+        if noted := sorted(number for number, note in notes.items() if is_gone(note)):
+            return self._notes.name_of(noted[0])
+        unknown = set(range(self._notes.num_tasks)) - self._notes.done - notes.keys()
+        return f"{self._notes.name_of(min(unknown))} or a later one" if unknown else None
+
+    def _give_up(self, task: str) -> None:
+        self.problem = vanished(task)
+        _thread.interrupt_main()  # a pool waits for a lost task for ever
+
+
+class _PoolWorkers:
+    """The worker processes of datatrove's pool, which replaces one that was killed, but not its task.
+
+    A worker may have taken a task and be killed before the task has noted anything, while it still imports.
+    """
+
+    def __init__(self) -> None:
+        self._others = self._children()
+        self._seen: set[Any] = set()
+
+    def is_one_gone(self) -> bool:
+        """Has a process ended that was there at an earlier look?"""
+        alive = self._children() - self._others
+        self._seen |= alive
+        return alive != self._seen
+
+    @staticmethod
+    def _children() -> set[Any]:
+        import multiprocess  # what datatrove starts its processes by
+
+        return set(multiprocess.active_children())
 
 
 def _report(step: type[Step], plan: Plan, notes: Notes) -> Callable[[dict[int, dict[str, Any]]], None]:

@@ -53,7 +53,7 @@ class PrepareOptions(TextReading):
         None, "also write HDF5 shards: tokens/predictions of a row, such as 128/20 or 128/20,512/80"
     )
     dataset_name: str | None = option(
-        None, "begins the names of shards; default: the name of the first input"
+        None, "begins the names of shards; default: the name of the input, by name the first"
     )
     masked_lm_prob: float = option(0.15, "shards: share of tokens to predict", above=0, below=1)
     masking: str = option(
@@ -103,5 +103,6 @@ class PrepareOptions(TextReading):
     @property
     def name(self) -> str:
         """What the names of shards begin with."""
-        name = self.dataset_name or Path(self.inputs[0].rstrip("/")).name.partition(".")[0]
+        names = sorted(Path(path.rstrip("/")).name.partition(".")[0] for path in self.inputs)
+        name = self.dataset_name or names[0]
         return re.sub(r"[^\w.-]+", "_", name).strip("._") or "text"

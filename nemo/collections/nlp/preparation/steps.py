@@ -8,11 +8,8 @@ A task that finds its result there, whole and undamaged, leaves it as it is: so 
     [work]/shards/<number>.json                     of `WriteShards`, with the shards in their places
 """
 
-import ctypes
 import json
-import multiprocessing
 import os
-import signal
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
+import multiprocess
 from loguru import logger
 
 from nemo.collections.nlp.data.duplicates import exact_duplicates, near_duplicates
@@ -41,12 +39,12 @@ from nemo.collections.nlp.data.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
 from nemo.collections.nlp.preparation.tasks import Task
+from nemo.utils.children import die_with_parent
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 
 FORMAT, VERSION = "nemo-bert prepared", 1
 MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "splitter.json"
-_PR_SET_PDEATHSIG = 1
 
 # datatrove tells every task's life in pages. What is of interest, tasks tell themselves, see tasks.py; and
 # this is the module that every process imports before datatrove speaks.
@@ -72,7 +70,8 @@ class Step(ABC):
 
     def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Do task `rank`; `data` is what an earlier step of datatrove's would hand on."""
-        _die_with_parent()
+        if multiprocess.parent_process() is not None:  # else this is the process that gives the tasks
+            die_with_parent()
         task = Task(self.work, self.name, rank)
         with task.running(), _one_thread():
             self.run(load_plan(self.work), rank, task)
@@ -243,6 +242,8 @@ def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:
 
 def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
     """Raise an error where there are shards to write and no documents for them."""
+    if not any(num_documents.values()):
+        return  # there is no text, as `assemble` says
     wanted = plan.options["num_shards"]
     if plan.recipes and wanted and num_documents[TRAINING] < wanted:
         raise UsageError(
@@ -260,12 +261,6 @@ def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
 
 def _is_whole(path: Path, written: dict[str, Any]) -> bool:
     return not written or (path.is_file() and sha256_of(path) == written["sha256"])
-
-
-def _die_with_parent() -> None:
-    """Let a child process be killed with the one that gives the tasks, instead of working on for nobody."""
-    if multiprocessing.parent_process() is not None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

@@ -178,21 +178,29 @@ def test_the_first_shard_is_read_in_full_before_the_first_step(folder, rows):
         BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
 
 
-def test_rows_of_later_shards_are_checked_when_they_are_read(folder, rows):
+BEYOND = r"training_2\.hdf5 row 24 (input|masked_lm)_ids: beyond the vocabulary"
+
+
+def test_rows_of_later_shards_are_checked_before_the_first_batch(folder, rows):
+    rows[49].tokens[1] = 60
+    write_shard(folder / "wiki_training_2.hdf5", rows[25:])
+    with pytest.raises(DataError, match=BEYOND):
+        BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+
+
+def test_of_too_many_rows_the_rest_is_checked_when_it_is_read(folder, rows, monkeypatch):
+    monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
     rows[49].tokens[1] = 60
     write_shard(folder / "wiki_training_2.hdf5", rows[25:])
     dataset = BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
-    with pytest.raises(
-        DataError, match=r"training_2\.hdf5 row 24 (input|masked_lm)_ids: beyond the vocabulary"
-    ):
+    with pytest.raises(DataError, match=BEYOND):
         list(dataset.batches(8))
 
 
 def test_shards_of_two_tokenizers_do_not_go_together(folder):
     write_shard(folder / "wiki_training_3.hdf5", make_rows(9, specials=(20, 3, 4)))
-    dataset = BertPretrainingPreprocessedDataset(folder, 3)
     with pytest.raises(DataError, match=r"training_3\.hdf5 row 0 input_ids: .*expected \[CLS\] first: 2"):
-        list(dataset.batches(8))
+        BertPretrainingPreprocessedDataset(folder, 3)
 
 
 def test_the_fingerprint_is_that_of_the_data_wherever_it_is(folder, tmp_path, rows):

@@ -199,6 +199,24 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same(undisturbed, co
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
+    undisturbed, corpus, tmp_path, workers
+):
+    words = command(corpus, tmp_path / "out", "--workers", workers)
+    run = start(words)
+    while not list(work_of(tmp_path / "out").glob("tasks/tokenise-*.json")):
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate(timeout=20)  # what is left of its processes would keep the pipe open
+    run = start(words)
+    told = run.communicate(timeout=120)[0]
+    assert run.returncode == 0, told
+    assert contents(tmp_path / "out") == contents(undisturbed)
+
+
 def work_of(out: Path) -> Path:
     return out / ".work"
 
@@ -354,6 +372,23 @@ def test_chinese_json_lines_become_both_forms(tmp_path):
 def test_phases_that_cannot_be_are_refused(phases):
     with pytest.raises(UsageError, match="--phases"):
         PrepareOptions(inputs=("text.txt",), phases=phases)
+
+
+def test_an_empty_text_is_called_so(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text(" \n\n")
+    train_tokenizer("word-piece", [write_english(tmp_path / "english") / "train.txt"], tmp_path / "bert", 80)
+    words = ["prepare", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert main([*words, "--tokenizer", str(tmp_path / "bert")]) == 3
+    assert "text.txt: no text in the corpus" in error_of(capsys)
+
+
+def test_the_order_of_inputs_leaves_no_trace(tmp_path):
+    write_english(tmp_path / "english")
+    paths = [str(tmp_path / "english" / name) for name in ("train.txt", "valid.txt")]
+    for name, inputs in (("a", paths), ("b", paths[::-1])):
+        out = ["--out", str(tmp_path / name), "--vocab_size", "100", "--phases", "16/2", "--workers", "1"]
+        assert main(["prepare", *inputs, *out]) == 0
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
 
 
 def test_more_shards_than_documents_are_refused(tmp_path, capsys):

@@ -40,6 +40,7 @@ from nemo.utils.lookup import choose
 MODES = ("train", "eval", "test", "infer")
 STORED = "stored"
 MASKINGS = (STORED, *KINDS)
+ROWS_CHECKED_AT_ONCE = 500_000
 WINDOW_BYTES = 32 << 20  # of rows in memory that are shuffled together
 _BLOCKS, _ROWS = 4, 5  # uses of randomness with the same seed and epoch; lm_bert_dataset.py has others
 _NUMBER = "number"  # of a row in the dataset, beside the fields of the shards
@@ -72,8 +73,9 @@ class BertPretrainingPreprocessedDataset:
     windows are in memory: one in use, one that is ready, one that is being read. For anything else rows
     come as they are stored, file after file by name. Every row comes once in an epoch.
 
-    The first shard is read and checked in full at once, of the others the headers; their rows are checked
-    when they are read. Where there is a manifest, every file that it lists has to be there.
+    The first shard is read and checked in full at once. So are the others if they have half a million rows at
+    most (some seconds); else blocks from all over them, and all rows again when they are read. Where there is
+    a manifest, every file that it lists has to be there.
 
     Rows have masks, the same in every epoch. They can be undone, which gives the very tokens of the text, and
     others drawn for every epoch; those of an evaluation are always the same.
@@ -160,6 +162,7 @@ class BertPretrainingPreprocessedDataset:
             )
         self._tokenizer = tokenizer
         self._blocks = self._cut()
+        self._check_others()
         logging.info(
             "%s: %d shards for %s, %s rows of %d tokens, masks: %s; the first one: %s",
             dataset_path,
@@ -214,6 +217,18 @@ class BertPretrainingPreprocessedDataset:
                 blocks.append(Block(number, start, stop, first))
                 first += stop - start
         return blocks
+
+    def _check_others(self) -> None:
+        """Hold the rows of the other shards to what the first one is, before anything is trained on."""
+        blocks = [block for block in self._blocks if block.shard > 0]
+        step = -(-sum(map(len, blocks)) // ROWS_CHECKED_AT_ONCE) or 1
+        for block in blocks[::step]:
+            self._read(block)
+
+    def _read(self, block: Block) -> Rows:
+        return read_checked(
+            self.shards[block.shard], block.start, block.stop, self._limits, self.survey.frame
+        )
 
     def __len__(self) -> int:
         return sum(shard.num_rows for shard in self.shards)
@@ -306,13 +321,7 @@ class BertPretrainingPreprocessedDataset:
         for number, window in enumerate(self._windows(epoch)):
             size = sum(map(len, window))
             if skipped < size:
-                read = [
-                    read_checked(
-                        self.shards[block.shard], block.start, block.stop, self._limits, self.survey.frame
-                    )
-                    for block in window
-                ]
-                rows = {**_joined(read), _NUMBER: _numbers(window)}
+                rows = {**_joined([self._read(block) for block in window]), _NUMBER: _numbers(window)}
                 yield rows, self._order_within(epoch, number, size)[skipped:]
             skipped = max(0, skipped - size)
 

@@ -37,7 +37,8 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_RATIO = 1100  # gzip cannot do better, so what is declared beyond that is not in the file
 MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
 MAX_IDS = 1 << 31
-ROWS_AT_A_TIME = 4096
+MAX_LENGTH = 1 << 16  # of a row: what is longer is no sequence
+VARIABLE_ROWS_AT_A_TIME = 64  # all of which may refer to one large thing
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
@@ -110,9 +111,11 @@ def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
     with _opened(shard.path) as file:
         if _header(file, shard.path) != shard:
             raise DataError("the file was changed while it was used", where=shard.path)
-        stored = {name: file[name][start:stop] for name in FIELDS if _has(file, name)}
-    if shard.seq_length is None:
-        stored = _padded(stored, shard, start, limits)
+        names = [name for name in FIELDS if _has(file, name)]
+        if shard.seq_length is None:
+            stored = _variable_rows(file, names, shard, range(start, stop), limits)
+        else:
+            stored = {name: file[name][start:stop] for name in names}
     rows: Rows = {}
     for name, values in stored.items():
         low, high = limits.range_of(name)
@@ -252,6 +255,8 @@ def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Pa
             if len(found) != 1 + has_columns or (has_columns and found[1] == 0):
                 needed = "rows and columns" if has_columns else "one value for each row"
                 raise DataError("another shape", where=f"{path} {name}", found=found, expected=needed)
+            if has_columns and found[1] > MAX_LENGTH:
+                raise _too_long(f"{path} {name}", found[1])
             expected = (*datasets["input_ids"].shape[:1], *datasets[present[0]].shape[1:])
             if found != expected:
                 raise DataError(
@@ -269,8 +274,28 @@ def longest_row(shard: Shard) -> int:
     """The most tokens that a row of a shard without padding has."""
     with _opened(shard.path) as file:
         ids = _dataset(file, "input_ids", shard.path)
-        blocks = (ids[start : start + ROWS_AT_A_TIME] for start in range(0, len(ids), ROWS_AT_A_TIME))
-        return max(max(map(len, block)) for block in blocks)
+        longest = 0
+        for start in range(0, len(ids), VARIABLE_ROWS_AT_A_TIME):
+            longest = max(longest, *map(len, ids[start : start + VARIABLE_ROWS_AT_A_TIME]))
+            if longest > MAX_LENGTH:
+                raise _too_long(f"{shard.path} rows from {start} on input_ids", longest)
+        return longest
+
+
+def _too_long(where: str, found: int) -> DataError:
+    expected = f"{MAX_LENGTH:,} tokens or fewer"
+    return DataError("longer than any sequence", where=where, found=f"{found:,}", expected=expected)
+
+
+def _variable_rows(
+    file: h5py.File, names: list[str], shard: Shard, rows: range, limits: Limits
+) -> dict[str, np.ndarray]:
+    """Rows with padding, a few read at a time: how long they are is known only when they are read."""
+    parts = []
+    for start in rows[::VARIABLE_ROWS_AT_A_TIME]:
+        stop = min(start + VARIABLE_ROWS_AT_A_TIME, rows.stop)
+        parts.append(_padded({name: file[name][start:stop] for name in names}, shard, start, limits))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Limits) -> dict[str, np.ndarray]:

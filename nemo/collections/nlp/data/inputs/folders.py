@@ -10,11 +10,12 @@ from nemo.utils.errors import DataError
 from nemo.utils.logging import LogMode, logging
 
 _NAMED = 5
-# Files that lie beside a corpus and are none of it, by their names without endings.
-_BESIDE = {
-    *("readme", "license", "licence", "copying", "notice", "changelog", "vocab", "config", "tokenizer"),
-    *("manifest", "metadata", "metrics", "state", "status", "dataset_info", "dataset_infos", "dataset_dict"),
-    *("tokenizer_config", "special_tokens_map", "added_tokens", "generation_config", "bert-config"),
+# Files that lie beside a corpus and are none of it, by their names without endings; and those whose JSON is.
+_BESIDE = {"readme", "license", "licence", "copying", "notice", "changelog", "vocab"}
+_JSON_BESIDE = {
+    *("config", "tokenizer", "manifest", "metadata", "metrics", "state", "status", "dataset_info"),
+    *("dataset_infos", "dataset_dict", "tokenizer_config", "special_tokens_map", "added_tokens"),
+    *("generation_config", "bert-config"),
 }
 # `bert` holds tokenizers and token stores, and the next three are in the work folder of a run.
 _FOLDERS_BESIDE = {"bert", "tokenizer", "checkpoints", "tensorboard", "__MACOSX"}
@@ -129,7 +130,7 @@ def _may_be_text(name: str, format_: str) -> bool:
     """May a file of a folder be text, by its name? One without an ending may."""
     stem, ending = os.path.splitext(without_compression(name).lower())
     by_name = format_by_name(name)
-    if stem in _BESIDE:
+    if stem in _BESIDE or (stem in _JSON_BESIDE and by_name == "json-lines"):
         return False
     if format_ != "auto":
         return by_name in (None, format_) and ending not in _SHARDS

@@ -48,9 +48,14 @@ _IN_ZIP = {
 _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html|mediawiki)\b", re.IGNORECASE)
 
 
+def format_ending(path: str) -> str:
+    """The ending of a name in lower case, that of a compression aside."""
+    return os.path.splitext(without_compression(shown(path)).lower())[1]
+
+
 def format_by_name(path: str) -> str | None:
-    """The format that a name's ending says, that of a compression aside; None if it says nothing."""
-    return ENDINGS.get(os.path.splitext(without_compression(shown(path)).lower())[1])
+    """The format that a name's ending says; None if it says nothing."""
+    return ENDINGS.get(format_ending(path))
 
 
 def format_of(path: str, head: bytes) -> str:

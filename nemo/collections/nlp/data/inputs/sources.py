@@ -1,5 +1,6 @@
 """Which files make up a corpus, what each of them is, and whether it is still the same."""
 
+import codecs
 import hashlib
 import os
 from collections import Counter
@@ -88,7 +89,8 @@ def sources_of(
     found: dict[str, Source] = {}
     for each in given:
         for source in [each] if isinstance(each, Source) else _sources_at(each, options):
-            found.setdefault(source.path, source)
+            place = source.path if is_url(source.path) else os.path.abspath(source.path)
+            found.setdefault(place, source)
     named = _named(list(found.values()))
     _tell(given, named, options)
     return named
@@ -143,14 +145,25 @@ def _sources_at(path: Path_, options: TextOptions) -> list[Source]:
 
 
 def _source_in_folder(path: str, options: TextOptions) -> Source | None:
-    """The source at a path that a folder led to; None if its name says nothing and it is no JSON lines."""
+    """The source at a path that a folder led to; None if its name says nothing and it is no JSON lines.
+
+    Nor is its content looked at any further then: a file without an ending may be anything.
+    """
     if options.format != "auto" or format_by_name(path):
         return _source(path, options)
     try:
         source = _source(path, options)
     except DataError:
         return None
+    if source.format == "text" and begins_with_brace(path):
+        return replace(source, format="json-lines", layout=None)  # whose faults are to be told, not left out
     return source if source.format != "text" else None
+
+
+def begins_with_brace(path: str) -> bool:
+    """Does a file that is not compressed begin as JSON lines do, whatever comes then?"""
+    with reading(path), open_at(path) as file:
+        return file.read(4).removeprefix(codecs.BOM_UTF8).startswith(b"{")
 
 
 # What a file is.

@@ -1,12 +1,14 @@
 """Tables, Parquet and CSV, -> the documents of their rows, one after another."""
 
 import csv
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from nemo.collections.nlp.data.inputs.documents import Oddities, documents_of, leave_out
 from nemo.collections.nlp.data.inputs.json_lines import MAX_RECORD_BYTES, no_field
+from nemo.collections.nlp.data.inputs.kinds import format_ending
 from nemo.collections.nlp.data.inputs.options import TextOptions
 from nemo.collections.nlp.data.inputs.places import filesystem_of, is_url, shown
 from nemo.collections.nlp.data.inputs.stored import StoredFile
@@ -16,6 +18,8 @@ from nemo.utils.errors import DataError
 _ROWS_AT_ONCE = 256  # texts may be long
 _BUFFER_BYTES = 1 << 20
 _DELIMITERS = ",\t;|"
+_LINES_LOOKED_AT = 100
+_END = "\x00"  # a line that no text has: where it is missed, the quotes around it are not closed
 
 
 def row_groups_of(path: str) -> list[int]:
@@ -65,14 +69,23 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
     """
     csv.field_size_limit(MAX_RECORD_BYTES)
     lines = _lines(file, options, odd)
-    first = next(lines, None)
-    if first is None:
+    head = list(itertools.islice(lines, _LINES_LOOKED_AT))
+    if not head:
         return
-    delimiter = max(_DELIMITERS, key=first.count)
-    rows = csv.reader(_chained(first, lines), delimiter=delimiter)
+    delimiter = "\t" if format_ending(file.path) == ".tsv" else max(_DELIMITERS, key=head[0].count)
+    has_quotes = delimiter != "\t" or not _has_bare_quotes(head)
+    rows = csv.reader(
+        itertools.chain(head, lines, [_END]),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
+    )
     try:
         header = [name.strip() for name in next(rows)]
+        if header.count(options.text_field) > 1:
+            raise DataError(f"several columns {options.text_field!r}", where=file)
         for row in rows:
+            if row == [_END]:
+                break
             if options.text_field not in header:
                 strings = dict(zip(header, row, strict=False))
                 raise DataError(f"{file}: {no_field(options.text_field, header, strings)}")
@@ -86,6 +99,9 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
                 continue
             fields = dict(zip(header, row, strict=True))
             yield from documents_of(fields[options.text_field], fields.get("title", ""), odd)
+        else:
+            fix = "it was cut off, or a quote is not closed"
+            raise DataError("the file ends inside quotes", where=f"{file}:{rows.line_num - 1}", fix=fix)
     except csv.Error as error:
         raise DataError("not CSV", where=f"{file}:{rows.line_num}", found=error) from None
 
@@ -97,9 +113,10 @@ def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[st
             yield line.removesuffix("\r") + "\n"
 
 
-def _chained(first: str, lines: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from lines
+def _has_bare_quotes(lines: list[str]) -> bool:
+    """Do fields begin with a quote and not end with one? Then quotes are a part of the text."""
+    fields = (field for line in lines for field in line.rstrip("\n").split("\t"))
+    return any(field.startswith('"') and not (field.endswith('"') and len(field) > 1) for field in fields)
 
 
 @contextmanager

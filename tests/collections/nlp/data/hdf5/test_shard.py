@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.hdf5 import Limits, open_shard, read_checked
+from nemo.collections.nlp.data.hdf5 import Limits, longest_row, open_shard, read_checked
 from nemo.collections.nlp.data.hdf5.shard import FIELDS
 from nemo.utils.errors import DataError, MissingFileError
 from tests.shards import make_rows, write_shard, write_variable_shard
@@ -293,3 +293,22 @@ def test_damaged_headers_end_in_an_error_or_in_rows_that_can_be(tmp_path, rows):
         except DataError:
             errors += 1
     assert errors > 10
+
+
+def test_rows_longer_than_any_sequence_are_refused_unread(tmp_path, rows):
+    path = write_shard(tmp_path / "a.hdf5", rows)
+    with h5py.File(path, "r+") as file:
+        for name in ("input_ids", "input_mask", "segment_ids"):
+            del file[name]
+            file.create_dataset(name, shape=(len(rows), 100_000), dtype="i1", compression="gzip")
+            file[name][:] = 1
+    with pytest.raises(DataError, match="longer than any sequence; found 100,000"):
+        open_shard(path)
+
+
+def test_variable_rows_that_share_one_long_list_are_refused_with_little_memory(tmp_path, rows):
+    path = write_variable_shard(tmp_path / "v.hdf5", rows)
+    with h5py.File(path, "r+") as file:
+        file["input_ids"][3] = np.ones(100_000, "i4")
+    with pytest.raises(DataError, match="longer than any sequence; found 100,000"):
+        longest_row(open_shard(path))

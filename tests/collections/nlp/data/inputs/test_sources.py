@@ -295,3 +295,23 @@ def test_a_file_that_is_shorter_than_it_was_is_an_error(tmp_path):
     source = the_source(tmp_path)
     with pytest.raises(DataError, match="was cut short"):
         list(read_documents(replace(source, num_bytes=source.num_bytes + 1)))
+
+
+def test_the_same_file_by_two_spellings_is_read_once(tmp_path, monkeypatch):
+    write(tmp_path, "corpus.txt")
+    monkeypatch.chdir(tmp_path)
+    assert len(sources_of(["corpus.txt", "./corpus.txt", tmp_path / "corpus.txt"])) == 1
+
+
+def test_a_broken_first_record_does_not_hide_a_file_of_json_lines(tmp_path):
+    folder = tmp_path / "wiki_zh" / "AA"
+    folder.mkdir(parents=True)
+    (folder / "wiki_00").write_text('{"text": "One."}\n')
+    (folder / "wiki_01").write_text('{"id":1,"text":"broken\n{"text": "Two."}\n')
+    with pytest.raises(DataError, match=r"wiki_01:1"):
+        list(read_documents(tmp_path / "wiki_zh"))
+
+
+def test_articles_may_be_called_like_files_that_are_not_read_as_json(tmp_path):
+    write(tmp_path, "state.txt", "config.txt", "city.txt", "config.json", "license.txt")
+    assert [source.name for source in sources_of(tmp_path)] == ["city.txt", "config.txt", "state.txt"]

@@ -110,6 +110,26 @@ def test_a_bad_table_is_told_with_its_line(documents_of, table, told):
         documents_of(table, "a.csv")
 
 
+def test_quotes_in_a_table_of_tabs_are_text_where_they_do_not_pair(documents_of):
+    table = 'id\ttext\n1\t"Yes, he said.\n2\tNo.\n3\t"Why?\n'
+    assert documents_of(table, "a.tsv") == [['"Yes, he said.'], ["No."], ['"Why?']]
+    assert documents_of('id\\ttext\\n1\\t"One, ""two""."\\n', "b.tsv") == [['One, "two".']]
+
+
+def test_a_table_of_tabs_with_one_column_is_not_cut_at_commas(documents_of):
+    assert documents_of("text\nOne, two, three.\n", "a.tsv") == [["One, two, three."]]
+
+
+def test_a_table_that_ends_inside_quotes_is_refused(documents_of):
+    with pytest.raises(DataError, match=r"a\.csv:4: the file ends inside quotes"):
+        documents_of('id,text\n1,"One."\n2,"Two.\n3,three\n', "a.csv")
+
+
+def test_two_columns_of_text_are_one_too_many(documents_of):
+    with pytest.raises(DataError, match="several columns 'text'"):
+        documents_of("text,text\na,b\n", "a.csv")
+
+
 def test_some_bad_rows_may_be_left_out(documents_of):
     assert documents_of("id,text\n1,a\n2\n3,c\n", "a.csv", max_bad_records=1) == [["a"], ["c"]]
 

@@ -1,0 +1,33 @@
+"""Child processes that do not outlive their parent."""
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_PR_SET_PDEATHSIG = 1
+_bound: set[int] = set()  # processes whose forks are bound to them
+
+
+def die_with_parent() -> None:
+    """Have this process killed by the system when its parent ends, however that ends. Linux only."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def bound_children() -> Iterator[None]:
+    """What is forked inside the block dies with this process."""
+    _bound.add(os.getpid())
+    try:
+        yield
+    finally:
+        _bound.discard(os.getpid())
+
+
+def _after_fork() -> None:
+    if os.getppid() in _bound:
+        die_with_parent()
+
+
+os.register_at_fork(after_in_child=_after_fork)
