@@ -113,7 +113,7 @@ def test_a_bad_table_is_told_with_its_line(documents_of, table, told):
 def test_quotes_in_a_table_of_tabs_are_text_where_they_do_not_pair(documents_of):
     table = 'id\ttext\n1\t"Yes, he said.\n2\tNo.\n3\t"Why?\n'
     assert documents_of(table, "a.tsv") == [['"Yes, he said.'], ["No."], ['"Why?']]
-    assert documents_of('id\\ttext\\n1\\t"One, ""two""."\\n', "b.tsv") == [['One, "two".']]
+    assert documents_of('id\ttext\n1\t"One, ""two""."\n', "b.tsv") == [['One, "two".']]
 
 
 def test_a_table_of_tabs_with_one_column_is_not_cut_at_commas(documents_of):
