@@ -14,17 +14,15 @@ import pytest
 import nemo
 import nemo.collections.nlp as nemo_nlp
 from nemo import logging
+from nemo.cli.main import main
 from nemo.collections.nlp.nm.trainables.common.token_classification_nm import ACT2FN
 from nemo.utils.lr_policies import get_lr_policy
 from tests.conftest import write_wikitext
-from tests.documents import blocks, run_python
-from tests.test_tutorials import ENGLISH, held_out, last_step, write_pretrained_bert
+from tests.test_tutorials import held_out, last_step, write_pretrained_bert
 
 args = SimpleNamespace(
     data_dir="data/wikitext-2",
     dataset_name="wikitext-2",
-    train_data="data/shards/train",
-    eval_data="data/shards/eval",
     vocab_size=300,
     sample_size=10_000_000,
     mask_probability=0.15,
@@ -89,14 +87,13 @@ def make_factory(work_dir):
     )
 
 
-def write_shards():
-    """Those that the writer in our tutorial makes."""
-    (writer,) = [block for block in blocks(ENGLISH, "python") if "def write_shard" in block.code]
-    folder = Path(args.data_dir)
-    data_desc = SimpleNamespace(train_file=folder / "train.txt", eval_file=folder / "valid.txt")
-    tokenizer = nemo_nlp.data.NemoBertTokenizer(pretrained_model="bert-base-cased")
-    namespace = {"args": args, "data_desc": data_desc, "tokenizer": tokenizer, "nemo_nlp": nemo_nlp, "os": os}
-    run_python([writer], namespace)
+def write_shards() -> str:
+    """Prepare the text; returns the folder with the shards for training and those that are held out."""
+    phase = f"{args.max_seq_length}/{args.max_predictions_per_seq}"
+    words = ["prepare", f"{args.data_dir}/train.txt", "--out", "data/prepared", "--workers", "1"]
+    assert main([*words, "--tokenizer", "bert-base-cased", "--phases", phase, "--test_fraction", "0.2"]) == 0
+    (folder,) = Path("data/prepared").glob("hdf5_*")
+    return str(folder)
 
 
 def make_model(bert_model, hidden_size, vocab_size):
@@ -248,7 +245,7 @@ def test_raw_text(work_dir, capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("address", ["nm.data_layers", "the old one"])
 def test_preprocessed_data_over_a_pretrained_model(address, work_dir, capsys):
-    write_shards()
+    shards = write_shards()
     nf = make_factory(work_dir)
     names = [known.pretrained_model_name for known in nemo_nlp.huggingface.BERT.list_pretrained_models()]
     assert "bert-base-cased" in names
@@ -274,8 +271,8 @@ def test_preprocessed_data_over_a_pretrained_model(address, work_dir, capsys):
         "batch_size": args.batch_size,
         "batches_per_step": args.batches_per_step,
     }
-    train_loss, _, _, _ = create_pipeline(data_file=args.train_data, mode="train", **shared)
-    eval_loss, _, _, _ = create_pipeline(data_file=args.eval_data, mode="eval", **shared)
+    train_loss, _, _, _ = create_pipeline(data_file=shards, mode="train", **shared)
+    eval_loss, _, _, _ = create_pipeline(data_file=shards, mode="eval", **shared)
     lr_policy_fn = get_lr_policy(
         args.lr_policy, total_steps=args.num_iters, warmup_ratio=args.lr_warmup_proportion
     )

@@ -26,7 +26,7 @@ from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
-SHAPES = ["--phases", "32/5,64/10", "--dupe_factor", "2", "--num_shards", "3", "--random_seed", "7"]
+SHAPES = ["--phases", "32/5,64/10", "--dupe_factor", "1", "--num_shards", "3", "--random_seed", "7"]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
     for seq_length, predictions in ((32, 5), (64, 10)):
         name = (
             f"hdf5_lower_case_0_seq_len_{seq_length}_max_pred_{predictions}"
-            "_masked_lm_prob_0.15_random_seed_7_dupe_factor_2"
+            "_masked_lm_prob_0.15_random_seed_7_dupe_factor_1"
         )
         shards = sorted(path.name for path in (undisturbed / name / "text").iterdir())
         assert shards == ["text_test_0.hdf5", *(f"text_training_{i}.hdf5" for i in range(3))]
@@ -185,7 +185,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same(undisturbed, co
     rng = random.Random(3)
     words = command(corpus, tmp_path / "out", "--workers", "2")
     kills = 0
-    for _ in range(5):
+    for _ in range(3):
         run = start(words)
         time.sleep(rng.uniform(0.5, 5.0))
         if run.poll() is None:
