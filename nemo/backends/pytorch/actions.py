@@ -24,6 +24,8 @@ from nemo.backends.pytorch.inference import (
     run_batches,
 )
 from nemo.backends.pytorch.objectives import Objective, make_objectives, optimizer_for, tasks_of
+from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.dropout import DropoutSeeds, dropout_seeds
 from nemo.backends.pytorch.optimizer_file import load_optimizers, save_optimizers
 from nemo.backends.pytorch.optimizers import load_optimizer_state, optimizer_state
 from nemo.backends.pytorch.part_weights import load_weights_by_part, restore_weights, weights_by_part
@@ -37,6 +39,11 @@ from nemo.utils.errors import CheckpointError, DataError, NumericError, UsageErr
 from nemo.utils.logging import logging
 
 MAX_SKIPPED_IN_A_ROW = 3
+UPDATES_WORTH_A_BUILD = 20
+"""A shorter training does not wait for kernels to be built; it uses those that are there."""
+UPDATES_WORTH_COMPILING = 200
+GPU_BUCKETS = 8
+"""Sizes that the batches of a GPU are rounded up to, as a program is compiled for each."""
 
 
 class PtActions:
@@ -141,6 +148,7 @@ class PtActions:
         read = [tensor for callback in callbacks for tensor in callback.tensors]
         self.graph = GraphModule([*(loss for _, losses in tasks for loss in losses), *read])
         self.graph.to(self.device).train()
+        self._make_fast(plan.max_steps)
         self._precision = Precision(self.level, self.device, plan.max_loss_scale, plan.min_loss_scale)
         self._objectives = make_objectives(tasks, self.graph.parts, params)
         new = [task.optimizer for task in self._objectives if task.optimizer not in self.optimizers]
@@ -154,6 +162,15 @@ class PtActions:
             if self.step == step:  # nothing was trained, so the same factory may try again
                 self._objectives = []
             raise
+
+    def _make_fast(self, updates: int | None) -> None:
+        """Have built or compiled what a training of so many updates (None: nobody knows) is worth."""
+        if self.device.type == "cpu" and (updates is None or updates >= UPDATES_WORTH_A_BUILD):
+            native.build()
+        if self.device.type == "cuda" and (updates is None or updates >= UPDATES_WORTH_COMPILING):
+            for part in self.graph.parts.values():
+                for region in getattr(part, "regions", ()):
+                    region.compile(dynamic=False)
 
     def _run(self, plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
         """One update for every `plan.batches_per_step` batches, the callbacks told of every moment.
@@ -201,9 +218,11 @@ class PtActions:
         self._values = {}
 
         # A loss is a sum over its items; what it is divided by is known before the model runs.
-        divisors = torch.stack([graph.counts(batch) for batch in batches]).sum(0)
-        for batch in batches:
-            self._run_batch(graph, to_device(batch, self.device), objective.losses, divisors.to(self.device))
+        divisors = torch.stack([graph.counts(batch) for batch in batches]).sum(0).to(self.device)
+        for number, batch in enumerate(batches):
+            seeds = DropoutSeeds(self.seed, self.step, self.global_rank, number, device=self.device)
+            with dropout_seeds(seeds):
+                self._run_batch(graph, batch, objective.losses, divisors)
         norm = self._precision.gradient_norm(
             optimizer, list(objective.parameters.values()), plan.grad_norm_clip
         )
@@ -232,8 +251,9 @@ class PtActions:
         self, graph: GraphModule, batch: Sequence[Any], losses: Sequence[NmTensor], divisors: Tensor
     ) -> None:
         """Add the gradient of one batch, and its share of every loss."""
+        plan = graph.plan(batch, buckets=GPU_BUCKETS if self.device.type == "cuda" else 0).to(self.device)
         with self._precision.autocast():
-            values = graph(batch, divisors)
+            values = graph(to_device(batch, self.device), divisors, plan=plan)
             loss = sum(values[tensor] for tensor in losses)
         if loss.ndim > 0 or not loss.requires_grad:
             raise UsageError(

@@ -3,13 +3,16 @@
 Shapes: B batch, T tokens, R gathered rows.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.demand import FIRST_TOKEN, Demand, Rows, row_demand
+from nemo.backends.pytorch.fusion import fused_heads
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM
 from nemo.core.graph import Call, NmTensor, calls_leading_to
 from nemo.utils.errors import UsageError
@@ -22,7 +25,8 @@ class GraphModule(nn.Module):
 
     Args:
         outputs: the tensors to compute.
-        gather_rows: compute only the rows that are read, see `demand`.
+        passes: compute only the rows that are read (`demand`), and no scores that only a loss reads
+            (`fusion`).
 
     Attributes:
         source: the data layer that feeds the graph.
@@ -35,7 +39,7 @@ class GraphModule(nn.Module):
         UsageError: the graph has no data layer, or several.
     """
 
-    def __init__(self, outputs: Sequence[NmTensor], gather_rows: bool = True):
+    def __init__(self, outputs: Sequence[NmTensor], passes: bool = True):
         super().__init__()
         calls = calls_leading_to(outputs)
         sources = [call for call in calls if isinstance(call.module, DataLayerNM)]
@@ -52,9 +56,40 @@ class GraphModule(nn.Module):
         self.parts = nn.ModuleDict(named_parts(call.module for call in self.calls))
         self.losses = [call for call in self.calls if isinstance(call.module, LossNM)]
         self.given = tuple(dict.fromkeys([*self.outputs, *(call.output("loss") for call in self.losses)]))
-        self._demand = row_demand(self.calls, self.outputs) if gather_rows else Demand({}, {})
+        self._demand = row_demand(self.calls, self.outputs) if passes else Demand({}, {})
+        self._heads = fused_heads(self.calls, self.outputs) if passes else {}
+        scorers = [head.module.scorer.weight for head in self._heads.values()]
+        # Their weights get a dense gradient from the head, to which the rows that were looked up are added.
+        self._tied_embeddings = [
+            module
+            for module in self.modules()
+            if isinstance(module, nn.Embedding) and any(module.weight is weight for weight in scorers)
+        ]
         counted = [call.inputs[p] for call in self.losses for p in _count_ports(call)]
         self._calls_before_counts = [c for c in calls_leading_to(counted) if c is not sources[0]]
+
+    def plan(self, batch: Sequence[Any], buckets: int = 0) -> "Plan":
+        """What can be known of a batch's rows before the model runs: on a GPU, before the batch goes there.
+
+        Args:
+            batch: what the data layer gave.
+            buckets: round the numbers of tokens and rows up to a few sizes, see `Packing`; 0 keeps them
+                exact.
+        """
+        values = dict(zip(self.fed, batch, strict=True))
+        indices: dict[Rows, Tensor] = {}
+        packings: dict[Call, Any] = {}
+        for call, wanted in self._demand.selects.items():
+            read = [*call.inputs.values(), *(rows for rows in wanted if rows != FIRST_TOKEN)]
+            packing = getattr(call.module, "packing", None)
+            if packing is None or any(tensor not in values for tensor in read):
+                continue
+            inputs = {port: values[tensor] for port, tensor in call.inputs.items()}
+            size, length = next(iter(inputs.values())).shape[:2]
+            known = {rows: _indices(rows, values, size, length, buckets) for rows in wanted}
+            indices.update(known)
+            packings[call] = packing(rows=torch.cat(list(known.values())), buckets=buckets, **inputs)
+        return Plan(indices, packings)
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
         """How many items each loss has in this batch, [len(losses)] float; no model is run for it."""
@@ -74,6 +109,7 @@ class GraphModule(nn.Module):
         divisors: Tensor | None = None,
         statistics: dict[NmTensor, Statistics] | None = None,
         known: Mapping[NmTensor, Any] | None = None,
+        plan: "Plan | None" = None,
     ) -> dict[NmTensor, Any]:
         """Values of the tensors in `given`.
 
@@ -83,20 +119,43 @@ class GraphModule(nn.Module):
                 items in this batch. A step of several batches passes the number over all of them.
             statistics: filled with every loss's sums and counts, for evaluation.
             known: values from an earlier pass over the same batch, which are not computed again.
+            plan: of this batch, where it is known already.
         """
         values: dict[NmTensor, Any] = {**dict(zip(self.fed, batch, strict=True)), **(known or {})}
-        parts = _Parts(values)
+        parts = _Parts(values, plan or self.plan(batch))
+        heads = set(self._heads.values()) if statistics is None else set()
+        with _sparse_gradients(self._tied_embeddings if heads else ()):
+            self._compute(values, parts, heads, divisors, statistics, known)
+        return {tensor: values[tensor] for tensor in self.given}
+
+    def _compute(
+        self,
+        values: dict[NmTensor, Any],
+        parts: "_Parts",
+        heads: Collection[Call],
+        divisors: Tensor | None,
+        statistics: dict[NmTensor, Statistics] | None,
+        known: Mapping[NmTensor, Any] | None,
+    ) -> None:
+        """Fill `values` in, call by call; of `heads` only the features are computed."""
+        features: dict[Call, Tensor] = {}
         divisor_of = dict(zip(self.losses, divisors, strict=True)) if divisors is not None else {}
 
         for call in self.calls:
             if known is not None and all(call.output(port) in known for port in call.module.output_ports):
                 continue
             rows = self._demand.reads.get(call)
+            head = self._heads.get(call)
+            fused = head is not None and head in heads
+            read = [(port, t) for port, t in call.inputs.items() if not (fused and t.call is head)]
             if rows is None:
-                inputs = {port: values[tensor] for port, tensor in call.inputs.items()}
+                inputs = {port: values[tensor] for port, tensor in read}
             else:
-                inputs = {port: parts.at(rows, tensor) for port, tensor in call.inputs.items()}
+                inputs = {port: parts.at(rows, tensor) for port, tensor in read}
 
+            if call in heads:
+                features[call] = call.module.features(**inputs)
+                continue
             if call in self._demand.selects:
                 parts.select(call, inputs, self._demand.selects[call])
                 continue
@@ -108,30 +167,77 @@ class GraphModule(nn.Module):
                 statistics[loss] = call.module.statistics(**inputs)
                 total, count = statistics[loss]["loss"]
                 values[loss] = total / count.clamp(min=1)
-            elif call in divisor_of:
-                values[loss] = call.module.total(**inputs) / divisor_of[call].clamp(min=1)
+                continue
+            if head is not None and fused:
+                loss_of: Any = call.module  # a `LossNM` that `takes_features`
+                total = loss_of.total_of_features(features[head], head.module.scorer, **inputs)
             else:
-                values[loss] = call.module(**inputs)
+                total = call.module.total(**inputs)
+            divisor = divisor_of[call] if call in divisor_of else call.module.count_of(inputs)
+            values[loss] = total / divisor.clamp(min=1)
 
-        return {tensor: values[tensor] for tensor in self.given}
+
+@dataclass(frozen=True)
+class Plan:
+    """The rows of a batch that are computed.
+
+    Attributes:
+        indices: where they are among the B*T tokens, [R].
+        packings: what a call that is asked for rows makes of them, see `TrainableNM`.
+    """
+
+    indices: dict[Rows, Tensor]
+    packings: dict[Call, Any]
+
+    def to(self, device: torch.device) -> "Plan":
+        """The same on another device."""
+        return Plan(
+            {rows: indices.to(device, non_blocking=True) for rows, indices in self.indices.items()},
+            {call: packing.to(device) for call, packing in self.packings.items()},
+        )
+
+
+def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int, buckets: int = 0) -> Tensor:
+    """Where rows are among B*T, [R]; rounded up with a row whose mask is 0, so that it counts for nothing."""
+    if isinstance(rows, str):
+        return torch.arange(0, batch * tokens, tokens)
+    mask = values[rows].flatten()
+    indices, others = mask.nonzero().squeeze(1), (mask == 0).nonzero().squeeze(1)
+    if buckets == 0 or len(others) == 0:
+        return indices
+    size = -(-batch * tokens // (ROW_BUCKETS_PER_BUCKET * buckets))
+    return torch.cat([indices, others[:1].expand(-len(indices) % size)])
+
+
+# Rows that are read are few beside all tokens, so they are rounded in smaller steps.
+ROW_BUCKETS_PER_BUCKET = 8
+
+
+@contextmanager
+def _sparse_gradients(embeddings: Iterable[nn.Embedding]) -> Iterator[None]:
+    """These embeddings give only the rows of their gradient; elsewhere everybody expects it dense."""
+    for embedding in embeddings:
+        embedding.sparse = True
+    try:
+        yield
+    finally:
+        for embedding in embeddings:
+            embedding.sparse = False
 
 
 class _Parts:
     """Tensors of which only some rows are known; the others are gathered when they are first asked for."""
 
-    def __init__(self, values: dict[NmTensor, Any]):
+    def __init__(self, values: dict[NmTensor, Any], plan: Plan):
         self._values = values
-        self._indices: dict[Rows, Tensor] = {}
+        self._plan = plan
+        self._indices = dict(plan.indices)
         self.known: dict[Rows, dict[NmTensor, Tensor]] = {}
 
     def indices(self, rows: Rows, batch: int, tokens: int) -> Tensor:
         """Where the rows are among B*T, [R]."""
         if rows not in self._indices:
-            self._indices[rows] = (
-                torch.arange(0, batch * tokens, tokens)
-                if isinstance(rows, str)
-                else self._values[rows].flatten().nonzero().squeeze(1)
-            )
+            self._indices[rows] = _indices(rows, self._values, batch, tokens)
         return self._indices[rows]
 
     def at(self, rows: Rows, tensor: NmTensor) -> Tensor:
@@ -151,7 +257,8 @@ class _Parts:
         device = next(iter(inputs.values())).device
         indices = [self.indices(rows, *shape[:2]).to(device) for rows in wanted]
         (port,) = call.module.output_ports
-        output = call.module(force_pt=True, rows=torch.cat(indices), **inputs)
+        packing = {"packing": self._plan.packings[call]} if call in self._plan.packings else {}
+        output = call.module(force_pt=True, rows=torch.cat(indices), **packing, **inputs)
         for rows, part in zip(wanted, output.split([len(i) for i in indices]), strict=True):
             self.known.setdefault(rows, {})[call.output(port)] = (
                 part.unsqueeze(1) if rows == FIRST_TOKEN else part

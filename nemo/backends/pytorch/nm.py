@@ -49,12 +49,27 @@ class TrainableNM(TorchNM):
     Attributes:
         token_wise: every token of the (B, T, ...) inputs is treated alone, so gathered rows (R, ...) will do.
         reads_first_token: of the (B, T, ...) inputs only token 0 is read, so (B, 1, ...) will do.
-        selects_rows: `forward` takes `rows`, indices into B*T, and gives these rows of its output only.
+        selects_rows: `forward` takes `rows`, indices into B*T, and gives these rows of its output only. A
+            module that also has `packing`, of the same arguments and `buckets` (see `Packing`), is given what
+            that makes of them as `packing`.
+        scorer: the linear layer that makes the output of what `features`, of the same arguments as `forward`,
+            gives; None where there is no such layer.
+        regions: submodules that a GPU runs as programs compiled for them, the equal ones compiled once.
     """
 
     token_wise = False
     reads_first_token = False
     selects_rows = False
+
+    @property
+    def scorer(self) -> nn.Linear | None:
+        """See above."""
+        return None
+
+    @property
+    def regions(self) -> Sequence[nn.Module]:
+        """See above."""
+        return ()
 
     def __init__(self, pretrained_model_name: str | None = None) -> None:
         super().__init__()
@@ -241,11 +256,18 @@ class LossNM(NonTrainableNM):
         count_ports: inputs that `count` reads; never ones that need the model.
         row_mask: input port that is 0 at the rows of (B, T, ...) inputs the loss does not read; None if it
             reads all. Such a loss takes gathered rows (R, ...) as well.
+        takes_features: `total_of_features` gives `total` from a classifier's `features` and `scorer` in place
+            of its `logits`.
     """
 
     output_ports = {"loss": NeuralType(elements_type=LossType())}
     count_ports: tuple[str, ...] = ()
     row_mask: str | None = None
+
+    @property
+    def takes_features(self) -> bool:
+        """See above."""
+        return False
 
     # `*args: Any` lets subclasses name their ports.
     def total(self, *args: Any, **ports: Any) -> Tensor:
@@ -309,6 +331,10 @@ class DataLayerNM(NeuralModule):
         if self.dataset is None:
             raise UsageError("the number of samples is not known", where=self, fix="define __len__")
         return len(self.dataset)
+
+    def num_batches(self, epoch: int) -> int:
+        """Batches in an epoch."""
+        return -(-len(self) // self.batch_size)
 
     def items_in(self, batch: Sequence[Any]) -> int:
         """How much work a batch is, in `items`."""

@@ -19,7 +19,7 @@ def test_rows_nobody_reads_are_not_computed_and_nothing_else_changes(toy, batche
     (batch,) = layer.batches(0)
     model = toy()
     losses = model.wire(layer)
-    lean, full = GraphModule(losses), GraphModule(losses, gather_rows=False)
+    lean, full = GraphModule(losses), GraphModule(losses, passes=False)
 
     expected = gradients(full, batch)
     assert model.encoder.rows_computed == [40]

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nemo.backends.pytorch.ops.gelu import bias_gelu
+from nemo.backends.pytorch.ops.linear import linear
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
@@ -70,6 +72,13 @@ def activation_name(activation: str | Activation) -> str | Activation:
     return next((name for name, function in ACT2FN.items() if function is activation), activation)
 
 
+def dense_activation(x: Tensor, dense: nn.Linear, activation: Activation) -> Tensor:
+    """activation(dense(x)), in as few passes as there are, (..., I) -> (..., O)."""
+    if activation is F.gelu and x.ndim == 2:
+        return bias_gelu(linear(x, dense.weight), dense.bias)
+    return activation(dense(x))
+
+
 def init_transformer_weights(module: nn.Module, std: float = 0.02) -> None:
     """BERT's initialisation, for `nn.Module.apply`: weights normal(0, std), biases 0, layer norms 1 and 0.
 
@@ -122,10 +131,15 @@ class MultiLayerPerceptron(nn.Module):
         """The layer that scores the classes."""
         return getattr(self, f"layer{2 * self.num_layers - 2}")
 
+    def features(self, hidden_states: Tensor) -> Tensor:
+        """(..., D) -> (..., D), what the last linear layer scores."""
+        for i in range(2 * self.num_layers - 2):
+            hidden_states = getattr(self, f"layer{i}")(hidden_states)
+        return hidden_states
+
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., D) -> (..., C)."""
-        for i in range(2 * self.num_layers - 1):
-            hidden_states = getattr(self, f"layer{i}")(hidden_states)
+        hidden_states = self.last_linear_layer(self.features(hidden_states))
         if self.log_softmax:
             return F.log_softmax(hidden_states, dim=-1, dtype=torch.float32)
         return hidden_states

@@ -3,17 +3,25 @@
 Devlin et al. 2018 (arXiv 1810.04805): embeddings, then layers of self-attention and feed-forward with the
 layer norm after every residual sum.
 
-Shapes: B batch, T tokens, D hidden size, H heads, I intermediate size, R rows asked for out of B*T.
+The tokens of all sequences stand in one row, without padding, from the embeddings to the last layer.
+
+Shapes: B batch, T tokens of a padded sequence, N tokens worked on, K of them no padding, D hidden size, H
+heads, I intermediate size, R rows asked for out of B*T.
 """
 
 from functools import partial
 from typing import Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nemo.backends.pytorch.common.layers import get_activation, init_transformer_weights
+from nemo.backends.pytorch.common.layers import dense_activation, get_activation, init_transformer_weights
+from nemo.backends.pytorch.ops.attention import Padded, Sequences, attention
+from nemo.backends.pytorch.ops.dropout import Seed, dropout, next_seeds
+from nemo.backends.pytorch.ops.embedding import embedding_sum
+from nemo.backends.pytorch.ops.linear import linear
+from nemo.backends.pytorch.ops.norm import dropout_add_norm
+from nemo.backends.pytorch.ops.packing import Packing
 from nemo.utils.errors import UsageError
 
 
@@ -87,22 +95,20 @@ class BertEmbeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        """(B, T), (B, T) -> (B, T, D)."""
-        length, longest = input_ids.shape[1], self.position_embeddings.num_embeddings
-        if length > longest:
-            raise UsageError(
-                "the sequences are longer than the model",
-                found=f"{length} tokens",
-                expected=f"at most max_position_embeddings = {longest}",
-            )
-        types = self.token_type_embeddings
-        hidden = (
-            self.word_embeddings(input_ids)
-            + (types.weight[0] if token_type_ids is None else types(token_type_ids))
-            + self.position_embeddings.weight[:length]
+    def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
+        """(N,) thrice -> (N, D)."""
+        hidden = embedding_sum(
+            input_ids,
+            token_type_ids,
+            positions,
+            self.word_embeddings.weight,
+            self.position_embeddings.weight,
+            self.token_type_embeddings.weight,
+            self.word_embeddings.padding_idx,
+            self.word_embeddings.sparse,
         )
-        return self.dropout(self.LayerNorm(hidden))
+        hidden = self.LayerNorm(hidden)
+        return dropout(hidden, self.dropout.p, next_seeds(1)[0]) if self.training else hidden
 
 
 class BertSelfAttention(nn.Module):
@@ -116,15 +122,27 @@ class BertSelfAttention(nn.Module):
         self.value = nn.Linear(config.hidden_size, config.hidden_size)
         self.dropout_prob = config.attention_probs_dropout_prob
 
-    def forward(self, hidden: Tensor, padding: Tensor | None) -> Tensor:
-        """(B, T, D), (B, 1, 1, T) -> (B, T, D)."""
-        query, key, value = (
-            linear(hidden).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # B H T D/H
-            for linear in (self.query, self.key, self.value)
-        )
-        dropout = self.dropout_prob if self.training else 0.0
-        context = F.scaled_dot_product_attention(query, key, value, padding, dropout_p=dropout)
-        return context.transpose(1, 2).flatten(2)
+    def forward(
+        self, hidden: Tensor, asking: Tensor, keys: Tensor | None, sequences: Sequences | Padded, seed: Seed
+    ) -> Tensor:
+        """(N, D), (R, D) -> (R, D).
+
+        Args:
+            hidden: all tokens.
+            asking: those of which the mixture is wanted; `hidden` itself where it is all of them.
+            keys: which of `hidden` are no padding, (K,); None means all.
+            sequences: the queries in `asking` and the keys of every sequence.
+            seed: of the dropout.
+        """
+        bias = torch.cat([self.query.bias, self.key.bias, self.value.bias])
+        if asking is hidden and keys is None:
+            query, weights = None, [self.query.weight, self.key.weight, self.value.weight]
+        else:
+            query, weights = linear(asking, self.query.weight), [self.key.weight, self.value.weight]
+            hidden = hidden if keys is None else hidden[keys]
+        projections = linear(hidden, torch.cat(weights))
+        p = self.dropout_prob if self.training else 0.0
+        return attention(query, projections, bias, sequences, self.num_heads, p, seed)
 
 
 class BertOutput(nn.Module):
@@ -136,9 +154,19 @@ class BertOutput(nn.Module):
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, branch: Tensor, hidden: Tensor) -> Tensor:
-        """(..., in_features), (..., D) -> (..., D)."""
-        return self.LayerNorm(hidden + self.dropout(self.dense(branch)))
+    def forward(self, branch: Tensor, hidden: Tensor, seed: Seed) -> Tensor:
+        """(N, in_features), (N, D) -> (N, D); `seed` is of the dropout."""
+        p = self.dropout.p if self.training else 0.0
+        return dropout_add_norm(
+            linear(branch, self.dense.weight),
+            self.dense.bias,
+            hidden,
+            self.LayerNorm.weight,
+            self.LayerNorm.bias,
+            self.LayerNorm.eps,
+            p,
+            seed,
+        )
 
 
 class BertAttention(nn.Module):
@@ -149,12 +177,16 @@ class BertAttention(nn.Module):
         self.self = BertSelfAttention(config)
         self.output = BertOutput(config.hidden_size, config)
 
-    def forward(self, hidden: Tensor, padding: Tensor | None, rows: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, T, D), or (R, D) for `rows`."""
-        context = self.self(hidden, padding)
-        if rows is not None:
-            context, hidden = (x.flatten(0, 1).index_select(0, rows) for x in (context, hidden))
-        return self.output(context, hidden)
+    def forward(
+        self,
+        hidden: Tensor,
+        asking: Tensor,
+        keys: Tensor | None,
+        sequences: Sequences | Padded,
+        seeds: tuple[Seed, ...],
+    ) -> Tensor:
+        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the two dropouts."""
+        return self.output(self.self(hidden, asking, keys, sequences, seeds[0]), asking, seeds[1])
 
 
 class BertIntermediate(nn.Module):
@@ -166,8 +198,8 @@ class BertIntermediate(nn.Module):
         self.activation = get_activation(config.hidden_act)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(..., D) -> (..., I)."""
-        return self.activation(self.dense(hidden))
+        """(N, D) -> (N, I)."""
+        return dense_activation(hidden, self.dense, self.activation)
 
 
 class BertLayer(nn.Module):
@@ -179,10 +211,17 @@ class BertLayer(nn.Module):
         self.intermediate = BertIntermediate(config)
         self.output = BertOutput(config.intermediate_size, config)
 
-    def forward(self, hidden: Tensor, padding: Tensor | None, rows: Tensor | None = None) -> Tensor:
-        """(B, T, D) -> (B, T, D), or (R, D) for `rows`."""
-        hidden = self.attention(hidden, padding, rows)
-        return self.output(self.intermediate(hidden), hidden)
+    def forward(
+        self,
+        hidden: Tensor,
+        asking: Tensor,
+        keys: Tensor | None,
+        sequences: Sequences | Padded,
+        seeds: tuple[Seed, ...],
+    ) -> Tensor:
+        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the three dropouts."""
+        hidden = self.attention(hidden, asking, keys, sequences, seeds)
+        return self.output(self.intermediate(hidden), hidden, seeds[2])
 
 
 class BertEncoder(nn.Module):
@@ -192,12 +231,18 @@ class BertEncoder(nn.Module):
         super().__init__()
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
-    def forward(self, hidden: Tensor, padding: Tensor | None, rows: Tensor | None) -> Tensor:
-        """(B, T, D) -> (B, T, D), or (R, D) for `rows`."""
+    def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """(N, D) -> (N, D), or (R, D) in the order in which `packing` was asked for them."""
+        # Taken here, so that a layer is a function of its arguments and can be compiled.
+        seeds = [next_seeds(3) if self.training else (0, 0, 0) for _ in self.layer]
         *lower, last = self.layer
-        for layer in lower:
-            hidden = layer(hidden, padding)
-        return last(hidden, padding, rows)
+        for layer, its_seeds in zip(lower, seeds, strict=False):
+            hidden = layer(hidden, hidden, packing.keys, packing.sequences, its_seeds)
+        if packing.asked is None or packing.restore is None or packing.last_sequences is None:
+            return last(hidden, hidden, packing.keys, packing.sequences, seeds[-1])
+        asking = hidden.index_select(0, packing.asked)
+        hidden = last(hidden, asking, packing.keys, packing.last_sequences, seeds[-1])
+        return hidden.index_select(0, packing.restore)
 
 
 class BertPooler(nn.Module):
@@ -238,6 +283,7 @@ class BertModel(nn.Module):
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         rows: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """The last layer's output.
 
@@ -246,7 +292,9 @@ class BertModel(nn.Module):
             token_type_ids: (B, T) integers, which sentence a token is in; None means the first.
             attention_mask: (B, T), 1 for a token, 0 for padding; None means that nothing is padded.
             rows: (R,) indices into the B*T tokens; only these leave the last layer, and its dense layers are
-                computed for them alone.
+                computed for them alone. Padding is then not computed at all, unless it is among them.
+            packing: of this mask and these rows, where it is known already. A model that is traced or
+                exported makes none: padding is computed then, and what it makes of any batch is one program.
 
         Returns:
             (B, T, D), or (R, D) for `rows`.
@@ -254,12 +302,27 @@ class BertModel(nn.Module):
         Raises:
             UsageError: T is beyond the last position.
         """
-        hidden = self.embeddings(input_ids, token_type_ids)
-        padding = None if attention_mask is None else _padding(attention_mask, hidden.dtype)
-        return self.encoder(hidden, padding, rows)
-
-
-def _padding(attention_mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """What to add to attention scores: 0 for tokens, next to minus infinity for padding, (B, 1, 1, T)."""
-    scores = torch.zeros_like(attention_mask, dtype=dtype)
-    return scores.masked_fill(attention_mask == 0, torch.finfo(dtype).min)[:, None, None]
+        batch, length = input_ids.shape
+        longest = self.embeddings.position_embeddings.num_embeddings
+        if length > longest:
+            raise UsageError(
+                "the sequences are longer than the model",
+                found=f"{length} tokens",
+                expected=f"at most max_position_embeddings = {longest}",
+            )
+        if packing is None and (torch.compiler.is_compiling() or torch.jit.is_tracing()):
+            packing = Packing.padded(input_ids, attention_mask)
+        elif packing is None:
+            packing = Packing.of((batch, length), attention_mask, rows)
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        ids, types = (x.flatten() for x in (input_ids, token_type_ids))
+        if packing.tokens is not None:
+            ids, types = (x.index_select(0, packing.tokens) for x in (ids, types))
+        hidden = self.embeddings(ids, types, packing.positions)
+        if torch.is_autocast_enabled(hidden.device.type):  # the residual stream is of the products' type
+            hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
+        hidden = self.encoder(hidden, packing)
+        if rows is None:
+            return hidden.unflatten(0, (batch, length))
+        return hidden if packing.asked is not None else hidden.index_select(0, rows)

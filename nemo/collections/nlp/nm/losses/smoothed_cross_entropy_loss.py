@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo.backends.pytorch.nm import LossNM
+from nemo.backends.pytorch.ops.cross_entropy import linear_cross_entropy
 from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_types import LabelsType, LogitsType, MaskType, NeuralType
@@ -71,12 +72,29 @@ class SmoothedCrossEntropyLoss(LossNM):
 
     def total(self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
         """The sum over the tokens that count."""
-        num_classes = logits.shape[-1]
         losses = F.cross_entropy(
             self._last(logits).flatten(0, -2).float(),
             self._last(labels).flatten(),
             reduction="none",
-            label_smoothing=self.label_smoothing * num_classes / (num_classes - 1),
+            label_smoothing=self._smoothing(logits.shape[-1]),
+        )
+        return (losses * self._mask(labels, output_mask)).sum()
+
+    @property
+    def takes_features(self) -> bool:
+        """Can the loss be had from what the scores are made of?"""
+        return not self.predict_last_k
+
+    def total_of_features(
+        self, features: Tensor, scorer: nn.Linear, labels: Tensor, output_mask: Tensor | None = None
+    ) -> Tensor:
+        """`total` of the scores that `scorer` gives these (B, T, D) features."""
+        features, weight = features.flatten(0, -2), scorer.weight
+        if torch.is_autocast_enabled(features.device.type):
+            dtype = torch.get_autocast_dtype(features.device.type)
+            features, weight = features.to(dtype), weight.to(dtype)
+        losses = linear_cross_entropy(
+            features, weight, scorer.bias, labels.flatten(), self._smoothing(len(weight))
         )
         return (losses * self._mask(labels, output_mask)).sum()
 
@@ -96,6 +114,10 @@ class SmoothedCrossEntropyLoss(LossNM):
             "accuracy": ((correct * mask).sum(), count),
             "target_counts": (torch.bincount(targets, mask, minlength=logits.shape[-1]), count),
         }
+
+    def _smoothing(self, num_classes: int) -> float:
+        """The e of torch, which counts the right class among those that share it."""
+        return self.label_smoothing * num_classes / (num_classes - 1)
 
     def _last(self, tokens: Tensor) -> Tensor:
         return tokens[:, -self.predict_last_k :] if self.predict_last_k else tokens

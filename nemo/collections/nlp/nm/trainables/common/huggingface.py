@@ -4,14 +4,15 @@ Shapes: B batch, T tokens, D hidden size; R rows asked for out of B*T.
 """
 
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from nemo.backends.pytorch.foreign import read_weights
 from nemo.backends.pytorch.nm import TrainableNM, load_weights
+from nemo.backends.pytorch.ops.packing import Packing
 from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.core.errors import NeuralPortNmTensorMismatchError
@@ -161,15 +162,32 @@ class BERT(TrainableNM):
             )
         return outputs
 
+    def packing(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rows: Tensor | None = None,
+        buckets: int = 0,
+    ) -> Packing:
+        """How `forward` lays out the tokens of these inputs, to be made before they go to a GPU."""
+        return Packing.of((input_ids.shape[0], input_ids.shape[1]), attention_mask, rows, buckets)
+
+    @property
+    def regions(self) -> Sequence[nn.Module]:
+        """The encoder's layers."""
+        return list(self.bert.encoder.layer)
+
     def forward(
         self,
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         rows: Tensor | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """(B, T) thrice -> (B, T, D), or (R, D) for `rows`, see `BertModel`."""
-        return self.bert(input_ids, token_type_ids, attention_mask, rows)
+        return self.bert(input_ids, token_type_ids, attention_mask, rows, packing)
 
 
 def _of_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

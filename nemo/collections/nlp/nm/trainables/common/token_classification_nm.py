@@ -12,6 +12,7 @@ from nemo.backends.pytorch.common.layers import (
     Activation,
     MultiLayerPerceptron,
     activation_name,
+    dense_activation,
     get_activation,
     init_transformer_weights,
 )
@@ -101,9 +102,19 @@ class BertTokenClassifier(Head):
         if use_transformer_pretrained:
             self.apply(init_transformer_weights)
 
+    @property
+    def scorer(self) -> nn.Linear:
+        """The layer that scores the classes."""
+        return self.mlp.last_linear_layer
+
+    def features(self, hidden_states: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, D), what `scorer` scores."""
+        hidden_states = dense_activation(self.dropout(hidden_states), self.dense, self.activation)
+        return self.mlp.features(self.norm(hidden_states))
+
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, C)."""
-        return self.mlp(self.norm(self.activation(self.dense(self.dropout(hidden_states)))))
+        return self.mlp(self.norm(dense_activation(self.dropout(hidden_states), self.dense, self.activation)))
 
 
 class PerceptronHead(Head):

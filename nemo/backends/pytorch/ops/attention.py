@@ -1,0 +1,234 @@
+"""Attention within the sequences of a packed batch, with dropout (Vaswani et al. 2017, arXiv 1706.03762).
+
+Shapes: N tokens, R queries, D hidden size, H heads, S sequences.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.dropout import Seed, keep_mask
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """Where the sequences of a packed batch begin.
+
+    Attributes:
+        queries, keys: [S + 1] int32, the first token of each and the end of the last; among the queries asked
+            for, and among all tokens.
+        longest_queries, longest_keys: no sequence has more.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    longest_queries: int
+    longest_keys: int
+
+
+@dataclass(frozen=True)
+class Padded:
+    """Sequences of one length, padding among their tokens.
+
+    Attributes:
+        mask: [S, T] bool, which tokens are no padding; all ask.
+    """
+
+    mask: Tensor
+
+
+def attention(
+    query: Tensor | None,
+    projections: Tensor,
+    bias: Tensor,
+    sequences: Sequences | Padded,
+    num_heads: int,
+    p: float = 0.0,
+    seed: Seed = 0,
+) -> Tensor:
+    """Every query's mixture of the values of its sequence.
+
+    Args:
+        query: [R, D], where not every token asks; None where `projections` begin with the queries.
+        projections: [N, 3D], queries, keys and values side by side, or [N, 2D] without queries; biases not
+            yet added.
+        bias: [3D] float32, of all three.
+        sequences: which keys each query sees.
+        num_heads: H.
+        p: probability to drop a weight; rows of the dropout site are R*H, columns the keys of the sequence.
+        seed: of the site.
+
+    Returns:
+        [R, D].
+    """
+    if isinstance(sequences, Padded):
+        return _padded(query, projections, bias, sequences, num_heads, p)
+    tensors = (projections,) if query is None else (query, projections)
+    if native.usable(*tensors) and bias.dtype == torch.float32:
+        return _Native.apply(query, projections, bias, sequences, num_heads, p, seed)
+    if projections.is_cuda and projections.dtype in (torch.bfloat16, torch.float16):
+        return _flash(query, projections, bias, sequences, num_heads, p)
+    return attention_reference(query, projections, bias, sequences, num_heads, p, seed)
+
+
+def attention_reference(
+    query: Tensor | None,
+    projections: Tensor,
+    bias: Tensor,
+    sequences: Sequences,
+    num_heads: int,
+    p: float = 0.0,
+    seed: Seed = 0,
+) -> Tensor:
+    """The same in plain PyTorch, on sequences padded to the longest."""
+    queries, keys, values = _with_bias(query, projections, bias)
+    at_queries = _places(sequences.queries, len(queries))
+    at_keys = _places(sequences.keys, len(keys))
+    shape = (len(sequences.keys) - 1, max(sequences.longest_keys, 1))
+
+    def padded(tokens: Tensor) -> Tensor:  # S longest H D/H
+        heads = tokens.unflatten(-1, (num_heads, -1))
+        return heads.new_zeros(*shape, *heads.shape[1:]).index_put(at_keys, heads)
+
+    of_query = at_queries[0]
+    scores = torch.einsum("rhd,rkhd->rhk", queries.unflatten(-1, (num_heads, -1)), padded(keys)[of_query])
+    lengths = sequences.keys.diff()[of_query]
+    beyond = torch.arange(shape[1], device=scores.device) >= lengths[:, None, None]
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / math.sqrt(
+        queries.shape[-1] // num_heads
+    )
+    # The least number rather than -inf: a query without any key gets a mixture of zeros, not NaN.
+    weights = scores.masked_fill(beyond, torch.finfo(scores.dtype).min).softmax(-1)
+    if p > 0:
+        rows = torch.arange(len(queries) * num_heads, device=scores.device).view(-1, num_heads)
+        weights = torch.where(keep_mask(rows, shape[1], p, seed), weights / (1 - p), 0)
+    context = torch.einsum("rhk,rkhd->rhd", weights.to(values.dtype), padded(values)[of_query])
+    return context.flatten(1)
+
+
+def _padded(
+    query: Tensor | None, projections: Tensor, bias: Tensor, sequences: Padded, num_heads: int, p: float
+) -> Tensor:
+    query, key, value = (  # S H T D/H
+        x.unflatten(0, sequences.mask.shape).unflatten(-1, (num_heads, -1)).transpose(1, 2)
+        for x in _with_bias(query, projections, bias)
+    )
+    scores = torch.zeros_like(sequences.mask, dtype=projections.dtype)
+    scores = scores.masked_fill(~sequences.mask, torch.finfo(projections.dtype).min)[:, None, None]
+    context = F.scaled_dot_product_attention(query, key, value, scores, dropout_p=p)
+    return context.transpose(1, 2).flatten(2).flatten(0, 1)
+
+
+def _with_bias(query: Tensor | None, projections: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
+    bias = bias.to(projections.dtype)
+    if query is None:
+        return (projections + bias).chunk(3, -1)
+    width = query.shape[-1]
+    return (query + bias[:width], *(projections + bias[width:]).chunk(2, -1))
+
+
+def _places(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The sequence of each token, and the token's number in it, [count] each."""
+    lengths = offsets.diff().long()
+    numbers = torch.arange(len(lengths), device=offsets.device)
+    sequence = numbers.repeat_interleave(lengths, output_size=count)
+    return sequence, torch.arange(count, device=offsets.device) - offsets.long()[sequence]
+
+
+def _flash(
+    query: Tensor | None, projections: Tensor, bias: Tensor, sequences: Sequences, num_heads: int, p: float
+) -> Tensor:
+    """FlashAttention on a GPU; its dropout is torch's own, which is seeded with every update."""
+    tokens = (x.unflatten(-1, (num_heads, -1)) for x in _with_bias(query, projections, bias))
+    context = torch.ops.aten._flash_attention_forward(
+        *tokens,
+        sequences.queries,
+        sequences.keys,
+        sequences.longest_queries,
+        sequences.longest_keys,
+        dropout_p=p,
+        is_causal=False,
+        return_debug_mask=False,
+    )[0]
+    return context.flatten(1)
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: Tensor | None,
+        projections: Tensor,
+        bias: Tensor,
+        sequences: Sequences,
+        num_heads: int,
+        p: float,
+        seed: int,
+    ) -> Tensor:
+        projections, bias = projections.contiguous(), bias.contiguous()
+        query = None if query is None else query.contiguous()
+        queries = projections if query is None else query
+        out = projections.new_empty(len(queries), len(bias) // 3)
+        lse = torch.empty(len(queries), num_heads)
+        native.call(
+            "attention",
+            projections.dtype,
+            *_pointers(query, projections),
+            bias,
+            out,
+            lse,
+            *_layout(sequences, num_heads, out.shape[1], p, seed),
+        )
+        ctx.save_for_backward(query, projections, bias, out, lse)
+        ctx.settings = sequences, num_heads, p, seed
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, projections, bias, out, lse = ctx.saved_tensors
+        sequences, num_heads, p, seed = ctx.settings
+        query_grad = None if query is None else torch.empty_like(query)
+        projections_grad, bias_grad = torch.empty_like(projections), torch.zeros_like(bias)
+        grads = _pointers(query_grad, projections_grad)
+        native.call(
+            "attention_backward",
+            projections.dtype,
+            *_pointers(query, projections),
+            bias,
+            out,
+            lse,
+            grad.contiguous(),
+            *(g for g in grads if isinstance(g, Tensor)),
+            bias_grad,
+            *_layout(sequences, num_heads, out.shape[1], p, seed),
+        )
+        return query_grad, projections_grad, bias_grad, None, None, None, None
+
+
+def _pointers(query: Tensor | None, projections: Tensor) -> tuple[Tensor | int, ...]:
+    """Queries and the stride of their rows, keys, values and theirs, as the kernel takes them."""
+    width = projections.shape[1] // (3 if query is None else 2)
+    *queries, keys, values = projections.split(width, 1)
+    first = queries[0] if query is None else query
+    return first, first.stride(0), keys, values, projections.stride(0)
+
+
+def _layout(sequences: Sequences, num_heads: int, width: int, p: float, seed: Seed) -> tuple[Any, ...]:
+    return (
+        sequences.queries,
+        sequences.keys,
+        len(sequences.keys) - 1,
+        num_heads,
+        width // num_heads,
+        sequences.longest_queries,
+        sequences.longest_keys,
+        float(p),
+        int(seed),
+    )

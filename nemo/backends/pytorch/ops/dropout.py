@@ -1,0 +1,132 @@
+"""Dropout whose mask is a function of where it is, so that a fused kernel and its reference agree to the bit.
+
+Element (row, column) of a dropout site is kept where hash(row, column, seed of the site) is at least p *
+2^32. The seeds of an update come from (seed, step, rank, batch) by numpy's SeedSequence, one for each site in
+the order in which the forward pass reaches them. The hash is two rounds of MurmurHash3's 32-bit finalizer,
+one for the row and one for the element: integer operations that vectorise on every processor and fuse on a
+GPU.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nemo.backends.pytorch.ops import native
+
+Seed = int | Tensor
+
+_MOST_SITES = 1024
+
+
+class DropoutSeeds:
+    """The seeds of one pass over one batch.
+
+    Args:
+        key: what the masks depend on, for example (seed, step, rank, batch): integers of 0 or more.
+        device: seeds are Python integers on a CPU, elements of one tensor on a GPU.
+    """
+
+    def __init__(self, *key: int, device: torch.device | str = "cpu"):
+        words = np.random.SeedSequence(key).generate_state(_MOST_SITES, np.uint32)
+        self._seeds: list[int] | Tensor = words.tolist()
+        if torch.device(device).type != "cpu":
+            self._seeds = torch.from_numpy(words.view(np.int32)).pin_memory().to(device, non_blocking=True)
+        self._next = 0
+
+    def take(self) -> Seed:
+        """The seed of the next site."""
+        self._next += 1
+        return self._seeds[(self._next - 1) % _MOST_SITES]
+
+
+_active: DropoutSeeds | None = None
+
+
+@contextmanager
+def dropout_seeds(seeds: DropoutSeeds) -> Iterator[None]:
+    """Dropout within takes its seeds from here; outside of any it takes them from torch's generator."""
+    global _active
+    before, _active = _active, seeds
+    try:
+        yield
+    finally:
+        _active = before
+
+
+def next_seeds(count: int) -> tuple[Seed, ...]:
+    """The seeds of the dropout sites that come next."""
+    if _active is not None:
+        return tuple(_active.take() for _ in range(count))
+    return tuple(torch.randint(2**32, (count,)).tolist())
+
+
+def keep_mask(rows: Tensor, columns: int, p: float, seed: Seed) -> Tensor:
+    """Which elements stay, bool of the shape of `rows` and one more axis of `columns` columns.
+
+    Args:
+        rows: numbers of rows, any shape, int64.
+        p: probability to drop, [0, 1).
+        seed: of the site.
+    """
+    keys = _mix(_wrapped(seed) ^ _mix(_wrapped(rows + 0x9E3779B9)))
+    column = torch.arange(columns, device=rows.device, dtype=torch.int64)
+    bits = _mix(_wrapped(column * 0x9E3779B9) ^ keys.unsqueeze(-1))
+    return bits >= int(p * 2**32)
+
+
+def dropout(x: Tensor, p: float, seed: Seed) -> Tensor:
+    """[N, D] with each element 0 with probability p, or else divided by 1 - p."""
+    if p > 0 and native.usable(x):
+        return _Native.apply(x, p, seed)
+    return dropout_reference(x, p, seed)
+
+
+def dropout_reference(x: Tensor, p: float, seed: Seed) -> Tensor:
+    """The same in plain PyTorch."""
+    if p == 0:
+        return x
+    kept = keep_mask(torch.arange(x.shape[0], device=x.device), x.shape[1], p, seed)
+    return torch.where(kept, x / (1 - p), 0)
+
+
+class _Native(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, p: float, seed: int) -> Tensor:
+        ctx.settings = p, seed
+        return _dropped(x, p, seed)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return _dropped(grad, *ctx.settings), None, None
+
+
+def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
+    x = x.contiguous()
+    out = torch.empty_like(x)
+    native.call("dropout", x.dtype, x, out, *x.shape, float(p), seed)
+    return out
+
+
+def _wrapped(x: Seed) -> Tensor:
+    """The low 32 bits, as int64: torch has no unsigned arithmetic of 32 bits."""
+    return torch.as_tensor(x, dtype=torch.int64) & 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finalizer of MurmurHash3, of numbers below 2^32."""
+    x = x ^ (x >> 16)
+    x = _times(x, 0x85EBCA6B)
+    x = x ^ (x >> 13)
+    x = _times(x, 0xC2B2AE35)
+    return x ^ (x >> 16)
+
+
+def _times(x: Tensor, factor: int) -> Tensor:
+    """The product's low 32 bits; int64 overflow wraps, which leaves these bits right."""
+    return (x * factor) & 0xFFFFFFFF

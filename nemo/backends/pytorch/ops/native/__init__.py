@@ -1,0 +1,223 @@
+"""The native CPU kernels: built on first use for the machine they run on, cached, called through ctypes.
+
+Nothing depends on them: where there is no C++ compiler, or `NEMO_BERT_NATIVE=0` is set, or a kernel does not
+give what its PyTorch reference gives, one line says so and the references run instead.
+"""
+
+import contextlib
+import ctypes
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nemo.utils.logging import logging
+
+SOURCES = Path(__file__).parent
+FLAGS = [
+    *("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-O3", "-march=native", "-mprefer-vector-width=512"),
+    *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
+]
+SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class Library:
+    """The kernels of this process.
+
+    Attributes:
+        kernels: the loaded library; None where there is none.
+        problem: why there is none, once that is known.
+    """
+
+    def __init__(self) -> None:
+        self.kernels: ctypes.CDLL | None = None
+        self.problem: str | None = None
+        self._looked = False
+
+    def find(self) -> None:
+        """Load the kernels if an earlier process has built them."""
+        if not self._looked:
+            self._looked = True
+            if os.environ.get("NEMO_BERT_NATIVE") == "0":
+                self.problem = "NEMO_BERT_NATIVE=0"
+            elif (compiler := _compiler()) and (built := _library_path(compiler)).exists():
+                with contextlib.suppress(_Unusable, OSError):  # `build` tries again, and says why not
+                    self.kernels = _load(built)
+
+    def use(self, path: Path) -> None:
+        """Load these kernels and no others."""
+        self._looked, self.kernels = True, _load(path)
+
+    def build(self) -> None:
+        """Load the kernels, after building and checking them if need be; says how long that took."""
+        self.find()
+        if self.kernels is not None or self.problem is not None:
+            return
+        began = time.monotonic()
+        try:
+            compiler = _compiler()
+            if compiler is None:
+                raise _Unusable("there is no C++ compiler (g++ or clang++; CXX names another)")
+            path = _library_path(compiler)
+            self.kernels = _build(compiler, path)
+        except (_Unusable, OSError) as problem:
+            self.problem = str(problem)
+            logging.warning("without native kernels, so slower: %s", self.problem)
+        else:
+            logging.info("native kernels: built in %.0f s, kept in %s", time.monotonic() - began, path.parent)
+
+
+class _Unusable(Exception):
+    pass
+
+
+library = Library()
+
+
+def build() -> bool:
+    """Have the kernels built if they are not; False where they cannot be, and one line has said why."""
+    library.build()
+    return library.kernels is not None
+
+
+def available() -> bool:
+    """Are the kernels there?"""
+    library.find()
+    return library.kernels is not None
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Do the kernels work on these: all float32 or all bfloat16, on the CPU, run rather than traced?"""
+    first = tensors[0]
+    return (
+        all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
+        and first.dtype in SUFFIXES
+        and not torch.compiler.is_compiling()
+        and not torch.jit.is_tracing()
+        and available()
+    )
+
+
+def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
+    """Run the kernel `name` for activations of `dtype`.
+
+    Args:
+        arguments: what follows the number of threads: contiguous tensors (passed as pointers, None as null),
+            integers (int64_t) and floats (double).
+    """
+    kernel = getattr(library.kernels, f"{name}_{SUFFIXES[dtype]}")
+    kernel(ctypes.c_int64(torch.get_num_threads()), *map(_converted, arguments))
+
+
+def _converted(argument: Any) -> Any:
+    match argument:
+        case Tensor():
+            return ctypes.c_void_p(argument.data_ptr())
+        case float():
+            return ctypes.c_double(argument)
+        case None:
+            return ctypes.c_void_p(None)
+    return ctypes.c_int64(argument)
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+
+
+def _library_path(compiler: str) -> Path:
+    """Where the kernels are kept: another file for other sources, another compiler, torch or processor."""
+    identity = hashlib.sha256()
+    for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
+        identity.update(source.name.encode() + source.read_bytes())
+    stat = os.stat(compiler)
+    identity.update(repr((compiler, stat.st_size, stat.st_mtime_ns, FLAGS, torch.__version__)).encode())
+    identity.update(_processor().encode())
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache, "nemo-bert", f"kernels-{identity.hexdigest()[:16]}.so")
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return "".join(line for line in dict.fromkeys(lines) if line.startswith(("model", "flags", "Features")))
+
+
+def _build(compiler: str, path: Path) -> ctypes.CDLL:
+    """Compile, load, check against the references, and only then keep."""
+    refused = path.with_suffix(".refused")
+    if refused.exists():
+        raise _Unusable(f"{refused.read_text()} (delete {refused} to try again)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    os.close(handle)
+    new = Path(name)
+    try:
+        command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.cpp"))), "-o", name, *_openmp()]
+        result = subprocess.run(command, capture_output=True, text=True)
+        if result.returncode:
+            raise _Unusable(f"{shlex.join(command[:1])} failed: {_first_error(result.stderr)}")
+        # In a process of its own: what is wrong with a kernel may be that it ends the process.
+        result = subprocess.run(
+            [sys.executable, "-m", f"{__name__}.check", name], capture_output=True, text=True
+        )
+        if result.returncode:
+            wrong = f"the kernels do not pass their checks on this machine: {_first_error(result.stderr)}"
+            refused.write_text(wrong)
+            raise _Unusable(wrong)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+    return _load(path)
+
+
+def _first_error(messages: str) -> str:
+    lines = messages.strip().splitlines() or ["no message"]
+    return next((line for line in lines if "error" in line.lower()), lines[-1])
+
+
+def _torch_libraries() -> Path:
+    return Path(torch.__file__).parent / "lib"
+
+
+def _openmp() -> list[str]:
+    """Link torch's own OpenMP: a second pool of threads would fight with the first for the cores."""
+    return [str(path) for path in sorted(_torch_libraries().glob("libgomp*.so*"))[:1]]
+
+
+def _load(path: Path) -> ctypes.CDLL:
+    kernels = ctypes.CDLL(str(path))
+    use_matrix_products_of_torch(kernels)
+    return kernels
+
+
+def use_matrix_products_of_torch(kernels: ctypes.CDLL) -> None:
+    """Have the kernels multiply their small blocks with torch's own functions."""
+    torch_cpu = ctypes.CDLL(str(_torch_libraries() / "libtorch_cpu.so"))
+    if not hasattr(torch_cpu, SGEMM):
+        raise _Unusable(f"this build of torch has no {SGEMM}")
+    products = [getattr(torch_cpu, SGEMM), None, None]
+    if torch.cpu._is_amx_tile_supported() and all(hasattr(torch_cpu, name) for name in BF16_PRODUCT):
+        products[1:] = (getattr(torch_cpu, name) for name in BF16_PRODUCT)
+    kernels.use_matrix_products(*(ctypes.cast(product, ctypes.c_void_p) for product in products))
+
+
+# torch's own matrix products, which the attention kernel runs on its small blocks: sgemm of its BLAS; and,
+# where the processor has AMX, oneDNN's bf16 product and its clean-up, under the names of C++.
+SGEMM = "sgemm_"
+BF16_PRODUCT = (
+    "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",
+    "_ZN2at6native7cpublas14brgemm_releaseEb",
+)

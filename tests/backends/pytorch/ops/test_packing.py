@@ -1,0 +1,66 @@
+"""Packing of a batch of three sequences of 4, of which 4, 2 and 3 tokens are real."""
+
+import pytest
+import torch
+
+from nemo.backends.pytorch.ops.packing import Packing
+
+MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
+
+
+def test_real_tokens_stand_side_by_side():
+    packing = Packing.of((3, 4), MASK, torch.tensor([9 - 1, 0, 5]))
+    assert packing.tokens.tolist() == [0, 1, 2, 3, 4, 5, 8, 10, 11]
+    assert packing.positions.tolist() == [0, 1, 2, 3, 0, 1, 0, 2, 3]
+    assert packing.keys is None
+    assert packing.sequences.queries.tolist() == packing.sequences.keys.tolist() == [0, 4, 6, 9]
+    assert (packing.sequences.longest_queries, packing.sequences.longest_keys) == (4, 4)
+
+
+def test_rows_are_found_among_the_real_tokens():
+    rows = torch.tensor([11, 0, 5, 11, 3])
+    packing = Packing.of((3, 4), MASK, rows)
+    assert packing.asked.tolist() == [0, 3, 5, 8, 8]
+    assert packing.tokens[packing.asked][packing.restore].tolist() == rows.tolist()
+    assert packing.last_sequences.queries.tolist() == [0, 2, 3, 5]
+    assert packing.last_sequences.keys.tolist() == [0, 4, 6, 9]
+    assert packing.last_sequences.longest_queries == 2
+
+
+@pytest.mark.parametrize("rows", [None, torch.tensor([0, 6])], ids=["all", "one is padding"])
+def test_padding_that_is_asked_for_is_computed(rows):
+    packing = Packing.of((3, 4), MASK, rows)
+    assert packing.tokens is None
+    assert packing.keys.tolist() == [0, 1, 2, 3, 4, 5, 8, 10, 11]  # but nobody looks at it
+    assert packing.sequences.queries.tolist() == [0, 4, 8, 12]
+    assert packing.sequences.keys.tolist() == [0, 4, 6, 9]
+    assert packing.positions.tolist() == [0, 1, 2, 3] * 3
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(2, 3)])
+def test_a_batch_without_padding_is_as_it_is(mask):
+    packing = Packing.of((2, 3), mask, torch.tensor([4]))
+    assert packing.tokens is None and packing.keys is None
+    assert packing.sequences.keys.tolist() == [0, 3, 6]
+    assert packing.asked.tolist() == [4]
+
+
+def test_sizes_can_be_rounded_up_to_buckets():
+    rows = torch.tensor([11, 0, 5])
+    packing = Packing.of((3, 4), MASK, rows, buckets=3)
+    exact = Packing.of((3, 4), MASK, rows)
+    assert len(packing.tokens) == len(packing.positions) == 12  # 9 real tokens, sizes 4, 8 and 12
+    assert packing.tokens[:9].tolist() == exact.tokens.tolist()
+    assert packing.sequences.keys.tolist() == [0, 4, 6, 9, 12]
+    assert packing.last_sequences.queries.tolist() == [0, 1, 2, 3, 3]
+    assert packing.asked.tolist() == exact.asked.tolist()
+    assert packing.sequences.longest_keys == 4
+
+
+def test_the_longest_sequences_of_buckets_are_bounds_for_every_batch():
+    masks = [(torch.rand(4, 6) < share).long() for share in (0.2, 0.5, 0.9)]
+    packings = [Packing.of((4, 6), mask, mask.flatten().nonzero()[:2, 0], buckets=2) for mask in masks]
+    assert len({(p.sequences.longest_keys, p.last_sequences.longest_queries) for p in packings}) == 1
+    for packing in packings:
+        assert packing.sequences.keys.diff().max() <= packing.sequences.longest_keys
+        assert packing.last_sequences.queries.diff().max() <= packing.last_sequences.longest_queries
