@@ -40,7 +40,9 @@ class DemoOptions:
 
 def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions:
     """What learns fastest in a few minutes; benchmarks/records/2026-11-22_demo_recipe has what was tried."""
-    from nemo.backends.pytorch.precision import has_bf16_units
+    import torch
+
+    from nemo.backends.pytorch.environment import has_bf16_units
 
     return PretrainingOptions(
         mode="data_text",
@@ -69,7 +71,7 @@ def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions
         beta2=0.98,
         weight_decay=0.01,
         grad_norm_clip=1.0,
-        amp_opt_level="O1" if has_bf16_units("cpu") else "O0",
+        amp_opt_level="O2" if has_bf16_units(torch.device("cpu")) else "O0",
         eval_step_freq=100_000,
         seed=options.seed,
         threads=options.threads,

@@ -271,8 +271,6 @@ def test_what_is_not_there_yet_says_so(tmp_path, capsys, monkeypatch):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--num_gpus", "2") == 2
     assert "several processes are not available yet" in capsys.readouterr().err
-    assert pretrain(data, tmp_path / "run", "--amp_opt_level", "O2") == 2
-    assert "not available yet" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -219,10 +219,12 @@ class PtActions:
 
         # A loss is a sum over its items; what it is divided by is known before the model runs.
         divisors = torch.stack([graph.counts(batch) for batch in batches]).sum(0).to(self.device)
-        for number, batch in enumerate(batches):
-            seeds = DropoutSeeds(self.seed, self.step, self.global_rank, number, device=self.device)
-            with dropout_seeds(seeds):
-                self._run_batch(graph, batch, objective.losses, divisors)
+        with self._precision.matrices(self.graph.parameters()) as matrices:
+            for number, batch in enumerate(batches):
+                seeds = DropoutSeeds(self.seed, self.step, self.global_rank, number, device=self.device)
+                with dropout_seeds(seeds):
+                    self._run_batch(graph, batch, objective.losses, divisors)
+                matrices.collect()
         norm = self._precision.gradient_norm(
             optimizer, list(objective.parameters.values()), plan.grad_norm_clip
         )

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from nemo.backends.pytorch.adamw import OnePassAdamW
 from nemo.backends.pytorch.checkpoint import check_fit
 from nemo.backends.pytorch.layerwise import (
     LAMB,
@@ -97,6 +98,8 @@ def make_optimizer(
         moments["eps"] = eps
 
     match kind:
+        case "adam_w" if all(p.device.type == "cpu" for p in parameters.values()):
+            return OnePassAdamW(groups, lr, fused=True, **moments)
         case "adam_w":
             return AdamW(groups, lr, fused=fused, **moments)
         case "adam":

@@ -1,31 +1,34 @@
-"""O0 and O1: in which type the matrix products run."""
+"""O0, O1 and O2: in which types a training step computes."""
 
 import contextlib
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from nemo.backends.pytorch.environment import has_bf16_units
+from nemo.backends.pytorch.ops.adamw import norm_of
 from nemo.core.neural_factory import Optimization
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 
 
-def has_bf16_units(device: torch.device | str) -> bool:
-    """Does the hardware multiply bf16 matrices faster than fp32 ones?"""
-    device = torch.device(device)
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
 class Precision:
-    """Runs the forward pass in the right type and steps the optimizer.
+    """What a step computes in, how gradients are clipped, and when an optimizer steps.
+
+    O0 is all float32. O1 multiplies matrices in bf16 (fp16 with a scaler on a GPU without bf16), from float32
+    weights. O2 holds bf16 matrices for the time that a step computes; their float32 masters are what
+    everybody else sees: optimizers, checkpoints, evaluation, callbacks. Biases, norms and statistics are
+    float32 at every level.
 
     Args:
-        level: O0 or O1.
+        level: O0, O1 or O2.
         device: where the model is.
         max_loss_scale, min_loss_scale: bounds of the dynamic scale, fp16 only.
+
+    Raises:
+        UsageError: O3, or O2 on a GPU without bf16.
     """
 
     def __init__(
@@ -35,17 +38,19 @@ class Precision:
         max_loss_scale: float = 2.0**24,
         min_loss_scale: float | None = None,
     ):
-        if level in (Optimization.mxprO2, Optimization.mxprO3):
+        bf16 = has_bf16_units(device)
+        without_bf16 = level is Optimization.mxprO2 and device.type != "cpu" and not bf16
+        if level is Optimization.mxprO3 or without_bf16:
             raise UsageError(
-                "this level is not available yet",
+                "this level is for hardware with bf16" if without_bf16 else "there is no such level here",
                 where="optimization_level",
                 found=level.name,
-                expected="O0 or O1",
-                fix="use O1: bf16 matrix products with fp32 weights",
+                expected="O0 or O1" if without_bf16 else "O0, O1 or O2",
+                fix="use O1" if without_bf16 else "use O2: bf16 matrices with fp32 masters",
             )
-        bf16 = has_bf16_units(device)
         self.device = device
-        self.enabled = level is Optimization.mxprO1
+        self.enabled = level in (Optimization.mxprO1, Optimization.mxprO2)
+        self.has_masters = level is Optimization.mxprO2
         self.dtype = torch.bfloat16 if bf16 or device.type == "cpu" else torch.float16
         use_scaler = self.enabled and self.dtype is torch.float16
         self.scaler = torch.amp.GradScaler(
@@ -53,10 +58,14 @@ class Precision:
         )
         self.scale_bounds = (min_loss_scale or 1.0, max_loss_scale)
         if self.enabled and not bf16 and device.type == "cpu":
-            logging.warning("O1 is slower than O0 here: this CPU has no bf16 matrix units", mode=LogMode.ONCE)
+            logging.warning(
+                "%s is slower than O0 here: this CPU has no bf16 matrix units",
+                level.name.removeprefix("mxpr"),
+                mode=LogMode.ONCE,
+            )
         if not self.enabled and bf16:
             logging.info(
-                "this device has bf16 matrix units: O1 would make training about twice as fast",
+                "this device has bf16 matrix units: O2 multiplies matrices several times as fast as O0",
                 mode=LogMode.ONCE,
             )
 
@@ -66,15 +75,27 @@ class Precision:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
+    @contextmanager
+    def matrices(self, parameters: Iterable[nn.Parameter]) -> Iterator["LowPrecisionMatrices"]:
+        """Within, and at O2, the matrices among `parameters` are bf16; after it all is float32."""
+        chosen = [p for p in dict.fromkeys(parameters) if p.ndim > 1 and p.dtype == torch.float32]
+        low = LowPrecisionMatrices(chosen if self.has_masters else [], self.dtype)
+        try:
+            yield low
+        finally:
+            low.give_back()
+
     def gradient_norm(
         self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float | None
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """The norm of the whole gradient, which is then clipped to `clip` where that is above 0."""
         self.scaler.unscale_(optimizer)
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = norm_of([p.grad for p in parameters if p.grad is not None])
         if clip is not None and clip > 0:
-            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+            if hasattr(optimizer, "gradient_scale"):
+                optimizer.gradient_scale = min(1.0, clip / (float(norm) + _CLIP_EPS))
+            else:
+                nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         return norm
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -86,3 +107,40 @@ class Precision:
             scale = self.scaler.get_scale()
             if not low <= scale <= high:
                 self.scaler.update(min(max(scale, low), high))
+
+
+_CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
+
+
+class LowPrecisionMatrices:
+    """Parameters that hold a bf16 copy of themselves for a while.
+
+    The Parameter objects stay the same, so ties, optimizers and hooks do not notice. The copy is made anew
+    every time: a value that a callback or a checkpoint has changed is never missed.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], dtype: torch.dtype):
+        self._masters = {parameter: parameter.data for parameter in parameters}
+        self._gradients = {parameter: parameter.grad for parameter in parameters}
+        copies = [torch.empty_like(master, dtype=dtype) for master in self._masters.values()]
+        if copies:
+            torch._foreach_copy_(copies, list(self._masters.values()))
+        for parameter, copy in zip(parameters, copies, strict=True):
+            parameter.grad = None
+            parameter.data = copy
+
+    def collect(self) -> None:
+        """Add the gradients of a batch to the float32 sums over batches."""
+        for parameter in self._masters:
+            if parameter.grad is not None:
+                earlier = self._gradients[parameter]
+                gradient = parameter.grad
+                self._gradients[parameter] = gradient.float() if earlier is None else earlier.add_(gradient)
+                parameter.grad = None
+
+    def give_back(self) -> None:
+        """The float32 values and the gradients collected."""
+        for parameter, master in self._masters.items():
+            parameter.grad = None
+            parameter.data = master
+            parameter.grad = self._gradients[parameter]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nemo.backends.pytorch.ops import native
-from nemo.backends.pytorch.ops.linear import linear
+from nemo.backends.pytorch.ops.linear import linear, product
 
 IGNORED = -100  # the label that costs nothing
 
@@ -32,7 +32,17 @@ def linear_cross_entropy(
     Returns:
         [R] float32.
     """
-    if native.usable(hidden, weight) and (bias is None or bias.dtype == torch.float32):
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight = hidden.to(dtype), weight.to(dtype)
+    # A kernel trusts the shapes; the reference says what is wrong with them.
+    if (
+        native.usable(hidden, weight)
+        and labels.dtype == torch.int64
+        and labels.shape == hidden.shape[:-1]
+        and hidden.ndim == weight.ndim == 2
+        and (bias is None or (bias.dtype == torch.float32 and bias.shape == weight.shape[:1]))
+    ):
         return _Native.apply(hidden, weight, bias, labels, label_smoothing, torch.is_grad_enabled())
     return linear_cross_entropy_reference(hidden, weight, bias, labels, label_smoothing)
 
@@ -61,11 +71,11 @@ class _Native(torch.autograd.Function):
         label_smoothing: float,
         keep_gradient: bool,
     ) -> Tensor:
-        labels = labels.contiguous()
+        labels, bias = labels.contiguous(), None if bias is None else bias.contiguous()
         wrong = labels[((labels < 0) | (labels >= len(weight))) & (labels != IGNORED)]
         if len(wrong):
             raise IndexError(f"label {int(wrong[0])} is not one of {len(weight)} classes")
-        logits = hidden @ weight.t()
+        logits = product(hidden, weight.t())
         losses = torch.empty(len(hidden))
         native.call(
             "cross_entropy",
@@ -75,7 +85,6 @@ class _Native(torch.autograd.Function):
         )
         if keep_gradient:
             ctx.save_for_backward(hidden, weight, logits)
-        ctx.has_bias = bias is not None
         return losses
 
     @staticmethod
@@ -83,14 +92,14 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, logits_grad = ctx.saved_tensors
         grad = grad.contiguous()
-        scale = grad.to(hidden.dtype)[:, None]
+        scale = grad[:, None]  # not rounded to bfloat16: what it is off would be off in every gradient alike
         bias_grad = None
-        if ctx.has_bias:
+        if ctx.needs_input_grad[2]:
             bias_grad = torch.empty(len(weight))
             native.call(
                 "weighted_column_sums", hidden.dtype, logits_grad, grad, bias_grad, *logits_grad.shape
             )
         needs_hidden, needs_weight, *_ = ctx.needs_input_grad
-        hidden_grad = (logits_grad @ weight) * scale if needs_hidden else None
-        weight_grad = logits_grad.t() @ (hidden * scale) if needs_weight else None
+        hidden_grad = (product(logits_grad, weight) * scale).to(hidden.dtype) if needs_hidden else None
+        weight_grad = product(logits_grad.t(), (hidden * scale).to(hidden.dtype)) if needs_weight else None
         return hidden_grad, weight_grad, bias_grad, None, None, None

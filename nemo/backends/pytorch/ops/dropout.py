@@ -81,8 +81,8 @@ def keep_mask(rows: Tensor, columns: int, p: float, seed: Seed) -> Tensor:
 
 def dropout(x: Tensor, p: float, seed: Seed) -> Tensor:
     """[N, D] with each element 0 with probability p, or else divided by 1 - p."""
-    if p > 0 and native.usable(x):
-        return _Native.apply(x, p, seed)
+    if p > 0 and x.ndim == 2 and native.usable(x):
+        return _Native.apply(x, float(p), int(seed))
     return dropout_reference(x, p, seed)
 
 
@@ -109,7 +109,7 @@ class _Native(torch.autograd.Function):
 def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
     x = x.contiguous()
     out = torch.empty_like(x)
-    native.call("dropout", x.dtype, x, out, *x.shape, float(p), seed)
+    native.call("dropout", x.dtype, x, out, *x.shape, p, seed)
     return out
 
 

@@ -34,7 +34,12 @@ def embedding_sum(
     Returns:
         [N, D].
     """
-    if native.usable(word, position, type_):
+    # A kernel trusts the shapes; the reference says what is wrong with them.
+    if (
+        native.usable(word, position, type_)
+        and ids.shape == types.shape == positions.shape == ids.shape[:1]
+        and word.shape[1:] == position.shape[1:] == type_.shape[1:]
+    ):
         return _Native.apply(ids, types, positions, word, position, type_, padding_idx, sparse)
     return embedding_sum_reference(ids, types, positions, word, position, type_, padding_idx, sparse)
 
@@ -69,7 +74,8 @@ class _Native(torch.autograd.Function):
     ) -> Tensor:
         tables = (word, position, type_)
         indices = tuple(
-            _within(i, table).contiguous() for i, table in zip((ids, positions, types), tables, strict=True)
+            _within(i.long(), table).contiguous()
+            for i, table in zip((ids, positions, types), tables, strict=True)
         )
         out = word.new_empty(len(ids), word.shape[1])
         native.call("embedding_sum", word.dtype, *indices, *(t.contiguous() for t in tables), out, *out.shape)

@@ -10,14 +10,30 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nemo.backends.pytorch.environment import has_bf16_units
 from nemo.backends.pytorch.ops import native
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
     """x weight^T, [N, I] and [O, I] -> [N, O]. The operation that follows adds the bias."""
+    if torch.is_autocast_enabled(x.device.type):
+        dtype = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(dtype), weight.to(dtype)
     if x.dtype == torch.bfloat16 and native.usable(x, weight):
         return _Native.apply(x, weight)
     return F.linear(x, weight)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """a b, [N, I] and [I, O] -> [N, O].
+
+    On a processor without bf16 units by way of float32: sums are float32 and the result is rounded in either
+    case, but torch's own bf16 product is ten times slower there than a float32 one.
+    """
+    if a.dtype == torch.bfloat16 and a.device.type == "cpu" and not has_bf16_units(a.device):
+        with torch.autocast("cpu", enabled=False):
+            return (a.float() @ b.float()).to(torch.bfloat16)
+    return a @ b
 
 
 class _Native(torch.autograd.Function):
@@ -26,7 +42,7 @@ class _Native(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return x @ weight.t()
+        return product(x, weight.t())
 
     @staticmethod
     @once_differentiable
@@ -34,7 +50,8 @@ class _Native(torch.autograd.Function):
         x, weight = ctx.saved_tensors
         needs_x, needs_weight = ctx.needs_input_grad
         grad = grad.contiguous()
-        return grad @ weight if needs_x else None, transposed(grad) @ x if needs_weight else None
+        x_grad = product(grad, weight) if needs_x else None
+        return x_grad, product(transposed(grad), x) if needs_weight else None
 
 
 def transposed(matrix: Tensor) -> Tensor:

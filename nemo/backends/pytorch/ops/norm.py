@@ -38,7 +38,13 @@ def dropout_add_norm(
     Returns:
         [N, D] of the type of `x`; statistics are float32.
     """
-    if native.usable(x, residual) and all(v.dtype == torch.float32 for v in (bias, weight, norm_bias)):
+    # A kernel trusts the shapes; the reference says what is wrong with them.
+    if (
+        native.usable(x, residual)
+        and x.ndim == 2
+        and x.shape == residual.shape
+        and all(v.dtype == torch.float32 and v.shape == x.shape[1:] for v in (bias, weight, norm_bias))
+    ):
         return _Native.apply(x, bias, residual, weight, norm_bias, eps, p, seed)
     return dropout_add_norm_reference(x, bias, residual, weight, norm_bias, eps, p, seed)
 
@@ -69,9 +75,11 @@ class _Native(torch.autograd.Function):
         norm_bias: Tensor,
         eps: float,
         p: float,
-        seed: int,
+        seed: Seed,
     ) -> Tensor:
-        x, residual = x.contiguous(), residual.contiguous()
+        x, bias, residual, weight, norm_bias = (
+            tensor.contiguous() for tensor in (x, bias, residual, weight, norm_bias)
+        )
         total, out = torch.empty_like(x), torch.empty_like(x)
         statistics = torch.empty(len(x), 2)
         native.call(
@@ -79,10 +87,10 @@ class _Native(torch.autograd.Function):
             x.dtype,
             *(x, bias, residual, weight, norm_bias),
             *(total, out, statistics),
-            *(*x.shape, eps, float(p), seed),
+            *(*x.shape, float(eps), float(p), int(seed)),
         )
         ctx.save_for_backward(total, statistics, weight)
-        ctx.settings = float(p), seed
+        ctx.settings = float(p), int(seed)
         return out
 
     @staticmethod

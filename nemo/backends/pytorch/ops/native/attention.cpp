@@ -23,7 +23,7 @@ int64_t round_up(int64_t n) { return (n + kTile - 1) / kTile * kTile; }
 
 // c [m, n] (+)= a b, with a [m, k] and b [k, n], either stored transposed; rows of c are ldc apart.
 void product(int64_t m, int64_t n, int64_t k, const float* a, bool a_transposed, const float* b, bool b_transposed,
-             float* c, int64_t ldc, bool add, std::vector<bf16>&) {
+             float* c, int64_t ldc, bool add, Buffer<bf16>&) {
     // BLAS counts by columns, so it is asked for c^T = b^T a^T.
     int m_ = m, n_ = n, k_ = k, lda = a_transposed ? m : k, ldb = b_transposed ? k : n, ldc_ = ldc;
     float one = 1, beta = add ? 1 : 0;
@@ -33,7 +33,7 @@ void product(int64_t m, int64_t n, int64_t k, const float* a, bool a_transposed,
 // The same in bf16. The product of oneDNN wants b in pairs of rows, [k/2, n, 2], and a as it is; both are copied
 // with zeros up to whole tiles, so columns of c beyond n, up to round_up(n) <= ldc, are written too.
 void product(int64_t m, int64_t n, int64_t k, const bf16* a, bool a_transposed, const bf16* b, bool b_transposed,
-             float* c, int64_t ldc, bool add, std::vector<bf16>& scratch) {
+             float* c, int64_t ldc, bool add, Buffer<bf16>& scratch) {
     int64_t wide = round_up(n), deep = round_up(k);
     scratch.assign(deep * wide + m * deep, bf16{0});
     bf16 *pairs = scratch.data(), *rows = pairs + deep * wide;
@@ -87,9 +87,9 @@ struct Projection {
 // What one thread works in.
 template <typename C>
 struct Workspace {
-    std::vector<C> query, key, value, grad, weights, score_grads;
-    std::vector<float> scores, weight_grads, out, query_grad, key_grad, value_grad;
-    std::vector<bf16> scratch;
+    Buffer<C> query, key, value, grad, weights, score_grads;
+    Buffer<float> scores, weight_grads, out, query_grad, key_grad, value_grad;
+    Buffer<bf16> scratch;
 
     Workspace(int64_t block, int64_t keys, int64_t width, bool backward)
         : query(block * width), key(keys * width), value(keys * width), weights(block * keys),
@@ -178,16 +178,17 @@ void backward(int64_t threads, Projection<const T> query, Projection<const T> ke
     const int64_t hidden = s.heads * width;
     const float scale = 1 / std::sqrt(static_cast<float>(width)), rescale = static_cast<float>(1 / (1 - p));
     const uint32_t threshold = threshold_of(p);
-    ThreadSums bias_sums(threads, 3 * hidden);
+    // A sequence's own sums: which thread works on it is chance, and a training has to repeat to the bit.
+    std::vector<float> bias_sums(s.count * 3 * hidden, 0.0f);
 #pragma omp parallel num_threads(static_cast<int>(threads))
     {
         Workspace<C> w(block, s.longest_keys, width, true);
-        float* sums = bias_sums.of(omp_get_thread_num());
 #pragma omp for schedule(dynamic)
         for (int64_t item = 0; item < s.count * s.heads; item++) {
             const int64_t sequence = item / s.heads, head = item % s.heads;
             const int64_t q0 = s.queries[sequence], q1 = s.queries[sequence + 1];
             const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0, ld = round_up(n);
+            float* sums = bias_sums.data() + sequence * 3 * hidden;
             key.load(k0, n, head, width, w.key.data());
             value.load(k0, n, head, width, w.value.data());
             if (q1 == q0) {
@@ -240,7 +241,7 @@ void backward(int64_t threads, Projection<const T> query, Projection<const T> ke
         }
         if (std::is_same_v<C, bf16>) brgemm_release(true);
     }
-    bias_sums.add_to(query_grad.bias);
+    for (size_t i = 0; i < bias_sums.size(); i++) query_grad.bias[i % (3 * hidden)] += bias_sums[i];
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 struct bf16 {
@@ -74,6 +75,24 @@ inline float fast_exp(float x) {
     std::memcpy(&scale, &power, sizeof scale);
     return y * scale;
 }
+
+// Memory that begins with a cache line: the last bit of a BLAS product may depend on where its operands lie.
+template <typename T>
+struct LineAllocator {
+    using value_type = T;
+    T* allocate(size_t n) { return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t(64))); }
+    void deallocate(T* p, size_t) { ::operator delete(p, std::align_val_t(64)); }
+    template <typename U>
+    bool operator==(const LineAllocator<U>&) const { return true; }
+    template <typename U>
+    bool operator!=(const LineAllocator<U>&) const { return false; }
+    LineAllocator() = default;
+    template <typename U>
+    LineAllocator(const LineAllocator<U>&) {}
+};
+
+template <typename T>
+using Buffer = std::vector<T, LineAllocator<T>>;
 
 // body(first, last, thread) for a share of n items on each thread.
 template <typename Body>

@@ -90,9 +90,6 @@ class SmoothedCrossEntropyLoss(LossNM):
     ) -> Tensor:
         """`total` of the scores that `scorer` gives these (B, T, D) features."""
         features, weight = features.flatten(0, -2), scorer.weight
-        if torch.is_autocast_enabled(features.device.type):
-            dtype = torch.get_autocast_dtype(features.device.type)
-            features, weight = features.to(dtype), weight.to(dtype)
         losses = linear_cross_entropy(
             features, weight, scorer.bias, labels.flatten(), self._smoothing(len(weight))
         )

@@ -1,0 +1,470 @@
+"""How the benchmarks measure: a probe of the machine, windows that alternate, tables and JSON.
+
+Every way to train lives in a process of its own, of which one runs and the others wait: so none gets
+another's allocator, threads or compiler settings, and each can have environment variables of its own.
+"""
+
+import json
+import math
+import os
+import platform
+import resource
+import sys
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from itertools import cycle
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from ways import Batch, Shape, Way, train
+
+WARM_UP_UPDATES = 2
+SYNC_UPDATES = 5
+PATIENCE = 1800.0  # seconds
+STEADY = 0.1  # of its speed the machine may gain or lose while it is measured
+GEMM_ON_CPU, GEMM_ON_GPU = (2048, 768, 3072), (8192, 8192, 8192)
+CPU_FEATURES = (
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_tile",
+    "amx_bf16",
+    "asimd",
+    "bf16",
+)
+
+
+# The machine
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What a figure depends on besides the code."""
+    about = {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": " ".join(sys.argv),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
+        "cpu": _cpu(),
+        "threads": torch.get_num_threads(),
+        "variables": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "LD_PRELOAD")},
+        "load": os.getloadavg()[0],
+    }
+    if device == "cuda":
+        about["gpu"] = torch.cuda.get_device_name()
+    return about
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu() -> dict[str, Any]:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    flags = set((fields.get("flags") or fields.get("Features") or "").split())
+    return {
+        "model": fields.get("model name", platform.processor()),
+        "cores": os.cpu_count(),
+        "features": [name for name in CPU_FEATURES if name in flags],
+        "torch_uses": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def probe(device: str, seconds: float) -> dict[str, float]:
+    """Rates of a matrix product by type, in FLOP/s, and of a copy in bytes/s (read and written)."""
+    rows, inner, columns = GEMM_ON_GPU if device == "cuda" else GEMM_ON_CPU
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left = torch.randn(rows, inner, device=device, dtype=dtype)
+        right = torch.randn(columns, inner, device=device, dtype=dtype)
+        out = torch.empty(rows, columns, device=device, dtype=dtype)
+        each = _seconds_per_call(partial(torch.mm, left, right.t(), out=out), device, seconds)
+        rates[str(dtype).removeprefix("torch.")] = 2 * rows * inner * columns / each
+    source = torch.ones(64 << 20 if device == "cpu" else 4 << 30, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    each = _seconds_per_call(partial(target.copy_, source), device, seconds / 5)
+    rates["copy"] = 2 * source.numel() / each
+    del left, right, out, source, target
+    if device == "cuda":
+        torch.cuda.empty_cache()  # other processes measure now
+    return rates
+
+
+def _seconds_per_call(call: Callable[[], Any], device: str, seconds: float) -> float:
+    """The median over some hundredths of a second each, so that a moment's disturbance does not count."""
+    call()
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    calls = 1
+    while not found or time.perf_counter() < end:
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(calls):
+            call()
+        synchronize(device)
+        found.append((time.perf_counter() - began) / calls)
+        calls = max(1, int(0.05 / found[-1]))
+    return median(found)
+
+
+def change(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """By which share the machine's rates moved, at most; the copy, which varies by itself, left out."""
+    return max(abs(after[name] / before[name] - 1) for name in before if name != "copy")
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+# Windows
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process trains."""
+
+    way: Way
+    shape: Shape
+    batches: Sequence[Batch]
+    device: str = "cpu"
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What came before the first window.
+
+    Attributes:
+        start: seconds to make the model and the first update, with all that is compiled and built for it;
+            modules were imported before.
+        update: seconds of the last update of the warm-up.
+    """
+
+    start: float
+    update: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """Some updates in a row."""
+
+    seconds: float
+    updates: int
+    tokens: int
+    flops: float
+
+
+class WorkerError(RuntimeError):
+    """A way could not be measured."""
+
+
+class Worker:
+    """A process that trains when it is told to.
+
+    Args:
+        patience: seconds after which it is given up before its first window.
+
+    Attributes:
+        windows: all that were measured.
+
+    Raises:
+        WorkerError: it failed, or was not heard of in time.
+    """
+
+    def __init__(self, job: Job, patience: float = PATIENCE):
+        self.job = job
+        self.windows: list[Window] = []
+        context = get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, job), daemon=True)
+        with _variables(job.way.environment):
+            self._process.start()
+        theirs.close()
+        try:
+            self.ready: Ready = self._answer(patience)
+        except WorkerError:
+            self.stop()
+            raise
+        self._update = self.ready.update
+
+    def window(self, seconds: float) -> None:
+        """Measure as many updates as take about so long, at least one."""
+        window: Window = self._ask("window", max(1, round(seconds / self._update)))
+        self._update = window.seconds / window.updates
+        self.windows.append(window)
+
+    def syncs(self) -> float | None:
+        """How often an update makes the CPU wait for the GPU; None where there is none."""
+        if self.job.device == "cpu":
+            return None
+        return self._ask("syncs", SYNC_UPDATES) / SYNC_UPDATES
+
+    def peak_memory(self) -> int:
+        """Bytes; of the GPU where there is one."""
+        return self._ask("memory")
+
+    def stop(self) -> None:
+        """End it."""
+        with suppress(OSError):
+            self._connection.send(("stop", 0))
+        self._process.join(5)
+        self._process.terminate()
+        self._process.join()
+        self._connection.close()
+
+    def _ask(self, what: str, updates: int = 0) -> Any:
+        self._connection.send((what, updates))
+        return self._answer(PATIENCE)
+
+    def _answer(self, patience: float) -> Any:
+        if not self._connection.poll(patience):
+            raise WorkerError(f"nothing heard for {patience:.0f} s")
+        try:
+            answer = self._connection.recv()
+        except EOFError:
+            raise WorkerError("its process has ended") from None
+        if isinstance(answer, str):
+            raise WorkerError(answer)
+        return answer
+
+
+@contextmanager
+def _variables(variables: Iterable[tuple[str, str]]) -> Iterator[None]:
+    """Environment variables that a process started now is given."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+class _Stop(BaseException):
+    """Ends a training from within its loop."""
+
+
+def _serve(connection: Connection, job: Job) -> None:
+    """The other process."""
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
+    try:
+        _import_libraries(job.way)
+        updates = _updates(job, connection)
+        next(updates)
+        train(job.way, job.shape.model, job.batches, job.device, lambda: next(updates))
+    except _Stop:
+        pass
+    except Exception as problem:
+        traceback.print_exc()
+        connection.send(f"{type(problem).__name__}: {problem}")
+
+
+def _import_libraries(way: Way) -> None:
+    """Reading modules from disk is not what is measured."""
+    import_module("nemo.collections.nlp.pretraining_model" if way.loop == "ours" else "transformers.trainer")
+
+
+def _updates(job: Job, connection: Connection) -> Generator[None, None, None]:
+    """Goes on after every update; between windows it does not, and so holds the training up."""
+    work = cycle([(batch.tokens, job.shape.flops(batch)) for batch in job.batches])
+    times = [time.perf_counter()]
+    for _ in range(WARM_UP_UPDATES):
+        yield
+        next(work)
+        synchronize(job.device)
+        times.append(time.perf_counter())
+    connection.send(Ready(times[1] - times[0], times[-1] - times[-2]))
+    while True:
+        what, updates = connection.recv()
+        if what == "window":
+            synchronize(job.device)
+            began = time.perf_counter()
+            done = []
+            for _ in range(updates):
+                yield
+                done.append(next(work))
+            synchronize(job.device)
+            tokens, flops = (sum(values) for values in zip(*done, strict=True))
+            connection.send(Window(time.perf_counter() - began, updates, tokens, flops))
+        elif what == "syncs":
+            with _synchronizations() as found:
+                for _ in range(updates):
+                    yield
+                    next(work)
+            connection.send(len(found))
+        elif what == "memory":
+            connection.send(_peak_memory(job.device))
+        else:
+            raise _Stop
+
+
+@contextmanager
+def _synchronizations() -> Iterator[list[Any]]:
+    """A warning for each time that the CPU waits for the GPU."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        found: list[Any] = []
+        try:
+            yield found
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            found += [warning for warning in caught if "synchroniz" in str(warning.message)]
+
+
+def _peak_memory(device: str) -> int:
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+# Comparing
+
+
+def compare(
+    jobs: Sequence[Job], seconds: float, windows: int, deadline: float = math.inf
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Measure ways side by side: A B C A B C ...
+
+    Args:
+        seconds: of a window.
+        deadline: of `time.monotonic()`; what would begin later is left out.
+
+    Returns:
+        for each way that could be measured what was found, and a line for each that could not.
+    """
+    workers: list[Worker] = []
+    problems: list[str] = []
+
+    @contextmanager
+    def noting(job: Job) -> Iterator[None]:
+        """Whatever happens to one way, the others go on."""
+        try:
+            yield
+        except (WorkerError, OSError) as problem:
+            problems.append(f"{job.shape.name}, {job.way.name}: {problem}")
+
+    try:
+        for job in jobs:
+            with noting(job):
+                left = deadline - time.monotonic()
+                if left < 0:
+                    raise WorkerError("no time was left")
+                workers.append(Worker(job, min(left + 60, PATIENCE)))
+        for _ in range(windows):
+            for worker in workers:
+                with noting(worker.job):
+                    worker.window(seconds)
+        found = []
+        for worker in workers:
+            with noting(worker.job):
+                found.append(found_by(worker))
+        return found, problems
+    finally:
+        for worker in workers:
+            worker.stop()
+
+
+def found_by(worker: Worker) -> dict[str, Any]:
+    """What a process did, as it goes into the record."""
+    windows = worker.windows
+    return {
+        "way": worker.job.way.name,
+        "dtype": worker.job.way.dtype,
+        "environment": dict(worker.job.way.environment),
+        "tokens_per_s": median(w.tokens / w.seconds for w in windows),
+        "flops_per_s": median(w.flops / w.seconds for w in windows),
+        "ms_per_update": 1e3 * median(w.seconds / w.updates for w in windows),
+        "start_s": worker.ready.start,
+        "peak_memory": worker.peak_memory(),
+        "syncs_per_update": worker.syncs(),
+        "windows": [asdict(w) for w in windows],
+    }
+
+
+def about(shape: Shape, batches: Sequence[Batch]) -> dict[str, Any]:
+    """A shape and what was counted in its batches."""
+    tokens = sum(batch.tokens for batch in batches)
+    positions = sum(batch.input_mask.size for batch in batches)
+    return {
+        **asdict(shape),
+        "tokens_per_batch": tokens / len(batches),
+        "padding_counted": 1 - tokens / positions,
+        "masked_counted": sum(int(batch.output_mask.sum()) for batch in batches) / tokens,
+    }
+
+
+# Reports
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Markdown: the first column to the left, numbers to the right."""
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def way_rows(found: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> list[list[str]]:
+    """Rows for `WAY_HEADER`."""
+    return [
+        [
+            str(way["way"]),
+            f"{way['tokens_per_s']:,.0f}",
+            f"{_spread(way):.0%}",
+            f"{way['ms_per_update']:,.1f}",
+            f"{way['flops_per_s'] / 1e12:.4g}",
+            f"{way['flops_per_s'] / rates[way['dtype']]:.0%}",
+            f"{way['start_s']:.1f}",
+            f"{way['peak_memory'] / 2**30:.1f}",
+        ]
+        for way in found
+    ]
+
+
+WAY_HEADER = ("way", "tokens/s", "spread", "ms/update", "TFLOP/s", "of GEMM", "start s", "GiB")
+
+
+def _spread(way: Mapping[str, Any]) -> float:
+    """From the slowest to the fastest window, as a share of the median."""
+    rates = [window["tokens"] / window["seconds"] for window in way["windows"]]
+    return (max(rates) - min(rates)) / way["tokens_per_s"]
+
+
+def probe_lines(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
+    """The machine before and after, and a warning if it was not the same."""
+    units = {name: (1e9, "GB/s") if name == "copy" else (1e12, "TFLOP/s") for name in before}
+    lines = [
+        f"{name:9} {before[name] / unit:8.3f} -> {after[name] / unit:8.3f} {called}"
+        for name, (unit, called) in units.items()
+    ]
+    moved = change(before, after)
+    if moved > STEADY:
+        lines.append(f"NOT VALID: the matrix products' rate moved by {moved:.0%} while this was measured")
+    return lines
+
+
+def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
+    """Keep a report, if it is wanted."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

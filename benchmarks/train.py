@@ -1,0 +1,279 @@
+"""How fast a real run trains: `nemo-bert pretrain data_text` on your text, beside the same steps alone.
+
+    python benchmarks/train.py TEXT [--updates 300] [--level O0] [options of nemo-bert pretrain]
+
+A model of 4 layers x 256 by default. The run is the command's own function, from text to the last checkpoint.
+After its first updates it is measured in windows; between them it is held up, and `step.py`'s loop trains the
+same model at the same precision on batches of this very run that are ready in memory.
+
+    rate      real tokens/s of the run, as a share of the loop's; wanted: 95%
+    stall     from the end of an update to the beginning of the next, waiting for a batch; wanted: under 1%
+    logging   from the end of an update until all callbacks are done with it
+
+Checkpoints are left out but for the last (--save_step_freq -1): what they cost depends on how often one wants
+them. Ends with 1 if the matrix product of the probe has moved by more than 10% meanwhile.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+from measure import (
+    STEADY,
+    WAY_HEADER,
+    Job,
+    Worker,
+    about,
+    change,
+    environment,
+    found_by,
+    probe,
+    probe_lines,
+    table,
+    way_rows,
+    write_json,
+)
+from ways import CLIP, LR, WEIGHT_DECAY, Batch, Shape, Way
+
+from nemo.cli.pretrain import parse_options
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining import pretrain
+from nemo.collections.nlp.pretraining_data import open_data
+from nemo.core import ActionCallback, NeuralModuleFactory
+
+WARM_UP = 10  # updates of the run that are not measured
+OPTIONS = {
+    "tokenizer": "word-piece",
+    "vocab_size": 8000,
+    "hidden_size": 256,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 1024,
+    "max_seq_length": 128,
+    "batch_size": 32,
+    "optimizer": "adam_w",
+    "lr": LR,
+    "beta1": 0.9,
+    "beta2": 0.999,
+    "weight_decay": WEIGHT_DECAY,
+    "grad_norm_clip": CLIP,
+    "eval_step_freq": -1,
+    "save_step_freq": -1,
+    "save_epoch_freq": -1,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures, prints and writes; the exit status."""
+    args = _arguments(argv)
+    with tempfile.TemporaryDirectory() as folder:
+        options = _options(args, Path(folder))
+        batches, vocab_size = _batches(options)
+        shape = _shape(options, vocab_size)
+        before = probe("cpu", args.probe_seconds)
+        worker = Worker(Job(Way("ours", options.amp_opt_level), shape, batches, threads=options.threads))
+        try:
+            run = measure_run(options, args.windows, lambda: worker.window(args.seconds))
+            loop = found_by(worker)
+        finally:
+            worker.stop()
+        after = probe("cpu", args.probe_seconds)
+    report = {
+        "what": "train",
+        "environment": environment("cpu"),
+        "shape": about(shape, batches),
+        "run": run,
+        "loop": loop,
+        "share_of_loop": run["tokens_per_s"] / loop["tokens_per_s"],
+        "probe": {"before": before, "after": after},
+        "steady": change(before, after) <= STEADY,
+    }
+    print("\n".join(_lines(report)), flush=True)
+    write_json(args.json, report)
+    return 0 if report["steady"] else 1
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("text", type=Path, help="a file or a folder, as --train_data takes it")
+    parser.add_argument("--updates", type=int, default=300)
+    parser.add_argument("--level", default="O0", choices=["O0", "O1", "O2"])
+    parser.add_argument("--windows", type=int, default=4, help="of the run and of the loop each")
+    parser.add_argument("--seconds", type=float, default=15, help="of a window of the loop")
+    parser.add_argument("--probe_seconds", type=float, default=3)
+    parser.add_argument("--json", type=Path, help="where the report goes")
+    args, options = parser.parse_known_args(argv)
+    args.options = options
+    if args.updates < WARM_UP + args.windows:
+        parser.error(f"--updates takes {WARM_UP} that are not measured, and one for each window at least")
+    return args
+
+
+def _options(args: argparse.Namespace, folder: Path) -> PretrainingOptions:
+    """What the run is given; the user's options come last and win."""
+    ours = {
+        **OPTIONS,
+        "train_data": args.text,
+        "work_dir": folder,
+        "num_iters": args.updates,
+        "amp_opt_level": args.level,
+    }
+    words = [word for name, value in ours.items() for word in (f"--{name}", str(value))]
+    return parse_options(["data_text", *words, *args.options])
+
+
+def _batches(options: PretrainingOptions) -> tuple[list[Batch], int]:
+    """The first batches of the run, and the size of its vocabulary; the run finds its text prepared."""
+    data = open_data(options, Path(options.work_dir))
+    first = islice(data.train.batches(0), 8)
+    assert data.tokenizer is not None  # it is text
+    return [Batch(*(tensor.numpy() for tensor in batch)) for batch in first], data.tokenizer.vocab_size
+
+
+def _shape(options: PretrainingOptions, vocab_size: int) -> Shape:
+    return Shape(
+        "train",
+        options.num_hidden_layers,
+        options.hidden_size,
+        options.num_attention_heads,
+        options.intermediate_size,
+        options.batch_size,
+        options.max_seq_length,
+        vocab_size=vocab_size,
+        dropout=options.hidden_dropout_prob,
+    )
+
+
+@dataclass(frozen=True)
+class Update:
+    """When it began, was made, and all callbacks were done with it; and the tokens of the run until then."""
+
+    began: float
+    made: float
+    done: float
+    tokens: int
+
+
+def measure_run(options: PretrainingOptions, windows: int, between: Callable[[], None]) -> dict[str, Any]:
+    """Pretrain, and say what the time went to.
+
+    Args:
+        windows: parts into which the updates after the warm-up are divided.
+        between: called before each of them.
+    """
+    watch = _Watch((options.num_iters - WARM_UP) // windows, windows, between)
+    with _watched(watch):
+        result = pretrain(options)
+    parts = [_part(*window) for window in watch.windows]
+    seconds = sum(part["seconds"] for part in parts)
+    return {
+        "updates": sum(part["updates"] for part in parts),
+        "tokens": sum(part["tokens"] for part in parts),
+        "tokens_per_s": median(part["tokens"] / part["seconds"] for part in parts),
+        "ms_per_update": 1e3 * median(part["seconds"] / part["updates"] for part in parts),
+        "stall_share": sum(part["stall"] for part in parts) / seconds,
+        "longest_stall_ms": 1e3 * max(part["longest_stall"] for part in parts),
+        "logging_share": sum(part["logging"] for part in parts) / seconds,
+        "whole_run_s": result.seconds,
+        "windows": parts,
+    }
+
+
+def _part(began: float, tokens: int, updates: Sequence[Update]) -> dict[str, Any]:
+    """Where the time of a window went."""
+    ends = [began, *(update.done for update in updates[:-1])]
+    waits = [update.began - end for update, end in zip(updates, ends, strict=True)]
+    return {
+        "updates": len(updates),
+        "tokens": updates[-1].tokens - tokens,
+        "seconds": updates[-1].done - began,
+        "stall": sum(waits),
+        "longest_stall": max(waits),
+        "logging": sum(update.done - update.made for update in updates),
+    }
+
+
+class _First(ActionCallback):
+    """Is told of everything before all others."""
+
+    def on_iteration_start(self) -> None:
+        self.began = time.perf_counter()
+
+    def on_iteration_end(self) -> None:
+        self.made = time.perf_counter()
+
+
+class _Watch(ActionCallback):
+    """Is told of everything after all others.
+
+    Args:
+        size: updates of a window.
+        number: of windows.
+        between: called before each.
+
+    Attributes:
+        first: what has to be told first.
+        windows: when each began, the tokens of the run until then, and its updates.
+    """
+
+    def __init__(self, size: int, number: int, between: Callable[[], None]):
+        self.size, self.number, self.between = size, number, between
+        self.first = _First()
+        self.windows: list[tuple[float, int, list[Update]]] = []
+
+    def on_iteration_end(self) -> None:
+        update = Update(self.first.began, self.first.made, time.perf_counter(), self.action.items_seen)
+        if self.windows and len(self.windows[-1][2]) < self.size:
+            self.windows[-1][2].append(update)
+        is_full = not self.windows or len(self.windows[-1][2]) == self.size
+        if self.action.step >= WARM_UP and is_full and len(self.windows) < self.number:
+            self.between()
+            self.windows.append((time.perf_counter(), update.tokens, []))
+
+
+@contextmanager
+def _watched(watch: _Watch) -> Iterator[None]:
+    """Let the factory's training be watched, as `pretrain` has no place for callbacks of others."""
+    train = NeuralModuleFactory.train
+
+    def train_watched(self: NeuralModuleFactory, *args: Any, **kwargs: Any) -> None:
+        kwargs["callbacks"] = [watch.first, *kwargs["callbacks"], watch]
+        train(self, *args, **kwargs)
+
+    with patch.object(NeuralModuleFactory, "train", train_watched):
+        yield
+
+
+def _lines(report: Mapping[str, Any]) -> list[str]:
+    run, shape, probed = report["run"], report["shape"], report["probe"]
+    return [
+        f"\n{shape['num_layers']} layers x {shape['hidden_size']}, B{shape['batch_size']} "
+        f"S{shape['length']}, a vocabulary of {shape['vocab_size']}, {shape['padding_counted']:.0%} padding",
+        table(WAY_HEADER, way_rows([report["loop"]], probed["before"])),
+        f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['updates']} updates of "
+        f"{run['ms_per_update']:,.1f} ms; {run['whole_run_s']:.0f} s in all",
+        f"rate     {report['share_of_loop']:7.1%} of the loop's (wanted: 95%)",
+        f"stall    {run['stall_share']:7.2%} of the time (wanted: under 1%), "
+        f"at most {run['longest_stall_ms']:.1f} ms",
+        f"logging  {run['logging_share']:7.2%}",
+        *probe_lines(probed["before"], probed["after"]),
+    ]
+
+
+if __name__ == "__main__":
+    began = time.monotonic()
+    status = main()
+    print(f"\n{time.monotonic() - began:.0f} s in all, load {os.getloadavg()[0]:.1f}")
+    sys.exit(status)

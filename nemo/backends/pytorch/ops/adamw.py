@@ -1,0 +1,108 @@
+"""The update of all parameters at once, and the norm of their gradient.
+
+Loshchilov and Hutter 2019 (arXiv 1711.05101); each reads every number once.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adam import adam
+
+from nemo.backends.pytorch.ops import native
+
+
+def adamw_(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    exp_avg_sqs: Sequence[Tensor],
+    updates: Sequence[int],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    clip: float = 1.0,
+) -> None:
+    """Move `parameters` and their moments, in place.
+
+    w <- (1 - lr decay) w - lr m' / (sqrt(v') + eps), with m' and v' the moments corrected for their start
+    from 0.
+
+    Args:
+        updates: the number of this update for each parameter, from 1.
+        clip: what gradients are multiplied by.
+    """
+    tensors = (parameters, gradients, exp_avgs, exp_avg_sqs)
+    if not parameters:
+        return
+    if not _usable(*(tensor for group in tensors for tensor in group)):
+        adamw_reference_(*tensors, updates, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
+        return
+    sizes = torch.tensor([parameter.numel() for parameter in parameters])
+    numbers = (lr, *betas, eps, weight_decay, clip)
+    native.call(
+        "adamw",
+        torch.float32,
+        *map(_addresses, tensors),
+        *(sizes, torch.tensor(updates), len(parameters)),
+        *map(float, numbers),
+    )
+    for group in (parameters, exp_avgs, exp_avg_sqs):
+        torch.autograd.graph.increment_version(group)
+
+
+def adamw_reference_(
+    parameters: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    exp_avgs: Sequence[Tensor],
+    exp_avg_sqs: Sequence[Tensor],
+    updates: Sequence[int],
+    *,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    clip: float = 1.0,
+) -> None:
+    """The same by torch."""
+    adam(
+        list(parameters),
+        [gradient * clip for gradient in gradients],
+        list(exp_avgs),
+        list(exp_avg_sqs),
+        [],
+        [torch.tensor(float(update - 1)) for update in updates],
+        foreach=False,
+        amsgrad=False,
+        beta1=betas[0],
+        beta2=betas[1],
+        lr=lr,
+        weight_decay=weight_decay,
+        eps=eps,
+        maximize=False,
+        decoupled_weight_decay=True,
+    )
+
+
+def norm_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of all their elements together, a tensor without axes; 0 for none."""
+    if not tensors or not _usable(*tensors):
+        return nn.utils.get_total_norm(tensors)
+    norm = torch.empty(())
+    sizes = torch.tensor([tensor.numel() for tensor in tensors])
+    native.call("norm", torch.float32, _addresses(tensors), sizes, len(tensors), norm)
+    return norm
+
+
+def _usable(*tensors: Tensor) -> bool:
+    return (
+        all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors)
+        and all(tensor.layout == torch.strided for tensor in tensors)
+        and native.usable(*tensors)
+    )
+
+
+def _addresses(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.tensor([tensor.data_ptr() for tensor in tensors])

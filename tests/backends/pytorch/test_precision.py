@@ -1,0 +1,135 @@
+"""O1 and O2: bf16 products, float32 for everybody else."""
+
+import copy
+
+import pytest
+import torch
+
+from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch.precision import Precision
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.pretraining_model import wire, with_heads
+from nemo.core import ActionCallback, CheckpointCallback
+from nemo.core.neural_factory import Optimization
+from nemo.utils.errors import UsageError
+from tests.collections.nlp.test_graph_passes import Sentences, T, V
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return with_heads(
+        BERT(
+            vocab_size=V,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=T,
+        )
+    )
+
+
+def train(model, level, steps=6, optimizer="adam_w", callbacks=(), batches_per_step=1, **params):
+    """The losses of a training, the same batches at every level."""
+    losses = wire(model, Sentences())
+    seen = []
+
+    class Look(ActionCallback):
+        def on_iteration_end(self):
+            seen.append(self.action.value_of(losses.total).item())
+
+    actions = PtActions(optimization_level=level, seed=1)
+    params = {"lr": 0.003, "max_steps": steps, "grad_norm_clip": 1.0, **params}
+    actions.train([losses.total], optimizer, params, [*callbacks, Look()], batches_per_step=batches_per_step)
+    return seen
+
+
+def weights(model):
+    return {name: p.detach().clone() for part in model.parts for name, p in part.named_parameters()}
+
+
+@pytest.mark.parametrize("level", ["O1", "O2"])
+@pytest.mark.parametrize("optimizer", ["adam_w", "adam", "sgd", "novograd", "lamb", "muon"])
+def test_a_level_learns_what_float32_learns(model, level, optimizer):
+    other = copy.deepcopy(model)
+    expected = train(model, "O0", optimizer=optimizer)
+    assert train(other, level, optimizer=optimizer) == pytest.approx(expected, rel=0.03)
+
+
+def test_only_within_a_step_are_matrices_bf16(model):
+    seen = []
+    hook = model.bert.bert.encoder.register_forward_hook(
+        lambda module, inputs, output: seen.append({p.dtype for p in module.parameters()} | {output.dtype})
+    )
+
+    class Look(ActionCallback):
+        def on_iteration_start(self):
+            assert {p.dtype for p in model.bert.parameters()} == {torch.float32}
+
+        on_iteration_end = on_epoch_start = on_action_end = on_iteration_start
+
+    word = model.bert.bert.embeddings.word_embeddings.weight
+    train(model, "O2", steps=2, callbacks=[Look()])
+    hook.remove()
+    assert seen == [{torch.bfloat16, torch.float32}] * 2
+    assert model.bert.bert.embeddings.word_embeddings.weight is word  # the very same, and tied as before
+    assert model.mlm.scorer.weight is word
+    assert word.dtype == torch.float32 and not torch.equal(word, word.bfloat16().float())
+
+
+def test_what_an_error_leaves_behind_is_float32(model):
+    class Stop(ActionCallback):
+        def on_iteration_start(self):
+            model.bert.bert.encoder.layer[1].register_forward_hook(lambda *_: 1 / 0)
+
+    before = weights(model)
+    with pytest.raises(ZeroDivisionError):
+        train(model, "O2", callbacks=[Stop()])
+    after = weights(model)
+    assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_small_updates_add_up_in_the_masters(model):
+    """An update of 1e-6 is lost in a bf16 weight, and not in its master."""
+    before = weights(model)
+    train(model, "O2", steps=3, lr=1e-6)
+    after = weights(model)
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert (after[name] - before[name]).abs().median() > 2e-6
+    rounded_equal = after[name].bfloat16() == before[name].bfloat16()
+    assert rounded_equal.float().mean() > 0.9
+
+
+def test_gradients_of_several_batches_are_summed_in_float32():
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    with Precision(Optimization.mxprO2, torch.device("cpu")).matrices([parameter]) as matrices:
+        for gradient in (1.0, 1 / 256, 1 / 256):  # in bf16, 1 + 1/256 is 1
+            parameter.grad = torch.full((2, 2), gradient, dtype=torch.bfloat16)
+            matrices.collect()
+    assert parameter.dtype == parameter.grad.dtype == torch.float32
+    assert parameter.grad.tolist() == [[1 + 1 / 128] * 2] * 2
+
+
+@pytest.mark.parametrize(("first", "second"), [("O2", "O2"), ("O0", "O2"), ("O2", "O0")])
+def test_a_run_goes_on_at_any_level(model, tmp_path, first, second):
+    undisturbed = copy.deepcopy(model)
+    losses = train(undisturbed, first, steps=6)
+
+    train(model, first, steps=3, callbacks=[CheckpointCallback(tmp_path, step_freq=3)])
+    again = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in again.bert.parameters():
+            p.zero_()
+    rest = train(again, second, steps=6, callbacks=[CheckpointCallback(tmp_path, step_freq=100)])
+    if first == second:
+        assert rest == losses[3:]
+        expected = weights(undisturbed)
+        assert [n for n, w in weights(again).items() if not torch.equal(w, expected[n])] == []
+    else:
+        assert rest == pytest.approx(losses[3:], rel=0.03)
+
+
+def test_there_is_no_o3(model):
+    with pytest.raises(UsageError, match="O0, O1 or O2"):
+        train(model, "O3")

@@ -1,0 +1,74 @@
+"""The benchmarks of the training step from their command lines, on tiny models."""
+
+import json
+
+import gpu
+import pytest
+import step
+import train
+from measure import WARM_UP_UPDATES
+from ways import synthetic_batches
+
+from tests.conftest import write_english
+
+pytestmark = pytest.mark.slow
+SHORT = ["--windows", "2", "--seconds", "0.02", "--probe_seconds", "0.02"]
+
+
+def run(script, words, path):
+    """Its report; whether the machine was steady meanwhile is nothing that a test can ask for."""
+    assert script.main([*words, *SHORT, "--json", str(path)]) in (0, 1)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_step(tmp_path, capsys):
+    report = run(step, ["--shapes", "tiny", "--threads", "1", "--against"], tmp_path / "step.json")
+    (case,) = report["cases"]
+    (ours,) = case["ways"]
+    assert case["problems"] == [] and ours["way"] == "ours O0"
+    assert len(ours["windows"]) == 2 and ours["start_s"] > 0 and ours["peak_memory"] > 0
+
+    tokens = [batch.tokens for batch in synthetic_batches(step.SHAPES["tiny"])]
+    start = WARM_UP_UPDATES
+    for window in ours["windows"]:
+        seen = range(start, start + window["updates"])
+        assert window["tokens"] == sum(tokens[i % len(tokens)] for i in seen)
+        start = seen.stop
+
+    assert report["environment"]["versions"]["torch"] and report["environment"]["cpu"]["cores"]
+    assert set(report["probe"]) == {"before", "after"} and isinstance(report["steady"], bool)
+    assert "| ours O0 |" in capsys.readouterr().out
+
+
+def test_a_real_run(tmp_path, capsys):
+    text = write_english(tmp_path / "english") / "train.txt"
+    words = [str(text), "--updates", "16"]
+    options = "--vocab_size 120 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
+    options += "--intermediate_size 64 --max_seq_length 32 --batch_size 4 --threads 1"
+    path = tmp_path / "train.json"
+    assert train.main([*words, *SHORT, "--json", str(path), *options.split()]) in (0, 1)
+    report = json.loads(path.read_text(encoding="utf-8"))
+    run = report["run"]
+    assert run["updates"] == 16 - train.WARM_UP and [w["updates"] for w in run["windows"]] == [3, 3]
+    assert 0 < run["tokens"] <= run["updates"] * 4 * 32
+    assert 0 <= run["stall_share"] < 1 and 0 <= run["logging_share"] < 1
+    assert report["share_of_loop"] == run["tokens_per_s"] / report["loop"]["tokens_per_s"]
+    assert report["shape"]["padding_counted"] > 0 and len(report["loop"]["windows"]) == 2
+    assert "of the loop's" in capsys.readouterr().out
+
+
+def test_gpu_on_a_cpu(tmp_path, capsys):
+    words = ["--device", "cpu", "--tiny", "--level", "O0", "--threads", "1", "--shapes", "base512"]
+    report = run(gpu, words, tmp_path / "gpu.json")
+    (case,) = report["cases"]
+    (ours,) = case["ways"]
+    assert ours["way"] == "ours O0" and ours["syncs_per_update"] is None
+    assert ours["mfu"] == ours["flops_per_s"] / 989e12
+    lines = capsys.readouterr().out.splitlines()
+    assert json.loads(next(line for line in lines if line.startswith("{"))) == case
+
+
+def test_gpu_leaves_out_what_there_is_no_time_for(tmp_path):
+    report = run(gpu, ["--device", "cpu", "--tiny", "--minutes", "-1"], tmp_path / "gpu.json")
+    assert [case["ways"] for case in report["cases"]] == [[]] * 4
+    assert all("no time was left" in problem for case in report["cases"] for problem in case["problems"])
