@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
 
-.PHONY: demo test check format clean
+.PHONY: demo test check bench format clean
 
 demo: .venv/installed  ## from nothing to a trained, measured, exported BERT; options: make demo ARGS="--minutes 10"
 	$(BIN)/nemo-bert demo $(ARGS)
@@ -17,6 +17,10 @@ check: .venv/installed-dev  ## format, lint, types, import contracts, fast tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest -m "not slow"
+
+bench: .venv/installed-dev  ## a training step beside Hugging Face's; options: make bench ARGS="--shapes base128"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(BIN)/python benchmarks/step.py $(ARGS)
 
 format: .venv/installed-dev  ## what `check` wants
 	$(BIN)/ruff format .

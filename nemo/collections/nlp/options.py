@@ -118,6 +118,12 @@ class PretrainingOptions(TextReading):
 
     # Training
     batch_size: int = option(64, "sequences in a batch", at_least=1)
+    tokens_per_batch: int | None = option(
+        None,
+        "tokens in a batch at most, instead of --batch_size: it takes sequences until the next would be too "
+        "much; padding does not count",
+        at_least=8,
+    )
     batches_per_step: int = option(1, "batches whose gradients make one update", at_least=1)
     num_epochs: int | None = option(
         None, "passes over the data (10 over text when no other end is given)", at_least=1
@@ -136,7 +142,11 @@ class PretrainingOptions(TextReading):
     beta2: float = option(0.25, "second moment's decay", at_least=0, below=1)
     weight_decay: float = option(0.0, "decoupled decay, never of biases and LayerNorm", at_least=0)
     grad_norm_clip: float = option(-1.0, "largest norm of the gradient; -1: no clipping")
-    amp_opt_level: str = option("O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1", "O2"))
+    amp_opt_level: str = option(
+        "O0",
+        "precision: O0 fp32, O1 bf16 products, O2 bf16 weights and activations as well",
+        choices=("O0", "O1", "O2"),
+    )
     seed: int = option(0, "everything random follows from it", at_least=0, below=2**63)
     threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)
 
@@ -170,13 +180,8 @@ class PretrainingOptions(TextReading):
         self._check_options_of_mode()
         if self.num_epochs is not None and (self.num_iters != -1 or self.minutes is not None):
             raise UsageError("--num_epochs excludes --num_iters and --minutes", fix="give one of them")
-        if self.amp_opt_level == "O2":
-            raise UsageError(
-                "this precision is not available yet",
-                where="--amp_opt_level",
-                found="O2",
-                expected="O0 or O1",
-            )
+        if self.tokens_per_batch is not None and self.batch_size != PretrainingOptions.batch_size:
+            raise UsageError("--tokens_per_batch excludes --batch_size", fix="give one of them")
         if self.load_dir is not None and self.bert_checkpoint is not None:
             raise UsageError("--load_dir excludes --bert_checkpoint", fix="leave one of them out")
         if self.initialization == "counts" and self.bert_checkpoint is not None:

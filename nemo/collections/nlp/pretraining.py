@@ -55,9 +55,18 @@ def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
             )
 
 
-def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int) -> int:
+def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int = 0) -> int:
     """Updates in a pass over the data; a last short one counts."""
-    return math.ceil(math.ceil(len(data_layer) / data_layer.batch_size) / batches_per_step)
+    return math.ceil(data_layer.num_batches(epoch) / batches_per_step)
+
+
+def updates_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -> int:
+    """Updates in the first so many epochs; of batches by tokens each epoch has another number."""
+    if data.train.tokens_per_batch is None:
+        return epochs * updates_per_epoch(data.train, batches_per_step)
+    logging.info("counting the batches of %d epochs", epochs)
+    # The first one last, as its pairs are the next to be used.
+    return sum(updates_per_epoch(data.train, batches_per_step, epoch) for epoch in reversed(range(epochs)))
 
 
 def number_of_updates(
@@ -79,7 +88,7 @@ def number_of_updates(
     if options.updates is not None:
         return options.updates
     if options.epochs is not None:
-        return options.epochs * updates_per_epoch(data.train, options.batches_per_step)
+        return updates_in_epochs(data, options.batches_per_step, options.epochs)
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
         earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
         if earlier["minutes"] != options.minutes:
@@ -124,6 +133,7 @@ STREAM_OPTIONS = (
     "masking",
     "mask_probability",
     "short_seq_prob",
+    "tokens_per_batch",
     "batch_size",
 )
 
@@ -319,6 +329,8 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
             },
             stream={
                 **{name: getattr(options, name) for name in STREAM_OPTIONS},
+                # It decides nothing then; and checkpoints that are older than the other know this one.
+                "batch_size": options.batch_size if options.tokens_per_batch is None else None,
                 "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
             },
         )

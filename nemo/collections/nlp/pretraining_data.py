@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.backends.pytorch import checkpoint
+from nemo.collections.nlp.data.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
@@ -244,6 +245,8 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
     Args:
         origin: what the run starts from, whose tokenizer is used unless the options name one.
     """
+    # Before a tokenizer is trained for nothing.
+    check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", origin)
 
@@ -259,6 +262,7 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
             seed=options.seed,
             text=options.text_options,
             masking=options.masking or "whole_word",
+            tokens_per_batch=options.tokens_per_batch,
         )
 
     return PretrainingData(

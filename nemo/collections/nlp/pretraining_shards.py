@@ -42,6 +42,7 @@ def open_shards(options: PretrainingOptions, origin: Origin | None = None) -> Pr
             max_seq_length=max_seq_length,
             masking=options.masking or "stored",
             mask_probability=None if options.draws_no_masks else options.mask_probability,
+            tokens_per_batch=options.tokens_per_batch,
         )
 
     length = options.max_seq_length if is_given(options, "max_seq_length") else None

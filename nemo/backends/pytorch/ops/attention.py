@@ -70,11 +70,24 @@ def attention(
     if isinstance(sequences, Padded):
         return _padded(query, projections, bias, sequences, num_heads, p)
     tensors = (projections,) if query is None else (query, projections)
-    if native.usable(*tensors) and bias.dtype == torch.float32:
+    if native.usable(*tensors) and _fits(tensors, bias, sequences, num_heads):
         return _Native.apply(query, projections, bias, sequences, num_heads, p, seed)
     if projections.is_cuda and projections.dtype in (torch.bfloat16, torch.float16):
         return _flash(query, projections, bias, sequences, num_heads, p)
     return attention_reference(query, projections, bias, sequences, num_heads, p, seed)
+
+
+def _fits(tensors: tuple[Tensor, ...], bias: Tensor, sequences: Sequences, num_heads: int) -> bool:
+    """Is this what the kernel reads without looking? The reference says what is wrong with anything else."""
+    width = len(bias) // 3
+    return (
+        bias.dtype == torch.float32
+        and width % num_heads == 0
+        and [t.shape[1] for t in tensors] == ([3 * width] if len(tensors) == 1 else [width, 2 * width])
+        and sequences.queries.dtype == sequences.keys.dtype == torch.int32
+        and len(sequences.queries) == len(sequences.keys)
+        and [int(sequences.queries[-1]), int(sequences.keys[-1])] == [len(tensors[0]), len(tensors[-1])]
+    )
 
 
 def attention_reference(

@@ -16,7 +16,7 @@ from nemo.utils.lookup import choose
 KINDS = ("token", "whole_word", "span")  # what is chosen as one
 
 _WORD_ORDER, _ACTION, _REPLACEMENT, _SPAN_LENGTH, _TURN = range(5)  # what a random number is for
-_ROWS_AT_ONCE = 512  # more do not fit into the processor's cache
+_ROWS_AT_ONCE = 128  # more do not fit into the processor's cache
 _HIDDEN_SHARE, _RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the others stay as they are
 # Lengths of spans in words as SpanBERT draws them (Joshi et al. 2020): geometric, 3.8 on average.
 _SPAN_LENGTHS = np.arange(1, 11)

@@ -132,6 +132,11 @@ def test_the_seed_decides_pairs_masks_and_order(dataset, text, letters):
     assert other.order(0)[:20].tolist() != dataset.order(0)[:20].tolist()
 
 
+def test_lengths_are_those_of_the_samples(dataset):
+    for epoch in (0, 1, 2):
+        assert np.array_equal(dataset.lengths(epoch), all_of(dataset, epoch)["input_mask"].sum(axis=1))
+
+
 def test_an_order_is_a_permutation_that_changes_with_the_epoch(dataset):
     first, second = dataset.order(0), dataset.order(1)
     assert sorted(first) == list(range(len(dataset)))

@@ -114,6 +114,34 @@ def test_the_batches_of_several_processes_are_those_of_one(folder, small_windows
     assert shared == [[], [], []]
 
 
+def by_tokens(dataset, *args, **kwargs) -> list[dict[str, np.ndarray]]:
+    return list(dataset.batches(1, *args, tokens_per_batch=40, **kwargs))
+
+
+def test_batches_of_so_many_tokens_have_every_row_once_and_as_many_as_fit(folder, rows, small_windows):
+    dataset = BertPretrainingPreprocessedDataset(folder, 3, seed=5)
+    assert dataset.lengths.tolist() == [len(row.tokens) for row in rows]
+    batches = by_tokens(dataset, 1)
+    assert same(joined(batches), batch_of([rows[i] for i in dataset.order(1)]))
+    tokens = [batch["input_mask"].sum() for batch in batches]
+    of_first = [batch["input_mask"][0].sum() for batch in batches]
+    assert max(tokens) <= 40 and len(batches) == len(dataset.bounds(1, 1, tokens_per_batch=40)) - 1
+    assert all(had + more > 40 for had, more in zip(tokens, of_first[1:], strict=False))
+
+
+@pytest.mark.parametrize("first", [0, 1, 4, 100])
+def test_batches_of_so_many_tokens_resume_and_are_shared_as_others_are(folder, small_windows, first):
+    dataset = BertPretrainingPreprocessedDataset(folder, 3)
+    rest = by_tokens(dataset, 2)[first:]
+    assert len(rest) > 0 or first == 100
+    again = by_tokens(BertPretrainingPreprocessedDataset(folder, 3), 2, first)
+    shared = [by_tokens(dataset, 2, first, rank, world_size=3) for rank in range(3)]
+    for number, expected in enumerate(rest, start=first):
+        assert same(again[number - first], expected)
+        assert same(shared[number % 3].pop(0), expected)
+    assert len(again) == len(rest) and shared == [[], [], []]
+
+
 def test_rows_without_padding_give_the_same_batches(tmp_path, rows):
     for part, some in enumerate((rows[:20], rows[20:])):
         write_variable_shard(tmp_path / f"part-0000{part}.hdf5", some)
@@ -122,6 +150,7 @@ def test_rows_without_padding_give_the_same_batches(tmp_path, rows):
     assert dataset.max_seq_length == longest
     dataset = BertPretrainingPreprocessedDataset(tmp_path, 3, "eval", max_seq_length=16)
     assert same(joined(dataset.batches(8)), batch_of(rows))
+    assert dataset.lengths.tolist() == [len(row.tokens) for row in rows]
 
 
 def test_shards_without_labels_serve_the_masked_language_model_alone(tmp_path, rows):
@@ -195,6 +224,15 @@ def test_of_too_many_rows_the_rest_is_checked_when_it_is_read(folder, rows, monk
     dataset = BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
     with pytest.raises(DataError, match=BEYOND):
         list(dataset.batches(8))
+
+
+def test_lengths_are_checked_wherever_they_are_read(folder, rows, monkeypatch):
+    monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
+    path = folder / "wiki_training_2.hdf5"
+    write_shard(path, rows[25:], change=lambda arrays: arrays["input_mask"].__setitem__((24, 0), -2))
+    dataset = BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+    with pytest.raises(DataError, match=r"wiki_training_2\.hdf5 row 24 input_mask: a value that cannot be"):
+        dataset.bounds(8, tokens_per_batch=40)
 
 
 def test_shards_of_two_tokenizers_do_not_go_together(folder):

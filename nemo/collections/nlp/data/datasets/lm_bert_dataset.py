@@ -135,6 +135,11 @@ class BertPretrainingDataset:
             self._pairs, self._pairs_epoch = pairs[np.sort(rows)], epoch
         return self._pairs
 
+    def lengths(self, epoch: int) -> np.ndarray:
+        """Tokens of every sample of an epoch, special ones included and padding not, int32 [len(self)]."""
+        pairs = self.pairs(epoch)
+        return pairs.a_length + pairs.b_length + np.int32(NUM_SPECIALS)
+
     def batch(self, epoch: int, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
         """Samples of an epoch.
 

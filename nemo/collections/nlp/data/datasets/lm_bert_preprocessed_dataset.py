@@ -9,10 +9,12 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from nemo.collections.nlp.data.batching import bounds_by_samples, bounds_by_tokens
 from nemo.collections.nlp.data.hdf5 import (
     LABELS,
     Limits,
@@ -24,6 +26,7 @@ from nemo.collections.nlp.data.hdf5 import (
     manifests_of,
     open_shard,
     read_checked,
+    read_lengths,
     restored,
     shards_of,
     survey_of,
@@ -275,19 +278,46 @@ class BertPretrainingPreprocessedDataset:
 
     def order(self, epoch: int) -> np.ndarray:
         """The rows of an epoch in the order they come, counted over all shards, int64 [len(self)]."""
-        parts = []
+        return np.concatenate(list(self._orders(epoch)))
+
+    def _orders(self, epoch: int) -> Iterator[np.ndarray]:
+        """The same, window after window."""
         for number, window in enumerate(self._windows(epoch)):
             rows = _numbers(window)
-            parts.append(rows[self._order_within(epoch, number, len(rows))])
-        return np.concatenate(parts)
+            yield rows[self._order_within(epoch, number, len(rows))]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of every row, padding not included, counted over all shards: int32 [len(self)].
+
+        Their masks are read for it once, some million rows in a second.
+        """
+        return np.concatenate([read_lengths(shard, self._limits) for shard in self.shards])
+
+    def bounds(self, batch_size: int, epoch: int = 0, tokens_per_batch: int | None = None) -> np.ndarray:
+        """Where the batches of an epoch begin in its order, and where it ends: int64 [batches + 1]."""
+        if tokens_per_batch is None:
+            return bounds_by_samples(len(self), batch_size)
+        return bounds_by_tokens((self.lengths[rows] for rows in self._orders(epoch)), tokens_per_batch)
 
     def batches(
-        self, batch_size: int, epoch: int = 0, first: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        batch_size: int,
+        epoch: int = 0,
+        first: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        tokens_per_batch: int | None = None,
     ) -> Generator[dict[str, np.ndarray], None, None]:
         """The batches of an epoch from number `first` on, whatever shards their rows are in.
 
         Only the last one may be short. What comes before `first` is not read. Of `world_size` processes each
         makes the batches whose number is its `rank` modulo `world_size`; together they are those of one.
+
+        Args:
+            batch_size: B; not used where `tokens_per_batch` is given.
+            tokens_per_batch: a batch takes rows until the next would make them more tokens than that; at
+                least L.
 
         Yields:
             input_ids: (B, L) int64, some tokens hidden.
@@ -300,9 +330,12 @@ class BertPretrainingPreprocessedDataset:
         Raises:
             DataError: a row that cannot be, or a shard that was damaged or changed since it was opened.
         """
+        bounds = self.bounds(batch_size, epoch, tokens_per_batch)
+        sizes = iter(np.diff(bounds)[first:].tolist())
+        skipped = int(bounds[min(first, len(bounds) - 1)])
         parts: list[Rows] = []
-        missing, number = batch_size, first
-        with closing(prefetched(self._read_windows(epoch, first * batch_size), depth=1)) as windows:
+        missing, number = next(sizes, 0), first
+        with closing(prefetched(self._read_windows(epoch, skipped), depth=1)) as windows:
             for rows, order in windows:
                 while len(order):
                     chosen, order = order[:missing], order[missing:]
@@ -312,9 +345,7 @@ class BertPretrainingPreprocessedDataset:
                     if missing == 0:
                         if parts:
                             yield self._batch(parts, epoch)
-                        parts, missing, number = [], batch_size, number + 1
-        if parts:
-            yield self._batch(parts, epoch)
+                        parts, missing, number = [], next(sizes, 0), number + 1
 
     def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
         """The rows of every window and their order, but for the first `skipped` samples of the epoch."""

@@ -7,7 +7,15 @@ from nemo.collections.nlp.data.hdf5.folders import (
     shards_of,
 )
 from nemo.collections.nlp.data.hdf5.manifest import Manifest, manifests_of
-from nemo.collections.nlp.data.hdf5.shard import LABELS, Limits, Rows, Shard, longest_row, open_shard
+from nemo.collections.nlp.data.hdf5.shard import (
+    LABELS,
+    Limits,
+    Rows,
+    Shard,
+    longest_row,
+    open_shard,
+    read_lengths,
+)
 from nemo.collections.nlp.data.hdf5.structure import Frame, read_checked, restored
 from nemo.collections.nlp.data.hdf5.survey import Survey, blocks_of, check_tokenizer, survey_of
 
@@ -28,6 +36,7 @@ __all__ = [
     "manifests_of",
     "open_shard",
     "read_checked",
+    "read_lengths",
     "restored",
     "shards_of",
     "survey_of",

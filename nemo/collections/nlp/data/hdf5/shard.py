@@ -14,7 +14,7 @@ Neither a link nor another file is followed, and memory is asked for only as far
 what a header declares proves nothing. Rows are counted from 0 in messages.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ MAX_RATIO = 1100  # gzip cannot do better, so what is declared beyond that is no
 MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
 MAX_IDS = 1 << 31
 MAX_LENGTH = 1 << 16  # of a row: what is longer is no sequence
+MASKS_AT_A_TIME = 1 << 22  # places of tokens and padding
 VARIABLE_ROWS_AT_A_TIME = 64  # all of which may refer to one large thing
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
@@ -108,11 +109,35 @@ def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
     Raises:
         DataError: the file is damaged, was changed since it was opened, or has a value out of range.
     """
+    rows = _read(shard, start, stop, limits, FIELDS)
+    rows.setdefault(LABELS, np.full(stop - start, NO_LABEL, np.int32))
+    return rows
+
+
+def read_lengths(shard: Shard, limits: Limits) -> np.ndarray:
+    """The tokens of every row, int32 [N]; of a shard with padding only the masks are read.
+
+    Raises:
+        DataError: as `read_rows`.
+    """
+    lengths = np.empty(shard.num_rows, np.int32)
+    step = max(1, MASKS_AT_A_TIME // limits.seq_length)
+    for start in range(0, shard.num_rows, step):
+        stop = min(start + step, shard.num_rows)
+        masks = _read(shard, start, stop, limits, ("input_mask",))["input_mask"]
+        lengths[start:stop] = masks.sum(1)
+    return lengths
+
+
+def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[str]) -> Rows:
+    """Those of the fields that there are; a mask there always is."""
     with _opened(shard.path) as file:
         if _header(file, shard.path) != shard:
             raise DataError("the file was changed while it was used", where=shard.path)
-        names = [name for name in FIELDS if _has(file, name)]
+        names = [name for name in fields if _has(file, name)]
         if shard.seq_length is None:
+            # Without a mask the ids tell which it would be.
+            names = names or ["input_ids"]
             stored = _variable_rows(file, names, shard, range(start, stop), limits)
         else:
             stored = {name: file[name][start:stop] for name in names}
@@ -124,7 +149,6 @@ def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
             at = tuple(np.argwhere(wrong)[0])
             raise _out_of_range(f"{shard.path} row {start + at[0]} {name}", name, values[at], low, high)
         rows[name] = values.astype(np.int32)
-    rows.setdefault(LABELS, np.full(stop - start, NO_LABEL, np.int32))
     return rows
 
 

@@ -5,6 +5,7 @@ Shapes: B batch, T tokens of a sample.
 
 from collections.abc import Generator, Sequence
 from contextlib import closing
+from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.nm import DataLayerNM
+from nemo.collections.nlp.data.batching import bounds_by_samples, bounds_by_tokens, check_tokens_per_batch
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset, BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.prefetch import prefetched
@@ -30,17 +32,31 @@ PRETRAINING_BATCH = {
     "labels": NeuralType(("B",), LabelsType()),  # 0 if B follows A in the corpus, 1 if it is random
 }
 
+# Of samples, padding included, that are made together: few take longer, each in more calls of NumPy, and many
+# do not fit into the processor's cache.
+PLACES_AT_ONCE = 1 << 14
+
 
 class PretrainingDataLayer(DataLayerNM):
-    """What both kinds of data have in common: the ports, and batches made ahead.
+    """What both kinds of data have in common: the ports, how batches are told, and that they are made ahead.
 
     Attributes:
         vocab_size: token ids are smaller; None where nobody knows.
+        tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
     """
 
     output_ports = PRETRAINING_BATCH
     vocab_size: int | None = None
+    tokens_per_batch: int | None = None
     items = "tokens"
+
+    def bounds(self, epoch: int) -> np.ndarray:
+        """Where the batches of an epoch begin in its order, and where it ends: int64 [batches + 1]."""
+        raise NotImplementedError
+
+    def num_batches(self, epoch: int) -> int:
+        """Batches in an epoch; by tokens, epochs have about as many."""
+        return len(self.bounds(epoch)) - 1
 
     def items_in(self, batch: Sequence[Tensor]) -> int:
         """Real tokens: padding does not count."""
@@ -75,6 +91,8 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         seed: of order, pairs and masks.
         text: how the text is read.
         masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
+        tokens_per_batch: a batch takes samples until the next would make them more tokens than that, padding
+            not counted; at least T. `batch_size` is not used then. Default: `batch_size` counts.
 
     Raises:
         UsageError: a size out of range.
@@ -93,8 +111,10 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         seed: int = 0,
         text: TextOptions = AUTO,
         masking: str = "whole_word",
+        tokens_per_batch: int | None = None,
     ):
         _check_batch_size(batch_size)
+        check_tokens_per_batch(tokens_per_batch, max_seq_length)
         self.dataset = BertPretrainingDataset(
             tokenizer,
             dataset,
@@ -107,13 +127,28 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         )
         self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
+        self.tokens_per_batch = tokens_per_batch
         self.shuffle = shuffle
         self.seed = seed
 
+    def order(self, epoch: int) -> np.ndarray:
+        """The samples of an epoch in the order they are seen."""
+        return self.dataset.order(epoch) if self.shuffle else np.arange(len(self))
+
+    def bounds(self, epoch: int) -> np.ndarray:
+        if self.tokens_per_batch is None:
+            return bounds_by_samples(len(self), self.batch_size)
+        return bounds_by_tokens([self.dataset.lengths(epoch)[self.order(epoch)]], self.tokens_per_batch)
+
     def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
-        order = self.dataset.order(epoch) if self.shuffle else np.arange(len(self))
-        for start in range(first * self.batch_size, len(order), self.batch_size):
-            yield self.dataset.batch(epoch, order[start : start + self.batch_size])
+        order, bounds = self.order(epoch), self.bounds(epoch)
+        samples_at_once = PLACES_AT_ONCE // self.dataset.max_seq_length
+        step = max(1, samples_at_once * (len(bounds) - 1) // len(order))
+        for number in range(first, len(bounds) - 1, step):
+            some = bounds[number : number + step + 1]
+            made = self.dataset.batch(epoch, order[some[0] : some[-1]])
+            for start, stop in pairwise(some - some[0]):
+                yield {port: values[start:stop] for port, values in made.items()}
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
@@ -137,6 +172,9 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         max_seq_length: of shards without padding, see `BertPretrainingPreprocessedDataset`.
         masking: "stored"; or "token", "whole_word" or "span": undo the masks and draw others in every epoch.
         mask_probability: share of tokens to guess, where masks are drawn; default: 0.15.
+        tokens_per_batch: a batch takes rows until the next would make them more tokens than that, padding not
+            counted; at least the length of the rows. `batch_size` is not used then. Default: `batch_size`
+            counts.
 
     Raises:
         UsageError: an argument that cannot be.
@@ -157,6 +195,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         max_predictions_per_seq: int | None = None,
         masking: str = "stored",
         mask_probability: float | None = None,
+        tokens_per_batch: int | None = None,
     ):
         if isinstance(mode, Integral) and isinstance(batch_size, str):
             mode, batch_size = batch_size, mode
@@ -180,8 +219,10 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
             masking=masking,
             mask_probability=mask_probability,
         )
+        check_tokens_per_batch(tokens_per_batch, self.dataset.max_seq_length)
         self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size
         self.batch_size = int(batch_size)
+        self.tokens_per_batch = tokens_per_batch
         self.shuffle = mode == "train"
         self.seed = seed
 
@@ -189,8 +230,11 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         """The rows of an epoch in the order they are seen."""
         return self.dataset.order(epoch)
 
+    def bounds(self, epoch: int) -> np.ndarray:
+        return self.dataset.bounds(self.batch_size, epoch, self.tokens_per_batch)
+
     def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
-        yield from self.dataset.batches(self.batch_size, epoch, first)
+        yield from self.dataset.batches(self.batch_size, epoch, first, tokens_per_batch=self.tokens_per_batch)
 
 
 def _check_batch_size(batch_size: int) -> None:

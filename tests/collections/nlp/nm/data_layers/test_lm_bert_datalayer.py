@@ -1,5 +1,7 @@
 """Batches for BERT pretraining, from text and from shards: what is in them, and in which order they come."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from nemo.collections.nlp.data.vocabulary import train_tokenizer
 from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingDataLayer,
     BertPretrainingPreprocessedDataLayer,
+    lm_bert_datalayer,
 )
 from nemo.collections.nlp.nm.trainables import SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -59,6 +62,81 @@ def test_without_shuffling_an_evaluation_is_the_same_every_time(layer):
 def test_a_batch_of_nothing_is_refused(english, layer):
     with pytest.raises(UsageError, match="batch_size: out of range; found 0"):
         BertPretrainingDataLayer(layer().dataset.tokenizer, english / "valid.txt", 32, batch_size=0)
+
+
+# Batches of so many tokens
+
+
+@pytest.fixture
+def short(shared_data, tmp_path):
+    """Real text of which a pair has 50 tokens or so: its documents are of two sentences."""
+    text = (shared_data / "abc_news" / "rural.txt").read_text()
+    sentences = re.split(r"(?<=[.?!])\s+", text)[:3000]
+    text = "\n\n".join("\n".join(pair) for pair in zip(sentences[::2], sentences[1::2], strict=True))
+    (tmp_path / "text.txt").write_text(text)
+    tokenizer = train_tokenizer("word-piece", [tmp_path / "text.txt"], tmp_path / "vocabulary", 1000)
+
+    def make(**options):
+        return BertPretrainingDataLayer(
+            tokenizer, tmp_path / "text.txt", 128, **{"shuffle": True, "tokens_per_batch": 4096, **options}
+        )
+
+    return make
+
+
+def joined(batches) -> list[torch.Tensor]:
+    return [torch.cat(parts) for parts in zip(*batches, strict=True)]
+
+
+def test_batches_of_short_sentences_have_nearly_as_many_tokens_as_they_may(short):
+    data = short()
+    for epoch in (0, 1):
+        tokens = [data.items_in(batch) for batch in data.batches(epoch)]
+        assert len(tokens) == data.num_batches(epoch) > 10
+        assert max(tokens) <= 4096
+        assert min(tokens[:-1]) > 4096 - 128
+        assert np.mean(tokens[:-1]) > 0.98 * 4096
+
+
+def test_they_have_every_sample_of_an_epoch_once_in_its_order(short):
+    data = short()
+    for epoch in (0, 2):
+        order = data.order(epoch)
+        assert sorted(order) == list(range(len(data)))
+        expected = data.dataset.batch(epoch, order)
+        found = dict(zip(data.output_ports, joined(data.batches(epoch)), strict=True))
+        assert all(np.array_equal(found[port].numpy(), expected[port]) for port in expected)
+
+
+@pytest.mark.parametrize("first", [1, 7, 12])
+def test_they_resume_in_the_middle_of_an_epoch_exactly(short, first):
+    whole = list(short().batches(1))
+    rest = list(short().batches(1, first))
+    assert len(rest) == len(whole) - first
+    for expected, found in zip(whole[first:], rest, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
+
+
+def test_an_evaluation_by_tokens_is_the_one_by_samples(short):
+    of_tokens, of_samples = short(shuffle=False), short(shuffle=False, tokens_per_batch=None)
+    for a, b in zip(joined(of_tokens.batches(0)), joined(of_samples.batches(0)), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_batch_that_has_no_room_for_a_sequence_is_refused(short, shards):
+    message = "tokens_per_batch: less than one sequence may have; found {}, expected {} or more"
+    with pytest.raises(UsageError, match=message.format(127, 128)):
+        short(tokens_per_batch=127)
+    with pytest.raises(UsageError, match=message.format(15, 16)):
+        BertPretrainingPreprocessedDataLayer(shards, 3, tokens_per_batch=15)
+
+
+def test_samples_made_together_are_those_made_alone(layer, monkeypatch):
+    together = list(layer(shuffle=True).batches(1))
+    monkeypatch.setattr(lm_bert_datalayer, "PLACES_AT_ONCE", 1)
+    alone = list(layer(shuffle=True).batches(1))
+    for a, b in zip(together, alone, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 # Shards
@@ -143,6 +221,19 @@ def test_masks_can_be_drawn_in_either_kind_of_data(tmp_path, layer):
     assert torch.equal(of_words[place], of_spans[place]) and not torch.equal(of_words[0], of_spans[0])
     with pytest.raises(UsageError, match="unknown masking; found 'words'"):
         layer(masking="words")
+
+
+def test_rows_of_shards_come_in_batches_of_so_many_tokens(shards, rows):
+    data = BertPretrainingPreprocessedDataLayer(shards, 3, "train", tokens_per_batch=50)
+    for epoch in (0, 1):
+        batches = list(data.batches(epoch))
+        assert all(data.items_in(batch) <= 50 for batch in batches)
+        assert len(batches) == data.num_batches(epoch)
+        assert same_rows(batches, batch_of([rows[i] for i in data.order(epoch)]))
+        assert same_rows(
+            list(data.batches(epoch, 2)),
+            batch_of([rows[i] for i in data.order(epoch)][data.bounds(epoch)[2] :]),
+        )
 
 
 def test_a_graph_trains_on_shards_for_as_many_epochs_as_are_asked_for(shards):
