@@ -89,7 +89,8 @@ def run_facts(pretrained: Pretrained) -> dict[str, Any]:
         options = read_config(PretrainingOptions, config_file)
         facts |= {"training text": options["train_data"], "held-out text": options["eval_data"]}
         facts |= {"continues": options["load_dir"] or options["bert_checkpoint"]}
-        facts |= {name: options[name] for name in ("optimizer", "lr", "batch_size", "seed")}
+        batch = "batch_size" if options.get("tokens_per_batch") is None else "tokens_per_batch"
+        facts |= {name: options[name] for name in ("optimizer", "lr", batch, "seed")}
         facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
     return facts | evaluations_in(work_dir / "metrics.jsonl").get(pretrained.state["step"], {})
 
