@@ -161,6 +161,7 @@ class PtActions:
         except BaseException:
             if self.step == step:  # nothing was trained, so the same factory may try again
                 self._objectives = []
+                self.graph.zero_grad(set_to_none=True)  # of the batches that the update got to
             raise
 
     def _make_fast(self, updates: int | None) -> None:

@@ -1,6 +1,7 @@
 """O0, O1 and O2: in which types a training step computes."""
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -91,11 +92,11 @@ class Precision:
         """The norm of the whole gradient, which is then clipped to `clip` where that is above 0."""
         self.scaler.unscale_(optimizer)
         norm = norm_of([p.grad for p in parameters if p.grad is not None])
-        if clip is not None and clip > 0:
-            if hasattr(optimizer, "gradient_scale"):
-                optimizer.gradient_scale = min(1.0, clip / (float(norm) + _CLIP_EPS))
-            else:
-                nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        limit = clip if clip is not None and clip > 0 else math.inf
+        if hasattr(optimizer, "gradient_scale"):  # always: that of an update that was not made may be there
+            optimizer.gradient_scale = min(1.0, limit / (float(norm) + _CLIP_EPS))
+        elif limit < math.inf:
+            nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         return norm
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:

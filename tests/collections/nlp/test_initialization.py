@@ -74,7 +74,7 @@ def test_the_first_heads_look_at_their_neighbours(started):
     model, _ = started
     encoder = model.bert.bert
     ids = torch.randint(5, 40, (1, 32))
-    hidden = encoder.embeddings(ids, None)
+    hidden = encoder.embeddings(ids[0], torch.zeros_like(ids[0]), torch.arange(32))[None]
     attention = encoder.encoder.layer[0].attention.self
     query, key = (f(hidden).unflatten(-1, (4, 32)).transpose(1, 2) for f in (attention.query, attention.key))
     most = (query @ key.transpose(-1, -2)).argmax(-1)[0]  # [heads, T]

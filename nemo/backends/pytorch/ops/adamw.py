@@ -69,12 +69,12 @@ def adamw_reference_(
     """The same by torch."""
     adam(
         list(parameters),
-        [gradient * clip for gradient in gradients],
+        list(gradients) if clip == 1.0 else list(torch._foreach_mul(gradients, clip)),
         list(exp_avgs),
         list(exp_avg_sqs),
         [],
         [torch.tensor(float(update - 1)) for update in updates],
-        foreach=False,
+        fused=True,
         amsgrad=False,
         beta1=betas[0],
         beta2=betas[1],

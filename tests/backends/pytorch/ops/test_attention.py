@@ -17,6 +17,7 @@ CASES = {
     "one sequence is empty, some tokens ask": ([5, 17, 0, 33], [2, 0, 0, 7], 3, 8, 0.3),
     "odd width": ([9, 40], None, 1, 13, 0.1),
     "several blocks of queries": ([300, 7], [270, 2], 2, 64, 0.1),
+    "tokens of a sequence without keys ask": ([6, 0, 4], [2, 3, 1], 2, 8, 0.2),
     "nothing asks": ([4, 2], [0, 0], 2, 4, 0.0),
 }
 

@@ -136,7 +136,7 @@ class Wired:
 def test_figures_are_those_of_all_tokens_and_sentences(model, listed):
     graph = Wired(model)
     scalars, _ = evaluated([getattr(graph, name) for name in listed])
-    assert scalars == pytest.approx(by_hand(model), abs=1e-6)
+    assert scalars == pytest.approx(by_hand(model), rel=1e-6, abs=1e-6)
 
 
 def test_batch_means_would_be_other_numbers(model):
@@ -153,7 +153,7 @@ def test_only_a_masked_language_model(model):
     scalars, found = evaluated(Wired(model).mlm)
     expected = {name: value for name, value in by_hand(model).items() if "NSP" not in name}
     expected["Dev loss"] = expected["Dev MLM loss"]
-    assert scalars == pytest.approx(expected, abs=1e-6)
+    assert scalars == pytest.approx(expected, rel=1e-6, abs=1e-6)
     assert found["loss"] == found["mlm_loss"]
 
 
@@ -172,7 +172,9 @@ def test_several_losses_of_one_class_go_by_their_modules(model):
     nsp_loss, nsp_accuracy = expected.pop("Dev NSP loss"), expected.pop("Dev NSP accuracy")
     for name in ("CrossEntropyLossNM", "CrossEntropyLossNM_2"):
         expected |= {f"Dev {name} loss": nsp_loss, f"Dev {name} accuracy": nsp_accuracy}
-    assert scalars == pytest.approx(expected | {"Dev loss": expected["Dev loss"] + nsp_loss}, abs=1e-6)
+    assert scalars == pytest.approx(
+        expected | {"Dev loss": expected["Dev loss"] + nsp_loss}, rel=1e-6, abs=1e-6
+    )
 
 
 def test_several_masked_losses_have_a_perplexity_each(model):

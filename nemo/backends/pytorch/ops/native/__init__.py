@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo.utils.errors import StorageError
+from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 
 SOURCES = Path(__file__).parent
@@ -28,6 +30,7 @@ FLAGS = [
     *("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-O3", "-march=native", "-mprefer-vector-width=512"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
+MOST_SECONDS = 300  # for the compiler, and for the check
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -50,9 +53,11 @@ class Library:
             self._looked = True
             if os.environ.get("NEMO_BERT_NATIVE") == "0":
                 self.problem = "NEMO_BERT_NATIVE=0"
-            elif (compiler := _compiler()) and (built := _library_path(compiler)).exists():
-                with contextlib.suppress(_Unusable, OSError):  # `build` tries again, and says why not
-                    self.kernels = _load(built)
+                return
+            with contextlib.suppress(_Unusable, OSError):  # `build` tries again, and says why not
+                path = _library_path(_compiler())
+                if _is_whole(path):
+                    self.kernels = _load(path)
 
     def use(self, path: Path) -> None:
         """Load these kernels and no others."""
@@ -66,11 +71,10 @@ class Library:
         began = time.monotonic()
         try:
             compiler = _compiler()
-            if compiler is None:
-                raise _Unusable("there is no C++ compiler (g++ or clang++; CXX names another)")
             path = _library_path(compiler)
+            logging.info("building native kernels for this processor with %s, once", shlex.join(compiler))
             self.kernels = _build(compiler, path)
-        except (_Unusable, OSError) as problem:
+        except (_Unusable, OSError, StorageError) as problem:
             self.problem = str(problem)
             logging.warning("without native kernels, so slower: %s", self.problem)
         else:
@@ -130,20 +134,34 @@ def _converted(argument: Any) -> Any:
     return ctypes.c_int64(argument)
 
 
-def _compiler() -> str | None:
-    return next(filter(None, map(shutil.which, (os.environ.get("CXX", "g++"), "g++", "clang++"))), None)
+def _compiler() -> list[str]:
+    """The command that compiles C++: what CXX says, or g++, or clang++."""
+    commands = [shlex.split(os.environ["CXX"])] if os.environ.get("CXX") else [["g++"], ["clang++"]]
+    for command in commands:
+        if command and shutil.which(command[0]):
+            return command
+    raise _Unusable(f"no C++ compiler: {' or '.join(map(shlex.join, commands))} is not there")
 
 
-def _library_path(compiler: str) -> Path:
+def _library_path(compiler: list[str]) -> Path:
     """Where the kernels are kept: another file for other sources, another compiler, torch or processor."""
     identity = hashlib.sha256()
     for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         identity.update(source.name.encode() + source.read_bytes())
-    stat = os.stat(compiler)
+    stat = os.stat(shutil.which(compiler[0]) or compiler[0])
     identity.update(repr((compiler, stat.st_size, stat.st_mtime_ns, FLAGS, torch.__version__)).encode())
     identity.update(_processor().encode())
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    try:
+        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:
+        raise _Unusable("no home folder to keep them in; set HOME or XDG_CACHE_HOME") from None
     return Path(cache, "nemo-bert", f"kernels-{identity.hexdigest()[:16]}.so")
+
+
+def _is_whole(path: Path) -> bool:
+    """Is the library there as it was built? Loading one that was cut off would end the process."""
+    checksum = path.with_suffix(".sha256")
+    return checksum.exists() and checksum.read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _processor() -> str:
@@ -155,8 +173,8 @@ def _processor() -> str:
     return "".join(line for line in dict.fromkeys(lines) if line.startswith(("model", "flags", "Features")))
 
 
-def _build(compiler: str, path: Path) -> ctypes.CDLL:
-    """Compile, load, check against the references, and only then keep."""
+def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
+    """Compile, check against the references, and only then keep."""
     refused = path.with_suffix(".refused")
     if refused.exists():
         raise _Unusable(f"{refused.read_text()} (delete {refused} to try again)")
@@ -165,22 +183,30 @@ def _build(compiler: str, path: Path) -> ctypes.CDLL:
     os.close(handle)
     new = Path(name)
     try:
-        command = [compiler, *FLAGS, *map(str, sorted(SOURCES.glob("*.cpp"))), "-o", name, *_openmp()]
-        result = subprocess.run(command, capture_output=True, text=True)
-        if result.returncode:
-            raise _Unusable(f"{shlex.join(command[:1])} failed: {_first_error(result.stderr)}")
+        sources = map(str, sorted(SOURCES.glob("*.cpp")))
+        wrong = _problem([*compiler, *FLAGS, *sources, "-o", name, *_openmp()])
+        if wrong is not None:
+            raise _Unusable(f"{compiler[0]} {wrong}")
         # In a process of its own: what is wrong with a kernel may be that it ends the process.
-        result = subprocess.run(
-            [sys.executable, "-m", f"{__name__}.check", name], capture_output=True, text=True
-        )
-        if result.returncode:
-            wrong = f"the kernels do not pass their checks on this machine: {_first_error(result.stderr)}"
-            refused.write_text(wrong)
-            raise _Unusable(wrong)
-        os.replace(new, path)
+        wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
+        if wrong is not None:
+            refused.write_text(f"the check of the kernels on this machine {wrong}")
+            raise _Unusable(refused.read_text())
+        built = new.read_bytes()
     finally:
         new.unlink(missing_ok=True)
+    write_atomically(path, built)
+    write_atomically(path.with_suffix(".sha256"), hashlib.sha256(built).hexdigest().encode())
     return _load(path)
+
+
+def _problem(command: list[str]) -> str | None:
+    """What is wrong with a command's end; None if nothing is."""
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"did not end in {MOST_SECONDS} s"
+    return None if result.returncode == 0 else f"failed: {_first_error(result.stderr)}"
 
 
 def _first_error(messages: str) -> str:

@@ -130,7 +130,13 @@ void forward(int64_t threads, Projection<const T> query, Projection<const T> key
             const int64_t sequence = item / s.heads, head = item % s.heads;
             const int64_t q0 = s.queries[sequence], q1 = s.queries[sequence + 1];
             const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0, ld = round_up(n);
-            if (q1 == q0) continue;
+            if (n == 0) {  // nothing to look at: a mixture of nothing
+                for (int64_t row = q0; row < q1; row++) {
+                    lse[row * s.heads + head] = 0;
+                    for (int64_t d = 0; d < width; d++) store(out + (row * s.heads + head) * width + d, 0.0f);
+                }
+            }
+            if (q1 == q0 || n == 0) continue;
             key.load(k0, n, head, width, w.key.data());
             value.load(k0, n, head, width, w.value.data());
             for (int64_t first = q0; first < q1; first += block) {
@@ -189,6 +195,12 @@ void backward(int64_t threads, Projection<const T> query, Projection<const T> ke
             const int64_t q0 = s.queries[sequence], q1 = s.queries[sequence + 1];
             const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0, ld = round_up(n);
             float* sums = bias_sums.data() + sequence * 3 * hidden;
+            if (n == 0) {
+                std::fill(w.query_grad.begin(), w.query_grad.end(), 0.0f);
+                for (int64_t first = q0; first < q1; first += block)
+                    query_grad.save(first, std::min(block, q1 - first), head, width, w.query_grad.data(), wide, sums);
+                continue;
+            }
             key.load(k0, n, head, width, w.key.data());
             value.load(k0, n, head, width, w.value.data());
             if (q1 == q0) {
