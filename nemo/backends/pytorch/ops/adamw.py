@@ -69,7 +69,7 @@ def adamw_reference_(
     """The same by torch."""
     adam(
         list(parameters),
-        list(gradients) if clip == 1.0 else list(torch._foreach_mul(gradients, clip)),
+        list(gradients) if clip == 1.0 else list(torch._foreach_mul(list(gradients), clip)),
         list(exp_avgs),
         list(exp_avg_sqs),
         [],
