@@ -184,7 +184,7 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
     new = Path(name)
     try:
         sources = map(str, sorted(SOURCES.glob("*.cpp")))
-        wrong = _problem([*compiler, *FLAGS, *sources, "-o", name, *_openmp()])
+        wrong = _problem([*compiler, *FLAGS, *sources, *_openmp(), "-o", name])
         if wrong is not None:
             raise _Unusable(f"{compiler[0]} {wrong}")
         # In a process of its own: what is wrong with a kernel may be that it ends the process.

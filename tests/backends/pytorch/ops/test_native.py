@@ -1,0 +1,83 @@
+"""Whatever keeps the kernels from being built costs one line and speed, never the training."""
+
+import pytest
+
+from nemo.backends.pytorch.ops import native
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "nemo-bert"
+
+
+def problem_of_build() -> str:
+    library = native.Library()
+    library.build()
+    assert library.kernels is None
+    assert library.problem is not None
+    return library.problem
+
+
+def compiler_that(does: str, folder, monkeypatch):
+    script = folder / "compiler"
+    script.write_text(f"#!/bin/sh\n{does}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("CXX", str(script))
+
+
+def test_no_compiler(cache, monkeypatch):
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert problem_of_build() == "no C++ compiler: g++ or clang++ is not there"
+
+
+def test_a_compiler_that_is_named_and_not_there(cache, monkeypatch):
+    monkeypatch.setenv("CXX", "ccache no-such-compiler")
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert problem_of_build() == "no C++ compiler: ccache no-such-compiler is not there"
+
+
+def test_a_compiler_that_fails(cache, tmp_path, monkeypatch):
+    compiler_that("echo 'kernels.cpp:3: error: no such thing' >&2; exit 1", tmp_path, monkeypatch)
+    assert problem_of_build().endswith("failed: kernels.cpp:3: error: no such thing")
+    assert list(cache.iterdir()) == []  # nothing is left of it
+
+
+def test_a_compiler_that_hangs(cache, tmp_path, monkeypatch):
+    compiler_that("exec sleep 60", tmp_path, monkeypatch)
+    monkeypatch.setattr(native, "MOST_SECONDS", 0.2)
+    assert problem_of_build().endswith("did not end in 0.2 s")
+
+
+def test_kernels_that_do_not_pass_their_check_are_not_built_again(cache, monkeypatch):
+    monkeypatch.setattr(native, "_problem", lambda command: "failed: x" if "-m" in command else None)
+    assert problem_of_build() == "the check of the kernels on this machine failed: x"
+    monkeypatch.setattr(native, "_problem", lambda command: pytest.fail("built again"))
+    assert problem_of_build().startswith("the check of the kernels on this machine failed: x (delete ")
+    assert not list(cache.glob("*.so"))
+
+
+def test_no_folder_to_keep_them_in(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "Not a directory" in problem_of_build()
+
+
+@pytest.mark.parametrize("checksum", [None, "of what was built"])
+def test_a_library_that_was_cut_off_is_not_loaded(cache, tmp_path, monkeypatch, checksum):
+    compiler_that("exit 0", tmp_path, monkeypatch)
+    monkeypatch.setattr(native, "_load", lambda path: pytest.fail("loading it would end the process"))
+    path = native._library_path(native._compiler())
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"\x7fELF" * 1000)
+    if checksum is not None:
+        path.with_suffix(".sha256").write_text(checksum)
+    library = native.Library()
+    library.find()
+    assert library.kernels is None
+
+
+def test_they_can_be_switched_off(cache, monkeypatch):
+    monkeypatch.setenv("NEMO_BERT_NATIVE", "0")
+    assert problem_of_build() == "NEMO_BERT_NATIVE=0"
