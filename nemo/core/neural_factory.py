@@ -3,6 +3,7 @@
 import importlib
 import os
 import random
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
@@ -13,7 +14,7 @@ from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
 from nemo.core.plan import LrPolicy
 from nemo.utils.decorators import deprecated
-from nemo.utils.errors import UsageError
+from nemo.utils.errors import DistributedError, UsageError
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.lookup import choose
 
@@ -79,7 +80,8 @@ class NeuralModuleFactory:
 
     Args:
         backend: only Backend.PyTorch.
-        local_rank: rank on this machine, where several processes train together.
+        local_rank: rank on this machine, where several processes train together; None takes the launcher's,
+            if there is one.
         optimization_level: see Optimization; a member or "O0".."O3".
         placement: a DeviceType; None takes a GPU where there is one, else the CPU.
         cudnn_benchmark: let cuDNN try its algorithms; not reproducible.
@@ -91,15 +93,18 @@ class NeuralModuleFactory:
         create_tb_writer: write TensorBoard events (needs log_dir or tensorboard_dir).
         files_to_copy: kept in log_dir, to know later what was run.
         add_time_to_log_dir: a sub-folder named by the time for every run.
+        gradient_dtype: "bfloat16" halves what several processes send each other; None sends what there is.
 
     Attributes:
         device: the torch.device of this process.
         placement: the DeviceType it is.
         tb_writer: the TensorBoard writer, if there is one.
+        world: the processes that train together, see `nemo.backends.pytorch.distributed`.
         world_size, global_rank: 1 and 0 when there is one process.
 
     Raises:
         UsageError: settings that contradict each other.
+        DistributedError: other processes do not come.
         NotImplementedError: another backend.
     """
 
@@ -120,6 +125,7 @@ class NeuralModuleFactory:
         create_tb_writer: bool = False,
         files_to_copy: Iterable[str | Path | None] | None = None,
         add_time_to_log_dir: bool = False,
+        gradient_dtype: str | None = None,
     ):
         if backend is not Backend.PyTorch:
             raise NotImplementedError("only Backend.PyTorch is there")
@@ -132,19 +138,15 @@ class NeuralModuleFactory:
             raise UsageError("create_tb_writer needs log_dir or tensorboard_dir")
         self._backend = importlib.import_module("nemo.backends.pytorch")
         self.backend = backend
+        if local_rank is None and "LOCAL_RANK" in os.environ:
+            local_rank = int(os.environ["LOCAL_RANK"])
         self.local_rank = local_rank
         self.optim_level = Optimization.parse(optimization_level)
         self.device = self._backend.place(placement, local_rank)
         self.placement = placement or _placement_of(self.device, local_rank)
-        self.world_size = int(os.environ.get("WORLD_SIZE", "1")) if local_rank is not None else 1
-        self.global_rank = int(os.environ.get("RANK", "0")) if local_rank is not None else 0
-        if self.world_size > 1:
-            raise UsageError(
-                "several processes are not available yet",
-                where="WORLD_SIZE",
-                found=self.world_size,
-                expected=1,
-            )
+        self.world = self._backend.join(self.device)
+        self.world_size, self.global_rank = self.world.size, self.world.rank
+        self._gradient_dtype = gradient_dtype
         self.random_seed = random_seed
         if random_seed is not None:
             self._backend.seed_everything(random_seed)
@@ -154,7 +156,10 @@ class NeuralModuleFactory:
         self.experiment: ExperimentFolder | None = None
         if log_dir is not None:
             self.experiment = ExperimentFolder(
-                log_dir, files_to_copy=files_to_copy or (), add_time=add_time_to_log_dir
+                log_dir,
+                files_to_copy=files_to_copy or (),
+                add_time=add_time_to_log_dir,
+                timestamp=self.world.told_by_first(lambda: time.strftime("%Y-%m-%d_%H-%M-%S")),
             )
         self._checkpoint_dir = None if checkpoint_dir is None else str(checkpoint_dir)
         if self._checkpoint_dir is not None:
@@ -343,6 +348,8 @@ class NeuralModuleFactory:
                 optimization_level=self.optim_level,
                 device=self.device,
                 seed=self.random_seed or 0,
+                world=self.world,
+                gradient_dtype=self._gradient_dtype,
             )
         return self._trainer
 
@@ -371,7 +378,16 @@ class NeuralModuleFactory:
         deployment.export_module(module, output, d_format, input_example, output_example)
 
     def sync_all_processes(self, status: bool = True) -> None:
-        """Wait for the other processes; with one process there is nothing to wait for."""
+        """Wait for the other processes; with one process there is nothing to wait for.
+
+        Raises:
+            DistributedError: `status` is False in one of them.
+        """
+        failed = self._backend.num_failed(self.world, status)
+        if failed:
+            raise DistributedError(
+                "not all processes are fine", where="sync_all_processes", found=f"{failed} failed"
+            )
 
     @deprecated(explanation="make the module by calling its class")
     def get_module(

@@ -2,6 +2,7 @@
 
 from nemo.backends.pytorch import common, tutorials
 from nemo.backends.pytorch.actions import PtActions
+from nemo.backends.pytorch.distributed import join, num_failed
 from nemo.backends.pytorch.environment import (
     make_tb_writer,
     place,
@@ -17,7 +18,9 @@ __all__ = [
     "PtActions",
     "TrainableNM",
     "common",
+    "join",
     "make_tb_writer",
+    "num_failed",
     "place",
     "seed_everything",
     "set_cudnn_benchmark",

@@ -1,8 +1,9 @@
 """The loop: train, evaluate, infer, save and restore a graph with PyTorch."""
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.distributed import World
 from nemo.backends.pytorch.environment import keep_freed_memory, place, seed_dropout, to_device
+from nemo.backends.pytorch.gradient_sum import GradientSum
 from nemo.backends.pytorch.graph_module import GraphModule, Statistics
 from nemo.backends.pytorch.inference import (
     Batch,
@@ -28,7 +31,12 @@ from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.ops.dropout import DropoutSeeds, dropout_seeds
 from nemo.backends.pytorch.optimizer_file import load_optimizers, save_optimizers
 from nemo.backends.pytorch.optimizers import load_optimizer_state, optimizer_state
-from nemo.backends.pytorch.part_weights import load_weights_by_part, restore_weights, weights_by_part
+from nemo.backends.pytorch.part_weights import (
+    load_weights_by_part,
+    parameters_by_name,
+    restore_weights,
+    weights_by_part,
+)
 from nemo.backends.pytorch.precision import Precision
 from nemo.core.actions import EvaluatedBatch, Hooks
 from nemo.core.graph import NmTensor
@@ -42,6 +50,7 @@ MAX_SKIPPED_IN_A_ROW = 3
 UPDATES_WORTH_A_BUILD = 20
 """A shorter training does not wait for kernels to be built; it uses those that are there."""
 UPDATES_WORTH_COMPILING = 200
+_GRADIENT_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 GPU_BUCKETS = 8
 """Sizes that the batches of a GPU are rounded up to, as a program is compiled for each."""
 
@@ -55,6 +64,8 @@ class PtActions:
         optimization_level: see `precision`.
         device: where; None takes a GPU if there is one.
         seed: dropout of update `n` depends on it, `n` and the rank alone.
+        world: the processes that train together; None is this one alone.
+        gradient_dtype: what gradients travel between processes as: "bfloat16", or None: as they are.
 
     Attributes:
         step: finished updates.
@@ -75,7 +86,10 @@ class PtActions:
         optimization_level: Optimization | str = Optimization.mxprO0,
         device: torch.device | str | None = None,
         seed: int = 0,
+        world: World | None = None,
+        gradient_dtype: str | None = None,
     ):
+        self.world = world or World()
         self.local_rank = local_rank
         self.global_rank = global_rank
         self.tb_writer = tb_writer
@@ -94,6 +108,8 @@ class PtActions:
         self._objectives: list[Objective] = []
         self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
         self._values: dict[NmTensor, Any] = {}
+        self._gradient_dtype = None if gradient_dtype is None else _GRADIENT_DTYPES[gradient_dtype]
+        self._sums: dict[Optimizer, GradientSum] = {}
         self._skipped_in_a_row = 0
         self._cache = InferenceCache()
 
@@ -153,6 +169,7 @@ class PtActions:
         self._objectives = make_objectives(tasks, self.graph.parts, params)
         new = [task.optimizer for task in self._objectives if task.optimizer not in self.optimizers]
         self.optimizers.extend(new)
+        self._start_alike()
         own_gpu = [self.device] if self.device.type == "cuda" else []
         step = self.step
         try:
@@ -173,10 +190,27 @@ class PtActions:
                 for region in getattr(part, "regions", ()):
                     region.compile(dynamic=False)
 
+    def _start_alike(self) -> None:
+        """Give all processes the weights of the first.
+
+        Raises:
+            DistributedError: one has another model.
+        """
+        if self.world.size == 1:
+            return
+        shapes = {name: list(p.shape) for name, p in parameters_by_name(self.graph.parts).items()}
+        self.world.check_same(weights=shapes)
+        self.world.copy_from_first([*self.graph.parameters(), *self.graph.buffers()])
+        self._sums = {
+            objective.optimizer: GradientSum(self.world, objective.parameters.values(), self._gradient_dtype)
+            for objective in self._objectives
+        }
+
     def _run(self, plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
         """One update for every `plan.batches_per_step` batches, the callbacks told of every moment.
 
-        What is left of an epoch when its batches do not divide makes a smaller update of its own.
+        Of several processes each takes so many, every `world.size`th batch. What is left of an epoch when its
+        batches do not divide makes a smaller update of its own.
         """
 
         def notify(moment: str) -> None:
@@ -189,10 +223,10 @@ class PtActions:
         notify("action_start")
         while not plan.is_done(self.step, self.epoch_num):
             notify("epoch_start")
-            with closing(self.graph.source.batches(self.epoch_num, self.batch_in_epoch)) as batches:
-                for group in _in_groups(batches, plan.batches_per_step):
+            with closing(self._batches_of_epoch()) as batches:
+                while share := self._share(list(islice(batches, plan.batches_per_step)), callbacks):
                     notify("iteration_start")
-                    self._update(group, plan, callbacks)
+                    self._update(share, plan)
                     notify("iteration_end")
                     if plan.is_done(self.step, self.epoch_num):
                         break
@@ -204,13 +238,27 @@ class PtActions:
             notify("epoch_end")
         notify("action_end")
 
-    def _update(
-        self, batches: Sequence[Sequence[Any]], plan: TrainingPlan, callbacks: Sequence[Hooks]
-    ) -> None:
-        """One update from the gradient of all `batches` together; several objectives take turns."""
+    def _batches_of_epoch(self) -> Generator[Sequence[Any], None, None]:
+        """What is left of this process's batches of the epoch."""
+        first = self.batch_in_epoch + self.world.rank
+        return self.graph.source.batches(self.epoch_num, first, self.world.size)
+
+    def _share(self, batches: Sequence[Sequence[Any]], callbacks: Sequence[Hooks]) -> "_Share | None":
+        """What is known of an update before it; None if no process has a batch any more."""
         objective = self._objectives[self.step % len(self._objectives)]
         graph = self._graph_for(objective, callbacks)
-        optimizer = objective.optimizer
+        counts = [graph.counts(batch) for batch in batches] or [torch.zeros(len(graph.losses))]
+        items = sum(graph.source.items_in(batch) for batch in batches)
+        mine = torch.cat([torch.tensor([len(batches), items]), torch.stack(counts).sum(0)]).double()
+        num_batches, num_items, *divisors = self.world.sum(mine, "what the others train on").tolist()
+        if num_batches == 0:
+            return None
+        on_device = torch.tensor(divisors, dtype=torch.float32).to(self.device)
+        return _Share(objective, graph, batches, on_device, int(num_batches), int(num_items))
+
+    def _update(self, share: "_Share", plan: TrainingPlan) -> None:
+        """One update from the gradient of all batches together; several objectives take turns."""
+        objective, optimizer = share.objective, share.objective.optimizer
         if plan.lr_policy is not None:
             for group in optimizer.param_groups:
                 group["lr"] = plan.lr_at(group["initial_lr"], self.step, self.epoch_num)
@@ -218,14 +266,18 @@ class PtActions:
         seed_dropout(self.seed, self.step, self.global_rank)
         self._values = {}
 
-        # A loss is a sum over its items; what it is divided by is known before the model runs.
-        divisors = torch.stack([graph.counts(batch) for batch in batches]).sum(0).to(self.device)
-        with self._precision.matrices(self.graph.parameters()) as matrices:
-            for number, batch in enumerate(batches):
+        sums = self._sums.get(optimizer)
+        with sums or nullcontext(), self._precision.matrices(self.graph.parameters()) as matrices:
+            for number, batch in enumerate(share.batches):
+                self.world.now("forward and backward")
+                if sums is not None and number == len(share.batches) - 1 and not matrices.are_low:
+                    sums.let_leave()
                 seeds = DropoutSeeds(self.seed, self.step, self.global_rank, number, device=self.device)
                 with dropout_seeds(seeds):
-                    self._run_batch(graph, batch, objective.losses, divisors)
+                    self._run_batch(share, batch)
                 matrices.collect()
+        self._sum_losses(objective)
+        self.world.now("optimizer")
         norm = self._precision.gradient_norm(
             optimizer, list(objective.parameters.values()), plan.grad_norm_clip
         )
@@ -233,10 +285,19 @@ class PtActions:
         if self._is_finite(sum(self._values[loss] for loss in objective.losses), plan):
             self._precision.step(optimizer)
         self.graph.zero_grad(set_to_none=True)  # of what other objectives train, too
+        self.world.now("callbacks and data")
 
         self.step += 1
-        self.batch_in_epoch += len(batches)
-        self.items_seen += sum(graph.source.items_in(batch) for batch in batches)
+        self.batch_in_epoch += share.num_batches
+        self.items_seen += share.num_items
+
+    def _sum_losses(self, objective: Objective) -> None:
+        """The losses of all processes; of other tensors each keeps its own values."""
+        if self.world.size > 1:
+            zero = torch.zeros((), device=self.device)
+            losses = [tensor for tensor in self._graph_of(objective.losses).given if _is_loss(tensor)]
+            own = torch.stack([self._values.get(loss, zero).float() for loss in losses])
+            self._values.update(zip(losses, self.world.sum(own, "losses"), strict=True))
 
     def _graph_for(self, objective: Objective, callbacks: Sequence[Hooks]) -> GraphModule:
         """What this update computes: its losses, and what callbacks read after it."""
@@ -250,13 +311,12 @@ class PtActions:
             self._graphs[tensors] = GraphModule(tensors)
         return self._graphs[tensors]
 
-    def _run_batch(
-        self, graph: GraphModule, batch: Sequence[Any], losses: Sequence[NmTensor], divisors: Tensor
-    ) -> None:
+    def _run_batch(self, share: "_Share", batch: Sequence[Any]) -> None:
         """Add the gradient of one batch, and its share of every loss."""
+        graph, losses = share.graph, share.objective.losses
         plan = graph.plan(batch, buckets=GPU_BUCKETS if self.device.type == "cuda" else 0).to(self.device)
         with self._precision.autocast():
-            values = graph(to_device(batch, self.device), divisors, plan=plan)
+            values = graph(to_device(batch, self.device), share.divisors, plan=plan)
             loss = sum(values[tensor] for tensor in losses)
         if loss.ndim > 0 or not loss.requires_grad:
             raise UsageError(
@@ -325,6 +385,7 @@ class PtActions:
         """Values of `tensors` for each batch of one pass over their data, dropout off."""
         graph = GraphModule(tensors)
         for values, statistics in self._run_batches(graph, first_epoch(graph)):
+            self.world.now("evaluating")
             yield EvaluatedBatch({tensor: values[tensor] for tensor in tensors}, statistics)
 
     def infer(
@@ -377,6 +438,7 @@ class PtActions:
         extra_state: Mapping[str, Any] | None = None,
     ) -> Path:
         """Write `folder/STEP-<n>` and delete what it supersedes, but for the newest `keep`."""
+        self.world.now("saving")
         path = checkpoint.save(
             Path(folder),
             self.step,
@@ -391,6 +453,8 @@ class PtActions:
                 "step": self.step,
                 "epoch": self.epoch_num,
                 "batch_in_epoch": self.batch_in_epoch,
+                "sample_in_epoch": self.graph.source.samples_before(self.batch_in_epoch),
+                "world_size": self.world.size,
                 "items_seen": self.items_seen,
                 "scaler": self._precision.scaler.state_dict(),
                 **(extra_state or {}),
@@ -416,10 +480,11 @@ class PtActions:
         Raises:
             CheckpointError: there are checkpoints, but none is good, or it is of another model or run.
         """
-        newest = checkpoint.find(Path(folder))
-        if newest is None:
+        found = self.world.told_by_first(lambda: _as_text(checkpoint.find(Path(folder))))
+        if found is None:
             return False
-        tensors, state = checkpoint.load(newest)
+        newest = Path(found)
+        tensors, state = self.world.tensors_of_first(lambda: checkpoint.load(newest))
         saved_identity = state.get("identity", {})
         checkpoint.refuse_other_run(saved_identity, identity or {}, newest)
         objectives = self._objectives_by_name()
@@ -431,14 +496,42 @@ class PtActions:
             load_optimizer_state(objective.optimizer, objective.parameters, optimizer_tensors[name] or {})
         if state["scaler"]:
             self._precision.scaler.load_state_dict(state["scaler"])
-        self.step, self.epoch_num = state["step"], state["epoch"]
-        self.batch_in_epoch, self.items_seen = state["batch_in_epoch"], state["items_seen"]
+        self.step, self.epoch_num, self.batch_in_epoch = state["step"], state["epoch"], 0
+        self.items_seen = state["items_seen"]
         logging.info("continuing from %s: step %d, epoch %d", newest, self.step, self.epoch_num)
+        saved_size = state.get("world_size", 1)
+        if saved_size != self.world.size:
+            logging.info(
+                "with %d process(es) instead of %d: the same samples and masks, but not to the bit the same",
+                self.world.size,
+                saved_size,
+            )
         others = [name for name, value in (stream or {}).items() if saved_identity.get(name, value) != value]
         if others:
-            self.batch_in_epoch = 0
             logging.info("the epoch begins anew, as the checkpoint is of another %s", ", ".join(others))
+        else:
+            self.batch_in_epoch = self._batch_of(state, newest)
         return True
+
+    def _batch_of(self, state: Mapping[str, Any], source: Path) -> int:
+        """The batch that a checkpoint's epoch goes on with; batches may have another size now.
+
+        Raises:
+            CheckpointError: it was left within one.
+        """
+        samples = state.get("sample_in_epoch")
+        if samples is None:
+            return state["batch_in_epoch"]
+        batch = self.graph.source.batch_after(samples)
+        if batch is None:
+            raise CheckpointError(
+                "the epoch was left within one of these batches",
+                where=source,
+                found=f"{samples} samples",
+                expected="a whole number of batches",
+                fix="take batches of the size they had, or of one that divides it",
+            )
+        return batch
 
     def _objectives_by_name(self) -> dict[str, Objective]:
         """As a checkpoint calls them: optimizer, optimizer_2, ..."""
@@ -459,10 +552,26 @@ class PtActions:
         self.step, self.epoch_num = numbers["step"], numbers["epoch_num"]
 
 
-def _in_groups(batches: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(batches)
-    while group := list(islice(iterator, size)):
-        yield group
+@dataclass(frozen=True)
+class _Share:
+    """What this process has of an update.
+
+    Attributes:
+        divisors: what the losses are divided by, [losses]: they are sums over items of all batches of all
+            processes, and the number of these is known before the model runs.
+        num_batches, num_items: of all processes.
+    """
+
+    objective: Objective
+    graph: GraphModule
+    batches: Sequence[Sequence[Any]]
+    divisors: Tensor
+    num_batches: int
+    num_items: int
+
+
+def _as_text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _is_loss(tensor: NmTensor) -> bool:

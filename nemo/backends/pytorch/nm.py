@@ -348,18 +348,27 @@ class DataLayerNM(NeuralModule):
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self))
 
-    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
-        """The batches of an epoch from number `first` on; the last one may be short."""
+    def samples_before(self, batch: int) -> int | None:
+        """Samples of an epoch that come before a batch; None where batches have no fixed size."""
+        return None if self.dataset is None else min(batch * self.batch_size, len(self))
+
+    def batch_after(self, samples: int) -> int | None:
+        """The batch that begins after so many samples of an epoch; None if they end within one."""
+        whole = samples % self.batch_size == 0 or samples == len(self)
+        return -(-samples // self.batch_size) if whole else None
+
+    def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
+        """Every `stride`th batch of an epoch from number `first` on; its last one may be short."""
         batches = self.data_iterator
         if batches is not None:
-            batches = islice(batches, first, None)
+            batches = islice(batches, first, None, stride)
         else:
-            order = self.order(epoch)[first * self.batch_size :]
+            order, size = self.order(epoch), self.batch_size
             batches = torch.utils.data.DataLoader(
                 self.dataset,
                 batch_sampler=[
-                    order[start : start + self.batch_size].tolist()
-                    for start in range(0, len(order), self.batch_size)
+                    order[start : start + size].tolist()
+                    for start in range(first * size, len(order), stride * size)
                 ],
                 num_workers=self.num_workers,
                 collate_fn=self.collate_fn,

@@ -130,6 +130,11 @@ class LowPrecisionMatrices:
             parameter.grad = None
             parameter.data = copy
 
+    @property
+    def are_low(self) -> bool:
+        """Are there any?"""
+        return bool(self._masters)
+
     def collect(self) -> None:
         """Add the gradients of a batch to the float32 sums over batches."""
         for parameter in self._masters:

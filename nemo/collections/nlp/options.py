@@ -169,8 +169,14 @@ class PretrainingOptions(TextReading):
     checkpoints_to_keep: int = option(4, "newest checkpoints that stay", at_least=1)
 
     # Several processes
-    num_gpus: int = option(1, "processes that train together", at_least=1)
+    num_gpus: int = option(
+        1, "processes that train together, as torchrun starts them; for a check only", at_least=1
+    )
     local_rank: int | None = option(None, "set by the launcher", aliases=("--local-rank",))
+    compress_gradients: bool = option(False, "several processes send each other gradients as bf16")
+    hang_timeout: float = option(
+        600.0, "seconds after which a process that does not get on ends all of them", above=0
+    )
     gradient_predivide: bool = option(False, "kept for old command lines; has no effect")
 
     def __post_init__(self) -> None:

@@ -7,13 +7,16 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint
+import nemo
+from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint, join, place
+from nemo.backends.pytorch.distributed import World, refuse_other_world
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
@@ -75,6 +78,7 @@ def number_of_updates(
     work_dir: str | Path,
     config: Any | None = None,
     first_step: int = 0,
+    num_processes: int = 1,
 ) -> int:
     """How many updates the whole run has, however its end was given.
 
@@ -84,11 +88,12 @@ def number_of_updates(
     Args:
         config: as in `build_model`.
         first_step: updates that were made elsewhere; `minutes` come on top of them.
+        num_processes: that train together.
     """
     if options.updates is not None:
         return options.updates
     if options.epochs is not None:
-        return updates_in_epochs(data, options.batches_per_step, options.epochs)
+        return updates_in_epochs(data, options.batches_per_step * num_processes, options.epochs)
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
         earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
         if earlier["minutes"] != options.minutes:
@@ -134,7 +139,6 @@ STREAM_OPTIONS = (
     "mask_probability",
     "short_seq_prob",
     "tokens_per_batch",
-    "batch_size",
 )
 
 
@@ -190,27 +194,28 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
     Raises:
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
-    if options.num_gpus != 1 or int(os.environ.get("WORLD_SIZE", "1")) != 1:
-        raise UsageError(
-            "several processes are not available yet",
-            where="--num_gpus",
-            found=max(options.num_gpus, int(os.environ.get("WORLD_SIZE", "1"))),
-            expected=1,
-        )
     began = time.monotonic()
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    if options.num_gpus != 1 or "num_gpus" in options.given:
+        refuse_other_world(options.num_gpus)
     work_dir = Path(options.work_dir)
-    with WorkFolderLock(work_dir):
-        checkpoint.remove_leftovers(work_dir / "checkpoints")
+    local_rank = options.local_rank or int(os.environ.get("LOCAL_RANK", "0"))
+    with join(place(None, local_rank), options.hang_timeout) as world, ExitStack() as stack:
+        if world.rank == 0:  # for all of them
+            stack.enter_context(WorkFolderLock(work_dir))
+            checkpoint.remove_leftovers(work_dir / "checkpoints")
+        world.wait("rank 0 takes the work folder")
         factory = NeuralModuleFactory(
             local_rank=options.local_rank,
             optimization_level=options.amp_opt_level,
             log_dir=work_dir,
             create_tb_writer=True,
             random_seed=options.seed,
+            gradient_dtype="bfloat16" if options.compress_gradients else None,
         )
-        run = prepare(options, work_dir)
+        run = prepare(options, work_dir, world)
+        _refuse_other_run(run, world)
         evaluations = _train(run, factory)
     trainer = factory.get_trainer()
     seconds = time.monotonic() - began
@@ -256,24 +261,30 @@ class Run:
         return 0 if self.origin is None else self.origin.step
 
 
-def prepare(options: PretrainingOptions, work_dir: Path) -> Run:
+def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
     """Settle what the options leave open, open the data, and make the model.
+
+    Args:
+        world: who prepares the same; process 0 makes what they share.
 
     Raises:
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
-    resumes = bool(checkpoint.list_checkpoints(work_dir / "checkpoints"))
-    if resumes:
+    world = world or World()
+    resumes = world.told_by_first(lambda: bool(checkpoint.list_checkpoints(work_dir / "checkpoints")))
+    if resumes and world.rank == 0:
         refuse_other_origin(options, work_dir)
     origin = find_origin(options)
     options, config = with_sizes(options, origin)
     if options.mode == "data_preprocessed":
-        data = open_shards(options, origin)
+        data = world.in_turn(lambda: open_shards(options, origin))
         options = with_length_of_rows(options, data, config)
     else:
-        data = open_data(options, work_dir, origin)
+        data = world.in_turn(lambda: open_data(options, work_dir, origin))
     first_step = 0 if origin is None else origin.step
-    num_iters = number_of_updates(options, data, work_dir, config, first_step)
+    num_iters = world.told_by_first(
+        lambda: number_of_updates(options, data, work_dir, config, first_step, world.size)
+    )
     if first_step >= num_iters and not resumes:
         raise UsageError(
             "nothing is left to train",
@@ -293,6 +304,36 @@ def prepare(options: PretrainingOptions, work_dir: Path) -> Run:
     return Run(options, data, model, origin, resumes)
 
 
+OPTIONS_OF_A_MACHINE = (
+    "local_rank",
+    "threads",
+    "work_dir",
+    "train_data",
+    "eval_data",
+    "data_dir",
+    "tokenizer",
+)
+"""Options that may differ between processes: their data and tokenizer are compared themselves."""
+
+
+def _refuse_other_run(run: Run, world: World) -> None:
+    """See that all processes train the same model on the same data.
+
+    Raises:
+        DistributedError: names the process, and what differs.
+    """
+    options = dataclasses.asdict(run.options)
+    tokenizer, evaluation = run.data.tokenizer, run.data.eval
+    world.check_same(
+        versions={"nemo-bert": nemo.__version__, "torch": torch.__version__},
+        tokenizer=None if tokenizer is None else tokenizer.fingerprint,
+        training_data=run.data.train.dataset.fingerprint,
+        evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
+        config=run.model.bert.config.to_dict(),
+        **{name: value for name, value in options.items() if name not in OPTIONS_OF_A_MACHINE},
+    )
+
+
 def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]]:
     """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
     options, data, model = run.options, run.data, run.model
@@ -302,6 +343,7 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", model.bert.config.vocab_size)
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
     callbacks: list[ActionCallback] = [_Configuration(options, model, experiment), record]
+    samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     if data.eval is not None:
         evaluator = EvaluatorCallback(
             [wire(model, data.eval).total],
@@ -329,8 +371,8 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
             },
             stream={
                 **{name: getattr(options, name) for name in STREAM_OPTIONS},
-                # It decides nothing then; and checkpoints that are older than the other know this one.
-                "batch_size": options.batch_size if options.tokens_per_batch is None else None,
+                # However they are shared out to batches and processes.
+                "samples_per_update": samples_per_update if options.tokens_per_batch is None else None,
                 "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
             },
         )
@@ -372,6 +414,8 @@ class _Configuration(ActionCallback):
         self.options, self.model, self.experiment = options, model, experiment
 
     def on_action_start(self) -> None:
+        if self.global_rank != 0:
+            return
         self.experiment.write_config(dataclasses.asdict(self.options))
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
 

@@ -81,16 +81,17 @@ class EvaluatorCallback(ActionCallback):
             self.evaluate()
 
     def evaluate(self) -> None:
-        """One pass over the evaluation data."""
+        """One pass over the evaluation data, in the first process."""
         self._evaluated_at = self.step
+        if self.global_rank != 0:  # the others wait; so no sample is left out, or counted twice
+            return
         state: dict[str, Any] = {}
         batch = None
         for batch in self.action.evaluate(self.eval_tensors):
             self._iter_callback(batch, state)
         if batch is None:
             raise DataError("there is no batch to evaluate on", where="eval_tensors", expected="one or more")
-        if self.global_rank == 0:
-            self._report(self._done_callback(state))
+        self._report(self._done_callback(state))
 
     def _report(self, scalars: Mapping[str, Any] | None) -> None:
         if not scalars:

@@ -28,7 +28,7 @@ class Sentences(DataLayerNM):
     def __len__(self):
         return B
 
-    def batches(self, epoch, first=0):
+    def batches(self, epoch, first=0, stride=1):
         if first > 0:
             return
         generator = torch.Generator().manual_seed(epoch)

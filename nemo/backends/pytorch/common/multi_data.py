@@ -56,10 +56,10 @@ class MultiDataLayer(DataLayerNM):
         self.shuffle = shuffle
         self.collate_fn = self._collate
 
-    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
-        """The batches of an epoch from number `first` on; the last one may be short."""
+    def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
+        """Every `stride`th batch of an epoch from number `first` on; its last one may be short."""
         self.dataset.set_epoch(epoch)
-        yield from super().batches(epoch, first)
+        yield from super().batches(epoch, first, stride)
 
     def _collate(self, samples: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Tensors in the order of the ports; every layer makes its own batch."""

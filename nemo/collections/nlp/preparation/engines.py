@@ -6,8 +6,10 @@ tells how it fares (see tasks.py).
 
 import _thread
 import contextlib
+import multiprocessing
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +28,9 @@ from nemo.utils.logging import logging
 
 SECONDS_BETWEEN_GLANCES, SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.05, 0.5, 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
+
+_Report = Callable[[dict[int, dict[str, Any]]], None]
+"""Told the notes of the tasks that run."""
 
 
 def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
@@ -66,30 +71,81 @@ def _run_step(step: type[Step], plan: Plan, num_tasks: int, work: Path, options:
     logging.info("%s: %d task(s)", step.name, num_tasks)
     more = {"mem_per_cpu_gb": MEMORY_GB} if options.engine == "ray" else {}
     executor = _executor(step, num_tasks, work, options, **more)
-    with _Watch(notes, _report(step, plan, notes)) as watch:
-        try:
-            with bound_children():  # datatrove's, which would wait for ever
-                executor.run()
-        except KeyboardInterrupt:
-            if watch.problem is None:
-                raise
-        # Whatever datatrove makes of a task that failed: what the task said is what the user needs.
-        except Exception as error:
-            raise (notes.problem() or error) from error
-    if problem := watch.problem or notes.problem():
+    run = _run_here if options.engine == "ray" else _run_apart
+    # Whatever datatrove makes of a task that failed: what the task said is what the user needs.
+    try:
+        lost = run(executor, notes, _report(step, plan, notes))
+    except Exception as error:
+        raise (notes.problem() or error) from error
+    if problem := vanished(lost) if lost else notes.problem():
         raise problem
 
 
-class _Watch:
-    """Looks at the tasks of a step while they run: reports, and stops waiting for a process that was killed.
+def _run_here(executor: Any, notes: Notes, report: _Report) -> str | None:
+    """Run a step; returns the name of a task that is lost, as its process was killed."""
+    lost: list[str] = []
 
-    Attributes:
-        problem: the task whose process is gone.
+    def give_up(task: str) -> None:
+        lost.append(task)
+        _thread.interrupt_main()
+
+    try:
+        with _Watch(notes, report, give_up):
+            executor.run()
+    except KeyboardInterrupt:
+        if not lost:
+            raise
+    return lost[0] if lost else None
+
+
+def _run_apart(executor: Any, notes: Notes, report: _Report) -> str | None:
+    """The same in a process that can be killed together with its workers.
+
+    A worker that is killed may hold the lock of the queue that datatrove's pool needs even to be ended.
+    """
+    ours, theirs = multiprocessing.Pipe(duplex=False)
+
+    def run() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are told, and kill
+
+        def give_up(task: str) -> None:
+            theirs.send(task)
+            os._exit(1)
+
+        with _Watch(notes, report, give_up), bound_children():
+            try:
+                executor.run()
+            except Exception as error:
+                theirs.send(NemoError(f"{type(error).__name__}: {error}", where=notes.step))
+            else:
+                theirs.send(None)
+
+    with bound_children():
+        process = multiprocessing.get_context("fork").Process(target=run)
+        process.start()
+    try:
+        theirs.close()
+        outcome = ours.recv()
+        process.join()
+    except EOFError:
+        raise NemoError("the process that runs the tasks was killed, or died", where=notes.step) from None
+    finally:
+        process.kill()  # and with it its workers
+        process.join()
+    if isinstance(outcome, NemoError):
+        raise outcome
+    return outcome
+
+
+class _Watch:
+    """Looks at the tasks of a step while they run: reports, and tells of a process that was killed.
+
+    Args:
+        give_up: given the name of the task that is lost.
     """
 
-    def __init__(self, notes: Notes, report: Callable[[dict[int, dict[str, Any]]], None]):
-        self.problem: NemoError | None = None
-        self._notes, self._report = notes, report
+    def __init__(self, notes: Notes, report: _Report, give_up: Callable[[str], None]):
+        self._notes, self._report, self._give_up = notes, report, give_up
         self._stop = Event()
         self._thread = Thread(target=self._look, daemon=True)
 
@@ -132,10 +188,6 @@ class _Watch:
         unknown = set(range(self._notes.num_tasks)) - self._notes.done - notes.keys()
         return f"{self._notes.name_of(min(unknown))} or a later one" if unknown else None
 
-    def _give_up(self, task: str) -> None:
-        self.problem = vanished(task)
-        _thread.interrupt_main()  # a pool waits for a lost task for ever
-
 
 class _PoolWorkers:
     """The worker processes of datatrove's pool, which replaces one that was killed, but not its task.
@@ -160,7 +212,7 @@ class _PoolWorkers:
         return set(multiprocess.active_children())
 
 
-def _report(step: type[Step], plan: Plan, notes: Notes) -> Callable[[dict[int, dict[str, Any]]], None]:
+def _report(step: type[Step], plan: Plan, notes: Notes) -> _Report:
     """What tells in the log how far a step has come."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
     start = last = time.monotonic()

@@ -305,14 +305,12 @@ class BertPretrainingPreprocessedDataset:
         batch_size: int,
         epoch: int = 0,
         first: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        stride: int = 1,
         tokens_per_batch: int | None = None,
     ) -> Generator[dict[str, np.ndarray], None, None]:
-        """The batches of an epoch from number `first` on, whatever shards their rows are in.
+        """Every `stride`th batch of an epoch from number `first` on, whatever shards its rows are in.
 
-        Only the last one may be short. What comes before `first` is not read. Of `world_size` processes each
-        makes the batches whose number is its `rank` modulo `world_size`; together they are those of one.
+        Only the last one may be short. What comes before `first` is not read.
 
         Args:
             batch_size: B; not used where `tokens_per_batch` is given.
@@ -339,7 +337,7 @@ class BertPretrainingPreprocessedDataset:
             for rows, order in windows:
                 while len(order):
                     chosen, order = order[:missing], order[missing:]
-                    if number % world_size == rank:
+                    if (number - first) % stride == 0:
                         parts.append({name: values[chosen] for name, values in rows.items()})
                     missing -= len(chosen)
                     if missing == 0:

@@ -62,14 +62,17 @@ class PretrainingDataLayer(DataLayerNM):
         """Real tokens: padding does not count."""
         return int(batch[list(self.output_ports).index("input_mask")].sum())
 
-    def batches(self, epoch: int, first: int = 0) -> Generator[Sequence[Any], None, None]:
-        """The batches of an epoch from number `first` on; the next one is made while one is worked on."""
-        made = self._arrays(epoch, first)
+    def samples_before(self, batch: int) -> int | None:
+        return super().samples_before(batch) if self.tokens_per_batch is None else None
+
+    def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
+        """Every `stride`th batch of an epoch from number `first` on, made while the last one is worked on."""
+        made = self._arrays(epoch, first, stride)
         tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
         with closing(prefetched(tensors, depth=2)) as ahead:
             yield from ahead
 
-    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
+    def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
         """The same as arrays by port."""
         raise NotImplementedError
 
@@ -140,15 +143,18 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
             return bounds_by_samples(len(self), self.batch_size)
         return bounds_by_tokens([self.dataset.lengths(epoch)[self.order(epoch)]], self.tokens_per_batch)
 
-    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
+    def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
         order, bounds = self.order(epoch), self.bounds(epoch)
+        batches = np.arange(first, len(bounds) - 1, stride)
         samples_at_once = PLACES_AT_ONCE // self.dataset.max_seq_length
-        step = max(1, samples_at_once * (len(bounds) - 1) // len(order))
-        for number in range(first, len(bounds) - 1, step):
-            some = bounds[number : number + step + 1]
-            made = self.dataset.batch(epoch, order[some[0] : some[-1]])
-            for start, stop in pairwise(some - some[0]):
-                yield {port: values[start:stop] for port, values in made.items()}
+        num_at_once = max(1, samples_at_once * (len(bounds) - 1) // len(order))
+        for start in range(0, len(batches), num_at_once):
+            some = batches[start : start + num_at_once]
+            samples = [order[bounds[batch] : bounds[batch + 1]] for batch in some]
+            made = self.dataset.batch(epoch, np.concatenate(samples))
+            ends = np.cumsum([0, *map(len, samples)])
+            for begin, end in pairwise(ends):
+                yield {port: values[begin:end] for port, values in made.items()}
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
@@ -233,8 +239,8 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
     def bounds(self, epoch: int) -> np.ndarray:
         return self.dataset.bounds(self.batch_size, epoch, self.tokens_per_batch)
 
-    def _arrays(self, epoch: int, first: int) -> Generator[dict[str, np.ndarray], None, None]:
-        yield from self.dataset.batches(self.batch_size, epoch, first, tokens_per_batch=self.tokens_per_batch)
+    def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
+        yield from self.dataset.batches(self.batch_size, epoch, first, stride, self.tokens_per_batch)
 
 
 def _check_batch_size(batch_size: int) -> None:

@@ -1,0 +1,173 @@
+"""Finds a process that is gone or hangs, and ends the others, who would wait for it for ever.
+
+Every process leaves a note each second: how many notes it has left, what it is doing and for how long. Each
+looks at the next one's, so that the work does not grow with their number. What somebody finds out is a note
+that all read: the verdict, of which there is one.
+
+A process that leaves no notes is not gone by that alone: a call into a library may keep its other threads
+from running. On the same machine one sees what is the matter; from another one has to wait until it counts as
+hung.
+"""
+
+import contextlib
+import faulthandler
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from nemo.utils.errors import DistributedError
+
+SECONDS_BETWEEN_NOTES = 1.0
+SECONDS_UNTIL_GONE = 3.0
+SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
+"""A process that ends with an error says so first; only if it does not, others say what they see."""
+
+_VERDICT = "verdict"
+
+
+class Watchdog:
+    """Leaves the notes of process `rank`, and looks after the next one, in a thread of its own.
+
+    It ends this process with exit code 7 when there is a verdict that the work cannot go on.
+
+    Args:
+        store: where notes are left.
+        seconds_until_hung: a process that does one thing for so long hangs, unless it waits for others.
+    """
+
+    def __init__(self, store: Any, rank: int, size: int, seconds_until_hung: float):
+        self._store, self._rank, self._size = store.clone(), rank, size
+        self._seconds_until_hung = seconds_until_hung
+        self._ended = Event()
+        self.now("starting")
+        self._thread = Thread(target=self._look, daemon=True, name="watchdog")
+        self._thread.start()
+
+    def now(self, phase: str, limited: bool = True) -> None:
+        """What this process does from now on; where that is `limited`, it hangs if it takes too long."""
+        self._doing = (phase, limited, time.monotonic())
+
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """Around what needs the others.
+
+        Raises:
+            DistributedError: they cannot be reached; tells whose fault it is where that is known.
+        """
+        before = self._doing
+        self.now(f"waiting for {what}", limited=False)
+        try:
+            yield
+        except RuntimeError as problem:
+            raise self._explained(problem) from None
+        self.now(before[0], limited=before[1])
+
+    def tell(self, problem: str) -> None:
+        """Let the others know that this process ends with an error, which it shows itself."""
+        self._judge({"rank": self._rank, "what": problem, "is_told": True})
+
+    def stop(self) -> None:
+        """Look no longer: the work is done."""
+        self._ended.set()
+        self._thread.join()
+
+    def _explained(self, problem: RuntimeError) -> DistributedError:
+        """The error of a connection that broke; its cause, where another process has found it out."""
+        deadline = time.monotonic() + SECONDS_UNTIL_GONE + SECONDS_FOR_OTHERS_TO_SPEAK
+        while time.monotonic() < deadline:  # the thread ends us when there is a verdict
+            time.sleep(SECONDS_BETWEEN_NOTES / 10)
+        told = str(problem).splitlines()[0]
+        return DistributedError("the connection to the others broke", where=f"rank {self._rank}", found=told)
+
+    def _look(self) -> None:
+        try:
+            self._look_until_ended()
+        except RuntimeError as problem:  # there is no store any more, and so no rank 0 or launcher
+            if not self._ended.wait(SECONDS_FOR_OTHERS_TO_SPEAK):
+                told = str(problem).splitlines()[0]
+                self._end("the store of rank 0 or its launcher cannot be reached", found=told)
+
+    def _look_until_ended(self) -> None:
+        number, next_rank = 0, (self._rank + 1) % self._size
+        theirs, changed = None, time.monotonic()
+        while not self._ended.wait(SECONDS_BETWEEN_NOTES):
+            number += 1
+            self._store.set(f"note/{self._rank}", self._note(number))
+            if self._store.check([_VERDICT]):
+                self._obey(json.loads(self._store.get(_VERDICT)))
+            key, now = f"note/{next_rank}", time.monotonic()
+            note = json.loads(self._store.get(key)) if self._store.check([key]) else None
+            if note != theirs:
+                theirs, changed = note, now
+            if note is None:
+                continue
+            silence = now - changed
+            if silence > SECONDS_UNTIL_GONE and _is_lost(note):
+                self._judge(
+                    {"rank": next_rank, "what": f"({_who(note)}) was killed or stopped, {note['phase']}"}
+                )
+                _kill(note)  # one that is stopped would not see the verdict
+            elif silence > self._seconds_until_hung or (
+                note["limited"] and note["seconds"] > self._seconds_until_hung
+            ):
+                seconds = max(silence, note["seconds"])
+                what = f"({_who(note)}) hangs: {note['phase']} for {seconds:.0f} s"
+                self._judge({"rank": next_rank, "what": what, "is_hung": True})
+
+    def _note(self, number: int) -> str:
+        phase, limited, since = self._doing
+        note = {"number": number, "pid": os.getpid(), "host": socket.gethostname()}
+        return json.dumps({**note, "phase": phase, "limited": limited, "seconds": time.monotonic() - since})
+
+    def _judge(self, verdict: dict[str, Any]) -> None:
+        """Make this the verdict, unless there is one."""
+        self._store.compare_set(_VERDICT, "", json.dumps(verdict))
+
+    def _obey(self, verdict: dict[str, Any]) -> None:
+        if verdict["rank"] == self._rank and verdict.get("is_told"):
+            self._ended.set()  # we are ending
+            return
+        if verdict["rank"] == self._rank and verdict.get("is_hung"):
+            faulthandler.dump_traceback(all_threads=True)
+        if verdict.get("is_told"):
+            os._exit(DistributedError.exit_code)  # one line is enough, and it is the one to read
+        self._end(f"rank {verdict['rank']} {verdict['what']}")
+
+    def _end(self, problem: str, **more: Any) -> None:
+        error = DistributedError(
+            problem,
+            where=f"rank {self._rank}",
+            fix="run the same command again: it goes on from the last checkpoint",
+            **more,
+        )
+        sys.stderr.write(f"error[{error.code}] {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+
+def _who(note: dict[str, Any]) -> str:
+    return f"process {note['pid']} on {note['host']}"
+
+
+def _is_lost(note: dict[str, Any]) -> bool:
+    """Is a process of this machine gone or stopped? Of those of other machines nobody knows."""
+    if note["host"] != socket.gethostname():
+        return False
+    try:
+        status = Path(f"/proc/{note['pid']}/stat").read_text()
+    except OSError:
+        return True
+    return status.rpartition(")")[2].split()[0] in "ZTtX"
+
+
+def _kill(note: dict[str, Any]) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(note["pid"], signal.SIGKILL)
