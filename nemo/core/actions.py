@@ -51,6 +51,8 @@ class Actions(Protocol):
         grad_norm: of the latest update, before clipping.
         local_rank, global_rank: None and 0 when there is one process.
         tb_writer: the factory's TensorBoard writer, or None.
+        is_sharded: weights are shared out among processes, so that all must take part in `evaluate` and
+            `save`.
     """
 
     step: int
@@ -61,6 +63,9 @@ class Actions(Protocol):
     local_rank: int | None
     global_rank: int
     tb_writer: Any
+
+    @property
+    def is_sharded(self) -> bool: ...
 
     def value_of(self, tensor: NmTensor) -> Any:
         """A tensor in the latest update: a loss over all of it, anything else of its last batch."""

@@ -94,6 +94,8 @@ class NeuralModuleFactory:
         files_to_copy: kept in log_dir, to know later what was run.
         add_time_to_log_dir: a sub-folder named by the time for every run.
         gradient_dtype: "bfloat16" halves what several processes send each other; None sends what there is.
+        shard: `train` shares weights, gradients and the optimizer's state out among the processes, for models
+            too large for one device. With one process nothing changes.
 
     Attributes:
         device: the torch.device of this process.
@@ -126,6 +128,7 @@ class NeuralModuleFactory:
         files_to_copy: Iterable[str | Path | None] | None = None,
         add_time_to_log_dir: bool = False,
         gradient_dtype: str | None = None,
+        shard: bool = False,
     ):
         if backend is not Backend.PyTorch:
             raise NotImplementedError("only Backend.PyTorch is there")
@@ -147,6 +150,7 @@ class NeuralModuleFactory:
         self.world = self._backend.join(self.device)
         self.world_size, self.global_rank = self.world.size, self.world.rank
         self._gradient_dtype = gradient_dtype
+        self._shard = shard
         self.random_seed = random_seed
         if random_seed is not None:
             self._backend.seed_everything(random_seed)
@@ -350,6 +354,7 @@ class NeuralModuleFactory:
                 seed=self.random_seed or 0,
                 world=self.world,
                 gradient_dtype=self._gradient_dtype,
+                shard=self._shard,
             )
         return self._trainer
 

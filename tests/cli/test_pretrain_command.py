@@ -267,10 +267,9 @@ def test_only_the_masked_language_model_can_be_trained_and_exported(tmp_path):
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
-def test_what_is_not_there_yet_says_so(tmp_path, capsys, monkeypatch):
-    data = write_english(tmp_path / "english")
-    assert pretrain(data, tmp_path / "run", "--num_gpus", "2") == 2
-    assert "several processes are not available yet" in capsys.readouterr().err
+def test_more_processes_than_were_started_are_refused(tmp_path, capsys):
+    assert pretrain(tmp_path, tmp_path / "run", "--num_gpus", "2") == 2
+    assert "--num_gpus: not the number of processes that were started; found 2" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -1,12 +1,12 @@
 """The loop: train, evaluate, infer, save and restore a graph with PyTorch."""
 
 import math
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,13 @@ from torch.optim import Optimizer
 
 from nemo.backends.pytorch import checkpoint
 from nemo.backends.pytorch.distributed import World
-from nemo.backends.pytorch.environment import keep_freed_memory, place, seed_dropout, to_device
+from nemo.backends.pytorch.environment import (
+    has_bf16_units,
+    keep_freed_memory,
+    place,
+    seed_dropout,
+    to_device,
+)
 from nemo.backends.pytorch.gradient_sum import GradientSum
 from nemo.backends.pytorch.graph_module import GraphModule, Statistics
 from nemo.backends.pytorch.inference import (
@@ -46,6 +52,11 @@ from nemo.core.plan import LrPolicy, TrainingPlan
 from nemo.utils.errors import CheckpointError, DataError, NumericError, UsageError
 from nemo.utils.logging import logging
 
+if TYPE_CHECKING:  # its import takes a second
+    from nemo.backends.pytorch.sharding import Shards
+
+T = TypeVar("T")
+
 MAX_SKIPPED_IN_A_ROW = 3
 UPDATES_WORTH_A_BUILD = 20
 """A shorter training does not wait for kernels to be built; it uses those that are there."""
@@ -66,6 +77,8 @@ class PtActions:
         seed: dropout of update `n` depends on it, `n` and the rank alone.
         world: the processes that train together; None is this one alone.
         gradient_dtype: what gradients travel between processes as: "bfloat16", or None: as they are.
+        shard: share weights out among the processes of `world` while `train` runs, see `sharding`; nothing
+            changes where there is one.
 
     Attributes:
         step: finished updates.
@@ -74,6 +87,9 @@ class PtActions:
         items_seen: items (tokens, samples) trained on.
         optimizers: all that `create_optimizer` and `train` made or were given.
         graph: everything that `train` computes.
+
+    Raises:
+        UsageError: `shard` does not go with the optimization level.
     """
 
     graph: GraphModule
@@ -88,6 +104,7 @@ class PtActions:
         seed: int = 0,
         world: World | None = None,
         gradient_dtype: str | None = None,
+        shard: bool = False,
     ):
         self.world = world or World()
         self.local_rank = local_rank
@@ -95,6 +112,8 @@ class PtActions:
         self.tb_writer = tb_writer
         self.level = Optimization.parse(optimization_level)
         self.device = torch.device(device or place(None))
+        if shard:
+            _refuse_level(self.level, self.device)
         if self.device.type == "cpu":
             keep_freed_memory()
         self.seed = seed
@@ -109,7 +128,9 @@ class PtActions:
         self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
         self._values: dict[NmTensor, Any] = {}
         self._gradient_dtype = None if gradient_dtype is None else _GRADIENT_DTYPES[gradient_dtype]
-        self._sums: dict[Optimizer, GradientSum] = {}
+        self._sums: dict[Optimizer, GradientSum | Shards] = {}
+        self._shards: Shards | None = None
+        self._shares_weights = shard and self.world.size > 1
         self._skipped_in_a_row = 0
         self._cache = InferenceCache()
 
@@ -163,23 +184,28 @@ class PtActions:
         tasks = tasks_of(tensors_to_optimize, optimizer)
         read = [tensor for callback in callbacks for tensor in callback.tensors]
         self.graph = GraphModule([*(loss for _, losses in tasks for loss in losses), *read])
-        self.graph.to(self.device).train()
+        self.graph.train()
         self._make_fast(plan.max_steps)
         self._precision = Precision(self.level, self.device, plan.max_loss_scale, plan.min_loss_scale)
-        self._objectives = make_objectives(tasks, self.graph.parts, params)
+        parameters = parameters_by_name(self.graph.parts)
+        self._place_weights()
+        self._objectives = make_objectives(tasks, parameters, params)
         new = [task.optimizer for task in self._objectives if task.optimizer not in self.optimizers]
         self.optimizers.extend(new)
-        self._start_alike()
+        self._share_updates()
         own_gpu = [self.device] if self.device.type == "cuda" else []
         step = self.step
         try:
             with torch.random.fork_rng(own_gpu):  # dropout is seeded at every update: nobody else's affair
                 self._run(plan, callbacks)
         except BaseException:
-            if self.step == step:  # nothing was trained, so the same factory may try again
+            if self.step == step and self._shards is None:  # nothing was trained: it may try again
                 self._objectives = []
                 self.graph.zero_grad(set_to_none=True)  # of the batches that the update got to
             raise
+        if self._shards is not None:
+            self._shards.put_together()
+            self._shards = None
 
     def _make_fast(self, updates: int | None) -> None:
         """Have built or compiled what a training of so many updates (None: nobody knows) is worth."""
@@ -190,21 +216,49 @@ class PtActions:
                 for region in getattr(part, "regions", ()):
                     region.compile(dynamic=False)
 
-    def _start_alike(self) -> None:
-        """Give all processes the weights of the first.
+    def _place_weights(self) -> None:
+        """Put the weights of the first process on the device; where they are shared out, a share of them.
 
         Raises:
-            DistributedError: one has another model.
+            DistributedError: another process has another model.
+            UsageError: these weights cannot be shared out.
         """
-        if self.world.size == 1:
-            return
-        shapes = {name: list(p.shape) for name, p in parameters_by_name(self.graph.parts).items()}
-        self.world.check_same(weights=shapes)
-        self.world.copy_from_first([*self.graph.parameters(), *self.graph.buffers()])
-        self._sums = {
-            objective.optimizer: GradientSum(self.world, objective.parameters.values(), self._gradient_dtype)
-            for objective in self._objectives
-        }
+        if not self._shares_weights:
+            self.graph.to(self.device)
+        if self.world.size > 1:
+            shapes = {name: list(p.shape) for name, p in parameters_by_name(self.graph.parts).items()}
+            self.world.check_same(weights=shapes)
+            self.world.copy_from_first([*self.graph.parameters(), *self.graph.buffers()])
+        if self._shares_weights:
+            from nemo.backends.pytorch.sharding import Shards
+
+            self._shards = Shards(self.graph.parts, self.device, self.world, self._gradient_dtype)
+
+    def _share_updates(self) -> None:
+        """Settle how gradients become sums over all processes.
+
+        Raises:
+            UsageError: an optimizer cannot update weights that are shared out.
+        """
+        if self._shards is not None:
+            self._objectives = [
+                replace(objective, parameters=self._shards.adopt(objective.optimizer, objective.parameters))
+                for objective in self._objectives
+            ]
+        if self.world.size > 1:
+            self._sums = {
+                task.optimizer: self._shards
+                or GradientSum(self.world, task.parameters.values(), self._gradient_dtype)
+                for task in self._objectives
+            }
+
+    @property
+    def is_sharded(self) -> bool:
+        """Are weights shared out among processes, so that all must take part in what needs them?"""
+        return self._shards is not None
+
+    def _run_with_weights(self, compute: Callable[[], T]) -> T:
+        return compute() if self._shards is None else self._shards.run(compute)
 
     def _run(self, plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
         """One update for every `plan.batches_per_step` batches, the callbacks told of every moment.
@@ -267,19 +321,23 @@ class PtActions:
         self._values = {}
 
         sums = self._sums.get(optimizer)
+        batches = self._filled_up(share)
         with sums or nullcontext(), self._precision.matrices(self.graph.parameters()) as matrices:
-            for number, batch in enumerate(share.batches):
+            for number, batch in enumerate(batches):
                 self.world.now("forward and backward")
-                if sums is not None and number == len(share.batches) - 1 and not matrices.are_low:
+                if sums is not None and number == len(batches) - 1 and not matrices.are_low:
                     sums.let_leave()
                 seeds = DropoutSeeds(self.seed, self.step, self.global_rank, number, device=self.device)
                 with dropout_seeds(seeds):
-                    self._run_batch(share, batch)
+                    self._run_batch(share, batch, counts=number < len(share.batches))
                 matrices.collect()
         self._sum_losses(objective)
         self.world.now("optimizer")
         norm = self._precision.gradient_norm(
-            optimizer, list(objective.parameters.values()), plan.grad_norm_clip
+            optimizer,
+            list(objective.parameters.values()),
+            plan.grad_norm_clip,
+            None if self._shards is None else self._shards.add_up,
         )
         self.grad_norm = float(norm)
         if self._is_finite(sum(self._values[loss] for loss in objective.losses), plan):
@@ -311,12 +369,26 @@ class PtActions:
             self._graphs[tensors] = GraphModule(tensors)
         return self._graphs[tensors]
 
-    def _run_batch(self, share: "_Share", batch: Sequence[Any]) -> None:
-        """Add the gradient of one batch, and its share of every loss."""
+    def _filled_up(self, share: "_Share") -> Sequence[Sequence[Any]]:
+        """The batches of this process; where weights are shared out, as many as the first process has.
+
+        All must take part in every pass then, so one that has no batch left runs any other.
+        """
+        if not self.is_sharded:
+            return share.batches
+        num_missing = -(-share.num_batches // self.world.size) - len(share.batches)
+        if num_missing == 0:
+            return share.batches
+        with closing(self.graph.source.batches(self.epoch_num)) as batches:
+            return [*share.batches, *[next(batches)] * num_missing]
+
+    def _run_batch(self, share: "_Share", batch: Sequence[Any], counts: bool = True) -> None:
+        """Add the gradient of one batch, and its share of every loss; nothing if it does not count."""
         graph, losses = share.graph, share.objective.losses
         plan = graph.plan(batch, buckets=GPU_BUCKETS if self.device.type == "cuda" else 0).to(self.device)
         with self._precision.autocast():
-            values = graph(to_device(batch, self.device), share.divisors, plan=plan)
+            on_device = to_device(batch, self.device)
+            values = self._run_with_weights(lambda: graph(on_device, share.divisors, plan=plan))
             loss = sum(values[tensor] for tensor in losses)
         if loss.ndim > 0 or not loss.requires_grad:
             raise UsageError(
@@ -325,8 +397,8 @@ class PtActions:
                 found=f"a value of shape {tuple(loss.shape)}" if loss.ndim else "no weights it depends on",
                 expected="the output of a loss that depends on a module that is not frozen",
             )
-        self._precision.scaler.scale(loss).backward()
-        for tensor, value in values.items():
+        self._precision.scaler.scale(loss if counts else 0 * loss).backward()
+        for tensor, value in values.items() if counts else ():
             value = value.detach() if isinstance(value, Tensor) else value
             adds_up = _is_loss(tensor) and tensor in self._values
             self._values[tensor] = self._values[tensor] + value if adds_up else value
@@ -426,7 +498,11 @@ class PtActions:
     def _run_batches(
         self, graph: GraphModule, batches: Iterable[Batch]
     ) -> Iterator[tuple[dict[NmTensor, Any], dict[NmTensor, Statistics]]]:
-        return run_batches(graph, batches, self.device, Precision(self.level, self.device))
+        for part in graph.parts.values():
+            if not self.is_sharded or part not in self.graph.parts.values():
+                part.to(self.device)
+        precision = Precision(self.level, self.device)
+        return run_batches(graph, batches, self.device, precision, self._run_with_weights)
 
     # Checkpoints
 
@@ -437,18 +513,31 @@ class PtActions:
         extra_files: Mapping[str, Any] | None = None,
         extra_state: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write `folder/STEP-<n>` and delete what it supersedes, but for the newest `keep`."""
+        """Write `folder/STEP-<n>` and delete what it supersedes, but for the newest `keep`.
+
+        Where weights are shared out, all processes must call it, and the first one writes.
+
+        Raises:
+            UsageError: weights were shared out, and the training is over.
+        """
+        if not self.is_sharded:
+            self._refuse_shards("save")  # the optimizer's state is gone
         self.world.now("saving")
+        tensors = {
+            **weights_by_part(self.graph.parts),
+            **{
+                name: optimizer_state(objective.optimizer, objective.parameters)
+                for name, objective in self._objectives_by_name().items()
+            },
+        }
+        if self._shards is not None:
+            tensors = self._shards.whole(tensors)
+            if self.global_rank != 0:
+                return Path(folder, f"STEP-{self.step}")
         path = checkpoint.save(
             Path(folder),
             self.step,
-            {
-                **weights_by_part(self.graph.parts),
-                **{
-                    name: optimizer_state(objective.optimizer, objective.parameters)
-                    for name, objective in self._objectives_by_name().items()
-                },
-            },
+            tensors,
             {
                 "step": self.step,
                 "epoch": self.epoch_num,
@@ -487,6 +576,8 @@ class PtActions:
         tensors, state = self.world.tensors_of_first(lambda: checkpoint.load(newest))
         saved_identity = state.get("identity", {})
         checkpoint.refuse_other_run(saved_identity, identity or {}, newest)
+        if self._shards is not None:
+            tensors = self._shards.rows(tensors)
         objectives = self._objectives_by_name()
         optimizer_tensors = {name: tensors.pop(name, None) for name in objectives}
         if None in optimizer_tensors.values():
@@ -533,13 +624,26 @@ class PtActions:
             )
         return batch
 
+    def _refuse_shards(self, what: str) -> None:
+        if self._shares_weights:
+            raise UsageError(
+                "weights and optimizers are shared out among processes",
+                where=what,
+                fix="save with CheckpointCallback, while training",
+            )
+
     def _objectives_by_name(self) -> dict[str, Objective]:
         """As a checkpoint calls them: optimizer, optimizer_2, ..."""
         names = ["optimizer", *(f"optimizer_{i}" for i in range(2, len(self._objectives) + 1))]
         return dict(zip(names, self._objectives, strict=True))
 
     def save_state_to(self, path: str | Path) -> None:
-        """Write counters and optimizers, no weights, to one file (safetensors, whatever its suffix)."""
+        """Write counters and optimizers, no weights, to one file (safetensors, whatever its suffix).
+
+        Raises:
+            UsageError: weights are or were shared out among processes.
+        """
+        self._refuse_shards("save_state_to")
         save_optimizers(path, self.optimizers, {"step": self.step, "epoch_num": self.epoch_num})
 
     def restore_state_from(self, path: str | Path) -> None:
@@ -547,7 +651,9 @@ class PtActions:
 
         Raises:
             MissingFileError, CheckpointError: there is no such file, or it is of other optimizers.
+            UsageError: weights are or were shared out among processes.
         """
+        self._refuse_shards("restore_state_from")
         numbers = load_optimizers(path, self.optimizers)
         self.step, self.epoch_num = numbers["step"], numbers["epoch_num"]
 
@@ -568,6 +674,19 @@ class _Share:
     divisors: Tensor
     num_batches: int
     num_items: int
+
+
+def _refuse_level(level: Optimization, device: torch.device) -> None:
+    """Raise a UsageError where weights that are shared out cannot be computed with at this level."""
+    needs_scaler = level is Optimization.mxprO1 and device.type == "cuda" and not has_bf16_units(device)
+    if level not in (Optimization.mxprO0, Optimization.mxprO1) or needs_scaler:
+        raise UsageError(
+            "this level does not go with weights that are shared out",
+            where="optimization_level",
+            found=f"{level.name}{' on a GPU without bf16' if needs_scaler else ''}",
+            expected="O0, or O1 with bf16",
+            fix="use O0" if needs_scaler else "use O1, or train without shard",
+        )
 
 
 def _as_text(path: Path | None) -> str | None:

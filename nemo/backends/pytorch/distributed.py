@@ -216,7 +216,7 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     limit = timedelta(seconds=seconds_until_hung)
     try:
-        store, _, _ = next(dist.rendezvous("env://", timeout=limit))
+        store = _meeting_place(limit)
         _gather_names(store, limit)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -225,6 +225,8 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
             world_size=int(os.environ["WORLD_SIZE"]),
             timeout=_LONGER_THAN_ANY_WAIT,
         )
+    except DistributedError:
+        raise
     except (RuntimeError, ValueError, OSError) as problem:
         raise DistributedError(
             "the other processes cannot be reached",
@@ -237,6 +239,20 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     _world = Processes(dist.PrefixStore("watchdog", store), local_rank, seconds_until_hung)
     logging.info("%d processes train together", _world.size)
     return _world
+
+
+def _meeting_place(limit: timedelta) -> dist.Store:
+    """The store that all processes have in common; the launcher's, or that of rank 0."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        return next(dist.rendezvous("env://", timeout=limit))[0]
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=os.environ["RANK"] == "0",
+        timeout=limit,
+        wait_for_workers=False,  # for whom nobody could say who is missing
+        multi_tenant=True,
+    )
 
 
 def _gather_names(store: dist.Store, limit: timedelta) -> None:

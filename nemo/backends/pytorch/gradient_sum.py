@@ -143,7 +143,7 @@ class _Bucket:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         dtype = dtype or gradients[0].dtype
         if len(gradients) == 1 and gradients[0].dtype == dtype and gradients[0].is_contiguous():
-            self._message = gradients[0]  # no copy of the largest ones
+            self._message = gradients[0].flatten()  # no copy of the largest ones
         else:
             self._message = torch.cat([gradient.flatten().to(dtype) for gradient in gradients])
         self._work = dist.all_reduce(self._message, async_op=True)

@@ -1,7 +1,8 @@
 """Running graphs without training them: one pass over the data, dropout off; and a cache between passes."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,10 +28,17 @@ def first_epoch(graph: GraphModule) -> Iterator[Batch]:
 
 
 def run_batches(
-    graph: GraphModule, batches: Iterable[Batch], device: torch.device, precision: Precision
+    graph: GraphModule,
+    batches: Iterable[Batch],
+    device: torch.device,
+    precision: Precision,
+    run: Callable[[Callable[[], Values]], Values] = lambda compute: compute(),
 ) -> Iterator[tuple[Values, dict[NmTensor, Statistics]]]:
-    """The values of a graph in evaluation mode, and every loss's sums and counts, batch by batch."""
-    graph.to(device)
+    """The values of a graph in evaluation mode, and every loss's sums and counts, batch by batch.
+
+    Args:
+        run: what a pass is run by.
+    """
     was_training = {part: part.training for part in graph.parts.values()}
     graph.eval()
     try:
@@ -38,7 +46,7 @@ def run_batches(
             statistics: dict[NmTensor, Statistics] = {}
             on_device = dict(zip(known, to_device(known.values(), device), strict=True))
             with torch.no_grad(), precision.autocast():
-                values = graph(to_device(batch, device), None, statistics, on_device)
+                values = run(partial(graph, to_device(batch, device), None, statistics, on_device))
             yield values, statistics
     finally:
         for part, training in was_training.items():

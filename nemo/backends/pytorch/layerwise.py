@@ -14,10 +14,18 @@ from torch.optim.adam import adam
 
 Group = dict[str, Any]
 Closure = Callable[[], float]
+AddUp = Callable[[Tensor], Tensor]
 
 
 class LayerwiseOptimizer(Optimizer):
-    """What NovoGrad and LAMB share: they update all tensors of a group at once."""
+    """What NovoGrad and LAMB share: they update all tensors of a group at once.
+
+    Attributes:
+        add_up: where several processes hold rows of each tensor: makes the squares of their norms, [tensors],
+            those of the whole ones. None: the tensors are whole.
+    """
+
+    add_up: AddUp | None = None
 
     @abstractmethod
     def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
@@ -77,7 +85,7 @@ class NovoGrad(LayerwiseOptimizer):
         beta1, beta2 = group["betas"]
         m, norms_sq = self._states(params, "exp_avg", "grad_norm_sq")
 
-        latest = _norms(grads).square()
+        latest = _norms(grads, self.add_up).square()
         v = torch.stack(norms_sq)
         v = torch.where(v == 0, latest, beta2 * v + (1 - beta2) * latest)
         torch._foreach_copy_(norms_sq, v.unbind())
@@ -88,7 +96,8 @@ class NovoGrad(LayerwiseOptimizer):
             torch._foreach_add_(m, params, alpha=group["weight_decay"])
 
         if self.luc:
-            reach = self.luc_eta * _norms(params) / (_norms(m) + group["eps"])
+            lengths, momenta = _norms([*params, *m], self.add_up).chunk(2)
+            reach = self.luc_eta * lengths / (momenta + group["eps"])
             torch._foreach_addcmul_(params, m, reach.clamp(max=group["lr"]).unbind(), -1)
         else:
             torch._foreach_add_(params, m, alpha=-group["lr"])
@@ -149,7 +158,8 @@ class LAMB(LayerwiseOptimizer):
             torch._foreach_add_(updates, params, alpha=-group["weight_decay"])
 
         if group["trust_ratio"]:
-            ratios = _ratio_or_one(_norms(params), _norms(updates))
+            lengths, reaches = _norms([*params, *updates], self.add_up).chunk(2)
+            ratios = _ratio_or_one(lengths, reaches)
             torch._foreach_addcmul_(params, updates, ratios.unbind(), group["lr"])
         else:
             torch._foreach_add_(params, updates, alpha=group["lr"])
@@ -164,8 +174,9 @@ def add_larc(sgd: SGD, eta: float) -> None:
     @torch.no_grad()
     def scale_gradients(optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         for group, params, grads in _groups_with_gradients(optimizer):
-            lengths, decay = _norms(params), group["larc_decay"]
-            ratios = _ratio_or_one(lengths, _norms(grads) + decay * lengths)
+            decay, add_up = group["larc_decay"], getattr(optimizer, "add_up", None)
+            lengths, slopes = _norms([*params, *grads], add_up).chunk(2)
+            ratios = _ratio_or_one(lengths, slopes + decay * lengths)
             shares = (eta * ratios / group["lr"]).clamp(max=1)
             torch._foreach_add_(grads, params, alpha=decay)
             torch._foreach_mul_(grads, shares.unbind())
@@ -205,9 +216,10 @@ def _groups_with_gradients(
             yield group, params, [parameter.grad for parameter in params]
 
 
-def _norms(tensors: list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """|x| of each tensor, [len(tensors)] fp32."""
-    return torch.stack(torch._foreach_norm(tensors, dtype=torch.float32))
+def _norms(tensors: list[Tensor], add_up: AddUp | None) -> Tensor:
+    """|x| of each tensor, [len(tensors)] fp32; `add_up` as of `LayerwiseOptimizer`."""
+    norms = torch.stack(torch._foreach_norm(tensors, dtype=torch.float32))
+    return norms if add_up is None else add_up(norms.square()).sqrt()
 
 
 def _ratio_or_one(lengths: Tensor, others: Tensor) -> Tensor:

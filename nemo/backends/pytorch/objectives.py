@@ -58,14 +58,13 @@ def tasks_of(tensors_to_optimize: Any, optimizer: str | Optimizer | None) -> lis
 
 
 def make_objectives(
-    tasks: Sequence[Task], parts: nn.Module, optimization_params: Mapping[str, Any]
+    tasks: Sequence[Task], parameters: Mapping[str, nn.Parameter], optimization_params: Mapping[str, Any]
 ) -> list[Objective]:
-    """The objectives of a graph with these parts, and new optimizers where there are only names.
+    """The objectives of a graph with these parameters, and new optimizers where there are only names.
 
     Raises:
-        UsageError: an optimizer cannot be made, or has parameters that are in no part.
+        UsageError: an optimizer cannot be made, or has parameters that are not the graph's.
     """
-    parameters = parameters_by_name(parts)
     objectives = []
     for optimizer, losses in tasks:
         if isinstance(optimizer, str):

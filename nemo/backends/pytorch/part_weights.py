@@ -20,13 +20,13 @@ def parameters_by_name(parts: nn.Module) -> dict[str, nn.Parameter]:
 
 def weights_by_part(parts: Parts) -> dict[str, dict[str, Tensor]]:
     """State dict of every part that has weights; a tied weight only with the first part that holds it."""
-    seen: set[int] = set()
+    seen: dict[int, Tensor] = {}
     weights: dict[str, dict[str, Tensor]] = {}
     for part, module in parts.items():
-        own = {n: tensor for n, tensor in module.state_dict().items() if tensor.data_ptr() not in seen}
-        seen.update(tensor.data_ptr() for tensor in own.values())
+        own = {n: t for n, t in module.state_dict(keep_vars=True).items() if id(t) not in seen}
+        seen |= {id(tensor): tensor for tensor in own.values()}
         if own:
-            weights[part] = own
+            weights[part] = {name: tensor.detach() for name, tensor in own.items()}
     return weights
 
 

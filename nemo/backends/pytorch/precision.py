@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
@@ -87,11 +87,21 @@ class Precision:
             low.give_back()
 
     def gradient_norm(
-        self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float | None
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: list[nn.Parameter],
+        clip: float | None,
+        add_up: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """The norm of the whole gradient, which is then clipped to `clip` where that is above 0."""
+        """The norm of the whole gradient, which is then clipped to `clip` where that is above 0.
+
+        Args:
+            add_up: adds the squares of norms up over the processes that hold `parameters` together.
+        """
         self.scaler.unscale_(optimizer)
         norm = norm_of([p.grad for p in parameters if p.grad is not None])
+        if add_up is not None:
+            norm = add_up(norm.square()).sqrt()
         limit = clip if clip is not None and clip > 0 else math.inf
         if hasattr(optimizer, "gradient_scale"):  # always: that of an update that was not made may be there
             optimizer.gradient_scale = min(1.0, limit / (float(norm) + _CLIP_EPS))

@@ -174,6 +174,11 @@ class PretrainingOptions(TextReading):
     )
     local_rank: int | None = option(None, "set by the launcher", aliases=("--local-rank",))
     compress_gradients: bool = option(False, "several processes send each other gradients as bf16")
+    shard: bool = option(
+        False,
+        "several processes share out weights, gradients and optimizer state, for a model too large for one "
+        "device; with one process it has no effect",
+    )
     hang_timeout: float = option(
         600.0, "seconds after which a process that does not get on ends all of them", above=0
     )
@@ -194,6 +199,13 @@ class PretrainingOptions(TextReading):
             raise UsageError(
                 "--initialization counts would overwrite the weights of --bert_checkpoint",
                 fix="leave one of them out",
+            )
+        for name, value in (("amp_opt_level", "O2"), ("optimizer", "muon")):
+            if self.shard and getattr(self, name) == value:
+                raise UsageError(f"--shard excludes --{name} {value}", fix="leave one of them out")
+        if self.shard and self.minutes is not None:
+            raise UsageError(
+                "--shard excludes --minutes, for which one process trains", fix="give --num_iters"
             )
         if self.num_iters != -1 and self.num_iters < 1:
             raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")

@@ -213,6 +213,7 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
             create_tb_writer=True,
             random_seed=options.seed,
             gradient_dtype="bfloat16" if options.compress_gradients else None,
+            shard=options.shard,
         )
         run = prepare(options, work_dir, world)
         _refuse_other_run(run, world)
@@ -326,11 +327,12 @@ def _refuse_other_run(run: Run, world: World) -> None:
     tokenizer, evaluation = run.data.tokenizer, run.data.eval
     world.check_same(
         versions={"nemo-bert": nemo.__version__, "torch": torch.__version__},
+        # Before what depends on them, as the first difference is the one that is told.
+        **{name: value for name, value in options.items() if name not in OPTIONS_OF_A_MACHINE},
         tokenizer=None if tokenizer is None else tokenizer.fingerprint,
         training_data=run.data.train.dataset.fingerprint,
         evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
         config=run.model.bert.config.to_dict(),
-        **{name: value for name, value in options.items() if name not in OPTIONS_OF_A_MACHINE},
     )
 
 

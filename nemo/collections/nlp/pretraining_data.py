@@ -235,8 +235,9 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
             logging.info("%s was trained with another %s, so it is trained again", folder, name)
             shutil.rmtree(folder)
             break
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(note, json.dumps(made_for).encode())
+    if earlier != made_for:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, json.dumps(made_for).encode())
 
 
 def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None = None) -> PretrainingData:

@@ -95,7 +95,8 @@ class CheckpointCallback(ActionCallback):
 
     def save(self) -> None:
         """Write a checkpoint of this step, unless there is one."""
-        if self.global_rank != 0 or self._saved_at == self.step:
+        takes_part = self.global_rank == 0 or self.action.is_sharded
+        if not takes_part or self._saved_at == self.step:
             return
         state = {"identity": {**self.identity, **self.stream}}
         self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state)

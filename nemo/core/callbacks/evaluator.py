@@ -84,6 +84,9 @@ class EvaluatorCallback(ActionCallback):
         """One pass over the evaluation data, in the first process."""
         self._evaluated_at = self.step
         if self.global_rank != 0:  # the others wait; so no sample is left out, or counted twice
+            if self.action.is_sharded:  # or lend their weights
+                for _ in self.action.evaluate(self.eval_tensors):
+                    pass
             return
         state: dict[str, Any] = {}
         batch = None

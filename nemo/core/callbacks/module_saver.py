@@ -23,7 +23,8 @@ class ModuleSaverCallback(ActionCallback):
         checkpoints_to_keep: of the files that this callback wrote, those of older steps are deleted.
 
     Raises:
-        UsageError: something that cannot be saved, or a number out of range.
+        UsageError: something that cannot be saved, or a number out of range; when it starts: weights are
+            shared out among processes.
         StorageError (while training): a file cannot be written or deleted.
     """
 
@@ -54,6 +55,12 @@ class ModuleSaverCallback(ActionCallback):
 
     def on_action_start(self) -> None:
         self._written = {}
+        if self.action.is_sharded:
+            raise UsageError(
+                "no process has all weights of a module",
+                where="ModuleSaverCallback",
+                fix="use CheckpointCallback, or train without shard",
+            )
 
     def on_iteration_end(self) -> None:
         if self.step % self.step_freq == 0:

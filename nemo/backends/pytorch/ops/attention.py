@@ -100,29 +100,32 @@ def attention_reference(
     seed: Seed = 0,
 ) -> Tensor:
     """The same in plain PyTorch, on sequences padded to the longest."""
-    queries, keys, values = _with_bias(query, projections, bias)
+    queries, keys, values = (
+        tokens.unflatten(-1, (num_heads, -1)) for tokens in _with_bias(query, projections, bias)
+    )
+    num_sequences = len(sequences.keys) - 1
     at_queries = _places(sequences.queries, len(queries))
     at_keys = _places(sequences.keys, len(keys))
-    shape = (len(sequences.keys) - 1, max(sequences.longest_keys, 1))
 
-    def padded(tokens: Tensor) -> Tensor:  # S longest H D/H
-        heads = tokens.unflatten(-1, (num_heads, -1))
-        return heads.new_zeros(*shape, *heads.shape[1:]).index_put(at_keys, heads)
+    def padded(tokens: Tensor, places: tuple[Tensor, Tensor], longest: int) -> Tensor:  # S H longest D/H
+        zeros = tokens.new_zeros(num_sequences, max(longest, 1), *tokens.shape[1:])
+        return zeros.index_put(places, tokens).transpose(1, 2)
 
-    of_query = at_queries[0]
-    scores = torch.einsum("rhd,rkhd->rhk", queries.unflatten(-1, (num_heads, -1)), padded(keys)[of_query])
-    lengths = sequences.keys.diff()[of_query]
-    beyond = torch.arange(shape[1], device=scores.device) >= lengths[:, None, None]
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / math.sqrt(
-        queries.shape[-1] // num_heads
-    )
+    keys, values = (padded(x, at_keys, sequences.longest_keys) for x in (keys, values))
+    padded_queries = padded(queries, at_queries, sequences.longest_queries)
+    scores = padded_queries @ keys.transpose(2, 3)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / math.sqrt(keys.shape[-1])
+    beyond = torch.arange(keys.shape[2], device=scores.device) >= sequences.keys.diff()[:, None]
     # The least number rather than -inf: a query without any key gets a mixture of zeros, not NaN.
-    weights = scores.masked_fill(beyond, torch.finfo(scores.dtype).min).softmax(-1)
+    weights = scores.masked_fill(beyond[:, None, None], torch.finfo(scores.dtype).min).softmax(-1)
     if p > 0:
-        rows = torch.arange(len(queries) * num_heads, device=scores.device).view(-1, num_heads)
-        weights = torch.where(keep_mask(rows, shape[1], p, seed), weights / (1 - p), 0)
-    context = torch.einsum("rhk,rkhd->rhd", weights.to(values.dtype), padded(values)[of_query])
-    return context.flatten(1)
+        first = sequences.queries[:-1, None, None]
+        number = torch.arange(padded_queries.shape[2], device=scores.device)
+        head = torch.arange(num_heads, device=scores.device)[:, None]
+        kept = keep_mask((first + number) * num_heads + head, keys.shape[2], p, seed)  # S H longest longest
+        weights = torch.where(kept, weights / (1 - p), 0)
+    context = (weights.to(values.dtype) @ values).transpose(1, 2)
+    return context[at_queries].flatten(1)
 
 
 def _padded(

@@ -73,10 +73,10 @@ def keep_mask(rows: Tensor, columns: int, p: float, seed: Seed) -> Tensor:
         p: probability to drop, [0, 1).
         seed: of the site.
     """
-    keys = _mix(_wrapped(seed) ^ _mix(_wrapped(rows + 0x9E3779B9)))
-    column = torch.arange(columns, device=rows.device, dtype=torch.int64)
-    bits = _mix(_wrapped(column * 0x9E3779B9) ^ keys.unsqueeze(-1))
-    return bits >= int(p * 2**32)
+    keys = _mix(_mix(rows.to(torch.int32) + _GOLDEN) ^ _wrapped(seed))
+    columns_mixed = torch.arange(columns, device=rows.device, dtype=torch.int32) * _GOLDEN
+    bits = _mix(columns_mixed ^ keys.unsqueeze(-1))
+    return bits ^ _SIGN >= _wrapped(int(p * 2**32)) ^ _SIGN  # the order of unsigned numbers
 
 
 def dropout(x: Tensor, p: float, seed: Seed) -> Tensor:
@@ -113,20 +113,17 @@ def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
     return out
 
 
-def _wrapped(x: Seed) -> Tensor:
-    """The low 32 bits, as int64: torch has no unsigned arithmetic of 32 bits."""
-    return torch.as_tensor(x, dtype=torch.int64) & 0xFFFFFFFF
+def _wrapped(x: Seed) -> Any:
+    """32 bits as torch has them: signed. Sums and products that overflow leave the right ones."""
+    return x.to(torch.int32) if isinstance(x, Tensor) else (x + 2**31) % 2**32 - 2**31
+
+
+_GOLDEN, _FIRST, _SECOND = (_wrapped(x) for x in (0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35))
+_SIGN = -(2**31)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finalizer of MurmurHash3, of numbers below 2^32."""
-    x = x ^ (x >> 16)
-    x = _times(x, 0x85EBCA6B)
-    x = x ^ (x >> 13)
-    x = _times(x, 0xC2B2AE35)
-    return x ^ (x >> 16)
-
-
-def _times(x: Tensor, factor: int) -> Tensor:
-    """The product's low 32 bits; int64 overflow wraps, which leaves these bits right."""
-    return (x * factor) & 0xFFFFFFFF
+    """The finalizer of MurmurHash3, of a new int32 tensor, in place."""
+    x = x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(_FIRST)
+    x = x.bitwise_xor_((x >> 13).bitwise_and_(0x7FFFF)).mul_(_SECOND)
+    return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))

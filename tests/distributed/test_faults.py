@@ -1,0 +1,152 @@
+"""Whatever happens to one process, all end soon, and somebody says why."""
+
+import json
+import re
+import signal
+import socket
+import time
+
+import pytest
+
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from tests.distributed.launching import (
+    TORCHRUN,
+    WORKER,
+    Job,
+    by_hand,
+    free_port,
+    pretraining,
+    wait_until,
+)
+
+pytestmark = pytest.mark.slow
+ENDLESS = ("--num_iters", 10**6, "--batch_size", 16)
+
+
+def training(folder):
+    """Do both processes of the worker's endless training train?"""
+    return all((folder / f"training.{rank}").exists() for rank in (0, 1))
+
+
+def wait_for_all(jobs, seconds):
+    deadline = time.monotonic() + seconds
+    return [job.wait(deadline - time.monotonic()) for job in jobs]
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_who_is_killed_ends_the_others_within_10_seconds(tmp_path, killed):
+    with by_hand(tmp_path, [[WORKER, tmp_path, "endless"]] * 2) as jobs:
+        wait_until(lambda: training(tmp_path), jobs[0])
+        jobs[killed].kill(killed)
+        codes = wait_for_all(jobs, 10)
+        assert codes[1 - killed] == 7
+        (error,) = jobs[1 - killed].errors()
+    # The notes by which processes know each other are gone with rank 0.
+    name = "rank 1 (process" if killed == 1 else "store of rank 0 or its launcher"
+    assert error.startswith("error[DISTRIBUTED]")
+    assert name in error
+
+
+def test_who_is_stopped_ends_all_and_is_named(tmp_path):
+    with by_hand(tmp_path, [[WORKER, tmp_path, "endless"]] * 2) as jobs:
+        wait_until(lambda: training(tmp_path), jobs[0])
+        jobs[1].kill(1, how=signal.SIGSTOP)
+        assert wait_for_all(jobs, 10) == [7, -signal.SIGKILL]
+        assert re.search(r"rank 1 \(process \d+ on .*\) was killed or stopped, ", jobs[0].err)
+
+
+def test_who_hangs_ends_all_and_shows_where(tmp_path):
+    with by_hand(tmp_path, [[WORKER, tmp_path, "hang"]] * 2) as jobs:
+        assert wait_for_all(jobs, 30) == [7, 7]
+        for job in jobs:
+            (error,) = job.errors()
+            assert re.search(r"rank 1 \(process \d+ on .*\) hangs: callbacks and data for \d+ s", error)
+        assert re.search(r'worker.py", line \d+ in on_iteration_end', jobs[1].err)  # its stack
+        assert "in on_iteration_end" not in jobs[0].err
+
+
+def test_workers_do_not_outlive_the_launcher(tmp_path):
+    with Job(tmp_path, *TORCHRUN, "--nproc_per_node=2", WORKER, tmp_path, "endless") as job:
+        wait_until(lambda: training(tmp_path), job)
+        assert len(job.pids()) == 3
+        job.kill_first()
+        deadline = time.monotonic() + 5
+        while job.pids() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert job.pids() == []
+
+
+def test_who_raises_tells_why_and_the_others_are_silent(tmp_path):
+    with by_hand(tmp_path, [[WORKER, tmp_path, "bad_data"]] * 2) as jobs:
+        assert wait_for_all(jobs, 30) == [7, 3]
+        assert jobs[0].errors() == []
+        assert jobs[1].errors() == ["error[DATA] text:7: a record that cannot be read"]
+
+
+def test_who_has_no_data_tells_so_and_the_others_are_silent(text, tmp_path):
+    commands = [pretraining(folder, tmp_path / "run") for folder in (text, tmp_path / "nowhere")]
+    with by_hand(tmp_path, commands) as jobs:
+        assert wait_for_all(jobs, 40) == [7, 3]
+        assert jobs[0].errors() == []
+        (error,) = jobs[1].errors()
+        assert error.startswith("error[DATA]")
+        assert "nowhere" in error
+
+
+def test_who_never_comes_is_named_in_time(text, tmp_path):
+    with by_hand(tmp_path, [pretraining(text, tmp_path / "run", "--hang_timeout=2")], size=2) as (job,):
+        assert job.wait(20) == 7
+        (error,) = job.errors()
+    assert error.startswith("error[DISTRIBUTED] rank 0: not all processes have come; found no rank 1,")
+    assert "expected 2 processes within 2 s" in error
+
+
+def test_an_address_that_cannot_be_used_is_told_with_a_hint(tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": other.getsockname()[1]}
+        nobody = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
+        words = [WORKER, tmp_path, "endless"]
+        process = {"WORLD_SIZE": 2, "LOCAL_RANK": 0}
+        with (
+            Job(tmp_path, *words, RANK=0, **process, **taken) as first,
+            Job(tmp_path, *words, RANK=1, **process, **nobody) as second,
+            Job(tmp_path, *words, RANK=1, **process, **{**nobody, "MASTER_ADDR": "nowhere.invalid"}) as third,
+        ):
+            for job in (first, second, third):
+                assert job.wait(40) == 7
+                (error,) = job.errors()
+                assert re.match(
+                    r"error\[DISTRIBUTED\] rank [01], MASTER_ADDR:MASTER_PORT [\w.]+:\d+: ", error
+                )
+                assert "a free port" in error
+
+
+@pytest.mark.parametrize("field", ["seed", "tokenizer", "training_data", "config"])
+def test_who_has_something_else_is_refused_by_name(text, tmp_path, field):
+    vocab_size = load_tokenizer(text / "bert").vocab_size
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
+    for rank in (0, 1):
+        config = sizes | {"vocab_size": vocab_size, "layer_norm_eps": 1e-12 if rank == 0 else 1e-6}
+        (tmp_path / str(rank)).mkdir()
+        (tmp_path / str(rank) / "config.json").write_text(json.dumps(config))
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "train.txt").write_text((text / "train.txt").read_text().replace("cat", "dog", 1))
+    ours, theirs = [], {
+        "seed": ["--seed=1"],
+        "tokenizer": ["--tokenizer", other],
+        "training_data": ["--train_data", other / "train.txt", "--tokenizer", text / "bert"],
+        "config": ["--config_file=config.json"],
+    }[field]  # fmt: skip
+    if field == "config":
+        ours = theirs
+    if field == "tokenizer":
+        train_tokenizer("sentence-piece", [text / "train.txt"], other, vocab_size=40)
+    with by_hand(tmp_path, [pretraining(text, tmp_path / "run", *more) for more in (ours, theirs)]) as jobs:
+        assert wait_for_all(jobs, 40) == [7, 7], jobs[1].err
+        assert jobs[0].errors() == []
+        (error,) = jobs[1].errors()
+    assert re.match(rf"error\[DISTRIBUTED\] rank 1 on \S+, {field}: not what rank 0 has; found ", error)
