@@ -145,7 +145,7 @@ MISTAKES = [
     (
         pretrain("--work_dir run --batch_size 4"),
         CHECKPOINT,
-        "a run with another batch_size; found 8, expected 4",
+        "a run with another samples_per_update; found 8, expected 4",
     ),
     # The work folder.
     (pretrain("--work_dir text/train.txt"), STORAGE, "train.txt"),

@@ -375,7 +375,7 @@ def save_for_ever(folder, first_step):
         weights = torch.full((200_000,), float(step))
         checkpoint.save(folder, step, {"BERT": {"w": weights}}, {"step": step}, {"a.txt": b"a" * 1000})
         checkpoint.prune(folder, 2)
-        os.write(1, b"%d\n" % step)  # whole or not at all
+        os.write(1, b"%d\\n" % step)  # whole or not at all
 
 torch.set_num_threads(1)
 for line in sys.stdin:  # one process for every line, which need not import torch again
