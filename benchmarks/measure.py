@@ -223,11 +223,11 @@ class Worker:
         """Bytes; of the GPU where there is one."""
         return self._ask("memory")
 
-    def stop(self) -> None:
-        """End it."""
+    def stop(self, patience: float = 5) -> None:
+        """End it, by force if it is not at its end in so many seconds."""
         with suppress(OSError):
             self._connection.send(("stop", 0))
-        self._process.join(5)
+        self._process.join(patience)
         self._process.terminate()
         self._process.join()
         self._connection.close()

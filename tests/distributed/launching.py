@@ -155,9 +155,11 @@ class Versions:
         self._seen: dict[str, set[int]] = {}
 
     def look(self) -> None:
-        for path in (path for folder in self._folders for path in folder.rglob("*")):
+        found = (os.walk(folder) for folder in self._folders)  # which minds nothing that vanishes
+        paths = [Path(where, name) for walk in found for where, _, names in walk for name in names]
+        for path in paths:
             with contextlib.suppress(FileNotFoundError):
-                if "/." not in str(path) and path.is_file():  # nor in the making
+                if "/." not in str(path):  # not in the making
                     self._seen.setdefault(str(path), set()).add(path.stat().st_ino)
 
     def number(self) -> dict[str, int]:

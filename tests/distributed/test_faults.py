@@ -57,8 +57,8 @@ def test_who_is_stopped_ends_all_and_is_named(tmp_path):
 
 
 def test_who_hangs_ends_all_and_shows_where(tmp_path):
-    with by_hand(tmp_path, [[WORKER, tmp_path, "hang"]] * 2) as jobs:
-        assert wait_for_all(jobs, 30) == [7, 7]
+    with by_hand(tmp_path, [[WORKER, tmp_path, "hang"]] * 2, SECONDS_UNTIL_HUNG=10) as jobs:
+        assert wait_for_all(jobs, 60) == [7, 7]
         for job in jobs:
             (error,) = job.errors()
             assert re.search(r"rank 1 \(process \d+ on .*\) hangs: callbacks and data for \d+ s", error)
@@ -77,11 +77,21 @@ def test_workers_do_not_outlive_the_launcher(tmp_path):
         assert job.pids() == []
 
 
-def test_who_raises_tells_why_and_the_others_are_silent(tmp_path):
-    with by_hand(tmp_path, [[WORKER, tmp_path, "bad_data"]] * 2) as jobs:
-        assert wait_for_all(jobs, 30) == [7, 3]
-        assert jobs[0].errors() == []
-        assert jobs[1].errors() == ["error[DATA] text:7: a record that cannot be read"]
+@pytest.mark.parametrize(
+    ("case", "rank", "exit_code", "error"),
+    [
+        ("bad_data", 1, 3, r"error\[DATA\] text:7: a record that cannot be read$"),
+        ("no_folder", 0, 5, r"error\[STORAGE\] .*file"),
+        ("other_model", 1, 7, r"error\[DISTRIBUTED\] rank 1 on \S+, weights: not what rank 0 has; found "),
+    ],
+)
+def test_who_raises_tells_why_and_the_others_are_silent(tmp_path, case, rank, exit_code, error):
+    with by_hand(tmp_path, [[WORKER, tmp_path, case]] * 2) as jobs:
+        codes = wait_for_all(jobs, 30)
+        assert (codes[rank], codes[1 - rank]) == (exit_code, 7)
+        assert jobs[1 - rank].errors() == []
+        (found,) = jobs[rank].errors()
+    assert re.match(error, found)
 
 
 def test_who_has_no_data_tells_so_and_the_others_are_silent(text, tmp_path):
@@ -109,7 +119,7 @@ def test_an_address_that_cannot_be_used_is_told_with_a_hint(tmp_path):
         taken = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": other.getsockname()[1]}
         nobody = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port()}
         words = [WORKER, tmp_path, "endless"]
-        process = {"WORLD_SIZE": 2, "LOCAL_RANK": 0}
+        process = {"WORLD_SIZE": 2, "LOCAL_RANK": 0, "SECONDS_UNTIL_HUNG": 3}
         with (
             Job(tmp_path, *words, RANK=0, **process, **taken) as first,
             Job(tmp_path, *words, RANK=1, **process, **nobody) as second,

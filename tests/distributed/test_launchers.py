@@ -18,11 +18,13 @@ from tests.distributed.launching import (
 
 # As a user writes it: nothing but the names of NeMo 0.10.
 SCRIPT = """
-import argparse, os, sys
+import argparse, json, os, time
 import nemo, torch
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--local_rank", type=int, default=None)
+parser.add_argument("--slow", type=int)
+parser.add_argument("--bad", type=int)
 parser.add_argument("--out")
 args = parser.parse_args()
 torch.manual_seed(int(os.environ.get("RANK", 0)))  # processes begin with other weights
@@ -41,8 +43,13 @@ callback = nemo.core.SimpleLossLoggerCallback(
 )
 nf.train([lss], callbacks=[callback], optimization_params={"num_epochs": 2, "lr": 0.001}, optimizer="sgd")
 nf.sync_all_processes()
+if args.slow == nf.global_rank:
+    time.sleep(5)  # longer than a process that says nothing is waited for
+if args.bad == nf.global_rank:
+    raise KeyError("mine")
+if args.bad is not None:
+    nf.sync_all_processes()
 told = {"weights": fx.fc1.weight.tolist(), "losses": seen, "size": size, "rank": nf.global_rank}
-import json
 with open(f"{args.out}.{size}.{nf.global_rank}", "w") as file:
     json.dump(told, file)
 """
@@ -75,11 +82,13 @@ def test_both_spellings_of_local_rank_are_taken(text, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_users_script_trains_with_two_processes_what_it_trains_with_one(tmp_path):
+@pytest.mark.parametrize("slow", [0, 1])
+def test_a_users_script_trains_with_two_processes_what_it_trains_with_one(tmp_path, slow):
+    """Whichever of them ends first."""
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     words = [script, "--out", tmp_path / "told"]
-    of_ranks = [[*words, "--local_rank", rank] for rank in (0, 1)]
+    of_ranks = [[*words, "--local_rank", rank, "--slow", slow] for rank in (0, 1)]
     with by_hand(tmp_path, of_ranks) as jobs, Job(tmp_path, *words) as alone:
         for job in (*jobs, alone):
             job.succeed()
@@ -88,6 +97,18 @@ def test_a_users_script_trains_with_two_processes_what_it_trains_with_one(tmp_pa
     assert torch.allclose(torch.tensor(first["weights"]), torch.tensor(one["weights"]), atol=1e-5)
     assert len(one["losses"]) == 32  # 16 updates an epoch
     assert first["losses"] == pytest.approx(one["losses"], abs=1e-4)
+
+
+@pytest.mark.slow
+def test_a_users_script_that_fails_in_one_process_ends_in_all(tmp_path):
+    bad = 0  # it has the store, in which the other reads why
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    with by_hand(tmp_path, [[script, "--bad", bad]] * 2) as jobs:
+        codes = [job.wait(30) for job in jobs]
+        assert (codes[bad], codes[1 - bad]) == (1, 7)
+        assert "KeyError: 'mine'" in jobs[bad].err
+        assert jobs[1 - bad].err == ""
 
 
 @pytest.mark.slow

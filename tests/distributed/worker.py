@@ -5,6 +5,7 @@ result is held to, as a process trains alone as well.
 """
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,12 +16,18 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from nemo.backends.pytorch import PtActions, gradient_sum
 from nemo.backends.pytorch.distributed import World, join
 from nemo.cli.main import main
-from nemo.core import ActionCallback, EvaluatorCallback, NeuralModuleFactory, WeightShareTransform
+from nemo.core import (
+    ActionCallback,
+    CheckpointCallback,
+    EvaluatorCallback,
+    NeuralModuleFactory,
+    WeightShareTransform,
+)
 from nemo.utils.errors import DataError
 from tests.backends.pytorch.conftest import Batches, Encoder, Toy
 
 FOLDER = Path(sys.argv[1])
-SECONDS_UNTIL_HUNG = 4.0
+SECONDS_UNTIL_HUNG = float(os.environ.get("SECONDS_UNTIL_HUNG", "60"))
 
 
 class TiedToy(Toy):
@@ -238,11 +245,16 @@ def bad_data(world):
     )
 
 
+def no_folder(world):
+    (FOLDER / "file").touch()
+    train(world, callbacks=[CheckpointCallback(FOLDER / "file" / "checkpoints", step_freq=3)])
+
+
 def other_model(world):
     model = Toy()
     if world.rank == 1:
         model.head.linear = torch.nn.Linear(4, 9)
-    PtActions(device="cpu", world=world).train(model.wire(Batches()), "sgd", {"lr": 0.1, "max_steps": 2})
+    train(world, model)
 
 
 def run(cases):

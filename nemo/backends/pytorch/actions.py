@@ -61,9 +61,9 @@ MAX_SKIPPED_IN_A_ROW = 3
 UPDATES_WORTH_A_BUILD = 20
 """A shorter training does not wait for kernels to be built; it uses those that are there."""
 UPDATES_WORTH_COMPILING = 200
-_GRADIENT_DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 GPU_BUCKETS = 8
 """Sizes that the batches of a GPU are rounded up to, as a program is compiled for each."""
+_GRADIENT_DTYPES = {None: None, "bfloat16": torch.bfloat16}
 
 
 class PtActions:
@@ -89,7 +89,7 @@ class PtActions:
         graph: everything that `train` computes.
 
     Raises:
-        UsageError: `shard` does not go with the optimization level.
+        UsageError: `shard` does not go with the optimization level, or gradients cannot travel so.
     """
 
     graph: GraphModule
@@ -127,7 +127,14 @@ class PtActions:
         self._objectives: list[Objective] = []
         self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
         self._values: dict[NmTensor, Any] = {}
-        self._gradient_dtype = None if gradient_dtype is None else _GRADIENT_DTYPES[gradient_dtype]
+        if gradient_dtype not in _GRADIENT_DTYPES:
+            raise UsageError(
+                "gradients cannot travel as this",
+                where="gradient_dtype",
+                found=repr(gradient_dtype),
+                expected="'bfloat16' or None",
+            )
+        self._gradient_dtype = _GRADIENT_DTYPES[gradient_dtype]
         self._sums: dict[Optimizer, GradientSum | Shards] = {}
         self._shards: Shards | None = None
         self._shares_weights = shard and self.world.size > 1

@@ -5,9 +5,11 @@ those of GPUs by NCCL. What processes tell each other otherwise is JSON, so that
 sent.
 """
 
+import atexit
 import json
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
@@ -100,6 +102,7 @@ class Processes(World):
 
     def __init__(self, store: dist.Store, local_rank: int, seconds_until_hung: float):
         self.rank, self.size, self.local_rank = dist.get_rank(), dist.get_world_size(), local_rank
+        self._is_host = self.rank == 0 and not _is_store_of_launcher()
         self._watchdog = Watchdog(store, self.rank, self.size, seconds_until_hung)
 
     def sum(self, tensor: Tensor, what: str = "a sum") -> Tensor:
@@ -167,13 +170,20 @@ class Processes(World):
 
     def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
         global _world
+        _world = World()
         if problem is not None:
-            self._watchdog.tell(str(problem))
+            self._watchdog.tell(str(problem), self._is_host)
             return
         self.wait("the end")
         self._watchdog.stop()
         dist.destroy_process_group()
-        _world = World()
+
+    def leave(self) -> None:
+        """The end of a script that is not `with` its world: here processes need not wait for each other."""
+        if (problem := getattr(sys, "last_value", None)) is not None:
+            self._watchdog.tell(str(problem), self._is_host)
+        else:
+            self._watchdog.leave(self._is_host)
 
     def _bytes_of_first(self, content: bytes) -> bytes:
         size = torch.tensor(len(content))
@@ -241,9 +251,19 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     return _world
 
 
+@atexit.register
+def _leave() -> None:
+    if isinstance(_world, Processes):
+        _world.leave()
+
+
+def _is_store_of_launcher() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
 def _meeting_place(limit: timedelta) -> dist.Store:
     """The store that all processes have in common; the launcher's, or that of rank 0."""
-    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+    if _is_store_of_launcher():
         return next(dist.rendezvous("env://", timeout=limit))[0]
     return dist.TCPStore(
         os.environ["MASTER_ADDR"],

@@ -31,6 +31,8 @@ SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
 """A process that ends with an error says so first; only if it does not, others say what they see."""
 
 _VERDICT = "verdict"
+_ENDED = "ended"
+_WAITING = "waiting for "
 
 
 class Watchdog:
@@ -63,16 +65,30 @@ class Watchdog:
             DistributedError: they cannot be reached; tells whose fault it is where that is known.
         """
         before = self._doing
-        self.now(f"waiting for {what}", limited=False)
+        self.now(f"{_WAITING}{what}", limited=False)
         try:
             yield
         except RuntimeError as problem:
             raise self._explained(problem) from None
         self.now(before[0], limited=before[1])
 
-    def tell(self, problem: str) -> None:
-        """Let the others know that this process ends with an error, which it shows itself."""
+    def tell(self, problem: str, is_host: bool) -> None:
+        """Let the others know that this process ends with an error, which it shows itself.
+
+        Args:
+            is_host: the store, in which the others read it, ends with this process.
+        """
         self._judge({"rank": self._rank, "what": problem, "is_told": True})
+        if is_host:
+            time.sleep(SECONDS_FOR_OTHERS_TO_SPEAK)
+
+    def leave(self, is_host: bool) -> None:
+        """The script of this process ends; if it `is_host` of the store, it waits until all others end."""
+        self.now(_ENDED, limited=False)
+        self._leave_note()
+        while is_host and not all(self._has_ended(rank) for rank in range(self._size)):
+            time.sleep(SECONDS_BETWEEN_NOTES / 10)
+        self.stop()
 
     def stop(self) -> None:
         """Look no longer: the work is done."""
@@ -100,7 +116,7 @@ class Watchdog:
         theirs, changed = None, time.monotonic()
         while not self._ended.wait(SECONDS_BETWEEN_NOTES):
             number += 1
-            self._store.set(f"note/{self._rank}", self._note(number))
+            self._leave_note(number)
             if self._store.check([_VERDICT]):
                 self._obey(json.loads(self._store.get(_VERDICT)))
             key, now = f"note/{next_rank}", time.monotonic()
@@ -108,6 +124,10 @@ class Watchdog:
             if note != theirs:
                 theirs, changed = note, now
             if note is None:
+                continue
+            if note["phase"] == _ENDED:
+                if self._needs_others():
+                    self._judge({"rank": next_rank, "what": f"({_who(note)}) has ended before the others"})
                 continue
             silence = now - changed
             if silence > SECONDS_UNTIL_GONE and _is_lost(note):
@@ -121,6 +141,17 @@ class Watchdog:
                 seconds = max(silence, note["seconds"])
                 what = f"({_who(note)}) hangs: {note['phase']} for {seconds:.0f} s"
                 self._judge({"rank": next_rank, "what": what, "is_hung": True})
+
+    def _has_ended(self, rank: int) -> bool:
+        key = f"note/{rank}"
+        return self._store.check([key]) and json.loads(self._store.get(key))["phase"] == _ENDED
+
+    def _needs_others(self) -> bool:
+        phase, _, since = self._doing
+        return phase.startswith(_WAITING) and time.monotonic() - since > SECONDS_UNTIL_GONE
+
+    def _leave_note(self, number: int = 0) -> None:
+        self._store.set(f"note/{self._rank}", self._note(number))
 
     def _note(self, number: int) -> str:
         phase, limited, since = self._doing
