@@ -10,10 +10,12 @@ import json
 import os
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
@@ -28,6 +30,7 @@ T = TypeVar("T")
 Tensors = dict[str, dict[str, Tensor]]
 
 SECONDS_UNTIL_HUNG = 600.0
+_SECONDS_BETWEEN_LOOKS = 0.05
 _LONGER_THAN_ANY_WAIT = timedelta(days=7)  # how long one waits for others is the watchdog's affair
 
 
@@ -226,8 +229,7 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     limit = timedelta(seconds=seconds_until_hung)
     try:
-        store = _meeting_place(limit)
-        _gather_names(store, limit)
+        store = _gather(_meeting_place(limit), limit)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore("group", store),
@@ -275,26 +277,46 @@ def _meeting_place(limit: timedelta) -> dist.Store:
     )
 
 
-def _gather_names(store: dist.Store, limit: timedelta) -> None:
+def _gather(store: dist.Store, limit: timedelta) -> dist.Store:
     """Wait until every process has come; gloo by itself would not say who did not.
+
+    Returns:
+        The part of the store that is theirs alone. A launcher that starts processes again gives them the
+        store of those before, and what these left there must not be taken for news. So every process has a
+        name of its own, and rank 0 calls all by their names until all of one call have answered.
 
     Raises:
         DistributedError: names those who are missing.
     """
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    names = [f"name/{r}" for r in range(size)]
-    store.set(names[rank], f"{socket.gethostname()} process {os.getpid()}")
-    try:
-        store.wait(names, limit)
-    except RuntimeError:
-        missing = [str(r) for r, name in enumerate(names) if not store.check([name])]
-        raise DistributedError(
-            "not all processes have come",
-            where=f"rank {rank}",
-            found=f"no rank {', '.join(missing[:10])}",
-            expected=f"{size} processes within {limit.total_seconds():g} s",
-            fix="see what the missing ones say, or start them",
-        ) from None
+    own, deadline = uuid4().hex, time.monotonic() + limit.total_seconds()
+    store.set(f"name/{rank}", own)
+    called: list[str] = []
+    answers = [f"name/{r}" for r in range(size)]
+    while time.monotonic() < deadline:
+        if rank == 0 and store.check([f"name/{r}" for r in range(size)]):
+            names = [store.get(f"name/{r}").decode() for r in range(size)]
+            if names != called:  # some of them were those of processes before
+                called, call = names, uuid4().hex
+                answers = [f"{call}/{r}" for r in range(size)]
+                for name in names:
+                    store.set(f"call/{name}", call)
+            if store.check(answers):
+                store.set(f"{call}/complete", "")
+        if store.check([f"call/{own}"]):
+            heard = store.get(f"call/{own}").decode()
+            store.set(f"{heard}/{rank}", "")
+            if store.check([f"{heard}/complete"]):
+                return dist.PrefixStore(heard, store)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    missing = [str(r) for r, answer in enumerate(answers) if not store.check([answer])]
+    raise DistributedError(
+        "not all processes have come",
+        where=f"rank {rank}",
+        found=f"no rank {', '.join(missing[:10] or ['0'])}",
+        expected=f"{size} processes within {limit.total_seconds():g} s",
+        fix="see what the missing ones say, or start them",
+    )
 
 
 def _kinds(tensors: Tensors) -> dict[str, list[tuple[str, str, list[int]]]]:

@@ -49,6 +49,7 @@ class Watchdog:
         self._store, self._rank, self._size = store.clone(), rank, size
         self._seconds_until_hung = seconds_until_hung
         self._ended = Event()
+        self._lost: dict[str, Any] | None = None  # the next one, if it is of this machine
         self.now("starting")
         self._thread = Thread(target=self._look, daemon=True, name="watchdog")
         self._thread.start()
@@ -134,7 +135,7 @@ class Watchdog:
                 self._judge(
                     {"rank": next_rank, "what": f"({_who(note)}) was killed or stopped, {note['phase']}"}
                 )
-                _kill(note)  # one that is stopped would not see the verdict
+                self._lost = note
             elif silence > self._seconds_until_hung or (
                 note["limited"] and note["seconds"] > self._seconds_until_hung
             ):
@@ -155,7 +156,7 @@ class Watchdog:
 
     def _note(self, number: int) -> str:
         phase, limited, since = self._doing
-        note = {"number": number, "pid": os.getpid(), "host": socket.gethostname()}
+        note = {"number": number, "pid": os.getpid(), "host": socket.gethostname(), "pids": _pids()}
         return json.dumps({**note, "phase": phase, "limited": limited, "seconds": time.monotonic() - since})
 
     def _judge(self, verdict: dict[str, Any]) -> None:
@@ -169,7 +170,7 @@ class Watchdog:
         if verdict["rank"] == self._rank and verdict.get("is_hung"):
             faulthandler.dump_traceback(all_threads=True)
         if verdict.get("is_told"):
-            os._exit(DistributedError.exit_code)  # one line is enough, and it is the one to read
+            self._exit()  # one line is enough, and it is the one to read
         self._end(f"rank {verdict['rank']} {verdict['what']}")
 
     def _end(self, problem: str, **more: Any) -> None:
@@ -181,7 +182,14 @@ class Watchdog:
         )
         sys.stderr.write(f"error[{error.code}] {error}\n")
         sys.stderr.flush()
-        os._exit(error.exit_code)
+        self._exit()
+
+    def _exit(self) -> None:
+        # Not before we have spoken: a launcher ends us as soon as it sees one end.
+        if self._lost is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._lost["pid"], signal.SIGKILL)  # one that is stopped would not see the verdict
+        os._exit(DistributedError.exit_code)
 
 
 def _who(note: dict[str, Any]) -> str:
@@ -190,7 +198,7 @@ def _who(note: dict[str, Any]) -> str:
 
 def _is_lost(note: dict[str, Any]) -> bool:
     """Is a process of this machine gone or stopped? Of those of other machines nobody knows."""
-    if note["host"] != socket.gethostname():
+    if (note["host"], note["pids"]) != (socket.gethostname(), _pids()):
         return False
     try:
         status = Path(f"/proc/{note['pid']}/stat").read_text()
@@ -199,6 +207,6 @@ def _is_lost(note: dict[str, Any]) -> bool:
     return status.rpartition(")")[2].split()[0] in "ZTtX"
 
 
-def _kill(note: dict[str, Any]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(note["pid"], signal.SIGKILL)
+def _pids() -> str:
+    """Whose process numbers these are: containers of one machine may share its name, and not its numbers."""
+    return os.readlink("/proc/self/ns/pid")
