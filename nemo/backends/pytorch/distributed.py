@@ -229,12 +229,13 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
     limit = timedelta(seconds=seconds_until_hung)
     try:
-        store = _gather(_meeting_place(limit), limit)
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        store = _gather(_meeting_place(limit), rank, size, limit)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
             store=dist.PrefixStore("group", store),
-            rank=int(os.environ["RANK"]),
-            world_size=int(os.environ["WORLD_SIZE"]),
+            rank=rank,
+            world_size=size,
             timeout=_LONGER_THAN_ANY_WAIT,
         )
     except DistributedError:
@@ -277,7 +278,7 @@ def _meeting_place(limit: timedelta) -> dist.Store:
     )
 
 
-def _gather(store: dist.Store, limit: timedelta) -> dist.Store:
+def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.Store:
     """Wait until every process has come; gloo by itself would not say who did not.
 
     Returns:
@@ -288,7 +289,6 @@ def _gather(store: dist.Store, limit: timedelta) -> dist.Store:
     Raises:
         DistributedError: names those who are missing.
     """
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     own, deadline = uuid4().hex, time.monotonic() + limit.total_seconds()
     store.set(f"name/{rank}", own)
     called: list[str] = []
