@@ -106,13 +106,8 @@ def _run_apart(executor: Any, notes: Notes, report: _Report) -> str | None:
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
     def run() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # we are told, and kill
-
-        def give_up(task: str) -> None:
-            theirs.send(task)
-            os._exit(1)
-
-        with _Watch(notes, report, give_up), bound_children():
+        os.setpgrp()  # killed as one, the workers have no time to complain of one another's death
+        with _Watch(notes, report, give_up=theirs.send), bound_children():
             try:
                 executor.run()
             except Exception as error:
@@ -126,11 +121,14 @@ def _run_apart(executor: Any, notes: Notes, report: _Report) -> str | None:
     try:
         theirs.close()
         outcome = ours.recv()
-        process.join()
+        if not isinstance(outcome, str):
+            process.join()
     except EOFError:
         raise NemoError("the process that runs the tasks was killed, or died", where=notes.step) from None
     finally:
-        process.kill()  # and with it its workers
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()  # it may have no group of its own yet
         process.join()
     if isinstance(outcome, NemoError):
         raise outcome
