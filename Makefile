@@ -2,21 +2,26 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Two at a time, one thread each: most of them wait for processes of their own.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
-.PHONY: demo test check bench format clean
+.PHONY: demo test check chaos bench format clean
 
 demo: .venv/installed  ## from nothing to a trained, measured, exported BERT; options: make demo ARGS="--minutes 10"
 	$(BIN)/nemo-bert demo $(ARGS)
 
 test: .venv/installed-dev  ## every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 check: .venv/installed-dev  ## format, lint, types, import contracts, fast tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
+
+chaos: .venv/installed-dev  ## kills, signals, damage and full disks, thousands of times; options: make chaos ARGS="--share 0.1"
+	$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: .venv/installed-dev  ## a training step beside Hugging Face's; options: make bench ARGS="--shapes base128"
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'

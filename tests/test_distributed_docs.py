@@ -137,7 +137,7 @@ def test_every_command_trains(told, checkout):
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(told, checkout):
-    assert "with 1 process(es) instead of 2: the same samples and masks" in told["two again"]
+    assert "processes 1 instead of 2: the same samples and masks" in told["two again"]
     assert "begins anew" not in told["two again"]
     assert checkpoints(checkout, "two") == ["STEP-2", "STEP-4", "STEP-6"]
 

@@ -189,7 +189,10 @@ def test_every_command_runs(checkout, capsys):
     assert last_step("examples/nlp/language_modeling/outputs/from_shards") == 4
     two_processes = Path("examples/nlp/language_modeling/outputs/two_processes")
     assert last_step(two_processes) == 4
-    assert json.loads((two_processes / "checkpoints/STEP-4/state.json").read_text())["world_size"] == 2
+    assert (
+        json.loads((two_processes / "checkpoints/STEP-4/state.json").read_text())["environment"]["processes"]
+        == 2
+    )
 
     capsys.readouterr()
     told = run_page(ENGLISH, "outputs/chinese", data_dir="wiki_zh", num_iters=20, num_epochs=None)

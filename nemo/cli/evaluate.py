@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nemo.collections.nlp.limits import LONGEST_SEQUENCE
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -19,7 +20,9 @@ class EvaluateOptions:
         "", "held-out text (whatever pretrain takes), a token store, or HDF5 shards: a file or a folder"
     )
     batch_size: int = option(32, "sequences in a batch", at_least=1)
-    max_seq_length: int | None = option(None, "tokens in a sequence; None: the model's positions", at_least=8)
+    max_seq_length: int | None = option(
+        None, "tokens in a sequence; None: the model's positions", at_least=8, at_most=LONGEST_SEQUENCE
+    )
     masking: str | None = option(
         None,
         "what is hidden at once: whole_word (default for text), token or span; stored: what the shards have "

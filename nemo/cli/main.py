@@ -3,13 +3,16 @@
 Nothing heavy is imported before a command really runs, so `--help` is quick.
 """
 
+import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 
-from nemo.utils.errors import NemoError, UsageError
+from nemo.utils.errors import DataError, MemoryShortageError, NemoError, UsageError
 from nemo.utils.lookup import closest
+from nemo.utils.stopping import stops_are_errors
 
 COMMANDS = {
     "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
@@ -22,6 +25,15 @@ COMMANDS = {
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
     "export": "write a checkpoint as a Hugging Face folder",
 }
+
+# What the system says of a path of the user's, and what to do; of what we write it becomes a StorageError.
+_OF_A_PATH = {
+    errno.EACCES: ("no permission", "change its permissions"),
+    errno.EPERM: ("no permission", "change its permissions"),
+    errno.ELOOP: ("a link to itself", "give the file itself"),
+    errno.ENAMETOOLONG: ("a name that is too long", "give another path"),
+}
+_LESS_MEMORY = "a smaller --batch_size, shorter sequences, a smaller model, or fewer workers"
 
 
 def usage() -> str:
@@ -73,29 +85,38 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
     argv = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in argv
     try:
-        command([word for word in argv if word != "--debug"])
-    except NemoError as problem:
-        if debug:
-            traceback.print_exc()
-        sys.stderr.write(f"error[{problem.code}] {problem}\n")
-        return problem.exit_code
-    except PermissionError as problem:  # of a file of the user's; what we write is a StorageError
-        if debug:
-            traceback.print_exc()
-        sys.stderr.write(f"error[DATA] {problem.filename}: cannot be read; fix: change its permissions\n")
-        return 3
+        with stops_are_errors():
+            command([word for word in argv if word != "--debug"])
     except Exception as problem:
         if debug:
             traceback.print_exc()
-        told = f"{type(problem).__name__}: {str(problem).splitlines()[0] if str(problem) else ''}"
-        sys.stderr.write(f"error[INTERNAL] a fault of ours: {told}; fix: report it with what --debug shows\n")
-        return 1
+        error = _as_error(problem)
+        if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # process 0 says it
+            sys.stderr.write(f"error[{error.code}] {error}\n")
+        return error.exit_code
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:
         sys.stderr.write("error[INTERRUPTED] stopped; run the same command again to go on\n")
         return 130
     return 0
+
+
+def _as_error(problem: Exception) -> NemoError:
+    """What to tell of whatever was raised."""
+    if isinstance(problem, NemoError):
+        return problem
+    if isinstance(problem, OSError) and problem.errno in _OF_A_PATH:
+        found, fix = _OF_A_PATH[problem.errno]
+        return DataError("cannot be read", where=problem.filename or "", found=found, fix=fix)
+    told = next(iter(str(problem).splitlines()), "")
+    # torch says so in its own ways: in an error's name, or only in its text.
+    is_named = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
+    if is_named or "can't allocate memory" in told:
+        return MemoryShortageError(f"not enough memory: {told}", fix=_LESS_MEMORY)
+    return NemoError(
+        f"a fault of ours: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
+    )
 
 
 if __name__ == "__main__":

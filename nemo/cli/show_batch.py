@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
+from nemo.collections.nlp.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
@@ -33,7 +34,10 @@ class _What:
     do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
     num_samples: int = option(4, "how many", at_least=1, at_most=1000, aliases=("-n",))
     max_seq_length: int = option(
-        128, "tokens in a sequence, specials included; shards have theirs", at_least=8
+        128,
+        "tokens in a sequence, specials included; shards have theirs",
+        at_least=8,
+        at_most=LONGEST_SEQUENCE,
     )
     masking: str | None = option(
         None,

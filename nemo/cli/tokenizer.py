@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from nemo.collections.nlp.limits import LARGEST_VOCABULARY
 from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
@@ -20,7 +21,7 @@ class TokenizerOptions(TextReading):
         "", "text: a file, folder or address of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz"
     )
     kind: str = option("word-piece", "kind of tokenizer", choices=("word-piece", "sentence-piece"))
-    vocab_size: int = option(8000, "entries, special tokens included", at_least=1)
+    vocab_size: int = option(8000, "entries, special tokens included", at_least=1, at_most=LARGEST_VOCABULARY)
     sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
     do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
     out: str = option("outputs/tokenizer", "folder to write")

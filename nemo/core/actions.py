@@ -1,6 +1,7 @@
 """What callbacks and a backend's actions know of each other."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,8 +20,32 @@ class Hooks(Protocol):
     def on_epoch_start(self) -> None: ...
     def on_iteration_start(self) -> None: ...
     def on_iteration_end(self) -> None: ...
+    def on_bad_update(self, bad: "BadUpdate") -> None: ...
     def on_epoch_end(self) -> None: ...
+    def on_stop(self) -> None: ...
     def on_action_end(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class BadUpdate:
+    """An update that was not made, as a number in it is not finite.
+
+    Attributes:
+        step: its number, from 1.
+        epoch: from 0.
+        batches: the first batch of the epoch that it was of, and the first one it was not of.
+        samples: the numbers of their samples in the data; None where nobody knows.
+        loss, grad_norm: of all batches together.
+        weights: names of those whose gradient is not finite.
+    """
+
+    step: int
+    epoch: int
+    batches: tuple[int, int]
+    samples: list[int] | None
+    loss: float
+    grad_norm: float
+    weights: list[str]
 
 
 class EvaluatedBatch(dict[str, Any]):
@@ -79,8 +104,15 @@ class Actions(Protocol):
         keep: int,
         extra_files: Mapping[str, Any],
         extra_state: Mapping[str, Any],
-    ) -> Path:
-        """Write a checkpoint below `folder`, then delete superseded ones but the newest `keep`."""
+        wait: bool = True,
+    ) -> None:
+        """Write a checkpoint below `folder`, then delete superseded ones but the newest `keep`.
+
+        Unless it is to `wait`, that is done while training goes on; see `is_saved`.
+        """
+
+    def is_saved(self, wait: bool = True) -> bool:
+        """Is nothing being written any more? Raises what the latest `save` failed with, once."""
 
     def restore(
         self, folder: str | Path, identity: Mapping[str, Any], stream: Mapping[str, Any] | None = None

@@ -19,6 +19,7 @@ from nemo.core.errors import ModuleConfigError
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lookup import closest
+from nemo.utils.strict import read_yaml
 
 StrPath = str | PathLike[str]
 
@@ -87,20 +88,6 @@ def _not_portable(name: str, value: Any) -> UsageError:
     )
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, where YAML would take the last one."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key.value!r} is there twice", problem_mark=key.start_mark
-                )
-            seen.add((key.tag, key.value))
-        return super().construct_mapping(node, deep)
-
-
 def read_config(path: StrPath, section_name: str | None = None) -> dict[str, Any]:
     """The maps `header`, with a `full_spec`, and `init_params` of a file or of a section of it.
 
@@ -111,10 +98,7 @@ def read_config(path: StrPath, section_name: str | None = None) -> dict[str, Any
     path = Path(path).expanduser()
     if not path.is_file():
         raise MissingFileError("no such file", where=path, expected="a configuration in YAML")
-    try:
-        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise ModuleConfigError("not YAML", where=path, found=" ".join(str(error).split())) from error
+    content = read_yaml(path, ModuleConfigError)
     config = content if section_name is None else _map_in(content, section_name, path)
     header = _map_in(config, "header", path)
     if not isinstance(header.get("full_spec"), str):

@@ -219,6 +219,7 @@ class NeuralModuleFactory:
         gradient_predivide: bool = False,
         amp_max_loss_scale: float = 2.0**24,
         reset: bool = False,
+        when_not_finite: str | None = None,
     ) -> None:
         """Make the sum of the losses small.
 
@@ -231,18 +232,22 @@ class NeuralModuleFactory:
             callbacks: told of every step in this order.
             lr_policy: see `nemo.utils.lr_policies`.
             batches_per_step: batches whose gradients make one update.
-            stop_on_nan_loss: raise when a loss or its gradient is not finite; False skips that update with a
-                warning, up to three in a row. Weights never become NaN either way.
+            stop_on_nan_loss: False is short for `when_not_finite="skip"`.
             steps_per_nan_check: kept for NeMo 0.10's sake; every update is checked.
             synced_batchnorm, synced_batchnorm_groupsize: batch norms over all processes of a group (0: one
                 group); with one process there is nothing to do.
             gradient_predivide: kept for NeMo 0.10's sake; has no effect, as it had none there.
             amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
             reset: train from step 0 again with this factory.
+            when_not_finite: what follows a loss or gradient that is not finite, whose update is never made:
+                "stop" (default) raises; "skip" goes on with the next batches; "rewind" does so from the
+                weights and the step of the newest checkpoint. The last two do so three times in a row at
+                most.
 
         Raises:
             UsageError: options that cannot be; a second `train` without `reset`.
             NumericError: a loss or gradient that is not finite.
+            Preempted: a signal asked it to stop, and a CheckpointCallback saved it.
         """
         if synced_batchnorm and synced_batchnorm_groupsize and self.world_size % synced_batchnorm_groupsize:
             raise UsageError(
@@ -261,7 +266,7 @@ class NeuralModuleFactory:
                 callbacks,
                 lr_policy,
                 batches_per_step,
-                stop_on_nan_loss,
+                when_not_finite or ("stop" if stop_on_nan_loss else "skip"),
                 amp_max_loss_scale,
             )
         finally:

@@ -25,6 +25,8 @@ OPTIMIZER_PARAMS = (
 )
 RUN_PARAMS = ("num_epochs", "max_steps", "grad_norm_clip", "amp_min_loss_scale", "batch_size")
 
+WHEN_NOT_FINITE = ("stop", "skip", "rewind")
+
 
 def optimizer_params(optimization_params: Mapping[str, Any]) -> dict[str, Any]:
     """What of `optimization_params` makes an optimizer: `lr`, and what else is not None.
@@ -52,7 +54,9 @@ class TrainingPlan:
         batches_per_step: batches whose gradients make one update.
         lr_policy: `(lr, step, epoch) -> lr`; None leaves the optimizer's rate alone.
         grad_norm_clip: largest norm of the whole gradient; None or a value <= 0 turns clipping off.
-        stop_on_nan_loss: raise when a loss or gradient is not finite; else skip that update.
+        when_not_finite: what follows a loss or gradient that is not finite, whose update is never made:
+            "stop" raises; "skip" goes on with the next batches; "rewind" does so from the weights of the
+            newest checkpoint, as training may have gone wrong before.
         max_loss_scale, min_loss_scale: bounds of the loss scale, where there is one (fp16).
 
     Raises:
@@ -64,7 +68,7 @@ class TrainingPlan:
     batches_per_step: int = 1
     lr_policy: LrPolicy | None = None
     grad_norm_clip: float | None = None
-    stop_on_nan_loss: bool = True
+    when_not_finite: str = "stop"
     max_loss_scale: float = 2.0**24
     min_loss_scale: float | None = None
 
@@ -75,6 +79,13 @@ class TrainingPlan:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError("out of range", where=name, found=value, expected="1 or more")
+        if self.when_not_finite not in WHEN_NOT_FINITE:
+            raise UsageError(
+                "not one of the choices",
+                where="when_not_finite",
+                found=repr(self.when_not_finite),
+                expected=", ".join(WHEN_NOT_FINITE),
+            )
 
     @classmethod
     def from_params(cls, optimization_params: Mapping[str, Any], **settings: Any) -> "TrainingPlan":

@@ -10,6 +10,7 @@ options = parse(Options, "nemo-bert pretrain", "Train a BERT.", ["--batch_size",
 import argparse
 import dataclasses
 import math
+import reprlib
 import types
 import typing
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from typing import Any, NoReturn, TypeVar
 
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.lookup import closest
+from nemo.utils.strict import read_yaml
 
 T = TypeVar("T")
 
@@ -199,15 +201,10 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
         MissingFileError: there is no such file.
         UsageError: not YAML, an unknown name, or a value of another type.
     """
-    import yaml
-
     path = Path(path)
     if not path.is_file():
         raise MissingFileError("no such configuration file", where=path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as problem:
-        raise UsageError(f"not a YAML file: {str(problem).splitlines()[0]}", where=path) from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError("not a configuration", where=path, expected="one `name: value` per line")
     all_hints = typing.get_type_hints(cls)
@@ -218,20 +215,23 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
             raise UsageError(
                 "unknown name",
                 where=path,
-                found=repr(name),
+                found=reprlib.repr(name),
                 fix=f"did you mean {near!r}?" if near else "",
             )
         kind = _plain_type(hints[name])
         if kind is tuple and isinstance(value, list):
             values[name] = value = tuple(value)
-        fits = value is None or (isinstance(value, kind) and isinstance(value, bool) == (kind is bool))
+        may_be_none = type(None) in typing.get_args(hints[name])
+        fits = (value is None and may_be_none) or (
+            isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        )
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
             values[name], fits = float(value), True
         if not fits:
             raise UsageError(
                 "a value of the wrong type",
                 where=f"{path} {name}",
-                found=repr(value),
+                found=type(value).__name__ if isinstance(value, list | dict) else reprlib.repr(value),
                 expected=kind.__name__,
             )
     return values

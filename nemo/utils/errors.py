@@ -18,6 +18,8 @@ class NemoError(Exception):
 
     code = "INTERNAL"
     exit_code = 1
+    is_of_all = False
+    """Do all processes that train together raise it at the same moment? Then one need not tell the others."""
 
     def __init__(
         self, problem: str, *, where: Any = "", found: Any = None, expected: Any = None, fix: str = ""
@@ -38,6 +40,12 @@ class NemoError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+class MemoryShortageError(NemoError, MemoryError):
+    """More memory was needed than there is."""
+
+    code = "MEMORY"
 
 
 class UsageError(NemoError, ValueError):

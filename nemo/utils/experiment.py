@@ -23,7 +23,7 @@ class ExperimentFolder:
 
     Made at once: `cmd-args_<time>.log`, `git-info_<time>.log` inside a git checkout, a copy of each of
     `files_to_copy` and the log `log_globalrank-<r>_localrank-<l>.txt`. Later: `config.yaml`,
-    `status.json`, `metrics.jsonl`. All but the log is rank 0's.
+    `status.json`, `metrics.jsonl`, and `bad_updates.jsonl` if there is one. All but the log is rank 0's.
 
     Args:
         work_dir: made if needed.
@@ -57,6 +57,7 @@ class ExperimentFolder:
         self.checkpoint_dir = self.work_dir / "checkpoints"
         self.tensorboard_dir = self.work_dir / "tensorboard"
         self.metrics_path = self.work_dir / "metrics.jsonl"
+        self.bad_updates_path = self.work_dir / "bad_updates.jsonl"
         self.global_rank = int(os.environ.get("RANK", 0)) if global_rank is None else global_rank
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if local_rank is None else local_rank
         self._status: dict[str, Any] = {}
@@ -89,12 +90,11 @@ class ExperimentFolder:
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""
-        if self.global_rank == 0:
-            with (
-                _at_most_a_warning(self.metrics_path),
-                open(self.metrics_path, "a", encoding="utf-8") as file,
-            ):
-                file.write(_to_json(row) + "\n")
+        self._append(self.metrics_path, row)
+
+    def append_bad_update(self, row: Mapping[str, Any]) -> None:
+        """Add a line to `bad_updates.jsonl`."""
+        self._append(self.bad_updates_path, row)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what is behind `step`, and a line that a crash cut short, before a run goes on from there."""
@@ -103,6 +103,11 @@ class ExperimentFolder:
                 lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
             kept = [f"{line}\n" for line in lines if _is_row_until(step, line)]
             write_atomically(self.metrics_path, "".join(kept).encode())
+
+    def _append(self, path: Path, row: Mapping[str, Any]) -> None:
+        if self.global_rank == 0:
+            with _at_most_a_warning(path), open(path, "a", encoding="utf-8") as file:
+                file.write(_to_json(row) + "\n")
 
     def close(self) -> None:
         """Log to this folder no longer."""

@@ -1,6 +1,8 @@
 """Names of files; and files that are there whole or not at all, also after a crash or a power cut."""
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,26 @@ def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files]
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says of a disk, a quota or a limit for files that is used up."""
+
+
+def disk_full(where: Any, needed: int | None = None) -> StorageError:
+    """The error of a file or folder for which there is no room.
+
+    Args:
+        needed: bytes.
+    """
+    folder = next(path for path in (Path(where), *Path(os.path.abspath(where)).parents) if path.is_dir())
+    return StorageError(
+        "disk full",
+        where=where,
+        found=f"{shutil.disk_usage(folder).free:,} bytes free (a quota or limit may allow less)",
+        expected=None if needed is None else f"{needed:,} bytes",
+        fix="make room",
+    )
+
+
 @contextmanager
 def storage_errors(where: Any) -> Iterator[None]:
     """Turn what the operating system says of `where` (disk full, read-only) into a `StorageError`."""
@@ -29,6 +51,8 @@ def storage_errors(where: Any) -> Iterator[None]:
     except StorageError:
         raise
     except OSError as error:
+        if error.errno in FULL:
+            raise disk_full(where) from error
         fixes = {PermissionError: "change its permissions", FileExistsError: "use another name"}
         raise StorageError(
             (error.strerror or str(error)).lower(),

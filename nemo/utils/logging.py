@@ -5,7 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import Any, TextIO
 
@@ -27,7 +27,29 @@ class _Formatter(_std.Formatter):
         )
 
 
-class _StreamOfTheMoment(_std.StreamHandler):
+class _Patient(_std.StreamHandler):
+    """Goes on when nothing can be written: the disk is full, or who read a pipe is gone. Told once."""
+
+    _has_told = False
+
+    def handleError(self, record: _std.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_told:
+            self._has_told = True
+            name = getattr(self, "baseFilename", "the log")
+            with suppress(OSError):
+                sys.stderr.write(
+                    f"[NeMo W] {name}: {error.strerror}; its lines are lost until it can be written\n"
+                )
+
+
+class _LogFile(_Patient, _std.FileHandler):
+    pass
+
+
+class _StreamOfTheMoment(_Patient):
     """Writes to what `sys.stdout` or `sys.stderr` is now, so that redirection later still works."""
 
     def __init__(self, name: str):
@@ -72,7 +94,7 @@ class Logger:
 
     def add_file_handler(self, path: str | os.PathLike[str]) -> _std.Handler:
         """Log to a file as well; returns the handler for `remove_handler`."""
-        handler = _std.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
         self.add_handler(handler)
         return handler
 

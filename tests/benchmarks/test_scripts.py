@@ -4,6 +4,7 @@ import json
 
 import gpu
 import pytest
+import saves
 import step
 import train
 from measure import WARM_UP_UPDATES
@@ -72,3 +73,14 @@ def test_gpu_leaves_out_what_there_is_no_time_for(tmp_path):
     report = run(gpu, ["--device", "cpu", "--tiny", "--minutes", "-1"], tmp_path / "gpu.json")
     assert [case["ways"] for case in report["cases"]] == [[]] * 4
     assert all("no time was left" in problem for case in report["cases"] for problem in case["problems"])
+
+
+def test_saves(tmp_path, capsys):
+    path = tmp_path / "saves.json"
+    words = ["--shapes", "tiny", "--updates", "3", "--windows", "2", "--threads", "1", "--json", str(path)]
+    assert saves.main(words) == 0
+    (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    for way in ("none", "background", "waiting"):
+        assert len(case["seconds_of_windows"][way]) == len(case["seconds_blocked"][way]) == 2
+    assert case["bytes"] > 3 * 4 * 1200 * 32  # weights and two moments of the vocabulary alone
+    assert "| tiny |" in capsys.readouterr().out

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 def error_of(capsys) -> str:
     """The one line that a refusal is."""
     errors = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("[NeMo W")]
-    assert len(errors) == 1
+    assert len(errors) == 1, errors
     assert errors[0].startswith("error[")
     return errors[0]
 

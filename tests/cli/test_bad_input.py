@@ -72,7 +72,7 @@ MISTAKES = [
     # Configuration files.
     (pretrain("--config_file misspelt.json"), USAGE, "unknown name; found 'hidden_sise'; .*'hidden_size'"),
     (pretrain("--config nowhere.yaml"), DATA, "nowhere.yaml: no such configuration file"),
-    (pretrain("--config broken.yaml"), USAGE, "broken.yaml: not a YAML file"),
+    (pretrain("--config broken.yaml"), USAGE, "broken.yaml:1: not YAML"),
     (pretrain("--config unknown.yaml"), USAGE, "unknown.yaml: unknown name; found 'hiden_size'"),
     (pretrain("--config typed.yaml"), USAGE, "batch_size: a value of the wrong type; found 'many'"),
     (pretrain("--config_file nowhere.json"), DATA, "nowhere.json: no such file"),

@@ -184,7 +184,7 @@ def test_another_class_than_the_callers_is_refused(path):
         ("header: {full_spec: a.b}\nheader: {full_spec: c.d}\ninit_params: {}", "'header' is there twice"),
         ("- 1", "there is no 'header'"),
         ("", "there is no 'header'"),
-        ("[" * 1500 + "]" * 1500, "not YAML; found maximum recursion depth"),
+        ("[" * 1500 + "]" * 1500, "not YAML: nested too deeply"),
     ],
 )
 def test_text_that_is_no_configuration_is_refused(path, text, says):

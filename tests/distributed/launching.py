@@ -101,10 +101,10 @@ class Job:
         for pid in pids:
             _kill(pid, how)
 
-    def kill_first(self) -> None:
-        """Kill the process that was started, and not those that it has started."""
-        self._process.kill()
-        self._process.wait(20)
+    def kill_first(self, how: int = signal.SIGKILL) -> None:
+        """Send a signal to the process that was started, and not to those that it has started."""
+        self._process.send_signal(how)
+        self._process.wait(60)
 
     def errors(self) -> list[str]:
         """The lines that tell why it ended."""

@@ -48,12 +48,17 @@ def test_who_is_killed_ends_the_others_within_10_seconds(tmp_path, killed):
     assert name in error
 
 
-def test_who_is_stopped_ends_all_and_is_named(tmp_path):
+@pytest.mark.parametrize("stopped", [0, 1])
+def test_who_is_stopped_ends_all_and_is_named(tmp_path, stopped):
+    """With rank 0 the store is stopped in which the others would read what is the matter."""
     with by_hand(tmp_path, [[WORKER, tmp_path, "endless"]] * 2) as jobs:
         wait_until(lambda: training(tmp_path), jobs[0])
-        jobs[1].kill(1, how=signal.SIGSTOP)
-        assert wait_for_all(jobs, 10) == [7, -signal.SIGKILL]
-        assert re.search(r"rank 1 \(process \d+ on .*\) was killed or stopped, ", jobs[0].err)
+        time.sleep(2)  # notes are left each second
+        jobs[stopped].kill(stopped, how=signal.SIGSTOP)
+        codes = wait_for_all(jobs, 10)
+        assert (codes[stopped], codes[1 - stopped]) == (-signal.SIGKILL, 7)
+        told = rf"rank {stopped} \(process \d+ on .*\) was killed or stopped, "
+        assert re.search(told, jobs[1 - stopped].err)
 
 
 def test_who_hangs_ends_all_and_shows_where(tmp_path):

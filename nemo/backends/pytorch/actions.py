@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.background import Background
+from nemo.backends.pytorch.bad_updates import BadUpdates
 from nemo.backends.pytorch.distributed import World
 from nemo.backends.pytorch.environment import (
+    fingerprint,
     has_bf16_units,
     keep_freed_memory,
     place,
@@ -44,20 +46,21 @@ from nemo.backends.pytorch.part_weights import (
     weights_by_part,
 )
 from nemo.backends.pytorch.precision import Precision
-from nemo.core.actions import EvaluatedBatch, Hooks
+from nemo.core.actions import BadUpdate, EvaluatedBatch, Hooks
+from nemo.core.callbacks import CheckpointCallback
 from nemo.core.graph import NmTensor
 from nemo.core.neural_factory import Optimization
 from nemo.core.neural_types import LossType
 from nemo.core.plan import LrPolicy, TrainingPlan
-from nemo.utils.errors import CheckpointError, DataError, NumericError, UsageError
+from nemo.utils.errors import CheckpointError, DataError, Preempted, UsageError
 from nemo.utils.logging import logging
+from nemo.utils.stopping import StopSignals
 
 if TYPE_CHECKING:  # its import takes a second
     from nemo.backends.pytorch.sharding import Shards
 
 T = TypeVar("T")
 
-MAX_SKIPPED_IN_A_ROW = 3
 UPDATES_WORTH_A_BUILD = 20
 """A shorter training does not wait for kernels to be built; it uses those that are there."""
 UPDATES_WORTH_COMPILING = 200
@@ -138,7 +141,9 @@ class PtActions:
         self._sums: dict[Optimizer, GradientSum | Shards] = {}
         self._shards: Shards | None = None
         self._shares_weights = shard and self.world.size > 1
-        self._skipped_in_a_row = 0
+        self._bad_updates = BadUpdates()
+        self._stop: StopSignals | None = None
+        self._background: Background | None = None
         self._cache = InferenceCache()
 
     # Training: `train` says what, `_run` when; `_update` is one update, `_run_batch` one batch of it.
@@ -168,7 +173,7 @@ class PtActions:
         callbacks: Iterable[Hooks] | None = None,
         lr_policy: LrPolicy | None = None,
         batches_per_step: int | None = None,
-        stop_on_nan_loss: bool = True,
+        when_not_finite: str = "stop",
         amp_max_loss_scale: float = 2.0**24,
     ) -> None:
         """Make losses small; the arguments are those of `NeuralModuleFactory.train`.
@@ -176,6 +181,7 @@ class PtActions:
         Raises:
             UsageError: arguments that cannot be, or a second training.
             NumericError: a loss or a gradient is not finite; weights are as before that update.
+            Preempted: a signal asked it to stop, and a CheckpointCallback saved it.
         """
         if self._objectives:
             raise UsageError("this factory has trained already", fix="pass reset=True to start anew")
@@ -184,7 +190,7 @@ class PtActions:
             params,
             batches_per_step=batches_per_step or 1,
             lr_policy=lr_policy,
-            stop_on_nan_loss=stop_on_nan_loss,
+            when_not_finite=when_not_finite,
             max_loss_scale=amp_max_loss_scale,
         )
         callbacks = list(callbacks or ())
@@ -203,13 +209,20 @@ class PtActions:
         own_gpu = [self.device] if self.device.type == "cuda" else []
         step = self.step
         try:
-            with torch.random.fork_rng(own_gpu):  # dropout is seeded at every update: nobody else's affair
+            with ExitStack() as stack:
+                # Dropout is seeded at every update: nobody else's affair.
+                stack.enter_context(torch.random.fork_rng(own_gpu))
+                self._background = stack.enter_context(Background())
+                if any(isinstance(callback, CheckpointCallback) for callback in callbacks):
+                    self._stop = stack.enter_context(StopSignals())
                 self._run(plan, callbacks)
         except BaseException:
             if self.step == step and self._shards is None:  # nothing was trained: it may try again
                 self._objectives = []
                 self.graph.zero_grad(set_to_none=True)  # of the batches that the update got to
             raise
+        finally:
+            self._background = self._stop = None
         if self._shards is not None:
             self._shards.put_together()
             self._shards = None
@@ -274,30 +287,46 @@ class PtActions:
         batches do not divide makes a smaller update of its own.
         """
 
-        def notify(moment: str) -> None:
-            for callback in callbacks:
-                getattr(callback, f"on_{moment}")()
-
         for callback in callbacks:
             callback.action = self
-        notify("restore")  # a checkpoint moves step, epoch_num and batch_in_epoch
-        notify("action_start")
-        while not plan.is_done(self.step, self.epoch_num):
-            notify("epoch_start")
-            with closing(self._batches_of_epoch()) as batches:
-                while share := self._share(list(islice(batches, plan.batches_per_step)), callbacks):
-                    notify("iteration_start")
-                    self._update(share, plan)
-                    notify("iteration_end")
-                    if plan.is_done(self.step, self.epoch_num):
-                        break
-                else:
-                    if self.batch_in_epoch == 0:
-                        raise DataError("an epoch has no batch", where=self.graph.source)
-                    self.epoch_num += 1  # only whole epochs count
-                    self.batch_in_epoch = 0
-            notify("epoch_end")
-        notify("action_end")
+        _notify(callbacks, "restore")  # a checkpoint moves step, epoch_num and batch_in_epoch
+        _notify(callbacks, "action_start")
+        try:
+            while not plan.is_done(self.step, self.epoch_num):
+                _notify(callbacks, "epoch_start")
+                with closing(self._batches_of_epoch()) as batches:
+                    while share := self._share(list(islice(batches, plan.batches_per_step)), callbacks):
+                        self._train_on(share, plan, callbacks)
+                        if plan.is_done(self.step, self.epoch_num):
+                            break
+                    else:
+                        if self.batch_in_epoch == 0:
+                            raise DataError("an epoch has no batch", where=self.graph.source)
+                        self.epoch_num += 1  # only whole epochs count
+                        self.batch_in_epoch = 0
+                _notify(callbacks, "epoch_end")
+        except Preempted:
+            _notify(callbacks, "stop")
+            self.world.wait("the others stop")
+            raise
+        _notify(callbacks, "action_end")
+
+    def _train_on(self, share: "_Share", plan: TrainingPlan, callbacks: Sequence[Hooks]) -> None:
+        """An update, and what follows one that was not made."""
+        _notify(callbacks, "iteration_start")
+        bad = self._update(share, plan)
+        if bad is not None:
+            _notify(callbacks, "bad_update", bad)
+            self._bad_updates.refuse(bad, plan.when_not_finite)
+        self.step += 1
+        self.batch_in_epoch += share.num_batches
+        self.items_seen += share.num_items
+        if bad is not None and plan.when_not_finite == "rewind":
+            place = self.epoch_num, self.batch_in_epoch
+            _notify(callbacks, "restore")
+            self.epoch_num, self.batch_in_epoch = place
+        else:
+            _notify(callbacks, "iteration_end")
 
     def _batches_of_epoch(self) -> Generator[Sequence[Any], None, None]:
         """What is left of this process's batches of the epoch."""
@@ -305,20 +334,31 @@ class PtActions:
         return self.graph.source.batches(self.epoch_num, first, self.world.size)
 
     def _share(self, batches: Sequence[Sequence[Any]], callbacks: Sequence[Hooks]) -> "_Share | None":
-        """What is known of an update before it; None if no process has a batch any more."""
+        """What is known of an update before it; None if no process has a batch any more.
+
+        Raises:
+            Preempted: a signal asked one of the processes to stop.
+        """
         objective = self._objectives[self.step % len(self._objectives)]
         graph = self._graph_for(objective, callbacks)
         counts = [graph.counts(batch) for batch in batches] or [torch.zeros(len(graph.losses))]
         items = sum(graph.source.items_in(batch) for batch in batches)
-        mine = torch.cat([torch.tensor([len(batches), items]), torch.stack(counts).sum(0)]).double()
-        num_batches, num_items, *divisors = self.world.sum(mine, "what the others train on").tolist()
+        asked = self._stop is not None and self._stop.asked is not None
+        mine = torch.cat([torch.tensor([asked, len(batches), items]), torch.stack(counts).sum(0)]).double()
+        num_asked, num_batches, num_items, *divisors = self.world.sum(mine, "what the others do").tolist()
+        if num_asked:
+            raise self._preempted()
         if num_batches == 0:
             return None
         on_device = torch.tensor(divisors, dtype=torch.float32).to(self.device)
         return _Share(objective, graph, batches, on_device, int(num_batches), int(num_items))
 
-    def _update(self, share: "_Share", plan: TrainingPlan) -> None:
-        """One update from the gradient of all batches together; several objectives take turns."""
+    def _update(self, share: "_Share", plan: TrainingPlan) -> BadUpdate | None:
+        """One update from the gradient of all batches together; several objectives take turns.
+
+        Returns:
+            Why it was not made; None if it was.
+        """
         objective, optimizer = share.objective, share.objective.optimizer
         if plan.lr_policy is not None:
             for group in optimizer.param_groups:
@@ -347,14 +387,23 @@ class PtActions:
             None if self._shards is None else self._shards.add_up,
         )
         self.grad_norm = float(norm)
-        if self._is_finite(sum(self._values[loss] for loss in objective.losses), plan):
+        bad = self._bad_update(share)
+        if bad is None:
             self._precision.step(optimizer)
+        else:
+            self._precision.skip()
         self.graph.zero_grad(set_to_none=True)  # of what other objectives train, too
         self.world.now("callbacks and data")
+        return bad
 
-        self.step += 1
-        self.batch_in_epoch += share.num_batches
-        self.items_seen += share.num_items
+    def _preempted(self) -> Preempted:
+        by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"
+        logging.info("stopped by %s: saving; a second signal leaves at once", by)
+        problem = Preempted(
+            f"stopped by {by} after update {self.step}, and saved", fix="run the same command again to go on"
+        )
+        problem.is_of_all = True
+        return problem
 
     def _sum_losses(self, objective: Objective) -> None:
         """The losses of all processes; of other tensors each keeps its own values."""
@@ -410,34 +459,22 @@ class PtActions:
             adds_up = _is_loss(tensor) and tensor in self._values
             self._values[tensor] = self._values[tensor] + value if adds_up else value
 
-    def _is_finite(self, loss: Tensor, plan: TrainingPlan) -> bool:
-        """May this update be made?
-
-        Raises:
-            NumericError: no, and the plan wants to stop, or too many were skipped in a row.
-        """
-        if self._precision.scaler.is_enabled():
-            return True  # fp16 overflows now and then; the scaler skips such an update
-        if np.isfinite(float(loss)) and np.isfinite(self.grad_norm):
-            self._skipped_in_a_row = 0
-            return True
-        self._skipped_in_a_row += 1
-        if plan.stop_on_nan_loss or self._skipped_in_a_row > MAX_SKIPPED_IN_A_ROW:
-            self.graph.zero_grad(set_to_none=True)
-            raise NumericError(
-                "the loss or its gradient is not finite; this update was not made",
-                where=f"step {self.step + 1}, epoch {self.epoch_num}, batch {self.batch_in_epoch}",
-                found=f"loss {float(loss)}, gradient norm {self.grad_norm}",
-                expected="finite numbers",
-                fix="lower the learning rate, or clip the gradient with grad_norm_clip",
-            )
-        logging.warning(
-            "step %d: loss %s, gradient norm %s; the weights stay as they are",
-            self.step + 1,
-            float(loss),
-            self.grad_norm,
+    def _bad_update(self, share: "_Share") -> BadUpdate | None:
+        """What is wrong with the gradient; None if nothing is, or fp16 overflowed as it does now and then."""
+        loss = float(sum(self._values[loss] for loss in share.objective.losses))
+        if (math.isfinite(loss) and math.isfinite(self.grad_norm)) or self._precision.may_overflow:
+            return None
+        batches = self.batch_in_epoch, self.batch_in_epoch + share.num_batches
+        weights = share.objective.parameters.items()
+        return BadUpdate(
+            step=self.step + 1,
+            epoch=self.epoch_num,
+            batches=batches,
+            samples=self.graph.source.samples_of(self.epoch_num, *batches),
+            loss=loss,
+            grad_norm=self.grad_norm,
+            weights=[name for name, p in weights if p.grad is not None and not p.grad.isfinite().all()],
         )
-        return False
 
     def value_of(self, tensor: NmTensor) -> Any:
         """A tensor in the latest update: a loss over all of it, anything else of its last batch.
@@ -519,12 +556,18 @@ class PtActions:
         keep: int = 4,
         extra_files: Mapping[str, Any] | None = None,
         extra_state: Mapping[str, Any] | None = None,
-    ) -> Path:
+        wait: bool = True,
+    ) -> None:
         """Write `folder/STEP-<n>` and delete what it supersedes, but for the newest `keep`.
 
         Where weights are shared out, all processes must call it, and the first one writes.
 
+        Args:
+            wait: until it is on the disk; else, within `train`, what is saved is copied and written while
+                training goes on, and `is_saved` tells how that went.
+
         Raises:
+            StorageError: it, or the one before, cannot be written.
             UsageError: weights were shared out, and the training is over.
         """
         if not self.is_sharded:
@@ -540,25 +583,40 @@ class PtActions:
         if self._shards is not None:
             tensors = self._shards.whole(tensors)
             if self.global_rank != 0:
-                return Path(folder, f"STEP-{self.step}")
-        path = checkpoint.save(
-            Path(folder),
-            self.step,
-            tensors,
-            {
-                "step": self.step,
-                "epoch": self.epoch_num,
-                "batch_in_epoch": self.batch_in_epoch,
-                "sample_in_epoch": self.graph.source.samples_before(self.batch_in_epoch),
-                "world_size": self.world.size,
-                "items_seen": self.items_seen,
-                "scaler": self._precision.scaler.state_dict(),
-                **(extra_state or {}),
-            },
-            extra_files or {},
-        )
-        checkpoint.prune(Path(folder), keep)
-        return path
+                return
+        step, folder = self.step, Path(folder)
+        state = {
+            "step": self.step,
+            "epoch": self.epoch_num,
+            "batch_in_epoch": self.batch_in_epoch,
+            "sample_in_epoch": self.graph.source.samples_before(self.batch_in_epoch),
+            "environment": self._environment(),
+            "items_seen": self.items_seen,
+            "scaler": self._precision.scaler.state_dict(),
+            **(extra_state or {}),
+        }
+
+        def write() -> None:
+            checkpoint.save(folder, step, tensors, state, extra_files or {})
+            checkpoint.prune(folder, keep)
+
+        self.is_saved()  # one at a time, and what is copied is one more in memory
+        if wait or self._background is None:
+            write()
+            return
+        tensors = {
+            stem: {n: t.detach().to("cpu", copy=True) for n, t in named.items()}
+            for stem, named in tensors.items()
+        }
+        self._background.start(write)
+
+    def is_saved(self, wait: bool = True) -> bool:
+        """Is no checkpoint being written (any more)?
+
+        Raises:
+            StorageError: the latest could not be written; told once.
+        """
+        return self._background is None or self._background.is_done(wait)
 
     def restore(
         self,
@@ -597,19 +655,20 @@ class PtActions:
         self.step, self.epoch_num, self.batch_in_epoch = state["step"], state["epoch"], 0
         self.items_seen = state["items_seen"]
         logging.info("continuing from %s: step %d, epoch %d", newest, self.step, self.epoch_num)
-        saved_size = state.get("world_size", 1)
-        if saved_size != self.world.size:
-            logging.info(
-                "with %d process(es) instead of %d: the same samples and masks, but not to the bit the same",
-                self.world.size,
-                saved_size,
-            )
+        then, now = state.get("environment", {}), self._environment()
+        changed = [f"{n} {now[n]} instead of {then[n]}" for n in now if then.get(n, now[n]) != now[n]]
+        if changed:
+            logging.info("%s: the same samples and masks, but not to the bit the same", ", ".join(changed))
         others = [name for name, value in (stream or {}).items() if saved_identity.get(name, value) != value]
         if others:
             logging.info("the epoch begins anew, as the checkpoint is of another %s", ", ".join(others))
         else:
             self.batch_in_epoch = self._batch_of(state, newest)
         return True
+
+    def _environment(self) -> dict[str, str | int]:
+        """What the bits of a result depend on, beside program, options and data."""
+        return {"processes": self.world.size, **fingerprint(self.device)}
 
     def _batch_of(self, state: Mapping[str, Any], source: Path) -> int:
         """The batch that a checkpoint's epoch goes on with; batches may have another size now.
@@ -694,6 +753,11 @@ def _refuse_level(level: Optimization, device: torch.device) -> None:
             expected="O0, or O1 with bf16",
             fix="use O0" if needs_scaler else "use O1, or train without shard",
         )
+
+
+def _notify(callbacks: Sequence[Hooks], moment: str, *told: Any) -> None:
+    for callback in callbacks:
+        getattr(callback, f"on_{moment}")(*told)
 
 
 def _as_text(path: Path | None) -> str | None:

@@ -7,15 +7,16 @@ SHA-256 last; then a rename makes it appear. So a crash leaves what was there be
 bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
 """
 
+import errno
 import hashlib
 import json
-import math
 import os
 import re
 import shutil
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from nemo.utils.errors import CheckpointError, StorageError, UsageError
-from nemo.utils.files import storage_errors, sync
+from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.files import FULL, disk_full, storage_errors, sync
 from nemo.utils.logging import logging
+from nemo.utils.strict import parse_json
 
 FORMAT, VERSION = "nemo-bert checkpoint", 1
 MANIFEST, STATE = "manifest.json", "state.json"
@@ -56,6 +58,17 @@ class Manifest:
 
     step: int
     files: dict[str, FileRecord]
+
+
+class _State(dict[str, Any]):
+    """Knows where it comes from: what is missing is missing there."""
+
+    def __init__(self, content: Mapping[str, Any], source: Path):
+        super().__init__(content)
+        self._source = source
+
+    def __missing__(self, key: str) -> Any:
+        raise CheckpointError("not the state of a run", where=self._source, found=f"no {key!r}")
 
 
 class _OtherVersionError(CheckpointError):
@@ -94,7 +107,7 @@ def save(
     aside = _hidden_name(target)
     with storage_errors(target):
         folder.mkdir(parents=True, exist_ok=True)
-        _check_room(folder, tensors, extra_files)
+        needed = _check_room(folder, tensors, extra_files)
         try:
             aside.mkdir()
             _write_files(aside, tensors, state, extra_files)
@@ -104,6 +117,10 @@ def save(
             if not _is_there(target, records):
                 aside.rename(target)
                 sync(folder)
+        except OSError as error:
+            if error.errno in FULL:
+                raise disk_full(folder, needed) from error
+            raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return target
@@ -125,10 +142,11 @@ def verify(path: Path, contents: bool = True) -> Manifest:
     """Check a checkpoint against its manifest.
 
     Args:
-        contents: also read every file and compare its SHA-256; else sizes only.
+        contents: also read every file, compare its SHA-256, and see that all numbers of tensors are finite;
+            else sizes only. What has not been written to since this process last did so is not read again.
 
     Raises:
-        CheckpointError: anything missing, changed, or not an ordinary file.
+        CheckpointError: anything missing, changed, or not an ordinary file, or a number that is not finite.
     """
     manifest = _read_manifest(path)
     for name, record in manifest.files.items():
@@ -136,24 +154,24 @@ def verify(path: Path, contents: bool = True) -> Manifest:
         size = _size(file)
         if size != record.size:
             raise CheckpointError("damaged", where=file, found=f"{size} bytes", expected=record.size)
-        if contents and _sha256(file) != record.sha256:
-            raise CheckpointError("damaged: its content has changed", where=file)
+        if contents:
+            status = file.lstat()
+            _verify_content(file, record.sha256, (status.st_ino, status.st_size, status.st_mtime_ns))
     return manifest
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
     """The tensors by file stem, on the CPU, and the state of a checkpoint; verified first.
 
+    To ask the state for what it does not have is a CheckpointError.
+
     Raises:
-        CheckpointError: it is damaged.
+        CheckpointError: as `verify`.
     """
     manifest = verify(path)
     stems = [name.removesuffix(_TENSORS) for name in manifest.files if name.endswith(_TENSORS)]
-    try:
-        tensors = {stem: load_file(path / f"{stem}{_TENSORS}") for stem in stems}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"tensors cannot be read: {error}", where=path) from error
-    return tensors, _read_json(path / STATE)
+    tensors = {stem: _read_tensors(path / f"{stem}{_TENSORS}") for stem in stems}
+    return tensors, _State(_read_json(path / STATE), path / STATE)
 
 
 def latest_good(folder: Path, pattern: str = "") -> Path | None:
@@ -273,6 +291,19 @@ def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Ten
         )
 
 
+def check_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
+    """Raise a CheckpointError that names the first tensor in which a number is not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            count = int((~tensor.isfinite()).sum())
+            raise CheckpointError(
+                "weights that are not finite numbers",
+                where=f"{source} {name}",
+                found=f"{count:,} of {tensor.numel():,}",
+                fix="use an earlier one, or another",
+            )
+
+
 def _describe(tensor: Tensor | None) -> str:
     return "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
 
@@ -321,20 +352,15 @@ def _check_room(
     folder: Path,
     tensors: Mapping[str, Mapping[str, Tensor]],
     extra_files: Mapping[str, Content],
-) -> None:
+) -> int:
+    """The bytes that a checkpoint takes; raises a StorageError where there are fewer."""
     needed = _SPARE_BYTES + sum(t.nbytes for named in tensors.values() for t in named.values())
     for content in extra_files.values():
         with storage_errors(content if not isinstance(content, bytes) else folder):
             needed += len(content) if isinstance(content, bytes) else os.stat(content).st_size
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise StorageError(
-            "too little room for a checkpoint",
-            where=folder,
-            found=f"{free:,} bytes free",
-            expected=f"{needed:,} bytes",
-            fix="make room, or keep fewer checkpoints",
-        )
+    if shutil.disk_usage(folder).free < needed:
+        raise disk_full(folder, needed)
+    return needed
 
 
 def _write_files(
@@ -350,7 +376,7 @@ def _write_files(
         try:
             save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, path)
         except SafetensorError as error:
-            raise StorageError(str(error), where=path, fix="make room") from error
+            raise _as_os_error(error, path) from error
         path.chmod(mode)  # safetensors lets nobody else read what it writes; the umask decides here
     for name, content in extra_files.items():
         if isinstance(content, bytes):
@@ -359,6 +385,12 @@ def _write_files(
             shutil.copyfile(content, folder / name)
     for path in folder.iterdir():
         sync(path)
+
+
+def _as_os_error(error: SafetensorError, path: Path) -> OSError:
+    """safetensors tells the system's error number only in its text."""
+    number = re.search(r"\(os error ([0-9]+)\)", str(error))
+    return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
 def _record(path: Path) -> FileRecord:
@@ -414,30 +446,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     if _size(path) > _MAX_JSON_BYTES:
         raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
     try:
-        content = json.loads(
-            path.read_bytes(),
-            object_pairs_hook=_unique_keys,
-            parse_float=_finite,
-            parse_constant=_finite,
-        )
-    except (OSError, ValueError, RecursionError) as error:
+        content = parse_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"not good JSON: {error}", where=path) from error
     if not isinstance(content, dict):
         raise CheckpointError("not a JSON object", where=path)
     return content
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not finite")
-    return number
 
 
 def _size(path: Path) -> int:
@@ -449,6 +463,22 @@ def _size(path: Path) -> int:
     if not stat.S_ISREG(status.st_mode):
         raise CheckpointError("not an ordinary file", where=path)
     return status.st_size
+
+
+@lru_cache(maxsize=1024)
+def _verify_content(path: Path, sha256: str, identity: tuple[int, ...]) -> None:
+    """Raise a CheckpointError if a file is damaged; once it was good, it is, while it has this identity."""
+    if _sha256(path) != sha256:
+        raise CheckpointError("damaged: its content has changed", where=path)
+    if path.suffix == _TENSORS:
+        check_finite(_read_tensors(path), path)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"tensors cannot be read: {error}", where=path) from error
 
 
 def _sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ sent.
 """
 
 import atexit
+import ipaddress
 import json
 import os
 import socket
@@ -174,7 +175,7 @@ class Processes(World):
     def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
         global _world
         _world = World()
-        if problem is not None:
+        if _is_failure(problem):
             self._watchdog.tell(str(problem), self._is_host)
             return
         self.wait("the end")
@@ -183,7 +184,7 @@ class Processes(World):
 
     def leave(self) -> None:
         """The end of a script that is not `with` its world: here processes need not wait for each other."""
-        if (problem := getattr(sys, "last_value", None)) is not None:
+        if _is_failure(problem := getattr(sys, "last_value", None)):
             self._watchdog.tell(str(problem), self._is_host)
         else:
             self._watchdog.leave(self._is_host)
@@ -230,6 +231,8 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     limit = timedelta(seconds=seconds_until_hung)
     try:
         rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if _are_on_one_machine() and "lo" in [name for _, name in socket.if_nameindex()]:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         store = _gather(_meeting_place(limit), rank, size, limit)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
@@ -254,6 +257,10 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     return _world
 
 
+def _is_failure(problem: BaseException | None) -> bool:
+    return problem is not None and not getattr(problem, "is_of_all", False)
+
+
 @atexit.register
 def _leave() -> None:
     if isinstance(_world, Processes):
@@ -268,14 +275,31 @@ def _meeting_place(limit: timedelta) -> dist.Store:
     """The store that all processes have in common; the launcher's, or that of rank 0."""
     if _is_store_of_launcher():
         return next(dist.rendezvous("env://", timeout=limit))[0]
+    is_host = os.environ["RANK"] == "0"
     return dist.TCPStore(
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
-        is_master=os.environ["RANK"] == "0",
+        is_master=is_host,
         timeout=limit,
         wait_for_workers=False,  # for whom nobody could say who is missing
         multi_tenant=True,
+        master_listen_fd=_loopback_socket() if is_host and _are_on_one_machine() else None,
     )
+
+
+def _are_on_one_machine() -> bool:
+    """Do all processes run here, so that nobody else need reach them?"""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        return True
+    return ipaddress.ip_address(socket.gethostbyname(os.environ["MASTER_ADDR"])).is_loopback
+
+
+def _loopback_socket() -> int | None:
+    """A socket for the store to listen at, as by itself it listens to the whole network."""
+    try:
+        return socket.create_server((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).detach()
+    except OSError:
+        return None  # the store tells what is wrong
 
 
 def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.Store:

@@ -1,7 +1,7 @@
 """Devices, seeds and the TensorBoard writer: what a run needs from the machine."""
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nemo.backends.pytorch.ops import native
 from nemo.core.neural_factory import DeviceType
 from nemo.utils.errors import UsageError
+from nemo.utils.logging import LogMode, logging
 
 
 def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.device:
@@ -39,6 +41,18 @@ def has_bf16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def fingerprint(device: torch.device) -> dict[str, str | int]:
+    """Of a machine: what the bits of a sum depend on."""
+    name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    return {
+        "torch": torch.__version__,
+        "device": name,
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "kernels": "native" if native.available() else "plain",
+    }
 
 
 def to_device(values: Iterable[Any], device: torch.device) -> list[Any]:
@@ -82,7 +96,22 @@ def set_cudnn_benchmark(on: bool) -> None:
 
 
 def make_tb_writer(folder: str | Path) -> Any:
-    """A TensorBoard SummaryWriter."""
+    """A TensorBoard SummaryWriter, which a full disk silences, and nothing more."""
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    writer = SummaryWriter(str(folder))
+    events: Any = writer.file_writer.event_writer  # type: ignore[union-attr, attr-defined]
+    for name in ("add_event", "flush", "close"):
+        setattr(events, name, _at_most_a_warning(getattr(events, name), folder))
+    return writer
+
+
+def _at_most_a_warning(work: Callable[..., None], folder: str | Path) -> Callable[..., None]:
+    def try_to(*arguments: Any) -> None:
+        try:
+            work(*arguments)
+        except OSError as error:
+            told = f"{folder}: {error.strerror or error}; training goes on without further events here"
+            logging.warning(told, mode=LogMode.ONCE)
+
+    return try_to

@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from nemo.backends.pytorch.checkpoint import check_finite
 from nemo.utils.errors import CheckpointError, MissingFileError
 
 
@@ -18,7 +19,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: it is damaged, or has anything but tensors by name in it.
+        CheckpointError: it is damaged, or has anything but tensors by name in it, or numbers that are not
+            finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,6 +48,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             where=path,
             expected="tensors by name, as `save_to` writes",
         )
+    check_finite(content, path)
     return dict(content)
 
 

@@ -352,6 +352,12 @@ class DataLayerNM(NeuralModule):
         """Samples of an epoch that come before a batch; None where batches have no fixed size."""
         return None if self.dataset is None else min(batch * self.batch_size, len(self))
 
+    def samples_of(self, epoch: int, first: int, stop: int) -> list[int] | None:
+        """The samples of the batches `first` to `stop - 1` of an epoch; None where they have no numbers."""
+        if self.dataset is None:
+            return None
+        return self.order(epoch)[first * self.batch_size : stop * self.batch_size].tolist()
+
     def batch_after(self, samples: int) -> int | None:
         """The batch that begins after so many samples of an epoch; None if they end within one."""
         whole = samples % self.batch_size == 0 or samples == len(self)

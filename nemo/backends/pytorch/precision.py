@@ -109,11 +109,20 @@ class Precision:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
         return norm
 
+    @property
+    def may_overflow(self) -> bool:
+        """Is a gradient that is not finite to be expected? Of fp16, until the scale is as low as it goes."""
+        return self.scaler.is_enabled() and self.scaler.get_scale() > self.scale_bounds[0]
+
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One update, unless fp16 overflowed; then the scale is halved instead."""
         self.scaler.step(optimizer)
-        self.scaler.update()
+        self.skip()
+
+    def skip(self) -> None:
+        """The end of an update, be it made or not."""
         if self.scaler.is_enabled():
+            self.scaler.update()
             low, high = self.scale_bounds
             scale = self.scaler.get_scale()
             if not low <= scale <= high:

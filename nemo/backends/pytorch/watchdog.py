@@ -31,6 +31,7 @@ SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
 """A process that ends with an error says so first; only if it does not, others say what they see."""
 
 _VERDICT = "verdict"
+_FIRST = "note/0"
 _ENDED = "ended"
 _WAITING = "waiting for "
 
@@ -49,10 +50,15 @@ class Watchdog:
         self._store, self._rank, self._size = store.clone(), rank, size
         self._seconds_until_hung = seconds_until_hung
         self._ended = Event()
-        self._lost: dict[str, Any] | None = None  # the next one, if it is of this machine
+        self._lost: dict[str, Any] | None = None  # the note of one that is, if it is of this machine
+        self._first: dict[str, Any] | None = None  # the note of rank 0, which may hold the store
+        self._looked = time.monotonic()
         self.now("starting")
-        self._thread = Thread(target=self._look, daemon=True, name="watchdog")
-        self._thread.start()
+        self._threads = [
+            Thread(target=work, daemon=True, name="watchdog") for work in (self._look, self._watch_store)
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def now(self, phase: str, limited: bool = True) -> None:
         """What this process does from now on; where that is `limited`, it hangs if it takes too long."""
@@ -94,7 +100,8 @@ class Watchdog:
     def stop(self) -> None:
         """Look no longer: the work is done."""
         self._ended.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _explained(self, problem: RuntimeError) -> DistributedError:
         """The error of a connection that broke; its cause, where another process has found it out."""
@@ -112,12 +119,29 @@ class Watchdog:
                 told = str(problem).splitlines()[0]
                 self._end("the store of rank 0 or its launcher cannot be reached", found=told)
 
+    def _watch_store(self) -> None:
+        """Who asks a store that is stopped gets no answer, and no error either."""
+        woke = time.monotonic()
+        while not self._ended.wait(SECONDS_BETWEEN_NOTES):
+            slept, woke = time.monotonic() - woke, time.monotonic()
+            if slept > SECONDS_UNTIL_GONE:  # we were stopped ourselves
+                self._looked = woke
+            silence = woke - self._looked
+            if silence > SECONDS_UNTIL_GONE and self._first is not None and _is_lost(self._first):
+                self._lost = self._first
+                self._end(f"rank 0 ({_who(self._first)}) was killed or stopped, and the store with it")
+            elif silence > self._seconds_until_hung:
+                self._end(f"the store of rank 0 or its launcher has not answered for {silence:.0f} s")
+
     def _look_until_ended(self) -> None:
         number, next_rank = 0, (self._rank + 1) % self._size
         theirs, changed = None, time.monotonic()
         while not self._ended.wait(SECONDS_BETWEEN_NOTES):
             number += 1
+            self._looked = time.monotonic()
             self._leave_note(number)
+            if self._first is None and self._store.check([_FIRST]):
+                self._first = json.loads(self._store.get(_FIRST))
             if self._store.check([_VERDICT]):
                 self._obey(json.loads(self._store.get(_VERDICT)))
             key, now = f"note/{next_rank}", time.monotonic()

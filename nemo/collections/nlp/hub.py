@@ -1,6 +1,5 @@
 """BERTs in Hugging Face folders and in the hub's cache: read by transformers, its errors in our words."""
 
-import json
 import pickle
 import re
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.strict import parse_json
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def read_config(path: Path) -> Any:
     if not path.is_file():
         raise MissingFileError("no such file", where=path, expected="a bert-config.json")
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = parse_json(path.read_bytes())
         if not isinstance(settings, dict):
             raise TypeError("not a JSON object")
     except (ValueError, TypeError) as error:
@@ -168,11 +168,13 @@ def load_bert(name: str, model_class: str = "BertModel") -> tuple[Any, dict[str,
         The model in float32, and the `output_loading_info` of `from_pretrained`.
 
     Raises:
-        CheckpointError: there is no such model, its encoder is not complete, or its files are damaged or do
-            not go with their configuration.
+        CheckpointError: there is no such model, its encoder is not complete or not finite, or its files are
+            damaged or do not go with their configuration.
         UsageError: it is not a BERT that we can build.
     """
     import transformers
+
+    from nemo.backends.pytorch.checkpoint import check_finite
 
     def load(settings: dict[str, Any], place: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
         _check_is_plain_bert(settings, name)
@@ -188,6 +190,7 @@ def load_bert(name: str, model_class: str = "BertModel") -> tuple[Any, dict[str,
             where=name,
             found=f"{len(missing)} weights missing, the first of them {missing[0]}",
         )
+    check_finite(model.state_dict(), name)
     return model, info
 
 
@@ -229,6 +232,7 @@ def _check_is_plain_bert(settings: dict[str, Any], source: Any) -> None:
 
 
 def _gist(error: Exception) -> str:
-    """The first sentence of an error's text."""
+    """The first sentence of an error's text, with the line that its colon leads to."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].split(". ")[0].rstrip(".")
+    led_to = lines[1].strip() if lines[0].endswith(":") and len(lines) > 1 else ""
+    return f"{lines[0].split('. ')[0].rstrip('.')} {led_to}".rstrip()

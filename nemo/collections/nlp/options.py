@@ -6,6 +6,7 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nemo.collections.nlp.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -74,12 +75,18 @@ class PretrainingOptions(TextReading):
         "for shards: what they were made with, or its vocab.txt",
     )
     vocab_size: int = option(
-        3200, "entries of the vocabulary to train, or of that of shards without --tokenizer", at_least=1
+        3200,
+        "entries of the vocabulary to train, or of that of shards without --tokenizer",
+        at_least=1,
+        at_most=LARGEST_VOCABULARY,
     )
     sample_size: int = option(10_000_000, "data_text: sentences the tokenizer is trained on", at_least=1)
     do_lower_case: bool = option(False, "lower-case text for WordPiece")
     max_seq_length: int = option(
-        128, "tokens in a sequence, specials included; shards have theirs", at_least=8
+        128,
+        "tokens in a sequence, specials included; shards have theirs",
+        at_least=8,
+        at_most=LONGEST_SEQUENCE,
     )
     masking: str | None = option(
         None,
@@ -146,6 +153,12 @@ class PretrainingOptions(TextReading):
         "O0",
         "precision: O0 fp32, O1 bf16 products, O2 bf16 weights and activations as well",
         choices=("O0", "O1", "O2"),
+    )
+    when_not_finite: str = option(
+        "stop",
+        "after a loss or gradient that is not finite, whose update is never made: stop, skip (go on with the "
+        "next batches) or rewind (go on with them from the newest checkpoint); 3 times in a row at most",
+        choices=("stop", "skip", "rewind"),
     )
     seed: int = option(0, "everything random follows from it", at_least=0, below=2**63)
     threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)

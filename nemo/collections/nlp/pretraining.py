@@ -33,10 +33,11 @@ from nemo.core import (
     NeuralModuleFactory,
 )
 from nemo.utils.arguments import read_config
-from nemo.utils.errors import UsageError
+from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
+from nemo.utils.stopping import Stop
 
 
 def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
@@ -343,7 +344,8 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
     checkpoint_dir = Path(experiment.checkpoint_dir)
     losses = wire(model, data.train)
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", model.bert.config.vocab_size)
-    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters)
+    entropy = data.train.dataset.store.manifest["unigram_entropy"] if options.mode == "data_text" else None
+    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters, entropy)
     callbacks: list[ActionCallback] = [_Configuration(options, model, experiment), record]
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     if data.eval is not None:
@@ -392,9 +394,16 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
             callbacks=callbacks,
             lr_policy=policy,
             batches_per_step=options.batches_per_step,
+            when_not_finite=options.when_not_finite,
         )
     except BaseException as problem:  # Ctrl-C too: status.json always tells the truth
-        experiment.write_status(state="stopped", problem=str(problem) or type(problem).__name__)
+        newest = checkpoint.list_checkpoints(checkpoint_dir)[-1:]
+        experiment.write_status(
+            state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
+            code=getattr(problem, "code", type(problem).__name__),
+            problem=str(problem) or type(problem).__name__,
+            checkpoint=newest[0].name if newest else None,
+        )
         raise
     return evaluations_in(experiment.metrics_path)
 

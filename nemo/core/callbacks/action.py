@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from nemo.core.actions import Actions
+from nemo.core.actions import Actions, BadUpdate
 from nemo.core.graph import NmTensor
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import Logger, logging
@@ -44,8 +44,14 @@ class ActionCallback:
     def on_iteration_end(self) -> None:
         """After an update; `step` counts it."""
 
+    def on_bad_update(self, bad: BadUpdate) -> None:
+        """After an update that was not made; before training stops, goes on or goes back for it."""
+
     def on_epoch_end(self) -> None:
         """After an epoch (`epoch_num` counts it), or where `max_steps` cut it short."""
+
+    def on_stop(self) -> None:
+        """Instead of what else would come: a signal asked training to stop; only where it can be resumed."""
 
     def on_action_end(self) -> None:
         """After the last update."""

@@ -5,12 +5,19 @@ from pathlib import Path
 from typing import Any
 
 from nemo.core.callbacks.action import ActionCallback, as_frequency
-from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.errors import CheckpointError, StorageError, UsageError
 from nemo.utils.logging import logging
+
+MAX_MISSED_IN_A_ROW = 3
+"""Checkpoints that may fail (the disk is full, say) before training ends."""
 
 
 class CheckpointCallback(ActionCallback):
     """Saves every `step_freq` steps and `epoch_freq` epochs and at the end; continues from what it finds.
+
+    A checkpoint is written while training goes on, one at a time. If that fails, training goes on, too, and
+    the next one is tried when it is due. With this callback SIGTERM, SIGUSR1, SIGHUP and Ctrl-C save and end
+    training, see `nemo.utils.stopping`.
 
     Args:
         folder: where `STEP-<n>` folders go.
@@ -29,6 +36,7 @@ class CheckpointCallback(ActionCallback):
         UsageError: no folder, or a number out of range.
         CheckpointError (when training starts): there are checkpoints, but none is good or fits; or there is
             none although `load_from_folder` or `force_load` asked for one.
+        StorageError (while it goes on): three in a row could not be written; or the last of all could not.
     """
 
     def __init__(
@@ -65,8 +73,10 @@ class CheckpointCallback(ActionCallback):
         self.identity = identity or {}
         self.stream = stream or {}
         self._saved_at = -1
+        self._num_missed = 0
 
     def on_restore(self) -> None:
+        self._finish_saving()
         self._saved_at = -1
         # What this very run has saved is newer than what it started from.
         if self.action.restore(self.folder, {**self.identity, **self.stream}):
@@ -83,21 +93,61 @@ class CheckpointCallback(ActionCallback):
             )
 
     def on_iteration_end(self) -> None:
-        if self.step_freq is not None and self.step % self.step_freq == 0:
-            self.save()
+        self._save_while_training(self.step_freq is not None and self.step % self.step_freq == 0)
 
     def on_epoch_end(self) -> None:
-        if self.epoch_freq is not None and self.epoch_num % self.epoch_freq == 0:
-            self.save()
+        self._save_while_training(self.epoch_freq is not None and self.epoch_num % self.epoch_freq == 0)
+
+    def on_stop(self) -> None:
+        self.save()
 
     def on_action_end(self) -> None:
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one."""
-        takes_part = self.global_rank == 0 or self.action.is_sharded
-        if not takes_part or self._saved_at == self.step:
+        """Write a checkpoint of this step, unless there is one, and return when it is there.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        if not self._takes_part:
             return
-        state = {"identity": {**self.identity, **self.stream}}
-        self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state)
-        self._saved_at = self.step
+        self._finish_saving()
+        self._save(wait=True)
+
+    def _finish_saving(self) -> None:
+        """Wait for the checkpoint that is being written; if that fails, it counts as not saved."""
+        try:
+            self.action.is_saved()
+        except StorageError as problem:
+            logging.warning("%s", problem)
+            self._saved_at = -1
+
+    @property
+    def _takes_part(self) -> bool:
+        return self.global_rank == 0 or self.action.is_sharded
+
+    def _save_while_training(self, is_due: bool) -> None:
+        if not self._takes_part:
+            return
+        if self.action.is_sharded:  # all processes take part, so none of them may go on by itself
+            if is_due:
+                self._save(wait=True)
+            return
+        try:
+            if self.action.is_saved(wait=is_due) and self._saved_at >= 0:
+                self._num_missed = 0
+            if is_due:
+                self._save(wait=False)
+        except StorageError as problem:
+            self._saved_at = -1
+            self._num_missed += 1
+            if self._num_missed == MAX_MISSED_IN_A_ROW:
+                raise
+            logging.warning("%s; training goes on, and the next checkpoint is tried when it is due", problem)
+
+    def _save(self, wait: bool) -> None:
+        if self._saved_at != self.step:
+            state = {"identity": {**self.identity, **self.stream}}
+            self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state, wait)
+            self._saved_at = self.step

@@ -336,7 +336,7 @@ def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batch
     model = toy()
     actions, broken = PtActions(device="cpu"), Break(model.first.linear.bias)
     params = {"lr": 0.1, "max_steps": 5}
-    actions.train(model.wire(batches()), "sgd", params, [broken], stop_on_nan_loss=False)
+    actions.train(model.wire(batches()), "sgd", params, [broken], when_not_finite="skip")
     assert broken.kept == [True, True] and actions.step == 5
     assert model.weights().isfinite().all()
 
@@ -344,7 +344,7 @@ def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batch
         model.first.linear.bias[0] = float("inf")
     actions = PtActions(device="cpu")
     with pytest.raises(NumericError, match="step 4"):  # three in a row are skipped
-        actions.train(model.wire(batches()), "sgd", params, stop_on_nan_loss=False)
+        actions.train(model.wire(batches()), "sgd", params, when_not_finite="skip")
 
 
 def test_a_callback_gets_whole_tensors_when_it_reads_and_costs_nothing_when_not(toy, batches):

@@ -114,7 +114,9 @@ def test_only_plain_names(tmp_path, name):
 
 def test_too_little_room_is_said_before_anything_is_written(tmp_path):
     huge = torch.zeros(1).expand(2**50)
-    with pytest.raises(StorageError, match=r"found [\d,]+ bytes free, expected 4,503,599,628,419,072 bytes"):
+    with pytest.raises(
+        StorageError, match=r"disk full.*found [\d,]+ bytes free.*expected 4,503,599,628,419,072 bytes"
+    ):
         checkpoint.save(tmp_path, 1, {"BERT": {"huge": huge}}, {})
     assert names(tmp_path) == []
 
@@ -135,7 +137,7 @@ def test_a_disk_that_fails_leaves_nothing(tmp_path, limit):
     """There is no room for state.json, for the tensors, or for a further file."""
     save(tmp_path, 1)
     tensors = {"BERT": {"w": torch.zeros(100_000)}}
-    with pytest.raises(StorageError, match="too large"), file_size_limit(limit):
+    with pytest.raises(StorageError, match="disk full"), file_size_limit(limit):
         checkpoint.save(tmp_path, 2, tensors, {"note": "x" * 100}, {"a.txt": b"a" * 600_000})
     assert names(tmp_path) == ["STEP-1"]
 
@@ -414,3 +416,25 @@ def test_kill_at_any_moment_leaves_the_last_finished_checkpoint_or_a_newer_one(t
             assert torch.equal(tensors["BERT"]["w"], torch.full((200_000,), float(newest)))
             checkpoint.remove_leftovers(tmp_path)
             assert all(name.startswith("STEP-") for name in names(tmp_path))
+
+
+def test_a_number_that_is_not_finite_is_damage(tmp_path, capsys):
+    """Even where the manifest vouches for it: nobody trains on from NaN."""
+    save(tmp_path, 1)
+    weights = {"good": torch.zeros(3), "bad": torch.tensor([1.0, torch.nan])}
+    checkpoint.save(tmp_path, 2, {"BERT": weights}, {})
+    with pytest.raises(
+        CheckpointError, match=r"STEP-2/BERT\.safetensors bad: weights that are not finite numbers"
+    ):
+        checkpoint.load(tmp_path / "STEP-2")
+    assert checkpoint.latest_good(tmp_path) == tmp_path / "STEP-1"
+    assert (tmp_path / "bad-STEP-2").is_dir()
+
+
+def test_what_was_verified_is_read_again_once_it_is_written_to(tmp_path):
+    path = save(tmp_path, 1)
+    checkpoint.verify(path)
+    weights = path / "BERT.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(CheckpointError, match="its content has changed"):
+        checkpoint.verify(path)

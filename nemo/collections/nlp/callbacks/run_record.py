@@ -1,5 +1,6 @@
 """The record of a run: metrics.jsonl, status.json, TensorBoard and the line a person watches."""
 
+import dataclasses
 import json
 import sys
 import time
@@ -7,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.core import ActionCallback, NmTensor
+from nemo.core.actions import BadUpdate
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
 
@@ -19,9 +22,10 @@ class RunRecord(ActionCallback):
 
     Args:
         experiment: the work folder.
-        losses: tensors by the name they have in metrics.jsonl; "loss" is among them.
+        losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
         step_freq: updates between two rows.
         total_steps: updates of the whole run, for the time left.
+        unigram_entropy: of the training text, nats; None where nobody knows.
     """
 
     def __init__(
@@ -30,29 +34,35 @@ class RunRecord(ActionCallback):
         losses: Mapping[str, NmTensor],
         step_freq: int,
         total_steps: int,
+        unigram_entropy: float | None = None,
     ):
         self.experiment = experiment
         self.losses = dict(losses)
         self.tensors = list(losses.values())
         self.step_freq = step_freq
         self.total_steps = total_steps
+        self.unigram_entropy = unigram_entropy
+        self._latest_step = 0
         self._progress = _Progress(total_steps)
+        self._plateaus = {"training": Plateau(total_steps), "held-out": Plateau(total_steps)}
 
     def on_action_start(self) -> None:
-        self.experiment.truncate_metrics(self.step)
-        self._first_step = self.step
         self._began = time.monotonic()
-        self._evaluated = set(evaluations_in(self.experiment.metrics_path))
-        self._training_seconds = self._seconds_at_row = 0.0
-        self._items_at_row = self.action.items_seen
+        self._num_updates = 0
+        self._training_seconds = 0.0
+        self._go_on_from_here()
         self._status("training")
 
     def on_iteration_start(self) -> None:
+        if self.step < self._latest_step:  # a bad update sent training back
+            self._go_on_from_here()
         self._update_began = time.monotonic()
 
     def on_iteration_end(self) -> None:
         self._training_seconds += time.monotonic() - self._update_began
-        is_due = self.step % self.step_freq == 0 or self.step - self._first_step == 1
+        self._num_updates += 1
+        self._latest_step = self.step
+        is_due = self.step % self.step_freq == 0 or self._num_updates == 1
         if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
             return
         row = {
@@ -65,13 +75,28 @@ class RunRecord(ActionCallback):
             / (self._training_seconds - self._seconds_at_row),
             "seconds": time.monotonic() - self._began,
         }
-        self._seconds_at_row, self._items_at_row = self._training_seconds, self.action.items_seen
+        self._begin_row()
         self.experiment.append_metrics(row)
         self._write_tensorboard(row)
         self._status("training")
-        seconds_an_update = self._training_seconds / (self.step - self._first_step)
+        seconds_an_update = self._training_seconds / self._num_updates
         seconds_left = seconds_an_update * (self.total_steps - self.step)
         self._progress.show(row, seconds_left)
+        if self.unigram_entropy is not None and "mlm_loss" in row:
+            self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
+
+    def _go_on_from_here(self) -> None:
+        """Forget what was written of later updates, by a run that was killed, say."""
+        self.experiment.truncate_metrics(self.step)
+        self._evaluated = set(evaluations_in(self.experiment.metrics_path))
+        self._latest_step = self.step
+        self._begin_row()
+
+    def _begin_row(self) -> None:
+        self._seconds_at_row, self._items_at_row = self._training_seconds, self.action.items_seen
+
+    def on_bad_update(self, bad: BadUpdate) -> None:
+        self.experiment.append_bad_update(dataclasses.asdict(bad))
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Write an evaluation down; returns it as TensorBoard's scalars."""
@@ -81,15 +106,35 @@ class RunRecord(ActionCallback):
             self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
         logging.info("evaluation after step %d: %s", self.step, told)
+        if {"mlm_loss", "unigram_entropy"} <= figures.keys():
+            self._explain_plateau("held-out", figures["mlm_loss"], figures["unigram_entropy"])
         return {name.replace("_", "/", 1): value for name, value in row.items()}
+
+    def on_stop(self) -> None:
+        self._progress.close()
 
     def on_action_end(self) -> None:
         self._progress.close()
         self._status("finished")
 
+    def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:
+        """Once, as more of it would not help."""
+        if self._plateaus and self._plateaus[of].is_on(self.step, loss, entropy):
+            logging.warning(
+                "after %s updates the %s loss of masked words, %.2f, does not get below their unigram "
+                "entropy, %.2f: the model knows at most how frequent words are, not in which context; %s",
+                f"{self.step:,}",
+                of,
+                loss,
+                entropy,
+                ADVICE,
+            )
+            self._plateaus.clear()
+
     def _status(self, state: str) -> None:
         self.experiment.write_status(
             state=state,
+            code=None,
             problem=None,
             step=self.step,
             epoch=self.epoch_num,

@@ -4,7 +4,6 @@ N tokens, S sentences, D documents; see token_store.py.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import numpy as np
 
 from nemo.utils.errors import DataError, MissingFileError
 from nemo.utils.files import storage_errors, sync
+from nemo.utils.strict import parse_json
 
 ARRAYS = ("tokens", "starts_word", "sentence_offsets", "document_offsets")
 
@@ -41,7 +41,7 @@ def read_manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
     if not path.exists():
         raise MissingFileError(f"no {kind} here", where=path.parent, expected=f"a {path.name}")
     try:
-        manifest = json.loads(path.read_text("utf-8"))
+        manifest = parse_json(path.read_bytes())
         found = (manifest["format"], manifest["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"not the manifest of a {kind}", where=path) from error

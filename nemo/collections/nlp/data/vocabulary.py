@@ -127,8 +127,10 @@ def train_tokenizer(
     tokenizer: TokenizerSpec
     if kind == "sentence-piece":
         model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
-        write_atomically(folder / MODEL_FILE, model)
-        tokenizer = SentencePieceTokenizer(folder / MODEL_FILE)
+        with tempfile.TemporaryDirectory() as aside:  # it saves itself, special tokens included
+            learned = Path(aside, MODEL_FILE)
+            learned.write_bytes(model)
+            tokenizer = SentencePieceTokenizer(learned)
         tokenizer.add_special_tokens(special_tokens or ())
         tokenizer.save(folder)
     else:

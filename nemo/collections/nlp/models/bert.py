@@ -9,6 +9,7 @@ Shapes: B batch, T tokens of a padded sequence, N tokens worked on, K of them no
 heads, I intermediate size, R rows asked for out of B*T.
 """
 
+import os
 from functools import partial
 from typing import Protocol
 
@@ -59,7 +60,7 @@ def check_config(config: BertConfig) -> None:
 
     Raises:
         UsageError: a size below 1, a hidden size that the heads cannot share, a dropout probability outside
-            [0, 1), or a padding token beyond the vocabulary.
+            [0, 1), a padding token beyond the vocabulary, or more weights than the machine has memory for.
     """
     for name in _SIZES:
         if getattr(config, name) < 1:
@@ -81,6 +82,23 @@ def check_config(config: BertConfig) -> None:
             found=config.pad_token_id,
             expected=f"below vocab_size = {config.vocab_size}",
         )
+    needed = 4 * _num_weights(config)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory and torch.get_default_device().type != "meta":
+        raise UsageError(
+            "a model that is larger than the memory",
+            where="hidden_size, num_hidden_layers, vocab_size, ...",
+            found=f"{needed / 2**30:,.0f} GiB of weights",
+            expected=f"less than {memory / 2**30:,.0f} GiB",
+            fix="smaller sizes",
+        )
+
+
+def _num_weights(config: BertConfig) -> int:
+    """How many weights the sizes make, biases and norms aside."""
+    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    width = config.hidden_size
+    return width * (rows + config.num_hidden_layers * (4 * width + 2 * config.intermediate_size) + width)
 
 
 class BertEmbeddings(nn.Module):

@@ -118,6 +118,7 @@ def _run_apart(executor: Any, notes: Notes, report: _Report) -> str | None:
     with bound_children():
         process = multiprocessing.get_context("fork").Process(target=run)
         process.start()
+    assert process.pid is not None
     try:
         theirs.close()
         outcome = ours.recv()

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo.collections.nlp.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -37,7 +38,12 @@ class PrepareOptions(TextReading):
         "word-piece or sentence-piece (trained on the text), or the folder, vocab.txt or Hugging Face name "
         "of one that is there",
     )
-    vocab_size: int = option(8000, "entries of a vocabulary to train, special tokens included", at_least=1)
+    vocab_size: int = option(
+        8000,
+        "entries of a vocabulary to train, special tokens included",
+        at_least=1,
+        at_most=LARGEST_VOCABULARY,
+    )
     sample_size: int = option(10_000_000, "sentences to train it on", at_least=1)
     do_lower_case: bool = option(False, "lower-case the text (a vocabulary to train, or a vocab.txt)")
 
@@ -98,6 +104,10 @@ class PrepareOptions(TextReading):
                 found=repr(self.phases),
                 expected="such as 128/20,512/80",
             )
+        for tokens, _ in shapes:
+            if not 8 <= tokens <= LONGEST_SEQUENCE:
+                expected = f"8 to {LONGEST_SEQUENCE:,} tokens"
+                raise UsageError("out of range", where="--phases", found=tokens, expected=expected)
         return shapes
 
     @property

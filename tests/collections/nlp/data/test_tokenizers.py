@@ -1,8 +1,12 @@
 import json
+import os
 import pickle
 import random
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -439,7 +443,7 @@ def test_a_tokenizer_that_no_bert_can_use_is_refused(words, tmp_path):
 def test_a_damaged_pretrained_folder_is_refused(words, tmp_path):
     words.tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "model" / "tokenizer.json").write_text("{}")
-    with pytest.raises(UsageError, match="model: the tokenizer cannot be read"):
+    with pytest.raises(UsageError, match=r"model/tokenizer\.json: the tokenizer cannot be read"):
         NemoBertTokenizer(pretrained_model=tmp_path / "model")
 
 
@@ -522,6 +526,70 @@ def test_a_damaged_model_is_refused(tmp_path, damage):
         model.write_bytes(content)
         with pytest.raises(UsageError, match=r"m\.model: "):
             SentencePieceTokenizer(model)
+
+
+def test_a_model_that_is_too_large_is_not_read(tmp_path):
+    model = tmp_path / "m.model"
+    with model.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(UsageError, match=r"m\.model: too large for a tokenizer; found 1,099,511,627,776"):
+        SentencePieceTokenizer(model)
+
+
+@pytest.mark.parametrize(
+    ("craft", "message"),
+    [
+        (
+            lambda model: model.pieces.add(piece="x" * 300_000, score=-1.0),
+            "damaged one; found piece is too long",
+        ),
+        (lambda model: model.pieces.add(piece="b", score=-1.0), "damaged one; found .*b is already defined"),
+        (lambda model: model.ClearField("pieces"), "damaged one; found .*"),
+        (
+            lambda model: setattr(model.normalizer_spec, "precompiled_charsmap", b"\0\4\0\0" + b"\1" * 1026),
+            "damaged one; found .*",
+        ),
+    ],
+    ids=["a huge piece", "a piece twice", "no pieces", "a wild trie"],
+)
+def test_a_crafted_model_is_tried_in_another_process_and_refused(tmp_path, craft, message):
+    path = write_model(tmp_path / "m.model", [("▁a", -1.0), ("b", -1.0)], own_specials=True)
+    model = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    craft(model)
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UsageError, match=rf"m\.model: not a SentencePiece model, or a {message}") as error:
+        SentencePieceTokenizer(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_model_that_crashes_whoever_opens_it_does_not_crash_us(tmp_path):
+    # No model is known that crashes this version of SentencePiece, so the process that tries it is struck.
+    path = write_model(tmp_path / "m.model", [(f"x{i}", -1.0) for i in range(100_000)], own_specials=True)
+
+    def strike() -> None:
+        while True:
+            for child in Path(f"/proc/self/task/{main_thread}/children").read_text().split():
+                if b"trial.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return os.kill(int(child), signal.SIGSEGV)
+            time.sleep(0.001)
+
+    main_thread = threading.get_native_id()
+    striker = threading.Thread(target=strike, daemon=True)
+    striker.start()
+    with pytest.raises(UsageError, match=r"m\.model: .*; found it crashed with SIGSEGV when it was tried"):
+        SentencePieceTokenizer(path)
+    striker.join(10)
+    assert SentencePieceTokenizer(path).vocab_size == 100_005  # it is tried again
+
+
+def test_a_model_is_tried_once_in_a_process(tmp_path, monkeypatch):
+    path = write_model(tmp_path / "m.model", [("▁once", -1.0)], own_specials=True)
+    SentencePieceTokenizer(path)
+    monkeypatch.setattr(sys, "executable", "/nowhere")
+    assert SentencePieceTokenizer(path).vocab_size == 6
+    write_model(path, [("▁twice", -1.0)], own_specials=True)
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        SentencePieceTokenizer(path)
 
 
 @pytest.mark.parametrize("make", [SentencePieceTokenizer, lambda path: NemoBertTokenizer(vocab_file=path)])

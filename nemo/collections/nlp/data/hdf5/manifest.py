@@ -7,7 +7,6 @@
 Shards of other scripts have none, and nothing is missed then.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
+from nemo.utils.strict import parse_json
 
 FORMAT, VERSION = "nemo-bert shards", 1
 MANIFEST_FILE = "manifest.json"
@@ -94,7 +94,7 @@ def _read(folder: Path) -> Manifest | None:
     if not file.is_file():
         return None
     try:
-        content: Any = json.loads(file.read_bytes())
+        content: Any = parse_json(file.read_bytes())
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             return None  # of something else
         if content["version"] != VERSION:
@@ -105,6 +105,9 @@ def _read(folder: Path) -> Manifest | None:
                 expected=VERSION,
             )
         sizes = {name: int(entry["bytes"]) for name, entry in content["files"].items()}
+        for name in sizes:
+            if os.path.isabs(name) or ".." in Path(name).parts:
+                raise ValueError(f"a file outside of its folder, {name!r}")
         return Manifest(folder, str(content["tokenizer"]), sizes)
     except DataError:
         raise

@@ -14,6 +14,7 @@ Neither a link nor another file is followed, and memory is asked for only as far
 what a header declares proves nothing. Rows are counted from 0 in messages.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from nemo.collections.nlp.limits import LONGEST_SEQUENCE
 from nemo.utils.errors import DataError, MissingFileError
 
 Rows = dict[str, np.ndarray]  # field -> array, one row after the other
@@ -37,7 +39,6 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 MAX_RATIO = 1100  # gzip cannot do better, so what is declared beyond that is not in the file
 MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
 MAX_IDS = 1 << 31
-MAX_LENGTH = 1 << 16  # of a row: what is longer is no sequence
 MASKS_AT_A_TIME = 1 << 22  # places of tokens and padding
 VARIABLE_ROWS_AT_A_TIME = 64  # all of which may refer to one large thing
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
@@ -135,6 +136,8 @@ def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[
         if _header(file, shard.path) != shard:
             raise DataError("the file was changed while it was used", where=shard.path)
         names = [name for name in fields if _has(file, name)]
+        for name in names:
+            _check_stored(file[name], start, stop)
         if shard.seq_length is None:
             # Without a mask the ids tell which it would be.
             names = names or ["input_ids"]
@@ -269,6 +272,16 @@ def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None
         raise DataError("chunks too large to unpack", where=where, found=dataset.chunks, expected=expected)
 
 
+def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
+    """Raise a RuntimeError if chunks of these rows are not stored: HDF5 would read zeros in their place."""
+    if not dataset.chunks:
+        return
+    rows, *columns = dataset.chunks
+    starts = [range(0, whole, part) for whole, part in zip(dataset.shape[1:], columns, strict=True)]
+    for offset in itertools.product(range(start // rows * rows, stop, rows), *starts):
+        dataset.id.read_direct_chunk(offset)
+
+
 def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Path) -> None:
     """All fields have N rows; those of tokens have L columns, those of predictions P."""
     for fields in (TOKEN_FIELDS, PREDICTION_FIELDS, (LABELS,)):
@@ -279,7 +292,7 @@ def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Pa
             if len(found) != 1 + has_columns or (has_columns and found[1] == 0):
                 needed = "rows and columns" if has_columns else "one value for each row"
                 raise DataError("another shape", where=f"{path} {name}", found=found, expected=needed)
-            if has_columns and found[1] > MAX_LENGTH:
+            if has_columns and found[1] > LONGEST_SEQUENCE:
                 raise _too_long(f"{path} {name}", found[1])
             expected = (*datasets["input_ids"].shape[:1], *datasets[present[0]].shape[1:])
             if found != expected:
@@ -301,13 +314,13 @@ def longest_row(shard: Shard) -> int:
         longest = 0
         for start in range(0, len(ids), VARIABLE_ROWS_AT_A_TIME):
             longest = max(longest, *map(len, ids[start : start + VARIABLE_ROWS_AT_A_TIME]))
-            if longest > MAX_LENGTH:
+            if longest > LONGEST_SEQUENCE:
                 raise _too_long(f"{shard.path} rows from {start} on input_ids", longest)
         return longest
 
 
 def _too_long(where: str, found: int) -> DataError:
-    expected = f"{MAX_LENGTH:,} tokens or fewer"
+    expected = f"{LONGEST_SEQUENCE:,} tokens or fewer"
     return DataError("longer than any sequence", where=where, found=f"{found:,}", expected=expected)
 
 

@@ -3,16 +3,24 @@
 `vocab.txt` holds one token per line; its id is the line's number, counted from 0.
 """
 
-import json
+import hashlib
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.files import write_atomically
+from nemo.utils.strict import parse_json
 
 VOCABULARY_FILE = "vocab.txt"
+MAX_BYTES = 64 << 20
+TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one
+_TRIAL = Path(__file__).with_name("trial.py")
+_tried: set[bytes] = set()  # SHA-256 of what went through it in this process
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -21,9 +29,12 @@ def read_file(path: str | os.PathLike[str]) -> bytes:
 
     Raises:
         MissingFileError: it is not there.
-        UsageError: it cannot be read, or is empty.
+        UsageError: it cannot be read, is empty, or too large for what it should be.
     """
     try:
+        if (size := os.stat(path).st_size) > MAX_BYTES:
+            expected = f"{MAX_BYTES:,} bytes or fewer"
+            raise UsageError("too large for a tokenizer", where=path, found=f"{size:,}", expected=expected)
         content = Path(path).read_bytes()
     except FileNotFoundError:
         raise MissingFileError("no such file", where=path) from None
@@ -42,12 +53,39 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     content = read_file(path)
     try:
-        value = json.loads(content)
+        value = parse_json(content)
     except ValueError as error:
         raise UsageError("not JSON", where=path, found=str(error)) from None
     if not isinstance(value, dict):
         raise UsageError("not a JSON object", where=path)
     return value
+
+
+def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
+    """Let a library open what makes a tokenizer in a process of its own: in this one a crash is the end.
+
+    Args:
+        library: as trial.py takes it.
+        where, problem: for the error.
+
+    Raises:
+        UsageError: it cannot be opened, crashes the library, or keeps it busy for too long.
+    """
+    digest = hashlib.sha256(content).digest()
+    if digest in _tried:
+        return
+    command = [sys.executable, "-P", str(_TRIAL), library]  # -P: modules beside trial.py have such names
+    try:
+        done = subprocess.run(command, input=content, capture_output=True, timeout=TRIAL_SECONDS)
+    except subprocess.TimeoutExpired:
+        raise UsageError(problem, where=where, found=f"no answer from it in {TRIAL_SECONDS} s") from None
+    if done.returncode < 0:
+        found = f"it crashed with {signal.Signals(-done.returncode).name} when it was tried"
+        raise UsageError(problem, where=where, found=found)
+    if done.returncode > 0:
+        *_, told = done.stderr.decode(errors="replace").strip().splitlines() or ["a crash when it was tried"]
+        raise UsageError(problem, where=where, found=told)
+    _tried.add(digest)
 
 
 def read_vocabulary(path: str | os.PathLike[str], required: Iterable[str] = ()) -> list[str]:

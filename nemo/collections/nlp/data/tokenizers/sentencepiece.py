@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import read_file, read_json
+from nemo.collections.nlp.data.tokenizers.files import read_file, read_json, try_out
 from nemo.collections.nlp.data.tokenizers.special_tokens import (
     NEEDED_KINDS,
     SpecialTokens,
@@ -25,7 +25,7 @@ from nemo.utils.files import write_atomically
 SPACE = "▁"  # U+2581
 MODEL_FILE = "tokenizer.model"
 SPECIAL_TOKENS_FILE = "special_tokens.json"
-
+_NOT_A_MODEL = "not a SentencePiece model, or a damaged one"
 
 SCORE_STEP = 1 / 256
 """Scores of pieces that are multiples of it are added without rounding, see `_SpacedUnits`."""
@@ -46,12 +46,13 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is no SentencePiece model.
+        UsageError: it is no SentencePiece model, or one that would crash this process.
     """
 
     def __init__(self, model_path: str | os.PathLike[str], special_tokens: SpecialTokens = ()):
         self._content = read_file(model_path)
         entries = parse_model(self._content, model_path).pieces
+        try_out("sentencepiece", self._content, model_path, _NOT_A_MODEL)
         self._model = _open(self._content, model_path)
         pieces = [entry.piece for entry in entries]
         controls = [i for i, e in enumerate(entries) if e.type in (e.CONTROL, e.UNKNOWN)]
@@ -281,4 +282,4 @@ def _open(content: bytes, where: Any) -> Any:
 
 
 def _not_a_model(where: Any) -> UsageError:
-    return UsageError("not a SentencePiece model, or a damaged one", where=where)
+    return UsageError(_NOT_A_MODEL, where=where)

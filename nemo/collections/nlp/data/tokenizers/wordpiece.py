@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import CONTINUATION, TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, read_json, read_vocabulary
+from nemo.collections.nlp.data.tokenizers.files import (
+    VOCABULARY_FILE,
+    read_file,
+    read_json,
+    read_vocabulary,
+    try_out,
+)
 from nemo.collections.nlp.data.tokenizers.special_tokens import (
     KINDS,
     NEEDED_KINDS,
@@ -216,6 +222,10 @@ def _pretrained(name: str) -> Any:
         with quiet():
             return AutoTokenizer.from_pretrained(place, local_files_only=local_only)
 
+    file = Path(name, TOKENIZER_FILE)
+    if file.is_file():
+        read_json(file)
+        try_out("tokenizers", read_file(file), file, "the tokenizer cannot be read")
     try:
         tokenizer = find(name, load)
     except OSError as error:

@@ -65,6 +65,10 @@ class PretrainingDataLayer(DataLayerNM):
     def samples_before(self, batch: int) -> int | None:
         return super().samples_before(batch) if self.tokens_per_batch is None else None
 
+    def samples_of(self, epoch: int, first: int, stop: int) -> list[int]:
+        bounds = self.bounds(epoch)
+        return self.order(epoch)[bounds[first] : bounds[stop]].tolist()
+
     def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
         """Every `stride`th batch of an epoch from number `first` on, made while the last one is worked on."""
         made = self._arrays(epoch, first, stride)

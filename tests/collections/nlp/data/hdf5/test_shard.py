@@ -279,6 +279,18 @@ def test_no_flipped_bit_in_the_data_goes_unnoticed(tmp_path, rows, how):
     assert silent == 0
 
 
+@pytest.mark.parametrize("field", ["segment_ids", "next_sentence_labels"])
+def test_rows_that_the_index_has_lost_are_not_taken_for_zeros(tmp_path, rows, field):
+    path = write_shard(tmp_path / "a.hdf5", rows)
+    with h5py.File(path, "r+") as file:
+        values = file[field][:]
+        del file[field]
+        chunks = (4, *values.shape[1:])
+        lost = file.create_dataset(field, values.shape, "i1", chunks=chunks, compression="gzip")
+        lost[:12], lost[16:] = values[:12], values[16:]
+    refused(path, "damaged")
+
+
 def test_damaged_headers_end_in_an_error_or_in_rows_that_can_be(tmp_path, rows):
     path = write_shard(tmp_path / "a.hdf5", rows)
     content = path.read_bytes()

@@ -1,0 +1,53 @@
+"""Work that is done while training goes on."""
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from nemo.utils.logging import logging
+
+
+class Background:
+    """`with Background() as background:` - one piece of work at a time; leaving the block waits for it.
+
+    A failure is raised by whoever looks next; nobody does when the block is left by another error.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="background")
+        self._work: Future[object] | None = None
+
+    def start(self, work: Callable[[], object]) -> None:
+        """Do it, as soon as what is under way is done.
+
+        Raises:
+            Exception: what that failed with; `work` is not started then.
+        """
+        self.is_done(wait=True)
+        self._work = self._thread.submit(work)
+
+    def is_done(self, wait: bool) -> bool:
+        """Is nothing under way (any more)?
+
+        Raises:
+            Exception: what it failed with; once.
+        """
+        if self._work is None:
+            return True
+        if not (wait or self._work.done()):
+            return False
+        work, self._work = self._work, None
+        work.result()
+        return True
+
+    def __enter__(self) -> "Background":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._thread.shutdown()
+        if error is None:
+            self.is_done(wait=True)
+        elif self._work is not None and (failure := self._work.exception()) is not None:
+            logging.warning("%s", failure)

@@ -1,0 +1,55 @@
+"""Updates that are not made, as a number in them is not finite: what is said of them, and how many may be."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nemo.core.actions import BadUpdate
+from nemo.utils.errors import NumericError
+from nemo.utils.logging import logging
+
+MAX_IN_A_ROW = 3
+"""After so many the next one ends training, whatever was asked for."""
+
+_WHAT_IS_DONE = {
+    "skip": "the weights stay as they are",
+    "rewind": "going on from the newest checkpoint, with the batches that come next",
+}
+
+
+class BadUpdates:
+    """Counts them."""
+
+    def __init__(self) -> None:
+        self._in_a_row = self._latest = 0
+
+    def refuse(self, bad: BadUpdate, when_not_finite: str) -> None:
+        """Tell of one more; the arguments are as in `TrainingPlan`.
+
+        Raises:
+            NumericError: training is to stop, or there were too many in a row.
+        """
+        # An update that gets beyond the last bad one ends the row, be it after a skip or a rewind.
+        self._in_a_row = self._in_a_row + 1 if bad.step <= self._latest + 1 else 1
+        self._latest = bad.step
+        first, stop = bad.batches
+        batches = f"batch {first}" if stop - first == 1 else f"batches {first} to {stop - 1}"
+        problem = NumericError(
+            "the loss or its gradient is not finite; this update was not made",
+            where=f"step {bad.step}, epoch {bad.epoch}, {batches}",
+            found=f"loss {bad.loss}, gradient norm {bad.grad_norm}{_some(bad.weights, ', in ')}"
+            f"{_some(bad.samples, ', of samples ')}",
+            expected="finite numbers",
+            fix="lower the learning rate, clip the gradient with grad_norm_clip, or look at these samples",
+        )
+        problem.is_of_all = True  # as losses and gradients are sums over all processes
+        if when_not_finite == "stop" or self._in_a_row > MAX_IN_A_ROW:
+            raise problem
+        logging.warning("%s; %s", problem, _WHAT_IS_DONE[when_not_finite])
+
+
+def _some(things: Sequence[Any] | None, intro: str) -> str:
+    """The first few of them after `intro`, and how many more there are; "" without any."""
+    if not things:
+        return ""
+    more = f" and {len(things) - 5} more" if len(things) > 5 else ""
+    return f"{intro}{', '.join(map(str, things[:5]))}{more}"

@@ -1,0 +1,74 @@
+"""JSON and YAML that say one thing only: what a parser would have to guess about is an error."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from nemo.utils.errors import UsageError
+
+MAX_YAML_BYTES = 1 << 19  # PyYAML takes seconds for it
+
+
+def parse_json(content: bytes | str) -> Any:
+    """The value in a JSON text; bytes may begin with a byte order mark.
+
+    Raises:
+        ValueError: not JSON, a key that is there twice, a number that is not finite, or nested too deeply.
+    """
+    try:
+        return json.loads(
+            content, object_pairs_hook=_unique_keys, parse_float=_finite, parse_constant=_finite
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+    return unique
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not finite")
+    return number
+
+
+def read_yaml(path: Path, error: type[UsageError] = UsageError) -> Any:
+    """The value in a YAML file, of plain types only.
+
+    Raises:
+        UsageError: not YAML, a key that is there twice, or nested too deeply; names the line if it can.
+    """
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            seen = set()
+            for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+                if (key.tag, key.value) in seen:
+                    problem = f"{key.value!r} is there twice"
+                    raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+                seen.add((key.tag, key.value))
+            return super().construct_mapping(node, deep)
+
+    if (size := path.stat().st_size) > MAX_YAML_BYTES:
+        expected = f"{MAX_YAML_BYTES:,} or fewer"
+        raise error("too large for a configuration", where=path, found=f"{size:,} bytes", expected=expected)
+    where = str(path)
+    try:
+        return Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except yaml.MarkedYAMLError as problem:
+        if problem.problem_mark:
+            where += f":{problem.problem_mark.line + 1}"
+        told = problem.problem or ""
+    except (yaml.YAMLError, ValueError) as problem:
+        told = " ".join(str(problem).split())
+    except RecursionError:
+        told = "nested too deeply"
+    raise error(f"not YAML: {told}", where=where)

@@ -1,0 +1,60 @@
+"""Several processes that are asked to stop: all stop at the same update, and go on to the same end."""
+
+import json
+import signal
+
+import pytest
+import torch
+
+from tests.cli.outcome import weights
+from tests.distributed.conftest import UPDATES
+from tests.distributed.launching import TORCHRUN, Job, by_hand, checkpoint_at, pretraining, wait_for_updates
+
+pytestmark = pytest.mark.slow
+
+
+def words_for(text, run, *more):
+    return pretraining(text, run, "--num_iters", UPDATES, "--batch_size", 16, *more)
+
+
+def status_of(run):
+    return json.loads((run / "status.json").read_text())
+
+
+def same_weights(run, other):
+    found, expected = (weights(r / "checkpoints" / f"STEP-{UPDATES}") for r in (run, other))
+    return found.keys() == expected.keys() and all(torch.equal(expected[n], found[n]) for n in expected)
+
+
+@pytest.mark.parametrize("more", [(), ("--shard",)], ids=["whole", "sharded"])
+def test_one_is_asked_and_all_stop_together(text, undisturbed, tmp_path, more):
+    run = tmp_path / "run"
+    with by_hand(tmp_path, [words_for(text, run, *more)] * 2) as (first, second):
+        wait_for_updates(run, 9, first)
+        second.kill(1, signal.SIGTERM)
+        assert (first.wait(), second.wait()) == (75, 75)
+        step = checkpoint_at(run)
+        told = f"error[PREEMPTED] stopped by another process after update {step}, and saved"
+        assert any(told in line for line in first.errors()), first.err
+        assert "Traceback" not in first.err + second.err
+    status = status_of(run)
+    assert (status["state"], status["step"], status["checkpoint"]) == ("preempted", step, f"STEP-{step}")
+    with by_hand(tmp_path, [words_for(text, run, *more)] * 2) as (first, second):
+        second.succeed()
+        assert "continuing from" in first.succeed().out
+    if not more:
+        assert same_weights(run, undisturbed("two"))
+
+
+def test_the_launcher_passes_it_on(text, undisturbed, tmp_path):
+    run = tmp_path / "run"
+    command = [*TORCHRUN, "--nproc_per_node=2", *words_for(text, run)]
+    with Job(tmp_path, *command) as job:
+        wait_for_updates(run, 9, job)
+        job.kill_first(signal.SIGTERM)
+        assert job.wait() != 0  # torchrun says 1 to it in any case: the status has more to say
+        assert status_of(run)["state"] == "preempted"
+        assert not job.pids()
+    with Job(tmp_path, *command) as job:
+        job.succeed()
+    assert same_weights(run, undisturbed("two"))

@@ -1,0 +1,64 @@
+"""Being asked to stop: saved once, exit code 75, and the rerun ends as if nothing had been."""
+
+import json
+import signal
+import time
+
+import pytest
+
+from nemo.backends.pytorch.checkpoint import list_checkpoints
+from tests.faults.runs import final_hash, leftovers, outcome, start, wait_for_step, words
+
+
+def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed, tmp_path):
+    data, expected = undisturbed
+    command = words(data, tmp_path)
+    for number, step in ((signal.SIGTERM, 3), (signal.SIGUSR1, 16), (signal.SIGINT, 30), (signal.SIGHUP, 44)):
+        run = start(command)
+        wait_for_step(run, tmp_path, step)
+        run.send_signal(number)
+        code, told = outcome(run)
+        assert code == 75, told
+        assert told.splitlines()[-1].startswith(f"error[PREEMPTED] stopped by {number.name} after update ")
+        status = json.loads((tmp_path / "status.json").read_text())
+        newest = list_checkpoints(tmp_path / "checkpoints")[-1].name
+        assert (status["state"], status["code"], status["checkpoint"]) == ("preempted", "PREEMPTED", newest)
+        assert f"after update {newest.removeprefix('STEP-')}," in told
+        assert int(newest.removeprefix("STEP-")) >= step
+    code, told = outcome(start(command))
+    assert code == 0, told
+    assert final_hash(tmp_path) == expected
+
+
+def test_a_second_signal_leaves_at_once_and_takes_nothing_along(undisturbed, tmp_path):
+    data, _ = undisturbed
+    # The whole epoch is one update, of many seconds: only the second signal can end it in time.
+    sizes = ("--hidden_size", "768", "--num_attention_heads", "12", "--intermediate_size", "3072")
+    slow = ("--num_hidden_layers", "6", "--batches_per_step", "2000", "--num_iters", "3")
+    run = start(words(data, tmp_path, *sizes, *slow))
+    while not (tmp_path / "config.yaml").exists():
+        assert run.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGTERM)
+    time.sleep(1.5)
+    assert run.poll() is None
+    run.send_signal(signal.SIGTERM)
+    code, told = outcome(run, seconds=10)
+    assert code == 75, told
+    assert told.splitlines()[-1].startswith("error[PREEMPTED] stopped by SIGTERM; fix: run the same command")
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_before_training_there_is_nothing_to_save(undisturbed, tmp_path, number):
+    data, _ = undisturbed
+    run = start(words(data, tmp_path))
+    while not (tmp_path / ".lock").exists():
+        assert run.poll() is None
+        time.sleep(0.002)
+    run.send_signal(number)
+    code, told = outcome(run)
+    assert code == 75, told
+    assert told.splitlines()[-1].startswith(f"error[PREEMPTED] stopped by {number.name}")
+    assert "Traceback" not in told

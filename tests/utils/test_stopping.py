@@ -1,0 +1,59 @@
+"""Signals outside and inside of training, as the process itself sees them."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from nemo.utils.errors import Preempted
+from nemo.utils.stopping import StopSignals, stops_are_errors
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
+def test_a_signal_ends_a_block_that_swallows_errors(number):
+    before = signal.getsignal(number)
+    with (
+        pytest.raises(Preempted, match=f"stopped by {number.name}; fix: run the same command"),
+        stops_are_errors(),
+    ):
+        try:
+            signal.raise_signal(number)
+        except Exception:
+            pytest.fail("taken for an error of somebody else's")
+    assert signal.getsignal(number) == before
+
+
+def test_training_is_only_told():
+    before = signal.getsignal(signal.SIGINT)
+    with StopSignals() as stop:
+        assert stop.asked is None
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # a launcher's copy of the same request
+        assert stop.asked == "SIGINT"
+    assert signal.getsignal(signal.SIGINT) == before
+
+
+def test_what_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as stop, stops_are_errors():
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.asked is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_children_die_of_it():
+    program = """
+import os, signal
+from nemo.utils.stopping import StopSignals
+with StopSignals():
+    pid = os.fork()
+    if pid == 0:
+        signal.raise_signal(signal.SIGTERM)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == -signal.SIGTERM
