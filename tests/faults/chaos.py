@@ -28,6 +28,7 @@ PLAN: list[tuple[Callable[[e.Bench, int], e.Trials], int]] = [
     (e.kills_of_two, 60),
     (e.kills_in_saves, 40),
     (e.signals, 150),
+    (e.restarts, 3),
     (e.bit_flips, 500),
     (e.truncations, 100),
     (e.all_bad, 20),

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,54 @@ from tests.conftest import write_english
 from tests.distributed.launching import TORCHRUN, Job, by_hand, pretraining, rows, wait_until
 from tests.faults.mutants import try_mutants
 from tests.faults.readers import readers
-from tests.faults.runs import STRIKE, UPDATES, final_hash, leftovers, outcome, start, wait_for_step, words
+from tests.faults.runs import (
+    STRIKE,
+    UPDATES,
+    final_hash,
+    leftovers,
+    outcome,
+    prepared,
+    start,
+    wait_for_step,
+    words,
+)
 
 Trials = Iterator[str]
 SAVE_STEP_FREQ = 7  # of all trainings here
+# Both roads of data, several lengths of an update; the text by tokens goes through more than two epochs.
+ROADS = (
+    (),
+    ("--tokens_per_batch", "256", "--batches_per_step", "3"),
+    ("data_preprocessed", "--batches_per_step", "1"),
+    ("data_preprocessed", "--masking", "span", "--batches_per_step", "4"),
+)
+
+
+@dataclass
+class Training:
+    """A training that nothing disturbed.
+
+    Attributes:
+        data: text or shards.
+        more: options beside those of all.
+        run: its work folder.
+        expected: the hash it ended with.
+    """
+
+    data: Path
+    more: tuple[str, ...]
+    run: Path
+    expected: str
+
+    @classmethod
+    def make(cls, data: Path, run: Path, *more: str) -> "Training":
+        code, told = outcome(start(words(data, run, *more)))
+        assert code == 0, told
+        return cls(data, more, run, final_hash(run))
+
+    def words(self, work_dir: Path) -> list[str]:
+        """The command line of the same training in another folder."""
+        return words(self.data, work_dir, *self.more)
 
 
 @dataclass
@@ -42,7 +86,7 @@ class Bench:
     Attributes:
         folder: where they work.
         data: text.
-        run, expected: a training that nothing disturbed, and the hash it ended with.
+        run, expected: a training on it that nothing disturbed, and the hash it ended with.
         notes: figures beside success and failure, by name.
     """
 
@@ -56,9 +100,15 @@ class Bench:
     @classmethod
     def make(cls, folder: Path, seed: int) -> "Bench":
         data, run = write_english(folder / "data"), folder / "undisturbed"
-        code, told = outcome(start(words(data, run)))
-        assert code == 0, told
-        return cls(folder, random.Random(seed), data, run, final_hash(run), {})
+        return cls(folder, random.Random(seed), data, run, Training.make(data, run).expected, {})
+
+    def trainings(self) -> list[Training]:
+        """One on each road."""
+        shards = prepared(self.data, self.folder / "prepared")
+        data = [shards if "data_preprocessed" in more else self.data for more in ROADS]
+        return [
+            Training.make(place, self.new_folder(), *more) for place, more in zip(data, ROADS, strict=True)
+        ]
 
     def new_folder(self) -> Path:
         return next(path for i in count() if not (path := self.folder / f"trial-{i}").exists())
@@ -68,7 +118,10 @@ class Bench:
 
 
 def kills(bench: Bench, number: int) -> Trials:
-    """SIGKILL at random moments, start-up included; the same command goes on until the end."""
+    """SIGKILL at random moments, start-up included; the same command goes on until the end.
+
+    Text and shards, batches by sequences and by tokens, 1 to 4 batches an update, several epochs.
+    """
     yield from _strike_often(bench, number, _kill)
 
 
@@ -82,10 +135,11 @@ def _strike_often(bench: Bench, number: int, strike: Callable[[Bench, Any, Path,
 
     A trial is a strike, and the hash that its training ends with counts for all of its strikes.
     """
-    struck, pending, work_dir = 0, [], bench.new_folder()
+    trainings = cycle(bench.trainings())
+    struck, pending, work_dir, training = 0, [], bench.new_folder(), next(trainings)
     while struck < number or pending:
         done, rows_before = _newest_step(work_dir), _identity(work_dir)
-        run = start(words(bench.data, work_dir))
+        run = start(training.words(work_dir))
         # In its last updates a training is spared more and more often, so that it comes to its end.
         is_early, step = bench.rng.random() < 0.2, done + bench.rng.randint(1, 25)
         is_struck = struck < number and (is_early or step <= UPDATES)
@@ -100,12 +154,12 @@ def _strike_often(bench: Bench, number: int, strike: Callable[[Bench, Any, Path,
             pending.append(strike(bench, run, work_dir, struck))
             continue
         code, told = outcome(run)
-        is_same = code == 0 and final_hash(work_dir) == bench.expected
+        is_same = code == 0 and final_hash(work_dir) == training.expected
         for problem in pending:
             yield problem or (
-                "" if is_same else f"{work_dir.name}: exit code {code}, another end: {told[-300:]}"
+                "" if is_same else f"{training.more}: exit code {code}, another end: {told[-300:]}"
             )
-        pending, work_dir = [], bench.new_folder()
+        pending, work_dir, training = [], bench.new_folder(), next(trainings)
 
 
 def _kill(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
@@ -133,6 +187,38 @@ def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
         return f"{work_dir.name}: exit code {code}: {told[-300:]}"
     lost = _last_row(work_dir) - _newest_step(work_dir)
     return "" if lost <= 0 else f"{work_dir.name}: {lost} updates lost"
+
+
+def restarts(bench: Bench, number: int) -> Trials:
+    """From the command to the first update of a training that goes on: 10 s at most, 60 s of a BERT-base."""
+    vocabulary = bench.folder / "vocab.txt"
+    known = sorted(
+        {*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], *(bench.data / "train.txt").read_text().split()}
+    )
+    vocabulary.write_text("\n".join([*known, *(f"unused{i}" for i in range(30_522 - len(known)))]))
+    layers = ("--hidden_size", "768", "--num_hidden_layers", "12", "--num_attention_heads", "12")
+    base = (*layers, "--intermediate_size", "3072", "--tokenizer", str(vocabulary), "--vocab_size", "30522")
+    for name, more, limit in (("tiny", (), 10), ("base", base, 60)):
+        for _ in range(number):
+            work_dir = bench.new_folder()
+            command = words(bench.data, work_dir, *more, "--num_iters", "100000")
+            run = start(command)
+            wait_for_step(run, work_dir, 1)
+            run.send_signal(signal.SIGTERM)
+            code, told = outcome(run)
+            assert code == 75, told
+            step, rows_before = _newest_step(work_dir) + 1, _identity(work_dir)
+            began = time.monotonic()
+            run = start(command)
+            while run.poll() is None and not _has_come_to(step, work_dir, rows_before):
+                time.sleep(0.01)
+            took = time.monotonic() - began
+            is_running = run.poll() is None
+            run.kill()
+            told = outcome(run)[1]
+            bench.note(f"seconds from the command to the first update, {name}", took)
+            yield "" if is_running and took <= limit else f"{name}: {took:.1f} s: {told[-300:]}"
+            shutil.rmtree(work_dir)
 
 
 def _takes_signals(pid: int) -> bool:

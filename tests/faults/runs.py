@@ -16,18 +16,29 @@ from nemo.backends.pytorch.checkpoint import list_checkpoints, verify
 ROOT = Path(__file__).parents[2]
 STRIKE = ROOT / "tests/faults/strike.py"
 UPDATES = 60
+TEXT = shlex.split("--tokenizer word-piece --vocab_size 80 --max_seq_length 32 data_text")
 TINY = shlex.split(
-    "--tokenizer word-piece --vocab_size 80 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
-    "--intermediate_size 64 --max_seq_length 32 --batch_size 4 --batches_per_step 2 --optimizer adam_w "
-    "--beta2 0.98 --lr 1e-3 --lr_policy CosineAnnealing --train_step_freq 1 --eval_step_freq -1 --threads 1 "
-    f"--save_step_freq 7 --checkpoints_to_keep 2 --num_iters {UPDATES}"
+    "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
+    "--batches_per_step 2 --optimizer adam_w --beta2 0.98 --lr 1e-3 --lr_policy CosineAnnealing "
+    "--train_step_freq 1 --eval_step_freq -1 --save_step_freq 7 --checkpoints_to_keep 2 --threads 1 "
+    f"--num_iters {UPDATES}"
 )
 
 
 def words(data: Path, work_dir: Path, *more: str) -> list[str]:
     """The command line of a training, after `nemo-bert`."""
-    mode = () if "data_preprocessed" in more else ("data_text",)
-    return ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *TINY, *mode, *more]
+    mode = () if "data_preprocessed" in more else TEXT
+    batch = () if "--tokens_per_batch" in more else ("--batch_size", "4")
+    return ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *TINY, *batch, *mode, *more]
+
+
+def prepared(data: Path, folder: Path) -> Path:
+    """The folder of shards that `nemo-bert prepare` makes of `data / "train.txt"`."""
+    sizes = shlex.split("--vocab_size 80 --workers 1 --phases 32/5 --test_fraction 0")
+    code, told = outcome(start(["prepare", str(data / "train.txt"), "--out", str(folder), *sizes]))
+    assert code == 0, told
+    (shards,) = folder.glob("hdf5_*")
+    return shards
 
 
 def start(command: Sequence[str], *program: str, file_size: int | None = None) -> subprocess.Popen[str]:
