@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count, cycle
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class Bench:
         data: text.
         run, expected: a training on it that nothing disturbed, and the hash it ended with.
         notes: figures beside success and failure, by name.
+        numbers: of the folders of trials.
     """
 
     folder: Path
@@ -96,6 +97,7 @@ class Bench:
     run: Path
     expected: str
     notes: dict[str, list[float]]
+    numbers: Iterator[int] = field(default_factory=count)
 
     @classmethod
     def make(cls, folder: Path, seed: int) -> "Bench":
@@ -111,7 +113,8 @@ class Bench:
         ]
 
     def new_folder(self) -> Path:
-        return next(path for i in count() if not (path := self.folder / f"trial-{i}").exists())
+        """A place that nobody has had before; the folder itself is not made."""
+        return self.folder / f"trial-{next(self.numbers)}"
 
     def note(self, name: str, value: float) -> None:
         self.notes.setdefault(name, []).append(value)
