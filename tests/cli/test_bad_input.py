@@ -65,6 +65,8 @@ MISTAKES = [
     (pretrain("--amp_opt_level O5"), USAGE, "--amp_opt_level: not one of the choices; found 'O5'"),
     (pretrain("--tokenizer sentence-peice"), USAGE, "did you mean 'sentence-piece'"),
     (pretrain("--num_attention_heads 5"), USAGE, "the heads do not divide the width; found 5 heads"),
+    (pretrain("--hidden_size 999999999999"), USAGE, "--hidden_size: out of range"),
+    (pretrain("--num_hidden_layers 100000"), USAGE, "--num_hidden_layers: out of range"),
     (pretrain("--num_gpus 2"), USAGE, "--num_gpus"),
     (pretrain("--work_dir ''"), USAGE, "--work_dir: is empty"),
     (pretrain("--threads 100000"), USAGE, "--threads: out of range"),

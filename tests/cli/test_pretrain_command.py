@@ -347,3 +347,20 @@ def test_the_kind_of_data_may_be_spelled_both_ways(spelling):
 
     assert parse_options(["--lr", "1", spelling, "--train_data", "x"]).mode == "data_text"
     assert parse_options(["--train_data", "x"]).mode == "data_preprocessed"
+
+
+@pytest.mark.parametrize(
+    ("words", "betas"),
+    [
+        ("", (0.95, 0.25)),
+        ("--optimizer fused_novograd --beta1 0.9", (0.9, 0.25)),
+        ("--optimizer adam_w", (0.9, 0.999)),
+        ("--optimizer adam_w --beta2 0.98", (0.9, 0.98)),
+    ],
+)
+def test_moments_decay_as_suits_the_optimizer_unless_told(words, betas):
+    from nemo.cli.pretrain import parse_options
+    from nemo.collections.nlp.pretraining import optimization_params
+
+    options = parse_options(["--train_data", "x", *words.split()])
+    assert optimization_params(options, max_steps=1)["betas"] == betas

@@ -66,8 +66,7 @@ def make_optimizer(
         named_parameters: what to update, on the device where it will stay. `muon` takes the matrices
             inside a part called `encoder` and leaves the rest to AdamW.
         lr: learning rate; a policy may change `lr` of every group before each update.
-        betas: decay of the first and second moment; None is the optimizer's own: (0.95, 0.25) for
-            novograd, (0.9, 0.999) for the others.
+        betas: decay of the first and second moment; None is `own_betas(name)`.
         eps: None is 1e-6 for lamb, 1e-8 for the others.
         weight_decay: of matrices.
         momentum: of sgd.
@@ -93,7 +92,8 @@ def make_optimizer(
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
     groups = _groups(parameters.values(), weight_decay, vector_decay)
     fused = can_fuse(parameters.values())
-    moments: dict[str, Any] = {} if betas is None else {"betas": (float(betas[0]), float(betas[1]))}
+    beta1, beta2 = own_betas(name) if betas is None else betas
+    moments: dict[str, Any] = {"betas": (float(beta1), float(beta2))}
     if eps is not None:
         moments["eps"] = eps
 
@@ -123,6 +123,14 @@ def make_optimizer(
             if larc:
                 add_larc(sgd, larc_eta)
             return sgd
+
+
+def own_betas(name: str) -> tuple[float, float]:
+    """Decay of the first and second moment of the optimizer called `name` where none is given.
+
+    NovoGrad's are those of NeMo 0.10. They are not for the others: Adam with 0.25 diverges.
+    """
+    return (0.95, 0.25) if OPTIMIZERS[name.lower()] == "novograd" else (0.9, 0.999)
 
 
 class Joined(Optimizer):

@@ -2,3 +2,5 @@
 
 LONGEST_SEQUENCE = 1 << 16  # tokens
 LARGEST_VOCABULARY = 1 << 21  # entries
+WIDEST = 1 << 20  # features
+DEEPEST = 1 << 12  # layers

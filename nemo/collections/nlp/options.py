@@ -6,7 +6,7 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 from dataclasses import dataclass
 from typing import ClassVar
 
-from nemo.collections.nlp.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
+from nemo.collections.nlp.limits import DEEPEST, LARGEST_VOCABULARY, LONGEST_SEQUENCE, WIDEST
 from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -108,8 +108,8 @@ class PretrainingOptions(TextReading):
 
     # Model
     config_file: str | None = option(None, "bert-config.json with the model's sizes; wins over the flags")
-    hidden_size: int = option(768, "width", at_least=1)
-    num_hidden_layers: int = option(12, "depth", at_least=1)
+    hidden_size: int = option(768, "width", at_least=1, at_most=WIDEST)
+    num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST)
     num_attention_heads: int = option(12, "attention heads; must divide hidden_size", at_least=1)
     intermediate_size: int = option(3072, "width of the feed-forward layers", at_least=1)
     hidden_act: str = option("gelu", "activation of the feed-forward layers and of the MLM head")
@@ -145,8 +145,12 @@ class PretrainingOptions(TextReading):
     lr: float = option(0.01, "highest learning rate", above=0)
     lr_policy: str | None = option(None, "schedule; constant when not given", choices=tuple(LR_POLICIES))
     lr_warmup_proportion: float = option(0.05, "share of the updates that warm up", at_least=0, at_most=1)
-    beta1: float = option(0.95, "first moment's decay", at_least=0, below=1)
-    beta2: float = option(0.25, "second moment's decay", at_least=0, below=1)
+    beta1: float | None = option(
+        None, "first moment's decay; None: 0.95 for novograd, 0.9 for the others", at_least=0, below=1
+    )
+    beta2: float | None = option(
+        None, "second moment's decay; None: 0.25 for novograd, 0.999 for the others", at_least=0, below=1
+    )
     weight_decay: float = option(0.0, "decoupled decay, never of biases and LayerNorm", at_least=0)
     grad_norm_clip: float = option(-1.0, "largest norm of the gradient; -1: no clipping")
     amp_opt_level: str = option(

@@ -17,6 +17,7 @@ import torch
 import nemo
 from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint, join, place
 from nemo.backends.pytorch.distributed import World, refuse_other_world
+from nemo.backends.pytorch.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
@@ -158,10 +159,14 @@ class _Stopwatch(ActionCallback):
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
     """The options as `nf.train` takes them."""
+    beta1, beta2 = own_betas(options.optimizer)
     return {
         "lr": options.lr,
         "max_steps": max_steps,
-        "betas": (options.beta1, options.beta2),
+        "betas": (
+            beta1 if options.beta1 is None else options.beta1,
+            beta2 if options.beta2 is None else options.beta2,
+        ),
         "weight_decay": options.weight_decay,
         "grad_norm_clip": options.grad_norm_clip,
     }

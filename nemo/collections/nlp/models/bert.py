@@ -23,6 +23,7 @@ from nemo.backends.pytorch.ops.embedding import embedding_sum
 from nemo.backends.pytorch.ops.linear import linear
 from nemo.backends.pytorch.ops.norm import dropout_add_norm
 from nemo.backends.pytorch.ops.packing import Packing
+from nemo.collections.nlp.limits import DEEPEST
 from nemo.utils.errors import UsageError
 
 
@@ -59,12 +60,20 @@ def check_config(config: BertConfig) -> None:
     """Refuse what cannot be built.
 
     Raises:
-        UsageError: a size below 1, a hidden size that the heads cannot share, a dropout probability outside
-            [0, 1), a padding token beyond the vocabulary, or more weights than the machine has memory for.
+        UsageError: a size below 1, more layers than any model has, a hidden size that the heads cannot
+            share, a dropout probability outside [0, 1), a padding token beyond the vocabulary, or more
+            weights than the machine has memory for.
     """
     for name in _SIZES:
         if getattr(config, name) < 1:
             raise UsageError("is too small", where=name, found=getattr(config, name), expected=">= 1")
+    if config.num_hidden_layers > DEEPEST:
+        raise UsageError(
+            "is too large",
+            where="num_hidden_layers",
+            found=config.num_hidden_layers,
+            expected=f"<= {DEEPEST:,}",
+        )
     if config.hidden_size % config.num_attention_heads:
         raise UsageError(
             "hidden_size has to be a multiple of num_attention_heads",
