@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
             traceback.print_exc()
         error = _as_error(problem)
         if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # process 0 says it
-            sys.stderr.write(f"error[{error.code}] {error}\n")
+            sys.stderr.write(f"error[{error.kind}] {error}\n")
         return error.exit_code
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)

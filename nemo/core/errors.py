@@ -6,7 +6,7 @@ from nemo.utils.errors import NemoError, UsageError
 class NeuralTypeError(NemoError, ValueError):
     """Base of all wiring errors."""
 
-    code, exit_code = "WIRING", 2
+    kind, exit_code = "WIRING", 2
 
 
 class NeuralPortNameMismatchError(NeuralTypeError):

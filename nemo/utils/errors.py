@@ -16,7 +16,7 @@ class NemoError(Exception):
         fix: what to do about it.
     """
 
-    code = "INTERNAL"
+    kind = "INTERNAL"
     exit_code = 1
     is_of_all = False
     """Do all processes that train together raise it at the same moment? Then one need not tell the others."""
@@ -45,13 +45,13 @@ class NemoError(Exception):
 class MemoryShortageError(NemoError, MemoryError):
     """More memory was needed than there is."""
 
-    code = "MEMORY"
+    kind = "MEMORY"
 
 
 class UsageError(NemoError, ValueError):
     """An option, argument or configuration that cannot be."""
 
-    code, exit_code = "USAGE", 2
+    kind, exit_code = "USAGE", 2
 
 
 class ExistingFileError(UsageError, FileExistsError):
@@ -61,7 +61,7 @@ class ExistingFileError(UsageError, FileExistsError):
 class DataError(NemoError, ValueError):
     """Text, vocabulary or shard that cannot be used."""
 
-    code, exit_code = "DATA", 3
+    kind, exit_code = "DATA", 3
 
 
 class MissingFileError(DataError, FileNotFoundError):
@@ -71,34 +71,41 @@ class MissingFileError(DataError, FileNotFoundError):
 class CheckpointError(NemoError, ValueError):
     """A checkpoint or model that is damaged or does not fit."""
 
-    code, exit_code = "CHECKPOINT", 4
+    kind, exit_code = "CHECKPOINT", 4
 
 
 class StorageError(NemoError, OSError):
     """A disk that is full, read-only or failing."""
 
-    code, exit_code = "STORAGE", 5
+    kind, exit_code = "STORAGE", 5
 
 
 class NumericError(NemoError, ArithmeticError):
     """A loss or gradient that is not a finite number."""
 
-    code, exit_code = "NUMERIC", 6
+    kind, exit_code = "NUMERIC", 6
 
 
 class DistributedError(NemoError, RuntimeError):
     """Ranks that disagree, hang or are gone."""
 
-    code, exit_code = "DISTRIBUTED", 7
+    kind, exit_code = "DISTRIBUTED", 7
 
 
 class BusyError(NemoError, RuntimeError):
     """A folder that another run is using."""
 
-    code, exit_code = "BUSY", 8
+    kind, exit_code = "BUSY", 8
 
 
-class Preempted(NemoError, RuntimeError):
-    """Training was asked to stop; it saved and can be resumed."""
+class Preempted(NemoError, SystemExit):
+    """Training was asked to stop; it saved and can be resumed.
 
-    code, exit_code = "PREEMPTED", 75
+    A SystemExit, so that a script that leaves it alone ends with exit code 75, and without a traceback.
+    """
+
+    kind, exit_code = "PREEMPTED", 75
+
+    def __init__(self, problem: str, *, fix: str = ""):
+        super().__init__(problem, fix=fix)
+        self.code = self.exit_code

@@ -53,7 +53,7 @@ class StopSignals:
 class Stop(BaseException):
     """A signal came. No Exception, which whoever happens to work might swallow, or take for its own."""
 
-    code = Preempted.code
+    kind = Preempted.kind
 
 
 @contextmanager

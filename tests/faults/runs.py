@@ -41,11 +41,14 @@ def prepared(data: Path, folder: Path) -> Path:
     return shards
 
 
-def start(command: Sequence[str], *program: str, file_size: int | None = None) -> subprocess.Popen[str]:
+def start(
+    command: Sequence[str], *program: str, file_size: int | None = None, cwd: Path | None = None
+) -> subprocess.Popen[str]:
     """Start `python *program *command`; the program is nemo-bert unless given.
 
     Args:
         file_size: bytes that a file may have, as a stand-in for a disk that is full.
+        cwd: the folder to start it in.
     """
 
     def limit() -> None:
@@ -59,6 +62,7 @@ def start(command: Sequence[str], *program: str, file_size: int | None = None) -
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         preexec_fn=limit,
+        cwd=cwd,
     )
 
 

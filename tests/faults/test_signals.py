@@ -62,3 +62,31 @@ def test_before_training_there_is_nothing_to_save(undisturbed, tmp_path, number)
     assert code == 75, told
     assert told.splitlines()[-1].startswith(f"error[PREEMPTED] stopped by {number.name}")
     assert "Traceback" not in told
+
+
+SCRIPT = """
+from nemo.backends.pytorch.tutorials import MSELoss, RealFunctionDataLayer, TaylorNet
+from nemo.core import CheckpointCallback, NeuralModuleFactory
+
+factory = NeuralModuleFactory()
+x, y = RealFunctionDataLayer(n=1000, batch_size=10)()
+loss = MSELoss()(predictions=TaylorNet(dim=4)(x=x), target=y)
+callback = CheckpointCallback(folder="checkpoints", step_freq=10)
+how = {"num_epochs": 10**6, "lr": 1e-4}
+factory.train([loss], callbacks=[callback], optimization_params=how, optimizer="sgd")
+"""
+
+
+def test_a_users_script_saves_and_ends_with_75_too(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    run = start([], str(tmp_path / "train.py"), cwd=tmp_path)
+    while not list_checkpoints(tmp_path / "checkpoints"):
+        assert run.poll() is None
+        time.sleep(0.01)
+    run.send_signal(signal.SIGTERM)
+    code, told = outcome(run)
+    assert code == 75, told
+    last = told.splitlines()[-1]
+    assert "stopped by SIGTERM after update" in last
+    newest = list_checkpoints(tmp_path / "checkpoints")[-1]
+    assert f"after update {newest.name.removeprefix('STEP-')}:" in last

@@ -398,7 +398,12 @@ class PtActions:
 
     def _preempted(self) -> Preempted:
         by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"
-        logging.info("stopped by %s: saving; a second signal leaves at once", by)
+        logging.info(
+            "stopped by %s after update %d: saving, then exit code %d; a second signal leaves at once",
+            by,
+            self.step,
+            Preempted.exit_code,
+        )
         problem = Preempted(
             f"stopped by {by} after update {self.step}, and saved", fix="run the same command again to go on"
         )

@@ -204,7 +204,7 @@ class Watchdog:
             fix="run the same command again: it goes on from the last checkpoint",
             **more,
         )
-        sys.stderr.write(f"error[{error.code}] {error}\n")
+        sys.stderr.write(f"error[{error.kind}] {error}\n")
         sys.stderr.flush()
         self._exit()
 

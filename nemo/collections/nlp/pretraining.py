@@ -405,7 +405,7 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
         newest = checkpoint.list_checkpoints(checkpoint_dir)[-1:]
         experiment.write_status(
             state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
-            code=getattr(problem, "code", type(problem).__name__),
+            code=getattr(problem, "kind", type(problem).__name__),
             problem=str(problem) or type(problem).__name__,
             checkpoint=newest[0].name if newest else None,
         )
