@@ -9,6 +9,7 @@ bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -17,7 +18,6 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -36,6 +36,8 @@ MANIFEST, STATE = "manifest.json", "state.json"
 
 _CHECKPOINT = re.compile(r"STEP-(0|[1-9][0-9]*)")
 _LEFTOVER = re.compile(r"\.STEP-[0-9]+\.[0-9a-f]{32}\.tmp")
+_OF_THIS_IMPORT = uuid4().hex[:16]
+_numbers = itertools.count()
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
 _TENSORS = ".safetensors"
 _MAX_JSON_BYTES = 64 * 2**20
@@ -228,12 +230,15 @@ def find(path: Path, pattern: str = "") -> Path | None:
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints; what is damaged or not ours stays, uncounted.
 
+    What this process could not delete before is tried again, so no `save` of its own may be under way.
+
     Raises:
         UsageError: `keep` is below 1.
         StorageError: a file cannot be deleted.
     """
     if keep < 1:
         raise UsageError("out of range", where="checkpoints to keep", found=keep, expected="1 or more")
+    _remove_hidden(folder, _of_this_process())
     whole = [path for path in list_checkpoints(folder) if _is_whole(path)]
     for path in whole[:-keep]:
         with storage_errors(path):
@@ -247,8 +252,13 @@ def remove_leftovers(folder: Path) -> None:
     Raises:
         StorageError: a file cannot be deleted.
     """
+    _remove_hidden(folder)
+
+
+def _remove_hidden(folder: Path, of: str = "") -> None:
     for path in folder.iterdir() if folder.is_dir() else ():
-        if _LEFTOVER.fullmatch(path.name) and path.is_dir() and not path.is_symlink():
+        is_meant = _LEFTOVER.fullmatch(path.name) and of in path.name
+        if is_meant and path.is_dir() and not path.is_symlink():
             with storage_errors(path):
                 shutil.rmtree(path)
 
@@ -313,7 +323,12 @@ def _step_of(path: Path) -> int:
 
 
 def _hidden_name(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    return path.with_name(f".{path.name}.{_of_this_process()}{next(_numbers):08x}.tmp")
+
+
+def _of_this_process() -> str:
+    """24 hexadecimal digits; a fork has others."""
+    return f"{_OF_THIS_IMPORT}{os.getpid():08x}"
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -338,7 +353,7 @@ def _check_unshared(stem: str, tensors: Mapping[str, Tensor]) -> None:
             start = tensor.data_ptr()
             spans.append((str(tensor.device), start, start + elements * tensor.itemsize, name))
     spans.sort()
-    for (device, _, end, name), (next_device, start, _, next_name) in pairwise(spans):
+    for (device, _, end, name), (next_device, start, _, next_name) in itertools.pairwise(spans):
         if device == next_device and start < end:
             raise CheckpointError(
                 "two tensors share memory",

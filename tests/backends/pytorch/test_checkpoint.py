@@ -1,5 +1,6 @@
 """Checkpoints survive crashes, and damage is noticed. Real files, real processes."""
 
+import errno
 import hashlib
 import json
 import os
@@ -338,6 +339,23 @@ def test_prune_keeps_the_newest_and_all_that_is_not_ours(tmp_path):
     checkpoint.prune(tmp_path, keep=2)
     assert names(tmp_path) == ["STEP-0", "STEP-1.bak", "STEP-2", "STEP-3", "STEP-4", "STEP-5", "elsewhere"]
     checkpoint.verify(tmp_path / "STEP-5")
+
+
+def test_what_cannot_be_deleted_is_tried_again(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rmdir", lambda *path, **more: fail(errno.EIO))
+        with pytest.raises(StorageError, match="STEP-1: input/output error"):
+            checkpoint.prune(tmp_path, keep=2)
+    assert names(tmp_path) != ["STEP-2", "STEP-3"]
+    of_another_process = tmp_path / f".STEP-4.{'0' * 32}.tmp"
+    of_another_process.mkdir()
+    checkpoint.prune(tmp_path, keep=2)
+    assert names(tmp_path) == [of_another_process.name, "STEP-2", "STEP-3"]
+
+
+def fail(number):
+    raise OSError(number, os.strerror(number))
 
 
 def test_prune_keeps_one_at_least(tmp_path):
