@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Two at a time, one thread each: most of them wait for processes of their own.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+# Three at a time on two cores, one thread each: many wait for processes of their own, or for time to pass.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile
 
 .PHONY: demo test check chaos bench format clean
 

@@ -81,7 +81,7 @@ def test_a_run_on_shards_leaves_what_one_on_text_does(trained):
     assert {"optimizer.safetensors", "bert-config.json", "vocab.txt", "manifest.json"} <= files
     training = [row for row in metrics(run) if "loss" in row]
     assert [row["step"] for row in training] == [1, *range(5, 41, 5)]
-    assert training[-1]["mlm_loss"] < training[0]["mlm_loss"] - 0.5
+    assert training[-1]["mlm_loss"] < training[0]["mlm_loss"] - 0.3
     assert (
         json.loads((run / "checkpoints" / "bert-config.json").read_text())["max_position_embeddings"]
         == LENGTH

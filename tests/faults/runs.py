@@ -5,6 +5,7 @@ import json
 import os
 import resource
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -51,7 +52,8 @@ def start(
         cwd: the folder to start it in.
     """
 
-    def limit() -> None:
+    def prepare() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell has ignored by what it starts with `&`
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 
@@ -61,7 +63,7 @@ def start(
         stderr=subprocess.STDOUT,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-        preexec_fn=limit,
+        preexec_fn=prepare,
         cwd=cwd,
     )
 

@@ -13,7 +13,7 @@ from tests.faults.runs import final_hash, leftovers, outcome, start, wait_for_st
 def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed, tmp_path):
     data, expected = undisturbed
     command = words(data, tmp_path)
-    for number, step in ((signal.SIGTERM, 3), (signal.SIGUSR1, 16), (signal.SIGINT, 30), (signal.SIGHUP, 44)):
+    for number, step in ((signal.SIGTERM, 3), (signal.SIGUSR1, 12), (signal.SIGINT, 22), (signal.SIGHUP, 32)):
         run = start(command)
         wait_for_step(run, tmp_path, step)
         run.send_signal(number)

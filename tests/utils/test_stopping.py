@@ -24,7 +24,15 @@ def test_a_signal_ends_a_block_that_swallows_errors(number):
     assert signal.getsignal(number) == before
 
 
-def test_training_is_only_told():
+@pytest.fixture
+def interruptible():
+    """SIGINT as in the foreground: a shell has it ignored by what it starts with `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_training_is_only_told(interruptible):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         assert stop.asked is None
