@@ -53,7 +53,8 @@ def test_a_run_leaves_what_the_design_promises(trained):
     files = {path.name for path in checkpoint.iterdir()}
     assert {"BERT.safetensors", "BertTokenClassifier.safetensors", "SequenceClassifier.safetensors"} <= files
     assert {"optimizer.safetensors", "state.json", "manifest.json", "bert-config.json", "vocab.txt"} <= files
-    assert json.loads((run / "status.json").read_text())["state"] == "finished"
+    status = json.loads((run / "status.json").read_text())
+    assert (status["state"], status["step"], status["checkpoint"]) == ("finished", 40, "STEP-40")
     assert list((run / "tensorboard").iterdir())
 
 

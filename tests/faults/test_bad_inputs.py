@@ -384,6 +384,7 @@ FAULTS = [
     # Command lines.
     ("fill-mask run", USAGE, "a model and a sentence are needed"),
     (f"fill-mask run '{'[MASK] ' * 100}'", USAGE, "the text is too long"),
+    ("fill-mask run '\udce8 [MASK]'", USAGE, "the text is not UTF-8"),
     ("fill-mask run '[MASK]' --top 0", USAGE, "--top: out of range"),
     ("fill-mask run [MASK] more", USAGE, "not an option"),
     ("export run", USAGE, "a model and a folder are needed"),

@@ -114,8 +114,10 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
     """The `top` most probable tokens for every [MASK] in `text`, in the order of the text.
 
     Raises:
-        UsageError: there is no [MASK], or the text is longer than the model's positions.
+        UsageError: there is no [MASK], or the text is longer than the model's positions, or not Unicode.
     """
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError("the text is not UTF-8", found=ascii(text[:80]))
     tokenizer, model = pretrained.tokenizer, pretrained.model
     ids = [tokenizer.cls_id, *tokenizer.text_to_ids(text), tokenizer.sep_id]
     positions = model.bert.config.max_position_embeddings

@@ -19,7 +19,12 @@ from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint, join, plac
 from nemo.backends.pytorch.distributed import World, refuse_other_world
 from nemo.backends.pytorch.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
-from nemo.collections.nlp.callbacks.run_record import RunRecord, duration, evaluations_in
+from nemo.collections.nlp.callbacks.run_record import (
+    RunRecord,
+    duration,
+    evaluations_in,
+    newest_checkpoint,
+)
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.options import PretrainingOptions
@@ -402,14 +407,14 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
             when_not_finite=options.when_not_finite,
         )
     except BaseException as problem:  # Ctrl-C too: status.json always tells the truth
-        newest = checkpoint.list_checkpoints(checkpoint_dir)[-1:]
         experiment.write_status(
             state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
             code=getattr(problem, "kind", type(problem).__name__),
             problem=str(problem) or type(problem).__name__,
-            checkpoint=newest[0].name if newest else None,
+            checkpoint=newest_checkpoint(experiment),
         )
         raise
+    experiment.write_status(state="finished", checkpoint=newest_checkpoint(experiment))
     return evaluations_in(experiment.metrics_path)
 
 

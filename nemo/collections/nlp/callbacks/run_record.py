@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from nemo.backends.pytorch.checkpoint import list_checkpoints
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadUpdate
@@ -115,7 +116,7 @@ class RunRecord(ActionCallback):
 
     def on_action_end(self) -> None:
         self._progress.close()
-        self._status("finished")
+        self._status("training")  # until the last checkpoint is there
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:
         """Once, as more of it would not help."""
@@ -140,6 +141,7 @@ class RunRecord(ActionCallback):
             epoch=self.epoch_num,
             total_steps=self.total_steps,
             tokens=self.action.items_seen,
+            checkpoint=newest_checkpoint(self.experiment),
         )
 
     def _write_tensorboard(self, row: Mapping[str, Any]) -> None:
@@ -148,6 +150,12 @@ class RunRecord(ActionCallback):
             for name in (*self.losses, "grad_norm", "tokens_per_s"):
                 writer.add_scalar(f"train/{name}", row[name], self.step)
             writer.add_scalar("param/lr", row["lr"], self.step)
+
+
+def newest_checkpoint(experiment: ExperimentFolder) -> str | None:
+    """Its name, for status.json; None without any."""
+    found = list_checkpoints(experiment.checkpoint_dir)
+    return found[-1].name if found else None
 
 
 def evaluations_in(metrics: Path) -> dict[int, dict[str, float]]:
