@@ -88,6 +88,7 @@ class Watchdog:
         self._judge({"rank": self._rank, "what": problem, "is_told": True})
         if is_host:
             time.sleep(SECONDS_FOR_OTHERS_TO_SPEAK)
+        self.stop(SECONDS_FOR_OTHERS_TO_SPEAK)  # there may be no answer from the store any more
 
     def leave(self, is_host: bool) -> None:
         """The script of this process ends; if it `is_host` of the store, it waits until all others end."""
@@ -97,11 +98,15 @@ class Watchdog:
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
         self.stop()
 
-    def stop(self) -> None:
-        """Look no longer: the work is done."""
+    def stop(self, seconds: float | None = None) -> None:
+        """Look no longer; wait for the threads, which would abort the interpreter if it ended before them.
+
+        Args:
+            seconds: to wait for each of them; None waits for as long as they take.
+        """
         self._ended.set()
         for thread in self._threads:
-            thread.join()
+            thread.join(seconds)
 
     def _explained(self, problem: RuntimeError) -> DistributedError:
         """The error of a connection that broke; its cause, where another process has found it out."""
