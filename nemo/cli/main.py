@@ -6,13 +6,15 @@ Nothing heavy is imported before a command really runs, so `--help` is quick.
 import errno
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
-from nemo.utils.errors import DataError, MemoryShortageError, NemoError, UsageError
+from nemo.utils.errors import DataError, MemoryShortageError, NemoError, Preempted, UsageError
 from nemo.utils.lookup import closest
-from nemo.utils.stopping import stops_are_errors
+from nemo.utils.stopping import Stop, stops_are_errors
 
 COMMANDS = {
     "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
@@ -94,12 +96,23 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
         if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # process 0 says it
             sys.stderr.write(f"error[{error.kind}] {error}\n")
         return error.exit_code
+    except Stop as stopped:  # it came while the handlers were being put back
+        sys.stderr.write(f"error[{Stop.kind}] {stopped}; fix: run the same command again to go on\n")
+        return Preempted.exit_code
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:
         sys.stderr.write("error[INTERRUPTED] stopped; run the same command again to go on\n")
         return 130
     return 0
+
+
+def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> NoReturn:
+    """`main` as a process: a signal that comes while it ends no longer changes how it ends."""
+    code = main(argv, command)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def _as_error(problem: Exception) -> NemoError:
@@ -120,4 +133,4 @@ def _as_error(problem: Exception) -> NemoError:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,8 +85,13 @@ class ExperimentFolder:
         self._status |= fields
         if self.global_rank == 0:
             path = self.work_dir / "status.json"
+            content = _to_json(self._status, indent=1).encode()
             with _at_most_a_warning(path):
-                write_atomically(path, _to_json(self._status, indent=1).encode(), durable=False)
+                try:
+                    write_atomically(path, content, durable=False)
+                except StorageError:
+                    _overwrite(path, content)
+                    raise
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""
@@ -137,6 +142,14 @@ class ExperimentFolder:
     def _path_with_time(self, name: str) -> Path:
         stem, suffix = os.path.splitext(name)
         return self.work_dir / f"{stem}_{self.timestamp}{suffix}"
+
+
+def _overwrite(path: Path, content: bytes) -> None:
+    """Into the block that a small file has: there is room for that on a full disk, too."""
+    if len(content) <= 4096:
+        with suppress(OSError), open(path, "r+b") as file:
+            file.write(content)
+            file.truncate()
 
 
 @contextmanager

@@ -64,6 +64,22 @@ def test_before_training_there_is_nothing_to_save(undisturbed, tmp_path, number)
     assert "Traceback" not in told
 
 
+def test_a_launchers_copy_of_a_signal_changes_nothing_even_if_it_comes_at_the_end(undisturbed, tmp_path):
+    data, _ = undisturbed
+    run = start(words(data, tmp_path))
+    wait_for_step(run, tmp_path, 3)
+    while run.poll() is None:
+        run.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+        if (tmp_path / "status.json").read_text().count("preempted"):
+            break
+    for _ in range(50):
+        run.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    code, told = outcome(run)
+    assert code == 75, told
+
+
 SCRIPT = """
 from nemo.backends.pytorch.tutorials import MSELoss, RealFunctionDataLayer, TaylorNet
 from nemo.core import CheckpointCallback, NeuralModuleFactory

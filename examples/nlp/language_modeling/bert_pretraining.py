@@ -6,7 +6,7 @@ The same function behind another door is `nemo-bert pretrain`; the pipeline itse
 
 import sys
 
-from nemo.cli.main import main
+from nemo.cli.main import program
 
 if __name__ == "__main__":
-    sys.exit(main(["pretrain", *sys.argv[1:]]))
+    program(["pretrain", *sys.argv[1:]])

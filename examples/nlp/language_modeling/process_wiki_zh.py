@@ -5,12 +5,11 @@ characters, for `NemoBertTokenizer(vocab_file=...)`. All three are what `nemo-be
 data_text` looks for. The work is done in `nemo/collections/nlp/data/wiki_zh.py`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.cli.main import main
+from nemo.cli.main import program
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
 
@@ -60,4 +59,4 @@ def run(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(command=run))
+    program(command=run)

@@ -129,13 +129,14 @@ def save(
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder` by step, whatever state they are in. Links do not count."""
+    """The checkpoints in `folder` by step, whatever state they are in; links may be among them."""
     if not folder.is_dir():
         return []
     found = [
         path
         for path in folder.iterdir()
-        if _CHECKPOINT.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+        # A link that leads nowhere counts, or the run would start afresh without a word.
+        if _CHECKPOINT.fullmatch(path.name) and (path.is_dir() or path.is_symlink())
     ]
     return sorted(found, key=_step_of)
 
@@ -228,7 +229,7 @@ def find(path: Path, pattern: str = "") -> Path | None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints; what is damaged or not ours stays, uncounted.
+    """Delete all but the newest `keep` checkpoints; what is damaged, a link or not ours stays, uncounted.
 
     What this process could not delete before is tried again, so no `save` of its own may be under way.
 
@@ -239,7 +240,7 @@ def prune(folder: Path, keep: int) -> None:
     if keep < 1:
         raise UsageError("out of range", where="checkpoints to keep", found=keep, expected="1 or more")
     _remove_hidden(folder, _of_this_process())
-    whole = [path for path in list_checkpoints(folder) if _is_whole(path)]
+    whole = [path for path in list_checkpoints(folder) if not path.is_symlink() and _is_whole(path)]
     for path in whole[:-keep]:
         with storage_errors(path):
             # Renamed first: a checkpoint that is half deleted must not look like one.

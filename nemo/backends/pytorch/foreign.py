@@ -1,6 +1,7 @@
 """Weights in one file: safetensors, or the `.pt` and `.bin` files that `torch.save` wrote for others."""
 
 import os
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,7 +28,9 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise MissingFileError("no such file", where=path)
     try:
         is_safetensors = _begins_as_safetensors(path)
-        content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol, just before it is refused
+            content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
     except SafetensorError as error:

@@ -382,6 +382,9 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
             identity={
                 "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
                 **{name: getattr(options, name) for name in IDENTITY_OPTIONS},
+                # Sizes show in the tensors; these do not.
+                "num_attention_heads": model.bert.config.num_attention_heads,
+                "hidden_act": model.bert.config.hidden_act,
             },
             stream={
                 **{name: getattr(options, name) for name in STREAM_OPTIONS},

@@ -166,7 +166,8 @@ def test_list_has_exact_names_in_the_order_of_steps(tmp_path):
         (tmp_path / decoy).mkdir()
     (tmp_path / "STEP-8").touch()
     (tmp_path / "STEP-11").symlink_to("STEP-10")
-    assert [path.name for path in checkpoint.list_checkpoints(tmp_path)] == ["STEP-9", "STEP-10", "STEP-100"]
+    listed = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
+    assert listed == ["STEP-9", "STEP-10", "STEP-11", "STEP-100"]
     assert checkpoint.list_checkpoints(tmp_path / "missing") == []
 
 
@@ -339,6 +340,18 @@ def test_prune_keeps_the_newest_and_all_that_is_not_ours(tmp_path):
     checkpoint.prune(tmp_path, keep=2)
     assert names(tmp_path) == ["STEP-0", "STEP-1.bak", "STEP-2", "STEP-3", "STEP-4", "STEP-5", "elsewhere"]
     checkpoint.verify(tmp_path / "STEP-5")
+
+
+def test_checkpoints_that_were_moved_and_linked_are_found(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "large disk").mkdir()
+    for step in (1, 2):
+        shutil.move(tmp_path / f"STEP-{step}", tmp_path / "large disk")
+        (tmp_path / f"STEP-{step}").symlink_to(f"large disk/STEP-{step}")
+    assert checkpoint.latest_good(tmp_path).name == "STEP-2"
+    (tmp_path / "large disk").rename(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints can be used"):
+        checkpoint.latest_good(tmp_path)
 
 
 def test_what_cannot_be_deleted_is_tried_again(tmp_path, monkeypatch):
