@@ -20,14 +20,7 @@ from nemo.core.errors import (
     NeuralTypeError,
 )
 from nemo.core.graph import Call, NmTensor, calls_leading_to
-from nemo.core.neural_factory import (
-    Backend,
-    DeploymentFormat,
-    DeviceType,
-    ModelMode,
-    NeuralModuleFactory,
-    Optimization,
-)
+from nemo.core.neural_factory import NeuralModuleFactory
 from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import (
     AcousticEncodedRepresentation,
@@ -56,6 +49,7 @@ from nemo.core.neural_types import (
     VoidType,
 )
 from nemo.core.plan import TrainingPlan
+from nemo.core.settings import Backend, DeploymentFormat, DeviceType, ModelMode, Optimization
 
 __all__ = [
     "AcousticEncodedRepresentation",

@@ -1,11 +1,12 @@
-"""What callbacks and a backend's actions know of each other."""
+"""What callbacks, the factory and a backend know of each other."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from nemo.core.graph import NmTensor
+from nemo.core.plan import LrPolicy
 
 
 class Hooks(Protocol):
@@ -118,3 +119,37 @@ class Actions(Protocol):
         self, folder: str | Path, identity: Mapping[str, Any], stream: Mapping[str, Any] | None = None
     ) -> bool:
         """Continue from the newest good checkpoint below `folder`; False when there is none."""
+
+
+class BackendActions(Actions, Protocol):
+    """What a factory asks of its backend; `NeuralModuleFactory` documents methods of the same name."""
+
+    def create_optimizer(
+        self, optimizer: Any, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
+    ) -> Any: ...
+
+    def train(
+        self,
+        tensors_to_optimize: NmTensor | Sequence[NmTensor] | Sequence[tuple[Any, Sequence[NmTensor]]],
+        optimizer: Any = None,
+        optimization_params: Mapping[str, Any] | None = None,
+        callbacks: Iterable[Hooks] | None = None,
+        lr_policy: LrPolicy | None = None,
+        batches_per_step: int | None = None,
+        when_not_finite: str = "stop",
+        amp_max_loss_scale: float = 2.0**24,
+    ) -> None: ...
+
+    def infer(
+        self,
+        tensors: NmTensor | Sequence[NmTensor],
+        checkpoint_dir: str | Path | None = None,
+        ckpt_pattern: str = "",
+        verbose: bool = True,
+        cache: bool = False,
+        use_cache: bool = False,
+        offload_to_cpu: bool = True,
+        modules_to_restore: Collection[Any] | None = None,
+    ) -> list[list[Any]]: ...
+
+    def clear_cache(self) -> None: ...

@@ -5,74 +5,19 @@ import os
 import random
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from nemo.core.actions import BackendActions
 from nemo.core.callbacks import ActionCallback, EvaluatorCallback
+from nemo.core.collections import find_module_class
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
 from nemo.core.plan import LrPolicy
+from nemo.core.settings import Backend, DeploymentFormat, DeviceType, Optimization
 from nemo.utils.decorators import deprecated
 from nemo.utils.errors import DistributedError, UsageError
 from nemo.utils.experiment import ExperimentFolder
-from nemo.utils.lookup import choose
-
-
-class Backend(Enum):
-    """The engine that runs graphs."""
-
-    PyTorch = 1
-    NotSupported = 2
-
-
-class DeviceType(Enum):
-    """Where modules live. AllGpu is one GPU per process."""
-
-    GPU = 1
-    CPU = 2
-    AllGpu = 3
-
-
-class DeploymentFormat(Enum):
-    """What a module can be exported to."""
-
-    AUTO = 0
-    PYTORCH = 1
-    TORCHSCRIPT = 2
-    ONNX = 3
-    TRTONNX = 4
-    TORCH_EXPORT = 5
-
-
-class ModelMode(Enum):
-    """Whether dropout is on."""
-
-    train = 0
-    eval = 1
-
-
-class Optimization(Enum):
-    """Type of the matrix products: O0 fp32, O1 bf16 on fp32 weights, O2 bf16 weights too."""
-
-    mxprO0 = 0
-    mxprO1 = 1
-    mxprO2 = 2
-    mxprO3 = 3
-
-    @classmethod
-    def parse(cls, level: "Optimization | str") -> "Optimization":
-        """`Optimization.mxprO1` and "O1" are the same.
-
-        Raises:
-            UsageError: no such level.
-        """
-        if isinstance(level, cls):
-            return level
-        known = {f"O{member.value}": member for member in cls}
-        if level not in known:
-            raise UsageError("unknown optimization level", found=repr(level), expected=", ".join(known))
-        return known[level]
 
 
 class NeuralModuleFactory:
@@ -173,7 +118,7 @@ class NeuralModuleFactory:
         self.tb_writer: Any = None
         if create_tb_writer and self.global_rank == 0:
             self.tb_writer = self._backend.make_tb_writer(tensorboard_dir)
-        self._trainer: Any = None
+        self._trainer: BackendActions | None = None
         if set_default:
             NeuralModuleFactory._default = self
 
@@ -234,8 +179,8 @@ class NeuralModuleFactory:
             batches_per_step: batches whose gradients make one update.
             stop_on_nan_loss: False is short for `when_not_finite="skip"`.
             steps_per_nan_check: kept for NeMo 0.10's sake; every update is checked.
-            synced_batchnorm, synced_batchnorm_groupsize: batch norms over all processes of a group (0: one
-                group); with one process there is nothing to do.
+            synced_batchnorm, synced_batchnorm_groupsize: kept for NeMo 0.10's sake; refused where several
+                processes train, as BERT has no batch norm to synchronize. With one there is nothing to do.
             gradient_predivide: kept for NeMo 0.10's sake; has no effect, as it had none there.
             amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
             reset: train from step 0 again with this factory.
@@ -249,12 +194,12 @@ class NeuralModuleFactory:
             NumericError: a loss or gradient that is not finite.
             Preempted: a signal asked it to stop, and a CheckpointCallback saved it.
         """
-        if synced_batchnorm and synced_batchnorm_groupsize and self.world_size % synced_batchnorm_groupsize:
+        if synced_batchnorm and self.world_size > 1:
             raise UsageError(
-                "the groups do not divide the processes",
-                where="synced_batchnorm_groupsize",
-                found=synced_batchnorm_groupsize,
-                expected=f"a divisor of {self.world_size}",
+                "batch norms are not synchronized between processes",
+                where="synced_batchnorm",
+                found=f"True with {self.world_size} processes",
+                fix="leave it out; to synchronize them, build the module with torch.nn.SyncBatchNorm",
             )
         if reset:
             self.reset_trainer()
@@ -347,7 +292,7 @@ class NeuralModuleFactory:
         """Forget the training done so far, its optimizers and caches; weights stay as they are."""
         self._trainer = None
 
-    def get_trainer(self) -> Any:
+    def get_trainer(self) -> BackendActions:
         """What trains, evaluates and infers for this factory: a `PtActions`."""
         if self._trainer is None:
             self._trainer = self._backend.PtActions(
@@ -406,37 +351,19 @@ class NeuralModuleFactory:
         """The module that a class of that name makes of `params`.
 
         Args:
-            collection: "toys" for the tutorial's modules, "nemo_nlp" for those of language.
+            collection: a name that a collection registered when it was imported; "toys" has the tutorial's
+                modules.
             pretrained: kept for NeMo 0.10's sake; BERT takes a `pretrained_model_name`.
 
         Raises:
             UsageError: there is no such collection, or no such module in it.
         """
-        places = choose(_COLLECTIONS, collection, what="collection")
-        modules = {
-            name: found
-            for place in places
-            for name, found in vars(importlib.import_module(place)).items()
-            if isinstance(found, type) and issubclass(found, NeuralModule)
-        }
-        return choose(modules, name, what="module")(**params)
+        return find_module_class(collection, name)(**params)
 
     def _flush(self) -> None:
         """Leave no TensorBoard event behind in memory."""
         if self.tb_writer is not None:
             self.tb_writer.flush()
-
-
-_NLP = "nemo.collections.nlp.nm"
-_COLLECTIONS = {
-    **dict.fromkeys(("toys", "tutorials"), ("nemo.backends.pytorch.tutorials",)),
-    "nemo_nlp": (
-        f"{_NLP}.trainables",
-        f"{_NLP}.trainables.common.huggingface",
-        f"{_NLP}.losses",
-        f"{_NLP}.data_layers",
-    ),
-}
 
 
 def _placement_of(device: Any, local_rank: int | None) -> DeviceType:

@@ -49,9 +49,9 @@ from nemo.backends.pytorch.precision import Precision
 from nemo.core.actions import BadUpdate, EvaluatedBatch, Hooks
 from nemo.core.callbacks import CheckpointCallback
 from nemo.core.graph import NmTensor
-from nemo.core.neural_factory import Optimization
 from nemo.core.neural_types import LossType
 from nemo.core.plan import LrPolicy, TrainingPlan
+from nemo.core.settings import Optimization
 from nemo.utils.errors import CheckpointError, DataError, Preempted, UsageError
 from nemo.utils.logging import logging
 from nemo.utils.stopping import StopSignals

@@ -23,8 +23,8 @@ from nemo.backends.pytorch import nm
 from nemo.backends.pytorch.deployed import Deployed, ExportError
 from nemo.backends.pytorch.nm import TorchNM
 from nemo.core.module_config import check_params, portable_params
-from nemo.core.neural_factory import DeploymentFormat
 from nemo.core.neural_modules import NeuralModule
+from nemo.core.settings import DeploymentFormat
 from nemo.utils.errors import ExistingFileError, MissingFileError, NemoError, UsageError
 from nemo.utils.files import write_atomically
 

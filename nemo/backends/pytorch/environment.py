@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.ops import native
-from nemo.core.neural_factory import DeviceType
+from nemo.core.settings import DeviceType
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from nemo.backends.pytorch.environment import has_bf16_units
 from nemo.backends.pytorch.ops.adamw import norm_of
-from nemo.core.neural_factory import Optimization
+from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 

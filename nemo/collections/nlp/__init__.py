@@ -3,6 +3,7 @@
 Sub-packages load when they are first touched, so that the command line's help is quick.
 """
 
+from nemo.core.collections import register_collection
 from nemo.utils.lazy import lazy_parts
 
 __getattr__ = lazy_parts(
@@ -17,4 +18,12 @@ __getattr__ = lazy_parts(
             "nemo.collections.nlp.nm.data_layers:BertPretrainingPreprocessedDataLayer"
         ),
     },
+)
+
+register_collection(
+    "nemo_nlp",
+    "nemo.collections.nlp.nm.trainables",
+    "nemo.collections.nlp.nm.trainables.common.huggingface",
+    "nemo.collections.nlp.nm.losses",
+    "nemo.collections.nlp.nm.data_layers",
 )

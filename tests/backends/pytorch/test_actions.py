@@ -219,6 +219,14 @@ def test_the_factory_trains_infers_and_refuses_a_second_training(toy, batches, t
         factory.train(list(losses), optimizer="sgd", optimization_params=params)
 
 
+def test_batch_norms_are_not_synchronized_and_nobody_is_left_to_think_so(toy, batches):
+    factory = NeuralModuleFactory()
+    factory.train(toy().wire(batches()), "sgd", {"lr": 0.1, "max_steps": 1}, synced_batchnorm=True)
+    factory.world_size = 2
+    with pytest.raises(UsageError, match=r"batch norms are not synchronized.*True with 2 processes"):
+        factory.train(toy().wire(batches()), "sgd", {"lr": 0.1}, synced_batchnorm=True, reset=True)
+
+
 def test_a_torch_optimizer_keeps_its_own_rate_and_follows_a_policy(toy, batches):
     def run(model, optimizer, params, policy=None):
         PtActions(device="cpu").train(model.wire(batches()), optimizer, params, lr_policy=policy)

@@ -12,7 +12,7 @@ from nemo.backends.pytorch.precision import Precision
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.pretraining_model import wire, with_heads
 from nemo.core import ActionCallback, CheckpointCallback, UnfreezeCallback
-from nemo.core.neural_factory import Optimization
+from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 from tests.collections.nlp.test_graph_passes import Sentences, T, V
 

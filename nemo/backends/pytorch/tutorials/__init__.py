@@ -1,5 +1,9 @@
 """The smallest modules that make a graph."""
 
 from nemo.backends.pytorch.tutorials.toys import MSELoss, RealFunctionDataLayer, TaylorNet
+from nemo.core.collections import register_collection
 
 __all__ = ["MSELoss", "RealFunctionDataLayer", "TaylorNet"]
+
+for _name in ("toys", "tutorials"):
+    register_collection(_name, __name__)
