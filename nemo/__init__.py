@@ -4,10 +4,11 @@ Sub-packages load when they are first touched, so that `import nemo` costs nothi
 """
 
 from nemo.utils.lazy import lazy_parts
+from nemo.utils.logging import LogMode as logging_mode
 from nemo.utils.logging import logging
 
 __version__ = "0.1.0"
-__all__ = ["logging"]
+__all__ = ["logging", "logging_mode"]
 
 __getattr__ = lazy_parts(
     __name__,

@@ -8,8 +8,8 @@ import pytest
 
 # Address -> names, after `import nemo`.
 NEMO = {
-    "nemo": ["logging"],
-    "nemo.utils": ["logging"],
+    "nemo": ["logging", "logging_mode"],
+    "nemo.utils": ["logging", "logging_mode"],
     "nemo.utils.lr_policies": ["get_lr_policy"],
     "nemo.utils.decorators": ["add_port_docs", "deprecated"],
     "nemo.core": [
@@ -50,6 +50,7 @@ NEMO = {
         "SequenceLoss",
         "ZerosDataLayer",
     ],
+    "nemo.backends.pytorch.common.other": ["SequenceEmbedding", "ZerosLikeNM"],
     "nemo.backends.pytorch.common.losses": ["CrossEntropyLossNM", "LossAggregatorNM"],
     "nemo.backends.pytorch.tutorials": ["MSELoss", "RealFunctionDataLayer", "TaylorNet"],
     "nemo.backends.pytorch.tutorials.toys": ["TaylorNet"],

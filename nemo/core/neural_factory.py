@@ -18,6 +18,7 @@ from nemo.core.settings import Backend, DeploymentFormat, DeviceType, Optimizati
 from nemo.utils.decorators import deprecated
 from nemo.utils.errors import DistributedError, UsageError
 from nemo.utils.experiment import ExperimentFolder
+from nemo.utils.logging import Logger, logging
 
 
 class NeuralModuleFactory:
@@ -148,6 +149,12 @@ class NeuralModuleFactory:
         if self._checkpoint_dir is None and self.experiment is not None:
             return str(self.experiment.checkpoint_dir)
         return self._checkpoint_dir
+
+    @property
+    @deprecated(explanation="take nemo.logging instead")
+    def logger(self) -> Logger:
+        """The logger that `nemo.logging` is."""
+        return logging
 
     def train(
         self,

@@ -4,13 +4,13 @@ import logging as _std
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from enum import Enum
+from enum import IntEnum
 from typing import Any, TextIO
 
 
-class LogMode(Enum):
+class LogMode(IntEnum):
     """EACH call is logged, or ONCE per text for the life of the process."""
 
     EACH = 0
@@ -65,10 +65,25 @@ class _StreamOfTheMoment(_Patient):
         """The base class sets a stream once; ours is looked up at each use."""
 
 
-class Logger:
-    """INFO and below to stdout, above to stderr; silent on ranks above 0."""
+def _filled(text: str, args: tuple[Any, ...]) -> str:
+    """`text % args` as a standard logger has it; what does not fit is appended, as a print would do."""
+    values: Any = args
+    if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:  # "%(name)s"
+        values = args[0]
+    try:
+        return text % values if args else text
+    except (TypeError, ValueError, KeyError):
+        return " ".join([text, *map(str, args)])
 
-    DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+
+class Logger:
+    """INFO and below to stdout, above to stderr; silent on ranks above 0.
+
+    `info` and the others take what the methods of a standard logger take, such as `exc_info=True`, which adds
+    the traceback. Arguments for which the text has no place follow it.
+    """
+
+    NOTSET, DEBUG, INFO, WARNING, ERROR, CRITICAL = 0, 10, 20, 30, 40, 50
 
     def __init__(self) -> None:
         self._logger = _std.getLogger("nemo_logger")
@@ -98,32 +113,35 @@ class Logger:
         self.add_handler(handler)
         return handler
 
-    def _log(self, level: int, text: Any, args: tuple[Any, ...], mode: LogMode) -> None:
-        if mode is LogMode.ONCE:
+    def _log(
+        self, level: int, text: Any, args: tuple[Any, ...], mode: LogMode, more: Mapping[str, Any]
+    ) -> None:
+        if mode == LogMode.ONCE:
             if str(text) in self._said_once:
                 return
             self._said_once.add(str(text))
-        self._logger.log(level, text, *args, stacklevel=3)
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s", _filled(str(text), args), **{"stacklevel": 3, **more})
 
-    def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+    def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """For those who look for a fault."""
-        self._log(self.DEBUG, text, args, mode)
+        self._log(self.DEBUG, text, args, mode, more)
 
-    def info(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+    def info(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """What is going on."""
-        self._log(self.INFO, text, args, mode)
+        self._log(self.INFO, text, args, mode, more)
 
-    def warning(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+    def warning(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """What a user should look at."""
-        self._log(self.WARNING, text, args, mode)
+        self._log(self.WARNING, text, args, mode, more)
 
-    def error(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+    def error(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """What went wrong."""
-        self._log(self.ERROR, text, args, mode)
+        self._log(self.ERROR, text, args, mode, more)
 
-    def critical(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH) -> None:
+    def critical(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """What ends the program."""
-        self._log(self.CRITICAL, text, args, mode)
+        self._log(self.CRITICAL, text, args, mode, more)
 
     def setLevel(self, level: int | str) -> None:
         """Show nothing below `level`."""
@@ -132,6 +150,8 @@ class Logger:
     def getEffectiveLevel(self) -> int:
         """The level below which nothing is shown."""
         return self._logger.getEffectiveLevel()
+
+    set_verbosity, get_verbosity = setLevel, getEffectiveLevel
 
     @contextmanager
     def temp_verbosity(self, level: int | str) -> Iterator[None]:

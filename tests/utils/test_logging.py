@@ -3,7 +3,10 @@
 import io
 import re
 
-from nemo.utils.logging import LogMode, logging
+import pytest
+
+from nemo.core import NeuralModuleFactory
+from nemo.utils import logging, logging_mode
 
 
 def test_info_goes_to_stdout_and_warnings_to_stderr(capsys):
@@ -16,7 +19,7 @@ def test_info_goes_to_stdout_and_warnings_to_stderr(capsys):
 
 def test_once_is_once(capsys):
     for _ in range(3):
-        logging.info("only once in a test run", mode=LogMode.ONCE)
+        logging.info("only once in a test run", mode=logging_mode.ONCE)
     assert capsys.readouterr().out.count("only once") == 1
 
 
@@ -43,3 +46,43 @@ def test_a_file_can_be_logged_to(tmp_path):
     text = (tmp_path / "log.txt").read_text()
     assert "to the file" in text
     assert "no longer" not in text
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("steps per epoch", 12), "steps per epoch 12"),
+        (("100 % of it", 3, "x"), "100 % of it 3 x"),
+        (("%d steps", "many"), "%d steps many"),
+        (("%d of %d", 1), "%d of %d 1"),
+        (("%(step)d steps", {"step": 5}), "5 steps"),
+        (("no %(name)s", {"step": 5}), "no %(name)s {'step': 5}"),
+        ((7, 8), "7 8"),
+        (("100 %",), "100 %"),
+    ],
+)
+def test_whatever_is_logged_is_one_line(capsys, words, line):
+    logging.info(*words)
+    out, err = capsys.readouterr()
+    assert out.endswith(f"] {line}\n") and out.count("\n") == 1
+    assert err == ""
+
+
+def test_an_exception_can_be_logged_with_its_traceback(capsys):
+    try:
+        raise ValueError("a bad number")
+    except ValueError:
+        logging.error("it failed", exc_info=True)
+    err = capsys.readouterr().err
+    assert "] it failed\nTraceback" in err and err.endswith("ValueError: a bad number\n")
+
+
+def test_the_factory_still_has_a_logger():
+    assert NeuralModuleFactory().logger is logging
+
+
+def test_verbosity_has_two_names():
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    assert logging.getEffectiveLevel() == logging.ERROR
+    logging.set_verbosity(before)

@@ -197,6 +197,7 @@ class PtActions:
         tasks = tasks_of(tensors_to_optimize, optimizer)
         read = [tensor for callback in callbacks for tensor in callback.tensors]
         self.graph = GraphModule([*(loss for _, losses in tasks for loss in losses), *read])
+        self.graph.source = self.graph.source.for_training()
         self.graph.train()
         self._make_fast(plan.max_steps)
         self._precision = Precision(self.level, self.device, plan.max_loss_scale, plan.min_loss_scale)

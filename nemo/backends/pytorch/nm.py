@@ -3,7 +3,8 @@
 Shapes: B batch, T tokens, R gathered rows, C classes.
 """
 
-from collections.abc import Generator, Mapping, Sequence, Set
+import copy
+from collections.abc import Generator, Iterable, Mapping, Sequence, Set
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -304,11 +305,12 @@ class DataLayerNM(NeuralModule):
     """Where batches come from. A batch is a sequence of tensors in the order of the output ports.
 
     A subclass sets `dataset` (a map-style torch dataset) or `data_iterator` (anything that can be iterated
-    over, once per epoch), as attributes or as properties, or overrides `batches`.
+    over, once per epoch), as attributes or as properties, or overrides `batches`. Where both are set,
+    `dataset` is used.
 
     Attributes:
         batch_size: B, of a `dataset`.
-        shuffle: another order of the `dataset` in every epoch.
+        shuffle: another order of the `dataset` in every epoch; None: only where it is trained on.
         num_workers: processes that read the `dataset`; 0 reads it in this one.
         collate_fn: makes a batch of samples; None takes torch's.
         seed: the order of epoch `e` depends on it and `e` alone.
@@ -317,7 +319,8 @@ class DataLayerNM(NeuralModule):
     dataset: Any = None
     data_iterator: Any = None
     _batch_size, batch_size = 1, _stored_as("_batch_size")
-    _shuffle, shuffle = False, _stored_as("_shuffle")
+    _shuffle: bool | None = False
+    shuffle = _stored_as("_shuffle")
     _num_workers, num_workers = 0, _stored_as("_num_workers")
     collate_fn: Any = None
     seed = 0
@@ -336,6 +339,24 @@ class DataLayerNM(NeuralModule):
         """Batches in an epoch."""
         return -(-len(self) // self.batch_size)
 
+    def _iterator(self) -> Iterable[Any]:
+        """`data_iterator`, which may be a method that gives it.
+
+        Raises:
+            UsageError: there is nothing to iterate over.
+        """
+        batches = self.data_iterator
+        if callable(batches) and not isinstance(batches, Iterable):
+            batches = batches()
+        if not isinstance(batches, Iterable):
+            raise UsageError(
+                "has no batches",
+                where=self,
+                found=f"dataset None, data_iterator {batches!r}",
+                fix="set one of them",
+            )
+        return batches
+
     def items_in(self, batch: Sequence[Any]) -> int:
         """How much work a batch is, in `items`."""
         return len(batch[0])
@@ -347,6 +368,14 @@ class DataLayerNM(NeuralModule):
         if not self.shuffle:
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self))
+
+    def for_training(self) -> "DataLayerNM":
+        """What training reads: this very layer, but shuffled where nobody said whether it is to be."""
+        if self.shuffle is not None:
+            return self
+        layer = copy.copy(self)
+        layer.shuffle = True
+        return layer
 
     def samples_before(self, batch: int) -> int | None:
         """Samples of an epoch that come before a batch; None where batches have no fixed size."""
@@ -365,9 +394,9 @@ class DataLayerNM(NeuralModule):
 
     def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
         """Every `stride`th batch of an epoch from number `first` on; its last one may be short."""
-        batches = self.data_iterator
-        if batches is not None:
-            batches = islice(batches, first, None, stride)
+        batches: Iterable[Any]
+        if self.dataset is None:
+            batches = islice(self._iterator(), first, None, stride)
         else:
             order, size = self.order(epoch), self.batch_size
             batches = torch.utils.data.DataLoader(

@@ -7,7 +7,7 @@ from torch import nn
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
 from nemo.backends.pytorch.tutorials import TaylorNet
 from nemo.core import DeviceType, NeuralModuleFactory, WeightShareTransform
-from nemo.core.callbacks import EvaluatorCallback
+from nemo.core.callbacks import ActionCallback, EvaluatorCallback
 from nemo.core.neural_types import AxisKind, AxisType, ChannelType, LabelsType, LossType, NeuralType
 from nemo.utils.decorators import add_port_docs
 from nemo.utils.errors import CheckpointError, UsageError
@@ -125,12 +125,24 @@ class ByIterator(DataLayerNM):
         return self._data_iterator
 
 
+class ByBoth(ByDataset):
+    """As NeMo 0.10's own tests have it: a method in place of the property."""
+
+    def data_iterator(self):
+        pass
+
+
+class ByMethod(ByIterator):
+    def data_iterator(self):
+        return iter(self._data_iterator)
+
+
 @pytest.fixture
 def factory():
     return NeuralModuleFactory(placement=DeviceType.CPU, random_seed=0)
 
 
-@pytest.mark.parametrize("layer_class", [ByDataset, ByIterator])
+@pytest.mark.parametrize("layer_class", [ByDataset, ByIterator, ByBoth, ByMethod])
 def test_modules_of_nemo_0_10_train_evaluate_and_infer(factory, layer_class):
     layer, line, loss = layer_class(batch_size=4), Line(), SquaredError()
     x, y = layer()
@@ -170,6 +182,35 @@ def test_batch_size_shuffle_and_workers_have_two_names():
     assert [len(x) for x, _ in layer.batches(epoch=0)] == [5, 5]
     fresh = DataLayerNM()
     assert (fresh.batch_size, fresh.shuffle, fresh.num_workers) == (1, False, 0)
+
+
+def test_a_layer_without_data_says_so():
+    with pytest.raises(UsageError, match="DataLayerNM: has no batches; found dataset None"):
+        next(DataLayerNM().batches(epoch=0))
+
+
+def test_a_layer_that_says_nothing_of_order_is_shuffled_in_training_alone(factory):
+    layer, line, loss, seen = ByDataset(batch_size=5), Line(), SquaredError(), []
+    layer.shuffle = None
+    x, y = layer()
+    total = loss(predictions=line(x=x), target=y)
+
+    class Note(ActionCallback):
+        tensors = [x]
+
+        def on_iteration_end(self):
+            seen.append(self.action.value_of(x))
+
+    def in_order():
+        (batches,) = factory.infer([x], verbose=False)
+        return torch.equal(torch.cat(batches), POINTS)
+
+    assert in_order()
+    factory.train([total], "sgd", {"num_epochs": 2, "lr": 0.1}, [Note()])
+    assert in_order()
+    first, second = torch.cat(seen[:2]), torch.cat(seen[2:])
+    assert not torch.equal(first, POINTS) and not torch.equal(first, second)
+    assert torch.equal(first.sort(dim=0).values, POINTS.sort(dim=0).values)
 
 
 def test_workers_give_the_batches_of_none():

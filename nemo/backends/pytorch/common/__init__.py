@@ -8,8 +8,8 @@ from nemo.backends.pytorch.common.losses import (
     SequenceLoss,
 )
 from nemo.backends.pytorch.common.multi_data import DataCombination, MultiDataLayer
-from nemo.backends.pytorch.common.sequence import SequenceEmbedding
-from nemo.backends.pytorch.common.zero_data import ZerosDataLayer, ZerosLikeNM
+from nemo.backends.pytorch.common.other import SequenceEmbedding, ZerosLikeNM
+from nemo.backends.pytorch.common.zero_data import ZerosDataLayer
 
 __all__ = [
     "ACT2FN",

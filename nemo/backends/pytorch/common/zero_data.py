@@ -1,16 +1,15 @@
 """Zeros in place of data, to try a graph out or to time it.
 
-Shapes: B batch, T tokens.
+Shapes: B batch.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from nemo.backends.pytorch.nm import DataLayerNM, NonTrainableNM
-from nemo.core.neural_types import AxisKind, ChannelType, NeuralType
+from nemo.backends.pytorch.nm import DataLayerNM
+from nemo.core.neural_types import AxisKind, NeuralType
 from nemo.utils.errors import UsageError
 
 
@@ -66,14 +65,3 @@ def _sample_shape(port: NeuralType) -> list[int]:
 def _torch_dtype(dtype: Any) -> torch.dtype | None:
     """`torch.FloatTensor` knows its dtype."""
     return dtype if isinstance(dtype, torch.dtype | None) else dtype.dtype
-
-
-class ZerosLikeNM(NonTrainableNM):
-    """Zeros of the shape of what comes in: segment ids for tasks that have one segment."""
-
-    input_ports = {"input_type_ids": NeuralType(("B", "T"))}
-    output_ports = {"input_type_ids": NeuralType(("B", "T"), ChannelType())}
-
-    def forward(self, input_type_ids: Tensor) -> Tensor:
-        """(B, T) -> (B, T) of int64."""
-        return torch.zeros_like(input_type_ids, dtype=torch.int64)

@@ -85,7 +85,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     """Pairs of sentences cut from raw text, masked afresh in every epoch.
 
     Sample `i` of epoch `e` depends on `seed`, `e` and `i` alone, so it is the same in every process and after
-    a resume; without `shuffle` the samples of epoch 0 are those of every evaluation.
+    a resume. Every evaluation sees the samples of epoch 0, in the order of the text unless `shuffle` is True.
 
     Args:
         tokenizer: what the text is cut into tokens with.
@@ -94,7 +94,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         mask_probability: share of a sample's tokens that are to be guessed.
         short_seq_prob: share of documents cut into short sequences.
         batch_size: B.
-        shuffle: another order in every epoch.
+        shuffle: another order in every epoch. Default: only where it is trained on.
         seed: of order, pairs and masks.
         text: how the text is read.
         masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
@@ -114,7 +114,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         mask_probability: float = 0.15,
         short_seq_prob: float = 0.1,
         batch_size: int = 64,
-        shuffle: bool = False,
+        shuffle: bool | None = None,
         seed: int = 0,
         text: TextOptions = AUTO,
         masking: str = "whole_word",

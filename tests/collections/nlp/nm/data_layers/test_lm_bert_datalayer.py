@@ -59,6 +59,19 @@ def test_without_shuffling_an_evaluation_is_the_same_every_time(layer):
     assert torch.equal(first, second)
 
 
+def test_the_tutorials_layer_is_shuffled_in_training_and_in_order_in_evaluation(layer):
+    def samples(data, epoch):
+        return torch.cat([batch[3] for batch in data.batches(epoch)])
+
+    data = layer()
+    for epoch in range(2):
+        assert torch.equal(samples(data, epoch), samples(layer(shuffle=False), epoch))
+        assert torch.equal(samples(data.for_training(), epoch), samples(layer(shuffle=True), epoch))
+    assert not torch.equal(samples(data.for_training(), 0), samples(data, 0))
+    in_order = layer(shuffle=False)
+    assert in_order.for_training() is in_order
+
+
 def test_a_batch_of_nothing_is_refused(english, layer):
     with pytest.raises(UsageError, match="batch_size: out of range; found 0"):
         BertPretrainingDataLayer(layer().dataset.tokenizer, english / "valid.txt", 32, batch_size=0)

@@ -3,9 +3,10 @@
 Shapes: B batch, T tokens, D hidden size.
 """
 
+import torch
 from torch import Tensor, nn
 
-from nemo.backends.pytorch.nm import TrainableNM
+from nemo.backends.pytorch.nm import NonTrainableNM, TrainableNM
 from nemo.core.neural_types import ChannelType, NeuralType
 
 
@@ -35,3 +36,14 @@ class SequenceEmbedding(TrainableNM):
     def forward(self, input_seq: Tensor) -> Tensor:
         """(B, T) -> (B, T, D)."""
         return self.dropout(self.embedding(input_seq))
+
+
+class ZerosLikeNM(NonTrainableNM):
+    """Zeros of the shape of what comes in: segment ids for tasks that have one segment."""
+
+    input_ports = {"input_type_ids": NeuralType(("B", "T"))}
+    output_ports = {"input_type_ids": NeuralType(("B", "T"), ChannelType())}
+
+    def forward(self, input_type_ids: Tensor) -> Tensor:
+        """(B, T) -> (B, T) of int64."""
+        return torch.zeros_like(input_type_ids, dtype=torch.int64)
