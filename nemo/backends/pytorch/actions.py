@@ -64,8 +64,6 @@ T = TypeVar("T")
 UPDATES_WORTH_A_BUILD = 20
 """A shorter training does not wait for kernels to be built; it uses those that are there."""
 UPDATES_WORTH_COMPILING = 200
-GPU_BUCKETS = 8
-"""Sizes that the batches of a GPU are rounded up to, as a program is compiled for each."""
 _GRADIENT_DTYPES = {None: None, "bfloat16": torch.bfloat16}
 
 
@@ -447,7 +445,7 @@ class PtActions:
     def _run_batch(self, share: "_Share", batch: Sequence[Any], counts: bool = True) -> None:
         """Add the gradient of one batch, and its share of every loss; nothing if it does not count."""
         graph, losses = share.graph, share.objective.losses
-        plan = graph.plan(batch, buckets=GPU_BUCKETS if self.device.type == "cuda" else 0).to(self.device)
+        plan = graph.plan(batch, buckets=self._precision.buckets).to(self.device)
         with self._precision.autocast():
             on_device = to_device(batch, self.device)
             values = self._run_with_weights(lambda: graph(on_device, share.divisors, plan=plan))

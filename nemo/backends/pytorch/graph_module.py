@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nemo.backends.pytorch.demand import FIRST_TOKEN, Demand, Rows, row_demand
 from nemo.backends.pytorch.fusion import fused_heads
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM
+from nemo.backends.pytorch.ops.packing import ROW_BUCKETS_PER_BUCKET, bucket_size
 from nemo.core.graph import Call, NmTensor, calls_leading_to
 from nemo.utils.errors import UsageError
 
@@ -79,7 +80,8 @@ class GraphModule(nn.Module):
         values = dict(zip(self.fed, batch, strict=True))
         indices: dict[Rows, Tensor] = {}
         packings: dict[Call, Any] = {}
-        for call, wanted in self._demand.selects.items():
+        for call in self.calls:
+            wanted = self._demand.selects.get(call, ())
             read = [*call.inputs.values(), *(rows for rows in wanted if rows != FIRST_TOKEN)]
             packing = getattr(call.module, "packing", None)
             if packing is None or any(tensor not in values for tensor in read):
@@ -88,8 +90,9 @@ class GraphModule(nn.Module):
             size, length = next(iter(inputs.values())).shape[:2]
             known = {rows: _indices(rows, values, size, length, buckets) for rows in wanted}
             indices.update(known)
-            packings[call] = packing(rows=torch.cat(list(known.values())), buckets=buckets, **inputs)
-        return Plan(indices, packings)
+            asked = torch.cat(list(known.values())) if wanted else None
+            packings[call] = packing(rows=asked, buckets=buckets, **inputs)
+        return Plan(indices, packings, buckets)
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
         """How many items each loss has in this batch, [len(losses)] float; no model is run for it."""
@@ -160,7 +163,8 @@ class GraphModule(nn.Module):
                 parts.select(call, inputs, self._demand.selects[call])
                 continue
             if not isinstance(call.module, LossNM):
-                _run(call, values if rows is None or rows == FIRST_TOKEN else parts.known[rows], inputs)
+                known_there = values if rows is None or rows == FIRST_TOKEN else parts.known[rows]
+                _run(call, known_there, {**inputs, **parts.packing(call, inputs)})
                 continue
             loss = call.output("loss")
             if statistics is not None:
@@ -183,17 +187,20 @@ class Plan:
 
     Attributes:
         indices: where they are among the B*T tokens, [R].
-        packings: what a call that is asked for rows makes of them, see `TrainableNM`.
+        packings: what calls make of their inputs and of the rows they are asked for, see `TrainableNM`.
+        buckets: what numbers of rows are rounded up to where they are not known yet, see `GraphModule.plan`.
     """
 
     indices: dict[Rows, Tensor]
     packings: dict[Call, Any]
+    buckets: int = 0
 
     def to(self, device: torch.device) -> "Plan":
         """The same on another device."""
         return Plan(
             {rows: indices.to(device, non_blocking=True) for rows, indices in self.indices.items()},
             {call: packing.to(device) for call, packing in self.packings.items()},
+            self.buckets,
         )
 
 
@@ -205,12 +212,8 @@ def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int
     indices, others = mask.nonzero().squeeze(1), (mask == 0).nonzero().squeeze(1)
     if buckets == 0 or len(others) == 0:
         return indices
-    size = -(-batch * tokens // (ROW_BUCKETS_PER_BUCKET * buckets))
-    return torch.cat([indices, others[:1].expand(-len(indices) % size)])
-
-
-# Rows that are read are few beside all tokens, so they are rounded in smaller steps.
-ROW_BUCKETS_PER_BUCKET = 8
+    step = bucket_size(batch * tokens, ROW_BUCKETS_PER_BUCKET * buckets)
+    return torch.cat([indices, others[:1].expand(-len(indices) % step)])
 
 
 @contextmanager
@@ -237,7 +240,7 @@ class _Parts:
     def indices(self, rows: Rows, batch: int, tokens: int) -> Tensor:
         """Where the rows are among B*T, [R]."""
         if rows not in self._indices:
-            self._indices[rows] = _indices(rows, self._values, batch, tokens)
+            self._indices[rows] = _indices(rows, self._values, batch, tokens, self._plan.buckets)
         return self._indices[rows]
 
     def at(self, rows: Rows, tensor: NmTensor) -> Tensor:
@@ -251,14 +254,23 @@ class _Parts:
                 known[tensor] = whole.flatten(0, 1)[self.indices(rows, *whole.shape[:2])]
         return known[tensor]
 
+    def packing(self, call: Call, inputs: Mapping[str, Any], asked: Tensor | None = None) -> dict[str, Any]:
+        """The argument `packing` of a module that takes one; it is made here where the plan has none."""
+        make = getattr(call.module, "packing", None)
+        if make is None:
+            return {}
+        planned = self._plan.packings.get(call)
+        return {"packing": planned or make(rows=asked, buckets=self._plan.buckets, **inputs)}
+
     def select(self, call: Call, inputs: Mapping[str, Any], wanted: Sequence[Rows]) -> None:
         """Run a module that hands out only the rows that are wanted."""
         shape = next(iter(inputs.values())).shape
         device = next(iter(inputs.values())).device
         indices = [self.indices(rows, *shape[:2]).to(device) for rows in wanted]
         (port,) = call.module.output_ports
-        packing = {"packing": self._plan.packings[call]} if call in self._plan.packings else {}
-        output = call.module(force_pt=True, rows=torch.cat(indices), **packing, **inputs)
+        asked = torch.cat(indices)
+        packing = self.packing(call, inputs, asked)
+        output = call.module(force_pt=True, rows=asked, **packing, **inputs)
         for rows, part in zip(wanted, output.split([len(i) for i in indices]), strict=True):
             self.known.setdefault(rows, {})[call.output(port)] = (
                 part.unsqueeze(1) if rows == FIRST_TOKEN else part

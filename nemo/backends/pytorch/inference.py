@@ -45,8 +45,9 @@ def run_batches(
         for batch, known in batches:
             statistics: dict[NmTensor, Statistics] = {}
             on_device = dict(zip(known, to_device(known.values(), device), strict=True))
+            plan = graph.plan(batch, buckets=precision.buckets).to(device)
             with torch.no_grad(), precision.autocast():
-                values = run(partial(graph, to_device(batch, device), None, statistics, on_device))
+                values = run(partial(graph, to_device(batch, device), None, statistics, on_device, plan))
             yield values, statistics
     finally:
         for part, training in was_training.items():

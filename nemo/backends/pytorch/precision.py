@@ -14,6 +14,9 @@ from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 
+GPU_BUCKETS = 8
+CPU_BUCKETS = 32
+
 
 class Precision:
     """What a step computes in, how gradients are clipped, and when an optimizer steps.
@@ -75,6 +78,19 @@ class Precision:
         if not self.enabled:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
+
+    @property
+    def buckets(self) -> int:
+        """How many sizes batches are rounded up to, as programs are compiled for sizes; 0 keeps them exact.
+
+        On a GPU `torch.compile` makes a program for each, for the bf16 units of a CPU oneDNN makes some 30
+        and keeps 1,024 in all: where every batch has a size of its own, making them takes longer than running
+        them and memory grows. Of 32 sizes the next one is 1.6% of a full batch away on average. fp32
+        products on a CPU compile nothing, and are 1% faster with exact sizes.
+        """
+        if self.device.type == "cuda":
+            return GPU_BUCKETS
+        return CPU_BUCKETS if self.enabled and has_bf16_units(self.device) else 0
 
     @contextmanager
     def matrices(self, parameters: Iterable[nn.Parameter]) -> Iterator["LowPrecisionMatrices"]:

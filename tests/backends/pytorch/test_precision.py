@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch import PtActions, precision
 from nemo.backends.pytorch.adamw import OnePassAdamW
 from nemo.backends.pytorch.precision import Precision
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -112,6 +112,14 @@ def test_gradients_of_several_batches_are_summed_in_float32():
             matrices.collect()
     assert parameter.dtype == parameter.grad.dtype == torch.float32
     assert parameter.grad.tolist() == [[1 + 1 / 128] * 2] * 2
+
+
+def test_sizes_are_rounded_up_where_programs_are_compiled_for_them(monkeypatch):
+    cpu, levels = torch.device("cpu"), (Optimization.mxprO0, Optimization.mxprO1, Optimization.mxprO2)
+    monkeypatch.setattr(precision, "has_bf16_units", lambda device: True)
+    assert [Precision(level, cpu).buckets for level in levels] == [0, 32, 32]
+    monkeypatch.setattr(precision, "has_bf16_units", lambda device: False)
+    assert [Precision(level, cpu).buckets for level in levels] == [0, 0, 0]  # products are float32's
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])

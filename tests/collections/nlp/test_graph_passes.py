@@ -176,6 +176,23 @@ def test_rounding_rows_up_to_a_few_sizes_changes_nothing_but_the_sizes(model):
     assert len(sizes) < 6
 
 
+def test_hidden_states_of_padding_too_do_not_depend_on_the_sizes(model):
+    layer = Sentences()
+    data = layer()
+    hidden = model.bert(
+        input_ids=data.input_ids, token_type_ids=data.input_type_ids, attention_mask=data.input_mask
+    )
+    graph = GraphModule([hidden])
+    (batch,) = layer.batches(0)
+    with torch.no_grad():
+        exact = graph(batch)[hidden]
+        rounded = graph(batch, plan=graph.plan(batch, buckets=7))[hidden]
+        expected = model.bert(*batch[:3], force_pt=True)
+    assert rounded.shape == (B, T, D)
+    torch.testing.assert_close(rounded, exact, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(rounded, expected, atol=1e-6, rtol=1e-6)
+
+
 def test_training_with_kernels_and_without_is_the_same_training(model, monkeypatch):
     """Dropout included: its masks do not depend on who computes them."""
     if not native.build():

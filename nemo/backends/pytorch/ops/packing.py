@@ -20,12 +20,13 @@ class Packing:
     """A batch without its padding.
 
     Attributes:
-        tokens: [N] where the tokens stand among the B*T; None means that all are worked on.
+        tokens: [N] where the tokens stand among the B*T; None means that they are these, in their order.
         positions: [N] where each stands in its sequence.
         keys: [K] which of the N are no padding; None means all.
         sequences: the queries and the keys of every sequence, where all tokens ask.
         asked: [R] which of the N are asked for, in their order; None means all.
-        restore: [R] puts what was computed for `asked` into the order it was asked for in.
+        restore: puts what was computed for `asked` into the order it was asked for in, and leaves out what R
+            is filled up with.
         last_sequences: the same as `sequences` where only `asked` ask.
     """
 
@@ -47,11 +48,10 @@ class Packing:
             shape: B, T.
             attention_mask: [B, T], 0 for padding; None means that there is none.
             rows: [R] which of the B*T tokens the model is asked for; None means all, padding too.
-            buckets: 0 works on exactly the tokens that are no padding. Another number rounds N up to one of
-                so many sizes, for programs that are compiled for their sizes: what fills it up makes a
-                sequence of
-                    its
-                own, which nobody reads, and the longest sequences are bounds that hold for every batch.
+            buckets: 0 works on exactly the tokens that are no padding. Another number rounds N, K and R up
+                to one of so many sizes or fewer, see `bucket_size`, for programs that are compiled for their
+                sizes. What fills N and K up makes a sequence of its own, which nobody reads; R is filled up
+                with its last row. The longest sequences are bounds that hold for nearly every batch.
         """
         batch, length = shape
         device = next((x.device for x in (attention_mask, rows) if x is not None), None)
@@ -59,27 +59,28 @@ class Packing:
         real = None if attention_mask is None else attention_mask.flatten() != 0
         if real is not None and real.all():
             real = None
-        lengths = whole if real is None else real.view(shape).sum(1)
-        longest = length if buckets or not batch else int(lengths.max())
-
-        # Padding can be left out unless somebody asks for it.
-        if real is None or rows is None or not real[rows].all():
-            positions = torch.arange(length, device=device).repeat(batch)
-            keys = None if real is None else real.nonzero().squeeze(1)
-            packing = cls(
-                None, positions, keys, Sequences(_offsets(whole), _offsets(lengths), length, longest)
-            )
-            return packing if rows is None else packing._asked_for(rows, rows, shape, buckets)
-
-        tokens = real.nonzero().squeeze(1)
-        places = torch.searchsorted(tokens, rows)
+        # What asks, and what is seen, in each sequence.
+        asking, seen = whole, whole if real is None else real.view(shape).sum(1)
+        tokens = keys = None
+        places = rows
+        if real is not None and rows is not None and real[rows].all():
+            tokens = real.nonzero().squeeze(1)  # padding can be left out, as nobody asks for it
+            asking, places = seen, torch.searchsorted(tokens, rows)
+        elif real is not None:
+            keys = real.nonzero().squeeze(1)
+        longest_asking, longest_seen = (int(x.max()) if batch else length for x in (asking, seen))
         if buckets:
-            size = -(-batch * length // buckets)
-            filling = -len(tokens) % size
-            tokens, lengths = F.pad(tokens, (0, filling)), F.pad(lengths, (0, 1), value=filling)
-            longest = max(longest, size)
-        offsets = _offsets(lengths)
-        packing = cls(tokens, tokens % length, None, Sequences(offsets, offsets, longest, longest))
+            step = bucket_size(batch * length, buckets)
+            asking, seen = (F.pad(x, (0, 1), value=-int(x.sum()) % step) for x in (asking, seen))
+            if tokens is None and asking[-1] > 0:
+                tokens = torch.arange(batch * length, device=device)
+            tokens, keys = (None if x is None else F.pad(x, (0, -len(x) % step)) for x in (tokens, keys))
+            longest_asking = longest_seen = max(length, step)
+        positions = torch.arange(length, device=device).repeat(batch) if tokens is None else tokens % length
+        sequences = Sequences(_offsets(asking), _offsets(seen), longest_asking, longest_seen)
+        packing = cls(tokens, positions, keys, sequences)
+        if rows is None or places is None:
+            return packing
         return packing._asked_for(rows, places, shape, buckets)
 
     @classmethod
@@ -98,16 +99,35 @@ class Packing:
     def _asked_for(self, rows: Tensor, places: Tensor, shape: tuple[int, int], buckets: int) -> "Packing":
         """The same where only `rows` among the B*T, at `places` among the N, are asked for."""
         assert isinstance(self.sequences, Sequences)
+        num_rows, length = len(rows), shape[1]
+        if buckets and num_rows:
+            filling = -num_rows % bucket_size(shape[0] * length, buckets * ROW_BUCKETS_PER_BUCKET)
+            rows, places = (torch.cat([x, x[-1:].expand(filling)]) for x in (rows, places))
         order = rows.argsort(stable=True)
-        counts = torch.bincount(rows // shape[1], minlength=len(self.sequences.keys) - 1)
-        # A row may be asked for more than once, but only as often as there are rows.
-        longest = len(rows) if buckets or not len(counts) else int(counts.max())
+        counts = torch.bincount(rows // length, minlength=len(self.sequences.keys) - 1)
+        longest = int(counts.max()) if len(counts) else 0
+        if buckets:
+            longest = -(-longest // length) * length
         last = Sequences(_offsets(counts), self.sequences.keys, longest, self.sequences.longest_keys)
-        return dataclasses.replace(self, asked=places[order], restore=order.argsort(), last_sequences=last)
+        return dataclasses.replace(
+            self, asked=places[order], restore=order.argsort()[:num_rows], last_sequences=last
+        )
 
     def to(self, device: torch.device) -> "Packing":
         """The same with its tensors on another device."""
         return _moved(self, device)
+
+
+# Rows that are asked for are few beside all tokens, so they are rounded in smaller steps.
+ROW_BUCKETS_PER_BUCKET = 8
+
+
+def bucket_size(tokens: int, buckets: int) -> int:
+    """The step that sizes up to `tokens` are rounded up to, for `buckets` different ones or fewer.
+
+    A power of two, so that batches of more or fewer tokens have sizes in common.
+    """
+    return 1 << (-(-tokens // buckets) - 1).bit_length() if tokens > 0 else 1
 
 
 def _offsets(lengths: Tensor) -> Tensor:

@@ -351,5 +351,5 @@ class BertModel(nn.Module):
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         hidden = self.encoder(hidden, packing)
         if rows is None:
-            return hidden.unflatten(0, (batch, length))
+            return hidden[: batch * length].unflatten(0, (batch, length))
         return hidden if packing.asked is not None else hidden.index_select(0, rows)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nemo.backends.pytorch.ops.packing import Packing
+from nemo.backends.pytorch.ops.packing import Packing, bucket_size
 
 MASK = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0], [1, 0, 1, 1]])
 
@@ -57,10 +57,35 @@ def test_sizes_can_be_rounded_up_to_buckets():
     assert packing.sequences.longest_keys == 4
 
 
-def test_the_longest_sequences_of_buckets_are_bounds_for_every_batch():
+def test_the_longest_sequences_of_buckets_are_bounds_for_nearly_every_batch():
     masks = [(torch.rand(4, 6) < share).long() for share in (0.2, 0.5, 0.9)]
     packings = [Packing.of((4, 6), mask, mask.flatten().nonzero()[:2, 0], buckets=2) for mask in masks]
     assert len({(p.sequences.longest_keys, p.last_sequences.longest_queries) for p in packings}) == 1
     for packing in packings:
         assert packing.sequences.keys.diff().max() <= packing.sequences.longest_keys
         assert packing.last_sequences.queries.diff().max() <= packing.last_sequences.longest_queries
+
+
+def test_what_sees_and_what_asks_is_rounded_up_where_padding_is_computed():
+    packing = Packing.of((3, 5), torch.ones(3, 5).triu(), None, buckets=4)  # 12 keys, sizes 4, 8, 12 and 16
+    assert len(packing.tokens) == len(packing.positions) == 16
+    assert packing.tokens[:15].tolist() == list(range(15))
+    assert packing.sequences.queries.tolist() == [0, 5, 10, 15, 16]
+    assert packing.sequences.keys.tolist() == [0, 5, 9, 12, 12]
+    fewer = Packing.of((3, 4), MASK, None, buckets=3)
+    assert fewer.tokens is None  # 12 already
+    assert fewer.keys.tolist() == [0, 1, 2, 3, 4, 5, 8, 10, 11, 0, 0, 0]
+    assert fewer.sequences.keys.tolist() == [0, 4, 6, 9, 12]
+
+
+def test_the_rows_asked_for_are_rounded_up_with_the_last_one():
+    rows = torch.tensor([40, 3, 70])
+    packing = Packing.of((8, 16), None, rows, buckets=4)  # 128 tokens, rows in steps of 4
+    assert packing.asked.tolist() == [3, 40, 70, 70]
+    assert packing.asked[packing.restore].tolist() == rows.tolist()
+    assert packing.last_sequences.queries.tolist() == [0, 1, 1, 2, 2, 4, 4, 4, 4, 4]
+
+
+def test_batches_of_other_shapes_have_sizes_in_common():
+    assert [bucket_size(tokens, 32) for tokens in (0, 1, 32, 4096, 4097)] == [1, 1, 1, 128, 256]
+    assert all(-(-tokens // bucket_size(tokens, 32)) <= 32 for tokens in range(1, 5000, 37))
