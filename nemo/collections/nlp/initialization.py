@@ -16,10 +16,15 @@ BERT's own weights can hold the counts:
 All else starts as usual, residual branches a little smaller. The architecture is untouched and everything is
 trained on from there. What it brings is in benchmarks/records/2026-11-22_demo_recipe.
 
+The weights are a smooth function of the counts, so that every processor starts the same model: the signs and
+rotations that matrix decompositions leave open never reach them, nothing is cut off within a group of nearly
+equal singular values, and all is computed in float64.
+
 Shapes: V vocabulary, D hidden size, C content and P position dimensions (D = C + P), S head size.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -38,6 +43,8 @@ ATTENTION = 1.0  # how sharply a head looks at its neighbour alone
 MIXING = 0.7  # share of the first layer's output that neighbours make up
 QUIET = 0.3  # of the usual size, for the residual branches that hold no counts
 RIDGE = 1e-3
+ROUNDING = 1e-7  # of the largest singular value: smaller ones are rounding errors
+UNKNOWN = 1e-6  # a word whose vector is shorter is not known, and stays near 0
 
 
 @torch.no_grad()
@@ -56,7 +63,7 @@ def start_from_counts(
     config = bert.config
     encoder: Any = bert.bert  # its parts are known by name only
     counts = np.bincount(store.tokens, minlength=config.vocab_size)
-    frequency = torch.from_numpy(counts / counts.sum()).float()
+    frequency = torch.from_numpy(counts / counts.sum())
     head_size = config.hidden_size // config.num_attention_heads
     position_size = max(2, min(POSITION_SIZE, head_size, config.hidden_size // 4) // 2 * 2)
     content = slice(config.hidden_size - position_size)
@@ -81,9 +88,9 @@ def start_from_counts(
     # What a layer sees of a word lies behind the norm of the embeddings.
     seen = words * math.sqrt(config.hidden_size / (WORD_NORM**2 + POSITION_NORM**2))
     heads = min(len(OFFSETS), config.num_attention_heads)
-    fits = [_fit(tables, offset, words, seen, frequency, head_size) for offset in OFFSETS[:heads]]
-    power = sum(((seen @ values.T).norm(dim=1) ** 2 * frequency).sum() for values, _ in fits)
-    scale = math.sqrt(config.hidden_size) * MIXING / float(power) ** 0.5
+    fits = [_fit(tables, offset, words, seen, frequency, head_size, generator) for offset in OFFSETS[:heads]]
+    power = sum(float(((seen @ values.T).norm(dim=1) ** 2 * frequency).sum()) for values, _ in fits)
+    scale = math.sqrt(config.hidden_size) * MIXING / math.sqrt(power) if power else 0.0
     attention = encoder.encoder.layer[0].attention
     for head, (offset, (values, outputs)) in enumerate(zip(OFFSETS, fits, strict=False)):
         of_head = slice(head * head_size, (head + 1) * head_size)
@@ -122,18 +129,18 @@ def neighbour_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
         kept = pmi > 0
         tables[distance] = torch.sparse_coo_tensor(
             torch.from_numpy(np.stack([left[kept], right[kept]])),
-            torch.from_numpy(pmi[kept]).float(),
+            torch.from_numpy(pmi[kept]),
             (vocab_size, vocab_size),
             check_invariants=False,
         ).coalesce()
     return tables
 
 
-def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generator, rounds: int = 3) -> Tensor:
+def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generator) -> Tensor:
     """Unit vectors, (V, size): tokens with alike neighbours get alike ones.
 
-    The leading eigenvectors of sum M M^T over the tables and their transposes, near ones weighing more, by
-    randomised subspace iteration (Halko et al. 2011).
+    They hold the leading eigenvectors of A = sum M M^T over the tables and their transposes, near ones
+    weighing more, each times the fourth root of its eigenvalue.
     """
     sides = [(1 / distance, table, table.t().coalesce()) for distance, table in tables.items()]
 
@@ -142,16 +149,42 @@ def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generato
         return torch.stack(products).sum(0)
 
     vocab_size = next(iter(tables.values())).shape[0]
-    basis = torch.randn(vocab_size, min(size + 48, vocab_size), generator=generator)
-    for _ in range(rounds):
-        basis = torch.linalg.qr(spread(torch.linalg.qr(basis)[0]))[0]
-    values, vectors = torch.linalg.eigh(basis.T @ spread(basis))
-    leading = torch.zeros(vocab_size, size)
-    found = (basis @ vectors)[:, -size:] * values[-size:].clamp_min(0) ** 0.25
-    leading[:, : found.shape[1]] = found
+    width = min(size, vocab_size)
+    u, s, vt = _svd(spread(_leading(spread, vocab_size, width, generator)))
+    vectors = u * s**0.25 @ vt  # the same for every choice of U and V
     # Turned at random, no dimension stands out, which LayerNorm would feel.
-    turn = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
-    return nn.functional.normalize(leading @ turn, dim=1)
+    turn = _orthonormal(_normal(size, size, generator))
+    return nn.functional.normalize(vectors @ turn[:width], dim=1, eps=UNKNOWN)
+
+
+def _leading(
+    apply: Callable[[Tensor], Tensor], size: int, width: int, generator: torch.Generator, rounds: int = 3
+) -> Tensor:
+    """An orthonormal basis, (size, width), of nearly the leading eigenvectors of a symmetric operator.
+
+    Subspace iteration from random vectors (Halko et al. 2011), all of which are kept: to choose among nearly
+    equal eigenvalues would be to choose by rounding errors.
+    """
+    basis = _normal(size, width, generator)
+    for _ in range(rounds):
+        basis = _orthonormal(apply(basis))
+    return basis
+
+
+def _orthonormal(x: Tensor) -> Tensor:
+    """Q of the QR decomposition whose R has a positive diagonal, the only one where x has full rank."""
+    q, r = torch.linalg.qr(x)
+    return torch.where(r.diagonal() < 0, -q, q)
+
+
+def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U, S, V^T with singular values of 0 for those that are rounding errors, whose roots would be none."""
+    u, s, vt = torch.linalg.svd(x, full_matrices=False)
+    return u, (s - ROUNDING * s[0]).clamp_min(0), vt
+
+
+def _normal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(rows, columns, generator=generator, dtype=torch.float64)
 
 
 def _fit(
@@ -161,6 +194,7 @@ def _fit(
     seen: Tensor,
     frequency: Tensor,
     rank: int,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """Values (S, C) and outputs (C, S) whose product tells a word from the neighbour at `offset`.
 
@@ -172,13 +206,16 @@ def _fit(
     left, right = words.T * frequency, seen.T * frequency
     half = _solve(left @ words, left @ (word_by_neighbour @ right.T))
     whole = _solve(right @ seen, half.T).T
-    u, s, vt = torch.linalg.svd(whole)
-    return s[:rank, None].sqrt() * vt[:rank], u[:, :rank] * s[:rank].sqrt()
+    basis = _leading(lambda x: whole.T @ (whole @ x), len(whole), min(rank, len(whole)), generator)
+    u, s, vt = _svd(whole @ basis)
+    # Two equal halves of whole @ basis @ basis.T, again the same for every choice of U and V.
+    return vt.T * s.sqrt() @ vt @ basis.T, u * s.sqrt() @ vt
 
 
 def _solve(gram: Tensor, target: Tensor) -> Tensor:
-    ridge = RIDGE * gram.trace() / len(gram) * torch.eye(len(gram))
-    return torch.linalg.solve(gram + ridge, target)
+    """X of gram @ X = target, with a ridge; 0 where the gram matrix is."""
+    ridge = RIDGE * float(gram.trace()) / len(gram) or 1.0
+    return torch.linalg.solve(gram + ridge * torch.eye(len(gram)), target)
 
 
 def _look_at(attention: Any, rows: slice, content: slice, turns: Tensor, offset: int) -> None:

@@ -1,12 +1,14 @@
 """Starting weights from counting."""
 
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from nemo.collections.nlp import initialization
 from nemo.collections.nlp.initialization import (
     OFFSETS,
     neighbour_tables,
@@ -44,7 +46,7 @@ def test_words_with_the_same_neighbours_get_the_same_vector():
     text = [token for _ in range(500) for token in (8, rng.choice([5, 6]), 9, 10, 7, 11)]
     tables = neighbour_tables(store(text), vocab_size=12)
     vectors = word_vectors(tables, size=4, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(vectors[[5, 6, 7, 8]].norm(dim=1), torch.ones(4), atol=1e-5)
+    assert torch.allclose(vectors[[5, 6, 7, 8]].norm(dim=1), torch.ones(4, dtype=torch.float64), atol=1e-5)
     assert vectors[5] @ vectors[6] > 0.95
     assert vectors[5] @ vectors[7] < 0.5
 
@@ -108,3 +110,109 @@ def test_every_weight_is_finite_for_any_number_of_heads(heads):
     start_from_counts(model.bert, model.mlm, text, special_ids=np.arange(5))
     for part in model.parts:
         assert all(torch.isfinite(parameter).all() for parameter in part.parameters())
+
+
+def weights_of(text, vocab_size=80, hidden_size=64):
+    """Every weight of a model that starts from counts, by name."""
+    torch.manual_seed(0)
+    model = with_heads(
+        BERT(
+            vocab_size=vocab_size,
+            hidden_size=hidden_size,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+        )
+    )
+    start_from_counts(model.bert, model.mlm, text, special_ids=np.arange(5))
+    return {
+        f"{i} {name}": p.detach() for i, part in enumerate(model.parts) for name, p in part.named_parameters()
+    }
+
+
+def same(found, expected, atol):
+    return all(torch.allclose(found[name], expected[name], rtol=0, atol=atol) for name in expected)
+
+
+def chance(documents, size, low=5, high=80):
+    rng = np.random.default_rng(1)
+    return store(*(rng.integers(low, high, size=size) for _ in range(documents)))
+
+
+TEXTS = {
+    "by chance": chance(60, size=50),
+    "of fewer words than dimensions": chance(40, size=30, low=50, high=70),
+    # Each pair of words has the same counts: equal eigenvalues, more of them than dimensions.
+    "of 36 pairs": store(*([5 + 2 * pair, 6 + 2 * pair] * 10 for pair in range(36))),
+}
+
+
+def rotations_within_groups(values, rng):
+    """A random rotation that mixes the columns of equal values only, and another one of those of value 0."""
+    nothing = 1e-9 * float(values.max())
+    turns = [torch.zeros(len(values), len(values), dtype=values.dtype) for _ in range(2)]
+    edges = [0, *(np.flatnonzero(np.abs(np.diff(values.numpy())) > nothing) + 1), len(values)]
+    for begin, end in pairwise(edges):
+        turn, other = (np.linalg.qr(rng.standard_normal((end - begin, end - begin)))[0] for _ in range(2))
+        turns[0][begin:end, begin:end] = torch.from_numpy(turn)
+        turns[1][begin:end, begin:end] = torch.from_numpy(other if values[begin] < nothing else turn)
+    return turns
+
+
+@pytest.fixture
+def other_processor(monkeypatch):
+    """Decompositions as another kernel may give them: other signs, other vectors of equal singular values."""
+    rng = np.random.default_rng(2)
+    qr, svd, eigh = torch.linalg.qr, torch.linalg.svd, torch.linalg.eigh
+
+    def other_qr(x):
+        q, r = qr(x)
+        signs = torch.from_numpy(rng.choice([-1.0, 1.0], q.shape[1])).to(x.dtype)
+        return q * signs, signs[:, None] * r
+
+    def other_svd(x, full_matrices=True):
+        u, s, vt = svd(x, full_matrices=full_matrices)
+        left, right = rotations_within_groups(s, rng)
+        return u @ left, s, right.T @ vt
+
+    def other_eigh(x):
+        values, vectors = eigh(x)
+        return values, vectors @ rotations_within_groups(values, rng)[0]
+
+    monkeypatch.setattr(torch.linalg, "qr", other_qr)
+    monkeypatch.setattr(torch.linalg, "svd", other_svd)
+    monkeypatch.setattr(torch.linalg, "eigh", other_eigh)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_every_valid_decomposition_gives_the_same_weights(text, request):
+    expected = weights_of(text)
+    request.getfixturevalue("other_processor")
+    assert same(weights_of(text), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_rounding_error_in_the_counts_stays_as_small(text, monkeypatch):
+    expected = weights_of(text)
+    rng = np.random.default_rng(3)
+
+    def rounded(*arguments):
+        tables = neighbour_tables(*arguments)
+        for table in tables.values():
+            signs = torch.from_numpy(rng.choice([-1.0, 1.0], table._nnz()))
+            table.values().mul_(1 + 1e-7 * signs)  # an ulp of float32
+        return tables
+
+    monkeypatch.setattr(initialization, "neighbour_tables", rounded)
+    assert same(weights_of(text), expected, atol=2e-5)
+
+
+def test_a_word_that_does_not_occur_has_no_vector():
+    words = weights_of(TEXTS["of fewer words than dimensions"])["0 bert.embeddings.word_embeddings.weight"]
+    assert words[5:50].abs().max() < 1e-3
+    assert words[50:70].norm(dim=1).min() > 0.1
+
+
+@pytest.mark.parametrize("text", [store([7] * 30), store([7])], ids=["one word", "one token"])
+def test_text_without_neighbours_to_count_starts_too(text):
+    assert all(torch.isfinite(weight).all() for weight in weights_of(text).values())
