@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from nemo.cli.streams import open_standard_descriptors, tolerant_streams, use_utf8
 from nemo.utils.errors import DataError, MemoryShortageError, NemoError, Preempted, UsageError
 from nemo.utils.lookup import closest
 from nemo.utils.stopping import Stop, stops_are_errors
@@ -85,10 +86,20 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
         command: what to run with them; the examples that are programs of their own have another.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    debug = "--debug" in argv
+    with tolerant_streams() as check_output:
+
+        def run_to_its_end() -> None:
+            command([word for word in argv if word != "--debug"])
+            check_output()
+
+        return _exit_code(run_to_its_end, "--debug" in argv)
+
+
+def _exit_code(run: Callable[[], None], debug: bool) -> int:
+    """Run it; what it ends with, of which an error is told on stderr."""
     try:
         with stops_are_errors():
-            command([word for word in argv if word != "--debug"])
+            run()
     except Exception as problem:
         if debug:
             traceback.print_exc()
@@ -109,6 +120,8 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
 
 def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> NoReturn:
     """`main` as a process: a signal that comes while it ends no longer changes how it ends."""
+    use_utf8()
+    open_standard_descriptors()
     code = main(argv, command)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

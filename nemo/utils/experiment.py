@@ -85,7 +85,7 @@ class ExperimentFolder:
         self._status |= fields
         if self.global_rank == 0:
             path = self.work_dir / "status.json"
-            content = _to_json(self._status, indent=1).encode()
+            content = _to_json(self._status, indent=1)
             with _at_most_a_warning(path):
                 try:
                     write_atomically(path, content, durable=False)
@@ -111,8 +111,8 @@ class ExperimentFolder:
 
     def _append(self, path: Path, row: Mapping[str, Any]) -> None:
         if self.global_rank == 0:
-            with _at_most_a_warning(path), open(path, "a", encoding="utf-8") as file:
-                file.write(_to_json(row) + "\n")
+            with _at_most_a_warning(path), open(path, "ab") as file:
+                file.write(_to_json(row) + b"\n")
 
     def close(self) -> None:
         """Log to this folder no longer."""
@@ -130,7 +130,8 @@ class ExperimentFolder:
 
     def _write_origin(self, files_to_copy: Iterable[str | os.PathLike[str] | None]) -> None:
         """The command, the version of the code, and the files asked for."""
-        self._path_with_time("cmd-args.log").write_text(f"{shlex.join(sys.argv)}\n", encoding="utf-8")
+        # A file's name may have bytes that are no UTF-8.
+        self._path_with_time("cmd-args.log").write_bytes(os.fsencode(f"{shlex.join(sys.argv)}\n"))
         if git_info := _git_info():
             self._path_with_time("git-info.log").write_bytes(git_info)
         for file in files_to_copy:
@@ -183,9 +184,11 @@ def _is_row_until(step: int, line: str) -> bool:
     return isinstance(row, dict) and row.get("step", 0) <= step
 
 
-def _to_json(row: Mapping[str, Any], indent: int | None = None) -> str:
+def _to_json(row: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """UTF-8, in which a name with other bytes is escaped as JSON has it."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()
     }
-    return json.dumps(finite, indent=indent, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(finite, indent=indent, allow_nan=False, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace")

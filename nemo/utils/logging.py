@@ -28,7 +28,7 @@ class _Formatter(_std.Formatter):
 
 
 class _Patient(_std.StreamHandler):
-    """Goes on when nothing can be written: the disk is full, or who read a pipe is gone. Told once."""
+    """Goes on when nothing can be written: the disk is full (told once), or who read a pipe is gone."""
 
     _has_told = False
 
@@ -36,7 +36,7 @@ class _Patient(_std.StreamHandler):
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
             super().handleError(record)
-        elif not self._has_told:
+        elif not self._has_told and not isinstance(error, BrokenPipeError):
             self._has_told = True
             name = getattr(self, "baseFilename", "the log")
             with suppress(OSError):
@@ -63,6 +63,15 @@ class _StreamOfTheMoment(_Patient):
     @stream.setter
     def stream(self, _: TextIO) -> None:
         """The base class sets a stream once; ours is looked up at each use."""
+
+    def emit(self, record: _std.LogRecord) -> None:
+        if self.stream is not None:  # as it is where nobody has opened it
+            super().emit(record)
+
+    def format(self, record: _std.LogRecord) -> str:
+        """What the stream cannot encode is escaped."""
+        encoding = getattr(self.stream, "encoding", None) or "utf-8"
+        return super().format(record).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _filled(text: str, args: tuple[Any, ...]) -> str:
@@ -109,7 +118,7 @@ class Logger:
 
     def add_file_handler(self, path: str | os.PathLike[str]) -> _std.Handler:
         """Log to a file as well; returns the handler for `remove_handler`."""
-        handler = _LogFile(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         self.add_handler(handler)
         return handler
 
@@ -121,7 +130,9 @@ class Logger:
                 return
             self._said_once.add(str(text))
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, "%s", _filled(str(text), args), **{"stacklevel": 3, **more})
+            # The name of a file may have bytes that are no UTF-8.
+            line = _filled(str(text), args).encode("utf-8", "backslashreplace").decode()
+            self._logger.log(level, "%s", line, **{"stacklevel": 3, **more})
 
     def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
         """For those who look for a fault."""

@@ -1,6 +1,7 @@
 """What stands in a work folder."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -160,3 +161,20 @@ def test_a_folder_that_cannot_be_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):
         ExperimentFolder(tmp_path / "file" / "run")
+
+
+def test_names_with_bytes_that_are_no_utf8_are_kept(tmp_path, monkeypatch, capsys):
+    odd = os.fsdecode(b"caf\xe9")
+    monkeypatch.setattr(sys, "argv", ["nemo-bert", odd])
+    folder = ExperimentFolder(tmp_path / odd, timestamp=NOON)
+    folder.write_config({"train_data": odd})
+    folder.write_status(problem=odd)
+    folder.append_metrics({"name": odd})
+    logging.info("reading %s", odd)
+    folder.close()
+    assert (tmp_path / odd / f"cmd-args_{NOON}.log").read_bytes() == b"nemo-bert 'caf\xe9'\n"
+    assert yaml.safe_load((folder.work_dir / "config.yaml").read_text()) == {"train_data": odd}
+    assert json.loads((folder.work_dir / "status.json").read_text())["problem"] == odd
+    assert rows(folder) == [{"name": odd}]
+    log = (folder.work_dir / "log_globalrank-0_localrank-0.txt").read_text(encoding="utf-8")
+    assert r"reading caf\udce9" in log and r"reading caf\udce9" in capsys.readouterr().out

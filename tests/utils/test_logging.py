@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 
 import pytest
 
@@ -86,3 +87,15 @@ def test_verbosity_has_two_names():
     logging.set_verbosity(logging.ERROR)
     assert logging.getEffectiveLevel() == logging.ERROR
     logging.set_verbosity(before)
+
+
+def test_a_terminal_that_knows_ascii_alone_gets_codes(capsys, monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), "ascii")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        logging.info("Привет")
+        patch.setattr(sys, "stdout", None)  # which nobody has opened
+        logging.info("to nobody")
+    stream.flush()
+    assert stream.buffer.getvalue().endswith(rb"] \u041f\u0440\u0438\u0432\u0435\u0442" + b"\n")
+    assert capsys.readouterr() == ("", "")

@@ -161,13 +161,15 @@ def _library_path(compiler: list[str]) -> Path:
 def _is_whole(path: Path) -> bool:
     """Is the library there as it was built? Loading one that was cut off would end the process."""
     checksum = path.with_suffix(".sha256")
-    return checksum.exists() and checksum.read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+    return (
+        checksum.exists() and checksum.read_bytes() == hashlib.sha256(path.read_bytes()).hexdigest().encode()
+    )
 
 
 def _processor() -> str:
     """What `-march=native` depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return platform.processor()
     return "".join(line for line in dict.fromkeys(lines) if line.startswith(("model", "flags", "Features")))
@@ -177,7 +179,9 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
     """Compile, check against the references, and only then keep."""
     refused = path.with_suffix(".refused")
     if refused.exists():
-        raise _Unusable(f"{refused.read_text()} (delete {refused} to try again)")
+        raise _Unusable(
+            f"{refused.read_text(encoding='utf-8', errors='replace')} (delete {refused} to try again)"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
     os.close(handle)
@@ -190,8 +194,9 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
         # In a process of its own: what is wrong with a kernel may be that it ends the process.
         wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
         if wrong is not None:
-            refused.write_text(f"the check of the kernels on this machine {wrong}")
-            raise _Unusable(refused.read_text())
+            reason = f"the check of the kernels on this machine {wrong}"
+            refused.write_text(reason, encoding="utf-8")
+            raise _Unusable(reason)
         built = new.read_bytes()
     finally:
         new.unlink(missing_ok=True)
@@ -203,7 +208,9 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
 def _problem(command: list[str]) -> str | None:
     """What is wrong with a command's end; None if nothing is."""
     try:
-        result = subprocess.run(command, capture_output=True, text=True, timeout=MOST_SECONDS)
+        result = subprocess.run(
+            command, capture_output=True, encoding="utf-8", errors="replace", timeout=MOST_SECONDS
+        )
     except subprocess.TimeoutExpired:
         return f"did not end in {MOST_SECONDS} s"
     return None if result.returncode == 0 else f"failed: {_first_error(result.stderr)}"

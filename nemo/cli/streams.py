@@ -1,0 +1,122 @@
+"""The standard streams of a command, which goes on whatever is written to them and whoever reads them."""
+
+import codecs
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TextIO
+
+from nemo.utils.errors import StorageError
+from nemo.utils.files import FULL
+
+SPELLED_OUT = "nemo-spelled-out"
+"""An error handler for streams: what they cannot encode is replaced by something like it, or by its code."""
+
+_ALIKE = {"█": "#", "·": "|", "→": "->", "…": "...", "—": "-", "≥": ">=", "≤": "<=", "×": "x"}
+_ALIKE |= dict.fromkeys("▏▎▍▌▋▊▉", "#") | dict.fromkeys("─━╸╺", "-")
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    spelled = "".join(_ALIKE.get(c) or c.encode("ascii", "backslashreplace").decode() for c in text)
+    return spelled, error.end
+
+
+codecs.register_error(SPELLED_OUT, _spell_out)
+
+
+class _Output(io.FileIO):
+    """A file descriptor to write to, and what kept it from being written to, if anything has."""
+
+    problem: OSError | None = None
+
+    def write(self, data: bytes) -> int:  # type: ignore[override]
+        try:
+            return super().write(data)
+        except OSError as problem:
+            self.problem = self.problem or problem
+            return len(data)
+
+
+@contextmanager
+def tolerant_streams() -> Iterator[Callable[[], None]]:
+    """Standard output and error, inside the block, take every character and outlive their reader.
+
+    A pipe whose reader is gone (`nemo-bert inspect text | head -1`) swallows the rest: the command does what
+    it was asked to do. What else keeps standard output from being written, a full disk, is told by the
+    function that the block is given.
+
+    Raises (that function):
+        StorageError: not all of standard output could be written.
+    """
+    before = sys.stdout, sys.stderr
+    outputs = [
+        _Output(stream.fileno(), "w", closefd=False) if _is_file(stream) else None for stream in before
+    ]
+
+    def check() -> None:
+        sys.stdout.flush()
+        problem = outputs[0].problem if outputs[0] is not None else None
+        if problem is not None and not isinstance(problem, BrokenPipeError):
+            told = "disk full" if problem.errno in FULL else (problem.strerror or str(problem)).lower()
+            raise StorageError(told, where="standard output", fix="write it to another place") from problem
+
+    with ExitStack() as stack:
+        sys.stdout, sys.stderr = (
+            stack.enter_context(_tolerant(stream, output))
+            for stream, output in zip(before, outputs, strict=True)
+        )
+        try:
+            yield check
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+def _is_file(stream: TextIO | None) -> bool:
+    """Is it a file or pipe of the system, not a notebook's or a test's?"""
+    with suppress(OSError, ValueError, AttributeError):
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() >= 0
+    return False
+
+
+@contextmanager
+def _tolerant(stream: TextIO | None, output: _Output | None) -> Iterator[TextIO]:
+    if stream is None:  # closed from the beginning
+        with open(os.devnull, "w", encoding="utf-8") as nowhere:
+            yield nowhere
+    elif not isinstance(stream, io.TextIOWrapper):
+        yield stream
+    elif output is None:
+        errors = stream.errors
+        stream.reconfigure(errors=SPELLED_OUT)
+        yield stream
+        stream.reconfigure(errors=errors)
+    else:
+        stream.flush()
+        buffer = io.BufferedWriter(output)  # type: ignore[type-var]
+        is_by_line, is_direct = stream.line_buffering, stream.write_through
+        with io.TextIOWrapper(
+            buffer, stream.encoding, SPELLED_OUT, line_buffering=is_by_line, write_through=is_direct
+        ) as tolerant:
+            yield tolerant
+
+
+def open_standard_descriptors() -> None:
+    """See that no file of ours becomes standard input, output or error, where these are closed (`>&-`)."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def use_utf8() -> None:
+    """Begin anew in Python's UTF-8 mode where the locale (`LC_ALL=C`) knows ASCII alone.
+
+    Python does so by itself unless it is told not to. File names and words of the command line would be
+    half-decoded, which libraries that are not written in Python refuse.
+    """
+    if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
