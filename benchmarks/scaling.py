@@ -268,7 +268,7 @@ def _follow(job: Job, connection: Connection) -> None:
         if updates == 2 and os.environ["RANK"] == "1":
             from nemo.core import NeuralModuleFactory
 
-            (sums,) = NeuralModuleFactory.get_default_factory().get_trainer()._sums.values()
+            (sums,) = NeuralModuleFactory.get_default_factory().get_trainer().replicas._sums.values()
             connection.send((sums.num_bytes, sums.num_messages))
 
     train(job.way, job.shape.model, job.batches, job.device, tick)

@@ -14,6 +14,7 @@ class Hooks(Protocol):
 
     action: "Actions"
     tensors: Sequence[NmTensor]
+    saves_on_stop: bool
 
     def reads_at(self, step: int) -> bool: ...
     def on_restore(self) -> None: ...
@@ -94,10 +95,14 @@ class Actions(Protocol):
     def is_sharded(self) -> bool: ...
 
     def value_of(self, tensor: NmTensor) -> Any:
-        """A tensor in the latest update: a loss over all of it, anything else of its last batch."""
+        """A tensor in the latest step: a loss over all of it, anything else of its last micro-batch.
+
+        Raises:
+            UsageError: it was not computed in that step.
+        """
 
     def evaluate(self, tensors: Sequence[NmTensor]) -> Iterable[EvaluatedBatch]:
-        """Values for each batch of one pass over the evaluation data."""
+        """Values of `tensors` for each batch of one pass over their data, dropout off."""
 
     def save(
         self,
@@ -107,18 +112,38 @@ class Actions(Protocol):
         extra_state: Mapping[str, Any],
         wait: bool = True,
     ) -> None:
-        """Write a checkpoint below `folder`, then delete superseded ones but the newest `keep`.
+        """Write `folder/STEP-<n>`, then delete older checkpoints but for the newest `keep`.
 
-        Unless it is to `wait`, that is done while training goes on; see `is_saved`.
+        Where weights are sharded, all processes must call it, and process 0 writes.
+
+        Args:
+            wait: until it is on the disk; else, within `train`, what is saved is copied and written while
+                training goes on, and `is_saved` says how that went.
+
+        Raises:
+            StorageError: it, or the one before, cannot be written.
         """
 
     def is_saved(self, wait: bool = True) -> bool:
-        """Is nothing being written any more? Raises what the latest `save` failed with, once."""
+        """Is no checkpoint being written (any more)?
+
+        Raises:
+            StorageError: the latest could not be written; raised once.
+        """
 
     def restore(
         self, folder: str | Path, identity: Mapping[str, Any], stream: Mapping[str, Any] | None = None
     ) -> bool:
-        """Continue from the newest good checkpoint below `folder`; False when there is none."""
+        """Continue from the newest good checkpoint in `folder`; False when there is none.
+
+        Args:
+            folder: what `save` was given; or a work folder with it, or one checkpoint in it.
+            identity: what the checkpoint's state must hold, name by name, for the run to be the same one.
+            stream: what decides the batches, by name; an epoch of others begins anew.
+
+        Raises:
+            CheckpointError: there are checkpoints, but none is good, or it is of another model or run.
+        """
 
 
 class BackendActions(Actions, Protocol):

@@ -90,7 +90,7 @@ class Recorder(ActionCallback):
     def on_iteration_end(self):
         self.found["losses"].append(float(self.action.value_of(self.tensors[0])))
         self.found["norms"].append(self.action.grad_norm)
-        sums = next(iter(self.action._sums.values()), None)
+        sums = next(iter(self.action.replicas._sums.values()), None)
         if self.step == 2 and sums is not None:
             optimizer = self.action.optimizers[0]
             local = [getattr(p, "_local_tensor", p) for part in self.model.parts for p in part.parameters()]

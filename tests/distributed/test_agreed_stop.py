@@ -34,7 +34,7 @@ def test_one_is_asked_and_all_stop_together(text, undisturbed, tmp_path, more):
         second.kill(1, signal.SIGTERM)
         assert (first.wait(), second.wait()) == (75, 75)
         step = checkpoint_at(run)
-        told = f"error[PREEMPTED] stopped by another process after update {step}, and saved"
+        told = f"error[PREEMPTED] stopped by another process after step {step}, and saved"
         assert any(told in line for line in first.errors()), first.err
         assert "Traceback" not in first.err + second.err
     status = status_of(run)

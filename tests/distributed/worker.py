@@ -122,7 +122,7 @@ def of_marked(kind):
 def sent(world, **options):
     model, counter = of_marked(TiedToy), Sent(update=3)
     actions, weights, losses = train(world, model, callbacks=[counter], **options)
-    (sums,) = actions._sums.values()
+    (sums,) = actions.replicas._sums.values()
     return {
         "events": counter.events,
         "bytes": sums.num_bytes,

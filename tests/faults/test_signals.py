@@ -19,11 +19,11 @@ def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed,
         run.send_signal(number)
         code, told = outcome(run)
         assert code == 75, told
-        assert told.splitlines()[-1].startswith(f"error[PREEMPTED] stopped by {number.name} after update ")
+        assert told.splitlines()[-1].startswith(f"error[PREEMPTED] stopped by {number.name} after step ")
         status = json.loads((tmp_path / "status.json").read_text())
         newest = list_checkpoints(tmp_path / "checkpoints")[-1].name
         assert (status["state"], status["code"], status["checkpoint"]) == ("preempted", "PREEMPTED", newest)
-        assert f"after update {newest.removeprefix('STEP-')}," in told
+        assert f"after step {newest.removeprefix('STEP-')}," in told
         assert int(newest.removeprefix("STEP-")) >= step
     code, told = outcome(start(command))
     assert code == 0, told
@@ -105,4 +105,4 @@ def test_a_users_script_saves_and_ends_with_75_too(tmp_path):
     last = told.splitlines()[-1]
     assert "stopped by SIGTERM after update" in last
     newest = list_checkpoints(tmp_path / "checkpoints")[-1]
-    assert f"after update {newest.name.removeprefix('STEP-')}:" in last
+    assert f"after step {newest.name.removeprefix('STEP-')}:" in last

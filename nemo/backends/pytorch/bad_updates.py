@@ -1,8 +1,11 @@
 """Updates that are not made, as a number in them is not finite: what is said of them, and how many may be."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
+from nemo.backends.pytorch.training.progress import Progress
+from nemo.backends.pytorch.training.step import StepInputs
 from nemo.core.actions import BadUpdate
 from nemo.utils.errors import NumericError
 from nemo.utils.logging import logging
@@ -14,6 +17,23 @@ _WHAT_IS_DONE = {
     "skip": "the weights stay as they are",
     "rewind": "going on from the newest checkpoint, with the batches that come next",
 }
+
+
+def find_bad_update(inputs: StepInputs, loss: float, progress: Progress) -> BadUpdate | None:
+    """What is not finite in a step's loss and gradient; None if all of it is."""
+    if math.isfinite(loss) and math.isfinite(progress.grad_norm):
+        return None
+    batches = progress.batch_in_epoch, progress.batch_in_epoch + inputs.num_batches
+    weights = inputs.objective.parameters.items()
+    return BadUpdate(
+        step=progress.step + 1,
+        epoch=progress.epoch_num,
+        batches=batches,
+        samples=inputs.graph.source.samples_of(progress.epoch_num, *batches),
+        loss=loss,
+        grad_norm=progress.grad_norm,
+        weights=[name for name, p in weights if p.grad is not None and not p.grad.isfinite().all()],
+    )
 
 
 class BadUpdates:

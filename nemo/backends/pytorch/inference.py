@@ -1,8 +1,9 @@
 """Running graphs without training them: one pass over the data, dropout off; and a cache between passes."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,9 +11,14 @@ from torch import Tensor
 
 from nemo.backends.pytorch.environment import to_device
 from nemo.backends.pytorch.graph_module import GraphModule, Statistics
+from nemo.backends.pytorch.part_weights import restore_weights
 from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.training.replicas import Replicas
+from nemo.core.actions import EvaluatedBatch
 from nemo.core.graph import NmTensor, calls_leading_to
+from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
 
 Batch = tuple[Sequence[Any], Mapping[NmTensor, Any]]
 """What the data layer gave, and what is known of it from an earlier pass."""
@@ -52,6 +58,68 @@ def run_batches(
     finally:
         for part, training in was_training.items():
             part.train(training)
+
+
+class Inference:
+    """Evaluates and infers; weights stay as they are.
+
+    Args:
+        device, level: see `PtActions`.
+        replicas: the processes whose weights these are.
+    """
+
+    def __init__(self, device: torch.device, level: Optimization, replicas: Replicas):
+        self._device, self._level, self._replicas = device, level, replicas
+        self._cache = InferenceCache()
+
+    def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[EvaluatedBatch]:
+        """Values of `tensors` for each batch of one pass over their data, dropout off."""
+        graph = GraphModule(tensors)
+        for values, statistics in self._run(graph, first_epoch(graph)):
+            self._replicas.world.now("evaluating")
+            yield EvaluatedBatch({tensor: values[tensor] for tensor in tensors}, statistics)
+
+    def infer(
+        self,
+        tensors: NmTensor | Sequence[NmTensor],
+        checkpoint_dir: str | Path | None,
+        ckpt_pattern: str,
+        verbose: bool,
+        cache: bool,
+        use_cache: bool,
+        offload_to_cpu: bool,
+        modules_to_restore: Collection[Any] | None,
+    ) -> list[list[Any]]:
+        """For each tensor its value in every batch; the arguments are those of `NeuralModuleFactory.infer`.
+
+        Raises:
+            UsageError: caches that contradict each other, or a cache that these tensors do not build on.
+        """
+        tensors = [tensors] if isinstance(tensors, NmTensor) else list(tensors)
+        self._cache.check(fill=cache, use=use_cache)
+        graph = GraphModule(everything_before(tensors) if cache else tensors)
+        if checkpoint_dir is not None:
+            restore_weights(graph.parts, checkpoint_dir, ckpt_pattern, modules_to_restore)
+        passes = []
+        batches = self._cache.batches(graph) if use_cache else first_epoch(graph)
+        for values, _ in self._run(graph, batches):
+            passes.append(on_cpu(values) if offload_to_cpu else values)
+            if verbose:
+                logging.info("inferred batch %d", len(passes))
+        if cache:
+            self._cache.passes = passes
+        return [[values[tensor] for values in passes] for tensor in tensors]
+
+    def clear_cache(self) -> None:
+        """Forget what `infer` kept."""
+        self._cache = InferenceCache()
+
+    def _run(
+        self, graph: GraphModule, batches: Iterable[Batch]
+    ) -> Iterator[tuple[Values, dict[NmTensor, Statistics]]]:
+        self._replicas.move(graph)
+        precision = Precision(self._level, self._device)
+        return run_batches(graph, batches, self._device, precision, self._replicas.run)
 
 
 class InferenceCache:

@@ -18,11 +18,13 @@ class ActionCallback:
     Attributes:
         action: what is running; set when it starts.
         tensors: what must be computed for this callback, at the updates that `reads_at` names.
+        saves_on_stop: `on_stop` saves the run, so a signal may end it; see `nemo.utils.stopping`.
         tb_writer: where it writes TensorBoard events; None means the factory's writer, if there is one.
     """
 
     action: Actions
     tensors: Sequence[NmTensor] = ()
+    saves_on_stop: bool = False
     tb_writer: Any = None
 
     def reads_at(self, step: int) -> bool:

@@ -39,6 +39,8 @@ class CheckpointCallback(ActionCallback):
         StorageError (while it goes on): three in a row could not be written; or the last of all could not.
     """
 
+    saves_on_stop = True
+
     def __init__(
         self,
         folder: str | Path,

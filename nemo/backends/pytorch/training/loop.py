@@ -1,0 +1,282 @@
+"""The training loop in three levels: `run` sets up and tears down, `_epoch` takes steps, `_step` updates."""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from itertools import islice
+from typing import Any
+
+import torch
+
+from nemo.backends.pytorch.background import Background
+from nemo.backends.pytorch.bad_updates import BadUpdates, find_bad_update
+from nemo.backends.pytorch.environment import seed_dropout, to_device
+from nemo.backends.pytorch.graph_module import GraphModule
+from nemo.backends.pytorch.objectives import Task, make_objectives
+from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.dropout import DropoutSeeds, dropout_seeds
+from nemo.backends.pytorch.part_weights import parameters_by_name
+from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.training.progress import Progress
+from nemo.backends.pytorch.training.replicas import Replicas
+from nemo.backends.pytorch.training.state import TrainingState
+from nemo.backends.pytorch.training.step import StepGraphs, StepInputs, StepValues
+from nemo.core.actions import Actions, BadUpdate, Hooks
+from nemo.core.plan import TrainingPlan
+from nemo.core.settings import Optimization
+from nemo.utils.errors import DataError, Preempted, UsageError
+from nemo.utils.logging import logging
+from nemo.utils.stopping import StopSignals
+
+STEPS_WORTH_A_BUILD = 20
+"""A shorter training does not wait for kernels to be built; it uses those that are there."""
+STEPS_WORTH_COMPILING = 200
+
+
+class Training:
+    """One training of a graph.
+
+    Args:
+        plan: when it ends, and how a step is made.
+        tasks: optimizers, or their names, with the losses they make small.
+        optimization_params: of the optimizers that are given by name.
+        callbacks: told of every moment, in this order.
+        progress: where it starts from; moved on step by step.
+        level, device, seed: see `PtActions`.
+        replicas: the processes that train together.
+
+    Attributes:
+        graph: everything that it computes.
+        values: the tensors of the latest step.
+        state: what a checkpoint holds.
+        may_retry: it failed before its first step, so nothing was trained.
+
+    Raises:
+        UsageError: something cannot be optimized, or not so.
+        DistributedError: another process has another model.
+    """
+
+    def __init__(
+        self,
+        plan: TrainingPlan,
+        tasks: Sequence[Task],
+        optimization_params: Mapping[str, Any],
+        callbacks: Sequence[Hooks],
+        *,
+        progress: Progress,
+        level: Optimization,
+        device: torch.device,
+        seed: int,
+        replicas: Replicas,
+    ):
+        self.plan, self.callbacks, self.progress = plan, callbacks, progress
+        self.device, self.seed, self.replicas, self.world = device, seed, replicas, replicas.world
+        read = [tensor for callback in callbacks for tensor in callback.tensors]
+        self.graph = GraphModule([*(loss for _, losses in tasks for loss in losses), *read])
+        self.graph.source = self.graph.source.for_training()
+        self.graph.train()
+        _prepare_kernels(self.graph, device, plan.max_steps)
+        self.precision = Precision(level, device, plan.max_loss_scale, plan.min_loss_scale)
+        parameters = parameters_by_name(self.graph.parts)
+        replicas.place(self.graph)
+        self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))
+        self.state = TrainingState(progress, self.graph, self.objectives, self.precision, replicas, device)
+        self.values = StepValues(device)
+        self.may_retry = False
+        self._graphs, self._bad_updates = StepGraphs(), BadUpdates()
+        self._stop: StopSignals | None = None
+
+    def run(self, action: Actions) -> None:
+        """Train until the plan is done. Level 1: what surrounds the epochs.
+
+        Args:
+            action: what callbacks are handed.
+
+        Raises:
+            NumericError: a loss or a gradient is not finite; weights are as before that step.
+            Preempted: a signal asked it to stop, and a callback saved it.
+        """
+        first_step = self.progress.step
+        own_gpu = [self.device] if self.device.type == "cuda" else []
+        try:
+            with ExitStack() as stack:
+                # Every step seeds dropout; the caller's generator stays as it is.
+                stack.enter_context(torch.random.fork_rng(own_gpu))
+                self.state.background = stack.enter_context(Background())
+                if any(callback.saves_on_stop for callback in self.callbacks):
+                    self._stop = stack.enter_context(StopSignals())
+                for callback in self.callbacks:
+                    callback.action = action
+                self._notify("restore")  # a checkpoint moves the progress
+                self._notify("action_start")
+                try:
+                    while not self._is_done:
+                        self._epoch()
+                except Preempted:
+                    self._notify("stop")
+                    self.world.wait("the others stop")
+                    raise
+                self._notify("action_end")
+        except BaseException:
+            if self.progress.step == first_step and not self.replicas.is_sharded:
+                self.may_retry = True
+                self.graph.zero_grad(set_to_none=True)  # of the micro-batches that the step got to
+            raise
+        finally:
+            self.state.background = self._stop = None
+        self.replicas.release()
+
+    def _epoch(self) -> None:
+        """Level 2: the steps of an epoch, or of what a resume left of it."""
+        progress = self.progress
+        self._notify("epoch_start")
+        with closing(self._rest_of_epoch()) as batches:
+            while inputs := self._next_inputs(batches):
+                self._notify("iteration_start")
+                bad = self._step(inputs)
+                if bad is not None:
+                    self._notify("bad_update", bad)
+                    self._bad_updates.refuse(bad, self.plan.when_not_finite)
+                progress.step += 1
+                progress.batch_in_epoch += inputs.num_batches
+                progress.items_seen += inputs.num_items
+                if bad is not None and self.plan.when_not_finite == "rewind":
+                    self._rewind()
+                else:
+                    self._notify("iteration_end")
+                if self._is_done:
+                    break
+            else:
+                if progress.batch_in_epoch == 0:
+                    raise DataError("an epoch has no batch", where=self.graph.source)
+                progress.epoch_num += 1  # only whole epochs count
+                progress.batch_in_epoch = 0
+        self._notify("epoch_end")
+
+    def _step(self, inputs: StepInputs) -> BadUpdate | None:
+        """Level 3: one update from the gradients of all micro-batches together.
+
+        Returns:
+            Why the weights were left as they are; None if they were updated.
+        """
+        objective, optimizer = inputs.objective, inputs.objective.optimizer
+        progress, replicas, precision = self.progress, self.replicas, self.precision
+        if self.plan.lr_policy is not None:
+            for group in optimizer.param_groups:
+                group["lr"] = self.plan.lr_at(group["initial_lr"], progress.step, progress.epoch_num)
+        progress.learning_rate = optimizer.param_groups[0]["lr"]
+        seed_dropout(self.seed, progress.step, self.world.rank)
+
+        self.values.clear()
+        batches = replicas.filled_up(inputs.batches, inputs.num_batches, self.graph, progress.epoch_num)
+        with replicas.sync(optimizer) as sync, precision.matrices(self.graph.parameters()) as matrices:
+            for number, batch in enumerate(batches):
+                self.world.now("forward and backward")
+                if sync is not None and number == len(batches) - 1 and not matrices.are_low:
+                    sync.let_leave()
+                seeds = DropoutSeeds(self.seed, progress.step, self.world.rank, number, device=self.device)
+                with dropout_seeds(seeds):
+                    self._forward_backward(inputs, batch, counts=number < len(inputs.batches))
+                matrices.collect()
+        self.values.sum_losses(self._graphs.graph_of(objective.losses), self.world)
+
+        self.world.now("optimizer")
+        norm = precision.gradient_norm(
+            optimizer, list(objective.parameters.values()), self.plan.grad_norm_clip, replicas.sum_squares()
+        )
+        progress.grad_norm = float(norm)
+        loss = float(sum(self.values.of(loss) for loss in objective.losses))
+        bad = None if precision.may_overflow else find_bad_update(inputs, loss, progress)
+        if bad is None:
+            precision.step(optimizer)
+        else:
+            precision.skip()
+        self.graph.zero_grad(set_to_none=True)  # of what other objectives train, too
+        self.world.now("callbacks and data")
+        return bad
+
+    def _forward_backward(self, inputs: StepInputs, batch: Sequence[Any], counts: bool) -> None:
+        """Add the gradients of one micro-batch, and its part of every loss; nothing unless it counts."""
+        graph, losses = inputs.graph, inputs.objective.losses
+        plan = graph.plan(batch, buckets=self.precision.buckets).to(self.device)
+        with self.precision.autocast():
+            on_device = to_device(batch, self.device)
+            values = self.replicas.run(lambda: graph(on_device, inputs.divisors, plan=plan))
+            loss = sum(values[tensor] for tensor in losses)
+        if loss.ndim > 0 or not loss.requires_grad:
+            raise UsageError(
+                "cannot be optimized",
+                where=", ".join(f"{tensor.producer}.{tensor.name}" for tensor in losses),
+                found=f"a value of shape {tuple(loss.shape)}" if loss.ndim else "no weights it depends on",
+                expected="the output of a loss that depends on a module that is not frozen",
+            )
+        self.precision.scaler.scale(loss if counts else 0 * loss).backward()
+        if counts:
+            self.values.add(values)
+
+    @property
+    def _is_done(self) -> bool:
+        return self.plan.is_done(self.progress.step, self.progress.epoch_num)
+
+    def _rest_of_epoch(self) -> Generator[Sequence[Any], None, None]:
+        """What is left of this process's micro-batches of the epoch: every `world.size`th."""
+        first = self.progress.batch_in_epoch + self.world.rank
+        return self.graph.source.batches(self.progress.epoch_num, first, self.world.size)
+
+    def _next_inputs(self, epoch: Iterator[Sequence[Any]]) -> StepInputs | None:
+        """The next `batches_per_step` micro-batches of each process, fewer at the end of an epoch.
+
+        Returns:
+            None if no process has one left.
+
+        Raises:
+            Preempted: a signal asked one of the processes to stop.
+        """
+        batches = list(islice(epoch, self.plan.batches_per_step))
+        objective = self.objectives[self.progress.step % len(self.objectives)]  # they take turns
+        graph = self._graphs.graph_for(objective, self.callbacks, self.progress.step + 1)
+        counts = [graph.counts(batch) for batch in batches] or [torch.zeros(len(graph.losses))]
+        items = sum(graph.source.items_in(batch) for batch in batches)
+        asked = self._stop is not None and self._stop.asked is not None
+        mine = torch.cat([torch.tensor([asked, len(batches), items]), torch.stack(counts).sum(0)]).double()
+        num_asked, num_batches, num_items, *divisors = self.world.sum(mine, "what the others do").tolist()
+        if num_asked:
+            raise self._preempted()
+        if num_batches == 0:
+            return None
+        on_device = torch.tensor(divisors, dtype=torch.float32).to(self.device)
+        return StepInputs(objective, graph, batches, on_device, int(num_batches), int(num_items))
+
+    def _rewind(self) -> None:
+        """Take the weights of the newest checkpoint, and go on with the batches that come next."""
+        place = self.progress.epoch_num, self.progress.batch_in_epoch
+        self._notify("restore")
+        self.progress.epoch_num, self.progress.batch_in_epoch = place
+
+    def _preempted(self) -> Preempted:
+        by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"
+        step = self.progress.step
+        logging.info(
+            "stopped by %s after step %d: saving, then exit code %d; a second signal ends it at once",
+            by,
+            step,
+            Preempted.exit_code,
+        )
+        problem = Preempted(
+            f"stopped by {by} after step {step}, and saved", fix="run the same command again to go on"
+        )
+        problem.is_of_all = True
+        return problem
+
+    def _notify(self, moment: str, *arguments: Any) -> None:
+        for callback in self.callbacks:
+            getattr(callback, f"on_{moment}")(*arguments)
+
+
+def _prepare_kernels(graph: GraphModule, device: torch.device, steps: int | None) -> None:
+    """Build or compile what a training of this many steps (None: unknown) is worth."""
+    if device.type == "cpu" and (steps is None or steps >= STEPS_WORTH_A_BUILD):
+        native.build()
+    if device.type == "cuda" and (steps is None or steps >= STEPS_WORTH_COMPILING):
+        for part in graph.parts.values():
+            for region in getattr(part, "regions", ()):
+                region.compile(dynamic=False)

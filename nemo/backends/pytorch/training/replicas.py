@@ -1,0 +1,179 @@
+"""The copies of one model in several processes: placed, kept equal, or sharded between them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from nemo.backends.pytorch.distributed import World
+from nemo.backends.pytorch.environment import has_bf16_units
+from nemo.backends.pytorch.gradient_sum import GradientSum
+from nemo.backends.pytorch.graph_module import GraphModule
+from nemo.backends.pytorch.objectives import Objective
+from nemo.backends.pytorch.part_weights import parameters_by_name
+from nemo.core.settings import Optimization
+from nemo.utils.errors import UsageError
+
+if TYPE_CHECKING:  # its import takes a second
+    from nemo.backends.pytorch.sharding import Shards
+
+T = TypeVar("T")
+Tensors = dict[str, dict[str, Tensor]]
+
+_GRADIENT_DTYPES = {None: None, "bfloat16": torch.bfloat16}
+
+
+class Replicas:
+    """What a training asks of the other processes; with one process there is nothing to ask.
+
+    Args:
+        world: the processes that train together.
+        device: of this process.
+        shard: share weights, gradients and optimizer state out between the processes.
+        gradient_dtype: what gradients are sent as: "bfloat16", or None: as they are.
+
+    Attributes:
+        is_sharded: weights are shared out right now, so all processes must take part in what needs them.
+
+    Raises:
+        UsageError: an unknown gradient_dtype.
+    """
+
+    def __init__(self, world: World, device: torch.device, shard: bool, gradient_dtype: str | None):
+        if gradient_dtype not in _GRADIENT_DTYPES:
+            raise UsageError(
+                "gradients cannot be sent as this type",
+                where="gradient_dtype",
+                found=repr(gradient_dtype),
+                expected="'bfloat16' or None",
+            )
+        self.world, self._device = world, device
+        self._shard = shard and world.size > 1
+        self._gradient_dtype = _GRADIENT_DTYPES[gradient_dtype]
+        self._shards: Shards | None = None
+        self._sharded_parts: list[nn.Module] = []
+        self._sums: dict[Optimizer, GradientSum | Shards] = {}
+
+    @property
+    def is_sharded(self) -> bool:
+        return self._shards is not None
+
+    def place(self, graph: GraphModule) -> None:
+        """Move the weights of process 0 to every process's device; where they are sharded, a shard of them.
+
+        Raises:
+            DistributedError: another process has another model.
+            UsageError: these weights cannot be sharded.
+        """
+        if not self._shard:
+            graph.to(self._device)
+        if self.world.size > 1:
+            shapes = {name: list(p.shape) for name, p in parameters_by_name(graph.parts).items()}
+            self.world.check_same(weights=shapes)
+            self.world.copy_from_first([*graph.parameters(), *graph.buffers()])
+        if self._shard:
+            from nemo.backends.pytorch.sharding import Shards
+
+            self._shards = Shards(graph.parts, self._device, self.world, self._gradient_dtype)
+            self._sharded_parts = list(graph.parts.values())
+
+    def move(self, graph: GraphModule) -> None:
+        """Move to the device what is not sharded; a shard is there already."""
+        for part in graph.parts.values():
+            if part not in self._sharded_parts:
+                part.to(self._device)
+
+    def adopt(self, objectives: list[Objective]) -> list[Objective]:
+        """The objectives with the parameters of this process, whose gradients `sync` sums from now on.
+
+        Raises:
+            UsageError: an optimizer cannot update sharded weights.
+        """
+        if self._shards is not None:
+            objectives = [
+                replace(objective, parameters=self._shards.adopt(objective.optimizer, objective.parameters))
+                for objective in objectives
+            ]
+        if self.world.size > 1:
+            self._sums = {
+                objective.optimizer: self._shards
+                or GradientSum(self.world, objective.parameters.values(), self._gradient_dtype)
+                for objective in objectives
+            }
+        return objectives
+
+    def sync(self, optimizer: Optimizer) -> "AbstractContextManager[GradientSum | Shards | None]":
+        """`with` around the backward passes of a step: afterwards its gradients are sums over all processes.
+
+        What it yields has `let_leave()`, to be called before the last pass; None with one process.
+        """
+        return self._sums.get(optimizer) or nullcontext()
+
+    def sum_squares(self) -> Callable[[Tensor], Tensor] | None:
+        """What makes a sum of squares over the weights of this process one over all weights; None: it is."""
+        return None if self._shards is None else self._shards.add_up
+
+    def run(self, compute: Callable[[], T]) -> T:
+        """`compute()`, with all weights at hand."""
+        return compute() if self._shards is None else self._shards.run(compute)
+
+    def filled_up(
+        self, batches: Sequence[Sequence[Any]], num_batches: int, graph: GraphModule, epoch: int
+    ) -> Sequence[Sequence[Any]]:
+        """The micro-batches of this process; where weights are sharded, as many as process 0 has.
+
+        All must take part in every pass then, so one that has no batch left runs any other.
+        """
+        num_missing = -(-num_batches // self.world.size) - len(batches)
+        if not self.is_sharded or num_missing == 0:
+            return batches
+        with closing(graph.source.batches(epoch)) as others:
+            return [*batches, *[next(others)] * num_missing]
+
+    def gathered(self, tensors: Tensors) -> Tensors:
+        """Whole tensors from those of this process; in process 0 only, where they are sharded."""
+        return tensors if self._shards is None else self._shards.whole(tensors)
+
+    def scattered(self, tensors: Tensors) -> Tensors:
+        """What this process has of whole tensors."""
+        return tensors if self._shards is None else self._shards.rows(tensors)
+
+    def release(self) -> None:
+        """Put sharded weights back together; the optimizer's state is gone."""
+        if self._shards is not None:
+            self._shards.put_together()
+            self._shards, self._sharded_parts = None, []
+
+    def refuse_if_sharding(self, what: str) -> None:
+        """Refuse to do outside training what needs whole weights and optimizers.
+
+        Raises:
+            UsageError: weights and optimizers are sharded while training.
+        """
+        if self._shard:
+            raise UsageError(
+                "weights and optimizers are sharded between processes",
+                where=what,
+                fix="save with CheckpointCallback, while training",
+            )
+
+
+def refuse_sharding_at(level: Optimization, device: torch.device) -> None:
+    """Refuse to shard weights at a level that cannot compute with them.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    needs_scaler = level is Optimization.mxprO1 and device.type == "cuda" and not has_bf16_units(device)
+    if level not in (Optimization.mxprO0, Optimization.mxprO1) or needs_scaler:
+        raise UsageError(
+            "sharded weights cannot be trained at this level",
+            where="optimization_level",
+            found=f"{level.name}{' on a GPU without bf16' if needs_scaler else ''}",
+            expected="O0, or O1 with bf16",
+            fix="use O0" if needs_scaler else "use O1, or train without shard",
+        )

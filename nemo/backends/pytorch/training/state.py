@@ -1,0 +1,159 @@
+"""What a checkpoint holds of a training: saved while it goes on, restored to the bit."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.background import Background
+from nemo.backends.pytorch.environment import fingerprint
+from nemo.backends.pytorch.graph_module import GraphModule
+from nemo.backends.pytorch.objectives import Objective
+from nemo.backends.pytorch.optimizers import load_optimizer_state, optimizer_state
+from nemo.backends.pytorch.part_weights import load_weights_by_part, weights_by_part
+from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.training.progress import Progress
+from nemo.backends.pytorch.training.replicas import Replicas
+from nemo.utils.errors import CheckpointError
+from nemo.utils.logging import logging
+
+
+class TrainingState:
+    """Weights, optimizers, loss scale and progress of one training.
+
+    Attributes:
+        background: writes checkpoints while training goes on; None when it does not.
+    """
+
+    def __init__(
+        self,
+        progress: Progress,
+        graph: GraphModule,
+        objectives: Sequence[Objective],
+        precision: Precision,
+        replicas: Replicas,
+        device: torch.device,
+    ):
+        self.progress, self.graph, self.precision, self.replicas = progress, graph, precision, replicas
+        # As a checkpoint calls them: optimizer, optimizer_2, ...
+        names = ["optimizer", *(f"optimizer_{i}" for i in range(2, len(objectives) + 1))]
+        self.objectives = dict(zip(names, objectives, strict=True))
+        self.device = device
+        self.background: Background | None = None
+
+    def save(
+        self,
+        folder: Path,
+        keep: int,
+        extra_files: Mapping[str, Any],
+        extra_state: Mapping[str, Any],
+        wait: bool,
+    ) -> None:
+        """Write `folder/STEP-<n>`, then delete older ones but for the newest `keep`; see `Actions.save`."""
+        if not self.replicas.is_sharded:
+            self.replicas.refuse_if_sharding("save")  # the optimizer's state is gone
+        self.replicas.world.now("saving")
+        tensors = self.replicas.gathered(
+            {
+                **weights_by_part(self.graph.parts),
+                **{
+                    name: optimizer_state(objective.optimizer, objective.parameters)
+                    for name, objective in self.objectives.items()
+                },
+            }
+        )
+        if self.replicas.is_sharded and self.replicas.world.rank != 0:
+            return
+        progress = self.progress
+        step = progress.step
+        state = {
+            "step": step,
+            "epoch": progress.epoch_num,
+            "batch_in_epoch": progress.batch_in_epoch,
+            "sample_in_epoch": self.graph.source.samples_before(progress.batch_in_epoch),
+            "environment": self._environment(),
+            "items_seen": progress.items_seen,
+            "scaler": self.precision.scaler.state_dict(),
+            **extra_state,
+        }
+
+        def write() -> None:
+            checkpoint.save(folder, step, tensors, state, extra_files)
+            checkpoint.prune(folder, keep)
+
+        self.is_saved(wait=True)  # one at a time: what is copied is one more in memory
+        if wait or self.background is None:
+            write()
+            return
+        tensors = {
+            stem: {n: t.detach().to("cpu", copy=True) for n, t in named.items()}
+            for stem, named in tensors.items()
+        }
+        self.background.start(write)
+
+    def is_saved(self, wait: bool) -> bool:
+        """Is no checkpoint being written (any more)? See `Actions.is_saved`."""
+        return self.background is None or self.background.is_done(wait)
+
+    def restore(self, folder: Path, identity: Mapping[str, Any], stream: Mapping[str, Any]) -> bool:
+        """Continue from the newest good checkpoint in `folder`; see `Actions.restore`."""
+        world, progress = self.replicas.world, self.progress
+        found = world.told_by_first(lambda: _as_text(checkpoint.find(folder)))
+        if found is None:
+            return False
+        newest = Path(found)
+        tensors, state = world.tensors_of_first(lambda: checkpoint.load(newest))
+        saved_identity = state.get("identity", {})
+        checkpoint.refuse_other_run(saved_identity, identity, newest)
+        tensors = self.replicas.scattered(tensors)
+        optimizer_tensors = {name: tensors.pop(name, None) for name in self.objectives}
+        if None in optimizer_tensors.values():
+            raise CheckpointError("the checkpoint has no optimizer state", where=newest)
+        load_weights_by_part(self.graph.parts, tensors, newest)
+        for name, objective in self.objectives.items():
+            load_optimizer_state(objective.optimizer, objective.parameters, optimizer_tensors[name] or {})
+        if state["scaler"]:
+            self.precision.scaler.load_state_dict(state["scaler"])
+        progress.step, progress.epoch_num, progress.batch_in_epoch = state["step"], state["epoch"], 0
+        progress.items_seen = state["items_seen"]
+        logging.info("continuing from %s: step %d, epoch %d", newest, progress.step, progress.epoch_num)
+        then, now = state.get("environment", {}), self._environment()
+        changed = [f"{n} {now[n]} instead of {then[n]}" for n in now if then.get(n, now[n]) != now[n]]
+        if changed:
+            logging.info("%s: the same samples and masks, but not to the bit the same", ", ".join(changed))
+        others = [name for name, value in stream.items() if saved_identity.get(name, value) != value]
+        if others:
+            logging.info("the epoch begins anew, as the checkpoint is of another %s", ", ".join(others))
+        else:
+            progress.batch_in_epoch = self._batch_of(state, newest)
+        return True
+
+    def _environment(self) -> dict[str, str | int]:
+        """What the bits of a result depend on, beside program, options and data."""
+        return {"processes": self.replicas.world.size, **fingerprint(self.device)}
+
+    def _batch_of(self, state: Mapping[str, Any], source: Path) -> int:
+        """The micro-batch that a checkpoint's epoch goes on with; batches may have another size now.
+
+        Raises:
+            CheckpointError: it was left within one.
+        """
+        samples = state.get("sample_in_epoch")
+        if samples is None:
+            return state["batch_in_epoch"]
+        batch = self.graph.source.batch_after(samples)
+        if batch is None:
+            raise CheckpointError(
+                "the epoch was left within one of these batches",
+                where=source,
+                found=f"{samples} samples",
+                expected="a whole number of batches",
+                fix="take batches of the size they had, or of one that divides it",
+            )
+        return batch
+
+
+def _as_text(path: Path | None) -> str | None:
+    return None if path is None else str(path)

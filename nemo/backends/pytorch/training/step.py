@@ -1,0 +1,106 @@
+"""What one step is made of: its micro-batches and their divisors, and the values that come out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nemo.backends.pytorch.distributed import World
+from nemo.backends.pytorch.graph_module import GraphModule
+from nemo.backends.pytorch.objectives import Objective
+from nemo.core.actions import Hooks
+from nemo.core.graph import NmTensor
+from nemo.core.neural_types import LossType
+from nemo.utils.errors import UsageError
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What this process contributes to a step, and what is known of all processes before the model runs.
+
+    Attributes:
+        objective: what this step trains.
+        graph: computes its losses, and what callbacks read after the step.
+        batches: the micro-batches of this process.
+        divisors: what the losses are divided by, [losses]: the number of items in all micro-batches of all
+            processes.
+        num_batches, num_items: of all processes.
+    """
+
+    objective: Objective
+    graph: GraphModule
+    batches: Sequence[Sequence[Any]]
+    divisors: Tensor
+    num_batches: int
+    num_items: int
+
+
+class StepGraphs:
+    """One graph for each set of tensors that steps compute."""
+
+    def __init__(self) -> None:
+        self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
+
+    def graph_for(self, objective: Objective, callbacks: Sequence[Hooks], step: int) -> GraphModule:
+        """What the step with this number computes: its losses, and what callbacks read after it."""
+        graph = self.graph_of(objective.losses)
+        read = [tensor for c in callbacks if c.reads_at(step) for tensor in c.tensors]
+        more = tuple(tensor for tensor in dict.fromkeys(read) if tensor not in graph.given)
+        return self.graph_of((*objective.losses, *more)) if more else graph
+
+    def graph_of(self, tensors: tuple[NmTensor, ...]) -> GraphModule:
+        """The graph that computes these tensors."""
+        if tensors not in self._graphs:
+            self._graphs[tensors] = GraphModule(tensors)
+        return self._graphs[tensors]
+
+
+class StepValues:
+    """The tensors that the latest step computed: losses over all of it, others of its last micro-batch."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._values: dict[NmTensor, Any] = {}
+
+    def clear(self) -> None:
+        """A new step begins."""
+        self._values = {}
+
+    def add(self, values: Mapping[NmTensor, Any]) -> None:
+        """The values of one more micro-batch."""
+        for tensor, value in values.items():
+            value = value.detach() if isinstance(value, Tensor) else value
+            adds_up = _is_loss(tensor) and tensor in self._values
+            self._values[tensor] = self._values[tensor] + value if adds_up else value
+
+    def sum_losses(self, graph: GraphModule, world: World) -> None:
+        """Make the losses of a graph sums over all processes; other tensors stay those of each process.
+
+        Args:
+            graph: the same in all processes, whatever their callbacks read.
+        """
+        if world.size > 1:
+            losses = [tensor for tensor in graph.given if _is_loss(tensor)]
+            # A process may be without a micro-batch at the end of an epoch.
+            own = [self._values.get(loss, torch.zeros((), device=self._device)).float() for loss in losses]
+            self._values.update(zip(losses, world.sum(torch.stack(own), "losses"), strict=True))
+
+    def of(self, tensor: NmTensor) -> Any:
+        """The value of a tensor.
+
+        Raises:
+            UsageError: the latest step did not compute it.
+        """
+        if tensor not in self._values:
+            raise UsageError(
+                "not computed in this step",
+                where=f"{tensor.producer}.{tensor.name}",
+                fix="put it into the callback's `tensors`, and let `reads_at` answer True",
+            )
+        return self._values[tensor]
+
+
+def _is_loss(tensor: NmTensor) -> bool:
+    return isinstance(tensor.elements_type, LossType)
