@@ -2,6 +2,8 @@
 
 from typing import Any
 
+MOST_OF_A_REASON = 400  # characters of what another library says
+
 
 class NemoError(Exception):
     """Something went wrong that its reader can mend.
@@ -40,6 +42,12 @@ class NemoError(Exception):
 
     def __str__(self) -> str:
         return self.message
+
+
+def reason(error: BaseException) -> str:
+    """What an error of another library says, in one line; the cause may stand anywhere in its text."""
+    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return text if len(text) <= MOST_OF_A_REASON else f"{text[:MOST_OF_A_REASON]} ..."
 
 
 class MemoryShortageError(NemoError, MemoryError):

@@ -17,7 +17,7 @@ from nemo.backends.pytorch.part_weights import load_weights_by_part
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.wordpiece import TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE
 from nemo.collections.nlp.export import huggingface_weights
 from nemo.collections.nlp.hub import SIZES, load_config, read_config
 from nemo.collections.nlp.options import PretrainingOptions

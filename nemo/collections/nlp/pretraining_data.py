@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.token_store import held_out_in, is_store, store_i
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE, TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
 from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingDataLayer,

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.wordpiece import TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import Origin, is_given, open_tokenizer_at

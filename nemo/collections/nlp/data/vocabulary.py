@@ -25,14 +25,14 @@ from nemo.collections.nlp.data.tokenizers import (
     NemoBertTokenizer,
     SentencePieceTokenizer,
     TokenizerSpec,
+    has_tokenizer,
     load_tokenizer,
 )
-from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SCORE_STEP, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
-from nemo.collections.nlp.data.tokenizers.wordpiece import CONFIG_FILE, TOKENIZER_FILE
-from nemo.utils.errors import DataError, MissingFileError, UsageError
+from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
+from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
@@ -69,12 +69,11 @@ def find_or_train_tokenizer(
         UsageError: "word-piece" is asked for and a SentencePiece model is there. Also as `train_tokenizer`.
     """
     choose(SAMPLE_BYTES, kind, what="tokenizer")
-    try:
-        tokenizer = load_tokenizer(folder)
-    except MissingFileError:
+    if not has_tokenizer(folder):
         return train_tokenizer(
             kind, files, folder, vocab_size, sample_size, special_tokens, do_lower_case, text
         )
+    tokenizer = load_tokenizer(folder, do_lower_case)
     if kind == "word-piece" and isinstance(tokenizer, SentencePieceTokenizer):
         raise UsageError(
             "holds a SentencePiece model",
@@ -138,7 +137,7 @@ def train_tokenizer(
         config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
         write_atomically(folder / CONFIG_FILE, config.encode())
         write_vocabulary(folder / VOCABULARY_FILE, tokens)
-        tokenizer = NemoBertTokenizer.from_folder(folder)
+        tokenizer = NemoBertTokenizer(pretrained_model=folder)
         tokenizer.add_special_tokens(special_tokens or ())
     if tokenizer.vocab_size < vocab_size:
         logging.info("the text gives %d entries, not %d", tokenizer.vocab_size, vocab_size)

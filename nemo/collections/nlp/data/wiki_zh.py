@@ -13,8 +13,7 @@ from pathlib import Path
 
 from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sources_of
 from nemo.collections.nlp.data.sentences import is_cjk, split_cjk
-from nemo.collections.nlp.data.tokenizers.base import CONTINUATION
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.vocabulary import continues_word
 from nemo.utils.errors import DataError, MissingFileError, UsageError

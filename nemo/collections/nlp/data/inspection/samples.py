@@ -23,7 +23,8 @@ from nemo.collections.nlp.data.sentences import make_splitter
 from nemo.collections.nlp.data.sequences import SequenceBuilder
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.token_store import open_or_build
-from nemo.collections.nlp.data.tokenizers.base import CONTINUATION, TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION
 from nemo.collections.nlp.data.word_starts import WordStarts
 from nemo.utils.errors import DataError, UsageError
 

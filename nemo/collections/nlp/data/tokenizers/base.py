@@ -10,13 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.special_tokens import KINDS, SpecialTokens
 from nemo.utils.errors import UsageError
 from nemo.utils.files import storage_errors
 from nemo.utils.lookup import choose
-
-CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
 
 
 class TokenizerSpec(ABC):
@@ -75,8 +73,8 @@ class TokenizerSpec(ABC):
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The ids of every text, int32 and read-only, as a corpus is encoded.
 
-        Fast. Of the special tokens only the unknown one is found in the text; `[SEP]` in a corpus is
-        a word in brackets.
+        Fast. The special tokens that frame a text are not found in it: `[SEP]` in a corpus is a word in
+        brackets. Others are, see `corpus_tokens`.
         """
 
     def token_to_id(self, token: str) -> int:
@@ -171,6 +169,12 @@ class TokenizerSpec(ABC):
     def special_ids(self) -> np.ndarray:
         """Ids of all tokens that are no text, ascending, int32."""
         return np.array(sorted({*self._control_ids, *self.id_to_special_token}), dtype=np.int32)
+
+    @property
+    def corpus_tokens(self) -> frozenset[str]:
+        """Special tokens that a corpus may have: the unknown one, and those without a kind, such as [USER]."""
+        frame = {token for kind, token in self.special_tokens.items() if kind != "unk_token"}
+        return frozenset(self.special_token_to_id) - frame
 
     # The vocabulary as a whole.
 

@@ -5,6 +5,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,14 +15,22 @@ from typing import Any
 
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.files import write_atomically
+from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
 
 VOCABULARY_FILE = "vocab.txt"
+CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
+SPACE = "▁"  # U+2581, SentencePiece's mark of the space before a word
+TRIMMED = "".join(  # what `tokenizers` takes off the end of a line: white space as Unicode has it
+    map(chr, [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F])
+) + "\u3000"
+MANY_PIECES = 0.25  # of the lines: those of a vocab.txt by mistake
 MAX_BYTES = 64 << 20
 TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one
 _TRIAL = Path(__file__).with_name("trial.py")
 _tried: set[bytes] = set()  # SHA-256 of what went through it in this process
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_PLACEHOLDER = re.compile(r"\[blank\d+\]")
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -89,41 +98,88 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
 
 
 def read_vocabulary(path: str | os.PathLike[str], required: Iterable[str] = ()) -> list[str]:
-    """The tokens of a `vocab.txt`. Only LF and CR LF end a line: other breaks may be tokens.
+    """The lines of a `vocab.txt`, one for each id. Only LF and CR LF end a line: other breaks may be tokens.
+
+    A line that no text can have the id of (blank, or the same token as a later one) is warned of and kept:
+    without it all later ids would be others.
 
     Args:
         required: tokens that must be there.
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is empty, begins with a byte order mark, is not UTF-8, has a blank line, spaces
-            around a token, a token twice, or lacks a required one. Each of them would shift ids, or
-            leave an id that no text can have.
+        UsageError: it is empty, begins with a byte order mark, is not UTF-8, lists SentencePiece's pieces, or
+            lacks a required token.
     """
     content = read_file(path)
     if content.startswith(_BYTE_ORDER_MARK):
         raise UsageError(
             "begins with a byte order mark", where=f"{path}:1", fix="save it as UTF-8 without one"
         )
-    lines: dict[str, int] = {}
-    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), start=1):
-        where = f"{path}:{number}"
-        try:
-            token = line.removesuffix(b"\r").decode()
-        except UnicodeDecodeError as error:
-            found = f"byte 0x{line[error.start]:02x}"
-            raise UsageError("not UTF-8", where=where, found=found, fix="convert the file") from None
-        if not token.strip(" \t"):
-            raise UsageError("a blank line", where=where, expected="a token", fix="delete the line")
-        if token != token.strip(" \t"):
-            raise UsageError("spaces around a token", where=where, found=repr(token))
-        if token in lines:
-            raise UsageError("a token twice", where=where, found=f"{token!r} as in line {lines[token]}")
-        lines[token] = number
-    missing = [token for token in required if token not in lines]
-    if missing:
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        number = content.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{content[error.start]:02x}"
+        raise UsageError("not UTF-8", where=f"{path}:{number}", found=found, fix="convert the file") from None
+    lines = vocabulary_lines(content)
+    if missing := [token for token in required if token not in lines]:
         raise UsageError("special tokens are missing", where=path, expected=", ".join(missing))
-    return list(lines)
+    pieces = sum(line.startswith(SPACE) for line in lines)
+    if pieces > len(lines) * MANY_PIECES and not any(line.startswith(CONTINUATION) for line in lines):
+        raise UsageError(
+            "SentencePiece's pieces, not WordPieces",
+            where=path,
+            found=f"{pieces} of {len(lines)} tokens that begin with {SPACE}, none with {CONTINUATION}",
+            fix="name the tokenizer.model that has these pieces",
+        )
+    _warn_of_lines(lines, path)
+    return lines
+
+
+def vocabulary_lines(content: bytes) -> list[str]:
+    """The lines of a `vocab.txt`, unchecked."""
+    lines = content.removesuffix(b"\n").split(b"\n")
+    return [line.removesuffix(b"\r").decode(errors="replace") for line in lines]
+
+
+def _warn_of_lines(lines: list[str], path: Any) -> None:
+    """Warn of the first line of each kind that is hardly meant."""
+    numbers: dict[str, int] = {}
+    blank, again, spaced = [], [], []
+    for number, line in enumerate(lines, start=1):
+        token = line.rstrip(TRIMMED)
+        if not line.strip(" \t"):
+            blank.append((number, "blank", number))
+        elif token in numbers:
+            again.append((number, f"{token!r} as in line {numbers[token]}", numbers[token]))
+        elif line != line.strip(" \t"):
+            spaced.append(number)
+        if token:
+            numbers[token] = number
+    for found in filter(None, (blank, again)):
+        number, told, unused = found[0]
+        logging.warning(
+            "%s:%d: %s%s, and no text has the id of line %d; fix: write a token such as %s there, as without "
+            "the line all later tokens would have other ids",
+            *(path, number, told, _others(found), unused, placeholder(unused - 1)),
+        )
+    if spaced:
+        logging.warning("%s:%d: spaces around a token%s", path, spaced[0], _others(spaced))
+
+
+def _others(found: list[Any]) -> str:
+    return f" (and so are {len(found) - 1} other lines)" if len(found) > 1 else ""
+
+
+def placeholder(number: int) -> str:
+    """What stands for an id that no token has, by the number of its line in `vocab.txt`."""
+    return f"[blank{number + 1}]"
+
+
+def is_placeholder(token: str) -> bool:
+    """Whether it is one, and so nothing that a text could have."""
+    return _PLACEHOLDER.fullmatch(token) is not None
 
 
 def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import read_file, read_json, try_out
+from nemo.collections.nlp.data.tokenizers.files import SPACE, read_file, read_json, try_out
 from nemo.collections.nlp.data.tokenizers.special_tokens import (
     NEEDED_KINDS,
     SpecialTokens,
@@ -22,7 +23,6 @@ from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 
-SPACE = "▁"  # U+2581
 MODEL_FILE = "tokenizer.model"
 SPECIAL_TOKENS_FILE = "special_tokens.json"
 _NOT_A_MODEL = "not a SentencePiece model, or a damaged one"
@@ -63,10 +63,10 @@ class SentencePieceTokenizer(TokenizerSpec):
         self.add_special_tokens(special_tokens)
 
     @classmethod
-    def from_folder(cls, folder: Path) -> "SentencePieceTokenizer":
-        """What `save` wrote; or any `tokenizer.model`, to which BERT's special tokens are added."""
-        tokenizer = cls(folder / MODEL_FILE)
-        notes = folder / SPECIAL_TOKENS_FILE
+    def from_file(cls, file: Path) -> "SentencePieceTokenizer":
+        """What `save` wrote; or any SentencePiece model, to which BERT's special tokens are added."""
+        tokenizer = cls(file)
+        notes = file.with_name(SPECIAL_TOKENS_FILE)
         if notes.is_file():
             special_tokens = read_json(notes)
             tokenizer.add_special_tokens(special_tokens.get("tokens", []))
@@ -108,10 +108,10 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     def _encode_whole(self, texts: list[str]) -> list[np.ndarray]:
         batch = self._model.encode(texts, return_type="numpy", num_threads=_num_threads())
-        if self.unk_token is not None:
-            for i, text in enumerate(texts):
-                if self.unk_token in text:
-                    batch[i] = np.fromiter(self._encode(text, [self.unk_token], int), np.int32)
+        tokens = self.corpus_tokens
+        for i, text in enumerate(texts):
+            if any(token in text for token in tokens):
+                batch[i] = np.fromiter(self._encode(text, tokens, int), np.int32)
         return batch
 
     @cached_property
@@ -249,6 +249,16 @@ def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:
     """Finds the tokens in a text, a longer one before its own beginning; nothing where there are none."""
     longest_first = sorted(tokens, key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
+
+
+def is_model(content: bytes) -> bool:
+    """Whether it looks like a SentencePiece model: one has numbers that are no text."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        with suppress(UsageError):
+            return bool(parse_model(content, "").pieces)
+    return False
 
 
 def parse_model(content: bytes, where: Any) -> Any:

@@ -59,12 +59,10 @@ class Units(ABC):
     def _without_units(self, texts: list[str], text: str) -> list[int]:
         """Which texts to encode as a whole, given all of them, and these joined.
 
-        Those that name the unknown token, which is one token only as long as it is not taken apart.
+        Those that name a special token, which is one token only as long as it is not taken apart.
         """
-        unknown = self._tokenizer.unk_token
-        if unknown is None or unknown not in text:
-            return []
-        return [i for i, text in enumerate(texts) if unknown in text]
+        named = [token for token in self._tokenizer.corpus_tokens if token in text]
+        return [i for i, text in enumerate(texts) if any(token in text for token in named)] if named else []
 
     def encode_batch(self, texts: list[str]) -> list[np.ndarray]:
         """The ids of each text, int32."""

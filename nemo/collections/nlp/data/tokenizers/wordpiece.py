@@ -14,43 +14,39 @@ from typing import Any
 
 import numpy as np
 
-from nemo.collections.nlp.data.tokenizers.base import CONTINUATION, TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import (
-    VOCABULARY_FILE,
-    read_file,
-    read_json,
-    read_vocabulary,
-    try_out,
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, SPACE, is_placeholder
+from nemo.collections.nlp.data.tokenizers.huggingface import (
+    open_description,
+    open_pretrained,
+    open_vocabulary,
+    save_pretrained,
 )
-from nemo.collections.nlp.data.tokenizers.special_tokens import (
-    KINDS,
-    NEEDED_KINDS,
-    SpecialTokens,
-    vocabulary_order,
-)
+from nemo.collections.nlp.data.tokenizers.special_tokens import KINDS, SpecialTokens
 from nemo.collections.nlp.data.tokenizers.units import Units
-from nemo.collections.nlp.hub import find, quiet
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-TOKENIZER_FILE = "tokenizer.json"
-CONFIG_FILE = "tokenizer_config.json"
-MAX_CHARS_PER_WORD = 200  # longer words are unknown, as in Google's BERT; transformers' default is 100
-_MARKS = {"WordPiece": CONTINUATION, "Unigram": "▁", "BPE": "Ġ"}  # model -> mark, see TokenizerSpec
+_MARKS = {"WordPiece": CONTINUATION, "Unigram": SPACE, "BPE": "Ġ"}  # model -> mark, see TokenizerSpec
+# Fingerprints say 200 letters in a word where there are 100: all WordPieces were read so once, in spite of what
+# transformers does, and what was made then stays valid.
+_LONGEST_WORDS = {100: 200, 200: 100}
 
 
 class NemoBertTokenizer(TokenizerSpec):
     """A transformers tokenizer: a pretrained one, or BERT's over a vocabulary file.
 
     Args:
-        pretrained_model: a Hugging Face folder, or a name of the hub, looked for in the cache before the
-            network is asked. What kind of tokenizer it is stands in its files.
-        vocab_file: a `vocab.txt` with BERT's special tokens; read if there is no `pretrained_model`.
+        pretrained_model: a Hugging Face folder; a name of the hub, looked for in the cache before the network is
+            asked; or a `tokenizer.json`, which is read by itself.
+        vocab_file: a `vocab.txt` with BERT's special tokens, read by itself if there is no `pretrained_model`.
         bert_derivative: whose vocabulary file it is; only "bert" has one of this kind.
-        do_lower_case: with `vocab_file`: lower-case text and strip accents.
+        do_lower_case: lower-case text and strip accents, where no file says it: for a `vocab_file`, or a folder
+            with nothing but a `vocab.txt`.
 
     Attributes:
-        tokenizer: the transformers tokenizer.
+        tokenizer: the transformers tokenizer, with all its settings. What it truncates and pads is not heeded
+            here.
 
     Raises:
         MissingFileError: there is no such vocabulary file.
@@ -65,31 +61,25 @@ class NemoBertTokenizer(TokenizerSpec):
         bert_derivative: str = "bert",
         do_lower_case: bool = False,
     ):
-        if pretrained_model:
-            self.tokenizer = _pretrained(os.fspath(pretrained_model))
+        if pretrained_model and Path(pretrained_model).is_file():
+            self.tokenizer = open_description(Path(pretrained_model))
+        elif pretrained_model:
+            self.tokenizer = open_pretrained(os.fspath(pretrained_model), do_lower_case)
         elif vocab_file:
             choose({"bert": None}, bert_derivative, what="BERT derivative with a vocab_file")
-            self.tokenizer = _from_vocabulary(os.fspath(vocab_file), do_lower_case)
+            self.tokenizer = open_vocabulary(Path(vocab_file), do_lower_case)
         else:
             raise UsageError("either 'vocab_file' or 'pretrained_model' has to be specified")
-        model = self.tokenizer.backend_tokenizer.model
-        mark = choose(_MARKS, type(model).__name__, what="kind of tokenizer")
-        if mark == CONTINUATION:
-            model.max_input_chars_per_word = MAX_CHARS_PER_WORD
+        kind = type(self.tokenizer.backend_tokenizer.model).__name__
         tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
-        super().__init__(tokens, mark, self.tokenizer.unk_token_id)
+        unused = (number for number, token in enumerate(tokens) if is_placeholder(token))
+        super().__init__(
+            tokens, choose(_MARKS, kind, what="kind of tokenizer"), self.tokenizer.unk_token_id, unused
+        )
         added = self.tokenizer.added_tokens_decoder.values()
         self.add_special_tokens([token.content for token in added if token.special])
         kinds = {k: token for k, token in self.tokenizer.special_tokens_map.items() if k in KINDS}
         self.add_special_tokens({"bos_token": kinds["cls_token"], "eos_token": kinds["sep_token"], **kinds})
-
-    @classmethod
-    def from_folder(cls, folder: Path) -> "NemoBertTokenizer":
-        """What `save` wrote, a Hugging Face folder, or a `vocab.txt` with or without a configuration."""
-        if (folder / TOKENIZER_FILE).is_file():
-            return cls(pretrained_model=folder)
-        config = read_json(folder / CONFIG_FILE) if (folder / CONFIG_FILE).is_file() else {}
-        return cls(vocab_file=folder / VOCABULARY_FILE, do_lower_case=config.get("do_lower_case") is True)
 
     def add_special_tokens(self, special_tokens: SpecialTokens) -> None:
         super().add_special_tokens(special_tokens)
@@ -102,14 +92,14 @@ class NemoBertTokenizer(TokenizerSpec):
                 if i not in self.tokenizer.added_tokens_decoder
             ]
         )
-        for stale in ("_corpus_encoder", "_units"):
+        for stale in ("_encoder", "_corpus_encoder", "_units"):
             self.__dict__.pop(stale, None)
 
     def text_to_tokens(self, text: str) -> list[str]:
-        return self.tokenizer.tokenize(text)
+        return self.ids_to_tokens(self.text_to_ids(text))
 
     def text_to_ids(self, text: str) -> list[int]:
-        return self.tokens_to_ids(self.text_to_tokens(text))
+        return self._encoder.encode(text, add_special_tokens=False).ids
 
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
         return self.tokenizer.convert_tokens_to_string(list(tokens))
@@ -132,32 +122,45 @@ class NemoBertTokenizer(TokenizerSpec):
         backend = self.tokenizer.backend_tokenizer
         kinds = [type(part).__name__ for part in (backend.normalizer, backend.pre_tokenizer, backend.model)]
         return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and all(
-            token.special for token in self.tokenizer.added_tokens_decoder.values()
+            token.special and not token.normalized for token in self.tokenizer.added_tokens_decoder.values()
         )
 
     @cached_property
-    def _corpus_encoder(self) -> Any:
-        """The backend, blind to special tokens in the text but for the unknown token."""
+    def _encoder(self) -> Any:
+        """The backend, which neither truncates nor pads."""
         from tokenizers import Tokenizer
 
-        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return Tokenizer.from_str(json.dumps(self._description()))
+
+    @cached_property
+    def _corpus_encoder(self) -> Any:
+        """The same, blind to the special tokens that frame a text."""
+        from tokenizers import Tokenizer
+
+        description = self._description()
         for token in description["added_tokens"]:
-            token["special"] &= token["content"] != self.unk_token
+            token["special"] &= token["content"] not in self.corpus_tokens
         encoder = Tokenizer.from_str(json.dumps(description))
         encoder.encode_special_tokens = True  # the name of the option says: as if they were words
         return encoder
+
+    def _description(self) -> dict[str, Any]:
+        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        return description | {"truncation": None, "padding": None}
 
     @cached_property
     def _units(self) -> "_WordUnits":
         return _WordUnits(self)
 
     def _definition(self) -> bytes:
-        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        description = self._description()
+        longest = description["model"].get("max_input_chars_per_word")
+        if longest in _LONGEST_WORDS:
+            description["model"]["max_input_chars_per_word"] = _LONGEST_WORDS[longest]
         return json.dumps([description[part] for part in ("model", "normalizer", "pre_tokenizer")]).encode()
 
     def _save_model(self, folder: Path) -> None:
-        with quiet():
-            self.tokenizer.save_pretrained(folder)
+        save_pretrained(self.tokenizer, folder)
 
     def to_huggingface(self) -> Any:
         return copy.deepcopy(self.tokenizer)
@@ -201,55 +204,3 @@ class _WordUnits(Units):
 
     def _is_word(self, unit: str) -> bool:
         return self._odd.isdisjoint(unit)
-
-
-def _from_vocabulary(path: str, do_lower_case: bool) -> Any:
-    tokens = read_vocabulary(path, required=vocabulary_order())
-    from transformers import BertTokenizer
-
-    return BertTokenizer(vocab={token: i for i, token in enumerate(tokens)}, do_lower_case=do_lower_case)
-
-
-def _pretrained(name: str) -> Any:
-    """The tokenizer of that name, or in that folder.
-
-    Raises:
-        UsageError: there is none, its files are damaged, or it lacks what a BERT needs.
-    """
-    from transformers import AutoTokenizer
-
-    def load(place: str, local_only: bool) -> Any:
-        with quiet():
-            return AutoTokenizer.from_pretrained(place, local_files_only=local_only)
-
-    file = Path(name, TOKENIZER_FILE)
-    if file.is_file():
-        read_json(file)
-        try_out("tokenizers", read_file(file), file, "the tokenizer cannot be read")
-    try:
-        tokenizer = find(name, load)
-    except OSError as error:
-        raise UsageError(
-            "no pretrained tokenizer of that name",
-            where=name,
-            found=_first_line(error),
-            expected="a Hugging Face folder, or a name in the cache or on the hub",
-        ) from error
-    except Exception as error:  # `tokenizers` has no narrower class for what it cannot read
-        raise UsageError("the tokenizer cannot be read", where=name, found=_first_line(error)) from error
-    return _checked(tokenizer, name)
-
-
-def _checked(tokenizer: Any, name: str) -> Any:
-    if not tokenizer.is_fast:
-        raise UsageError("has no fast tokenizer", where=name, found=type(tokenizer).__name__)
-    missing = [kind for kind in NEEDED_KINDS if kind not in tokenizer.special_tokens_map]
-    if missing:
-        raise UsageError("not the tokenizer of a BERT", where=name, found=f"no {', '.join(missing)}")
-    if sorted(tokenizer.get_vocab().values()) != list(range(len(tokenizer))):
-        raise UsageError("ids are missing or shared between tokens", where=name)
-    return tokenizer
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -1,0 +1,257 @@
+"""Tokenizers of transformers: opened as `AutoTokenizer` opens them, made fit for a BERT, saved so that they last."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.data.tokenizers.files import (
+    TRIMMED,
+    VOCABULARY_FILE,
+    placeholder,
+    read_file,
+    read_json,
+    read_vocabulary,
+    try_out,
+    vocabulary_lines,
+)
+from nemo.collections.nlp.data.tokenizers.special_tokens import (
+    MODEL_SPECIAL_TOKENS,
+    NEEDED_KINDS,
+    vocabulary_order,
+)
+from nemo.collections.nlp.hub import find, quiet
+from nemo.utils.errors import UsageError, reason
+from nemo.utils.logging import logging
+
+TOKENIZER_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+MODEL_CONFIG_FILE = "config.json"
+_JSON_FILES = (CONFIG_FILE, MODEL_CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
+_CANNOT_BE_READ = "the tokenizer cannot be read"
+
+
+def open_vocabulary(file: Path, do_lower_case: bool) -> Any:
+    """BERT's tokenizer over a `vocab.txt`, whatever is beside it.
+
+    Raises:
+        MissingFileError, UsageError: as `read_vocabulary`; or a special token is missing.
+    """
+    from transformers import BertTokenizer
+
+    lines = read_vocabulary(file, required=vocabulary_order())
+    _warn_of_case(file, do_lower_case)
+    tokenizer = BertTokenizer(vocab=str(file), do_lower_case=do_lower_case)
+    return _fit_for_bert(tokenizer, file, lines)
+
+
+def open_description(file: Path) -> Any:
+    """The tokenizer in a `tokenizer.json`, whatever is beside it.
+
+    Raises:
+        MissingFileError, UsageError: it cannot be read, or is not the tokenizer of a BERT.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    _try_description(file)
+    return _fit_for_bert(PreTrainedTokenizerFast(tokenizer_file=str(file)), file)
+
+
+def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
+    """The tokenizer that a folder describes, or of a name of the hub.
+
+    It is what `AutoTokenizer` makes of it. Where nothing says which kind it is, which `AutoTokenizer` refuses, it
+    is BERT's.
+
+    Args:
+        do_lower_case: for a folder that has a `vocab.txt` and nothing that says its case.
+
+    Raises:
+        UsageError: there is none, its files are damaged, or it lacks what a BERT needs.
+    """
+    folder = Path(name)
+    lines = _check_files(folder) if folder.is_dir() else None
+    settings = {"do_lower_case": do_lower_case} if is_bare(folder) else {}
+    try:
+        tokenizer = find(name, partial(_load, settings))
+    except OSError as error:
+        raise UsageError(
+            "no pretrained tokenizer of that name",
+            where=name,
+            found=reason(error),
+            expected="a Hugging Face folder, or a name in the cache or on the hub",
+        ) from error
+    except Exception as error:  # `tokenizers` has no narrower class for what it cannot read
+        raise UsageError(_CANNOT_BE_READ, where=name, found=reason(error)) from error
+    return _fit_for_bert(tokenizer, folder, lines)
+
+
+def is_bare(folder: Path) -> bool:
+    """Whether a folder has a `vocab.txt`, and nothing that says how it is used."""
+    says_how = (TOKENIZER_FILE, CONFIG_FILE, MODEL_CONFIG_FILE)
+    return (folder / VOCABULARY_FILE).is_file() and not any((folder / name).exists() for name in says_how)
+
+
+def save_pretrained(tokenizer: Any, folder: Path) -> None:
+    """Write what transformers, of today and of version 4, opens as the same tokenizer."""
+    with quiet():
+        tokenizer.save_pretrained(folder)
+    path = folder / CONFIG_FILE
+    config = json.loads(path.read_bytes())
+    if config["tokenizer_class"] == "TokenizersBackend":  # as version 5 calls it
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _load(settings: dict[str, Any], place: str, local_only: bool) -> Any:
+    from transformers import AutoTokenizer, BertTokenizer
+
+    with quiet():
+        if settings:
+            return BertTokenizer.from_pretrained(place, local_files_only=local_only, **settings)
+        try:
+            return AutoTokenizer.from_pretrained(place, local_files_only=local_only, trust_remote_code=False)
+        except ValueError:
+            if _says_kind(place, local_only):
+                raise
+            return BertTokenizer.from_pretrained(place, local_files_only=local_only)
+
+
+def _says_kind(place: str, local_only: bool) -> bool:
+    from transformers import PretrainedConfig
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    says = get_tokenizer_config(place, local_files_only=local_only)
+    try:
+        of_model, _ = PretrainedConfig.get_config_dict(place, local_files_only=local_only)
+    except OSError:
+        of_model = {}
+    return any(says.get(key) or of_model.get(key) for key in ("tokenizer_class", "auto_map", "model_type"))
+
+
+def _check_files(folder: Path) -> list[str] | None:
+    """Look at the files of a folder before transformers does; the lines of `vocab.txt`, if it is what is read.
+
+    Raises:
+        UsageError: one of them is damaged.
+    """
+    for name in _JSON_FILES:
+        if (folder / name).is_file():
+            read_json(folder / name)
+    if (folder / TOKENIZER_FILE).is_file():
+        _try_description(folder / TOKENIZER_FILE)
+        return None
+    vocabulary = folder / VOCABULARY_FILE
+    if not vocabulary.is_file():
+        return None
+    return read_vocabulary(vocabulary, required=vocabulary_order() if is_bare(folder) else ())
+
+
+def _try_description(file: Path) -> None:
+    read_json(file)
+    try_out("tokenizers", read_file(file), file, _CANNOT_BE_READ)
+
+
+def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) -> Any:
+    """A tokenizer with a token for every id, whose special tokens are known by kind.
+
+    Args:
+        source: where it is from.
+        lines: of the `vocab.txt` that was read.
+
+    Raises:
+        UsageError: it is not fast, lacks a special token, or two of its tokens have one id.
+    """
+    if not tokenizer.is_fast:
+        raise UsageError("has no fast tokenizer", where=source, found=type(tokenizer).__name__)
+    _fill_gaps(tokenizer, lines or [])
+    vocabulary = tokenizer.get_vocab()
+    if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+        raise UsageError("ids are missing or shared between tokens", where=source)
+    missing = [kind for kind in NEEDED_KINDS if kind not in tokenizer.special_tokens_map]
+    for family in MODEL_SPECIAL_TOKENS.values():
+        if missing and all(family[kind] in vocabulary for kind in NEEDED_KINDS):
+            for kind in missing:
+                setattr(tokenizer, kind, family[kind])
+            missing = []
+    if missing:
+        raise UsageError(
+            "not the tokenizer of a BERT",
+            where=source,
+            found=f"no {', '.join(missing)}",
+            fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
+        )
+    if source.is_dir() and lines is None:
+        _warn_of_contradiction(tokenizer, source)
+    return tokenizer
+
+
+def _fill_gaps(tokenizer: Any, lines: list[str]) -> None:
+    """Give a token to every id of WordPieces that has none: the line of `vocab.txt`, or a placeholder.
+
+    `tokenizers` takes white space off the end of lines, so a line of nothing else (U+2028, as in the vocabulary of
+    bert-base-chinese) is no token to it, nor is a blank one, and of lines that are alike it keeps the last.
+    """
+    from tokenizers import models
+
+    backend = tokenizer.backend_tokenizer
+    model = backend.model
+    if not isinstance(model, models.WordPiece):
+        return
+    tokens = {number: token for token, number in tokenizer.get_vocab().items() if token}
+    white_space = {i: line for i, line in enumerate(lines) if line.strip(" \t") and not line.strip(TRIMMED)}
+    size = max([*tokens, *white_space], default=-1) + 1
+    missing = [number for number in range(size) if number not in tokens]
+    if not missing and backend.token_to_id("") is None:
+        return
+    vocabulary = {t: i for t, i in backend.get_vocab(with_added_tokens=False).items() if t}
+    for number in missing:
+        line = white_space.get(number, "")
+        vocabulary[placeholder(number) if not line or line in vocabulary else line] = number
+    backend.model = models.WordPiece(
+        vocabulary,
+        unk_token=model.unk_token,
+        max_input_chars_per_word=model.max_input_chars_per_word,
+        continuing_subword_prefix=model.continuing_subword_prefix,
+    )
+
+
+def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
+    """Warn if a `vocab.txt` beside the `tokenizer.json` that was read has other tokens."""
+    from tokenizers import models
+
+    used, unused = folder / TOKENIZER_FILE, folder / VOCABULARY_FILE
+    if not (used.is_file() and unused.is_file() and isinstance(tokenizer.backend_tokenizer.model, models.WordPiece)):
+        return
+    lines = vocabulary_lines(read_file(unused))
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    numbers = {line.rstrip(TRIMMED): i for i, line in enumerate(lines)}
+    for number in range(max(len(lines), tokenizer.vocab_size)):
+        line = lines[number].rstrip(TRIMMED) if number < len(lines) else None
+        token = tokens[number] if number < len(tokens) else None
+        if line == "" or (line is not None and numbers[line] != number):
+            continue  # a line that is not read as a token of this id
+        if line != token:
+            logging.warning(
+                "%s is used, and contradicts %s, which is not: token %d is %s, and line %d is %s; "
+                "fix: delete the one that is out of date",
+                *(used, unused, number, _quoted(token), number + 1, _quoted(line)),
+            )
+            return
+
+
+def _warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
+    """Warn if a `vocab.txt` that is named by itself is read otherwise than its folder says."""
+    config = vocabulary.with_name(CONFIG_FILE)
+    if not config.is_file():
+        return
+    said = read_json(config).get("do_lower_case", True)
+    if said != do_lower_case:
+        logging.warning(
+            "%s says do_lower_case: %s, and %s is read by itself with %s; fix: name the folder",
+            *(config, json.dumps(said), vocabulary, json.dumps(do_lower_case)),
+        )
+
+
+def _quoted(token: str | None) -> str:
+    return "missing" if token is None else repr(token)

@@ -1,0 +1,69 @@
+"""The one reader of tokenizers: whatever a person can point at -> a `TokenizerSpec`."""
+
+import os
+from pathlib import Path
+
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE, read_file
+from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SentencePieceTokenizer, is_model
+from nemo.collections.nlp.data.tokenizers.wordpiece import NemoBertTokenizer
+from nemo.utils.errors import MissingFileError, UsageError
+
+_FILES = (TOKENIZER_FILE, MODEL_FILE, VOCABULARY_FILE)
+_FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json")  # as transformers names them
+
+
+def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -> TokenizerSpec:
+    """The tokenizer of a folder, of a file, or of a name of the hub.
+
+    A folder is read as `AutoTokenizer` reads it (see `NemoBertTokenizer`), unless it has a SentencePiece model and no
+    `tokenizer.json`. A file is read by itself: `tokenizer.json`, a SentencePiece model, or a `vocab.txt`.
+
+    Args:
+        do_lower_case: lower-case text. A `vocab.txt` by itself does not say it; other files do.
+
+    Raises:
+        MissingFileError: a folder without a tokenizer.
+        UsageError: what is there cannot be read, no BERT could use it, or it keeps capital letters and should not;
+            or there is neither a file nor a model of that name.
+    """
+    tokenizer = _open(Path(place), os.fspath(place), do_lower_case)
+    if do_lower_case and keeps_capitals(tokenizer):
+        raise UsageError(
+            "the tokenizer keeps capital letters",
+            where="--do_lower_case",
+            found=place,
+            fix="leave it out, or use another tokenizer",
+        )
+    return tokenizer
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder has files of a tokenizer."""
+    return any((folder / name).is_file() for name in (*_FILES, *_FILES_OF_RELATIVES))
+
+
+def keeps_capitals(tokenizer: TokenizerSpec) -> bool:
+    """Whether capital letters are something else to it than small ones."""
+    return tokenizer.text_to_ids("ABC") != tokenizer.text_to_ids("abc")
+
+
+def is_sentencepiece(folder: Path) -> bool:
+    """Whether what a folder has is read as a SentencePiece model."""
+    return (folder / MODEL_FILE).is_file() and not (folder / TOKENIZER_FILE).is_file()
+
+
+def _open(path: Path, name: str, do_lower_case: bool) -> TokenizerSpec:
+    if path.is_file():
+        content = read_file(path)
+        if path.suffix == ".model" or is_model(content):
+            return SentencePieceTokenizer.from_file(path)
+        if path.suffix == ".json" or content.lstrip().startswith(b"{"):
+            return NemoBertTokenizer(pretrained_model=path)
+        return NemoBertTokenizer(vocab_file=path, do_lower_case=do_lower_case)
+    if is_sentencepiece(path):
+        return SentencePieceTokenizer.from_file(path / MODEL_FILE)
+    if path.is_dir() and not has_tokenizer(path):
+        raise MissingFileError("no tokenizer in this folder", where=path, expected=", ".join(_FILES[:-1]) + f" or {_FILES[-1]}")
+    return NemoBertTokenizer(pretrained_model=name, do_lower_case=do_lower_case)
