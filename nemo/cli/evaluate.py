@@ -35,7 +35,10 @@ class EvaluateOptions:
     seed: int = option(0, "masks and pairs follow from it", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+    )
+    do_lower_case: bool = option(
+        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ def run(argv: Sequence[str]) -> None:
     # With --json, nothing but the object is on stdout.
     with logging.temp_verbosity("WARNING" if options.json else "INFO"):
         figures = evaluate(
-            load_pretrained(options.model, options.tokenizer),
+            load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.eval_data,
             batch_size=options.batch_size,
             max_seq_length=options.max_seq_length,

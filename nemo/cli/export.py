@@ -16,7 +16,10 @@ class ExportOptions:
     out: str = option("", "folder to write; must not exist yet")
     force: bool = option(False, "replace the folder if it is there")
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+    )
+    do_lower_case: bool = option(
+        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )
 
     def __post_init__(self) -> None:
@@ -36,5 +39,9 @@ def run(argv: Sequence[str]) -> None:
     )
     from nemo.collections.nlp.loading import export, load_pretrained
 
-    export(load_pretrained(options.model, options.tokenizer), options.out, force=options.force)
+    export(
+        load_pretrained(options.model, options.tokenizer, options.do_lower_case),
+        options.out,
+        force=options.force,
+    )
     logging.info("exported to %s: the same logits after reloading, nothing missing", options.out)

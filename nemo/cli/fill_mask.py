@@ -16,7 +16,10 @@ class FillMaskOptions:
     text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "guesses for each mask", at_least=1)
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+    )
+    do_lower_case: bool = option(
+        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )
 
     def __post_init__(self) -> None:
@@ -40,5 +43,7 @@ def run(argv: Sequence[str]) -> None:
     from nemo.collections.nlp.evaluation import fill_mask
     from nemo.collections.nlp.loading import load_pretrained
 
-    for guesses in fill_mask(load_pretrained(options.model, options.tokenizer), options.text, options.top):
+    for guesses in fill_mask(
+        load_pretrained(options.model, options.tokenizer, options.do_lower_case), options.text, options.top
+    ):
         sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")

@@ -47,15 +47,12 @@ def run(argv: Sequence[str]) -> None:
     )
     from nemo.cli.inspection_report import as_json, print_report
     from nemo.collections.nlp.data.inspection import inspect_all
+    from nemo.collections.nlp.data.inspection.parts import named_tokenizer
 
-    tokenizer = None
-    if options.tokenizer is not None:
-        from nemo.collections.nlp.origin import open_tokenizer_at  # imports torch, which takes a second
-
-        tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
     workers = options.workers or len(os.sched_getaffinity(0))
     # With --json, nothing but the object is on stdout.
     with logging.temp_verbosity("WARNING" if options.json else "INFO"):
+        tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
         parts = inspect_all(options.inputs, options.text_options, tokenizer, workers)
     if options.json:
         sys.stdout.write(json.dumps(as_json(parts)) + "\n")

@@ -71,13 +71,9 @@ def run(argv: Sequence[str]) -> None:
         argv,
         positional=("input",),
     )
+    from nemo.collections.nlp.data.inspection.parts import named_tokenizer
     from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
 
-    tokenizer = None
-    if options.tokenizer is not None:
-        from nemo.collections.nlp.origin import open_tokenizer_at  # imports torch, which takes a second
-
-        tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
     with logging.temp_verbosity("WARNING"):  # the samples say it all
         drawing = Drawing(
             options.num_samples,
@@ -86,6 +82,7 @@ def run(argv: Sequence[str]) -> None:
             options.mask_probability,
             options.seed,
         )
+        tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
         samples = draw_samples(options.input, drawing, tokenizer, options.text_options)
     if options.json:
         sys.stdout.write(json.dumps({"samples": [asdict(sample) for sample in samples]}) + "\n")

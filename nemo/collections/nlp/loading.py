@@ -7,12 +7,12 @@ from typing import Any
 from nemo.backends.pytorch import checkpoint
 from nemo.backends.pytorch.part_weights import load_weights_by_part
 from nemo.collections.nlp.callbacks.run_record import evaluations_in
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import open_tokenizer_at, tokenizer_in
 from nemo.collections.nlp.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.utils.arguments import read_config
@@ -29,12 +29,14 @@ class Pretrained:
     folder: Path
 
 
-def load_pretrained(path: str | Path, tokenizer: str | None = None) -> Pretrained:
+def load_pretrained(
+    path: str | Path, tokenizer: str | None = None, do_lower_case: bool = False
+) -> Pretrained:
     """Read a checkpoint; its hashes are checked first.
 
     Args:
         path: a run's work folder, its `checkpoints` folder, or one `STEP-<n>` in it.
-        tokenizer: for a checkpoint without one, as `open_tokenizer_at` takes it.
+        tokenizer, do_lower_case: for a checkpoint without one, as `load_tokenizer` takes them.
 
     Raises:
         MissingFileError: there is nothing at `path`.
@@ -55,16 +57,14 @@ def load_pretrained(path: str | Path, tokenizer: str | None = None) -> Pretraine
     load_weights_by_part({str(part): part for part in model.parts}, tensors, newest)
     for part in model.parts:
         part.eval()
-    own = tokenizer_in(newest)
-    if (own is None) == (tokenizer is None):
+    choice = choose_tokenizer(Situation(asked=tokenizer, checkpoint=newest))
+    if choice is None:
         raise UsageError(
-            "the run was given no tokenizer" if own is None else "the checkpoint has its own tokenizer",
+            "the run was given no tokenizer",
             where=newest,
-            fix="name the one that made its shards with --tokenizer"
-            if own is None
-            else "leave --tokenizer out",
+            fix="name the one that made its shards with --tokenizer",
         )
-    opened = open_tokenizer_at(own or tokenizer or "")
+    opened = load_tokenizer(choice.source, do_lower_case)
     check_tokenizer(opened, model.bert.config, newest)
     return Pretrained(model, opened, state, newest)
 

@@ -14,10 +14,7 @@ from torch import Tensor
 
 from nemo.backends.pytorch import checkpoint
 from nemo.backends.pytorch.part_weights import load_weights_by_part
-from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
-from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers import has_tokenizer
 from nemo.collections.nlp.export import huggingface_weights
 from nemo.collections.nlp.hub import SIZES, load_config, read_config
 from nemo.collections.nlp.options import PretrainingOptions
@@ -41,7 +38,7 @@ class Origin:
     Attributes:
         name: as it was given.
         config: its `transformers.BertConfig`; None where there are weights only.
-        tokenizer: its tokenizer, as `open_tokenizer_at` takes it; None where there is none.
+        tokenizer: its tokenizer, as `load_tokenizer` takes it; None where there is none.
         take: gives a model the weights; returns the names of the parts that got some.
         run: the checkpoint, where a run goes on with everything that is in it.
         step: updates that are in it; 0 where only weights are taken.
@@ -96,7 +93,7 @@ def _of_run(path: Path) -> Origin:
     def take(model: PretrainingModel) -> list[str]:
         return _take(model, checkpoint.load(folder)[0], folder)
 
-    return Origin(str(folder), _config_beside(folder), tokenizer_in(folder), take)
+    return Origin(str(folder), _config_beside(folder), _tokenizer_in(folder), take)
 
 
 def _of_file(path: Path) -> Origin:
@@ -119,7 +116,7 @@ def _of_file(path: Path) -> Origin:
             ) from error
         return [str(model.bert)]
 
-    return Origin(str(path), config, tokenizer_in(path.parent), take)
+    return Origin(str(path), config, _tokenizer_in(path.parent), take)
 
 
 def _of_huggingface(name: str) -> Origin:
@@ -131,8 +128,7 @@ def _of_huggingface(name: str) -> Origin:
             del parts["BertTokenClassifier"]["mlp.layer0.weight"]
         return _take(model, parts, name)
 
-    has_tokenizer = not Path(name).is_dir() or tokenizer_in(Path(name)) is not None
-    return Origin(name, config, name if has_tokenizer else None, take)
+    return Origin(name, config, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
 
 
 def _take(model: PretrainingModel, weights: Mapping[str, Mapping[str, Tensor]], source: Any) -> list[str]:
@@ -151,27 +147,8 @@ def _config_beside(folder: Path) -> Any | None:
     return None
 
 
-def tokenizer_in(folder: Path) -> str | None:
-    """A folder as `open_tokenizer_at` takes it; None if it has no tokenizer."""
-    files = (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE)
-    return str(folder) if any((folder / name).is_file() for name in files) else None
-
-
-def open_tokenizer_at(place: str, do_lower_case: bool = False) -> TokenizerSpec:
-    """The tokenizer in a folder of ours or of Hugging Face's, of a name of the hub, or of a `vocab.txt`.
-
-    Args:
-        do_lower_case: what a `vocab.txt` alone does not say.
-
-    Raises:
-        MissingFileError, UsageError: there is none, or none that a BERT could use.
-    """
-    folder = Path(place)
-    if folder.is_file():
-        return NemoBertTokenizer(vocab_file=place, do_lower_case=do_lower_case)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        return load_tokenizer(folder)
-    return NemoBertTokenizer(pretrained_model=place)  # which knows what a vocab.txt alone does not say
+def _tokenizer_in(folder: Path) -> str | None:
+    return str(folder) if has_tokenizer(folder) else None
 
 
 def with_sizes(options: PretrainingOptions, origin: Origin | None) -> tuple[PretrainingOptions, Any | None]:

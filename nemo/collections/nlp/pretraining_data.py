@@ -12,21 +12,18 @@ from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
 from nemo.collections.nlp.data.token_store import held_out_in, is_store, store_in
-from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
-from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
 from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingDataLayer,
     BertPretrainingPreprocessedDataLayer,
 )
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import Origin, open_tokenizer_at
+from nemo.collections.nlp.origin import Origin
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
-from nemo.utils.lookup import closest
 
 
 @dataclass(frozen=True)
@@ -108,88 +105,31 @@ def _refuse_same(train: Place, held_out: Place, text: TextOptions) -> None:
 def open_tokenizer(
     options: PretrainingOptions, train: Place, folder: Path, origin: Origin | None = None
 ) -> TokenizerSpec:
-    """The tokenizer the options name, that of the origin, one in `[data_dir]/bert`, or a new one in `folder`.
+    """The tokenizer for this text, by the rules of `choose_tokenizer`; a new one goes to `folder`.
 
     Raises:
         UsageError: it cannot be read, or does not do what the options ask for; or there is none, although the
             origin's weights need theirs.
     """
-    tokenizer = _open_tokenizer(options, train, folder, origin)
-    if options.do_lower_case and tokenizer.text_to_ids("ABC") != tokenizer.text_to_ids("abc"):
-        raise UsageError(
-            "the tokenizer that is there keeps capital letters",
-            where="--do_lower_case",
-            fix="leave it out",
-        )
-    logging.info("the tokenizer has %d entries", tokenizer.vocab_size)
-    return tokenizer
-
-
-_SAYS_MORE = (MODEL_FILE, TOKENIZER_FILE, CONFIG_FILE)  # than a vocab.txt by itself
-
-
-def _open_tokenizer(
-    options: PretrainingOptions, train: Place, folder: Path, origin: Origin | None
-) -> TokenizerSpec:
-    trained = ("sentence-piece", "word-piece")
-    if options.tokenizer not in trained:
-        near = closest(options.tokenizer, trained)
-        if near is not None and not Path(options.tokenizer).exists():
-            raise UsageError(
-                "unknown tokenizer",
-                where="--tokenizer",
-                found=repr(options.tokenizer),
-                fix=f"did you mean {near!r}?",
-            )
-        tokenizer = open_tokenizer_at(options.tokenizer)
-        if origin is not None and origin.tokenizer is not None:
-            _warn_of_other_tokens(tokenizer, origin.name, open_tokenizer_at(origin.tokenizer))
-        return tokenizer
-    if origin is not None and origin.tokenizer is not None:
-        logging.info("using the tokenizer of %s", origin.name)
-        return open_tokenizer_at(origin.tokenizer)
-    beside_data = _folder_of(train) / "bert"
-    if is_store(train):
-        if not beside_data.is_dir():
-            raise UsageError(
-                "a token store without the tokenizer that made it",
-                where=train,
-                expected=f"it in {beside_data}",
-                fix="name it with --tokenizer",
-            )
-        logging.info("using the tokenizer in %s", beside_data)
-        return open_tokenizer_at(str(beside_data))
-    if origin is not None:
-        logging.warning(
-            "%s has no tokenizer, so one in %s is used; to any but their own its weights mean nothing",
-            origin.name,
-            beside_data,
-        )
-    has_model, has_vocabulary = ((beside_data / name).is_file() for name in (MODEL_FILE, VOCABULARY_FILE))
-    if has_vocabulary and not any((beside_data / name).is_file() for name in _SAYS_MORE):
-        logging.info("using the vocabulary in %s", beside_data)
-        vocabulary = beside_data / VOCABULARY_FILE
-        return NemoBertTokenizer(vocab_file=vocabulary, do_lower_case=options.do_lower_case)
-    # A vocab.txt beside a SentencePiece model only lists that model.
-    if (has_vocabulary and not has_model) or (has_model and options.tokenizer == "sentence-piece"):
-        folder = beside_data
-    elif origin is not None:
-        raise UsageError(
-            "its weights need the tokenizer they were trained with",
-            where=origin.name,
-            fix=f"name its folder with --tokenizer, or put tokenizer.model or vocab.txt into {beside_data}",
+    choice = choose_tokenizer(Situation(asked=options.tokenizer, origin=origin, data=train, train_in=folder))
+    assert choice is not None  # one can be trained
+    if choice.is_new:
+        forget_other_tokenizer(options, sources_of(train, options.text_options), folder)
+        tokenizer = find_or_train_tokenizer(
+            options.tokenizer,
+            [train],
+            folder,
+            options.vocab_size,
+            sample_size=options.sample_size,
+            do_lower_case=options.do_lower_case,
+            text=options.text_options,
         )
     else:
-        forget_other_tokenizer(options, sources_of(train, options.text_options), folder)
-    return find_or_train_tokenizer(
-        options.tokenizer,
-        [train],
-        folder,
-        options.vocab_size,
-        sample_size=options.sample_size,
-        do_lower_case=options.do_lower_case,
-        text=options.text_options,
-    )
+        tokenizer = load_tokenizer(choice.source, options.do_lower_case)
+    if origin is not None and origin.tokenizer not in (None, choice.source):
+        _warn_of_other_tokens(tokenizer, origin.name, load_tokenizer(origin.tokenizer))
+    logging.info("the tokenizer has %d entries", tokenizer.vocab_size)
+    return tokenizer
 
 
 def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: TokenizerSpec) -> None:
@@ -198,13 +138,6 @@ def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: Toke
     if ours != theirs:
         same = sum(a == b for a, b in zip(ours, theirs, strict=False))
         logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
-
-
-def _folder_of(train: Place) -> Path:
-    """The folder that may have a tokenizer for the data; for an address one that has none."""
-    if isinstance(train, str):
-        return Path(os.devnull)
-    return train if train.is_dir() and not is_store(train) else train.parent
 
 
 def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], folder: Path) -> None:

@@ -6,14 +6,11 @@ from typing import Any
 
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
-from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
-from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
-from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import Origin, is_given, open_tokenizer_at
+from nemo.collections.nlp.origin import Origin, is_given
 from nemo.collections.nlp.pretraining_data import PretrainingData
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
@@ -115,22 +112,10 @@ def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
 def tokenizer_of_shards(
     options: PretrainingOptions, train: Path, origin: Origin | None = None
 ) -> TokenizerSpec | None:
-    """The tokenizer the options name, that of the origin, one in `bert` with the shards, or None.
-
-    `bert` may be beside the shard, in the folder given, or beside it.
-    """
-    if options.tokenizer != PretrainingOptions.tokenizer:
-        return open_tokenizer_at(options.tokenizer, options.do_lower_case)
-    if origin is not None and origin.tokenizer is not None:
-        logging.info("using the tokenizer of %s", origin.name)
-        return open_tokenizer_at(origin.tokenizer)
-    folder = train if train.is_dir() else train.parent
-    for place in (folder, folder.absolute().parent):
-        beside_data = place / TOKENIZER_FOLDER
-        if any((beside_data / name).is_file() for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE)):
-            logging.info("using the tokenizer in %s", beside_data)
-            return load_tokenizer(beside_data)
-    return None
+    """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not at hand."""
+    named = None if options.tokenizer in TRAINED else options.tokenizer
+    choice = choose_tokenizer(Situation(asked=named, origin=origin, data=train, is_prepared=True))
+    return None if choice is None else load_tokenizer(choice.source, options.do_lower_case)
 
 
 def with_length_of_rows(

@@ -29,9 +29,9 @@ from nemo.collections.nlp.data.tokenizers import (
     load_tokenizer,
 )
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SCORE_STEP, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
-from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import logging

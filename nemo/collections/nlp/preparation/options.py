@@ -10,7 +10,6 @@ from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
 ENGINES = ("local", "slurm", "ray")
-TRAINED = ("word-piece", "sentence-piece")
 # Where and by whom it is done: nothing of it is in what is written.
 UNDECISIVE = frozenset(
     {

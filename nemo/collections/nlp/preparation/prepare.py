@@ -10,10 +10,11 @@ from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
 from nemo.collections.nlp.data.inputs import Source, sources_of
 from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
-from nemo.collections.nlp.origin import open_tokenizer_at
 from nemo.collections.nlp.preparation.engines import run_steps
-from nemo.collections.nlp.preparation.options import TRAINED, PrepareOptions
+from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, Plan, load_plan, make_plan, save_plan
 from nemo.collections.nlp.preparation.steps import (
     FORMAT,
@@ -47,9 +48,11 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     sources = sources_of(options.inputs, options.text_options)
     logging.info("%d file(s), %.1f MB", len(sources), sum(max(s.num_bytes, 0) for s in sources) / 1e6)
     with WorkFolderLock(out):
-        tokenizer = None
-        if options.tokenizer not in TRAINED:
-            tokenizer = open_tokenizer_at(options.tokenizer, options.do_lower_case)
+        choice = choose_tokenizer(
+            Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
+        )
+        assert choice is not None  # one can be trained
+        tokenizer = None if choice.is_new else load_tokenizer(choice.source, options.do_lower_case)
         plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
         if (done := _read_manifest(out)) is not None:
             if done["plan"] == plan.key:

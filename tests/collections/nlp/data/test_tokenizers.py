@@ -216,11 +216,11 @@ def test_a_vocabulary_file_keeps_case_unless_asked(words, tmp_path):
     assert lower.text_to_tokens("Thé Cat") == ["the", "cat"]
 
 
-def test_a_word_is_unknown_beyond_two_hundred_characters(tmp_path):
+def test_a_word_is_unknown_beyond_a_hundred_characters_as_in_transformers(tmp_path):
     vocab = write_vocabulary(tmp_path / "vocab.txt", [*SPECIALS, "a", "##a"])
     tokenizer = NemoBertTokenizer(vocab_file=vocab)
-    assert tokenizer.text_to_ids("a" * 200) == [5] + [6] * 199
-    assert tokenizer.text_to_ids("a" * 201) == [1]
+    assert tokenizer.text_to_ids("a" * 100) == [5] + [6] * 99
+    assert tokenizer.text_to_ids("a" * 101) == [1]
 
 
 def test_the_vocabulary_of_process_wiki_zh_is_a_chinese_tokenizer(tmp_path):
@@ -348,7 +348,7 @@ def test_tokenizers_can_be_sent_to_other_processes(tokenizer):
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(MissingFileError, match=r"tokenizer\.model, tokenizer\.json or vocab\.txt"):
+    with pytest.raises(MissingFileError, match=r"tokenizer\.json, tokenizer\.model or vocab\.txt"):
         load_tokenizer(tmp_path)
 
 
@@ -430,9 +430,9 @@ def test_a_relative_of_bert_has_its_own_special_tokens(tmp_path):
     assert tokenizer.vocabulary()[5:] == ["##a", "##b", "Ġ", "a"]
 
 
-def test_a_tokenizer_that_no_bert_can_use_is_refused(words, tmp_path):
-    words.tokenizer.mask_token = None
-    words.tokenizer.save_pretrained(tmp_path / "model")
+def test_a_tokenizer_that_no_bert_can_use_is_refused(tmp_path):
+    vocab = {token: i for i, token in enumerate([*SPECIALS[:4], "the"])}
+    BertTokenizerFast(vocab=vocab, mask_token=None).save_pretrained(tmp_path / "model")
     config = tmp_path / "model" / "tokenizer_config.json"
     settings = json.loads(config.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     config.write_text(json.dumps({key: value for key, value in settings.items() if key != "mask_token"}))
@@ -490,10 +490,6 @@ WHOLE = "".join(f"{token}\n" for token in SPECIALS).encode()
     [
         (b"", r"vocab\.txt: the file is empty"),
         (b"\xef\xbb\xbf" + WHOLE, r"vocab\.txt:1: begins with a byte order mark"),
-        (WHOLE + b"the\n\ncat\n", r"vocab\.txt:7: a blank line"),
-        (WHOLE + b"the\n \n", r"vocab\.txt:7: a blank line"),
-        (WHOLE + b"the\ncat \n", r"vocab\.txt:7: spaces around a token; found 'cat '"),
-        (WHOLE + b"the\ncat\nthe\n", r"vocab\.txt:8: a token twice; found 'the' as in line 6"),
         (WHOLE + b"the\nca\xff\n", r"vocab\.txt:7: not UTF-8; found byte 0xff"),
         (b"the\n", r"vocab\.txt: special tokens are missing; expected \[PAD\], \[UNK\], \[CLS\]"),
         (WHOLE.replace(b"[MASK]\n", b""), r"vocab\.txt: special tokens are missing; expected \[MASK\]"),

@@ -17,7 +17,8 @@ from nemo.collections.nlp.data.inspection.stored import (
 from nemo.collections.nlp.data.inspection.text import TextFigures, inspect_text
 from nemo.collections.nlp.data.token_store import is_store, store_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.utils.errors import MissingFileError, UsageError
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.utils.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -92,11 +93,13 @@ def prepared_in(path: Path) -> list[Path]:
     return stores + sorted(folder for folder in path.glob("hdf5_*") if folder.is_dir())
 
 
+def named_tokenizer(name: str | None, do_lower_case: bool = False) -> TokenizerSpec | None:
+    """The tokenizer that `--tokenizer` names; None if it names none."""
+    choice = choose_tokenizer(Situation(asked=name))
+    return None if choice is None else load_tokenizer(choice.source, do_lower_case)
+
+
 def tokenizer_beside(path: Path) -> TokenizerSpec | None:
-    """The tokenizer that `nemo-bert prepare` saved with what it made, in `bert` here or above."""
-    for folder in (path, *path.absolute().parents[:3]):
-        try:
-            return load_tokenizer(folder / "bert")
-        except MissingFileError:
-            continue
-    return None
+    """The tokenizer that `nemo-bert prepare` saved with what it made."""
+    choice = choose_tokenizer(Situation(data=path, is_prepared=True))
+    return None if choice is None else load_tokenizer(choice.source)

@@ -172,7 +172,7 @@ class TokenizerSpec(ABC):
 
     @property
     def corpus_tokens(self) -> frozenset[str]:
-        """Special tokens that a corpus may have: the unknown one, and those without a kind, such as [USER]."""
+        """Special tokens that a corpus may have: the unknown one, and those of no kind, such as [USER]."""
         frame = {token for kind, token in self.special_tokens.items() if kind != "unk_token"}
         return frozenset(self.special_token_to_id) - frame
 

@@ -21,9 +21,15 @@ from nemo.utils.strict import parse_json
 VOCABULARY_FILE = "vocab.txt"
 CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
 SPACE = "▁"  # U+2581, SentencePiece's mark of the space before a word
-TRIMMED = "".join(  # what `tokenizers` takes off the end of a line: white space as Unicode has it
-    map(chr, [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F])
-) + "\u3000"
+TRIMMED = (
+    "".join(  # what `tokenizers` takes off the end of a line: white space as Unicode has it
+        map(
+            chr,
+            [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F],
+        )
+    )
+    + "\u3000"
+)
 MANY_PIECES = 0.25  # of the lines: those of a vocab.txt by mistake
 MAX_BYTES = 64 << 20
 TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one
@@ -169,7 +175,7 @@ def _warn_of_lines(lines: list[str], path: Any) -> None:
 
 
 def _others(found: list[Any]) -> str:
-    return f" (and so are {len(found) - 1} other lines)" if len(found) > 1 else ""
+    return f" (and {len(found) - 1} more such lines)" if len(found) > 1 else ""
 
 
 def placeholder(number: int) -> str:

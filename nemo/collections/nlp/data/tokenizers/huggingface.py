@@ -1,4 +1,4 @@
-"""Tokenizers of transformers: opened as `AutoTokenizer` opens them, made fit for a BERT, saved so that they last."""
+"""Tokenizers of transformers: opened as `AutoTokenizer` opens them, and saved so that it opens them again."""
 
 import json
 from functools import partial
@@ -8,6 +8,7 @@ from typing import Any
 from nemo.collections.nlp.data.tokenizers.files import (
     TRIMMED,
     VOCABULARY_FILE,
+    is_placeholder,
     placeholder,
     read_file,
     read_json,
@@ -60,8 +61,8 @@ def open_description(file: Path) -> Any:
 def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
     """The tokenizer that a folder describes, or of a name of the hub.
 
-    It is what `AutoTokenizer` makes of it. Where nothing says which kind it is, which `AutoTokenizer` refuses, it
-    is BERT's.
+    It is what `AutoTokenizer` makes of it; and where nothing says which kind it is, which `AutoTokenizer`
+    refuses, it is BERT's.
 
     Args:
         do_lower_case: for a folder that has a `vocab.txt` and nothing that says its case.
@@ -130,7 +131,7 @@ def _says_kind(place: str, local_only: bool) -> bool:
 
 
 def _check_files(folder: Path) -> list[str] | None:
-    """Look at the files of a folder before transformers does; the lines of `vocab.txt`, if it is what is read.
+    """Look at the files of a folder before transformers does; the lines of `vocab.txt`, if that is read.
 
     Raises:
         UsageError: one of them is damaged.
@@ -189,8 +190,8 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
 def _fill_gaps(tokenizer: Any, lines: list[str]) -> None:
     """Give a token to every id of WordPieces that has none: the line of `vocab.txt`, or a placeholder.
 
-    `tokenizers` takes white space off the end of lines, so a line of nothing else (U+2028, as in the vocabulary of
-    bert-base-chinese) is no token to it, nor is a blank one, and of lines that are alike it keeps the last.
+    `tokenizers` takes white space off the end of lines, so a line of nothing else (such as U+2028 in the file
+    of bert-base-chinese) is no token to it, nor is a blank one; of lines that are alike it keeps the last.
     """
     from tokenizers import models
 
@@ -221,23 +222,27 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
     from tokenizers import models
 
     used, unused = folder / TOKENIZER_FILE, folder / VOCABULARY_FILE
-    if not (used.is_file() and unused.is_file() and isinstance(tokenizer.backend_tokenizer.model, models.WordPiece)):
+    if not (
+        used.is_file()
+        and unused.is_file()
+        and isinstance(tokenizer.backend_tokenizer.model, models.WordPiece)
+    ):
         return
-    lines = vocabulary_lines(read_file(unused))
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    numbers = {line.rstrip(TRIMMED): i for i, line in enumerate(lines)}
-    for number in range(max(len(lines), tokenizer.vocab_size)):
-        line = lines[number].rstrip(TRIMMED) if number < len(lines) else None
-        token = tokens[number] if number < len(tokens) else None
-        if line == "" or (line is not None and numbers[line] != number):
-            continue  # a line that is not read as a token of this id
-        if line != token:
-            logging.warning(
-                "%s is used, and contradicts %s, which is not: token %d is %s, and line %d is %s; "
-                "fix: delete the one that is out of date",
-                *(used, unused, number, _quoted(token), number + 1, _quoted(line)),
-            )
-            return
+    read = {line.rstrip(TRIMMED): i for i, line in enumerate(vocabulary_lines(read_file(unused)))}
+    listed = {i: line for line, i in read.items() if line}
+    tokens = enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+    known = {i: token for i, token in tokens if token.strip(TRIMMED) and not is_placeholder(token)}
+    of_model = range(tokenizer.vocab_size)  # what is added to it may stand in the file, or not
+    differ = [i for i, token in known.items() if listed.get(i) != token and (i in listed or i in of_model)]
+    differ += listed.keys() - known.keys()
+    if differ:
+        first = min(differ)
+        told = ["missing" if names.get(first) is None else repr(names[first]) for names in (known, listed)]
+        logging.warning(
+            "%s is used, and contradicts %s, which is not: token %d is %s, and line %d is %s; "
+            "fix: delete the one that is out of date",
+            *(used, unused, first, told[0], first + 1, told[1]),
+        )
 
 
 def _warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
@@ -251,7 +256,3 @@ def _warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
             "%s says do_lower_case: %s, and %s is read by itself with %s; fix: name the folder",
             *(config, json.dumps(said), vocabulary, json.dumps(do_lower_case)),
         )
-
-
-def _quoted(token: str | None) -> str:
-    return "missing" if token is None else repr(token)

@@ -17,21 +17,22 @@ _FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json") 
 def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -> TokenizerSpec:
     """The tokenizer of a folder, of a file, or of a name of the hub.
 
-    A folder is read as `AutoTokenizer` reads it (see `NemoBertTokenizer`), unless it has a SentencePiece model and no
-    `tokenizer.json`. A file is read by itself: `tokenizer.json`, a SentencePiece model, or a `vocab.txt`.
+    A folder is read as `AutoTokenizer` reads it (see `huggingface.open_pretrained`), unless it has a
+    SentencePiece model and no `tokenizer.json`. A file is read by itself: a `tokenizer.json`, a SentencePiece
+    model, or a `vocab.txt`.
 
     Args:
         do_lower_case: lower-case text. A `vocab.txt` by itself does not say it; other files do.
 
     Raises:
         MissingFileError: a folder without a tokenizer.
-        UsageError: what is there cannot be read, no BERT could use it, or it keeps capital letters and should not;
-            or there is neither a file nor a model of that name.
+        UsageError: what is there cannot be read, no BERT could use it, or it keeps capital letters although
+            `do_lower_case` is True; or there is neither a file nor a model of that name.
     """
     tokenizer = _open(Path(place), os.fspath(place), do_lower_case)
     if do_lower_case and keeps_capitals(tokenizer):
         raise UsageError(
-            "the tokenizer keeps capital letters",
+            "the tokenizer that is there keeps capital letters",
             where="--do_lower_case",
             found=place,
             fix="leave it out, or use another tokenizer",
@@ -65,5 +66,7 @@ def _open(path: Path, name: str, do_lower_case: bool) -> TokenizerSpec:
     if is_sentencepiece(path):
         return SentencePieceTokenizer.from_file(path / MODEL_FILE)
     if path.is_dir() and not has_tokenizer(path):
-        raise MissingFileError("no tokenizer in this folder", where=path, expected=", ".join(_FILES[:-1]) + f" or {_FILES[-1]}")
+        raise MissingFileError(
+            "no tokenizer in this folder", where=path, expected=", ".join(_FILES[:-1]) + f" or {_FILES[-1]}"
+        )
     return NemoBertTokenizer(pretrained_model=name, do_lower_case=do_lower_case)

@@ -28,8 +28,8 @@ from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
 _MARKS = {"WordPiece": CONTINUATION, "Unigram": SPACE, "BPE": "Ġ"}  # model -> mark, see TokenizerSpec
-# Fingerprints say 200 letters in a word where there are 100: all WordPieces were read so once, in spite of what
-# transformers does, and what was made then stays valid.
+# Fingerprints say 200 letters in a word where transformers has 100: all WordPieces were read so once, and
+# what was made then stays valid.
 _LONGEST_WORDS = {100: 200, 200: 100}
 
 
@@ -37,12 +37,12 @@ class NemoBertTokenizer(TokenizerSpec):
     """A transformers tokenizer: a pretrained one, or BERT's over a vocabulary file.
 
     Args:
-        pretrained_model: a Hugging Face folder; a name of the hub, looked for in the cache before the network is
-            asked; or a `tokenizer.json`, which is read by itself.
-        vocab_file: a `vocab.txt` with BERT's special tokens, read by itself if there is no `pretrained_model`.
+        pretrained_model: a Hugging Face folder; a name of the hub, looked for in the cache before the network
+            is asked; or a `tokenizer.json`, which is read by itself.
+        vocab_file: a `vocab.txt` with BERT's special tokens, read by itself; without a `pretrained_model`.
         bert_derivative: whose vocabulary file it is; only "bert" has one of this kind.
-        do_lower_case: lower-case text and strip accents, where no file says it: for a `vocab_file`, or a folder
-            with nothing but a `vocab.txt`.
+        do_lower_case: lower-case text and strip accents, where no file says it: for a `vocab_file`, or for a
+            folder with nothing but a `vocab.txt`.
 
     Attributes:
         tokenizer: the transformers tokenizer, with all its settings. What it truncates and pads is not heeded

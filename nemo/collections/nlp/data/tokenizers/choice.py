@@ -1,0 +1,163 @@
+"""Which tokenizer is used, and why: one table of rules for every command."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
+from nemo.collections.nlp.data.token_store import is_store
+from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+from nemo.utils.lookup import closest
+
+TRAINED = ("word-piece", "sentence-piece")
+"""Values of `--tokenizer` that name no tokenizer but a kind of one to train."""
+
+
+@dataclass(frozen=True)
+class TokenizerChoice:
+    """A tokenizer, not opened yet.
+
+    Attributes:
+        source: where it is, as `load_tokenizer` takes it; or the folder that a new one goes to.
+        reason: why this one.
+        is_new: it is to be trained, unless an earlier run did so.
+    """
+
+    source: str
+    reason: str
+    is_new: bool = False
+
+
+class Model(Protocol):
+    """A model that a run starts from; see `origin.Origin`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def tokenizer(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What the rules look at.
+
+    Attributes:
+        asked: `--tokenizer`: a folder, file or name, a kind of `TRAINED`, or None.
+        checkpoint: the model that is opened.
+        origin: the model that a run starts from.
+        data: text, or what was prepared from it; an address has nothing beside it.
+        is_prepared: the data is not text, so that no tokenizer can be trained on it.
+        train_in: the folder for a new one.
+    """
+
+    asked: str | None = None
+    checkpoint: Path | None = None
+    origin: Model | None = None
+    data: Path | str | None = None
+    is_prepared: bool = False
+    train_in: Path | None = None
+
+
+def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
+    """The tokenizer by the first rule that has one, told in the log; None if none has.
+
+    Raises:
+        UsageError: an unknown kind, a tokenizer for a checkpoint with its own, or none where one is needed.
+    """
+    for rule in RULES:
+        choice = rule(situation)
+        if choice is not None:
+            logging.info("tokenizer: %s, %s", choice.source, choice.reason)
+            return choice
+    return None
+
+
+def _named(situation: Situation) -> TokenizerChoice | None:
+    asked, checkpoint = situation.asked, situation.checkpoint
+    if asked is None or asked in TRAINED:
+        return None
+    if checkpoint is not None and has_tokenizer(checkpoint):
+        raise UsageError(
+            "the checkpoint has its own tokenizer", where=checkpoint, fix="leave --tokenizer out"
+        )
+    near = closest(asked, TRAINED)
+    if situation.train_in is not None and near is not None and not Path(asked).exists():
+        fix = f"did you mean {near!r}?"
+        raise UsageError("unknown tokenizer", where="--tokenizer", found=repr(asked), fix=fix)
+    return TokenizerChoice(asked, "named by --tokenizer")
+
+
+def _of_checkpoint(situation: Situation) -> TokenizerChoice | None:
+    checkpoint = situation.checkpoint
+    if checkpoint is None or not has_tokenizer(checkpoint):
+        return None
+    return TokenizerChoice(str(checkpoint), "saved in the checkpoint")
+
+
+def _of_origin(situation: Situation) -> TokenizerChoice | None:
+    origin = situation.origin
+    if origin is None or origin.tokenizer is None:
+        return None
+    return TokenizerChoice(origin.tokenizer, f"of the model {origin.name}")
+
+
+def _beside_data(situation: Situation) -> TokenizerChoice | None:
+    for folder in _places(situation):
+        # The vocab.txt beside a SentencePiece model only lists its pieces.
+        is_other_kind = situation.asked == "word-piece" and is_sentencepiece(folder)
+        if has_tokenizer(folder) and not is_other_kind:
+            if situation.origin is not None:
+                logging.warning(
+                    "%s has no tokenizer, so one in %s is used; its weights are of use with their own only",
+                    *(situation.origin.name, folder),
+                )
+            return TokenizerChoice(str(folder), "beside the data")
+    return None
+
+
+def _new(situation: Situation) -> TokenizerChoice | None:
+    if situation.train_in is None:
+        return None
+    beside = _places(situation)
+    if situation.data is not None and is_store(situation.data):
+        raise UsageError(
+            "a token store without the tokenizer that made it",
+            where=situation.data,
+            expected=f"it in {beside[-1]}",
+            fix="name it with --tokenizer",
+        )
+    if situation.origin is not None:
+        put = f", or put it into {beside[0]}" if beside else ""
+        raise UsageError(
+            "its weights need the tokenizer they were trained with",
+            where=situation.origin.name,
+            fix=f"name its folder with --tokenizer{put}",
+        )
+    return TokenizerChoice(
+        str(situation.train_in), f"a {situation.asked} one, trained on the text", is_new=True
+    )
+
+
+RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
+    _named,
+    _of_checkpoint,
+    _of_origin,
+    _beside_data,
+    _new,
+)
+"""In their order: what is named is used, then what belongs to a model, what is beside the data, a new one."""
+
+
+def _places(situation: Situation) -> list[Path]:
+    """Where a tokenizer for the data may be: beside text; beside what was prepared, or beside its folder."""
+    data = situation.data
+    if data is None or isinstance(data, str):
+        return []
+    prepared = situation.is_prepared or is_store(data)
+    folder = data if data.is_dir() else data.parent
+    folders = [folder, Path(os.path.abspath(folder)).parent] if prepared else [folder]
+    return [place / TOKENIZER_FOLDER for place in folders]
