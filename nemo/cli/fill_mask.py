@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from nemo.utils.arguments import check, option, parse
 from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ def run(argv: Sequence[str]) -> None:
     from nemo.collections.nlp.evaluation import fill_mask
     from nemo.collections.nlp.loading import load_pretrained
 
-    for guesses in fill_mask(
-        load_pretrained(options.model, options.tokenizer, options.do_lower_case), options.text, options.top
-    ):
+    with logging.temp_verbosity("WARNING"):  # the guesses say it all
+        model = load_pretrained(options.model, options.tokenizer, options.do_lower_case)
+    for guesses in fill_mask(model, options.text, options.top):
         sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")

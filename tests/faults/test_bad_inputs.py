@@ -180,12 +180,10 @@ FAULTS = [
     ),
     # Vocabularies and models of tokenizers (5, 23, 25).
     (tokenizer("bom.txt"), USAGE, "bom.txt:1: begins with a byte order mark"),
-    (tokenizer("blank.txt"), USAGE, "blank.txt:7: a blank line"),
-    (tokenizer("spaces.txt"), USAGE, "spaces.txt:7: spaces around a token"),
+    (tokenizer("pieces.txt"), USAGE, "pieces.txt: SentencePiece's pieces, not WordPieces"),
     (tokenizer("latin1.txt"), USAGE, "latin1.txt:7: not UTF-8; found byte 0xe9"),
     (tokenizer("empty.txt"), USAGE, "empty.txt: the file is empty"),
     (tokenizer("one.txt"), USAGE, r"one.txt: special tokens are missing"),
-    (tokenizer("twice.txt"), USAGE, "twice.txt:7: a token twice"),
     (tokenizer("utf16.txt"), USAGE, "utf16.txt:1: not UTF-8"),
     *[
         (tokenizer(name), USAGE, f"{name}/tokenizer.model: ")
@@ -564,12 +562,10 @@ def _make_tokenizers() -> None:
         "tokenizers",
         {
             "bom.txt": b"\xef\xbb\xbf" + SPECIALS.encode(),
-            "blank.txt": f"{SPECIALS}the\n\ncat\n",
-            "spaces.txt": f"{SPECIALS}the\ncat \n",
+            "pieces.txt": f"{SPECIALS}▁the\n▁cat\ns\n",
             "latin1.txt": f"{SPECIALS}the\ncaf\xe9\n".encode("latin-1"),
             "empty.txt": b"",
             "one.txt": "the\n",
-            "twice.txt": f"{SPECIALS}the\nthe\n",
             "utf16.txt": f"{SPECIALS}the\n".encode("utf-16"),
             "small.txt": f"{SPECIALS}the\n",
             "other.txt": f"{SPECIALS}" + "".join(f"{chr(n)}\n##{chr(n)}\n" for n in range(33, 127)),

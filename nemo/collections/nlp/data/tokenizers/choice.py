@@ -71,7 +71,7 @@ def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
     for rule in RULES:
         choice = rule(situation)
         if choice is not None:
-            logging.info("tokenizer: %s, %s", choice.source, choice.reason)
+            logging.info("using the tokenizer in %s (%s)", choice.source, choice.reason)
             return choice
     return None
 
