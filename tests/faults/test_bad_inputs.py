@@ -562,7 +562,7 @@ def _make_tokenizers() -> None:
         "tokenizers",
         {
             "bom.txt": b"\xef\xbb\xbf" + SPECIALS.encode(),
-            "pieces.txt": f"{SPECIALS}▁the\n▁cat\ns\n",
+            "pieces.txt": f"{SPECIALS}▁the\n▁cat\n▁sees\ns\n",
             "latin1.txt": f"{SPECIALS}the\ncaf\xe9\n".encode("latin-1"),
             "empty.txt": b"",
             "one.txt": "the\n",
