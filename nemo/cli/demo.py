@@ -23,7 +23,7 @@ class DemoOptions:
     """How long, how large, and where to."""
 
     minutes: float = option(3.0, "minutes of training", above=0)
-    out: str = option("outputs/demo", "folder to write; a rerun goes on from what is there")
+    out: str = option("outputs/demo", "folder to write; a rerun goes on from what is there", is_path=True)
     vocab_size: int = option(8000, "entries of the vocabulary", at_least=100)
     hidden_size: int = option(256, "width", at_least=1)
     num_hidden_layers: int = option(4, "depth", at_least=1)

@@ -15,9 +15,11 @@ from nemo.utils.logging import logging
 class EvaluateOptions:
     """What to evaluate, and on what."""
 
-    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     eval_data: str = option(
-        "", "held-out text (whatever pretrain takes), a token store, or HDF5 shards: a file or a folder"
+        "",
+        "held-out text (whatever pretrain takes), a token store, or HDF5 shards: a file or a folder",
+        is_path=True,
     )
     batch_size: int = option(32, "sequences in a batch", at_least=1)
     max_seq_length: int | None = option(
@@ -35,7 +37,7 @@ class EvaluateOptions:
     seed: int = option(0, "masks and pairs follow from it", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
     )
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"

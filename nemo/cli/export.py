@@ -12,11 +12,11 @@ from nemo.utils.logging import logging
 class ExportOptions:
     """What to export, and where to."""
 
-    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
-    out: str = option("", "folder to write; must not exist yet")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
+    out: str = option("", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it is there")
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
     )
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"

@@ -13,11 +13,11 @@ from nemo.utils.logging import logging
 class FillMaskOptions:
     """Which model, and how many guesses."""
 
-    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)")
+    model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "guesses for each mask", at_least=1)
     tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name"
+        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
     )
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"

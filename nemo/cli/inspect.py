@@ -15,10 +15,14 @@ from nemo.utils.logging import logging
 @dataclass(frozen=True)
 class _What:
     inputs: tuple[str, ...] = option(
-        (), "text (files, folders, addresses), or what was prepared from it: a folder, a token store, shards"
+        (),
+        "text (files, folders, addresses), or what was prepared from it: a folder, a token store, shards",
+        is_path=True,
     )
     tokenizer: str | None = option(
-        None, "for figures on tokens, as --tokenizer of pretrain: a folder, a name or a vocab.txt"
+        None,
+        "for figures on tokens, as --tokenizer of pretrain: a folder, a name or a vocab.txt",
+        is_path=True,
     )
     do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
     json: bool = option(False, "print one JSON object instead of a report")

@@ -24,12 +24,15 @@ HIDDEN, PIECE_MARK = "bold yellow", "·"
 @dataclass(frozen=True)
 class _What:
     input: str = option(
-        "", "text (a file, folder or address), or what was prepared from it: a folder, a token store, shards"
+        "",
+        "text (a file, folder or address), or what was prepared from it: a folder, a token store, shards",
+        is_path=True,
     )
     tokenizer: str | None = option(
         None,
         "as --tokenizer of pretrain: a folder, a name or a vocab.txt; default: the one that was saved with "
         "what was prepared",
+        is_path=True,
     )
     do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
     num_samples: int = option(4, "how many", at_least=1, at_most=1000, aliases=("-n",))

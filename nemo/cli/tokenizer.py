@@ -18,13 +18,15 @@ class TokenizerOptions(TextReading):
     """What to train a vocabulary on."""
 
     train_data: str = option(
-        "", "text: a file, folder or address of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz"
+        "",
+        "text: a file, folder or address of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz",
+        is_path=True,
     )
     kind: str = option("word-piece", "kind of tokenizer", choices=("word-piece", "sentence-piece"))
     vocab_size: int = option(8000, "entries, special tokens included", at_least=1, at_most=LARGEST_VOCABULARY)
     sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
     do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
-    out: str = option("outputs/tokenizer", "folder to write")
+    out: str = option("outputs/tokenizer", "folder to write", is_path=True)
 
     def __post_init__(self) -> None:
         check(self)

@@ -13,8 +13,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
-
 from nemo.core.errors import ModuleConfigError
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.files import write_atomically
@@ -52,6 +50,8 @@ def write_config(path: StrPath, header: Mapping[str, Any], init_params: Mapping[
         StorageError: the file cannot be written.
     """
     config = {"header": dict(header), "init_params": dict(init_params)}
+    import yaml  # not for --help
+
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     write_atomically(Path(path).expanduser(), text.encode())
 

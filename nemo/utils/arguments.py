@@ -10,10 +10,11 @@ options = parse(Options, "nemo-bert pretrain", "Train a BERT.", ["--batch_size",
 import argparse
 import dataclasses
 import math
+import os
 import reprlib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -34,6 +35,8 @@ def option(
     above: float | None = None,
     below: float | None = None,
     aliases: Sequence[str] = (),
+    is_path: bool = False,
+    not_paths: Sequence[str] = (),
 ) -> Any:
     """A dataclass field that is a command line option.
 
@@ -43,12 +46,16 @@ def option(
         choices: the values it may have.
         at_least, at_most, above, below: the range of a number.
         aliases: other spellings, dashes included.
+        is_path: a file, folder or address; `~` means the home folder.
+        not_paths: words that mean something else there.
     """
     metadata = {
         "help": help,
         "choices": choices,
         "bounds": {"at_least": at_least, "at_most": at_most, "above": above, "below": below},
         "aliases": tuple(aliases),
+        "is_path": is_path,
+        "not_paths": not_paths,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -90,6 +97,31 @@ def check(options: Any) -> None:
         if not all(_IN_RANGE[name][0](value, bound) for name, bound in limits.items()):
             allowed = " and ".join(_IN_RANGE[name][1].format(b) for name, b in limits.items())
             raise UsageError("out of range", where=where, found=value, expected=allowed)
+
+
+def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The values of a dataclass of `option`s by name, the paths among them changed."""
+    changed = dict(values)
+    for field in dataclasses.fields(cls):
+        value = values.get(field.name)
+        if not value or not field.metadata.get("is_path") or value in field.metadata["not_paths"]:
+            continue
+        several = isinstance(value, tuple)
+        changed[field.name] = tuple(map(change, value)) if several else change(value)
+    return changed
+
+
+def as_config(options: Any) -> dict[str, Any]:
+    """A dataclass of `option`s by name, for a configuration file that means the same from any folder.
+
+    Paths that are there become absolute; anything else may be a name or an address.
+    """
+    return _on_paths(type(options), dataclasses.asdict(options), absolute)
+
+
+def absolute(path: str) -> str:
+    """A path that is there, from the root on; else what was given."""
+    return os.path.abspath(path) if os.path.exists(path) else path
 
 
 class _Parser(argparse.ArgumentParser):
@@ -188,7 +220,8 @@ def parse(
         )
     config = vars(given).pop("config", None)
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
-    options = cls(**{**(read_config(cls, config) if config else {}), **values})
+    configured = read_config(cls, os.path.expanduser(config)) if config else {}
+    options = cls(**_on_paths(cls, {**configured, **values}, os.path.expanduser))
     if hasattr(options, "given"):
         object.__setattr__(options, "given", frozenset(values))  # options are frozen
     return options

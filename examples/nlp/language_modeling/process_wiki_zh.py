@@ -19,10 +19,12 @@ class WikiZhOptions:
     """Which corpus, and where to."""
 
     data_dir: str = option(
-        "", "folder with the corpus, a JSON object per line: */wiki*, wiki*, *.json or *.jsonl"
+        "", "folder with the corpus, a JSON object per line: */wiki*, wiki*, *.json or *.jsonl", is_path=True
     )
     output_dir: str = option(
-        "./", "folder for train.txt, valid.txt and vocab.txt, and bert/vocab.txt, which a run looks for"
+        "./",
+        "folder for train.txt, valid.txt and vocab.txt, and bert/vocab.txt, which a run looks for",
+        is_path=True,
     )
     min_frequency: int = option(
         0, "characters that are fewer times in train.txt are [UNK]; 0: none", at_least=0

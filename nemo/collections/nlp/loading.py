@@ -87,12 +87,18 @@ def run_facts(pretrained: Pretrained) -> dict[str, Any]:
     config_file = work_dir / "config.yaml"
     if config_file.is_file():
         options = read_config(PretrainingOptions, config_file)
-        facts |= {"training text": options["train_data"], "held-out text": options["eval_data"]}
-        facts |= {"continues": options["load_dir"] or options["bert_checkpoint"]}
+        # A card is for others: names, not folders of this machine.
+        facts |= {"training text": _name(options["train_data"]), "held-out text": _name(options["eval_data"])}
+        facts |= {"continues": _name(options["load_dir"] or options["bert_checkpoint"])}
         batch = "batch_size" if options.get("tokens_per_batch") is None else "tokens_per_batch"
         facts |= {name: options[name] for name in ("optimizer", "lr", batch, "seed")}
         facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
     return facts | evaluations_in(work_dir / "metrics.jsonl").get(pretrained.state["step"], {})
+
+
+def _name(path: str | None) -> str | None:
+    """What a file or folder is called; of any other text all of it."""
+    return Path(path).name if path is not None and Path(path).is_absolute() else path
 
 
 def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> None:

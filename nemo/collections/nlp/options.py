@@ -58,14 +58,16 @@ class PretrainingOptions(TextReading):
         None,
         "training data: a file, folder or address of text (.txt, .jsonl, .parquet, .csv; also .gz, .zst, "
         ".bz2, .xz), or what nemo-bert prepare wrote; or a shard or a folder of *.hdf5",
+        is_path=True,
     )
     eval_data: str | None = option(
-        None, "the same, held out for evaluation; default: what the training folder has of it"
+        None, "the same, held out for evaluation; default: what the training folder has of it", is_path=True
     )
     data_dir: str | None = option(
         None,
         "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt, or shards named "
         "training and test (or in folders of these names)",
+        is_path=True,
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
     tokenizer: str = option(
@@ -73,6 +75,8 @@ class PretrainingOptions(TextReading):
         "sentence-piece or word-piece (trained on the text unless the model to start from has one, or "
         "[data_dir]/bert has tokenizer.model or vocab.txt), or the folder or Hugging Face name of another; "
         "for shards: what they were made with, or its vocab.txt",
+        is_path=True,
+        not_paths=("sentence-piece", "word-piece"),
     )
     vocab_size: int = option(
         3200,
@@ -107,7 +111,9 @@ class PretrainingOptions(TextReading):
     )
 
     # Model
-    config_file: str | None = option(None, "bert-config.json with the model's sizes; wins over the flags")
+    config_file: str | None = option(
+        None, "bert-config.json with the model's sizes; wins over the flags", is_path=True
+    )
     hidden_size: int = option(768, "width", at_least=1, at_most=WIDEST)
     num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST)
     num_attention_heads: int = option(12, "attention heads; must divide hidden_size", at_least=1)
@@ -169,16 +175,21 @@ class PretrainingOptions(TextReading):
 
     # Continuing
     load_dir: str | None = option(
-        None, "go on with another run, optimizer and step included: its work folder, or one STEP-<n>"
+        None,
+        "go on with another run, optimizer and step included: its work folder, or one STEP-<n>",
+        is_path=True,
     )
     bert_checkpoint: str | None = option(
         None,
         "start from weights: of an encoder (a .safetensors or .pt file), or of a BERT and its heads (a run's "
         "folder, a Hugging Face folder or name); sizes that are not given are the model's",
+        is_path=True,
     )
 
     # Output
-    work_dir: str = option("outputs/bert_lm", "folder of the run; a rerun with the same one resumes")
+    work_dir: str = option(
+        "outputs/bert_lm", "folder of the run; a rerun with the same one resumes", is_path=True
+    )
     train_step_freq: int = option(25, "updates between two lines of the log", at_least=1)
     eval_step_freq: int = option(25, "updates between two evaluations; -1: at the end only")
     save_step_freq: int = option(100, "updates between two checkpoints; -1: never")

@@ -38,7 +38,7 @@ from nemo.core import (
     EvaluatorCallback,
     NeuralModuleFactory,
 )
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import absolute, as_config, read_config
 from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
@@ -50,17 +50,18 @@ def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
     """Raise a UsageError if the run in this folder, which is about to go on, started from something else."""
     earlier = read_config(PretrainingOptions, work_dir / "config.yaml")
     for name in ("load_dir", "bert_checkpoint"):
-        given = getattr(options, name)
+        given, before = getattr(options, name), earlier[name]
         is_this_run = given is not None and Path(given).resolve() in (
             work_dir.resolve(),
             (work_dir / "checkpoints").resolve(),
         )
-        if given not in (None, earlier[name]) and not is_this_run:
+        is_same = given is None or (before is not None and absolute(given) == absolute(before))
+        if not (is_same or is_this_run):
             raise UsageError(
                 f"the run in {work_dir} did not start from it, and would go on without it",
                 where=f"--{name}",
                 found=given,
-                expected=earlier[name] or "nothing",
+                expected=before or "nothing",
                 fix="use another --work_dir",
             )
 
@@ -440,7 +441,7 @@ class _Configuration(ActionCallback):
     def on_action_start(self) -> None:
         if self.global_rank != 0:
             return
-        self.experiment.write_config(dataclasses.asdict(self.options))
+        self.experiment.write_config(as_config(self.options))
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
 
 

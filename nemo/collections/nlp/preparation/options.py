@@ -28,14 +28,20 @@ class PrepareOptions(TextReading):
     """
 
     inputs: tuple[str, ...] = option(
-        (), "text: files, folders or addresses of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz"
+        (),
+        "text: files, folders or addresses of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz",
+        is_path=True,
     )
-    out: str = option("outputs/prepared", "folder to write; the same command goes on after a stop")
+    out: str = option(
+        "outputs/prepared", "folder to write; the same command goes on after a stop", is_path=True
+    )
 
     tokenizer: str = option(
         "word-piece",
         "word-piece or sentence-piece (trained on the text), or the folder, vocab.txt or Hugging Face name "
         "of one that is there",
+        is_path=True,
+        not_paths=TRAINED,
     )
     vocab_size: int = option(
         8000,
