@@ -232,7 +232,8 @@ def test_the_loss_before_is_the_one_that_transformers_finds(huggingface, data, t
 def test_a_continued_bert_can_be_exported_evaluated_and_asked(huggingface, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), "--num_iters", "2") == 0
     assert main(["export", str(tmp_path / "on"), str(tmp_path / "out")]) == 0
-    assert str(huggingface) in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"| continues | {huggingface.name} |" in card and str(tmp_path) not in card
     assert main(["evaluate", str(tmp_path / "on"), "--eval_data", str(data / "valid.txt")]) == 0
     assert main(["fill-mask", str(tmp_path / "on"), "the [MASK] sees the dog."]) == 0
     assert transformers.BertForPreTraining.from_pretrained(tmp_path / "out").config.vocab_size == (

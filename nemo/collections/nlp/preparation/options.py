@@ -41,7 +41,7 @@ class PrepareOptions(TextReading):
         "word-piece or sentence-piece (trained on the text), or the folder, vocab.txt or Hugging Face name "
         "of one that is there",
         is_path=True,
-        not_paths=TRAINED,
+        not_paths=("word-piece", "sentence-piece"),
     )
     vocab_size: int = option(
         8000,
