@@ -22,7 +22,7 @@ SENTENCES = (
 class DemoOptions:
     """How long, how large, and where to."""
 
-    minutes: float = option(3.0, "minutes of training", above=0)
+    minutes: float = option(3.0, "how long training takes, its start included", above=0)
     out: str = option("outputs/demo", "folder to write; a rerun goes on from what is there", is_path=True)
     vocab_size: int = option(8000, "entries of the vocabulary", at_least=100)
     hidden_size: int = option(256, "width", at_least=1)

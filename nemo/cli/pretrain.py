@@ -1,15 +1,18 @@
 """`nemo-bert pretrain [options] data_text [options]`, or `data_preprocessed`, which is the default."""
 
+import dataclasses
+import time
 from collections.abc import Sequence
 
 from nemo.collections.nlp.options import MODES, PretrainingOptions
 from nemo.utils.arguments import parse
+from nemo.utils.errors import UsageError
 
 
 def parse_options(argv: Sequence[str]) -> PretrainingOptions:
     """Options may stand before or after the kind of data, which may be spelled `--data_text` too."""
     words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
-    return parse(
+    options = parse(
         PretrainingOptions,
         "nemo-bert pretrain",
         "Train a BERT on text (data_text) or on prepared shards. "
@@ -17,11 +20,19 @@ def parse_options(argv: Sequence[str]) -> PretrainingOptions:
         words,
         positional=("mode",),
     )
+    if "minutes" in options.given:  # and what a configuration file says of steps is another run's
+        if "num_iters" in options.given:
+            raise UsageError("--num_iters excludes --minutes", fix="give one of them")
+        given = options.given
+        options = dataclasses.replace(options, num_iters=-1, step_plan=None)
+        object.__setattr__(options, "given", given)  # options are frozen
+    return options
 
 
 def run(argv: Sequence[str]) -> None:
     """Train; a summary is the last thing printed."""
+    began = time.monotonic()
     options = parse_options(argv)
     from nemo.collections.nlp.pretraining import pretrain
 
-    pretrain(options)
+    pretrain(options, began)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nemo.core.graph import NmTensor
-from nemo.core.plan import LrPolicy
+from nemo.core.plan import LrPolicy, TrainingPlan
 
 
 class Hooks(Protocol):
@@ -74,6 +74,8 @@ class Actions(Protocol):
         step: finished updates.
         epoch_num: finished epochs.
         items_seen: items (tokens, samples) trained on so far.
+        plan: how long to train, and with which learning rates; a callback may replace it after any step, in
+            all processes alike.
         learning_rate: of the latest update.
         grad_norm: of the latest update, before clipping.
         local_rank, global_rank: None and 0 when there is one process.
@@ -85,6 +87,7 @@ class Actions(Protocol):
     step: int
     epoch_num: int
     items_seen: int
+    plan: TrainingPlan
     learning_rate: float
     grad_norm: float
     local_rank: int | None

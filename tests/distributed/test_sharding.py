@@ -129,7 +129,7 @@ def test_bf16_weights_are_refused():
         PtActions(optimization_level="O2", shard=True)
 
 
-@pytest.mark.parametrize("options", [{"amp_opt_level": "O2"}, {"optimizer": "muon"}, {"minutes": 1.0}])
+@pytest.mark.parametrize("options", [{"amp_opt_level": "O2"}, {"optimizer": "muon"}])
 def test_options_that_do_not_go_together(options):
     with pytest.raises(UsageError, match=f"--{next(iter(options))}"):
         PretrainingOptions(train_data="x", shard=True, **options)

@@ -82,6 +82,15 @@ class PtActions(Progress):
         return self.training.graph
 
     @property
+    def plan(self) -> TrainingPlan:
+        """As `Actions.plan`."""
+        return self.training.plan
+
+    @plan.setter
+    def plan(self, plan: TrainingPlan) -> None:
+        self.training.plan = plan
+
+    @property
     def items(self) -> str:
         """What `items_seen` counts: "tokens" or "samples"."""
         return self.graph.source.items

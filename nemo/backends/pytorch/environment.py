@@ -84,10 +84,18 @@ def seed_everything(seed: int) -> None:
     torch.backends.cudnn.deterministic = True
 
 
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Make dropout of an update a function of (seed, step, rank), so that a resumed run repeats it."""
+def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
+    """Make dropout of an update a function of (seed, step, rank), so that a resumed run repeats it.
+
+    Only generators that are used are seeded: for every other kind of device `torch.manual_seed` notes down a
+    stack trace.
+    """
     state = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]
-    torch.manual_seed(int(state) >> 1)
+    number = int(state) >> 1
+    torch.default_generator.manual_seed(number)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(number)
 
 
 def set_cudnn_benchmark(on: bool) -> None:

@@ -11,6 +11,7 @@ from nemo.collections.nlp.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.lr_policies import LR_POLICIES
+from nemo.utils.step_plan import StepPlan
 
 MODES = ("data_text", "data_preprocessed")
 # Options that mean nothing to the other kind of data.
@@ -145,7 +146,15 @@ class PretrainingOptions(TextReading):
         -1, "updates to make instead of epochs (100 over shards when no other end is given)"
     )
     minutes: float | None = option(
-        None, "train for about so long: --num_iters is found by timing a few updates", above=0
+        None,
+        "instead: how long the run takes, its start, evaluations and checkpoints included; --num_iters "
+        "follows from how fast it goes",
+        above=0,
+    )
+    step_plan: str | None = option(
+        None,
+        "what --minutes has settled, as FINISHED_STEPS:STEPS_IN_ALL,...; written to a run's config.yaml, so "
+        "that it repeats the learning rates",
     )
     optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS)
     lr: float = option(0.01, "highest learning rate", above=0)
@@ -231,10 +240,8 @@ class PretrainingOptions(TextReading):
         for name, value in (("amp_opt_level", "O2"), ("optimizer", "muon")):
             if self.shard and getattr(self, name) == value:
                 raise UsageError(f"--shard excludes --{name} {value}", fix="leave one of them out")
-        if self.shard and self.minutes is not None:
-            raise UsageError(
-                "--shard excludes --minutes, for which one process trains", fix="give --num_iters"
-            )
+        if self.step_plan is not None:
+            StepPlan.parse(self.step_plan)
         if self.num_iters != -1 and self.num_iters < 1:
             raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")
         for name in ("eval_step_freq", "save_step_freq", "save_epoch_freq"):

@@ -1,21 +1,21 @@
 """Pretraining as one function: options in, a trained BERT in a work folder out."""
 
 import dataclasses
-import math
 import os
-import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import nemo
-from nemo.backends.pytorch import DataLayerNM, PtActions, checkpoint, join, place
+from nemo.backends.pytorch import checkpoint, join, place
 from nemo.backends.pytorch.distributed import World, refuse_other_world
 from nemo.backends.pytorch.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
@@ -26,6 +26,7 @@ from nemo.collections.nlp.callbacks.run_record import (
     newest_checkpoint,
 )
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.duration import Around, EndOnTime, lr_policy, planned_steps
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import Origin, find_origin, take_weights, with_sizes
@@ -42,7 +43,7 @@ from nemo.utils.arguments import absolute, as_config, read_config
 from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
-from nemo.utils.lr_policies import get_lr_policy
+from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
 
 
@@ -66,78 +67,6 @@ def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
             )
 
 
-def updates_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int = 0) -> int:
-    """Updates in a pass over the data; a last short one counts."""
-    return math.ceil(data_layer.num_batches(epoch) / batches_per_step)
-
-
-def updates_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -> int:
-    """Updates in the first so many epochs; of batches by tokens each epoch has another number."""
-    if data.train.tokens_per_batch is None:
-        return epochs * updates_per_epoch(data.train, batches_per_step)
-    logging.info("counting the batches of %d epochs", epochs)
-    # The first one last, as its pairs are the next to be used.
-    return sum(updates_per_epoch(data.train, batches_per_step, epoch) for epoch in reversed(range(epochs)))
-
-
-def number_of_updates(
-    options: PretrainingOptions,
-    data: PretrainingData,
-    work_dir: str | Path,
-    config: Any | None = None,
-    first_step: int = 0,
-    num_processes: int = 1,
-) -> int:
-    """How many updates the whole run has, however its end was given.
-
-    `minutes` are turned into updates by timing a few on a model that is then thrown away; a rerun keeps the
-    number of the first run, so that its schedule is the same.
-
-    Args:
-        config: as in `build_model`.
-        first_step: updates that were made elsewhere; `minutes` come on top of them.
-        num_processes: that train together.
-    """
-    if options.updates is not None:
-        return options.updates
-    if options.epochs is not None:
-        return updates_in_epochs(data, options.batches_per_step * num_processes, options.epochs)
-    if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
-        earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
-        if earlier["minutes"] != options.minutes:
-            raise UsageError(
-                "the run in this folder was planned for another time",
-                where=work_dir,
-                found=f"--minutes {options.minutes:g}",
-                expected=f"--num_iters {earlier['num_iters']}, or --minutes {earlier['minutes']}",
-                fix="use another folder to train anew",
-            )
-        return earlier["num_iters"]
-    minutes = options.minutes or 0.0  # given, as neither updates nor epochs are
-    seconds = seconds_per_update(options, data, config)
-    updates = max(1, int(minutes * 60 / seconds))
-    logging.info("%.2f s an update: %d updates in %g minutes", seconds, updates, minutes)
-    return first_step + updates
-
-
-def seconds_per_update(options: PretrainingOptions, data: PretrainingData, config: Any | None) -> float:
-    """Time training on a model of the same sizes that is then thrown away.
-
-    The lower quartile of a few updates: what else the machine is busy with now will end sooner than training.
-    """
-    watch = _Stopwatch()
-    losses = wire(build_model(options, data.tokenizer, config), data.train)
-    PtActions(optimization_level=options.amp_opt_level).train(
-        [losses.total],
-        options.optimizer,
-        optimization_params(options, WARM_UP_UPDATES + TIMED_UPDATES),
-        [watch],
-        batches_per_step=options.batches_per_step,
-    )
-    return statistics.quantiles(watch.seconds[WARM_UP_UPDATES:], n=4)[0]
-
-
-WARM_UP_UPDATES, TIMED_UPDATES = 3, 16
 IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
 STREAM_OPTIONS = (
     "mode",
@@ -148,19 +77,6 @@ STREAM_OPTIONS = (
     "short_seq_prob",
     "tokens_per_batch",
 )
-
-
-class _Stopwatch(ActionCallback):
-    """From the end of one update to the end of the next: waiting for data counts."""
-
-    def on_action_start(self) -> None:
-        self.seconds: list[float] = []
-        self._last = time.monotonic()
-
-    def on_iteration_end(self) -> None:
-        now = time.monotonic()
-        self.seconds.append(now - self._last)
-        self._last = now
 
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
@@ -176,6 +92,10 @@ def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str
         "weight_decay": options.weight_decay,
         "grad_norm_clip": options.grad_norm_clip,
     }
+
+
+BYTES_SAVED_PER_WEIGHT = 12
+"""In a checkpoint: itself and two moments, float32."""
 
 
 @dataclass(frozen=True)
@@ -200,13 +120,16 @@ class PretrainingResult:
     figures_before: Mapping[str, float]
 
 
-def pretrain(options: PretrainingOptions) -> PretrainingResult:
+def pretrain(options: PretrainingOptions, began: float | None = None) -> PretrainingResult:
     """Train a BERT, or go on where an earlier run in the same work folder stopped.
+
+    Args:
+        began: when the minutes of `options` did, of `time.monotonic()`; None is now.
 
     Raises:
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
-    began = time.monotonic()
+    began = time.monotonic() if began is None else began
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if options.num_gpus != 1 or "num_gpus" in options.given:
@@ -229,14 +152,15 @@ def pretrain(options: PretrainingOptions) -> PretrainingResult:
         )
         run = prepare(options, work_dir, world)
         _refuse_other_run(run, world)
-        evaluations = _train(run, factory)
+        evaluations = _train(run, factory, world, began)
     trainer = factory.get_trainer()
     seconds = time.monotonic() - began
     logging.info(
-        "done: %d updates, %s tokens in %s; checkpoints are in %s",
+        "done: %d updates, %s tokens in %s%s; checkpoints are in %s",
         trainer.step,
         f"{trainer.items_seen:,}",
         duration(seconds),
+        f" (--minutes {options.minutes:g})" if run.ends_on_time else "",
         factory.checkpoint_dir,
     )
     before, after = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))
@@ -257,7 +181,8 @@ class Run:
     """What is trained, on what, and where it starts.
 
     Attributes:
-        options: with everything settled: sizes, and the end as `num_iters`.
+        options: with everything settled: sizes, and the end as `num_iters`, unless it `ends_on_time`.
+        plan: its steps; that of a run that `ends_on_time` is settled while it goes on.
         origin: what it starts from, if not from random weights.
         resumes: it goes on in its own work folder.
     """
@@ -267,6 +192,12 @@ class Run:
     model: PretrainingModel
     origin: Origin | None
     resumes: bool
+    plan: StepPlan
+
+    @property
+    def ends_on_time(self) -> bool:
+        """Do minutes end it?"""
+        return self.options.minutes is not None and self.options.num_iters == -1
 
     @property
     def first_step(self) -> int:
@@ -295,26 +226,28 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     else:
         data = world.in_turn(lambda: open_data(options, work_dir, origin))
     first_step = 0 if origin is None else origin.step
-    num_iters = world.told_by_first(
-        lambda: number_of_updates(options, data, work_dir, config, first_step, world.size)
+    plan = StepPlan.parse(
+        world.told_by_first(lambda: str(planned_steps(options, data, work_dir, first_step, world.size)))
     )
-    if first_step >= num_iters and not resumes:
+    if first_step >= plan.total and not resumes:
         raise UsageError(
             "nothing is left to train",
             where=f"--load_dir {options.load_dir}",
             found=f"{first_step} updates",
-            expected=f"fewer than the {num_iters} that the run has in all",
+            expected=f"fewer than the {plan.total} that the run has in all",
             fix="raise --num_iters or --num_epochs",
         )
-    options = dataclasses.replace(options, num_iters=num_iters, num_epochs=None)
-    torch.manual_seed(options.seed)  # timing updates has used the generator
+    options = dataclasses.replace(options, num_epochs=None, step_plan=None)
+    if options.minutes is None or options.num_iters != -1:
+        options = dataclasses.replace(options, **_as_options(plan))
+    torch.manual_seed(options.seed)
     model = build_model(options, data.tokenizer, config)
     if not resumes and origin is not None and origin.run is None:
         take_weights(model, origin)
     if not resumes and origin is None and options.initialization == "counts":
         assert data.tokenizer is not None  # counts are of text
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
-    return Run(options, data, model, origin, resumes)
+    return Run(options, data, model, origin, resumes, plan)
 
 
 OPTIONS_OF_A_MACHINE = (
@@ -348,7 +281,7 @@ def _refuse_other_run(run: Run, world: World) -> None:
     )
 
 
-def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]]:
+def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -> dict[int, dict[str, float]]:
     """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
     options, data, model = run.options, run.data, run.model
     experiment: Any = factory.experiment  # there is one, as log_dir was given
@@ -356,57 +289,69 @@ def _train(run: Run, factory: NeuralModuleFactory) -> dict[int, dict[str, float]
     losses = wire(model, data.train)
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", model.bert.config.vocab_size)
     entropy = data.train.dataset.store.manifest["unigram_entropy"] if options.mode == "data_text" else None
-    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, options.num_iters, entropy)
-    callbacks: list[ActionCallback] = [_Configuration(options, model, experiment), record]
+    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, entropy)
+    configuration = _Configuration(options, run.plan, model, experiment)
+    callbacks: list[ActionCallback] = [configuration, record]
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
+    evaluator = None
     if data.eval is not None:
         evaluator = EvaluatorCallback(
             [wire(model, data.eval).total],
             lm_bert_callback.eval_iter_callback,
             lambda state: record.evaluated(lm_bert_callback.figures(state)),
-            eval_step=options.num_iters if options.eval_step_freq == -1 else options.eval_step_freq,
+            # At the end it evaluates anyway.
+            eval_step=sys.maxsize if options.eval_step_freq == -1 else options.eval_step_freq,
             eval_at_start=False,
         )
         callbacks.append(evaluator)
         # What was learned before is of interest in any case.
         if not run.resumes and (run.origin is not None or options.eval_step_freq != -1):
             callbacks.append(_EvaluateFirst(evaluator))
-    callbacks.append(
-        CheckpointCallback(
-            checkpoint_dir,
-            load_from_folder=None if run.origin is None else run.origin.run,
-            step_freq=options.save_step_freq,
-            epoch_freq=options.save_epoch_freq,
-            checkpoints_to_keep=options.checkpoints_to_keep,
-            extra_files=checkpoint_files(model, data.tokenizer),
-            # Single options as well, so that a refusal names the one that differs.
-            identity={
-                "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
-                **{name: getattr(options, name) for name in IDENTITY_OPTIONS},
-                # Sizes show in the tensors; these do not.
-                "num_attention_heads": model.bert.config.num_attention_heads,
-                "hidden_act": model.bert.config.hidden_act,
-            },
-            stream={
-                **{name: getattr(options, name) for name in STREAM_OPTIONS},
-                # However they are shared out to batches and processes.
-                "samples_per_update": samples_per_update if options.tokens_per_batch is None else None,
-                "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
-            },
-        )
+    checkpoints = CheckpointCallback(
+        checkpoint_dir,
+        load_from_folder=None if run.origin is None else run.origin.run,
+        step_freq=options.save_step_freq,
+        epoch_freq=options.save_epoch_freq,
+        checkpoints_to_keep=options.checkpoints_to_keep,
+        extra_files=checkpoint_files(model, data.tokenizer),
+        # Single options as well, so that a refusal names the one that differs.
+        identity={
+            "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
+            **{name: getattr(options, name) for name in IDENTITY_OPTIONS},
+            # Sizes show in the tensors; these do not.
+            "num_attention_heads": model.bert.config.num_attention_heads,
+            "hidden_act": model.bert.config.hidden_act,
+        },
+        stream={
+            **{name: getattr(options, name) for name in STREAM_OPTIONS},
+            # However they are shared out to batches and processes.
+            "samples_per_update": samples_per_update if options.tokens_per_batch is None else None,
+            "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
+        },
     )
-    policy = None
-    if options.lr_policy is not None:
-        policy = get_lr_policy(
-            options.lr_policy, total_steps=options.num_iters, warmup_ratio=options.lr_warmup_proportion
+    callbacks.append(checkpoints)
+    policy = partial(lr_policy, options)
+    if run.ends_on_time:
+        assert options.minutes is not None
+        batches = 0 if data.eval is None else data.eval.num_batches(0)
+        around = Around(
+            evaluator,
+            checkpoints,
+            eval_batches=batches / options.batches_per_step,
+            checkpoint_bytes=BYTES_SAVED_PER_WEIGHT * model.num_weights,
+        )
+        callbacks.append(
+            EndOnTime(
+                options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
+            )
         )
     try:
         factory.train(
             [losses.total],
             optimizer=options.optimizer,
-            optimization_params=optimization_params(options, options.num_iters),
+            optimization_params=optimization_params(options, run.plan.total),
             callbacks=callbacks,
-            lr_policy=policy,
+            lr_policy=policy(run.plan),
             batches_per_step=options.batches_per_step,
             when_not_finite=options.when_not_finite,
         )
@@ -435,14 +380,24 @@ class _EvaluateFirst(ActionCallback):
 class _Configuration(ActionCallback):
     """Writes down what is run; only once it is clear that the work folder is not another run's."""
 
-    def __init__(self, options: PretrainingOptions, model: PretrainingModel, experiment: Any):
-        self.options, self.model, self.experiment = options, model, experiment
+    def __init__(self, options: PretrainingOptions, plan: StepPlan, model: PretrainingModel, experiment: Any):
+        self.options, self.plan, self.model, self.experiment = options, plan, model, experiment
 
     def on_action_start(self) -> None:
         if self.global_rank != 0:
             return
-        self.experiment.write_config(as_config(self.options))
+        self.write(self.plan)
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
+
+    def write(self, plan: StepPlan) -> None:
+        """Write the options down, with the steps as they are planned now."""
+        is_known = plan.is_settled or self.options.num_iters != -1
+        steps = _as_options(plan) if is_known else {}
+        self.experiment.write_config(as_config(dataclasses.replace(self.options, **steps)))
+
+
+def _as_options(plan: StepPlan) -> dict[str, Any]:
+    return {"num_iters": plan.total, "step_plan": str(plan) if plan.is_settled else None}
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:

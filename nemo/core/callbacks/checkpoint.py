@@ -7,6 +7,7 @@ from typing import Any
 from nemo.core.callbacks.action import ActionCallback, as_frequency
 from nemo.utils.errors import CheckpointError, StorageError, UsageError
 from nemo.utils.logging import logging
+from nemo.utils.stopwatch import Stopwatch
 
 MAX_MISSED_IN_A_ROW = 3
 """Checkpoints that may fail (the disk is full, say) before training ends."""
@@ -31,6 +32,9 @@ class CheckpointCallback(ActionCallback):
         identity: what must be the same wherever a run continues from (the tokenizer), by name.
         stream: what decides the batches and their order (data, seed, ...), by name; must be the same, too,
             when a run goes on in its own folder. From another one, its epoch begins anew where they differ.
+
+    Attributes:
+        time_spent: by training, which stands still for them, on checkpoints.
 
     Raises:
         UsageError: no folder, or a number out of range.
@@ -74,6 +78,7 @@ class CheckpointCallback(ActionCallback):
         self.extra_files = extra_files or {}
         self.identity = identity or {}
         self.stream = stream or {}
+        self.time_spent = Stopwatch()
         self._saved_at = -1
         self._num_missed = 0
 
@@ -151,5 +156,6 @@ class CheckpointCallback(ActionCallback):
     def _save(self, wait: bool) -> None:
         if self._saved_at != self.step:
             state = {"identity": {**self.identity, **self.stream}}
-            self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state, wait)
+            with self.time_spent:
+                self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state, wait)
             self._saved_at = self.step

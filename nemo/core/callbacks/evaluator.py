@@ -8,6 +8,7 @@ from nemo.core.callbacks.action import ActionCallback, as_frequency, as_tensors
 from nemo.core.callbacks.weights_and_biases import open_run
 from nemo.core.graph import NmTensor
 from nemo.utils.errors import DataError, UsageError
+from nemo.utils.stopwatch import Stopwatch
 
 
 class EvaluatorCallback(ActionCallback):
@@ -24,6 +25,9 @@ class EvaluatorCallback(ActionCallback):
         wandb_name, wandb_project: with either, scalars go to Weights & Biases as well: to the run that is
             open, or to a new one of that name and project.
         eval_at_start: evaluate before the first update of a run that starts fresh.
+
+    Attributes:
+        time_spent: on evaluations.
 
     Raises:
         UsageError: neither eval_step nor eval_epoch, one out of range, or something that is no tensor of a
@@ -55,6 +59,7 @@ class EvaluatorCallback(ActionCallback):
             raise UsageError("the evaluator never runs", expected="eval_step or eval_epoch")
         self.wandb_name, self.wandb_project = wandb_name, wandb_project
         self.eval_at_start = eval_at_start
+        self.time_spent = Stopwatch()
         self._evaluated_at: int | None = None
 
     def on_action_start(self) -> None:
@@ -90,11 +95,14 @@ class EvaluatorCallback(ActionCallback):
             return
         state: dict[str, Any] = {}
         batch = None
-        for batch in self.action.evaluate(self.eval_tensors):
-            self._iter_callback(batch, state)
-        if batch is None:
-            raise DataError("there is no batch to evaluate on", where="eval_tensors", expected="one or more")
-        self._report(self._done_callback(state))
+        with self.time_spent:
+            for batch in self.action.evaluate(self.eval_tensors):
+                self._iter_callback(batch, state)
+            if batch is None:
+                raise DataError(
+                    "there is no batch to evaluate on", where="eval_tensors", expected="one or more"
+                )
+            self._report(self._done_callback(state))
 
     def _report(self, scalars: Mapping[str, Any] | None) -> None:
         if not scalars:

@@ -1,7 +1,11 @@
 """The loop: updates, accumulation, evaluation, checkpoints."""
 
+import traceback
+from dataclasses import replace
+
 import pytest
 import torch
+from torch import nn
 
 from nemo.backends.pytorch import PtActions
 from nemo.core import ActionCallback, CheckpointCallback, NeuralModuleFactory
@@ -54,6 +58,39 @@ def test_a_loss_of_a_step_is_reported_over_all_its_batches(toy, batches):
 def test_max_steps_ends_inside_an_epoch(toy, batches):
     actions = train(toy(), batches(samples=8, batch_size=2), max_steps=6)
     assert (actions.step, actions.epoch_num, actions.batch_in_epoch) == (6, 1, 2)
+
+
+def test_a_callback_may_plan_anew(toy, batches):
+    class Shorter(ActionCallback):
+        def on_iteration_end(self):
+            rates.append(self.learning_rate)
+            if self.step == 3:
+                self.action.plan = replace(self.action.plan, max_steps=5, lr_policy=lambda lr, *_: lr / 8)
+
+    rates = []
+    actions = PtActions()
+    actions.train(toy().wire(batches()), "sgd", {"lr": 0.8, "max_steps": 100}, [Shorter()])
+    assert actions.step == 5 and rates == [0.8, 0.8, 0.8, 0.1, 0.1]
+
+
+def test_an_update_neither_walks_through_the_model_nor_takes_stack_traces(toy, batches, monkeypatch):
+    def counting(name, work):
+        def counted(*args, **kwargs):
+            calls[name] += 1
+            return work(*args, **kwargs)
+
+        return counted
+
+    class Watch(ActionCallback):
+        def on_iteration_start(self):
+            before.append(dict(calls))
+
+    calls, before = {"named_modules": 0, "format_stack": 0}, []
+    monkeypatch.setattr(nn.Module, "named_modules", counting("named_modules", nn.Module.named_modules))
+    monkeypatch.setattr(traceback, "format_stack", counting("format_stack", traceback.format_stack))
+    PtActions().train(toy().wire(batches()), "sgd", {"lr": 0.1, "max_steps": 8}, [Watch()])
+    # In the first update a model is walked through for what lasts.
+    assert before[1:] == [before[1]] * 7 and before[1]["format_stack"] == before[0]["format_stack"]
 
 
 def test_hooks_come_in_order(toy, batches):

@@ -129,7 +129,7 @@ def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisone
     model = toy()
     losses = model.wire(poisoned(7))
     experiment = ExperimentFolder(tmp_path)
-    record = RunRecord(experiment, {"loss": losses[0]}, step_freq=1, total_steps=6)
+    record = RunRecord(experiment, {"loss": losses[0]}, step_freq=1)
     saved = CheckpointCallback(tmp_path / "checkpoints", step_freq=2)
     NeuralModuleFactory().train(losses, "sgd", PARAMS, [record, saved], when_not_finite="rewind")
     rows = [json.loads(line) for line in experiment.metrics_path.read_text().splitlines()]

@@ -36,7 +36,7 @@ class Training:
     """One training of a graph.
 
     Args:
-        plan: when it ends, and how a step is made.
+        plan: when it ends, and how a step is made; a callback may replace it after any step.
         tasks: optimizers, or their names, with the losses they make small.
         optimization_params: of the optimizers that are given by name.
         callbacks: told of every moment, in this order.
@@ -81,6 +81,7 @@ class Training:
         self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))
         self.state = TrainingState(progress, self.graph, self.objectives, self.precision, replicas, device)
         self.values = StepValues(device)
+        self._parameters = list(self.graph.parameters())  # walking through a model takes a while
         self.may_retry = False
         self._graphs, self._bad_updates = StepGraphs(), BadUpdates()
         self._stop: StopSignals | None = None
@@ -164,11 +165,11 @@ class Training:
             for group in optimizer.param_groups:
                 group["lr"] = self.plan.lr_at(group["initial_lr"], progress.step, progress.epoch_num)
         progress.learning_rate = optimizer.param_groups[0]["lr"]
-        seed_dropout(self.seed, progress.step, self.world.rank)
+        seed_dropout(self.seed, progress.step, self.world.rank, self.device)
 
         self.values.clear()
         batches = replicas.filled_up(inputs.batches, inputs.num_batches, self.graph, progress.epoch_num)
-        with replicas.sync(optimizer) as sync, precision.matrices(self.graph.parameters()) as matrices:
+        with replicas.sync(optimizer) as sync, precision.matrices(self._parameters) as matrices:
             for number, batch in enumerate(batches):
                 self.world.now("forward and backward")
                 if sync is not None and number == len(batches) - 1 and not matrices.are_low:
@@ -190,7 +191,8 @@ class Training:
             precision.step(optimizer)
         else:
             precision.skip()
-        self.graph.zero_grad(set_to_none=True)  # of what other objectives train, too
+        for parameter in self._parameters:  # of what other objectives train, too
+            parameter.grad = None
         self.world.now("callbacks and data")
         return bad
 

@@ -19,23 +19,20 @@ class Plateau:
     """Watches for a masked-word loss that does not get below the unigram entropy of its targets.
 
     A stretch is a tenth of the run, but 200 to 2,000 updates.
-
-    Args:
-        total_steps: updates of the whole run.
     """
 
-    def __init__(self, total_steps: int):
-        self._stretch = min(max(200, total_steps // 10), 2000)
+    def __init__(self) -> None:
         self._losses: list[tuple[int, float]] = []
 
-    def is_on(self, step: int, loss: float, entropy: float) -> bool:
+    def is_on(self, step: int, total_steps: int, loss: float, entropy: float) -> bool:
         """Has the loss stood still, no better than `entropy`, for a stretch that ends with this one?
 
         Args:
             step: updates so far.
+            total_steps: updates of the whole run.
             loss, entropy: nats.
         """
-        began = step - self._stretch
+        began = step - min(max(200, total_steps // 10), 2000)
         # One at or before the beginning stays, so that the whole stretch is covered.
         while len(self._losses) >= LEAST_FIGURES and self._losses[1][0] <= began:
             del self._losses[0]

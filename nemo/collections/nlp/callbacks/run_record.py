@@ -25,7 +25,6 @@ class RunRecord(ActionCallback):
         experiment: the work folder.
         losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
         step_freq: updates between two rows.
-        total_steps: updates of the whole run, for the time left.
         unigram_entropy: of the training text, nats; None where nobody knows.
     """
 
@@ -34,18 +33,22 @@ class RunRecord(ActionCallback):
         experiment: ExperimentFolder,
         losses: Mapping[str, NmTensor],
         step_freq: int,
-        total_steps: int,
         unigram_entropy: float | None = None,
     ):
         self.experiment = experiment
         self.losses = dict(losses)
         self.tensors = list(losses.values())
         self.step_freq = step_freq
-        self.total_steps = total_steps
         self.unigram_entropy = unigram_entropy
         self._latest_step = 0
-        self._progress = _Progress(total_steps)
-        self._plateaus = {"training": Plateau(total_steps), "held-out": Plateau(total_steps)}
+        self._progress = _Progress()
+        self._plateaus = {"training": Plateau(), "held-out": Plateau()}
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of the whole run, as they are planned now."""
+        assert self.action.plan.max_steps is not None  # `pretrain` gives every run an end
+        return self.action.plan.max_steps
 
     def on_action_start(self) -> None:
         self._began = time.monotonic()
@@ -82,7 +85,7 @@ class RunRecord(ActionCallback):
         self._status("training")
         seconds_an_update = self._training_seconds / self._num_updates
         seconds_left = seconds_an_update * (self.total_steps - self.step)
-        self._progress.show(row, seconds_left)
+        self._progress.show(row, self.total_steps, seconds_left)
         if self.unigram_entropy is not None and "mlm_loss" in row:
             self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
 
@@ -120,7 +123,7 @@ class RunRecord(ActionCallback):
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:
         """Once, as more of it would not help."""
-        if self._plateaus and self._plateaus[of].is_on(self.step, loss, entropy):
+        if self._plateaus and self._plateaus[of].is_on(self.step, self.total_steps, loss, entropy):
             logging.warning(
                 "after %s updates the %s loss of masked words, %.2f, does not get below their unigram "
                 "entropy, %.2f: the model knows at most how frequent words are, not in which context; %s",
@@ -181,16 +184,15 @@ def duration(seconds: float) -> str:
 class _Progress:
     """A bar on a terminal, plain lines anywhere else."""
 
-    def __init__(self, total_steps: int):
-        self.total_steps = total_steps
+    def __init__(self) -> None:
         self._bar: Any = None
 
-    def show(self, row: Mapping[str, Any], seconds_left: float) -> None:
+    def show(self, row: Mapping[str, Any], total_steps: int, seconds_left: float) -> None:
         losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
         text = f"{losses}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tokens/s"
         if not sys.stdout.isatty():
             left = duration(seconds_left)
-            logging.info("step %d/%d  %s  %s left", row["step"], self.total_steps, text, left)
+            logging.info("step %d/%d  %s  %s left", row["step"], total_steps, text, left)
             return
         if self._bar is None:
             from rich.progress import BarColumn, Progress, TextColumn
@@ -201,9 +203,12 @@ class _Progress:
                 TextColumn("{task.description}"),
             )
             self._bar.start()
-            self._task = self._bar.add_task("", total=self.total_steps)
+            self._task = self._bar.add_task("", total=total_steps)
         self._bar.update(
-            self._task, completed=row["step"], description=f"{text}  {duration(seconds_left)} left"
+            self._task,
+            total=total_steps,
+            completed=row["step"],
+            description=f"{text}  {duration(seconds_left)} left",
         )
 
     def close(self) -> None:

@@ -9,9 +9,10 @@ ENTROPY = 6.0
 
 def first_step(losses, total_steps=1000, every=25):
     """The update after which the plateau is seen; None if it never is."""
-    plateau = Plateau(total_steps)
+    plateau = Plateau()
     steps = (every * (i + 1) for i in range(len(losses)))
-    return next((s for s, loss in zip(steps, losses, strict=False) if plateau.is_on(s, loss, ENTROPY)), None)
+    told = zip(steps, losses, strict=False)
+    return next((s for s, loss in told if plateau.is_on(s, total_steps, loss, ENTROPY)), None)
 
 
 @pytest.mark.parametrize(("loss", "step"), [(6.0, 225), (5.95, 225), (9.0, 225), (5.85, None)])
