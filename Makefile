@@ -23,9 +23,9 @@ check: .venv/installed-dev  ## format, lint, types, import contracts, fast tests
 chaos: .venv/installed-dev  ## kills, signals, damage and full disks, thousands of times; options: make chaos ARGS="--share 0.1"
 	$(BIN)/python -m tests.faults.chaos $(ARGS)
 
-bench: .venv/installed-dev  ## a training step beside Hugging Face's; options: make bench ARGS="--shapes base128"
+bench: .venv/installed-dev  ## the step beside Hugging Face's, real runs beside it, and --minutes: two hours, and a record
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
-	$(BIN)/python benchmarks/step.py $(ARGS)
+	$(BIN)/python benchmarks/record.py $(ARGS)
 
 format: .venv/installed-dev  ## what `check` wants
 	$(BIN)/ruff format .

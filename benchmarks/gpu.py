@@ -5,7 +5,9 @@
 Runs from a checkout on a bare machine: torch 2.11, transformers, numpy, safetensors, h5py and PyYAML are
 enough, nothing is installed and nothing is fetched. Ways and batches are those of `ways.py`: ours through the
 tutorial's pipeline, and a bare loop around Hugging Face's model in bf16 with AdamW's fused version, eager and
-compiled. Where a shape has several ways, their windows alternate, each in a process of its own. In order:
+compiled, with the attention that it takes by itself (torch's), and eager with flash_attention_2, which leaves
+padding out, where the package flash-attn is installed. Lengths vary from batch to batch as those of text do.
+Where a shape has several ways, their windows alternate, each in a process of its own. In order:
 
     base128   ours, eager, compiled      base512   ours
     large512  ours, eager, compiled      large128  ours
@@ -45,7 +47,7 @@ from measure import (
     way_rows,
     write_json,
 )
-from ways import Shape, Way, synthetic_batches
+from ways import Shape, Way, as_in_text, flash_attention, synthetic_batches
 
 EAGER = Way("bare", bf16=True, fused=True)
 COMPILED = replace(EAGER, compiled=True)
@@ -85,8 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         shape, others = CASES[name]
         if args.tiny:
             shape = replace(shape, **TINY, length=shape.length // 8, vocab_size=1200)
+        shape = as_in_text(shape)
         batches = synthetic_batches(shape)
         ways = (Way("ours", args.level), *others)
+        if others and flash_attention() is not None:
+            ways = (*ways, replace(EAGER, attention=flash_attention()))
         jobs = [Job(way, shape, batches, args.device, args.threads) for way in ways]
         found, problems = compare(jobs, args.seconds / args.windows, args.windows, deadline)
         for way in found:

@@ -55,7 +55,7 @@ def environment(device: str) -> dict[str, Any]:
     """What a figure depends on besides the code."""
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(sys.argv),
+        "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
         "cpu": _cpu(),
@@ -345,7 +345,7 @@ def _peak_memory(device: str) -> int:
 def compare(
     jobs: Sequence[Job], seconds: float, windows: int, deadline: float = math.inf
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure ways side by side: A B C A B C ...
+    """Measure ways side by side: A B C A B C ...; a line is printed for each window.
 
     Args:
         seconds: of a window.
@@ -372,10 +372,14 @@ def compare(
                 if left < 0:
                     raise WorkerError("no time was left")
                 workers.append(Worker(job, min(left + 60, PATIENCE)))
-        for _ in range(windows):
+                progress(job, f"ready after {workers[-1].ready.start:.1f} s")
+        for number in range(windows):
             for worker in workers:
                 with noting(worker.job):
                     worker.window(seconds)
+                    window = worker.windows[-1]
+                    rate = f"{window.tokens / window.seconds:,.0f} tokens/s"
+                    progress(worker.job, f"window {number + 1} of {windows}, {rate}")
         found = []
         for worker in workers:
             with noting(worker.job):
@@ -384,6 +388,11 @@ def compare(
     finally:
         for worker in workers:
             worker.stop()
+
+
+def progress(job: Job, what: str) -> None:
+    """A line for whoever waits, with the time of day."""
+    print(f"{datetime.now():%H:%M:%S} {job.shape.name}, {job.way.name}: {what}", file=sys.stderr, flush=True)
 
 
 def found_by(worker: Worker) -> dict[str, Any]:

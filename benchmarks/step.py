@@ -3,8 +3,8 @@
     python benchmarks/step.py [--shapes mini base128 base512 pairs512] [--level O0] [--against default bf16]
 
 Needs the extra [bench]. On every shape all ways train the same BERT on the same batches, see `ways.py`, in
-windows that alternate (A B C A B C ...), each way in a process of its own; ours alternates anew with the ways
-of each column:
+windows that alternate (A B C A B C ...), each way in a process of its own. Lengths vary from batch to batch
+as those of text do (--fixed_lengths: they do not). Ours alternates anew with the ways of each column:
 
     default  Trainer and a bare loop with their defaults, fp32
     bf16     the same with bf16 autocast
@@ -14,8 +14,9 @@ of each column:
 Of several the fastest one counts, and `best` has all columns to choose from. Freed memory is kept with
 jemalloc where it is installed (--jemalloc), else by glibc's variables. Tokens are counted in the attention
 mask; useful FLOP/s are of real tokens and masked rows only; "of GEMM" is their share of a matrix product of
-2048x768x3072 in the same type. Ends with 1 if that product's rate has moved by more than 10% meanwhile: then
-measure again on a quieter machine.
+2048x768x3072 in the same type. The JSON is written after every column, so a run that is stopped keeps what it
+has. Ends with 1 if that product's rate has moved by more than 10% meanwhile: then measure again on a quieter
+machine.
 """
 
 import argparse
@@ -44,7 +45,7 @@ from measure import (
     way_rows,
     write_json,
 )
-from ways import Shape, Way, synthetic_batches
+from ways import Shape, Way, as_in_text, synthetic_batches
 
 BASE = Shape("base128", 12, 768, 12, 3072, batch_size=16, length=128)
 SHAPES = {
@@ -74,21 +75,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     baselines = _baselines(args.against, args.jemalloc)
     ours = [Way("ours", level) for level in args.level]
     before = probe("cpu", args.probe_seconds)
-    report: dict[str, Any] = {"what": "step", "environment": environment("cpu"), "cases": []}
+    report: dict[str, Any] = {
+        "what": "step",
+        "environment": environment("cpu"),
+        "probe": {"before": before},
+        "cases": [],
+    }
     for name in args.shapes:
         shape = SHAPES[name] if args.dropout is None else replace(SHAPES[name], dropout=args.dropout)
+        shape = shape if args.fixed_lengths else as_in_text(shape)
         batches = synthetic_batches(shape)
         case: dict[str, Any] = {"shape": about(shape, batches), "ways": [], "problems": []}
+        report["cases"].append(case)
         for column, ways in (baselines or {"": []}).items():  # one after the other, as memory has an end
             jobs = [Job(way, shape, batches, threads=args.threads) for way in (*ours, *ways)]
             found, problems = compare(jobs, args.seconds, args.windows)
             case["ways"] += [{"column": column, **way} for way in found]
             case["problems"] += problems
-        case["ratios"] = ratios(case["ways"])
-        report["cases"].append(case)
+            case["ratios"] = ratios(case["ways"])
+            write_json(args.json, report)
         print("\n".join(_lines(case, before)), flush=True)
     after = probe("cpu", args.probe_seconds)
-    report |= {"probe": {"before": before, "after": after}, "steady": change(before, after) <= STEADY}
+    report["probe"]["after"] = after
+    report["steady"] = change(before, after) <= STEADY
     print("", *probe_lines(before, after), sep="\n")
     write_json(args.json, report)
     return 0 if report["steady"] else 1
@@ -103,6 +112,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help="of a window; an update at least")
     parser.add_argument("--probe_seconds", type=float, default=5)
     parser.add_argument("--dropout", type=float, help="another than BERT's 0.1")
+    parser.add_argument(
+        "--fixed_lengths", action="store_true", help="all sequences full, but in shapes with padding"
+    )
     parser.add_argument("--threads", type=int, help="default: OMP_NUM_THREADS, or all cores")
     parser.add_argument("--jemalloc", default=find_library("jemalloc"), help="the library, for best")
     parser.add_argument(

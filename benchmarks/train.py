@@ -1,6 +1,6 @@
 """How fast a real run trains: `nemo-bert pretrain data_text` on your text, beside the same steps alone.
 
-    python benchmarks/train.py TEXT [--updates 300] [--level O0] [options of nemo-bert pretrain]
+    python benchmarks/train.py TEXT [--level O0 O2] [--updates 400] [options of nemo-bert pretrain]
 
 A model of 4 layers x 256 by default. The run is the command's own function, from text to the last checkpoint.
 After its first updates it is measured in windows; between them it is held up, and `step.py`'s loop trains the
@@ -10,8 +10,11 @@ same model at the same precision on batches of this very run that are ready in m
     stall     from the end of an update to the beginning of the next, waiting for a batch; wanted: under 1%
     logging   from the end of an update until all callbacks are done with it
 
+Then some more updates are profiled: what the main thread does besides computing, see `overhead.py`.
+
 Checkpoints are left out but for the last (--save_step_freq -1): what they cost depends on how often one wants
-them. Ends with 1 if the matrix product of the probe has moved by more than 10% meanwhile.
+them. The JSON is written after every level. Ends with 1 if the matrix product of the probe has moved by more
+than 10% meanwhile.
 """
 
 import argparse
@@ -43,7 +46,8 @@ from measure import (
     way_rows,
     write_json,
 )
-from ways import CLIP, LR, WEIGHT_DECAY, Batch, Shape, Way
+from overhead import Overhead, overhead_lines
+from ways import CLIP, LR, VARIED_BATCHES, WEIGHT_DECAY, Batch, Shape, Way
 
 from nemo.cli.pretrain import parse_options
 from nemo.collections.nlp.options import PretrainingOptions
@@ -51,7 +55,9 @@ from nemo.collections.nlp.pretraining import pretrain
 from nemo.collections.nlp.pretraining_data import open_data
 from nemo.core import ActionCallback, NeuralModuleFactory
 
-WARM_UP = 10  # updates of the run that are not measured
+WARM_UP = (
+    40  # updates of the run that are not measured: each has another number of tokens, which is new at first
+)
 OPTIONS = {
     "tokenizer": "word-piece",
     "vocab_size": 8000,
@@ -76,21 +82,31 @@ OPTIONS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, prints and writes; the exit status."""
     args = _arguments(argv)
+    report: dict[str, Any] = {"what": "train", "environment": environment("cpu"), "cases": []}
+    for level in args.level:
+        report["cases"].append(_measured(args, level))
+        report["steady"] = all(case["steady"] for case in report["cases"])
+        print("\n".join(_lines(report["cases"][-1])), flush=True)
+        write_json(args.json, report)
+    return 0 if report["steady"] else 1
+
+
+def _measured(args: argparse.Namespace, level: str) -> dict[str, Any]:
+    """A run beside the loop, at one level."""
     with tempfile.TemporaryDirectory() as folder:
-        options = _options(args, Path(folder))
+        options = _options(args, level, Path(folder))
         batches, vocab_size = _batches(options)
         shape = _shape(options, vocab_size)
         before = probe("cpu", args.probe_seconds)
-        worker = Worker(Job(Way("ours", options.amp_opt_level), shape, batches, threads=options.threads))
+        worker = Worker(Job(Way("ours", level), shape, batches, threads=options.threads))
         try:
-            run = measure_run(options, args.windows, lambda: worker.window(args.seconds))
+            run = measure_run(options, args.windows, args.profile, lambda: worker.window(args.seconds))
             loop = found_by(worker)
         finally:
             worker.stop()
         after = probe("cpu", args.probe_seconds)
-    report = {
-        "what": "train",
-        "environment": environment("cpu"),
+    return {
+        "level": level,
         "shape": about(shape, batches),
         "run": run,
         "loop": loop,
@@ -98,9 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         "probe": {"before": before, "after": after},
         "steady": change(before, after) <= STEADY,
     }
-    print("\n".join(_lines(report)), flush=True)
-    write_json(args.json, report)
-    return 0 if report["steady"] else 1
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -108,27 +121,30 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("text", type=Path, help="a file or a folder, as --train_data takes it")
-    parser.add_argument("--updates", type=int, default=300)
-    parser.add_argument("--level", default="O0", choices=["O0", "O1", "O2"])
+    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--level", nargs="+", default=["O0", "O2"], choices=["O0", "O1", "O2"])
     parser.add_argument("--windows", type=int, default=4, help="of the run and of the loop each")
     parser.add_argument("--seconds", type=float, default=15, help="of a window of the loop")
+    parser.add_argument("--profile", type=int, default=40, help="updates that are profiled; 0: none")
     parser.add_argument("--probe_seconds", type=float, default=3)
     parser.add_argument("--json", type=Path, help="where the report goes")
     args, options = parser.parse_known_args(argv)
     args.options = options
-    if args.updates < WARM_UP + args.windows:
-        parser.error(f"--updates takes {WARM_UP} that are not measured, and one for each window at least")
+    if args.updates < WARM_UP + args.windows + args.profile:
+        parser.error(
+            f"--updates takes {WARM_UP} for the warm-up, those of --profile, and one for each window"
+        )
     return args
 
 
-def _options(args: argparse.Namespace, folder: Path) -> PretrainingOptions:
+def _options(args: argparse.Namespace, level: str, folder: Path) -> PretrainingOptions:
     """What the run is given; the user's options come last and win."""
     ours = {
         **OPTIONS,
         "train_data": args.text,
         "work_dir": folder,
         "num_iters": args.updates,
-        "amp_opt_level": args.level,
+        "amp_opt_level": level,
     }
     words = [word for name, value in ours.items() for word in (f"--{name}", str(value))]
     return parse_options(["data_text", *words, *args.options])
@@ -137,7 +153,7 @@ def _options(args: argparse.Namespace, folder: Path) -> PretrainingOptions:
 def _batches(options: PretrainingOptions) -> tuple[list[Batch], int]:
     """The first batches of the run, and the size of its vocabulary; the run finds its text prepared."""
     data = open_data(options, Path(options.work_dir))
-    first = islice(data.train.batches(0), 8)
+    first = islice(data.train.batches(0), VARIED_BATCHES)
     assert data.tokenizer is not None  # it is text
     return [Batch(*(tensor.numpy() for tensor in batch)) for batch in first], data.tokenizer.vocab_size
 
@@ -166,14 +182,18 @@ class Update:
     tokens: int
 
 
-def measure_run(options: PretrainingOptions, windows: int, between: Callable[[], None]) -> dict[str, Any]:
+def measure_run(
+    options: PretrainingOptions, windows: int, profiled: int, between: Callable[[], None]
+) -> dict[str, Any]:
     """Pretrain, and say what the time went to.
 
     Args:
         windows: parts into which the updates after the warm-up are divided.
-        between: called before each of them.
+        profiled: updates that are left for a profile.
+        between: called before each window.
     """
-    watch = _Watch((options.num_iters - WARM_UP) // windows, windows, between)
+    overhead = Overhead(profiled)
+    watch = _Watch((options.num_iters - WARM_UP - profiled) // windows, windows, between, overhead)
     with _watched(watch):
         result = pretrain(options)
     parts = [_part(*window) for window in watch.windows]
@@ -188,6 +208,7 @@ def measure_run(options: PretrainingOptions, windows: int, between: Callable[[],
         "logging_share": sum(part["logging"] for part in parts) / seconds,
         "whole_run_s": result.seconds,
         "windows": parts,
+        "overhead": overhead.found() if profiled else None,
     }
 
 
@@ -222,14 +243,15 @@ class _Watch(ActionCallback):
         size: updates of a window.
         number: of windows.
         between: called before each.
+        overhead: begins when the last one is over.
 
     Attributes:
         first: what has to be told first.
         windows: when each began, the tokens of the run until then, and its updates.
     """
 
-    def __init__(self, size: int, number: int, between: Callable[[], None]):
-        self.size, self.number, self.between = size, number, between
+    def __init__(self, size: int, number: int, between: Callable[[], None], overhead: Overhead):
+        self.size, self.number, self.between, self.overhead = size, number, between, overhead
         self.first = _First()
         self.windows: list[tuple[float, int, list[Update]]] = []
 
@@ -238,9 +260,13 @@ class _Watch(ActionCallback):
         if self.windows and len(self.windows[-1][2]) < self.size:
             self.windows[-1][2].append(update)
         is_full = not self.windows or len(self.windows[-1][2]) == self.size
-        if self.action.step >= WARM_UP and is_full and len(self.windows) < self.number:
+        if self.action.step < WARM_UP or not is_full:
+            return
+        if len(self.windows) < self.number:
             self.between()
             self.windows.append((time.perf_counter(), update.tokens, []))
+        elif not self.overhead.has_begun:
+            self.overhead.begin()
 
 
 @contextmanager
@@ -249,7 +275,7 @@ def _watched(watch: _Watch) -> Iterator[None]:
     train = NeuralModuleFactory.train
 
     def train_watched(self: NeuralModuleFactory, *args: Any, **kwargs: Any) -> None:
-        kwargs["callbacks"] = [watch.first, *kwargs["callbacks"], watch]
+        kwargs["callbacks"] = [watch.first, *kwargs["callbacks"], watch.overhead, watch]
         train(self, *args, **kwargs)
 
     with patch.object(NeuralModuleFactory, "train", train_watched):
@@ -259,7 +285,7 @@ def _watched(watch: _Watch) -> Iterator[None]:
 def _lines(report: Mapping[str, Any]) -> list[str]:
     run, shape, probed = report["run"], report["shape"], report["probe"]
     return [
-        f"\n{shape['num_layers']} layers x {shape['hidden_size']}, B{shape['batch_size']} "
+        f"\n{report['level']}: {shape['num_layers']} layers x {shape['hidden_size']}, B{shape['batch_size']} "
         f"S{shape['length']}, a vocabulary of {shape['vocab_size']}, {shape['padding_counted']:.0%} padding",
         table(WAY_HEADER, way_rows([report["loop"]], probed["before"])),
         f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['updates']} updates of "
@@ -268,6 +294,7 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         f"stall    {run['stall_share']:7.2%} of the time (wanted: under 1%), "
         f"at most {run['longest_stall_ms']:.1f} ms",
         f"logging  {run['logging_share']:7.2%}",
+        *(overhead_lines(run["overhead"]) if run["overhead"] else ()),
         *probe_lines(probed["before"], probed["after"]),
     ]
 

@@ -10,7 +10,7 @@ Shapes: B batch, T tokens.
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any, NamedTuple
 
@@ -20,6 +20,9 @@ from torch import Tensor
 
 PAD, CLS, SEP, MASK, FIRST_WORD = 0, 101, 102, 103, 999  # as in bert-base-uncased
 MASKED = 0.15
+SHORT = 0.1
+"""Of the sequences of a text of long documents, as BERT cuts it: 93 to 97% of the positions hold a token."""
+VARIED_BATCHES = 256  # so that hardly any two that follow each other have the same number of tokens
 LR, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
 FOREVER = 10**9  # updates; whoever listens to the ticks ends the training
 
@@ -30,6 +33,7 @@ class Shape:
 
     Attributes:
         padding: share of the B*T positions that hold no token; each batch has a sequence without any.
+        short: share of the sequences that have any length, where there is no `padding`.
     """
 
     name: str
@@ -40,6 +44,7 @@ class Shape:
     batch_size: int
     length: int
     padding: float = 0.0
+    short: float = 0.0
     vocab_size: int = 30522
     dropout: float = 0.1
 
@@ -83,8 +88,15 @@ class Batch(NamedTuple):
         return int(self.input_mask.sum())
 
 
-def synthetic_batches(shape: Shape, number: int = 8, seed: int = 0) -> list[Batch]:
+def as_in_text(shape: Shape) -> Shape:
+    """The shape with lengths that vary from batch to batch as those of text do; padded ones do already."""
+    return shape if shape.padding else replace(shape, short=SHORT)
+
+
+def synthetic_batches(shape: Shape, number: int | None = None, seed: int = 0) -> list[Batch]:
     """Batches that differ, with word frequencies like those of text (Zipf) and masks as BERT's (80/10/10)."""
+    if number is None:
+        number = VARIED_BATCHES if shape.padding or shape.short else 8
     return [_synthetic_batch(shape, np.random.default_rng((seed, i))) for i in range(number)]
 
 
@@ -114,11 +126,15 @@ def _synthetic_batch(shape: Shape, rng: np.random.Generator) -> Batch:
 def sequence_lengths(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """Tokens of each sequence of a batch, int [B].
 
-    Where there is padding, the longest sequence is full, as a batch is padded to its longest, and the others
+    The longest sequence is full, as a batch is padded to its longest. Where there is `padding`, the others
     are spread as pairs of sentences are: a broad beta distribution about the mean that is left for them.
+    Else a share of them, `short`, has any length.
     """
+    lengths = np.full(shape.batch_size, shape.length)
     if not shape.padding:
-        return np.full(shape.batch_size, shape.length)
+        is_short = rng.random(shape.batch_size) < shape.short
+        is_short[rng.integers(shape.batch_size)] = False
+        return np.where(is_short, rng.integers(8, shape.length + 1, shape.batch_size), lengths)
     mean = (shape.batch_size * (1 - shape.padding) - 1) / (shape.batch_size - 1)
     lengths = np.round(shape.length * rng.beta(3 * mean, 3 * (1 - mean), shape.batch_size)).astype(int)
     lengths[rng.integers(shape.batch_size)] = shape.length
@@ -139,6 +155,7 @@ class Way:
         loop: "ours", "trainer" or "bare".
         level: precision of ours, O0 to O2.
         bf16, compiled, fused: autocast, `torch.compile` and AdamW's fused version; of the others.
+        attention: of Hugging Face's ("flash_attention_2" leaves padding out there); None is its default.
         environment: variables that are set before its process begins.
     """
 
@@ -147,6 +164,7 @@ class Way:
     bf16: bool = False
     compiled: bool = False
     fused: bool = False
+    attention: str | None = None
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -160,7 +178,8 @@ class Way:
             "fused": self.fused,
             "allocator": self.environment,
         }
-        return " ".join([self.loop, *(name for name, is_on in settings.items() if is_on)])
+        names = [name for name, is_on in settings.items() if is_on]
+        return " ".join([self.loop, *names, *([self.attention] if self.attention else [])])
 
     @property
     def dtype(self) -> str:
@@ -232,7 +251,7 @@ def _train_trainer(
 ) -> None:
     """`Trainer.train` with its defaults, but that batches are ready and nothing is written."""
     from torch.utils.data import DataLoader, IterableDataset
-    from transformers import BertConfig, BertForPreTraining, Trainer, TrainerCallback, TrainingArguments
+    from transformers import Trainer, TrainerCallback, TrainingArguments
 
     class ReadyBatches(IterableDataset):
         def __iter__(self) -> Iterator[dict[str, Tensor]]:
@@ -262,7 +281,7 @@ def _train_trainer(
             seed=0,
         )
         trainer = ReadyTrainer(
-            BertForPreTraining(BertConfig(**model)),
+            _huggingface_model(way, model),
             arguments,
             train_dataset=ReadyBatches(),
             callbacks=[Ticks()],
@@ -274,9 +293,7 @@ def _train_bare(
     way: Way, model: dict[str, Any], batches: list[list[Tensor]], device: str, tick: Tick
 ) -> None:
     """What one writes without a Trainer."""
-    from transformers import BertConfig, BertForPreTraining
-
-    bert: Any = BertForPreTraining(BertConfig(**model))
+    bert = _huggingface_model(way, model)
     bert.to(device).train()
     optimizer = torch.optim.AdamW(
         bert.parameters(), lr=LR, weight_decay=WEIGHT_DECAY, fused=True if way.fused else None
@@ -291,6 +308,24 @@ def _train_bare(
         optimizer.step()
         optimizer.zero_grad()
         tick()
+
+
+def _huggingface_model(way: Way, model: dict[str, Any]) -> Any:
+    """`BertForPreTraining` with the attention that the way asks for.
+
+    "flash_attention_2" is as far as Hugging Face's BERT goes without padding: within attention. Its pooler
+    reads the first token of each row of a batch, so a batch cannot be one long row without it altogether.
+    """
+    from transformers import BertConfig, BertForPreTraining
+
+    return BertForPreTraining(BertConfig(**model, attn_implementation=way.attention))
+
+
+def flash_attention() -> str | None:
+    """The attention of Hugging Face's that leaves padding out; None where it is not installed."""
+    from transformers.utils import is_flash_attn_2_available
+
+    return "flash_attention_2" if is_flash_attn_2_available() else None
 
 
 class _Endless:

@@ -1,13 +1,16 @@
 """The benchmarks of the training step from their command lines, on tiny models."""
 
 import json
+from dataclasses import replace
 
 import gpu
 import pytest
+import record
 import saves
 import step
 import train
 from measure import WARM_UP_UPDATES
+from overhead import PHASES
 from ways import synthetic_batches
 
 from tests.conftest import write_english
@@ -41,21 +44,69 @@ def test_step(tmp_path, capsys):
     assert "| ours O0 |" in capsys.readouterr().out
 
 
+def test_step_keeps_what_it_has_when_it_is_stopped(tmp_path, monkeypatch):
+    compare = step.compare
+
+    def stopped_in_the_second_shape(jobs, *more):
+        if jobs[0].shape.name == "pairs512":
+            raise KeyboardInterrupt
+        return compare(jobs, *more)
+
+    monkeypatch.setattr(step, "compare", stopped_in_the_second_shape)
+    path = tmp_path / "step.json"
+    words = ["--shapes", "tiny", "pairs512", "--threads", "1", "--against", "--json", str(path)]
+    with pytest.raises(KeyboardInterrupt):
+        step.main([*words, *SHORT])
+    (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    assert case["shape"]["name"] == "tiny" and len(case["ways"][0]["windows"]) == 2
+
+
+def test_all_ways_get_the_same_batches_of_many_sizes(tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(step, "compare", lambda jobs, *more: (given.extend(jobs), ([], []))[1])
+    monkeypatch.setitem(step.SHAPES, "tiny", replace(step.SHAPES["tiny"], padding=0.0, batch_size=8))
+    words = ["--shapes", "tiny", "--against", "default", "bf16"]
+    for more, sizes in ([], 10), (["--fixed_lengths"], 1):
+        given.clear()
+        step.main([*words, *SHORT, *more])
+        tokens = [[batch.tokens for batch in job.batches] for job in given]
+        assert all(each == tokens[0] for each in tokens) and len(given) > 3
+        assert len(set(tokens[0])) == 1 if sizes == 1 else len(set(tokens[0])) > sizes
+
+
+def test_a_record_in_one_command(tmp_path, capsys):
+    text = write_english(tmp_path / "english") / "train.txt"
+    words = ["--tiny", "--text", str(text), "--out", str(tmp_path / "record")]
+    assert record.main(words) in (0, 1)  # 1: the machine was not steady
+    told = (tmp_path / "record" / "README.md").read_text(encoding="utf-8")
+    assert "| ours O0 |" in told and "| backward |" in told and "--minutes 0.05 took" in told
+    assert str(tmp_path) not in told
+    on_time = json.loads((tmp_path / "record" / "on_time.json").read_text(encoding="utf-8"))
+    assert on_time["seconds"] > 3 and on_time["plan"].startswith("0:") and len(on_time["load"]) == 2
+    assert record.main(words) in (0, 1)
+    assert "step.txt is there" in capsys.readouterr().out
+
+
 def test_a_real_run(tmp_path, capsys):
     text = write_english(tmp_path / "english") / "train.txt"
-    words = [str(text), "--updates", "16"]
+    words = [str(text), "--updates", "50", "--level", "O0", "--profile", "3"]
     options = "--vocab_size 120 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
     options += "--intermediate_size 64 --max_seq_length 32 --batch_size 4 --threads 1"
     path = tmp_path / "train.json"
     assert train.main([*words, *SHORT, "--json", str(path), *options.split()]) in (0, 1)
-    report = json.loads(path.read_text(encoding="utf-8"))
+    (report,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
     run = report["run"]
-    assert run["updates"] == 16 - train.WARM_UP and [w["updates"] for w in run["windows"]] == [3, 3]
+    assert [w["updates"] for w in run["windows"]] == [3, 3] and run["updates"] == 6
     assert 0 < run["tokens"] <= run["updates"] * 4 * 32
     assert 0 <= run["stall_share"] < 1 and 0 <= run["logging_share"] < 1
     assert report["share_of_loop"] == run["tokens_per_s"] / report["loop"]["tokens_per_s"]
     assert report["shape"]["padding_counted"] > 0 and len(report["loop"]["windows"]) == 2
-    assert "of the loop's" in capsys.readouterr().out
+    overhead = run["overhead"]
+    assert overhead["ms"] > 0 and sum(overhead["phases_ms"].values()) == pytest.approx(overhead["ms"])
+    assert all(overhead["phases_ms"][phase] > 0 for phase in PHASES)  # the functions are still called so
+    assert overhead["host_reads"] > 0
+    told = capsys.readouterr().out
+    assert "of the loop's" in told and "| backward |" in told
 
 
 def test_gpu_on_a_cpu(tmp_path, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from measure import about
 from step import SHAPES
-from ways import CLS, MASK, PAD, SEP, Shape, Way, synthetic_batches, train
+from ways import CLS, MASK, PAD, SEP, Shape, Way, as_in_text, synthetic_batches, train
 
 TINY = SHAPES["tiny"]
 PADDED = replace(TINY, batch_size=8, length=64, padding=0.4)
@@ -49,6 +49,15 @@ def test_padding_is_as_asked_for_and_one_sequence_is_full():
     assert about(TINY, synthetic_batches(replace(TINY, padding=0.0)))["padding_counted"] == 0
 
 
+def test_lengths_as_in_text_vary_from_batch_to_batch():
+    shape = as_in_text(Shape("text", 2, 32, 2, 64, batch_size=32, length=128, vocab_size=1200))
+    batches = synthetic_batches(shape)
+    tokens = [batch.tokens for batch in batches]
+    assert len(set(tokens)) > 100 and 0.03 < about(shape, batches)["padding_counted"] < 0.06
+    assert all(batch.input_mask.sum(1).max() == 128 for batch in batches)
+    assert as_in_text(PADDED) == PADDED  # which vary already
+
+
 def test_batches_are_a_function_of_their_number():
     once, again = synthetic_batches(PADDED), synthetic_batches(PADDED)
     assert all(
@@ -78,7 +87,7 @@ class Done(Exception):
         Way("ours"),
         Way("ours", "O1"),
         Way("bare"),
-        Way("bare", bf16=True, fused=True),
+        Way("bare", bf16=True, fused=True, attention="sdpa"),
         pytest.param(
             Way("trainer"), marks=pytest.mark.skipif(find_spec("accelerate") is None, reason="no Trainer")
         ),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch.training.loop import Training
 from nemo.cli.pretrain import parse_options
 from nemo.collections.nlp import duration, pretraining
 from nemo.collections.nlp.options import PretrainingOptions
@@ -45,8 +46,12 @@ def machine(monkeypatch):
     clock = SimpleNamespace(monotonic=lambda: made.now)
     for module in (duration, pretraining, stopwatch):
         monkeypatch.setattr(module, "time", clock)
-    originals = {name: getattr(PtActions, name) for name in ("_update", "evaluate", "save")}
-    open_data = pretraining.open_data
+    step, evaluate, save, open_data = (
+        Training._step,
+        PtActions.evaluate,
+        PtActions.save,
+        pretraining.open_data,
+    )
 
     def taking(seconds, work):
         def slow(*args, **kwargs):
@@ -55,15 +60,16 @@ def machine(monkeypatch):
 
         return slow
 
-    def update(self, share):
-        if self.step == made.killed_after:
+    def slow_step(self, inputs):
+        done = self.progress.step
+        if done == made.killed_after:
             raise KeyboardInterrupt
-        made.now += made.step(self.step) + (FIRST_STEP if self.step == 0 else 0)
-        return originals["_update"](self, share)
+        made.now += made.step(done) + (FIRST_STEP if done == 0 else 0)
+        return step(self, inputs)
 
-    monkeypatch.setattr(PtActions, "_update", update)
-    monkeypatch.setattr(PtActions, "evaluate", taking(lambda: made.evaluation, originals["evaluate"]))
-    monkeypatch.setattr(PtActions, "save", taking(lambda: made.save, originals["save"]))
+    monkeypatch.setattr(Training, "_step", slow_step)
+    monkeypatch.setattr(PtActions, "evaluate", taking(lambda: made.evaluation, evaluate))
+    monkeypatch.setattr(PtActions, "save", taking(lambda: made.save, save))
     monkeypatch.setattr(pretraining, "open_data", taking(lambda: made.start, open_data))
     return made
 

@@ -1,0 +1,113 @@
+"""Where a step's time goes in the main thread, from a profile of a real run."""
+
+import cProfile
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from measure import table
+
+from nemo.core import ActionCallback
+
+# Phase -> the functions that are it, as (end of the file's path, name). What one calls counts for it.
+PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "take a batch": (("lm_bert_datalayer.py", "batches"),),
+    "divisors": (("training/loop.py", "_next_inputs"),),  # which takes the batch as well
+    "seed": (("pytorch/environment.py", "seed_dropout"),),
+    "plan rows": (("pytorch/graph_module.py", "plan"),),
+    "forward": (("pytorch/graph_module.py", "forward"),),
+    "backward": (("torch/_tensor.py", "backward"),),
+    "norm": (("pytorch/precision.py", "gradient_norm"),),
+    "update": (("pytorch/precision.py", "step"),),
+    "callbacks": (("training/loop.py", "_notify"),),
+}
+ARITHMETIC = ("forward", "backward", "norm", "update")
+# Python functions that are kernels seen from outside.
+KERNELS = (("native/__init__.py", "call"), ("ops/linear.py", "product"))
+HOST_READS = ("'item'", "'tolist'", "__float__", "__int__", "__bool__")
+
+
+class Overhead(ActionCallback):
+    """Profiles some updates in a row, in CPU time of the thread that trains.
+
+    Args:
+        updates: how many.
+
+    Attributes:
+        has_begun: is it, or was it, at work?
+    """
+
+    def __init__(self, updates: int):
+        self.updates = updates
+        self._seen = -1  # not begun
+        self._profile = cProfile.Profile(time.thread_time)
+
+    def begin(self) -> None:
+        """Profile the updates that come now."""
+        self._seen = 0
+        self._profile.enable()
+
+    @property
+    def has_begun(self) -> bool:
+        return self.updates == 0 or self._seen >= 0
+
+    def on_iteration_end(self) -> None:
+        if 0 <= self._seen < self.updates:
+            self._seen += 1
+            if self._seen == self.updates:
+                self._profile.disable()
+
+    def found(self, longest: int = 12) -> dict[str, Any]:
+        """Milliseconds an update: of the phases, of Python, and of the functions that take most of that."""
+        self._profile.create_stats()
+        stats: Mapping[tuple[str, int, str], tuple[Any, ...]] = self._profile.stats  # type: ignore[attr-defined]
+        each = 1e3 / self.updates
+        total = each * sum(own for _, _, own, _, _ in stats.values())
+        phases = {
+            phase: each * sum(s[3] for place, s in stats.items() if _is_one_of(place, functions))
+            for phase, functions in PHASES.items()
+        }
+        phases["divisors"] -= phases["take a batch"]
+        phases["rest of the loop"] = total - sum(phases.values())
+        python = {
+            f"{_short(file)}:{name}": each * stats[file, line, name][2]
+            for file, line, name in stats
+            if file != "~" and not _is_one_of((file, line, name), KERNELS)
+        }
+        most = sorted(python.items(), key=lambda item: item[1], reverse=True)[:longest]
+        return {
+            "updates": self.updates,
+            "ms": total,
+            "phases_ms": phases,
+            "python_ms": sum(python.values()),
+            "calls": sum(calls for _, calls, _, _, _ in stats.values()) / self.updates,
+            "host_reads": sum(
+                s[1] for (_, _, name), s in stats.items() if any(read in name for read in HOST_READS)
+            )
+            / self.updates,
+            "longest_ms": dict(most),
+        }
+
+
+def _is_one_of(place: tuple[str, int, str], functions: tuple[tuple[str, str], ...]) -> bool:
+    file, _, name = place
+    return any(file.endswith(end) and name == function for end, function in functions)
+
+
+def _short(file: str) -> str:
+    return "/".join(file.split("/")[-2:])
+
+
+def overhead_lines(found: Mapping[str, Any]) -> list[str]:
+    """For people."""
+    rows = [[phase, f"{ms:.2f}", f"{ms / found['ms']:.1%}"] for phase, ms in found["phases_ms"].items()]
+    besides = sum(ms for phase, ms in found["phases_ms"].items() if phase not in ARITHMETIC)
+    return [
+        "",
+        f"CPU time of the main thread, by a profile of {found['updates']} updates, which slows Python down:",
+        table(["phase", "ms an update", "share"], rows),
+        f"besides forward, backward, norm and update: {besides:.2f} ms, {besides / found['ms']:.1%}",
+        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls an update; "
+        f"{found['host_reads']:.1f} numbers are read",
+        *(f"  {ms:7.2f} ms  {name}" for name, ms in found["longest_ms"].items()),
+    ]
