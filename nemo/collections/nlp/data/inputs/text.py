@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from nemo.collections.nlp.data.inputs.documents import MAX_DOCUMENT_CHARS, MAX_LINE_BYTES, Oddities
 from nemo.collections.nlp.data.inputs.encodings import likely_encoding
+from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
 from nemo.collections.nlp.data.inputs.lines import Block
 from nemo.collections.nlp.data.inputs.stored import StoredFile
@@ -29,17 +30,23 @@ def read_text(
     has_begun = start == 0 or is_running
     document: list[str] = []
     size = 0
+    title = None  # of the document, until its first line of text
     for text, is_beyond in _lines(file, start, stop, invalid_bytes, odd):
-        starts_document = layout.starts_document(text)
+        seen = visible(text)
+        starts_document = layout.starts_document(seen)
         if is_beyond and (starts_document or is_running or not has_begun):
             break
         has_begun = has_begun or bool(starts_document)
         if document and (starts_document or size > MAX_DOCUMENT_CHARS):
             yield document
             document, size = [], 0
-        if text and has_begun and not layout.is_dropped(text):
-            document.append(text)
-            size += len(text)
+        if starts_document:
+            title = layout.title(seen)
+        if seen and has_begun and not layout.is_dropped(seen):
+            if seen != title:
+                document.append(text)
+                size += len(text)
+            title = None
     if document:
         yield document
 
@@ -57,7 +64,7 @@ def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd:
         where = f"{file}:{file.line_number(start, num_ends)}"
         raise not_utf8(block.data, error.start, block.offset + error.start, where) from None
     if not block.offset:
-        text = text.removeprefix("\ufeff")
+        text = text.lstrip("\ufeff")
     is_counted = not block.is_beyond  # else it is by who reads the part that it belongs to
     if "\0" in text:
         odd.nul_characters += is_counted * text.count("\0")
