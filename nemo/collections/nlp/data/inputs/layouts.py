@@ -22,10 +22,6 @@ _TITLE_OF_DOC = re.compile(r"\stitle=([\"'])(.*?)\1(?=\s+\w+=|\s*>$)")
 _END_OF_DOC = "</doc>"
 
 
-def _nothing(text: str) -> None:
-    """What starts no document, or is no line to drop."""
-
-
 @dataclass(frozen=True)
 class Layout:
     """Which lines, from their first visible character to the last one, start a new document.
@@ -33,14 +29,14 @@ class Layout:
     Attributes:
         meaning: in words.
         starts_document: returns something true for such a line.
-        is_dropped: something true for a line that is no text.
-        title: of a line that starts a document, the title, which is dropped if it comes next.
+        is_dropped: something true for a line that is no text; None if all are.
+        title: of a line that starts a document, the title, which is dropped if it comes next; None without.
     """
 
     meaning: str
     starts_document: Callable[[str], object]
-    is_dropped: Callable[[str], object] = _nothing
-    title: Callable[[str], str | None] = _nothing
+    is_dropped: Callable[[str], object] | None = None
+    title: Callable[[str], str | None] | None = None
 
 
 def _is_tag(text: str) -> bool:
@@ -57,7 +53,7 @@ LAYOUTS = {
     "wikiextractor": Layout("`<doc id=...>` starts a document", _DOC.fullmatch, _is_tag, _title_in_tag),
     "blank": Layout("a blank line ends a document", lambda text: not text),
     "lines": Layout("every line is a document", lambda text: True),
-    "running": Layout("running text, cut into documents", _nothing),
+    "running": Layout("running text, cut into documents", lambda text: False),
 }
 
 
@@ -95,9 +91,9 @@ def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
     found: Counter[str] = Counter()
     for lines in parts:
         own = detect_layout(lines)
-        numbers = [_num_documents(lines, name) for name in (own, layout)]
-        if own != "running" and max(numbers) >= FEW_DOCUMENTS and max(numbers) > 2 * min(numbers):
-            found[own] += 1
+        if own not in (layout, "running"):
+            numbers = [_num_documents(lines, name) for name in (own, layout)]
+            found[own] += max(numbers) >= FEW_DOCUMENTS and max(numbers) > 2 * min(numbers)
     if found.total() > MANY_PARTS * len(parts):
         return found.most_common(1)[0][0]
     return None
@@ -106,10 +102,10 @@ def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
 def _num_documents(lines: Sequence[str], layout: str) -> int:
     """About how many documents begin in some lines."""
     has_text, number = False, 0
-    for line in lines:
-        text = visible(line.strip())
-        if LAYOUTS[layout].starts_document(text):
+    for text in lines:
+        seen = visible(text.strip())
+        if LAYOUTS[layout].starts_document(seen):
             number += has_text
             has_text = False
-        has_text = has_text or bool(text and not LAYOUTS[layout].is_dropped(text))
+        has_text = has_text or bool(seen)
     return number + has_text

@@ -13,6 +13,7 @@ from nemo.utils.logging import LogMode, logging
 HEAD_BYTES = 1 << 20  # that a small file is told from, and a server's
 PARTS, PART_BYTES = 8, HEAD_BYTES // 8  # of a larger one
 COMPRESSED_BYTES = 16 << 20  # of content, that the parts of a compressed file are taken from
+FEW_LINES = 200  # of a part, enough to tell whether it is like the whole
 _FEW_ENDS = 10
 _OTHER_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 
@@ -72,7 +73,7 @@ def layout_of(path: str, samples: Sequence[bytes], has_cr: bool) -> str:
     """
     parts = [_lines_of(with_line_feeds(sample) if has_cr else sample, i) for i, sample in enumerate(samples)]
     layout = detect_layout([line for lines in parts for line in lines])
-    if other := other_layout(parts, layout):
+    if len(parts) > 1 and (other := other_layout([lines[:FEW_LINES] for lines in parts], layout)):
         logging.warning(
             f"{shown(path)}: all is read as layout {layout!r} ({LAYOUTS[layout].meaning}), and parts of it "
             f"look like {other!r} ({LAYOUTS[other].meaning}); make a file of each, or say --text_layout",
