@@ -75,8 +75,10 @@ def _training_text(place: Place, text: TextOptions) -> Place:
             found=some_of(listing.splits.held_out_by_name),
             fix="name the file to train on (--train_data)",
         )
-    files = list(listing.training().values())
-    return files[0] if len(files) == 1 else place  # of which `sources_of` takes these
+    files = listing.training()
+    name = next(iter(files))
+    # Of the folder `sources_of` takes these; it, or that of the one file, may have a tokenizer, too.
+    return files[name] if len(files) == 1 and "/" not in name else place
 
 
 def _validation_text(folder: Place, text: TextOptions) -> HeldOut | None:

@@ -66,8 +66,8 @@ class PretrainingOptions(TextReading):
     )
     data_dir: str | None = option(
         None,
-        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt, or shards named "
-        "training and test (or in folders of these names)",
+        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt or other "
+        "names of splits, or shards named training and test (or in folders of these names)",
         is_path=True,
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")

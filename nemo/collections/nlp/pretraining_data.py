@@ -1,7 +1,6 @@
 """From options to batches of text: which files, which tokenizer, which data layers."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.inputs import Source, sources_of
 from nemo.collections.nlp.data.inputs.folders import Place
-from nemo.collections.nlp.data.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
