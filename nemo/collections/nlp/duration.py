@@ -15,11 +15,11 @@ from pathlib import Path
 from nemo.backends.pytorch import DataLayerNM, checkpoint
 from nemo.backends.pytorch.distributed import World
 from nemo.collections.nlp.callbacks.run_record import duration
+from nemo.collections.nlp.earlier_run import earlier_options
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining_data import PretrainingData
 from nemo.core import ActionCallback, CheckpointCallback, EvaluatorCallback
 from nemo.core.plan import LrPolicy
-from nemo.utils.arguments import read_config
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
@@ -77,7 +77,7 @@ def planned_steps(
     if options.epochs is not None:
         return StepPlan.of(steps_in_epochs(data, options.batches_per_step * num_processes, options.epochs))
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
-        earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
+        earlier = earlier_options(Path(work_dir), "how many steps were planned", "give --num_iters")
         if earlier["minutes"] != options.minutes:
             raise UsageError(
                 "the run in this folder was planned for another time",

@@ -42,11 +42,13 @@ class PretrainingDataLayer(DataLayerNM):
 
     Attributes:
         vocab_size: token ids are smaller; None where nobody knows.
+        num_segments: segment ids are smaller.
         tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
     """
 
     output_ports = PRETRAINING_BATCH
     vocab_size: int | None = None
+    num_segments = 2
     tokens_per_batch: int | None = None
     items = "tokens"
 
