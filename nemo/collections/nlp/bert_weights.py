@@ -150,7 +150,7 @@ def check_encoder(config: Any, own: Mapping[str, Tensor], encoder: Mapping[str, 
                 where=source,
                 found=found,
                 expected=getattr(config, size),
-                fix="use the sizes of these weights, as options or with --config_file: "
+                fix="put the sizes of the weights into the model's configuration, or give them as options: "
                 + ", ".join(f"{name} {value}" for name, value in sizes.items()),
             )
     missing = sorted(name for name in own if name not in encoder and not name.startswith("bert.pooler."))

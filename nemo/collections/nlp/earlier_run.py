@@ -1,11 +1,12 @@
-"""The run that is in a work folder already: what it was given, which one that goes on with it must agree to."""
+"""The run that is in a work folder already, and what another that goes on with it has to agree to."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch import checkpoint
-from nemo.collections.nlp.hub import SIZES, read_config as read_bert_config
+from nemo.collections.nlp.hub import SIZES
+from nemo.collections.nlp.hub import read_config as read_bert_config
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import CONFIG_FILE
 from nemo.utils.arguments import absolute, read_config

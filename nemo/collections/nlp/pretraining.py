@@ -227,8 +227,11 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         options = dataclasses.replace(options, **_as_options(plan))
     torch.manual_seed(options.seed)
     if earlier is not None:
-        refuse_other_sizes(sizes_of_model(options, data.tokenizer, config), earlier, work_dir)
-        config = bert_config(earlier, work_dir)
+        sizes = sizes_of_model(options, data.tokenizer, config)
+        # With another tokenizer it is that which the checkpoint refuses, not a size that follows from it.
+        if data.tokenizer is None or sizes["vocab_size"] == earlier["vocab_size"]:
+            refuse_other_sizes(sizes, earlier, work_dir)
+            config = bert_config(earlier, work_dir)
     model = build_model(options, data.tokenizer, config)
     if not resumes and origin is not None and origin.run is None:
         take_weights(model, origin)
