@@ -9,9 +9,10 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from nemo.collections.nlp.bert_weights import canonical, sizes_of
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import find_origin, open_tokenizer_at, take_weights, with_sizes
+from nemo.collections.nlp.origin import find_origin, take_weights, with_sizes
 from nemo.collections.nlp.pretraining_model import PretrainingModel, build_model
 from nemo.utils.errors import CheckpointError
 from tests.huggingface_folders import IDS, MASK, SIZES, TYPES, answers, our_answers, write_huggingface
@@ -22,7 +23,7 @@ def start(place, **given) -> PretrainingModel:
     options = PretrainingOptions(mode="data_text", train_data="text.txt", bert_checkpoint=str(place), **given)
     origin = find_origin(options)
     options, config = with_sizes(options, origin)
-    tokenizer = open_tokenizer_at(given.get("tokenizer") or origin.tokenizer)
+    tokenizer = load_tokenizer(given.get("tokenizer") or origin.tokenizer)
     model = build_model(options, tokenizer, config)
     take_weights(model, origin)
     return model
