@@ -48,7 +48,6 @@ from nemo.utils.logging import logging
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
 
-
 IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
 STREAM_OPTIONS = (
     "mode",
