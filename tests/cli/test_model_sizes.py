@@ -20,9 +20,7 @@ from tests.conftest import write_english
 from tests.huggingface_folders import SIZES, write_huggingface
 from tests.shards import make_rows, write_shard
 
-TINY = shlex.split(
-    "--batch_size 8 --optimizer adam_w --lr 1e-3 --num_iters 2 --eval_step_freq -1 --threads 1"
-)
+TINY = shlex.split("--batch_size 8 --optimizer adam_w --lr 1e-3 --eval_step_freq -1 --threads 1")
 FLAGS = shlex.split(
     "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 24 "
     "--tokenizer word-piece --vocab_size 80"
@@ -105,7 +103,19 @@ def test_one_segment_is_fine_for_the_masked_language_model_alone(text, shards, t
         assert pretrain(text, tmp_path / "run", *words) == 0
     else:
         assert (
-            main(["pretrain", "--data_dir", str(shards), *TINY, *words, "--work_dir", str(tmp_path / "run")])
+            main(
+                [
+                    "pretrain",
+                    "--data_dir",
+                    str(shards),
+                    *TINY,
+                    "--num_iters",
+                    "2",
+                    *words,
+                    "--work_dir",
+                    str(tmp_path / "run"),
+                ]
+            )
             == 0
         )
     assert config_of(tmp_path / "run")["type_vocab_size"] == 1
@@ -160,7 +170,7 @@ def test_two_phases_short_sequences_first(text, tmp_path, capsys):
 
 def test_two_phases_over_shards(shards, tmp_path):
     words = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
-    more = [*TINY, *words, "--vocab_size", "60", "--max_position_embeddings", "24"]
+    more = [*TINY, "--num_iters", "2", *words, "--vocab_size", "60", "--max_position_embeddings", "24"]
     assert main(["pretrain", "--data_dir", str(shards), *more, "--work_dir", str(tmp_path / "run")]) == 0
     assert positions(tmp_path / "run") == 24
 
@@ -252,7 +262,7 @@ def test_checkpoints_without_their_config_yaml_go_on(run, text, also):
             "what the run started from",
             "leave --load_dir and --bert_checkpoint out",
         ),
-        (("--minutes", "1", "--num_iters", "-1"), "how many steps were planned", "give --num_iters"),
+        (("--minutes", "1"), "how many steps were planned", "give --num_iters"),
     ],
 )
 def test_what_only_config_yaml_knows_is_said(run, text, capsys, words, known, fix):
