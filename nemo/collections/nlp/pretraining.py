@@ -284,10 +284,17 @@ def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -
     callbacks: list[ActionCallback] = [configuration, record]
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
+    end_on_time: EndOnTime | None = None
+
+    def evaluated_batch(batch: Any, state: dict[str, Any]) -> None:
+        lm_bert_callback.eval_iter_callback(batch, state)
+        if end_on_time is not None:
+            end_on_time.evaluated_batch()
+
     if data.eval is not None:
         evaluator = EvaluatorCallback(
             [wire(model, data.eval).total],
-            lm_bert_callback.eval_iter_callback,
+            evaluated_batch,
             lambda state: record.evaluated(lm_bert_callback.figures(state)),
             # At the end it evaluates anyway.
             eval_step=sys.maxsize if options.eval_step_freq == -1 else options.eval_step_freq,
@@ -323,18 +330,17 @@ def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -
     policy = partial(lr_policy, options)
     if run.ends_on_time:
         assert options.minutes is not None
-        batches = 0 if data.eval is None else data.eval.num_batches(0)
         around = Around(
             evaluator,
             checkpoints,
-            eval_batches=batches / options.batches_per_step,
+            eval_batches=0 if data.eval is None else data.eval.num_batches(0),
+            batches_per_step=options.batches_per_step,
             checkpoint_bytes=BYTES_SAVED_PER_WEIGHT * model.num_weights,
         )
-        callbacks.append(
-            EndOnTime(
-                options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
-            )
+        end_on_time = EndOnTime(
+            options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
         )
+        callbacks.append(end_on_time)
     try:
         factory.train(
             [losses.total],
