@@ -21,6 +21,7 @@ from tests.huggingface_folders import SIZES, write_huggingface
 from tests.shards import make_rows, write_shard
 
 TINY = shlex.split("--batch_size 8 --optimizer adam_w --lr 1e-3 --eval_step_freq -1 --threads 1")
+STEPS = ("--num_iters", "2")
 FLAGS = shlex.split(
     "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 24 "
     "--tokenizer word-piece --vocab_size 80"
@@ -48,9 +49,9 @@ def source(tmp_path_factory):
 
 
 def pretrain(text: Path, work_dir: Path, *words: str) -> int:
-    return main(
-        ["pretrain", "--data_dir", str(text), "--work_dir", str(work_dir), *TINY, *words, "data_text"]
-    )
+    end = () if "--minutes" in words else STEPS
+    more = ("--data_dir", str(text), "--work_dir", str(work_dir), *TINY, *end, *words)
+    return main(["pretrain", *more, "data_text"])
 
 
 def newest(work_dir: Path) -> Path:
@@ -87,7 +88,7 @@ def test_one_segment_is_refused_with_next_sentence_prediction(text, shards, tmp_
     if data == "text":
         assert pretrain(text, tmp_path / "run", of, model, "--tokenizer", "word-piece") == 2
     else:
-        words = [*TINY, of, model, "--work_dir", str(tmp_path / "run")]
+        words = [*TINY, *STEPS, of, model, "--work_dir", str(tmp_path / "run")]
         assert main(["pretrain", "--data_dir", str(shards), *words]) == 2
     error = error_of(capsys)
     assert f"{model} type_vocab_size: next-sentence prediction needs two segments; found 1" in error
@@ -170,7 +171,7 @@ def test_two_phases_short_sequences_first(text, tmp_path, capsys):
 
 def test_two_phases_over_shards(shards, tmp_path):
     words = ["--hidden_size", "16", "--num_hidden_layers", "1", "--num_attention_heads", "2"]
-    more = [*TINY, "--num_iters", "2", *words, "--vocab_size", "60", "--max_position_embeddings", "24"]
+    more = [*TINY, *STEPS, *words, "--vocab_size", "60", "--max_position_embeddings", "24"]
     assert main(["pretrain", "--data_dir", str(shards), *more, "--work_dir", str(tmp_path / "run")]) == 0
     assert positions(tmp_path / "run") == 24
 
@@ -183,7 +184,7 @@ def test_fewer_positions_than_tokens_are_refused(text, shards, tmp_path, capsys,
             "--max_position_embeddings: fewer positions than a sequence has tokens; found 64, expected 128"
         )
     else:
-        more = [*TINY, "--vocab_size", "60", "--max_position_embeddings", "8"]
+        more = [*TINY, *STEPS, "--vocab_size", "60", "--max_position_embeddings", "8"]
         assert main(["pretrain", "--data_dir", str(shards), *more, "--work_dir", str(tmp_path / "run")]) == 2
         expected = "rows longer than the model's positions; found 16, expected 8 or less"
     assert expected in error_of(capsys)
