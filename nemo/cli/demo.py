@@ -42,7 +42,7 @@ def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions
     """What learns fastest in a few minutes; benchmarks/records/2026-11-22_demo_recipe has what was tried."""
     import torch
 
-    from nemo.backends.pytorch.environment import has_bf16_units
+    from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
     return PretrainingOptions(
         mode="data_text",

@@ -14,9 +14,11 @@ class OnePassAdamW(torch.optim.AdamW):
     Attributes:
         gradient_scale: what gradients are multiplied by in the next update, and only in that: clipping
             without a pass of its own.
+        takes_low_gradients: gradients may be bf16 though their parameters are float32.
     """
 
     gradient_scale = 1.0
+    takes_low_gradients = True
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]

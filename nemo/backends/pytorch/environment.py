@@ -2,7 +2,6 @@
 
 import ctypes
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +32,6 @@ def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.
             fix="leave placement out, or pass DeviceType.CPU",
         )
     return torch.device("cuda", local_rank or 0)
-
-
-@lru_cache
-def has_bf16_units(device: torch.device) -> bool:
-    """Does the hardware multiply bf16 matrices faster than fp32 ones?"""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def fingerprint(device: torch.device) -> dict[str, str | int]:

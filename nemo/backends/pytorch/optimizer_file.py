@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nemo.utils.errors import CheckpointError, MissingFileError
-from nemo.utils.files import replacing
 
 
 def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: dict[str, Any]) -> None:
@@ -28,9 +27,7 @@ def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: 
         if isinstance(value, Tensor)
     }
     groups = [state["param_groups"] for state in states]
-    metadata = {"numbers": json.dumps(numbers), "groups": json.dumps(groups)}
-    with replacing(Path(path)) as aside:
-        save_file(tensors, aside, metadata=metadata)
+    save_file(tensors, path, metadata={"numbers": json.dumps(numbers), "groups": json.dumps(groups)})
 
 
 def load_optimizers(path: str | Path, optimizers: Sequence[Optimizer]) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from nemo.backends.pytorch.environment import has_bf16_units
-from nemo.backends.pytorch.ops.adamw import norm_of
+from nemo.backends.pytorch.ops.adamw import norm_of, rounded
+from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
@@ -69,7 +69,7 @@ class Precision:
             )
         if not self.enabled and bf16:
             logging.info(
-                "this device has bf16 matrix units: O2 multiplies matrices several times as fast as O0",
+                "this device multiplies bf16 matrices at least twice as fast: consider O2",
                 mode=LogMode.ONCE,
             )
 
@@ -93,10 +93,17 @@ class Precision:
         return CPU_BUCKETS if self.enabled and has_bf16_units(self.device) else 0
 
     @contextmanager
-    def matrices(self, parameters: Iterable[nn.Parameter]) -> Iterator["LowPrecisionMatrices"]:
-        """Within, and at O2, the matrices among `parameters` are bf16; after it all is float32."""
+    def matrices(
+        self, parameters: Iterable[nn.Parameter], keep_gradients: bool = False
+    ) -> Iterator["LowPrecisionMatrices"]:
+        """Within, and at O2, the matrices among `parameters` are bf16; after it they are float32.
+
+        Args:
+            keep_gradients: leave the gradient of a single batch bf16, as it came; else, and the sum over
+                several batches always, it is float32 after it, too.
+        """
         chosen = [p for p in dict.fromkeys(parameters) if p.ndim > 1 and p.dtype == torch.float32]
-        low = LowPrecisionMatrices(chosen if self.has_masters else [], self.dtype)
+        low = LowPrecisionMatrices(chosen if self.has_masters else [], keep_gradients)
         try:
             yield low
         finally:
@@ -155,13 +162,11 @@ class LowPrecisionMatrices:
     every time: a value that a callback or a checkpoint has changed is never missed.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], dtype: torch.dtype):
+    def __init__(self, parameters: list[nn.Parameter], keep_gradients: bool = False):
         self._masters = {parameter: parameter.data for parameter in parameters}
         self._gradients = {parameter: parameter.grad for parameter in parameters}
-        copies = [torch.empty_like(master, dtype=dtype) for master in self._masters.values()]
-        if copies:
-            torch._foreach_copy_(copies, list(self._masters.values()))
-        for parameter, copy in zip(parameters, copies, strict=True):
+        self._keep = keep_gradients
+        for parameter, copy in zip(parameters, rounded(list(self._masters.values())), strict=True):
             parameter.grad = None
             parameter.data = copy
 
@@ -171,12 +176,14 @@ class LowPrecisionMatrices:
         return bool(self._masters)
 
     def collect(self) -> None:
-        """Add the gradients of a batch to the float32 sums over batches."""
+        """Add the gradients of a batch to the sums over batches, which are float32 from the second on."""
         for parameter in self._masters:
             if parameter.grad is not None:
                 earlier = self._gradients[parameter]
                 gradient = parameter.grad
-                self._gradients[parameter] = gradient.float() if earlier is None else earlier.add_(gradient)
+                if earlier is not None:
+                    gradient = earlier.float().add_(gradient)
+                self._gradients[parameter] = gradient if self._keep else gradient.float()
                 parameter.grad = None
 
     def give_back(self) -> None:
@@ -184,4 +191,7 @@ class LowPrecisionMatrices:
         for parameter, master in self._masters.items():
             parameter.grad = None
             parameter.data = master
-            parameter.grad = self._gradients[parameter]
+            gradient = self._gradients[parameter]
+            if gradient is not None and gradient.dtype != master.dtype:
+                parameter.grad_dtype = None  # any
+            parameter.grad = gradient

@@ -122,6 +122,18 @@ def test_sizes_are_rounded_up_where_programs_are_compiled_for_them(monkeypatch):
     assert [Precision(level, cpu).buckets for level in levels] == [0, 0, 0]  # products are float32's
 
 
+def test_the_gradient_of_one_batch_may_stay_bf16():
+    parameter = torch.nn.Parameter(torch.zeros(2, 2))
+    precision = Precision(Optimization.mxprO2, torch.device("cpu"))
+    for number_of_batches, dtype in ((1, torch.bfloat16), (2, torch.float32)):
+        with precision.matrices([parameter], keep_gradients=True) as matrices:
+            for _ in range(number_of_batches):
+                parameter.grad = torch.ones(2, 2, dtype=torch.bfloat16)
+                matrices.collect()
+        assert parameter.dtype == torch.float32 and parameter.grad.dtype == dtype
+        parameter.grad = None
+
+
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_an_update_that_was_not_made_scales_no_later_one(clip):
     weight = torch.nn.Parameter(torch.ones(4))

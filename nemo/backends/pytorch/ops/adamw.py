@@ -31,13 +31,14 @@ def adamw_(
     from 0.
 
     Args:
+        gradients: float32 or bfloat16 each.
         updates: the number of this update for each parameter, from 1.
         clip: what gradients are multiplied by.
     """
     tensors = (parameters, gradients, exp_avgs, exp_avg_sqs)
     if not parameters:
         return
-    if not _usable(*(tensor for group in tensors for tensor in group)):
+    if not _usable(gradients, *parameters, *exp_avgs, *exp_avg_sqs):
         adamw_reference_(*tensors, updates, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
         return
     sizes = torch.tensor([parameter.numel() for parameter in parameters])
@@ -45,7 +46,12 @@ def adamw_(
     native.call(
         "adamw",
         torch.float32,
-        *map(_addresses, tensors),
+        *(
+            _addresses(parameters),
+            *_addresses_and_types(gradients),
+            _addresses(exp_avgs),
+            _addresses(exp_avg_sqs),
+        ),
         *(sizes, torch.tensor(updates), len(parameters)),
         *map(float, numbers),
     )
@@ -67,9 +73,10 @@ def adamw_reference_(
     clip: float = 1.0,
 ) -> None:
     """The same by torch."""
+    gradients = [gradient.to(p.dtype) for gradient, p in zip(gradients, parameters, strict=True)]
     adam(
         list(parameters),
-        list(gradients) if clip == 1.0 else list(torch._foreach_mul(list(gradients), clip)),
+        gradients if clip == 1.0 else list(torch._foreach_mul(gradients, clip)),
         list(exp_avgs),
         list(exp_avg_sqs),
         [],
@@ -88,21 +95,52 @@ def adamw_reference_(
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
     """The Euclidean norm of all their elements together, a tensor without axes; 0 for none."""
-    if not tensors or not _usable(*tensors):
-        return nn.utils.get_total_norm(tensors)
+    if not tensors or not _usable(tensors):
+        return norm_of_reference(tensors)
     norm = torch.empty(())
     sizes = torch.tensor([tensor.numel() for tensor in tensors])
-    native.call("norm", torch.float32, _addresses(tensors), sizes, len(tensors), norm)
+    native.call("norm", torch.float32, *_addresses_and_types(tensors), sizes, len(tensors), norm)
     return norm
 
 
-def _usable(*tensors: Tensor) -> bool:
+def norm_of_reference(tensors: Sequence[Tensor]) -> Tensor:
+    """The same by torch."""
+    wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    return nn.utils.get_total_norm(wide)
+
+
+def rounded(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The bfloat16 of each float32 tensor."""
+    if not tensors or not _usable((), *tensors):
+        return rounded_reference(tensors)
+    copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
+    sizes = torch.tensor([tensor.numel() for tensor in tensors])
+    native.call("round_all", torch.float32, _addresses(tensors), _addresses(copies), sizes, len(tensors))
+    return copies
+
+
+def rounded_reference(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same by torch."""
+    copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
+    if copies:
+        torch._foreach_copy_(copies, list(tensors))
+    return copies
+
+
+def _usable(of_either_type: Sequence[Tensor], *tensors: Tensor) -> bool:
+    """Are these float32 or bf16, and the others float32, and is all as the kernels take it?"""
     return (
-        all(tensor.dtype == torch.float32 and tensor.is_contiguous() for tensor in tensors)
-        and all(tensor.layout == torch.strided for tensor in tensors)
-        and native.usable(*tensors)
+        all(tensor.dtype == torch.float32 for tensor in tensors)
+        and all(tensor.dtype in native.SUFFIXES for tensor in of_either_type)
+        and all(t.layout == torch.strided and t.is_contiguous() for t in (*of_either_type, *tensors))
+        and all(native.usable(tensor) for tensor in of_either_type)
+        and (not tensors or native.usable(*tensors))
     )
 
 
 def _addresses(tensors: Sequence[Tensor]) -> Tensor:
     return torch.tensor([tensor.data_ptr() for tensor in tensors])
+
+
+def _addresses_and_types(tensors: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    return _addresses(tensors), torch.tensor([int(tensor.dtype == torch.bfloat16) for tensor in tensors])

@@ -59,7 +59,11 @@ def linear_cross_entropy_reference(
 
 
 class _Native(torch.autograd.Function):
-    """A row's gradient is known with its loss; what it is worth is multiplied in where rows are short."""
+    """A row's gradient is known with its loss; what it is worth is multiplied in where rows are short.
+
+    In bf16 the scores are [C, R]: the units want the larger operand on the left, as it is, and then the
+    scores' gradient is the left operand of the weights' gradient.
+    """
 
     @staticmethod
     def forward(
@@ -75,31 +79,39 @@ class _Native(torch.autograd.Function):
         wrong = labels[((labels < 0) | (labels >= len(weight))) & (labels != IGNORED)]
         if len(wrong):
             raise IndexError(f"label {int(wrong[0])} is not one of {len(weight)} classes")
-        logits = product(hidden, weight.t())
+        ctx.by_class = hidden.dtype == torch.bfloat16
+        scores = product(weight, hidden.t()) if ctx.by_class else product(hidden, weight.t())
         losses = torch.empty(len(hidden))
         native.call(
-            "cross_entropy",
-            logits.dtype,
-            *(logits, bias, labels, losses),
-            *(*logits.shape, float(label_smoothing), int(keep_gradient)),
+            "cross_entropy_by_class" if ctx.by_class else "cross_entropy",
+            scores.dtype,
+            *(scores, bias, labels, losses),
+            *(*scores.shape, float(label_smoothing), int(keep_gradient)),
         )
         if keep_gradient:
-            ctx.save_for_backward(hidden, weight, logits)
+            ctx.save_for_backward(hidden, weight, scores)
         return losses
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, weight, logits_grad = ctx.saved_tensors
+        hidden, weight, scores_grad = ctx.saved_tensors
         grad = grad.contiguous()
         scale = grad[:, None]  # not rounded to bfloat16: what it is off would be off in every gradient alike
+        needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         bias_grad = None
-        if ctx.needs_input_grad[2]:
+        if needs_bias:
             bias_grad = torch.empty(len(weight))
-            native.call(
-                "weighted_column_sums", hidden.dtype, logits_grad, grad, bias_grad, *logits_grad.shape
-            )
-        needs_hidden, needs_weight, *_ = ctx.needs_input_grad
-        hidden_grad = (product(logits_grad, weight) * scale).to(hidden.dtype) if needs_hidden else None
-        weight_grad = product(logits_grad.t(), (hidden * scale).to(hidden.dtype)) if needs_weight else None
+            sums = "weighted_row_sums" if ctx.by_class else "weighted_column_sums"
+            native.call(sums, hidden.dtype, scores_grad, grad, bias_grad, *scores_grad.shape)
+        hidden_grad = weight_grad = None
+        if needs_hidden:
+            if ctx.by_class:
+                hidden_grad = product(weight.t(), scores_grad).t()
+            else:
+                hidden_grad = product(scores_grad, weight)
+            hidden_grad = (hidden_grad * scale).to(hidden.dtype)
+        if needs_weight:
+            by_class = scores_grad if ctx.by_class else scores_grad.t()
+            weight_grad = product(by_class, (hidden * scale).to(hidden.dtype))
         return hidden_grad, weight_grad, bias_grad, None, None, None

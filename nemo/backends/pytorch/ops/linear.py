@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nemo.backends.pytorch.environment import has_bf16_units
 from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:

@@ -169,7 +169,10 @@ class Training:
 
         self.values.clear()
         batches = replicas.filled_up(inputs.batches, inputs.num_batches, self.graph, progress.epoch_num)
-        with replicas.sync(optimizer) as sync, precision.matrices(self._parameters) as matrices:
+        # Sums are float32; a gradient that is none may stay bf16, where the optimizer takes it as it is.
+        is_sum = self.world.size > 1 or len(batches) > 1
+        keep = not is_sum and getattr(optimizer, "takes_low_gradients", False)
+        with replicas.sync(optimizer) as sync, precision.matrices(self._parameters, keep) as matrices:
             for number, batch in enumerate(batches):
                 self.world.now("forward and backward")
                 if sync is not None and number == len(batches) - 1 and not matrices.are_low:

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nemo.backends.pytorch.distributed import World
-from nemo.backends.pytorch.environment import has_bf16_units
 from nemo.backends.pytorch.gradient_sum import GradientSum
 from nemo.backends.pytorch.graph_module import GraphModule
 from nemo.backends.pytorch.objectives import Objective
+from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.backends.pytorch.part_weights import parameters_by_name
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError

@@ -5,7 +5,7 @@ import torch
 
 from nemo.backends.pytorch.adamw import OnePassAdamW
 from nemo.backends.pytorch.ops import native
-from nemo.backends.pytorch.ops.adamw import adamw_, adamw_reference_, norm_of
+from nemo.backends.pytorch.ops.adamw import adamw_, adamw_reference_, norm_of, rounded
 
 SHAPES = [(3,), (17, 5), (1,), (9000, 3), ()]  # more than a chunk, less than a vector
 
@@ -49,9 +49,11 @@ def test_updates_are_those_of_torch():
 
 
 @pytest.mark.parametrize("clip", [1.0, 0.25])
-def test_kernel_equals_reference(clip):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_kernel_equals_reference(clip, dtype):
     def updated(update):
         tensors = [[p.detach().clone() for p in parameters()] for _ in range(3)]
+        tensors[1] = [g.to(dtype) if i % 2 else g for i, g in enumerate(tensors[1])]
         squares = [t.square() for t in tensors[2]]
         settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01, "clip": clip}
         update(*tensors, squares, [1, 2, 3, 400, 5], **settings)
@@ -94,3 +96,16 @@ def test_the_norm_is_of_all_tensors_together(threads):
     assert norm_of([]) == 0
     assert norm_of([*tensors, torch.tensor([torch.nan])]).isnan()
     assert norm_of([*tensors, torch.tensor([torch.inf])]).isinf()
+
+
+def test_the_norm_is_of_either_type():
+    tensors = [p.detach().to(torch.bfloat16) if i % 2 else p.detach() for i, p in enumerate(parameters())]
+    expected = torch.cat([t.flatten().double() for t in tensors]).norm().float()
+    torch.testing.assert_close(norm_of(tensors), expected, rtol=1e-5, atol=0)
+
+
+def test_copies_are_rounded_as_torch_rounds():
+    tensors = [p.detach() * 1000 for p in parameters()]
+    tensors[1][0, 0], tensors[1][1, 1] = torch.nan, torch.inf
+    for ours, tensor in zip(rounded(tensors), tensors, strict=True):
+        torch.testing.assert_close(ours, tensor.bfloat16(), rtol=0, atol=0, equal_nan=True)

@@ -80,16 +80,17 @@ def test_threads_do_not_matter(threads, kernels):
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize("has_product", [True, False])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_kernel_lays_matrices_out_for_bf16_units(case, kernels, tmp_path):
-    """With a stand-in for the product that only processors with AMX have."""
+def test_kernel_multiplies_bf16_with_units_and_without(case, has_product, kernels, tmp_path):
+    """With a stand-in for the product that only some processors have."""
     library = tmp_path / "product.so"
     source = Path(__file__).with_name("paired_product.cpp")
     subprocess.run(["g++", "-O2", "-shared", "-fPIC", str(source), "-o", str(library)], check=True)
     product = ctypes.CDLL(str(library))
     sgemm = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).sgemm_
     expected = output_and_gradients(attention_reference, case, torch.bfloat16, torch.float32)
-    functions = (sgemm, product.paired_product, product.release)
+    functions = (sgemm, product.paired_product, product.release) if has_product else (sgemm, None, None)
     kernels.use_matrix_products(*(ctypes.cast(function, ctypes.c_void_p) for function in functions))
     try:
         found = output_and_gradients(attention, case, torch.bfloat16)

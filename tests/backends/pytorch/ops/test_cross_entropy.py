@@ -62,6 +62,19 @@ def test_large_scores_do_not_overflow(size, kernels):
     torch.testing.assert_close(found, torch.tensor([size, 0.0]))
 
 
+@pytest.mark.parametrize("dtype", TOLERANCES)
+def test_classes_that_cannot_be_have_no_part(dtype, kernels):
+    hidden, weight, bias, labels, smoothing = arguments_of((6, 4, 100), dtype)
+    with torch.no_grad():
+        bias[:70] = -torch.inf
+    labels = labels.clamp(min=70)
+    found = kernel_outcome(linear_cross_entropy, [hidden, weight, bias, labels, smoothing])
+    of_others = exact_outcome(
+        linear_cross_entropy_reference, [hidden, weight[70:], bias[70:], labels - 70, 0.0]
+    )
+    assert_agree(found[:2], of_others[:2], TOLERANCES[dtype])
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_what_is_not_finite_is_seen(number, kernels):
     arguments = arguments_of((5, 4, 9), torch.float32)

@@ -1,8 +1,12 @@
 """Whatever keeps the kernels from being built costs one line and speed, never the training."""
 
+import os
+import re
+
 import pytest
 
 from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.native import check
 
 
 @pytest.fixture
@@ -56,6 +60,47 @@ def test_kernels_that_do_not_pass_their_check_are_not_built_again(cache, monkeyp
     monkeypatch.setattr(native, "_problem", lambda command: pytest.fail("built again"))
     assert problem_of_build().startswith("the check of the kernels on this machine failed: x (delete ")
     assert not list(cache.glob("*.so"))
+
+
+def test_only_the_libraries_used_last_are_kept(cache, tmp_path, monkeypatch):
+    monkeypatch.setattr(native, "_problem", lambda command: None)
+    monkeypatch.setattr(native, "_load", lambda path: path)
+    cache.mkdir(parents=True)
+    for age in range(9):
+        for suffix in (".sha256", ".refused") if age == 7 else (".so", ".sha256"):
+            path = cache / f"kernels-{age}{suffix}"
+            path.write_text("")
+            os.utime(path, (10**9 - age, 10**9 - age))
+    (killed := cache / "building-x.so").write_text("")
+    os.utime(killed, (10**9, 10**9))
+    library = native.Library()
+    library.build()
+    kept = {path.stem for path in cache.iterdir()}
+    assert kept == {library.kernels.stem, "kernels-0", "kernels-1", "kernels-2"}
+
+
+def test_every_kernel_is_held_to_its_reference(kernels, monkeypatch):
+    checked = set()
+    call = native.call
+
+    def record(name, dtype, *arguments):
+        checked.add(f"{name}_{native.SUFFIXES[dtype]}")
+        call(name, dtype, *arguments)
+
+    monkeypatch.setattr(native, "call", record)
+    assert check.first_difference() is None
+    sources = "".join(path.read_text() for path in native.SOURCES.glob("*.cpp"))
+    exported = set(re.findall(r'extern "C" void (\w+)\b', sources)) - {"use_matrix_products"}
+    for name in re.findall(r"^FOR_BOTH_TYPES\((\w+)", sources, re.MULTILINE):
+        exported |= {f"{name}_f32", f"{name}_bf16"}
+    assert checked == exported
+
+
+@pytest.mark.parametrize("kernel", ["adamw", "norm", "round_all", "transpose", "cross_entropy_by_class"])
+def test_a_kernel_that_does_nothing_is_found(kernel, kernels, monkeypatch):
+    call = native.call
+    monkeypatch.setattr(native, "call", lambda name, *rest: None if name == kernel else call(name, *rest))
+    assert check.first_difference() is not None
 
 
 def test_no_folder_to_keep_them_in(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.utils.errors import StorageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
@@ -31,6 +32,7 @@ FLAGS = [
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
 MOST_SECONDS = 300  # for the compiler, and for the check
+KEPT = 4  # libraries: of so many other sources, compilers, versions of torch and processors
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -58,6 +60,7 @@ class Library:
                 path = _library_path(_compiler())
                 if _is_whole(path):
                     self.kernels = _load(path)
+                    path.touch()
 
     def use(self, path: Path) -> None:
         """Load these kernels and no others."""
@@ -183,7 +186,7 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
             f"{refused.read_text(encoding='utf-8', errors='replace')} (delete {refused} to try again)"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".so", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=_BUILDING, suffix=".so", dir=path.parent)
     os.close(handle)
     new = Path(name)
     try:
@@ -202,7 +205,24 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
         new.unlink(missing_ok=True)
     write_atomically(path, built)
     write_atomically(path.with_suffix(".sha256"), hashlib.sha256(built).hexdigest().encode())
+    _delete_old(path.parent)
     return _load(path)
+
+
+def _delete_old(folder: Path) -> None:
+    """Keep the libraries that were used last; and nothing of builds that were killed."""
+    newest: dict[str, float] = {}
+    for path in folder.glob("kernels-*"):
+        newest[path.stem] = max(newest.get(path.stem, 0), path.stat().st_mtime)
+    old = sorted(newest, key=lambda stem: newest[stem], reverse=True)[KEPT:]
+    for path in [path for stem in old for path in folder.glob(f"{stem}.*")]:
+        path.unlink(missing_ok=True)
+    for path in folder.glob(f"{_BUILDING}*"):
+        if path.stat().st_mtime < time.time() - 2 * MOST_SECONDS:
+            path.unlink(missing_ok=True)
+
+
+_BUILDING = "building-"
 
 
 def _problem(command: list[str]) -> str | None:
@@ -242,13 +262,14 @@ def use_matrix_products_of_torch(kernels: ctypes.CDLL) -> None:
     if not hasattr(torch_cpu, SGEMM):
         raise _Unusable(f"this build of torch has no {SGEMM}")
     products = [getattr(torch_cpu, SGEMM), None, None]
-    if torch.cpu._is_amx_tile_supported() and all(hasattr(torch_cpu, name) for name in BF16_PRODUCT):
+    has_units = has_bf16_units(torch.device("cpu"))
+    if has_units and all(hasattr(torch_cpu, name) for name in BF16_PRODUCT):
         products[1:] = (getattr(torch_cpu, name) for name in BF16_PRODUCT)
     kernels.use_matrix_products(*(ctypes.cast(product, ctypes.c_void_p) for product in products))
 
 
 # torch's own matrix products, which the attention kernel runs on its small blocks: sgemm of its BLAS; and,
-# where the processor has AMX, oneDNN's bf16 product and its clean-up, under the names of C++.
+# where the processor has instructions for it, oneDNN's bf16 product and its clean-up, under the names of C++.
 SGEMM = "sgemm_"
 BF16_PRODUCT = (
     "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",

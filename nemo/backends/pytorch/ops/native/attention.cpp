@@ -1,135 +1,86 @@
 // Attention within the sequences of a packed batch, softmax and dropout fused, after FlashAttention (Dao et al. 2022,
 // arXiv 2205.14135): the scores of a block of queries are all that is ever held, and backward makes them again.
 //
-// One work item is one head of one sequence. Its queries, keys and values are copied into contiguous buffers, the
-// biases added, as `C`: bf16 where the processor multiplies bf16 matrices, else float.
-#include "common.h"
+// One work item is one head of one sequence. Its queries, keys and values are copied into contiguous float buffers, the
+// biases added. bf16 takes attention_tiles.cpp instead where the processor multiplies bf16 matrices.
+#include "attention.h"
+
+Brgemm brgemm;
+Release brgemm_release;
 
 namespace {
 
 using Sgemm = void (*)(const char*, const char*, const int*, const int*, const int*, const float*, const float*,
                        const int*, const float*, const int*, const float*, float*, const int*);
-using Brgemm = void (*)(int64_t m, int64_t n, int64_t k, int64_t lda, int64_t ldb, int64_t ldc, bool add, const void* a,
-                        const void* b, float* c, bool paired);
-using Release = void (*)(bool paired);
 
 Sgemm sgemm;
-Brgemm brgemm;
-Release brgemm_release;
-
-constexpr int64_t kTile = 32;  // bf16 matrix units work on tiles of 32 along k and 16 or more along n
-
-int64_t round_up(int64_t n) { return (n + kTile - 1) / kTile * kTile; }
 
 // c [m, n] (+)= a b, with a [m, k] and b [k, n], either stored transposed; rows of c are ldc apart.
 void product(int64_t m, int64_t n, int64_t k, const float* a, bool a_transposed, const float* b, bool b_transposed,
-             float* c, int64_t ldc, bool add, Buffer<bf16>&) {
+             float* c, int64_t ldc, bool add) {
     // BLAS counts by columns, so it is asked for c^T = b^T a^T.
     int m_ = m, n_ = n, k_ = k, lda = a_transposed ? m : k, ldb = b_transposed ? k : n, ldc_ = ldc;
     float one = 1, beta = add ? 1 : 0;
     sgemm(b_transposed ? "T" : "N", a_transposed ? "T" : "N", &n_, &m_, &k_, &one, b, &ldb, a, &lda, &beta, c, &ldc_);
 }
 
-// The same in bf16. The product of oneDNN wants b in pairs of rows, [k/2, n, 2], and a as it is; both are copied
-// with zeros up to whole tiles, so columns of c beyond n, up to round_up(n) <= ldc, are written too.
-void product(int64_t m, int64_t n, int64_t k, const bf16* a, bool a_transposed, const bf16* b, bool b_transposed,
-             float* c, int64_t ldc, bool add, Buffer<bf16>& scratch) {
-    int64_t wide = round_up(n), deep = round_up(k);
-    scratch.assign(deep * wide + m * deep, bf16{0});
-    bf16 *pairs = scratch.data(), *rows = pairs + deep * wide;
-    for (int64_t i = 0; i < k; i++) {
-        bf16* to = pairs + i / 2 * wide * 2 + i % 2;
-        const bf16* from = b_transposed ? b + i : b + i * n;
-        int64_t step = b_transposed ? k : 1;
-        for (int64_t j = 0; j < n; j++) to[2 * j] = from[j * step];
+template <typename T>
+void load(Projection<const T> from, int64_t first, int64_t count, int64_t head, int64_t width, float* to) {
+    const float* b = from.bias ? from.bias + head * width : nullptr;
+    for (int64_t i = 0; i < count; i++) {
+        const T* x = from.data + (first + i) * from.stride + head * width;
+        for (int64_t d = 0; d < width; d++) to[i * width + d] = to_float(x[d]) + (b ? b[d] : 0.0f);
     }
-    if (!a_transposed && deep == k) {
-        rows = const_cast<bf16*>(a);
-    } else {
-        // In blocks, so that neither side leaves the cache line by line.
-        for (int64_t j0 = 0; j0 < k; j0 += kTile)
-            for (int64_t i = 0; i < m; i++)
-                for (int64_t j = j0; j < std::min(k, j0 + kTile); j++)
-                    rows[i * deep + j] = a_transposed ? a[j * m + i] : a[i * k + j];
-    }
-    brgemm(m, wide, deep, deep, wide, ldc, add, rows, pairs, c, true);
 }
 
-// A projection of the tokens, [N, heads * width], and its bias.
 template <typename T>
-struct Projection {
-    T* data;
-    int64_t stride;
-    float* bias;  // of the projection, or its gradient; may be null
-
-    template <typename C>
-    void load(int64_t first, int64_t count, int64_t head, int64_t width, C* to) const {
-        for (int64_t i = 0; i < count; i++) {
-            const T* from = data + (first + i) * stride + head * width;
-            const float* b = bias ? bias + head * width : nullptr;
-            for (int64_t d = 0; d < width; d++) store(to + i * width + d, to_float(from[d]) + (b ? b[d] : 0.0f));
+void save(Projection<T> to, int64_t first, int64_t count, int64_t head, int64_t width, const float* from,
+          float* bias_sums) {
+    float* sums = bias_sums + head * width;
+    for (int64_t i = 0; i < count; i++) {
+        T* y = to.data + (first + i) * to.stride + head * width;
+        for (int64_t d = 0; d < width; d++) {
+            store(y + d, from[i * width + d]);
+            sums[d] += from[i * width + d];
         }
     }
-
-    void save(int64_t first, int64_t count, int64_t head, int64_t width, const float* from, int64_t ld,
-              float* bias_sums) const {
-        for (int64_t i = 0; i < count; i++) {
-            T* to = data + (first + i) * stride + head * width;
-            float* sums = bias_sums + head * width;
-            for (int64_t d = 0; d < width; d++) {
-                store(to + d, from[i * ld + d]);
-                sums[d] += from[i * ld + d];
-            }
-        }
-    }
-};
+}
 
 // What one thread works in.
-template <typename C>
 struct Workspace {
-    Buffer<C> query, key, value, grad, weights, score_grads;
+    Buffer<float> query, key, value, grad, weights, score_grads;
     Buffer<float> scores, weight_grads, out, query_grad, key_grad, value_grad;
-    Buffer<bf16> scratch;
 
     Workspace(int64_t block, int64_t keys, int64_t width, bool backward)
-        : query(block * width), key(keys * width), value(keys * width), weights(block * keys),
-          scores(block * round_up(keys)), out(block * round_up(width)) {
+        : query(block * width), key(keys * width), value(keys * width), weights(block * keys), scores(block * keys),
+          out(block * width) {
         if (!backward) return;
-        grad.resize(block * width);
-        score_grads.resize(block * keys);
-        weight_grads.resize(block * round_up(keys));
-        query_grad.resize(block * round_up(width));
-        key_grad.resize(keys * round_up(width));
-        value_grad.resize(keys * round_up(width));
+        for (Buffer<float>* of_queries : {&grad, &query_grad}) of_queries->resize(block * width);
+        for (Buffer<float>* of_scores : {&score_grads, &weight_grads}) of_scores->resize(block * keys);
+        for (Buffer<float>* of_keys : {&key_grad, &value_grad}) of_keys->resize(keys * width);
     }
 };
 
 // So many queries at a time that their scores stay in the cache.
 int64_t block_of(int64_t queries, int64_t keys) {
-    int64_t block = round_up(std::max<int64_t>(kTile, 32768 / std::max<int64_t>(keys, 1)));
+    const int64_t block = (std::max<int64_t>(32, 32768 / std::max<int64_t>(keys, 1)) + 31) / 32 * 32;
     return std::max<int64_t>(1, std::min(block, queries));
 }
 
-struct Sequences {
-    const int32_t *queries, *keys;  // [count + 1], where each one begins
-    int64_t count, heads, width;
-    int64_t longest_queries, longest_keys;
-};
-
-template <typename T, typename C>
+template <typename T>
 void forward(int64_t threads, Projection<const T> query, Projection<const T> key, Projection<const T> value, T* out,
              float* lse, Sequences s, double p, int64_t seed) {
-    const int64_t width = s.width, block = block_of(s.longest_queries, s.longest_keys), wide = round_up(width);
+    const int64_t width = s.width, block = block_of(s.longest_queries, s.longest_keys);
     const float scale = 1 / std::sqrt(static_cast<float>(width));
     const uint32_t threshold = threshold_of(p);
 #pragma omp parallel num_threads(static_cast<int>(threads))
     {
-        Workspace<C> w(block, s.longest_keys, width, false);
+        Workspace w(block, s.longest_keys, width, false);
 #pragma omp for schedule(dynamic)
         for (int64_t item = 0; item < s.count * s.heads; item++) {
             const int64_t sequence = item / s.heads, head = item % s.heads;
             const int64_t q0 = s.queries[sequence], q1 = s.queries[sequence + 1];
-            const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0, ld = round_up(n);
+            const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0;
             if (n == 0) {  // nothing to look at: a mixture of nothing
                 for (int64_t row = q0; row < q1; row++) {
                     lse[row * s.heads + head] = 0;
@@ -137,14 +88,14 @@ void forward(int64_t threads, Projection<const T> query, Projection<const T> key
                 }
             }
             if (q1 == q0 || n == 0) continue;
-            key.load(k0, n, head, width, w.key.data());
-            value.load(k0, n, head, width, w.value.data());
+            load(key, k0, n, head, width, w.key.data());
+            load(value, k0, n, head, width, w.value.data());
             for (int64_t first = q0; first < q1; first += block) {
                 const int64_t m = std::min(block, q1 - first);
-                query.load(first, m, head, width, w.query.data());
-                product(m, n, width, w.query.data(), false, w.key.data(), true, w.scores.data(), ld, false, w.scratch);
+                load(query, first, m, head, width, w.query.data());
+                product(m, n, width, w.query.data(), false, w.key.data(), true, w.scores.data(), n, false);
                 for (int64_t i = 0; i < m; i++) {
-                    float* x = w.scores.data() + i * ld;
+                    float* x = w.scores.data() + i * n;
                     float most = -INFINITY, sum = 0;
 #pragma omp simd reduction(max : most)
                     for (int64_t j = 0; j < n; j++) most = x[j] > most ? x[j] : most;
@@ -156,7 +107,7 @@ void forward(int64_t threads, Projection<const T> query, Projection<const T> key
                     const int64_t row = (first + i) * s.heads + head;
                     lse[row] = most * scale + std::log(sum);
                     const float factor = static_cast<float>(1 / (1 - p)) / sum;
-                    C* to = w.weights.data() + i * n;
+                    float* to = w.weights.data() + i * n;
                     if (threshold) {
                         const uint32_t key_of_row = row_key(seed, row);
                         for (int64_t j = 0; j < n; j++)
@@ -165,22 +116,20 @@ void forward(int64_t threads, Projection<const T> query, Projection<const T> key
                         for (int64_t j = 0; j < n; j++) store(to + j, x[j] * factor);
                     }
                 }
-                product(m, width, n, w.weights.data(), false, w.value.data(), false, w.out.data(), wide, false,
-                        w.scratch);
+                product(m, width, n, w.weights.data(), false, w.value.data(), false, w.out.data(), width, false);
                 for (int64_t i = 0; i < m; i++)
                     for (int64_t d = 0; d < width; d++)
-                        store(out + ((first + i) * s.heads + head) * width + d, w.out[i * wide + d]);
+                        store(out + ((first + i) * s.heads + head) * width + d, w.out[i * width + d]);
             }
         }
-        if (std::is_same_v<C, bf16>) brgemm_release(true);
     }
 }
 
-template <typename T, typename C>
+template <typename T>
 void backward(int64_t threads, Projection<const T> query, Projection<const T> key, Projection<const T> value,
               const T* out, const float* lse, const T* grad, Projection<T> query_grad, Projection<T> key_grad,
               Projection<T> value_grad, Sequences s, double p, int64_t seed) {
-    const int64_t width = s.width, block = block_of(s.longest_queries, s.longest_keys), wide = round_up(width);
+    const int64_t width = s.width, block = block_of(s.longest_queries, s.longest_keys);
     const int64_t hidden = s.heads * width;
     const float scale = 1 / std::sqrt(static_cast<float>(width)), rescale = static_cast<float>(1 / (1 - p));
     const uint32_t threshold = threshold_of(p);
@@ -188,41 +137,40 @@ void backward(int64_t threads, Projection<const T> query, Projection<const T> ke
     std::vector<float> bias_sums(s.count * 3 * hidden, 0.0f);
 #pragma omp parallel num_threads(static_cast<int>(threads))
     {
-        Workspace<C> w(block, s.longest_keys, width, true);
+        Workspace w(block, s.longest_keys, width, true);
 #pragma omp for schedule(dynamic)
         for (int64_t item = 0; item < s.count * s.heads; item++) {
             const int64_t sequence = item / s.heads, head = item % s.heads;
             const int64_t q0 = s.queries[sequence], q1 = s.queries[sequence + 1];
-            const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0, ld = round_up(n);
+            const int64_t k0 = s.keys[sequence], n = s.keys[sequence + 1] - k0;
             float* sums = bias_sums.data() + sequence * 3 * hidden;
             if (n == 0) {
                 std::fill(w.query_grad.begin(), w.query_grad.end(), 0.0f);
                 for (int64_t first = q0; first < q1; first += block)
-                    query_grad.save(first, std::min(block, q1 - first), head, width, w.query_grad.data(), wide, sums);
+                    save(query_grad, first, std::min(block, q1 - first), head, width, w.query_grad.data(), sums);
                 continue;
             }
-            key.load(k0, n, head, width, w.key.data());
-            value.load(k0, n, head, width, w.value.data());
+            load(key, k0, n, head, width, w.key.data());
+            load(value, k0, n, head, width, w.value.data());
             if (q1 == q0) {
-                std::fill_n(w.key_grad.data(), n * wide, 0.0f);
-                std::fill_n(w.value_grad.data(), n * wide, 0.0f);
+                std::fill_n(w.key_grad.data(), n * width, 0.0f);
+                std::fill_n(w.value_grad.data(), n * width, 0.0f);
             }
             for (int64_t first = q0; first < q1; first += block) {
                 const int64_t m = std::min(block, q1 - first);
                 const bool add = first > q0;
-                query.load(first, m, head, width, w.query.data());
-                Projection<const T>{grad, hidden, nullptr}.load(first, m, head, width, w.grad.data());
-                product(m, n, width, w.query.data(), false, w.key.data(), true, w.scores.data(), ld, false, w.scratch);
-                product(m, n, width, w.grad.data(), false, w.value.data(), true, w.weight_grads.data(), ld, false,
-                        w.scratch);
+                load(query, first, m, head, width, w.query.data());
+                load(Projection<const T>{grad, hidden, nullptr}, first, m, head, width, w.grad.data());
+                product(m, n, width, w.query.data(), false, w.key.data(), true, w.scores.data(), n, false);
+                product(m, n, width, w.grad.data(), false, w.value.data(), true, w.weight_grads.data(), n, false);
                 for (int64_t i = 0; i < m; i++) {
                     const int64_t row = (first + i) * s.heads + head;
                     const T *o = out + row * width, *g = grad + row * width;
                     float inner = 0;  // the softmax's own term: sum over keys of weight times its gradient
 #pragma omp simd reduction(+ : inner)
                     for (int64_t d = 0; d < width; d++) inner += to_float(o[d]) * to_float(g[d]);
-                    const float *x = w.scores.data() + i * ld, *dw = w.weight_grads.data() + i * ld;
-                    C *weights = w.weights.data() + i * n, *score_grads = w.score_grads.data() + i * n;
+                    const float *x = w.scores.data() + i * n, *dw = w.weight_grads.data() + i * n;
+                    float *weights = w.weights.data() + i * n, *score_grads = w.score_grads.data() + i * n;
                     const float row_lse = lse[row];
                     const uint32_t key_of_row = row_key(seed, row);
                     if (threshold) {
@@ -240,20 +188,17 @@ void backward(int64_t threads, Projection<const T> query, Projection<const T> ke
                         }
                     }
                 }
-                product(n, width, m, w.weights.data(), true, w.grad.data(), false, w.value_grad.data(), wide, add,
-                        w.scratch);
-                product(n, width, m, w.score_grads.data(), true, w.query.data(), false, w.key_grad.data(), wide, add,
-                        w.scratch);
-                product(m, width, n, w.score_grads.data(), false, w.key.data(), false, w.query_grad.data(), wide, false,
-                        w.scratch);
-                query_grad.save(first, m, head, width, w.query_grad.data(), wide, sums);
+                product(n, width, m, w.weights.data(), true, w.grad.data(), false, w.value_grad.data(), width, add);
+                product(n, width, m, w.score_grads.data(), true, w.query.data(), false, w.key_grad.data(), width, add);
+                product(m, width, n, w.score_grads.data(), false, w.key.data(), false, w.query_grad.data(), width,
+                        false);
+                save(query_grad, first, m, head, width, w.query_grad.data(), sums);
             }
-            key_grad.save(k0, n, head, width, w.key_grad.data(), wide, sums + hidden);
-            value_grad.save(k0, n, head, width, w.value_grad.data(), wide, sums + 2 * hidden);
+            save(key_grad, k0, n, head, width, w.key_grad.data(), sums + hidden);
+            save(value_grad, k0, n, head, width, w.value_grad.data(), sums + 2 * hidden);
         }
-        if (std::is_same_v<C, bf16>) brgemm_release(true);
     }
-    for (size_t i = 0; i < bias_sums.size(); i++) query_grad.bias[i % (3 * hidden)] += bias_sums[i];
+    add_up(bias_sums, query_grad.bias, 3 * hidden);
 }
 
 }  // namespace
@@ -276,10 +221,10 @@ extern "C" void use_matrix_products(void* sgemm_, void* brgemm_, void* brgemm_re
         Projection<const T>{value, key_stride, bias + 2 * heads * width}, out, lse,                                   \
         Sequences{query_offsets, key_offsets, count, heads, width, longest_queries, longest_keys}, p, seed
 
-extern "C" void attention_f32 FORWARD(float) { forward<float, float>(FORWARD_ARGUMENTS(float)); }
+extern "C" void attention_f32 FORWARD(float) { forward<float>(FORWARD_ARGUMENTS(float)); }
 
 extern "C" void attention_bf16 FORWARD(bf16) {
-    brgemm ? forward<bf16, bf16>(FORWARD_ARGUMENTS(bf16)) : forward<bf16, float>(FORWARD_ARGUMENTS(bf16));
+    brgemm ? attention_in_tiles(FORWARD_ARGUMENTS(bf16)) : forward<bf16>(FORWARD_ARGUMENTS(bf16));
 }
 
 // Gradients in the shapes and strides of what they are of; bias_grad is added to.
@@ -296,8 +241,8 @@ extern "C" void attention_bf16 FORWARD(bf16) {
         Projection<T>{value_grad, key_stride, nullptr},                                                               \
         Sequences{query_offsets, key_offsets, count, heads, width, longest_queries, longest_keys}, p, seed
 
-extern "C" void attention_backward_f32 BACKWARD(float) { backward<float, float>(BACKWARD_ARGUMENTS(float)); }
+extern "C" void attention_backward_f32 BACKWARD(float) { backward<float>(BACKWARD_ARGUMENTS(float)); }
 
 extern "C" void attention_backward_bf16 BACKWARD(bf16) {
-    brgemm ? backward<bf16, bf16>(BACKWARD_ARGUMENTS(bf16)) : backward<bf16, float>(BACKWARD_ARGUMENTS(bf16));
+    brgemm ? attention_backward_in_tiles(BACKWARD_ARGUMENTS(bf16)) : backward<bf16>(BACKWARD_ARGUMENTS(bf16));
 }

@@ -15,6 +15,14 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.adamw import (
+    adamw_,
+    adamw_reference_,
+    norm_of,
+    norm_of_reference,
+    rounded,
+    rounded_reference,
+)
 from nemo.backends.pytorch.ops.attention import Sequences, attention, attention_reference
 from nemo.backends.pytorch.ops.cross_entropy import linear_cross_entropy, linear_cross_entropy_reference
 from nemo.backends.pytorch.ops.dropout import dropout, dropout_reference
@@ -115,8 +123,34 @@ def first_difference() -> str | None:
                 difference = ((ours - theirs).norm() / theirs.norm()).item()
                 if not difference < tolerance:
                     return f"{name} in {dtype}: relative difference {difference:.2g}"
-    matrix = torch.randn(77, 40).bfloat16()
-    return None if torch.equal(transposed(matrix), matrix.t()) else "transposed"
+    for name, found, wanted, tolerance in comparisons_of_many():
+        for ours, theirs in zip(found, wanted, strict=True):
+            if not (ours.float() - theirs.float()).norm() <= tolerance * theirs.float().norm():
+                return name
+    return None
+
+
+def comparisons_of_many() -> Iterator[tuple[str, list[Tensor], list[Tensor], float]]:
+    """What works on many tensors or has no gradient: a name, ours, the reference's, and the tolerance."""
+    drawn = torch.Generator().manual_seed(0)
+
+    def tensors() -> list[Tensor]:  # more than a chunk of the kernels, less than a vector
+        return [torch.randn(size, generator=drawn) for size in ((9000, 3), (1,), (17, 5))]
+
+    parameters, exp_avgs, exp_avg_sqs = tensors(), tensors(), [t.square() for t in tensors()]
+    mixed = [t.bfloat16() if i % 2 == 0 else t for i, t in enumerate(tensors())]
+    yield "norm_of", [norm_of(mixed)], [norm_of_reference(mixed)], 1e-4
+    yield "rounded", rounded(parameters), rounded_reference(parameters), 0.0
+    matrix = mixed[0][:77]
+    yield "transposed", [transposed(matrix)], [matrix.t()], 0.0
+
+    def updated(update: Callable[..., None]) -> list[Tensor]:
+        state = [[t.clone() for t in group] for group in (parameters, exp_avgs, exp_avg_sqs)]
+        settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01, "clip": 0.5}
+        update(state[0], mixed, *state[1:], [1, 2, 300], **settings)
+        return [t for group in state for t in group]
+
+    yield "adamw_", updated(adamw_), updated(adamw_reference_), 1e-4
 
 
 def _outcome(function: Callable[..., Tensor], arguments: list[Any]) -> list[Tensor]:

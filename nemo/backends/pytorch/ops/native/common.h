@@ -1,11 +1,9 @@
 // What the kernels share: number types, the dropout hash, elementary functions, a parallel loop.
 //
-// Kernels are written as plain loops that the compiler turns into vector code for the machine it runs on. All
-// arithmetic is in float; `T` is the type activations are stored in, float or bf16. Flags that let a compiler
-// assume there are no NaNs are not used: a loss that is not finite has to be seen.
+// Kernels are written as plain loops that the compiler turns into vector code for the machine it runs on, or in the
+// vectors of lanes.h. All arithmetic is in float; `T` is the type activations are stored in, float or bf16. Flags that
+// let a compiler assume there are no NaNs are not used: a loss that is not finite has to be seen.
 #pragma once
-
-#include <omp.h>
 
 #include <algorithm>
 #include <cmath>
@@ -94,14 +92,13 @@ struct LineAllocator {
 template <typename T>
 using Buffer = std::vector<T, LineAllocator<T>>;
 
-// body(first, last, thread) for a share of n items on each thread.
+// body(first, last, thread) for a share of n items on each thread. Nothing here asks OpenMP for a thread's number: where
+// clang's runtime and torch's are in one process, one may answer for the other.
 template <typename Body>
 void parallel(int64_t threads, int64_t n, Body body) {
-#pragma omp parallel num_threads(static_cast<int>(threads))
-    {
-        int64_t thread = omp_get_thread_num(), count = omp_get_num_threads();
-        body(n * thread / count, n * (thread + 1) / count, thread);
-    }
+#pragma omp parallel for schedule(static, 1) num_threads(static_cast<int>(threads))
+    for (int64_t thread = 0; thread < threads; thread++)
+        body(n * thread / threads, n * (thread + 1) / threads, thread);
 }
 
 // Sums that every thread makes for itself, [threads][width], added up at the end.

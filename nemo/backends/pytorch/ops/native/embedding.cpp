@@ -1,5 +1,5 @@
 // The sum of three embeddings for every token, and the gradient of the tables.
-#include "common.h"
+#include "lanes.h"
 
 namespace {
 
@@ -10,7 +10,9 @@ void embedding_sum(int64_t threads, const int64_t* ids, const int64_t* positions
     parallel(threads, n, [=](int64_t first, int64_t last, int64_t) {
         for (int64_t i = first; i < last; i++) {
             const T *w = word + ids[i] * d, *p = position + positions[i] * d, *t = type + types[i] * d;
-            for (int64_t j = 0; j < d; j++) store(sum + i * d + j, to_float(w[j]) + to_float(p[j]) + to_float(t[j]));
+            in_lanes(d, [=](int64_t j, auto count) {
+                store(sum + i * d + j, load(w + j, count) + load(p + j, count) + load(t + j, count), count);
+            });
         }
     });
 }
@@ -29,9 +31,12 @@ void sum_rows(int64_t threads, const T* grad, const int64_t* order, const int64_
             std::fill(row.begin(), row.end(), 0.0f);
             for (int64_t i = starts[k]; i < starts[k + 1]; i++) {
                 const T* g = grad + order[i] * d;
-                for (int64_t j = 0; j < d; j++) total[j] += to_float(g[j]);
+                in_lanes(d, [=](int64_t j, auto count) {
+                    store(total + j, load(total + j, count) + load(g + j, count), count);
+                });
             }
-            for (int64_t j = 0; j < d; j++) store(table_rows + k * d + j, total[j]);
+            T* sums = table_rows + k * d;
+            in_lanes(d, [=](int64_t j, auto count) { store(sums + j, load(total + j, count), count); });
         }
     });
 }

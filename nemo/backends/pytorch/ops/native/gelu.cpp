@@ -1,37 +1,33 @@
 // GELU(x + bias) (Hendrycks and Gimpel 2016, arXiv 1606.08415), and its gradient.
-#include "common.h"
+#include "lanes.h"
 
 namespace {
 
 // The normal distribution function of u, and e^(-u^2/2): Abramowitz and Stegun 7.1.26, off by less than 1e-7.
-inline float normal_cdf(float u, float* bell) {
-    const float e = fast_exp(-0.5f * u * u);
-    const float t = 1 / (1 + 0.3275911f * 0.70710678f * std::fabs(u));
-    float poly = 1.061405429f;
-    poly = poly * t - 1.453152027f;
+inline Floats normal_cdf(Floats u, Floats* bell) {
+    const Floats e = fast_exp(-0.5f * u * u);
+    const Floats t = reciprocal(1.0f + 0.3275911f * 0.70710678f * absolute(u));
+    Floats poly = t * 1.061405429f - 1.453152027f;
     poly = poly * t + 1.421413741f;
     poly = poly * t - 0.284496736f;
     poly = poly * t + 0.254829592f;
-    const float tail = 0.5f * poly * t * e;
+    const Floats tail = 0.5f * poly * t * e;
     *bell = e;
-    return u < 0 ? tail : 1 - tail;
+    return u < 0.0f ? tail : 1.0f - tail;
 }
 
 // out, derivative [n, d]; the derivative is all that backward needs, so the bell is not computed twice.
 template <typename T>
 void bias_gelu(int64_t threads, const T* x, const float* bias, T* out, T* derivative, int64_t n, int64_t d) {
     parallel(threads, n, [=](int64_t first, int64_t last, int64_t) {
-        for (int64_t i = first; i < last; i++) {
-            const T* xi = x + i * d;
-            T *oi = out + i * d, *di = derivative + i * d;
-            for (int64_t j = 0; j < d; j++) {
-                const float u = to_float(xi[j]) + bias[j];
-                float bell;
-                const float cdf = normal_cdf(u, &bell);
-                store(oi + j, u * cdf);
-                store(di + j, cdf + u * bell * 0.39894228f);
-            }
-        }
+        for (int64_t i = first; i < last; i++)
+            in_lanes(d, [=](int64_t j, auto count) {
+                const Floats u = load(x + i * d + j, count) + load(bias + j, count);
+                Floats bell;
+                const Floats cdf = normal_cdf(u, &bell);
+                store(out + i * d + j, u * cdf, count);
+                store(derivative + i * d + j, cdf + u * bell * 0.39894228f, count);
+            });
     });
 }
 
@@ -43,11 +39,11 @@ void bias_gelu_backward(int64_t threads, const T* grad, const T* derivative, T* 
     parallel(threads, n, [=, &sums](int64_t first, int64_t last, int64_t thread) {
         float* own = sums.of(thread);
         for (int64_t i = first; i < last; i++)
-            for (int64_t j = 0; j < d; j++) {
-                const float g = to_float(grad[i * d + j]) * to_float(derivative[i * d + j]);
-                store(x_grad + i * d + j, g);
-                own[j] += g;
-            }
+            in_lanes(d, [=](int64_t j, auto count) {
+                const Floats g = load(grad + i * d + j, count) * load(derivative + i * d + j, count);
+                store(x_grad + i * d + j, g, count);
+                store(own + j, load(own + j, count) + g, count);
+            });
     });
     sums.add_to(bias_grad);
 }
@@ -58,6 +54,6 @@ void bias_gelu_backward(int64_t threads, const T* grad, const T* derivative, T* 
 FOR_BOTH_TYPES(bias_gelu, PARAMETERS, (threads, x, bias, out, derivative, n, d))
 #undef PARAMETERS
 
-#define PARAMETERS(T)                                                                                          \
+#define PARAMETERS(T) \
     (int64_t threads, const T* grad, const T* derivative, T* x_grad, float* bias_grad, int64_t n, int64_t d)
 FOR_BOTH_TYPES(bias_gelu_backward, PARAMETERS, (threads, grad, derivative, x_grad, bias_grad, n, d))
