@@ -4,6 +4,7 @@ from nemo.backends.pytorch import common, tutorials
 from nemo.backends.pytorch.actions import PtActions
 from nemo.backends.pytorch.distributed import join, num_failed
 from nemo.backends.pytorch.environment import (
+    ask_for_huge_pages,
     make_tb_writer,
     place,
     seed_everything,
@@ -26,3 +27,5 @@ __all__ = [
     "set_cudnn_benchmark",
     "tutorials",
 ]
+
+ask_for_huge_pages()

@@ -1,6 +1,7 @@
 """Devices, seeds and the TensorBoard writer: what a run needs from the machine."""
 
 import ctypes
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,16 @@ def keep_freed_memory() -> None:
     if hasattr(glibc, "gnu_get_libc_version"):
         for option, value in ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 512 << 20)):
             glibc.mallopt(option, value)
+
+
+def ask_for_huge_pages() -> None:
+    """Have torch put large tensors on pages of 2 MB, where the kernel gives them on request (`madvise`).
+
+    A step reads and writes hundreds of megabytes, in transposes one page after the other, and with pages of
+    4 KB it spends much of its time on finding them. torch looks at the variable once, before the first tensor
+    of the process; a value that the user has set stays.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 
 # From <malloc.h>.
