@@ -1,8 +1,10 @@
 """What several tests need."""
 
+import os
 import random
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,23 @@ import pytest
 from nemo.core import NeuralModuleFactory
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Token stores of texts that are soon gone go to a cache that goes with them; kernels are kept."""
+    kept = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "nemo-bert")
+    cache = tmp_path_factory.mktemp("cache") / "nemo-bert"
+    cache.mkdir()
+    kept.mkdir(parents=True, exist_ok=True)
+    for kernel in kept.glob("kernels-*"):
+        shutil.copy(kernel, cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache.parent))
+        yield
+    for kernel in cache.glob("kernels-*"):
+        if not (kept / kernel.name).exists():
+            shutil.copy(kernel, kept)
 
 
 @pytest.fixture(autouse=True)

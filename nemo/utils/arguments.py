@@ -199,8 +199,8 @@ def parse(
         positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
             takes any number of words.
 
-    If the class has an attribute `given`, its instance is told the names that were on the command line: to
-    type a default is something else than to type nothing.
+    If the class has an attribute `given`, its instance is told the names that were on the command line, and
+    in `given_in_file` those in the configuration file: to give a default is not to give nothing.
 
     Raises:
         UsageError: an unknown option (the closest one is named), or a value that does not fit.
@@ -220,10 +220,11 @@ def parse(
         )
     config = vars(given).pop("config", None)
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
-    configured = read_config(cls, os.path.expanduser(config)) if config else {}
-    options = cls(**_on_paths(cls, {**configured, **values}, os.path.expanduser))
+    in_file = read_config(cls, os.path.expanduser(config)) if config else {}
+    options = cls(**_on_paths(cls, {**in_file, **values}, os.path.expanduser))
     if hasattr(options, "given"):
         object.__setattr__(options, "given", frozenset(values))  # options are frozen
+        object.__setattr__(options, "given_in_file", frozenset(in_file))
     return options
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,11 +71,32 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def let_umask_decide(folder: Path) -> None:
+    """Give the files in a folder the permissions of any new one: safetensors lets nobody else read its own.
+
+    Raises:
+        StorageError: it cannot be written to.
+    """
+    with storage_errors(folder):
+        new = folder / f".{uuid4().hex}.tmp"
+        new.touch()
+        mode = _mode(new)
+        new.unlink()
+        for path in folder.iterdir():
+            if path.is_file() and not path.is_symlink() and _mode(path) != mode:
+                path.chmod(mode)
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     """A hidden path to write to; what is there at the end of the block becomes the file at `path`.
 
-    A reader, or a crash, meets the old content or the new one.
+    A reader, or a crash, meets the old content or the new one. Its permissions are those of any new file,
+    whatever has written it.
 
     Args:
         durable: return when it is on the disk; False is faster, and a power cut may take the file.
@@ -85,7 +107,11 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     with storage_errors(path):
         try:
+            aside.touch()
+            mode = _mode(aside)
             yield aside
+            if _mode(aside) != mode:
+                aside.chmod(mode)
             if durable:
                 sync(aside)
             aside.replace(path)

@@ -310,7 +310,7 @@ def test_text_that_is_held_out_is_never_trained_on(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     (data / "train.txt").rename(data / "book.txt")
     words = ["pretrain", "--train_data", str(data), "--work_dir", str(tmp_path / "run"), *TINY, "data_text"]
-    assert main([*words, "--eval_data", str(data / "valid.txt")]) == 2
+    assert main([*words, "--eval_data", str(data / "book.txt")]) == 2
     assert "the held-out text is trained on" in capsys.readouterr().err
 
 

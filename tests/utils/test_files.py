@@ -2,11 +2,12 @@
 
 import os
 import stat
+import tempfile
 
 import pytest
 
 from nemo.utils.errors import StorageError, UsageError
-from nemo.utils.files import storage_errors, write_atomically
+from nemo.utils.files import let_umask_decide, replacing, storage_errors, write_atomically
 
 
 def test_content_is_replaced_and_nothing_is_left_beside(tmp_path):
@@ -41,3 +42,22 @@ def test_other_errors_pass():
         raise UsageError("mine")
     with pytest.raises(StorageError, match=r"^the first$"), storage_errors("somewhere"):
         raise StorageError("the first")
+
+
+def test_the_umask_decides_whatever_has_written_a_file(tmp_path):
+    """safetensors and tempfile let nobody but the owner read what they make."""
+    (tmp_path / "folder").mkdir()
+    before = os.umask(0o022)
+    try:
+        with replacing(tmp_path / "file") as aside:
+            handle, name = tempfile.mkstemp(dir=tmp_path)
+            os.close(handle)
+            os.replace(name, aside)
+        handle, name = tempfile.mkstemp(dir=tmp_path / "folder")
+        os.close(handle)
+        let_umask_decide(tmp_path / "folder")
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "file", name):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
+    assert len(list((tmp_path / "folder").iterdir())) == 1

@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nemo.utils.errors import CheckpointError, UsageError
-from nemo.utils.files import FULL, disk_full, storage_errors, sync
+from nemo.utils.files import FULL, disk_full, let_umask_decide, storage_errors, sync
 from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
 
@@ -386,19 +386,18 @@ def _write_files(
     extra_files: Mapping[str, Content],
 ) -> None:
     (folder / STATE).write_bytes(_to_json(state))
-    mode = stat.S_IMODE((folder / STATE).stat().st_mode)
     for stem, named in tensors.items():
         path = folder / f"{stem}{_TENSORS}"
         try:
             save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, path)
         except SafetensorError as error:
             raise _as_os_error(error, path) from error
-        path.chmod(mode)  # safetensors lets nobody else read what it writes; the umask decides here
     for name, content in extra_files.items():
         if isinstance(content, bytes):
             (folder / name).write_bytes(content)
         else:
             shutil.copyfile(content, folder / name)
+    let_umask_decide(folder)
     for path in folder.iterdir():
         sync(path)
 

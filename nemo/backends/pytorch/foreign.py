@@ -2,7 +2,9 @@
 
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -12,10 +14,16 @@ from torch import Tensor
 from nemo.backends.pytorch.checkpoint import check_finite
 from nemo.utils.errors import CheckpointError, MissingFileError
 
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""How files that are read here are called."""
+_WRAPPED_IN = ("model", "state_dict", "model_state_dict", "module")
+"""Under which names training scripts save a module beside its optimizer; the last is DeepSpeed's."""
+
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a file by name, on the CPU.
 
+    A module's weights may lie in a dictionary beside an optimizer's state and the like, see `_WRAPPED_IN`.
     Only tensors and plain containers are unpickled, so nothing in the file is executed.
 
     Raises:
@@ -34,25 +42,47 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
     except SafetensorError as error:
-        raise CheckpointError(f"cannot be read as weights: {error}", where=path) from error
+        raise CheckpointError(f"cannot be read as weights: damaged, {error}", where=path) from error
     except Exception as error:  # a damaged pickle may fail in any way
         # torch's own text advises to load unsafely, which is never the answer.
         raise CheckpointError(
-            "cannot be read as weights",
+            "cannot be read as weights: damaged, or not only weights",
             where=path,
             found=f"{type(error).__name__} while reading",
             expected="a file of tensors, with nothing else pickled in it",
         ) from error
-    if not isinstance(content, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
-    ):
+    content = _unwrapped(content)
+    if not _are_tensors_by_name(content):
         raise CheckpointError(
             "not the weights of a module",
             where=path,
-            expected="tensors by name, as `save_to` writes",
+            found=_outline(content),
+            expected="tensors by name, as `save_to` writes, or these as one of " + ", ".join(_WRAPPED_IN),
         )
     check_finite(content, path)
     return dict(content)
+
+
+def _are_tensors_by_name(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+
+
+def _unwrapped(content: Any) -> Any:
+    """The innermost of dictionaries that hold a module's weights, each under one of the known names."""
+    while isinstance(content, Mapping) and not _are_tensors_by_name(content):
+        inner = next((content[name] for name in _WRAPPED_IN if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    return content
+
+
+def _outline(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return type(content).__name__
+    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:5])
 
 
 def _begins_as_safetensors(path: Path) -> bool:

@@ -18,6 +18,7 @@ from nemo.backends.pytorch.foreign import read_weights
 from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import LossType, NeuralType
 from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.files import replacing
 
 
 class UnsupportedTransformError(UsageError, NotImplementedError):
@@ -189,8 +190,14 @@ class TrainableNM(TorchNM):
             _parameter(self, name).requires_grad_(value)
 
     def save_to(self, path: str | Path) -> None:
-        """Write the weights as safetensors, whatever the suffix of `path`."""
-        save_file({k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}, path)
+        """Write the weights as safetensors, whatever the suffix of `path`.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        tensors = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
+        with replacing(Path(path)) as aside:
+            save_file(tensors, aside)
 
     def restore_from(self, path: str | Path, local_rank: int = 0) -> None:
         """Read weights that `save_to` (safetensors) or NeMo 0.10 (`.pt`) wrote.

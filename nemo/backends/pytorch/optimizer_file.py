@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nemo.utils.errors import CheckpointError, MissingFileError
+from nemo.utils.files import replacing
 
 
 def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: dict[str, Any]) -> None:
@@ -27,7 +28,9 @@ def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: 
         if isinstance(value, Tensor)
     }
     groups = [state["param_groups"] for state in states]
-    save_file(tensors, path, metadata={"numbers": json.dumps(numbers), "groups": json.dumps(groups)})
+    metadata = {"numbers": json.dumps(numbers), "groups": json.dumps(groups)}
+    with replacing(Path(path)) as aside:
+        save_file(tensors, aside, metadata=metadata)
 
 
 def load_optimizers(path: str | Path, optimizers: Sequence[Optimizer]) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from pathlib import Path
 from nemo.backends.pytorch import DataLayerNM, checkpoint
 from nemo.backends.pytorch.distributed import World
 from nemo.collections.nlp.callbacks.run_record import duration
+from nemo.collections.nlp.earlier_run import earlier_options
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining_data import PretrainingData
 from nemo.core import ActionCallback, CheckpointCallback, EvaluatorCallback
 from nemo.core.plan import LrPolicy
-from nemo.utils.arguments import read_config
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
@@ -35,6 +35,8 @@ TIME_BETWEEN_PLANS = 0.05
 """Of the time, at most."""
 LEAST_TRAINING = 0.5
 """Of the time, whatever comes before and after it takes."""
+TELLING_BATCHES = 4
+"""Of the first evaluation, after which it is known how long it takes."""
 FORWARD_SHARE = 0.4
 """Of a training batch's time that an evaluation batch takes, until one was timed."""
 SAVED_BYTES_PER_SECOND = 200e6
@@ -77,7 +79,7 @@ def planned_steps(
     if options.epochs is not None:
         return StepPlan.of(steps_in_epochs(data, options.batches_per_step * num_processes, options.epochs))
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
-        earlier = read_config(PretrainingOptions, Path(work_dir, "config.yaml"))
+        earlier = earlier_options(Path(work_dir), "how many steps were planned", "give --num_iters")
         if earlier["minutes"] != options.minutes:
             raise UsageError(
                 "the run in this folder was planned for another time",
@@ -116,13 +118,15 @@ class Around:
 
     Attributes:
         evaluator, checkpoints: the callbacks that do it, and time it; no evaluator without held-out data.
-        eval_batches: of one evaluation, in batches of a step.
+        eval_batches: of one evaluation.
+        batches_per_step: of training.
         checkpoint_bytes: of one checkpoint.
     """
 
     evaluator: EvaluatorCallback | None
     checkpoints: CheckpointCallback
-    eval_batches: float
+    eval_batches: int
+    batches_per_step: int
     checkpoint_bytes: int
 
     @property
@@ -147,7 +151,9 @@ class Around:
         if self.evaluator is None:
             return 0.0
         timed = self.evaluator.time_spent.mean
-        return FORWARD_SHARE * self.eval_batches * seconds_per_step if timed is None else timed
+        if timed is not None:
+            return timed
+        return FORWARD_SHARE * seconds_per_step / self.batches_per_step * self.eval_batches
 
 
 class EndOnTime(ActionCallback):
@@ -187,6 +193,22 @@ class EndOnTime(ActionCallback):
         self._policy = policy
         self._write_down = write_down
         self._world = world
+        self._start: float | None = None
+        self._evaluated, self._first_evaluated = 0, 0.0
+        self._said_late = False
+
+    def evaluated_batch(self) -> None:
+        """After a batch of an evaluation: the one before the first step tells early if it is too long."""
+        if self._start is not None:
+            return
+        now = time.monotonic()
+        if self._evaluated == 0:
+            self._first_evaluated = now
+        self._evaluated += 1
+        if self._evaluated >= TELLING_BATCHES:
+            each = (now - self._first_evaluated) / (self._evaluated - 1)
+            evaluation = each * self._around.eval_batches
+            self._warn_if_late(self._first_evaluated - self._began + evaluation, evaluation)
 
     def on_action_start(self) -> None:
         self._start = self._time = time.monotonic()
@@ -198,8 +220,7 @@ class EndOnTime(ActionCallback):
         self._around_before = self._around.seconds
         self._made, self._next = 0, 1
         self._marks: list[tuple[int, float]] = []
-        self._said_late = False
-        self._warn_if_late(0.0)
+        self._warn_if_late(self._start - self._began, self._around.seconds_at_end(0.0))
 
     def on_iteration_end(self) -> None:
         self._made += 1
@@ -215,27 +236,34 @@ class EndOnTime(ActionCallback):
 
     def _decide(self) -> tuple[int, int]:
         """How many steps the run has in all, and after how many of this process to ask again."""
+        assert self._start is not None
         self._time = time.monotonic()
         training = self._time - self._start - (self._around.seconds - self._around_before)
         self._marks.append((self._made, training))
+        start = self._start - self._began
         if self._made == 1:  # in which much is made that is used from then on: it tells nothing
-            is_over = self._time >= self._end_of_steps(0.0)
-            return self.step if is_over else self.plan.total, 2
+            takes = self._seconds(start, self._around.seconds_at_end(0.0))
+            return self.step if self._time >= self._began + takes else self.plan.total, 2
         pace = self._pace()
         each = pace + self._around.seconds_per_step(pace, self._made)
-        asks_again = self._made + max(1, min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each)))
-        self._warn_if_late(pace)
-        if self.step <= self.plan.changes[-1][0]:  # steps that were planned, made and lost before
-            return self.plan.total, asks_again
-        left = self._end_of_steps(pace) - self._time
-        steps_left = self.plan.total - self.step
-        if abs(steps_left * each - left) <= TOLERANCE * self.seconds:
-            return self.plan.total, asks_again
-        # A step more where there is none in time, so that the record has a row of the last one.
-        total = max(self.step + round(left / each), min(self.step + 1, self.plan.total))
+        at_end = self._around.seconds_at_end(pace)
+        self._warn_if_late(start, at_end)
+        takes = self._seconds(start, at_end)
+        total = self._steps_in_all(self._began + takes - at_end - self._time, each)
         if total != self.plan.total:
-            self._tell(total, pace, each)
-        return total, asks_again
+            self._tell(total, takes, pace, each)
+        asks_again = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
+        return total, self._made + max(1, asks_again)
+
+    def _steps_in_all(self, left: float, each: float) -> int:
+        """The plan for the seconds that are left, of which a step takes `each` with all that it brings."""
+        planned = self.plan.total
+        if self.step <= self.plan.changes[-1][0]:  # a step that was planned, made and lost before
+            return planned
+        if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
+            return planned
+        # A step more where there is none in time, so that the record has a row of the last one.
+        return max(self.step + round(left / each), min(self.step + 1, planned))
 
     def _pace(self) -> float:
         """Seconds that a step takes, of the latter half of those made: the first ones are slow."""
@@ -243,12 +271,11 @@ class EndOnTime(ActionCallback):
         then, before = [mark for mark in self._marks[:-1] if mark[0] <= max(made / 2, 1)][-1]
         return (training - before) / (made - then)
 
-    def _end_of_steps(self, pace: float) -> float:
-        """When the last step has to be made."""
-        on_time = self._began + self.seconds - self._around.seconds_at_end(pace)
-        return max(on_time, self._start + LEAST_TRAINING * self.seconds)
+    def _seconds(self, start: float, at_end: float) -> float:
+        """That the run takes, with what comes before and after training."""
+        return max(self.seconds, start + LEAST_TRAINING * self.seconds + at_end)
 
-    def _tell(self, total: int, pace: float, each: float) -> None:
+    def _tell(self, total: int, takes: float, pace: float, each: float) -> None:
         planned = f" instead of {self.plan.total:,}" if self.plan.is_settled else ""
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
         logging.info(
@@ -256,23 +283,22 @@ class EndOnTime(ActionCallback):
             self.step,
             f"{total:,}",
             planned,
-            duration(self._end_of_steps(pace) + self._around.seconds_at_end(pace) - self._began),
+            duration(takes),
             pace,
             others,
         )
 
-    def _warn_if_late(self, pace: float) -> None:
+    def _warn_if_late(self, start: float, at_end: float) -> None:
         """Once, as soon as it is known."""
-        at_end = self._around.seconds_at_end(pace)
-        takes = max(self._end_of_steps(pace), self._time) + at_end - self._began
+        takes = max(self._seconds(start, at_end), time.monotonic() - self._began + at_end)
         if self._said_late or takes <= (1 + LATE) * self.seconds or self.global_rank != 0:
             return
         self._said_late = True
         logging.warning(
-            "the run will take about %s instead of %s: its start took %s, its last evaluation and checkpoint "
-            "will take about %s, and training has at least half of the time",
+            "the run will take about %s instead of %s: its start takes %s, its last evaluation and "
+            "checkpoint about %s, and training has at least half of the time",
             duration(takes),
             duration(self.seconds),
-            duration(self._start - self._began),
+            duration(start),
             duration(at_end),
         )

@@ -12,7 +12,10 @@ import torch
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.inputs import AUTO
+from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.token_store import held_out_in
+from nemo.collections.nlp.data_files import held_out_text
 from nemo.collections.nlp.loading import Pretrained
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
@@ -39,8 +42,8 @@ def evaluate(
     """Figures on a text or on shards; the same pairs and masks at every call with the same `seed`.
 
     Args:
-        dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. What
-            is held out of shards, or of what was prepared, is used alone.
+        dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. Of
+            these, what is held out is used alone, if there is any.
         max_seq_length: of the pairs made from text; default: the model's positions. Shards have theirs.
         mask_probability: share of tokens to guess; default: 0.15, or that of the masks stored in shards.
         masking: as of the data layers; default: "stored" for shards, "whole_word" for text.
@@ -82,7 +85,7 @@ def evaluate(
     else:
         layer = BertPretrainingDataLayer(
             pretrained.tokenizer,
-            dataset,
+            held_out_text(place_of(dataset), AUTO),
             max_seq_length or positions,
             mask_probability=mask_probability or 0.15,
             batch_size=batch_size,

@@ -6,7 +6,7 @@ BertTokenClassifier. A folder appears only after it was read back and gave the s
 
 import copy
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,29 +15,33 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.common.layers import get_activation
+from nemo.backends.pytorch.foreign import WEIGHT_SUFFIXES
 from nemo.backends.pytorch.nm import load_weights
+from nemo.collections.nlp.bert_weights import MLM_NAMES, NSP_NAMES, OLD_BIAS, POOLER, as_huggingface
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.foreign_formats import OTHER_SUFFIXES
 from nemo.collections.nlp.hub import load_bert, quiet
+from nemo.collections.nlp.model_card import TAG as CARD_TAG
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.pretraining_model import KEEPS_POOLER
 from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.utils.errors import CheckpointError, UsageError
-from nemo.utils.files import storage_errors, sync
+from nemo.utils.files import let_umask_decide, storage_errors, sync
+from nemo.utils.logging import logging
 
-# Our name -> the name in transformers.BertForPreTraining.
-_MLM_NAMES = {
-    "dense.weight": "cls.predictions.transform.dense.weight",
-    "dense.bias": "cls.predictions.transform.dense.bias",
-    "norm.weight": "cls.predictions.transform.LayerNorm.weight",
-    "norm.bias": "cls.predictions.transform.LayerNorm.bias",
-    "mlp.layer0.weight": "cls.predictions.decoder.weight",
-    "mlp.layer0.bias": "cls.predictions.bias",
-}
-_NSP_NAMES = {
-    "mlp.layer0.weight": "bert.pooler.dense.weight",
-    "mlp.layer0.bias": "bert.pooler.dense.bias",
-    "mlp.layer2.weight": "cls.seq_relationship.weight",
-    "mlp.layer2.bias": "cls.seq_relationship.bias",
+CARD, CONFIG = "README.md", "config.json"
+# What an export may consist of, model card aside.
+_WRITTEN = {
+    CONFIG,
+    "generation_config.json",
+    "model.safetensors",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.txt",
 }
 _MODEL_CLASS = {  # has an MLM head, has an NSP head
     (True, True): "BertForPreTraining",
@@ -60,13 +64,14 @@ def export_huggingface(
     """Write weights, configuration, tokenizer and model card, and prove that they reload as the same model.
 
     Args:
-        folder: what to write; appears whole or not at all.
+        folder: what to write; a new one appears whole or not at all.
         bert: the encoder.
         mlm_classifier: scores every token of the vocabulary, tied to the embeddings or not.
         nsp_classifier: two tanh layers, two classes.
         tokenizer: of this model.
         model_card: text of README.md; None leaves it out.
-        force: replace an earlier export in `folder`.
+        force: write into a folder with a model, or into a repository: the files of an earlier export are
+            replaced, all others stay.
 
     Raises:
         UsageError: the folder is taken, or the modules are no BERT that transformers knows.
@@ -74,7 +79,7 @@ def export_huggingface(
         StorageError: it cannot be written.
     """
     folder = folder.absolute()
-    _check_is_free(folder, force)
+    _check_may_write(folder, force)
     # One copy of all three, so that tied weights stay tied.
     bert, mlm_classifier, nsp_classifier = copy.deepcopy((bert, mlm_classifier, nsp_classifier))
     heads = [head for head in (mlm_classifier, nsp_classifier) if head is not None]
@@ -82,82 +87,62 @@ def export_huggingface(
         module.cpu().float().eval()
     _check_fits(bert, mlm_classifier, nsp_classifier, tokenizer)
     model = _as_transformers(bert, mlm_classifier, nsp_classifier, tokenizer.pad_id)
+    pooler = _pooler_beside(model, bert)
 
     aside = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     with storage_errors(folder):
         try:
             aside.mkdir(parents=True)
             with quiet():
-                model.save_pretrained(aside)
+                model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
                 exported_tokenizer = tokenizer.to_huggingface()
                 exported_tokenizer.model_max_length = bert.config.max_position_embeddings
                 exported_tokenizer.save_pretrained(aside)
             if model_card is not None:
-                (aside / "README.md").write_text(model_card, encoding="utf-8")
-            _prove_same(aside, type(model).__name__, bert, heads)
+                (aside / CARD).write_text(model_card, encoding="utf-8")
+            let_umask_decide(aside)
+            _prove_same(aside, type(model).__name__, bert, heads, set(pooler))
             if mlm_classifier is not None:
-                _prove_same(aside, "AutoModelForMaskedLM", bert, [mlm_classifier])
+                _prove_same(aside, "AutoModelForMaskedLM", bert, [mlm_classifier], set(NSP_NAMES.values()))
             if folder.exists():
-                shutil.rmtree(folder)
-            aside.rename(folder)
+                _replace_files(folder, aside)
+            else:
+                aside.rename(folder)
             sync(folder.parent)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def huggingface_weights(name: str) -> dict[str, dict[str, Tensor]]:
-    """The weights of a pretrained model under the names of our modules and of their weights.
-
-    Args:
-        name: a Hugging Face folder, or a name in its cache or on the hub.
-
-    Returns:
-        Those of `BERT`, and of `BertTokenClassifier` and `SequenceClassifier` where the model has that head.
-
-    Raises:
-        CheckpointError: the model cannot be read.
-    """
-    model, info = load_bert(name, "BertForPreTraining")
-    tensors = model.state_dict()
-    parts = {"BERT": {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}}
-    for part, names in (("BertTokenClassifier", _MLM_NAMES), ("SequenceClassifier", _NSP_NAMES)):
-        if not info["missing_keys"] & set(names.values()):
-            parts[part] = {ours: tensors[theirs] for ours, theirs in names.items()}
-    return parts
-
-
-def load_huggingface_heads(
-    name: str,
-    mlm_classifier: BertTokenClassifier | None,
-    nsp_classifier: SequenceClassifier | None,
-) -> None:
-    """Give heads the weights of a pretrained model's heads; tied weights stay tied.
-
-    Args:
-        name: a Hugging Face folder, or a name in its cache or on the hub.
-        mlm_classifier: takes the masked-language-model head.
-        nsp_classifier: takes the pooler and the next-sentence head.
-
-    Raises:
-        CheckpointError: the model cannot be read, has no such head, or one of another size.
-    """
-    parts = huggingface_weights(name)
-    for part, head in (("BertTokenClassifier", mlm_classifier), ("SequenceClassifier", nsp_classifier)):
-        if head is None:
-            continue
-        if part not in parts:
-            raise CheckpointError(f"has no weights for {head}", where=name, found=", ".join(parts))
-        load_weights(head, parts[part], name)
-
-
-def _check_is_free(folder: Path, force: bool) -> None:
+def _check_may_write(folder: Path, force: bool) -> None:
     if not folder.exists():
         return
     if not force:
         raise UsageError("exists already", where=folder, fix="choose another folder, or --force")
-    # A slip of the pen must not delete somebody's files.
-    if not (folder / "config.json").is_file() and (not folder.is_dir() or any(folder.iterdir())):
+    # A slip of the pen must not put a model among somebody's files.
+    is_for_models = folder.is_dir() and ((folder / CONFIG).is_file() or (folder / ".git").exists())
+    if not is_for_models and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("not replaced: it holds no exported model", where=folder)
+
+
+def _replace_files(folder: Path, aside: Path) -> None:
+    """Put the files of an export in place of an earlier one's; all others stay, and are named.
+
+    A model card that somebody else wrote stays, too. In the middle of it there is no configuration, so nobody
+    takes old and new files for one model.
+    """
+    card = folder / CARD
+    if card.is_file() and CARD_TAG not in card.read_text(encoding="utf-8", errors="replace"):
+        (aside / CARD).unlink(missing_ok=True)
+    new = {path.name for path in aside.iterdir()}
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name in _WRITTEN - new:  # of a tokenizer of another kind, for example
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG):
+        path.replace(folder / path.name)
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in new):
+        logging.info("left as they were in %s: %s", folder, ", ".join(others))
+    if weights := [name for name in others if Path(name).suffix in (*WEIGHT_SUFFIXES, *OTHER_SUFFIXES)]:
+        logging.warning("in %s there are still weights of another model: %s", folder, ", ".join(weights))
 
 
 def _check_fits(
@@ -203,16 +188,17 @@ def _as_transformers(
 
     config = copy.deepcopy(bert.config)
     config.pad_token_id = pad_id
+    config.__dict__.pop(KEEPS_POOLER, None)
     embeddings = bert.bert.embeddings.word_embeddings
     config.tie_word_embeddings = mlm is None or mlm.mlp.last_linear_layer.weight is embeddings.weight
     model = getattr(transformers, _MODEL_CLASS[mlm is not None, nsp is not None])(config)
 
     tensors: dict[str, Tensor] = dict(bert.state_dict())
     if mlm is not None:
-        tensors |= _renamed(mlm.state_dict(), _MLM_NAMES)
-        tensors["cls.predictions.decoder.bias"] = tensors["cls.predictions.bias"]
+        tensors |= as_huggingface(mlm.state_dict(), MLM_NAMES)
+        tensors[OLD_BIAS] = tensors[MLM_NAMES["mlp.layer0.bias"]]
     if nsp is not None:
-        tensors |= _renamed(nsp.state_dict(), _NSP_NAMES)
+        tensors |= as_huggingface(nsp.state_dict(), NSP_NAMES)
     if mlm is None and nsp is None:
         tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
     if nsp is None and mlm is not None:  # BertForMaskedLM has no pooler
@@ -221,21 +207,24 @@ def _as_transformers(
     return model
 
 
-def _renamed(tensors: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
-    return {theirs: tensors[ours] for ours, theirs in names.items()}
+def _pooler_beside(model: Any, bert: BERT) -> dict[str, Tensor]:
+    """The pooler of the model that this one went on from, where the exported class has no place for it."""
+    if model.base_model.pooler is not None or not getattr(bert.config, KEEPS_POOLER, False):
+        return {}
+    return {name: tensor for name, tensor in bert.state_dict().items() if name.startswith(POOLER)}
 
 
 @torch.no_grad()
-def _prove_same(folder: Path, model_class: str, bert: BERT, heads: list[Any]) -> None:
-    """Read `folder` as that class and compare its answers with ours.
+def _prove_same(
+    folder: Path, model_class: str, bert: BERT, heads: list[Any], beside: Collection[str]
+) -> None:
+    """Read `folder` as that class, which passes over the weights `beside`, and compare its answers with ours.
 
     Raises:
         CheckpointError: weights are missing or unexpected, or an answer differs.
     """
     model, info = load_bert(str(folder), model_class)
-    strays = {key for keys in info.values() for key in keys}
-    if model_class == "AutoModelForMaskedLM":
-        strays -= set(_NSP_NAMES.values())  # a masked language model passes over the other head
+    strays = {key for keys in info.values() for key in keys} - set(beside)
     if strays:
         raise CheckpointError(
             f"does not reload as {model_class}",

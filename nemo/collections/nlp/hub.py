@@ -1,20 +1,32 @@
 """BERTs in Hugging Face folders and in the hub's cache: read by transformers, its errors in our words."""
 
 import pickle
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
+from nemo.backends.pytorch.foreign import WEIGHT_SUFFIXES, read_weights
+from nemo.collections.nlp.bert_weights import canonical
+from nemo.collections.nlp.foreign_formats import refuse_foreign_format
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.strict import parse_json
 
 T = TypeVar("T")
 
 ANSWER_SECONDS = 5.0  # that the hub may take
-_OF_ENCODER = re.compile(r"(bert\.)?(embeddings|encoder)\.")
+CONFIG_FILES = ("config.json", "bert_config.json")
+"""A model's configuration in a folder: Hugging Face's, and that of Google's release and of 2018's folders."""
+# As transformers looks for them, the first one first; an index lists files that share the weights.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 HUB_IDS = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "bert-large-uncased": "google-bert/bert-large-uncased",
@@ -96,10 +108,15 @@ def read_config(path: Path) -> Any:
         (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
         if near != key:
             raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
-    return _as_config(settings, path)
+    return bert_config(settings, path)
 
 
-def _as_config(settings: dict[str, Any], source: Any) -> Any:
+def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
+    """The transformers.BertConfig of these settings.
+
+    Raises:
+        UsageError: it is no configuration of a BERT that we can build.
+    """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import BertConfig
 
@@ -153,45 +170,105 @@ def _ask_hub(hub_id: str) -> None:
 
 
 def load_config(name: str) -> Any:
-    """The transformers.BertConfig of a pretrained model; arguments and errors are those of `load_bert`."""
-    return _load(name, lambda settings, place, local_only: _as_config(settings, name))
-
-
-def load_bert(name: str, model_class: str = "BertModel") -> tuple[Any, dict[str, Any]]:
-    """A pretrained model and what transformers says about its weights' names.
+    """The transformers.BertConfig of a pretrained model.
 
     Args:
         name: a folder, or a name of the hub, looked for in the cache before the network is asked.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are damaged.
+        UsageError: it is not a BERT that we can build.
+    """
+    return _load(name, lambda settings, place, local_only: bert_config(settings, name))
+
+
+def weight_files(name: str) -> list[Path]:
+    """The files with a pretrained model's weights; of a model on the hub, fetched.
+
+    Raises:
+        CheckpointError: there are none that PyTorch can read. Also as `load_config`.
+    """
+
+    def find_files(settings: dict[str, Any], place: str, local_only: bool) -> list[Path]:
+        for file_name in _WEIGHT_FILES:
+            path = _file(place, file_name, local_only)
+            if path is None:
+                continue
+            if path.suffix != ".json":
+                return [path]
+            return [_part(place, part, path, local_only) for part in _parts(path)]
+        if Path(name).is_dir():
+            refuse_foreign_format(Path(name))
+        others = sorted(path.name for path in Path(place).glob("*") if path.suffix in WEIGHT_SUFFIXES)
+        raise CheckpointError(
+            "no pretrained BERT: it has no weights",
+            where=name,
+            found=", ".join(others) or "a configuration alone",
+            expected=" or ".join(_WEIGHT_FILES[::2]),
+            fix=f"name the file: {Path(name, others[0])}" if others else "",
+        )
+
+    return _load(name, find_files)
+
+
+def load_tensors(name: str) -> dict[str, Tensor]:
+    """The weights of a pretrained model, encoder and pretraining heads, see `bert_weights.canonical`.
+
+    Raises:
+        CheckpointError: they are damaged, not finite, or no BERT's. Also as `weight_files`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(name):
+        tensors |= read_weights(file)
+    return canonical(tensors, name)
+
+
+def _file(place: str, name: str, local_only: bool) -> Path | None:
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(place, name, local_files_only=local_only, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index lists, all of them beside it."""
+    try:
+        names = set(parse_json(index.read_bytes())["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        names = set()
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise CheckpointError("damaged: not a list of weights by file", where=index)
+    return sorted(names)
+
+
+def _part(place: str, name: str, index: Path, local_only: bool) -> Path:
+    part = _file(place, name, local_only)
+    if part is None:
+        raise CheckpointError("not all of its files are there", where=index, found=f"no {name}")
+    return part
+
+
+def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:
+    """A model as transformers reads it, and what that says about its weights' names.
+
+    Args:
+        name: a folder.
         model_class: which of transformers' classes.
 
     Returns:
         The model in float32, and the `output_loading_info` of `from_pretrained`.
 
     Raises:
-        CheckpointError: there is no such model, its encoder is not complete or not finite, or its files are
-            damaged or do not go with their configuration.
-        UsageError: it is not a BERT that we can build.
+        CheckpointError: its files are damaged or do not go with their configuration.
     """
     import transformers
 
-    from nemo.backends.pytorch.checkpoint import check_finite
-
     def load(settings: dict[str, Any], place: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
-        _check_is_plain_bert(settings, name)
         return getattr(transformers, model_class).from_pretrained(
             place, local_files_only=local_only, output_loading_info=True, dtype="float32"
         )
 
-    model, info = _load(name, load)
-    missing = sorted(key for key in info["missing_keys"] if _OF_ENCODER.match(key))
-    if missing:
-        raise CheckpointError(
-            "the encoder is not complete",
-            where=name,
-            found=f"{len(missing)} weights missing, the first of them {missing[0]}",
-        )
-    check_finite(model.state_dict(), name)
-    return model, info
+    return _load(name, load)
 
 
 def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
@@ -202,7 +279,9 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
 
     def load_from(place: str, local_only: bool) -> T:
         with quiet():
-            settings, _ = PretrainedConfig.get_config_dict(place, local_files_only=local_only)
+            settings, _ = PretrainedConfig.get_config_dict(
+                place, local_files_only=local_only, _configuration_file=_configuration_file(place)
+            )
             return load(settings, place, local_only)
 
     try:
@@ -221,7 +300,11 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
         ) from error
 
 
-def _check_is_plain_bert(settings: dict[str, Any], source: Any) -> None:
+def _configuration_file(place: str) -> str:
+    return next((name for name in CONFIG_FILES if Path(place, name).is_file()), CONFIG_FILES[0])
+
+
+def _check_is_plain_bert(settings: Mapping[str, Any], source: Any) -> None:
     for key, expected in (
         ("model_type", "bert"),
         ("is_decoder", False),

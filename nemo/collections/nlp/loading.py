@@ -6,6 +6,7 @@ from typing import Any
 
 from nemo.backends.pytorch import checkpoint
 from nemo.backends.pytorch.part_weights import load_weights_by_part
+from nemo.collections.nlp.bert_weights import check_encoder
 from nemo.collections.nlp.callbacks.run_record import evaluations_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
@@ -13,6 +14,7 @@ from nemo.collections.nlp.export import export_huggingface
 from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.origin import config_file_beside
 from nemo.collections.nlp.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.utils.arguments import read_config
@@ -51,9 +53,16 @@ def load_pretrained(
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
     tensors, state = checkpoint.load(newest)
     tensors.pop("optimizer", None)
-    model = with_heads(
-        BERT(config_filename=str(newest / "bert-config.json")), only_mlm="SequenceClassifier" not in tensors
-    )
+    config_file = config_file_beside(newest)
+    if config_file is None:
+        raise CheckpointError(
+            "nothing says the sizes of the model",
+            where=newest,
+            expected="bert-config.json in it, or beside it",
+            fix=f"copy the one of the run to {newest.parent}",
+        )
+    model = with_heads(BERT(config_filename=str(config_file)), only_mlm="SequenceClassifier" not in tensors)
+    check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), newest)
     load_weights_by_part({str(part): part for part in model.parts}, tensors, newest)
     for part in model.parts:
         part.eval()

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+TAG = "\n- nemo-bert\n"
+"""By which a card of ours is told from others."""
 _CARD = """\
 ---
 library_name: transformers

@@ -49,8 +49,9 @@ class PretrainingOptions(TextReading):
         UsageError: a value out of its range, or options that contradict each other.
     """
 
-    # Names of the options that were on the command line.
+    # Names of the options that were on the command line, and in a configuration file.
     given: ClassVar[frozenset[str]] = frozenset()
+    given_in_file: ClassVar[frozenset[str]] = frozenset()
 
     mode: str = option("data_preprocessed", "data_text: raw text; data_preprocessed: prepared HDF5 shards")
 
@@ -66,8 +67,8 @@ class PretrainingOptions(TextReading):
     )
     data_dir: str | None = option(
         None,
-        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt, or shards named "
-        "training and test (or in folders of these names)",
+        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt or other "
+        "names of splits, or shards named training and test (or in folders of these names)",
         is_path=True,
     )
     dataset_name: str = option("wikitext-2", "name of the data, for logs only")
@@ -119,6 +120,13 @@ class PretrainingOptions(TextReading):
     num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST)
     num_attention_heads: int = option(12, "attention heads; must divide hidden_size", at_least=1)
     intermediate_size: int = option(3072, "width of the feed-forward layers", at_least=1)
+    max_position_embeddings: int | None = option(
+        None,
+        "positions of the model; None: max_seq_length. With more, a second run can train on longer sequences "
+        "(--bert_checkpoint with a larger --max_seq_length)",
+        at_least=8,
+        at_most=LONGEST_SEQUENCE,
+    )
     hidden_act: str = option("gelu", "activation of the feed-forward layers and of the MLM head")
     hidden_dropout_prob: float = option(0.1, "dropout of embeddings and residuals", at_least=0, below=1)
     attention_probs_dropout_prob: float = option(0.1, "dropout of attention", at_least=0, below=1)
@@ -258,6 +266,14 @@ class PretrainingOptions(TextReading):
                 where="--num_attention_heads",
                 found=f"{self.num_attention_heads} heads for --hidden_size {self.hidden_size}",
                 expected=f"one of {', '.join(str(d) for d in _divisors(self.hidden_size))}",
+            )
+        positions = self.max_position_embeddings or self.max_seq_length
+        if has_sizes and self.mode == "data_text" and positions < self.max_seq_length:
+            raise UsageError(
+                "fewer positions than a sequence has tokens",
+                where="--max_position_embeddings",
+                found=positions,
+                expected=f"{self.max_seq_length} or more, as --max_seq_length",
             )
         if self.train_data is None and self.data_dir is None:
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")

@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.foreign import WEIGHT_SUFFIXES, read_weights
 from nemo.backends.pytorch.part_weights import load_weights_by_part
+from nemo.collections.nlp.bert_weights import POOLER, by_part, canonical, check_encoder, encoder_of
 from nemo.collections.nlp.data.tokenizers import has_tokenizer
-from nemo.collections.nlp.export import huggingface_weights
-from nemo.collections.nlp.hub import SIZES, load_config, read_config
+from nemo.collections.nlp.foreign_formats import refuse_foreign_format
+from nemo.collections.nlp.hub import CONFIG_FILES, SIZES, load_config, load_tensors, read_config, weight_files
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining_model import PretrainingModel
+from nemo.collections.nlp.pretraining_model import KEEPS_POOLER, PretrainingModel
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.logging import logging
 
@@ -27,7 +30,6 @@ CONFIG_FILE = "bert-config.json"
 # Options that a model's weights decide, and those that its configuration only suggests.
 _DECIDED = tuple(name for name in SIZES if hasattr(PretrainingOptions, name))
 _SUGGESTED = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
-_WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _IN_WORDS = {"BERT": "encoder", "BertTokenClassifier": "MLM head", "SequenceClassifier": "NSP head"}
 
 
@@ -67,11 +69,13 @@ def find_origin(options: PretrainingOptions) -> Origin | None:
         return None
     name = options.bert_checkpoint
     path = Path(name)
+    if not path.is_dir():
+        refuse_foreign_format(path)
     if path.is_file():
         return _of_file(path)
-    if path.is_dir() and not (path / "config.json").is_file():
+    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
         return _of_run(path)
-    if not path.is_dir() and path.suffix in _WEIGHT_SUFFIXES:
+    if not path.is_dir() and path.suffix in WEIGHT_SUFFIXES:
         raise MissingFileError("no such file", where=name, expected="weights such as BERT.safetensors")
     return _of_huggingface(name)
 
@@ -80,6 +84,7 @@ def _of_run(path: Path) -> Origin:
     """A run of ours: its work folder, its checkpoints, or one of them."""
     folder = checkpoint.find(path)
     if folder is None:
+        refuse_foreign_format(path)
         weights = sorted([*path.glob("BERT-*.pt"), *path.glob("checkpoints/BERT-*.pt")])
         if (path / "config.json").is_file():
             weights.append(path)
@@ -89,62 +94,97 @@ def _of_run(path: Path) -> Origin:
             expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
             fix=f"--bert_checkpoint {weights[-1]} starts from the weights alone" if weights else "",
         )
+    config = config_beside(folder)
 
     def take(model: PretrainingModel) -> list[str]:
-        return _take(model, checkpoint.load(folder)[0], folder)
+        return _take(model, checkpoint.load(folder)[0], folder, _has_new_pooler(config))
 
-    return Origin(str(folder), _config_beside(folder), _tokenizer_in(folder), take)
+    return Origin(str(folder), config, _tokenizer_in(folder), take)
 
 
 def _of_file(path: Path) -> Origin:
     """The encoder in a module's file."""
-    if (path.parent / checkpoint.MANIFEST).is_file():
+    is_ours = (path.parent / checkpoint.MANIFEST).is_file()
+    if is_ours:
         checkpoint.verify(path.parent)
-
-    config = _config_beside(path.parent)
+    config = config_beside(path.parent)
 
     def take(model: PretrainingModel) -> list[str]:
-        try:
-            model.bert.restore_from(path)
-        except CheckpointError as error:
-            if config is not None:
-                raise
-            raise CheckpointError(
-                str(error),
-                fix="there is no bert-config.json beside it, so say the sizes it was trained with: "
-                "--config_file, or --hidden_size, --num_hidden_layers, ...",
-            ) from error
-        return [str(model.bert)]
+        encoder = encoder_of(canonical(read_weights(path), path))
+        return _take(model, {"BERT": encoder}, path, is_ours and _has_new_pooler(config))
 
     return Origin(str(path), config, _tokenizer_in(path.parent), take)
 
 
 def _of_huggingface(name: str) -> Origin:
     config = load_config(name)
+    weight_files(name)  # they are read when there is a model to take them; that there are none is said now
 
     def take(model: PretrainingModel) -> list[str]:
-        parts = huggingface_weights(name)
-        if config.tie_word_embeddings and "BertTokenClassifier" in parts:
-            del parts["BertTokenClassifier"]["mlp.layer0.weight"]
-        return _take(model, parts, name)
+        return _take(model, by_part(load_tensors(name)), name)
 
     return Origin(name, config, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
 
 
-def _take(model: PretrainingModel, weights: Mapping[str, Mapping[str, Tensor]], source: Any) -> list[str]:
-    parts = {str(part): part for part in model.parts if str(part) in weights}
-    if str(model.bert) not in parts:
+def _has_new_pooler(config: Any | None) -> bool:
+    """Of a run of ours: has its encoder a pooler that nothing ever trained?"""
+    return not getattr(config, KEEPS_POOLER, False)
+
+
+def _take(
+    model: PretrainingModel,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    source: Any,
+    has_new_pooler: bool = False,
+) -> list[str]:
+    """Copy what a model has a place for; returns the names of the parts that got some.
+
+    A decoder that is not the word embeddings stays so, whatever the configuration said. In a model without a
+    next-sentence head the encoder keeps its pooler.
+
+    Args:
+        has_new_pooler: the encoder's is one that nothing has trained.
+    """
+    if "BERT" not in weights:
         raise CheckpointError("holds no BERT", where=source, found=", ".join(weights))
-    load_weights_by_part(parts, {part: weights[part] for part in parts}, source)
+    parts = {str(part): part for part in model.parts if str(part) in weights}
+    taken = {name: dict(weights[name]) for name in parts}
+    encoder = taken["BERT"]
+    if model.nsp is None and "SequenceClassifier" in weights:
+        head = weights["SequenceClassifier"]
+        encoder |= {f"{POOLER}{kind}": head[f"mlp.layer0.{kind}"] for kind in ("weight", "bias")}
+        has_new_pooler = False
+        logging.info("the NSP head of %s is left out; its pooler is kept, and goes into an export", source)
+    check_encoder(model.bert.config, model.bert.state_dict(), encoder, source)
+    if not has_new_pooler and any(name.startswith(POOLER) for name in encoder):
+        setattr(model.bert.config, KEEPS_POOLER, True)
+    taken["BERT"] = {**model.bert.state_dict(), **encoder}
+    if "BertTokenClassifier" in taken:
+        head = taken["BertTokenClassifier"]
+        decoder = head.get("mlp.layer0.weight")
+        if decoder is None and not model.is_tied:
+            del parts["BertTokenClassifier"], taken["BertTokenClassifier"]
+        elif decoder is not None and model.is_tied:
+            if torch.equal(decoder, encoder["bert.embeddings.word_embeddings.weight"]):
+                del head["mlp.layer0.weight"]
+            else:
+                logging.warning("%s: its decoder is not its word embeddings, and is trained apart", source)
+                model.untie()
+    load_weights_by_part(parts, taken, source)
     return list(parts)
 
 
-def _config_beside(folder: Path) -> Any | None:
-    """The configuration of a model in this folder; a checkpoint's may be beside it, as in the tutorial."""
-    for file in (folder / CONFIG_FILE, folder / "config.json", folder.parent / CONFIG_FILE):
-        if file.is_file():
-            return read_config(file)
-    return None
+def config_beside(folder: Path) -> Any | None:
+    """The configuration of the model in this folder; None where there is none."""
+    file = config_file_beside(folder)
+    return None if file is None else read_config(file)
+
+
+def config_file_beside(folder: Path) -> Path | None:
+    """The file with it; that of a checkpoint may be beside the folder, as in the tutorial."""
+    names = (CONFIG_FILE, *CONFIG_FILES)
+    places = (*(folder / name for name in names), folder.parent / CONFIG_FILE)
+    return next((file for file in places if file.is_file()), None)
 
 
 def _tokenizer_in(folder: Path) -> str | None:
@@ -154,42 +194,74 @@ def _tokenizer_in(folder: Path) -> str | None:
 def with_sizes(options: PretrainingOptions, origin: Origin | None) -> tuple[PretrainingOptions, Any | None]:
     """The options with a model's sizes in place of those that were not given, and its configuration.
 
-    `--config_file` wins over what was given, and its positions are the length of the sequences. Without it
-    and without an origin the options are what they are, and there is no configuration yet.
+    `--config_file` wins over what was given, but for sequences shorter than its positions. Without a
+    configuration the options are what they are.
 
     Raises:
-        UsageError: an option that was given contradicts the model. Also as `hub.read_config`.
+        UsageError: an option that was given contradicts the model, or the model has no segments for
+            next-sentence prediction. Also as `hub.read_config`.
     """
     if options.config_file is not None:
         config, source = read_config(Path(options.config_file)), options.config_file
-        length = config.max_position_embeddings
         if origin is not None and origin.config is not None:
             for name in SIZES:
                 _refuse_contradiction(config, origin.config, name, f"{source} {name}", origin.name)
+        for name in _DECIDED:
+            if is_given(options, name) and getattr(options, name) != getattr(config, name):
+                logging.warning(
+                    "--%s %s has no effect: %s says %s",
+                    *(name, getattr(options, name), source, getattr(config, name)),
+                )
     elif origin is not None and origin.config is not None:
         config, source = origin.config, origin.name
         for name in _DECIDED:
             if is_given(options, name):
                 _refuse_contradiction(options, config, name, f"--{name}", source, f"leave --{name} out")
-        length = _length_within(config.max_position_embeddings, options, source)
     else:
         return options, None
+    if config.type_vocab_size < 2 and not options.only_mlm_loss:
+        raise UsageError(
+            "next-sentence prediction needs two segments",
+            where=f"{source} type_vocab_size",
+            found=config.type_vocab_size,
+            expected="2 or more",
+            fix="--only_mlm_loss trains without it",
+        )
     sizes = {name: getattr(config, name) for name in _DECIDED}
     suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
     told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    logging.info("sizes from %s: %s, %d positions", source, told, config.max_position_embeddings)
+    logging.info("sizes from %s: %s", source, told)
+    length = _length_within(config.max_position_embeddings, options, source)
     return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), config
 
 
 def _length_within(positions: int, options: PretrainingOptions, source: str) -> int:
-    if options.max_seq_length > positions and is_given(options, "max_seq_length"):
-        raise UsageError(
-            "longer than the model's positions",
-            where="--max_seq_length",
-            found=options.max_seq_length,
-            expected=f"{positions} or less, the max_position_embeddings of {source}",
+    """The tokens of a sequence: as many as asked for, or as usual, but no more than there are positions.
+
+    Where nothing was asked for, `--config_file` asks for its positions.
+    """
+    asked = is_given(options, "max_seq_length") or "max_seq_length" in options.given_in_file
+    if options.config_file is not None and not asked:
+        return positions
+    if asked and options.max_seq_length > positions:
+        if options.config_file is None:
+            raise UsageError(
+                "longer than the model's positions",
+                where="--max_seq_length",
+                found=options.max_seq_length,
+                expected=f"{positions} or less, the max_position_embeddings of {source}",
+            )
+        logging.warning(
+            "sequences of %d tokens, not %d: %s has no more positions",
+            *(positions, options.max_seq_length, source),
         )
     return min(options.max_seq_length, positions)
+
+
+def settled_sizes(options: PretrainingOptions, config: Any | None) -> dict[str, Any]:
+    """Those sizes of a model that are certain before its data is opened."""
+    open_yet = () if config is not None else ("vocab_size", "max_position_embeddings")
+    return {name: getattr(options, name) for name in _DECIDED if name not in open_yet}
 
 
 def is_given(options: PretrainingOptions, name: str) -> bool:

@@ -27,11 +27,13 @@ from nemo.collections.nlp.callbacks.run_record import (
 )
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.duration import Around, EndOnTime, lr_policy, planned_steps
+from nemo.collections.nlp.earlier_run import config_of_run, refuse_other_origin, refuse_other_sizes
+from nemo.collections.nlp.hub import bert_config
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import Origin, find_origin, take_weights, with_sizes
+from nemo.collections.nlp.origin import Origin, find_origin, settled_sizes, take_weights, with_sizes
 from nemo.collections.nlp.pretraining_data import PretrainingData, open_data
-from nemo.collections.nlp.pretraining_model import PretrainingModel, build_model, wire
+from nemo.collections.nlp.pretraining_model import PretrainingModel, build_model, sizes_of_model, wire
 from nemo.collections.nlp.pretraining_shards import open_shards, with_length_of_rows
 from nemo.core import (
     ActionCallback,
@@ -39,33 +41,12 @@ from nemo.core import (
     EvaluatorCallback,
     NeuralModuleFactory,
 )
-from nemo.utils.arguments import absolute, as_config, read_config
+from nemo.utils.arguments import as_config
 from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
-
-
-def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
-    """Raise a UsageError if the run in this folder, which is about to go on, started from something else."""
-    earlier = read_config(PretrainingOptions, work_dir / "config.yaml")
-    for name in ("load_dir", "bert_checkpoint"):
-        given, before = getattr(options, name), earlier[name]
-        is_this_run = given is not None and Path(given).resolve() in (
-            work_dir.resolve(),
-            (work_dir / "checkpoints").resolve(),
-        )
-        is_same = given is None or (before is not None and absolute(given) == absolute(before))
-        if not (is_same or is_this_run):
-            raise UsageError(
-                f"the run in {work_dir} did not start from it, and would go on without it",
-                where=f"--{name}",
-                found=given,
-                expected=before or "nothing",
-                fix="use another --work_dir",
-            )
-
 
 IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
 STREAM_OPTIONS = (
@@ -220,9 +201,12 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         refuse_other_origin(options, work_dir)
     origin = find_origin(options)
     options, config = with_sizes(options, origin)
+    earlier = world.told_by_first(lambda: config_of_run(work_dir))
+    if earlier is not None:  # before any work
+        refuse_other_sizes(settled_sizes(options, config), earlier, work_dir)
     if options.mode == "data_preprocessed":
         data = world.in_turn(lambda: open_shards(options, origin))
-        options = with_length_of_rows(options, data, config)
+        options = with_length_of_rows(options, data)
     else:
         data = world.in_turn(lambda: open_data(options, work_dir, origin))
     first_step = 0 if origin is None else origin.step
@@ -241,6 +225,12 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     if options.minutes is None or options.num_iters != -1:
         options = dataclasses.replace(options, **_as_options(plan))
     torch.manual_seed(options.seed)
+    if earlier is not None:
+        sizes = sizes_of_model(options, data.tokenizer, config)
+        # With another tokenizer it is that which the checkpoint refuses, not a size that follows from it.
+        if data.tokenizer is None or sizes["vocab_size"] == earlier["vocab_size"]:
+            refuse_other_sizes(sizes, earlier, work_dir)
+            config = bert_config(earlier, work_dir)
     model = build_model(options, data.tokenizer, config)
     if not resumes and origin is not None and origin.run is None:
         take_weights(model, origin)
@@ -294,10 +284,17 @@ def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -
     callbacks: list[ActionCallback] = [configuration, record]
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
+    end_on_time: EndOnTime | None = None
+
+    def evaluated_batch(batch: Any, state: dict[str, Any]) -> None:
+        lm_bert_callback.eval_iter_callback(batch, state)
+        if end_on_time is not None:
+            end_on_time.evaluated_batch()
+
     if data.eval is not None:
         evaluator = EvaluatorCallback(
             [wire(model, data.eval).total],
-            lm_bert_callback.eval_iter_callback,
+            evaluated_batch,
             lambda state: record.evaluated(lm_bert_callback.figures(state)),
             # At the end it evaluates anyway.
             eval_step=sys.maxsize if options.eval_step_freq == -1 else options.eval_step_freq,
@@ -333,18 +330,17 @@ def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -
     policy = partial(lr_policy, options)
     if run.ends_on_time:
         assert options.minutes is not None
-        batches = 0 if data.eval is None else data.eval.num_batches(0)
         around = Around(
             evaluator,
             checkpoints,
-            eval_batches=batches / options.batches_per_step,
+            eval_batches=0 if data.eval is None else data.eval.num_batches(0),
+            batches_per_step=options.batches_per_step,
             checkpoint_bytes=BYTES_SAVED_PER_WEIGHT * model.num_weights,
         )
-        callbacks.append(
-            EndOnTime(
-                options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
-            )
+        end_on_time = EndOnTime(
+            options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
         )
+        callbacks.append(end_on_time)
     try:
         factory.train(
             [losses.total],

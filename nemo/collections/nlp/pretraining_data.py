@@ -1,27 +1,25 @@
 """From options to batches of text: which files, which tokenizer, which data layers."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.batching import check_tokens_per_batch
-from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
-from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
-from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of, place_of
-from nemo.collections.nlp.data.token_store import held_out_in, is_store, store_in
+from nemo.collections.nlp.data.inputs import Source, sources_of
+from nemo.collections.nlp.data.inputs.folders import Place
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.data_files import HeldOut, data_files
 from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingDataLayer,
     BertPretrainingPreprocessedDataLayer,
 )
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import Origin
-from nemo.utils.errors import DataError, UsageError
+from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 
@@ -38,68 +36,6 @@ class PretrainingData:
     tokenizer: TokenizerSpec | None
     train: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
     eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
-
-
-Place = Path | str  # of this machine, or an address
-
-
-def data_files(options: PretrainingOptions) -> tuple[Place, Place | None]:
-    """The training text and the held-out text, if there is any; or the token stores that were made of them.
-
-    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text; for .txt may stand
-    any ending of text. What `nemo-bert prepare` wrote gives the stores `train` and `test` in it.
-
-    Raises:
-        UsageError: the held-out text is trained on.
-        DataError: there are shards instead of text.
-    """
-    given = place_of(options.train_data or options.data_dir or "")
-    folder = place_of(options.data_dir) if options.data_dir is not None else given
-    held_out = place_of(options.eval_data) if options.eval_data is not None else None
-    if prepared := store_in(given, "train"):
-        logging.info("training on the tokens in %s", prepared)
-        train: Place = prepared
-    else:
-        _refuse_shards(given)
-        train = part_of(given, "train") or given
-    if train != given and not prepared:
-        logging.info("training on %s", train)
-    if held_out is None:
-        held_out = store_in(folder, "test") or part_of(folder, *VALIDATION)
-    elif prepared := held_out_in(held_out):
-        held_out = prepared
-    else:
-        _refuse_shards(held_out)
-    if held_out is None:
-        logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
-    else:
-        _refuse_same(train, held_out, options.text_options)
-    return train, held_out
-
-
-def _refuse_shards(place: Place) -> None:
-    if isinstance(place, Path) and not is_store(place) and holds_shards_instead_of_text(place):
-        raise DataError(
-            "HDF5 shards, not text",
-            where=place,
-            fix="to train on shards add data_preprocessed, no data_text",
-        )
-
-
-def _refuse_same(train: Place, held_out: Place, text: TextOptions) -> None:
-    def files(place: Place) -> set[str]:
-        if is_store(place):
-            return {str(Path(place).resolve())}
-        return {
-            os.path.realpath(s.path) if isinstance(place, Path) else s.path for s in sources_of(place, text)
-        }
-
-    if both := files(train) & files(held_out):
-        raise UsageError(
-            "the held-out text is trained on",
-            where=min(both),
-            fix="give --train_data and --eval_data that have no file in common",
-        )
 
 
 def open_tokenizer(
@@ -184,7 +120,7 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", origin)
 
-    def layer(path: Place, shuffle: bool) -> BertPretrainingDataLayer:
+    def layer(path: HeldOut, shuffle: bool) -> BertPretrainingDataLayer:
         return BertPretrainingDataLayer(
             tokenizer,
             path,

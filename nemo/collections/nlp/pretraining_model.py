@@ -17,6 +17,9 @@ from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.core import NmTensor, WeightShareTransform
 from nemo.utils.errors import UsageError
 
+KEEPS_POOLER = "keep_pooler"
+"""Of a configuration of ours: the encoder's pooler is its source's, no new one, and is exported."""
+
 
 @dataclass(frozen=True)
 class PretrainingModel:
@@ -30,6 +33,21 @@ class PretrainingModel:
     def parts(self) -> list[torch.nn.Module]:
         """The modules that there are."""
         return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
+
+    @property
+    def is_tied(self) -> bool:
+        """Are the word embeddings the weights of the MLM head's decoder?"""
+        return self.mlm.mlp.last_linear_layer.weight is self._word_embeddings.weight
+
+    def untie(self) -> None:
+        """Give the MLM head's decoder weights of its own, which start as copies of the word embeddings."""
+        weight = self._word_embeddings.weight.detach().clone()
+        self.mlm.mlp.last_linear_layer.weight = torch.nn.Parameter(weight)
+        self.bert.config.tie_word_embeddings = False
+
+    @property
+    def _word_embeddings(self) -> torch.nn.Embedding:
+        return self.bert.bert.embeddings.word_embeddings
 
     @property
     def num_weights(self) -> int:
@@ -87,8 +105,10 @@ def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
 def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
     """The tutorial's graph, from a data layer to the losses."""
     data = data_layer()
+    # A model with one segment sees both sentences as one.
+    segments = data.input_type_ids if model.bert.config.type_vocab_size > 1 else None
     hidden_states = model.bert(
-        input_ids=data.input_ids, token_type_ids=data.input_type_ids, attention_mask=data.input_mask
+        input_ids=data.input_ids, token_type_ids=segments, attention_mask=data.input_mask
     )
     mlm_loss = SmoothedCrossEntropyLoss()(
         logits=model.mlm(hidden_states=hidden_states),
@@ -111,14 +131,26 @@ def build_model(
     Args:
         tokenizer: None leaves the vocabulary's size to the options, and pads with id 0 as shards do.
         config: a `transformers.BertConfig` that also decides what no option does: entries of the vocabulary
-            beyond the tokenizer's, positions beyond the length of the sequences, and the like.
+            beyond the tokenizer's, and the like.
 
     Raises:
         UsageError: the tokenizer has ids that this model would not have, or `--config_file` has another size.
     """
+    bert = BERT(**sizes_of_model(options, tokenizer, config))
+    for name in ("tie_word_embeddings", KEEPS_POOLER):
+        if hasattr(config, name):
+            setattr(bert.config, name, getattr(config, name))
+    return with_heads(bert, options.only_mlm_loss)
+
+
+def sizes_of_model(
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+) -> dict[str, Any]:
+    """What `BERT` makes the model of `build_model` from; arguments and errors are the same."""
     beyond: dict[str, Any] = {
         "vocab_size": options.vocab_size if tokenizer is None else tokenizer.vocab_size,
-        "max_position_embeddings": options.max_seq_length,
+        "max_position_embeddings": options.max_position_embeddings or options.max_seq_length,
+        "type_vocab_size": 2,
     }
     if config is not None and tokenizer is not None:
         check_tokenizer(tokenizer, config, options.config_file or "the model to start from")
@@ -130,19 +162,15 @@ def build_model(
                 expected=tokenizer.vocab_size,
             )
     if config is not None:
-        beyond = {name: getattr(config, name) for name in (*beyond, "type_vocab_size", "layer_norm_eps")}
-    bert = BERT(
-        **beyond,
-        pad_token_id=0 if tokenizer is None else tokenizer.pad_id,
-        hidden_size=options.hidden_size,
-        num_hidden_layers=options.num_hidden_layers,
-        num_attention_heads=options.num_attention_heads,
-        intermediate_size=options.intermediate_size,
-        hidden_act=options.hidden_act,
-        hidden_dropout_prob=options.hidden_dropout_prob,
-        attention_probs_dropout_prob=options.attention_probs_dropout_prob,
-        initializer_range=options.initializer_range,
-    )
-    if config is not None:
-        bert.config.tie_word_embeddings = config.tie_word_embeddings
-    return with_heads(bert, options.only_mlm_loss)
+        beyond = {name: getattr(config, name) for name in (*beyond, "layer_norm_eps")}
+    return beyond | {
+        "pad_token_id": 0 if tokenizer is None else tokenizer.pad_id,
+        "hidden_size": options.hidden_size,
+        "num_hidden_layers": options.num_hidden_layers,
+        "num_attention_heads": options.num_attention_heads,
+        "intermediate_size": options.intermediate_size,
+        "hidden_act": options.hidden_act,
+        "hidden_dropout_prob": options.hidden_dropout_prob,
+        "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
+        "initializer_range": options.initializer_range,
+    }

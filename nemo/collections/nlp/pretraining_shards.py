@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
@@ -118,19 +117,14 @@ def tokenizer_of_shards(
     return None if choice is None else load_tokenizer(choice.source, options.do_lower_case)
 
 
-def with_length_of_rows(
-    options: PretrainingOptions, data: PretrainingData, config: Any | None
-) -> PretrainingOptions:
+def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> PretrainingOptions:
     """The options with the length of the sequences that there are: shards have theirs.
-
-    Args:
-        config: of the model, where it is known already.
 
     Raises:
         UsageError: another length was given, or the model has not so many positions.
     """
     length = data.train.dataset.max_seq_length
-    positions = length if config is None else config.max_position_embeddings
+    positions = options.max_position_embeddings or length  # the model's, where it is known already
     if length > positions:
         raise UsageError(
             "the shards have rows longer than the model's positions",

@@ -20,9 +20,9 @@ class TextReading:
     )
     text_layout: str = option(
         "auto",
-        "where documents of plain text end: at WikiText headings, blank lines, every line, or "
-        "nowhere (running)",
-        choices=("auto", "headings", "blank", "lines", "running"),
+        "where documents of plain text end: at WikiText headings, WikiExtractor's tags, blank lines, every "
+        "line, or nowhere (running)",
+        choices=("auto", "headings", "wikiextractor", "blank", "lines", "running"),
     )
     sentences: str = option(
         "auto", "how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")

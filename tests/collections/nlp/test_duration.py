@@ -36,7 +36,7 @@ class Machine:
     def __init__(self):
         self.now = 1000.0
         self.step = lambda done: 2.0
-        self.start, self.evaluation, self.save = 10.0, 20.0, 0.5
+        self.start, self.eval_batch, self.save = 10.0, 0.7, 0.5
         self.killed_after = None
 
 
@@ -68,7 +68,13 @@ def machine(monkeypatch):
         return step(self, inputs)
 
     monkeypatch.setattr(Training, "_step", slow_step)
-    monkeypatch.setattr(PtActions, "evaluate", taking(lambda: made.evaluation, evaluate))
+
+    def slow_evaluation(self, tensors):
+        for batch in evaluate(self, tensors):
+            made.now += made.eval_batch
+            yield batch
+
+    monkeypatch.setattr(PtActions, "evaluate", slow_evaluation)
     monkeypatch.setattr(PtActions, "save", taking(lambda: made.save, save))
     monkeypatch.setattr(pretraining, "open_data", taking(lambda: made.start, open_data))
     return made
@@ -153,7 +159,7 @@ def test_going_on_at_another_speed_takes_what_is_left_of_the_time(data, tmp_path
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path, machine, *words)
     planned = config(tmp_path)["num_iters"]
-    machine.killed_after, machine.step, machine.evaluation = None, lambda done: 4.0, 40.0
+    machine.killed_after, machine.step, machine.eval_batch = None, lambda done: 4.0, 1.4
     took = run(data, tmp_path, machine, *words)  # from step 40 on
     assert took == pytest.approx(machine.start + 240 * (1 - 40 / planned), rel=0.1)
     assert 55 < config(tmp_path)["num_iters"] < 0.8 * planned
@@ -169,15 +175,19 @@ def test_what_cannot_end_on_time_says_so_at_once(data, tmp_path, machine):
     assert took == pytest.approx(300 + 120 + 20, rel=0.05)  # training has half of the time
     lines = log(tmp_path)
     late = next(i for i, line in enumerate(lines) if "will take about 7 min" in line)
-    assert "instead of 4 min" in lines[late] and "its start took 5 min" in lines[late]
+    assert "instead of 4 min" in lines[late] and "its start takes 5 min" in lines[late]
     assert late < next(i for i, line in enumerate(lines) if "step 1/" in line)
 
 
 def test_an_evaluation_that_takes_long_leaves_half_of_the_time(data, tmp_path, machine):
-    machine.evaluation = 200.0
+    machine.eval_batch = 7.0
     took = run(data, tmp_path, machine, "--minutes", "4", "--eval_step_freq", "100000")
-    assert took == pytest.approx(10 + 200 + 120 + 200, rel=0.05)
-    assert sum("will take about" in line for line in log(tmp_path)) == 1
+    lines = log(tmp_path)
+    (late,) = (i for i, line in enumerate(lines) if "will take about" in line)
+    assert late < next(i for i, line in enumerate(lines) if "evaluation after step 0" in line)
+    batches = 28
+    assert took == pytest.approx(10 + 7 * batches + 120 + 7 * batches, rel=0.05)
+    assert "instead of 4 min" in lines[late]
 
 
 def test_minutes_on_the_command_line_win_over_steps_in_a_configuration(data, tmp_path, machine):

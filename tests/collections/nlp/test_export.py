@@ -1,11 +1,15 @@
 """A Hugging Face folder is the same model, or it is not written."""
 
+import os
+import stat
+
 import pytest
 import torch
 import transformers
 
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
-from nemo.collections.nlp.export import export_huggingface, load_huggingface_heads
+from nemo.collections.nlp.export import export_huggingface
+from nemo.collections.nlp.model_card import model_card
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core.neural_modules import WeightShareTransform
@@ -157,9 +161,10 @@ def test_existing_folder_is_refused_without_force(tmp_path, tokenizer):
 
 
 def test_force_replaces_an_export(tmp_path, tokenizer):
-    export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, "first")
-    export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, "second", force=True)
-    assert (tmp_path / "out" / "README.md").read_text() == "second"
+    cards = [model_card({"updates": number}) for number in (1, 2)]
+    for card in cards:
+        export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, card, force=True)
+    assert (tmp_path / "out" / "README.md").read_text() == cards[1]
 
 
 def test_force_does_not_delete_a_folder_that_is_no_export(tmp_path, tokenizer):
@@ -199,24 +204,71 @@ def test_tokenizer_larger_than_the_model_is_refused(tmp_path, tokenizer):
         export_huggingface(tmp_path / "out", encoder(vocab_size=9), None, None, tokenizer)
 
 
-def test_heads_come_back_from_an_export(tmp_path, tokenizer):
+def test_every_file_has_the_permissions_that_the_umask_gives(tmp_path, tokenizer):
+    """safetensors lets nobody but the owner read what it writes."""
+    before = os.umask(0o022)
+    try:
+        export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, "# A card")
+    finally:
+        os.umask(before)
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "out").iterdir()}
+    assert modes == dict.fromkeys(modes, 0o644)
+    assert "model.safetensors" in modes
+
+
+def files_in(folder) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+FOREIGN = {
+    ".git/config": "[core]",
+    ".gitattributes": "*.safetensors filter=lfs",
+    "NOTES.md": "notes",
+    "onnx/config.json": "{}",
+    "README.md": "---\nlicense: mit\n---\nMy own words about nemo-bert.\n",
+}
+
+
+@pytest.mark.parametrize("has_model", [True, False])
+def test_force_leaves_what_is_not_of_an_export_and_names_it(tmp_path, tokenizer, caplog, has_model):
+    """A cloned repository of the hub; one without a model, too, as a new one is."""
+    bert, clone = encoder(), tmp_path / "clone"
+    if has_model:
+        export_huggingface(clone, encoder(num_hidden_layers=1), None, None, tokenizer)
+        (clone / "added_tokens.json").write_text('{"old": 9}')
+    for name, text in FOREIGN.items():
+        (clone / name).parent.mkdir(parents=True, exist_ok=True)
+        (clone / name).write_text(text)
+    export_huggingface(clone, bert, None, None, tokenizer, model_card({}), force=True)
+    export_huggingface(tmp_path / "new", bert, None, None, tokenizer)
+    expected = files_in(tmp_path / "new") | {name: text.encode() for name, text in FOREIGN.items()}
+    assert files_in(clone) == expected
+    assert f"left as they were in {clone}: .git, .gitattributes, NOTES.md, README.md, onnx" in caplog.text
+    output, strays = read(transformers.AutoModel, clone)
+    assert not strays
+    torch.testing.assert_close(hidden_states(bert), output.last_hidden_state, atol=1e-4, rtol=0)
+
+
+def test_force_warns_of_weights_of_another_model_that_stay(tmp_path, tokenizer, caplog):
+    export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer)
+    for name in ("pytorch_model.bin", "tf_model.h5", "merges.txt"):
+        (tmp_path / "out" / name).touch()
+    export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, force=True)
+    warning = next(record for record in caplog.records if record.levelname == "WARNING")
+    assert "still weights of another model: pytorch_model.bin, tf_model.h5" in warning.getMessage()
+
+
+def test_a_pooler_to_keep_is_exported_beside_the_head(tmp_path, tokenizer):
     bert = encoder()
-    mlm, nsp = mlm_head(bert), nsp_head()
-    export_huggingface(tmp_path / "out", bert, mlm, nsp, tokenizer)
-
-    again = BERT(pretrained_model_name=str(tmp_path / "out"))
-    mlm_again, nsp_again = mlm_head(again), nsp_head()
-    load_huggingface_heads(str(tmp_path / "out"), mlm_again, nsp_again)
-    assert mlm_again.mlp.last_linear_layer.weight is again.bert.embeddings.word_embeddings.weight
-    hidden = hidden_states(bert)
-    torch.testing.assert_close(hidden_states(again), hidden)
-    torch.testing.assert_close(mlm_again(hidden), mlm(hidden))
-    torch.testing.assert_close(nsp_again(hidden), nsp(hidden))
-
-
-def test_heads_that_a_model_lacks_are_refused(tmp_path, tokenizer):
-    bert = encoder()
+    bert.config.keep_pooler = True
+    torch.nn.init.normal_(bert.bert.pooler.dense.bias)
     export_huggingface(tmp_path / "out", bert, mlm_head(bert), None, tokenizer)
-    load_huggingface_heads(str(tmp_path / "out"), mlm_head(bert), None)
-    with pytest.raises(CheckpointError, match="no weights for SequenceClassifier; found BERT, Bert"):
-        load_huggingface_heads(str(tmp_path / "out"), None, nsp_head())
+    theirs, strays = read(transformers.AutoModel, tmp_path / "out")
+    assert "missing_keys" not in strays
+    pooled = bert.bert.pooler(hidden_states(bert))
+    torch.testing.assert_close(pooled, theirs.pooler_output, atol=1e-5, rtol=0)
+    _, strays = read(transformers.AutoModelForMaskedLM, tmp_path / "out")
+    assert strays == {"unexpected_keys": {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}}
+    assert "keep_pooler" not in (tmp_path / "out" / "config.json").read_text()

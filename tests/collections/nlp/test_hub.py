@@ -1,5 +1,6 @@
 """Names of pretrained models: the cache first, then one question to the hub."""
 
+import json
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -7,11 +8,13 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
 import pytest
+import torch
 
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
-from nemo.collections.nlp.hub import find, load_config
+from nemo.collections.nlp.hub import find, load_config, load_tensors
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, UsageError
+from tests.huggingface_folders import SIZES, write_huggingface
 
 
 @contextmanager
@@ -133,3 +136,79 @@ def test_pretrained_models_are_listed_without_transformers():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def weights_of(folder) -> dict[str, torch.Tensor]:
+    return load_tensors(str(folder))
+
+
+def assert_same_weights(found, model):
+    expected = {name: tensor for name, tensor in model.state_dict().items() if name in found}
+    assert len(expected) >= 40
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+
+
+def test_weights_that_are_spread_over_files_are_all_read(tmp_path):
+    model = write_huggingface(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "bert", max_shard_size="5KB")
+    assert len(list((tmp_path / "bert").glob("model-*-of-*.safetensors"))) > 3
+    assert_same_weights(weights_of(tmp_path / "bert"), model)
+
+
+def test_a_file_that_is_missing_among_several_is_named(tmp_path):
+    model = write_huggingface(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    model.save_pretrained(tmp_path / "bert", max_shard_size="5KB")
+    missing = sorted((tmp_path / "bert").glob("model-*"))[1]
+    missing.unlink()
+    with pytest.raises(CheckpointError, match=f"not all of its files are there; found no {missing.name}"):
+        weights_of(tmp_path / "bert")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{",
+        "[]",
+        "{}",
+        '{"weight_map": 3}',
+        '{"weight_map": {}}',
+        '{"weight_map": {"a": 3}}',
+        '{"weight_map": {"a": [3]}}',
+        '{"weight_map": {"a": "../elsewhere/model.safetensors"}}',
+    ],
+)
+def test_an_index_that_is_none_is_damaged(tmp_path, content):
+    write_huggingface(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").unlink()
+    (tmp_path / "bert" / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"index\.json: damaged"):
+        weights_of(tmp_path / "bert")
+
+
+def test_a_folder_of_2018_is_read(tmp_path):
+    """Its configuration has an underscore and no model_type, its norms have gamma and beta."""
+    model = write_huggingface(tmp_path / "bert")
+    old = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): tensor
+        for name, tensor in model.state_dict().items()
+        if name != "cls.predictions.decoder.bias"
+    }
+    torch.save(old, tmp_path / "bert" / "pytorch_model.bin")
+    config = json.loads((tmp_path / "bert" / "config.json").read_text())
+    sizes = {name: config[name] for name in (*SIZES, "hidden_act", "type_vocab_size")}
+    (tmp_path / "bert" / "bert_config.json").write_text(json.dumps(sizes))
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "bert" / name).unlink()
+    assert_same_weights(weights_of(tmp_path / "bert"), model)
+    assert load_config(str(tmp_path / "bert")).hidden_size == SIZES["hidden_size"]
+
+
+def test_weights_under_another_name_are_named(tmp_path):
+    write_huggingface(tmp_path / "bert")
+    (tmp_path / "bert" / "model.safetensors").rename(tmp_path / "bert" / "ckpt_8601.pt")
+    with pytest.raises(CheckpointError, match=r"no weights; found ckpt_8601\.pt.*fix: name the file: .*8601"):
+        weights_of(tmp_path / "bert")

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.folders import listing_at
 from nemo.collections.nlp.data.inputs.places import is_url, local_path, shown
-from nemo.collections.nlp.data.inputs.splits import VALIDATION, part_of
+from nemo.collections.nlp.data.inputs.splits import KEYWORDS, Splits
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens
@@ -26,8 +27,8 @@ class BERTPretrainingDataDesc:
         vocab_size: entries of a tokenizer that has to be trained, special tokens included.
         sample_size: lines to train it on.
         special_tokens: kind -> token, or tokens, first in the vocabulary. Default: BERT's.
-        train_data: a file; a folder with train.txt, and valid.txt and test.txt if there are any; or a folder
-            of text, see `inputs.sources_of`. For .txt may stand any ending of text.
+        train_data: a file; a folder with train.txt, and valid.txt and test.txt if there are any, or whatever
+            has such names, see `inputs.splits`; or a folder of other text, see `inputs.sources_of`.
         eval_data: held-out text, if not beside train.txt.
         test_data: likewise.
         tokenizer: what to train: "sentence-piece" or "word-piece".
@@ -36,8 +37,8 @@ class BERTPretrainingDataDesc:
 
     Attributes:
         data_dir: the folder of the training text.
-        train_file, eval_file, test_file: the files, or `train_data` itself if it is a folder of files; None
-            for what there is not.
+        train_file: the file, or `train_data` itself if there are several.
+        eval_file, test_file: the file, or a list if there are several; None for what there is not.
         tokenizer_model: the SentencePiece model, or None where a `vocab.txt` does without.
         vocab_file: `vocab.txt`, line i for id i; or None if a SentencePiece model has none beside it.
         tokenizer: the tokenizer itself, with the special tokens added.
@@ -65,18 +66,18 @@ class BERTPretrainingDataDesc:
         if train_data is None:
             raise UsageError("train_data is not given", expected="a text file, or a folder of them")
         train = _existing(train_data)
-        is_split = part_of(train, "train") is not None
+        beside = _splits(train, text)
 
-        def held_out(given: Path_ | None, *names: str) -> str | None:
-            if given is not None:
-                return _part(_existing(given), *names)
-            found = part_of(train, *names) if is_split else None
-            return str(found) if found is not None else None
+        def held_out(given: Path_ | None, split: str) -> str | list[str] | None:
+            if given is None:
+                return _one_or_more(beside[split])
+            given = _existing(given)
+            return _one_or_more(_splits(given, text)[split]) or str(given)
 
         self.dataset_name = dataset_name
         self.data_dir = str(train if train.is_dir() else train.parent)
-        self.train_file = _part(train, "train")
-        self.eval_file = held_out(eval_data, *VALIDATION)
+        self.train_file = beside["train"][0] if len(beside["train"]) == 1 else str(train)
+        self.eval_file = held_out(eval_data, "validation")
         self.test_file = held_out(test_data, "test")
 
         folder = Path(tokenizer_folder or Path(self.data_dir) / "bert")
@@ -106,9 +107,16 @@ def _existing(path: Path_) -> Path:
     return path
 
 
-def _part(path: Path, *names: str) -> str:
-    """The file of such a name in a folder that has one, else the path itself."""
-    return str(part_of(path, *names) or path)
+def _splits(path: Path, text: TextOptions) -> dict[str, list[str]]:
+    """The files of a folder that are named for training, validation or test."""
+    listing = listing_at(path, text.format)
+    splits = listing.splits if listing is not None else Splits()
+    files = {} if listing is None else listing.files
+    return {split: [str(files[name]) for name in getattr(splits, split)] for split in KEYWORDS}
+
+
+def _one_or_more(files: list[str]) -> str | list[str] | None:
+    return files[0] if len(files) == 1 else files or None
 
 
 def _if_there(path: Path) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.collections.nlp.data.sentences import CJK_RANGES
 from nemo.utils.errors import UsageError
 
@@ -29,15 +30,16 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random
 
 
 def document_hash(document: list[str]) -> int:
-    """64 bits of the text, the same wherever white space and paragraphs are.
+    """64 bits of the text, the same wherever white space and paragraphs are, and byte order marks between.
 
     Args:
         document: its paragraphs.
     """
     text = " ".join(document)
-    # What is white space but a plain space is not printable to Python. Few texts have any, or two at once.
+    # What is white space but a plain space, or invisible, is not printable to Python. Few texts have any, or
+    # two at once.
     if "  " in text or not text.isprintable():
-        text = " ".join(text.split())
+        text = " ".join(" ".join(visible(paragraph.strip()) for paragraph in document).split())
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

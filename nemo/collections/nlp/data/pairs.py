@@ -31,6 +31,7 @@ from nemo.collections.nlp.data.mapped import let_go, slices, taken
 from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
+FEW_DOCUMENTS = 10
 _STREAM = 1  # this use of randomness; datasets.py has others with the same seed and epoch
 _PLACES_AT_ONCE = 4096  # random places in the corpus
 
@@ -63,6 +64,19 @@ class PairTable:
 
     def __getitem__(self, rows: np.ndarray) -> "PairTable":
         return PairTable(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def warning_of_few_documents(num_documents: int) -> str | None:
+    """What to say of a corpus that has too few documents for random pairs; None of others."""
+    if num_documents >= FEW_DOCUMENTS:
+        return None
+    if num_documents == 1:
+        found = (
+            "1 document: half of the pairs have a random B, and every one comes from the same document as A"
+        )
+    else:
+        found = f"{num_documents} documents: the random B of half of the pairs can come from few others"
+    return f"{found}, so next-sentence prediction is easily guessed. See where documents end (--text_layout)."
 
 
 def joined(tables: Sequence[PairTable]) -> PairTable:

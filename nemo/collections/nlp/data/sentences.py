@@ -1,6 +1,8 @@
 """Paragraphs -> sentences: by Punkt, by a rule for Chinese and Japanese, or as they are.
 
-The rule takes the marks that end a sentence in GB/T 15834-2011, and the ellipsis; a semicolon ends none.
+The rule takes the marks that end a sentence in GB/T 15834-2011, and the ellipsis; a semicolon ends none. Full
+stops end one too, as in scientific texts: `．`, and `.` before white space or the end. They do not in numbers
+(3.5, ２．０), behind those that count (1. 2.), initials (J. K.) and some abbreviations.
 """
 
 import json
@@ -24,8 +26,18 @@ _SAME_LINES = 1.05  # sentences per line, below which lines already are sentence
 
 _FINAL, _CLOSING = "。！？｡…‼⁇⁈⁉", "\"'”’」』﹂﹄｣)）】〕》〉\\]］}｝〗＂"
 _INNER = "[!?](?=[A-Za-z0-9/=&])"  # as in http://a.cn/?q=1
-_END = f"[{_FINAL}!?]++[{_CLOSING}]*+"
-_CJK_SENTENCE = re.compile(f"(?:[^{_FINAL}!?]++|{_INNER})++(?:{_END})?|{_END}")
+_LETTERS, _DIGITS = "A-Za-zＡ-Ｚａ-ｚ", "0-9０-９"
+_ABBREVIATIONS = ("Mr", "Mrs", "Ms", "Dr", "Prof", "St", "No", "Vol", "Fig", "vol", "fig", "pp", "cf", "vs")
+_NO_STOP = (
+    "".join(f"(?<!(?<![{_LETTERS}]){word}[.．])" for word in _ABBREVIATIONS)
+    + f"(?<![\\s.．·][{_LETTERS}][.．])(?!(?<=[A-Z]\\.)\\s?[A-Z]\\.)"
+)
+# Bounded, as there may be a million dots in a row.
+_STOP = f"(?:．(?:(?<![{_DIGITS}]．)|(?![{_DIGITS}]))|\\.(?=[.{_CLOSING}]{{0,8}}(?:\\s|$))){_NO_STOP}"
+_COUNT = f"\\s*+(?:[{_DIGITS}]{{1,3}}|[{_LETTERS}])[.．]"  # at the beginning of a sentence
+_END = f"(?:[{_FINAL}!?]|{_STOP})++[{_CLOSING}]*+"
+_TEXT = f"(?:[^{_FINAL}!?.．]++|{_INNER}|(?!{_STOP})[.．])++"
+_CJK_SENTENCE = re.compile(f"(?:{_COUNT})?+{_TEXT}(?:{_END})?|(?:{_COUNT})?+{_END}|{_COUNT}")
 
 
 def is_cjk(paragraph: str) -> bool:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.duplicates import BANDS, NearDuplicateKeys, document_hash
-from nemo.collections.nlp.data.inputs.options import TextOptions
+from nemo.collections.nlp.data.inputs.options import READER, TextOptions
 from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, check_bad_records
 from nemo.collections.nlp.data.inputs.sources import Source, content_hash
 from nemo.collections.nlp.data.sentences import Splitter
@@ -331,6 +331,7 @@ def _manifest(writer: BlockWriter, part: _Part, header: Mapping[str, Any]) -> di
     return {
         "format": FORMAT,
         "version": VERSION,
+        "reader": READER,
         "tokenizer": tokenizer["fingerprint"],
         "options": part.manifest["options"],
         **header,

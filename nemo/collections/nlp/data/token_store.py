@@ -23,10 +23,11 @@ from typing import Any
 
 import numpy as np
 
-from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
+from nemo.collections.nlp.data.inputs.options import AUTO, READER, TextOptions
 from nemo.collections.nlp.data.inputs.pieces import pieces_of
 from nemo.collections.nlp.data.inputs.places import is_url
 from nemo.collections.nlp.data.inputs.sources import Source, content_hash, sources_of
+from nemo.collections.nlp.data.inputs.splits import TRAIN, split_of
 from nemo.collections.nlp.data.sentences import make_splitter
 from nemo.collections.nlp.data.store_arrays import ARRAYS, ArrayReader, read_manifest
 from nemo.collections.nlp.data.store_builder import (
@@ -134,8 +135,9 @@ def open_or_build(
 
     Args:
         path: as `sources_of` takes it; or the folder of a store, which is opened.
-        folder: where the store is. Default: `bert/store-<key>` in the folder of the text, or in the
-            user's cache (`$XDG_CACHE_HOME` or `~/.cache`) where that cannot be written.
+        folder: where the store is. Default: `bert/store-<key>` in the folder of the text, if that is a
+            `data_dir` (it has `bert`, or a file named as training text) and can be written; else in the
+            user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
 
     Raises:
         DataError: the corpus cannot be used (see inputs/), is empty or all unknown to the tokenizer; or there
@@ -172,7 +174,14 @@ def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: T
     if any(is_url(source.path) for source in sources):
         return [cache / _short_hash([source.path for source in sources]) / key]
     root = common_folder([source.path for source in sources])
-    return [root / "bert" / key, cache / _short_hash(str(root)) / key]
+    places = [root / "bert" / key, cache / _short_hash(str(root)) / key]
+    return places if _is_data_dir(root) else places[::-1]
+
+
+def _is_data_dir(folder: Path) -> bool:
+    """Is it one as the tutorial has it, where things for training are expected?"""
+    with os.scandir(folder) as entries:
+        return any(entry.name == "bert" or split_of(entry.name) == TRAIN for entry in entries)
 
 
 def _short_hash(value: Any) -> str:
@@ -220,11 +229,12 @@ def _open_if_current(
     differs = {
         "tokenizer": found["tokenizer"] != tokenizer.fingerprint,
         "options": found["options"] != asdict(options),
+        "version that cuts text otherwise": found.get("reader") != READER,
         "text": not _are_the_same(found["sources"], sources),
     }
     if any(differs.values()):
         changed = ", ".join(what for what, is_so in differs.items() if is_so)
-        logging.info(f"{folder} was made from another {changed}; it is made again", mode=LogMode.ONCE)
+        logging.info(f"{folder} was made with another {changed}; it is made again", mode=LogMode.ONCE)
         return None
     return store
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sources_of
+from nemo.collections.nlp.data.inputs.folders import some_of
+from nemo.collections.nlp.data.inputs.splits import splits_of
 from nemo.collections.nlp.data.sentences import is_cjk, split_cjk
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
@@ -105,6 +107,8 @@ def process_wiki_zh(
 def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
     """The files of a corpus, by name: `*/wiki*`, and `wiki*`, `*.json` and `*.jsonl` in the folder itself.
 
+    Without those that are named for validation or test, as news2016zh_valid.json is.
+
     Raises:
         MissingFileError: there are none.
         DataError: one is no regular file.
@@ -123,6 +127,10 @@ def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
     for path in found:
         if not path.is_file():
             raise DataError("not a regular file", where=path)
+    splits = splits_of(path.relative_to(data_dir).as_posix() for path in sorted(found))
+    if splits.has_training and (held_out := splits.held_out_by_name):
+        logging.info("%s: left out, as by name it is not training text: %s", data_dir, some_of(held_out))
+        found -= {data_dir / name for name in held_out}
     return sorted(found)[: max_files if max_files >= 0 else None]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe
 from nemo.collections.nlp.data.inputs import Piece, Source, TextOptions, pieces_of
+from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.store_builder import describe_source, groups_of
 from nemo.collections.nlp.preparation.options import UNDECISIVE, PrepareOptions
 from nemo.utils.errors import DataError
@@ -50,6 +51,7 @@ class Plan:
     Attributes:
         key: SHA-256 of all that decides what is written.
         out: the folder to write.
+        reader: `inputs.options.READER`; not in the key, as what was prepared by an earlier one stays of use.
         options: what decides, for people to read.
         sources: what manifests say of the files.
         groups: the pieces of each part.
@@ -58,6 +60,7 @@ class Plan:
 
     key: str
     out: Path
+    reader: int
     options: dict[str, Any]
     text: TextOptions
     sources: list[dict[str, Any]]
@@ -98,6 +101,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
     return Plan(
         key=hashlib.sha256(key.encode()).hexdigest(),
         out=Path(options.out).absolute(),
+        reader=READER,
         options=decisive,
         text=options.text_options,
         sources=described,

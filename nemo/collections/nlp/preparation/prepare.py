@@ -8,6 +8,8 @@ from typing import Any
 
 from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
 from nemo.collections.nlp.data.inputs import Source, sources_of
+from nemo.collections.nlp.data.inputs.options import READER
+from nemo.collections.nlp.data.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
@@ -15,7 +17,15 @@ from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choo
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
 from nemo.collections.nlp.preparation.engines import run_steps
 from nemo.collections.nlp.preparation.options import PrepareOptions
-from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, Plan, load_plan, make_plan, save_plan
+from nemo.collections.nlp.preparation.plan import (
+    PLAN_FILE,
+    STORES,
+    TRAINING,
+    Plan,
+    load_plan,
+    make_plan,
+    save_plan,
+)
 from nemo.collections.nlp.preparation.steps import (
     FORMAT,
     MANIFEST_FILE,
@@ -57,6 +67,12 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
         if (done := _read_manifest(out)) is not None:
             if done["plan"] == plan.key:
                 logging.info("%s is there already, made of this text with these options", out)
+                if done.get("reader") != READER:
+                    logging.warning(
+                        "%s was made by a version that cuts text otherwise; it can be trained on as it is, "
+                        "or delete it to prepare it again",
+                        out,
+                    )
                 return done
             raise StorageError(
                 "holds what was prepared of other text, or with other options",
@@ -163,6 +179,9 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
             100 * counts["unknown_tokens"] / counts["tokens"],
             store["unigram_entropy"],
         )
+        few = warning_of_few_documents(counts["documents"])
+        if few and folder == STORES[TRAINING]:
+            logging.warning("%s: %s", out / folder, few)
     for folder, shards in manifest["shards"].items():
         counts = shards["counts"]
         row_places = counts["rows"] * _seq_length(out / folder)

@@ -183,6 +183,7 @@ class Finish(Step):
             "format": FORMAT,
             "version": VERSION,
             "plan": plan.key,
+            "reader": plan.reader,
             "tokenizer": tokenizer.fingerprint,
             "options": plan.options,
             "sources": plan.sources,

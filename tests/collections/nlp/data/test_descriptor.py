@@ -42,8 +42,16 @@ def test_a_folder_of_other_files_is_the_training_text(english):
     (english / "train.txt").rename(english / "part1.txt")
     desc = describe(english)
     assert desc.train_file == desc.data_dir == str(english)
-    assert desc.eval_file is None
+    assert desc.eval_file == str(english / "valid.txt")
     assert desc.tokenizer.vocab_size == 50
+
+
+def test_several_files_of_a_split_are_a_list(english):
+    for name in ("train", "valid"):
+        shutil.copy(english / f"{name}.txt", english / f"{name}_1.txt")
+    desc = describe(english)
+    assert desc.train_file == str(english)  # of which the two are read
+    assert desc.eval_file == [str(english / "valid.txt"), str(english / "valid_1.txt")]
 
 
 def test_a_path_without_a_folder_works(english, monkeypatch):

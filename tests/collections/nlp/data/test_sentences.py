@@ -89,3 +89,28 @@ def test_no_character_is_lost(shared_data, name):
     split = make_splitter(paragraphs, name)
     for paragraph in paragraphs:
         assert "".join("".join(split(paragraph)).split()) == "".join(paragraph.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("本研究では手法を提案した．結果は良好であった．精度は２．０倍である．", 3),
+        ("他买了两个. 价格是3.5元. 然后他走了.", 3),
+        ("价格是3.5元，版本是2．0和２．０。", 1),
+        ("他说“很好.” 然后走了.", 2),
+        ("我们用了 Python. 他们用了 Java. 都很好.", 3),
+        ("由 Mr. Wang 主持，Dr. Li 参加. 会后 J. K. 罗琳到场.", 2),
+        ("１．はじめに述べる．次に示す．", 2),
+        ("1. 概要是这样的. 然后结束.", 2),
+        ("请看www.a.com/b.html的网页.", 1),
+        ("等等... 然后呢. 完了.", 3),
+    ],
+)
+def test_full_stops_end_chinese_and_japanese_sentences_but_not_numbers(text, sentences):
+    found = split_cjk(text)
+    assert len(found) == sentences
+    assert "".join("".join(found).split()) == "".join(text.split())
+
+
+def test_a_million_dots_are_split_in_no_time():
+    assert len(split_cjk("." * 10**6 + "中. " * 10**5)) == 10**5

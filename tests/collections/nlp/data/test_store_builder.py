@@ -137,7 +137,7 @@ def test_every_document_that_is_kept_has_its_hash(corpus, tmp_path, letters):
     # U+200B is a character to Python and nothing to the tokenizer.
     (corpus / "a.txt").write_text("\u200b\n\u200b\n\na b\nc\n\n\u200b\n\u200b\n\n\u200b\nd\n\na  b\nc\n")
     parts = one_part(tmp_path / "parts", corpus / "a.txt", letters)
-    expected = [duplicates.document_hash(each) for each in (["a b", "c"], ["\u200b", "d"], ["a b", "c"])]
+    expected = [duplicates.document_hash(each) for each in (["a b", "c"], ["d"], ["a b", "c"])]
     assert document_hashes(parts).tolist() == expected
 
 

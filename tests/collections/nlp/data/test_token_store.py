@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from nemo.collections.nlp.data import store_builder, token_store
-from nemo.collections.nlp.data.inputs.options import TextOptions
+from nemo.collections.nlp.data.inputs.options import READER, TextOptions
 from nemo.collections.nlp.data.store_arrays import ARRAYS
 from nemo.collections.nlp.data.store_builder import groups_of, write_part
 from nemo.collections.nlp.data.token_store import TokenStore, is_store, open_or_build
@@ -23,7 +23,8 @@ TEXT = "a bc\nd\n\n ef\n a a\n"  # two documents of two sentences: a bc|d and ef
 
 
 @pytest.fixture
-def corpus(tmp_path):
+def corpus(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "corpus"
     folder.mkdir()
     (folder / "a.txt").write_text(TEXT)
@@ -47,9 +48,8 @@ def test_it_holds_tokens_words_sentences_and_documents(corpus, letters):
     assert store.describe() == "2 documents, 4 sentences, 8 tokens, 0.00% of them unknown"
 
 
-def test_it_lies_beside_the_text_and_is_mapped_not_loaded(corpus, letters):
+def test_it_is_mapped_not_loaded(corpus, letters):
     store = open_or_build(corpus, letters)
-    assert store.folder.parent == corpus / "bert"
     assert isinstance(store.tokens.base, np.memmap) and store.tokens.dtype == np.uint16
 
 
@@ -170,12 +170,11 @@ def test_a_build_that_fails_leaves_nothing_and_the_next_one_works(corpus, letter
     def fail(texts):
         raise _Interrupted
 
-    monkeypatch.setattr(letters, "encode_batch", fail)
-    with pytest.raises(_Interrupted):
+    with monkeypatch.context() as patch, pytest.raises(_Interrupted):
+        patch.setattr(letters, "encode_batch", fail)
         open_or_build(corpus, letters)
-    assert [entry.suffix for entry in (corpus / "bert").iterdir()] == [".lock"]
-    monkeypatch.undo()
-    half = next((corpus / "bert").glob("*.lock"))
+    (half,) = (corpus.parent / "cache").rglob("*.*")
+    assert half.suffix == ".lock"
     for what in ("parts", "aside-1234"):  # what a killed process leaves behind
         partial = half.with_name(f".{half.stem}.{what}")
         partial.mkdir()
@@ -216,9 +215,31 @@ def test_unknown_tokens_are_counted(corpus, letters):
     assert "25.00% of them unknown" in open_or_build(corpus, letters).describe()
 
 
-def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, letters, monkeypatch):
+def test_it_lies_in_the_cache_and_nothing_is_left_beside_the_text(corpus, letters):
+    store = open_or_build(corpus / "a.txt", letters)
+    assert store.folder.is_relative_to(corpus.parent / "cache" / "nemo-bert")
+    assert [path.name for path in corpus.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["train.txt", "wiki.train.raw", "bert/vocab.txt"])
+def test_it_lies_beside_text_that_is_in_a_data_dir(corpus, letters, name):
+    (corpus / name).parent.mkdir(exist_ok=True)
+    (corpus / name).write_text(TEXT)
+    assert open_or_build(corpus / "a.txt", letters).folder.parent == corpus / "bert"
+
+
+def test_one_of_a_version_that_cut_text_otherwise_is_made_again(corpus, letters, capsys):
+    store = open_or_build(corpus, letters)
+    manifest = json.loads((store.folder / "manifest.json").read_text())
+    assert manifest.pop("reader") == READER
+    (store.folder / "manifest.json").write_text(json.dumps(manifest))  # as it was before there were two
+    assert open_or_build(store.folder, letters).manifest == manifest  # what was prepared is as it is
+    assert open_or_build(corpus, letters).manifest["reader"] == READER
+    assert "with another version that cuts text otherwise; it is made again" in capsys.readouterr().out
+
+
+def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, letters):
     (corpus / "bert").write_text("a file, so that no folder can be made here")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(corpus.parent / "cache"))
     store = open_or_build(corpus, letters)
     assert store.folder.is_relative_to(corpus.parent / "cache" / "nemo-bert")
     first = made_at(store)

@@ -396,3 +396,29 @@ def test_more_shards_than_documents_are_refused(tmp_path, capsys):
     words = ["prepare", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), "--vocab_size", "60"]
     assert main([*words, "--phases", "16/2", "--num_shards", "50", "--workers", "1"]) == 2
     assert "more shards than documents" in error_of(capsys)
+
+
+def test_published_splits_are_not_mixed_into_the_training_text(tmp_path, capsys):
+    text = write_english(tmp_path / "english")
+    (text / "valid.txt").rename(text / "test-00000.txt")
+    out = tmp_path / "out"
+    assert main(["prepare", str(text), "--out", str(out), "--vocab_size", "80", "--test_fraction", "0"]) == 0
+    manifest = json.loads((out / "manifest.json").read_bytes())
+    assert [source["name"] for source in manifest["sources"]] == ["train.txt"]
+    assert manifest["counts"]["documents"] == 120
+    assert "not trained on, by name: test-00000.txt (test)" in capsys.readouterr().out
+
+
+def test_what_an_earlier_version_prepared_stays_and_is_told_of(tmp_path, capsys):
+    text = write_english(tmp_path / "english")
+    (tmp_path / "book.txt").write_text((text / "valid.txt").read_text().replace("\n\n", "\n"))
+    words = ["prepare", str(tmp_path / "book.txt"), "--out", str(tmp_path / "out"), "--vocab_size", "80"]
+    assert main([*words, "--test_fraction", "0"]) == 0
+    assert "out/train: 1 document: half of the pairs have a random B" in capsys.readouterr().err
+    path = tmp_path / "out/manifest.json"
+    manifest = json.loads(path.read_bytes())
+    del manifest["reader"]
+    path.write_text(json.dumps(manifest))
+    assert main([*words, "--test_fraction", "0"]) == 0
+    assert "was made by a version that cuts text otherwise" in capsys.readouterr().err
+    assert json.loads(path.read_bytes()) == manifest

@@ -12,12 +12,17 @@ import numpy as np
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.masking import Masking
-from nemo.collections.nlp.data.pairs import NUM_SPECIALS, PairTable, make_pairs
+from nemo.collections.nlp.data.pairs import (
+    NUM_SPECIALS,
+    PairTable,
+    make_pairs,
+    warning_of_few_documents,
+)
 from nemo.collections.nlp.data.sequences import MIN_SEQ_LENGTH, SequenceBuilder
 from nemo.collections.nlp.data.token_store import Path_, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import UsageError
-from nemo.utils.logging import logging
+from nemo.utils.logging import LogMode, logging
 
 __all__ = ["MAX_RANDOM_SHARE", "MIN_SEQ_LENGTH", "BERTPretrainingDataDesc", "BertPretrainingDataset"]
 
@@ -89,6 +94,8 @@ class BertPretrainingDataset:
             100 * (1 - mean_length / self.max_seq_length),
             self.max_seq_length,
         )
+        if few := warning_of_few_documents(len(self.store.document_offsets) - 1):
+            logging.warning(f"{self.store.folder}: {few}", mode=LogMode.ONCE)
         if random_share > MAX_RANDOM_SHARE:
             logging.warning(
                 "hardly a sentence is followed by another of its document, so the next-sentence task "

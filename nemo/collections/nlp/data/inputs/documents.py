@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
@@ -61,8 +62,8 @@ def documents_of(text: str, title: str, odd: Oddities) -> Iterator[list[str]]:
         odd.nul_characters += text.count("\0")
         text = text.replace("\0", "")
     lines = text.split("\n") if "\r" not in text else _LINE_END.split(text)
-    paragraphs = [paragraph for line in lines if (paragraph := line.strip())]
-    if paragraphs and paragraphs[0] == title.strip():
+    paragraphs = [paragraph for line in lines if visible(paragraph := line.strip())]
+    if paragraphs and visible(paragraphs[0]) == visible(title.strip()):
         del paragraphs[0]
     if len(text) <= MAX_DOCUMENT_CHARS:
         if paragraphs:

@@ -1,11 +1,14 @@
 """Which files of a folder, or of an address, are text by their names, and which lie beside it."""
 
 import os
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from nemo.collections.nlp.data.inputs.compression import without_compression
 from nemo.collections.nlp.data.inputs.kinds import format_by_name
-from nemo.collections.nlp.data.inputs.places import filesystem_of, reading, shown, without_compression
+from nemo.collections.nlp.data.inputs.places import filesystem_of, reading, shown
+from nemo.collections.nlp.data.inputs.splits import TEST, TRAIN, VALIDATION, Splits, split_of, splits_of
 from nemo.utils.errors import DataError
 from nemo.utils.logging import LogMode, logging
 
@@ -22,10 +25,68 @@ _FOLDERS_BESIDE = {"bert", "tokenizer", "checkpoints", "tensorboard", "__MACOSX"
 _SHARDS = (".hdf5", ".h5")
 
 
-def files_in(folder: Path, format_: str) -> tuple[list[Path], list[str]]:
-    """The files in a folder and the folders in it that may be text, and the names of those that are none.
+Place = Path | str  # of this machine, or an address
 
-    Those without an ending may be text, or not. What begins with a dot is neither.
+
+@dataclass(frozen=True)
+class Listing:
+    """The files of a folder, or of an address with a `*` in it, by their names within it.
+
+    Attributes:
+        where: the folder, as it may be logged.
+        files: those that may be text; ones without an ending may be something else after all.
+        others: names of files that are no text.
+    """
+
+    where: str
+    files: dict[str, Place]
+    others: list[str]
+
+    @cached_property
+    def splits(self) -> Splits:
+        """What the files are for, by their names."""
+        return splits_of(self.files)
+
+    def training(self) -> dict[str, Place]:
+        """The files to train on; those that are not, because of their names, are named in the log."""
+        splits = self.splits
+        if splits.has_training:
+            self._tell(f"training text: {some_of(splits.training)}; not trained on, by name", splits.training)
+        elif splits.training:
+            self._warn(f"nothing is training text by name, so all is: {some_of(splits.training)}")
+        if splits.train and splits.others:
+            self._warn(
+                f"not read, as by name {some_of(splits.train)} is the training text: "
+                f"{some_of(splits.others)}; to read both, give each by its name"
+            )
+        return {name: self.files[name] for name in splits.training}
+
+    def held_out(self) -> dict[str, Place]:
+        """The files to evaluate on: validation text, else tests, else all there is."""
+        chosen = self.splits.held_out
+        self._tell(f"held-out text: {some_of(chosen)}; not evaluated on, by name", chosen)
+        return {name: self.files[name] for name in chosen}
+
+    def _tell(self, what: str, chosen: list[str]) -> None:
+        """Say which files are left out because they, or others, are named as what they are for."""
+        splits = {TRAIN: self.splits.train, VALIDATION: self.splits.validation, TEST: self.splits.test}
+        left_out = [f"{some_of(names)} ({split})" for split, names in splits.items() if {*names} - {*chosen}]
+        if left_out:
+            logging.info(f"{self.where}: {what}: {', '.join(left_out)}", mode=LogMode.ONCE)
+        if unclear := self.splits.contradictory:
+            said = ", ".join(f"{name} ({split_of(name)})" for name in unclear[:_NAMED])
+            self._warn(
+                f"names that say more than one of training, validation and test, taken for one: {said}"
+            )
+
+    def _warn(self, what: str) -> None:
+        logging.warning(f"{self.where}: {what}", mode=LogMode.ONCE)
+
+
+def listing_at(place: Place, format_: str) -> Listing | None:
+    """What is in the folder at a place, or in what its `*` stand for; None if it is a file.
+
+    What begins with a dot is not looked at.
 
     Args:
         format_: a name in `options.FORMATS`, to take other names than those that end as text does; or "auto".
@@ -33,50 +94,55 @@ def files_in(folder: Path, format_: str) -> tuple[list[Path], list[str]]:
     Raises:
         DataError: an entry is a link, or no regular file; or the folder is a token store.
     """
+    if isinstance(place, str):
+        return _listing_at_address(place, format_)
+    return _listing_of(place, format_) if place.is_dir() else None
+
+
+def _listing_of(folder: Path, format_: str) -> Listing:
     if _is_store(folder):
         fix = "give it as --train_data of pretrain, or give the text that it was made from"
         raise DataError("a token store, not text", where=folder, fix=fix)
-    files, others = [], []
+    files: dict[str, Place] = {}
+    others = []
     for file in _entries(folder):
+        name = file.relative_to(folder).as_posix()
         if not _may_be_text(file.name, format_):
-            others.append(file.relative_to(folder).as_posix())
+            others.append(name)
             continue
         _refuse_link(file)
         check_regular(file)
-        files.append(file)
-    return files, others
+        files[name] = file
+    return Listing(str(folder), files, others)
 
 
-def addresses_at(url: str, format_: str) -> list[str]:
-    """The address itself; or if it is that of a folder, or has a `*` in it, those of the text there.
-
-    Raises:
-        DataError: there is no text.
-    """
+def _listing_at_address(url: str, format_: str) -> Listing | None:
     filesystem, inner = filesystem_of(url)
     with reading(url):
         is_http = url.startswith(("http://", "https://"))
         # To ask a server of web pages whether an address is a folder is to load what is there.
         is_folder = url.endswith("/") if is_http else "*" in inner or filesystem.isdir(inner)
         if not is_folder:
-            return [url]
+            return None
         found = sorted(filesystem.glob(inner) if "*" in inner else filesystem.find(inner))
-    root = inner.partition("*")[0]
-    chosen, others = [], []
+    root = inner.partition("*")[0].rpartition("/")[0] if "*" in inner else inner
+    files: dict[str, Place] = {}
+    others = []
     for each in found:
-        *folders, name = PurePosixPath(each[len(root) :].lstrip("/")).parts
-        if any(part.startswith(".") for part in (*folders, name)) or not _FOLDERS_BESIDE.isdisjoint(folders):
+        *folders, file = PurePosixPath(each[len(root) :].lstrip("/")).parts
+        name = "/".join((*folders, file))
+        if any(part.startswith(".") for part in (*folders, file)) or not _FOLDERS_BESIDE.isdisjoint(folders):
             continue
+        # Without an ending it may be anything, and to look is to load it.
         is_named = format_ != "auto" or format_by_name(name)
-        if is_named and _may_be_text(name, format_):
-            chosen.append(filesystem.unstrip_protocol(each))
+        if is_named and _may_be_text(file, format_):
+            files[name] = filesystem.unstrip_protocol(each)
         else:
-            others.append("/".join((*folders, name)))
-    check_and_tell(shown(url), len(chosen), others)
-    return chosen
+            others.append(name)
+    return Listing(shown(url), files, others)
 
 
-def check_and_tell(folder: Any, num_files: int, others: list[str]) -> None:
+def check_and_tell(folder: str, num_files: int, others: list[str]) -> None:
     """Name in the log what is not read.
 
     Raises:

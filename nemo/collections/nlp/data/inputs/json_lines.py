@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 
 from nemo.collections.nlp.data.inputs.documents import Oddities, documents_of, leave_out
+from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.collections.nlp.data.inputs.options import TextOptions
 from nemo.collections.nlp.data.inputs.stored import StoredFile
 from nemo.collections.nlp.data.inputs.text import not_utf8
@@ -39,13 +40,19 @@ def _lines(file: StoredFile, start: int, stop: int | None) -> Iterator[tuple[byt
     for block in file.blocks(start, stop, MAX_RECORD_BYTES, cut_long_lines=False):
         if block.is_beyond:
             return
-        data, offset = block.data, block.offset
-        if not offset and data.startswith(codecs.BOM_UTF8):
-            data, offset = data[3:], 3
-        for number, line in enumerate(data.split(b"\n"), block.num_lines_before):
-            if line.strip():
-                yield line, offset, number
+        offset = block.offset
+        for number, line in enumerate(block.data.split(b"\n"), block.num_lines_before):
+            record = line
+            while record.startswith(codecs.BOM_UTF8):  # also where files were joined
+                record = record[len(codecs.BOM_UTF8) :]
+            if not _is_blank(record):
+                yield record, offset + len(line) - len(record), number
             offset += len(line) + 1
+
+
+def _is_blank(line: bytes) -> bool:
+    stripped = line.strip()
+    return not stripped.startswith(b"{") and not visible(stripped.decode(errors="replace").strip())
 
 
 def _parsed(line: bytes, offset: int, options: TextOptions, odd: Oddities) -> tuple[str, str]:

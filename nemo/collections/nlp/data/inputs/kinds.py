@@ -4,8 +4,11 @@ import codecs
 import json
 import os
 import re
+from pathlib import PurePosixPath
 
-from nemo.collections.nlp.data.inputs.places import shown, without_compression
+from nemo.collections.nlp.data.inputs.compression import without_compression
+from nemo.collections.nlp.data.inputs.places import shown
+from nemo.collections.nlp.data.inputs.splits import split_of
 from nemo.utils.errors import DataError
 
 ENDINGS = {
@@ -18,6 +21,10 @@ ENDINGS = {
     ".csv": "csv",
     ".tsv": "csv",
 }
+_ENDINGS_OF_SPLITS = {
+    ".raw",
+    ".tokens",
+}  # text where the name says what it is for, as WikiText's wiki.train.raw
 _RECORDS_LOOKED_AT = 3
 _AS_TEXT = "export it as plain text in UTF-8"
 _CONVERT = "convert it, for example with iconv -f {0} -t utf-8"
@@ -55,7 +62,10 @@ def format_ending(path: str) -> str:
 
 def format_by_name(path: str) -> str | None:
     """The format that a name's ending says; None if it says nothing."""
-    return ENDINGS.get(format_ending(path))
+    ending = format_ending(path)
+    if ending in _ENDINGS_OF_SPLITS and split_of(PurePosixPath(shown(path)).name):
+        return "text"
+    return ENDINGS.get(ending)
 
 
 def format_of(path: str, head: bytes) -> str:

@@ -1,49 +1,111 @@
 """What a document is in plain text: where one starts, and which lines are no text of it."""
 
+import html
 import re
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from statistics import median
 
+from nemo.collections.nlp.data.inputs.invisible import visible
+
 ARTICLE_BYTES = 1024  # lines of at least this median length are articles, not paragraphs
+MANY_LINES = 20  # of text between two blank lines: fewer long ones are a document, more are articles
+MANY_PARTS = 0.2  # of a file: if so many look like another layout, it is worth a warning
+FEW_DOCUMENTS = 5  # in a part of a file, too few to tell its layout from
 
 _TITLE = re.compile(r"= [^=].* =")
 _HEADING = re.compile(r"=( =)* [^=].* (= )*=")
+_DOC = re.compile(r"<doc id=.*>")
+_TITLE_OF_DOC = re.compile(r"\stitle=([\"'])(.*?)\1(?=\s+\w+=|\s*>$)")
+_END_OF_DOC = "</doc>"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Which lines, stripped, start a new document, and which are no text of it."""
+    """Which lines, from their first visible character to the last one, start a new document.
+
+    Attributes:
+        meaning: in words.
+        starts_document: returns something true for such a line.
+        is_dropped: something true for a line that is no text; None if all are.
+        title: of a line that starts a document, the title, which is dropped if it comes next; None without.
+    """
 
     meaning: str
     starts_document: Callable[[str], object]
-    is_dropped: Callable[[str], object]
+    is_dropped: Callable[[str], object] | None = None
+    title: Callable[[str], str | None] | None = None
+
+
+def _is_tag(text: str) -> bool:
+    return text == _END_OF_DOC or bool(_DOC.fullmatch(text))
+
+
+def _title_in_tag(text: str) -> str | None:
+    found = _TITLE_OF_DOC.search(text)
+    return html.unescape(found[2]) if found else None
 
 
 LAYOUTS = {
     "headings": Layout("`= Title =` starts a document", _TITLE.fullmatch, _HEADING.fullmatch),
-    "blank": Layout("a blank line ends a document", lambda text: not text, lambda text: False),
-    "lines": Layout("every line is a document", lambda text: True, lambda text: False),
-    "running": Layout("running text, cut into documents", lambda text: False, lambda text: False),
+    "wikiextractor": Layout("`<doc id=...>` starts a document", _DOC.fullmatch, _is_tag, _title_in_tag),
+    "blank": Layout("a blank line ends a document", lambda text: not text),
+    "lines": Layout("every line is a document", lambda text: True),
+    "running": Layout("running text, cut into documents", lambda text: False),
 }
 
 
-def detect_layout(lines: list[str]) -> str:
-    """The name in `LAYOUTS` that fits a sample of a file's lines.
+def detect_layout(lines: Sequence[str]) -> str:
+    """The name in `LAYOUTS` that fits a file.
 
-    Headings count if there is a title and one line in a hundred is a heading, as in WikiText.
-    Lines without blank ones between them are articles (one per line, as NVIDIA's BERT scripts write
-    them) when they are long. Shorter ones are paragraphs or sentences, and neighbours belong together:
-    abc_news without its blank lines (median 120 to 150 bytes, WikiText's paragraphs 530) would be
-    documents of one sentence each, and no sentence would ever follow another. So they are running text.
-    Where nearly every line stands between blank ones, blank lines part paragraphs, not documents.
+    Headings count if there is a title and one line in a hundred is a heading, as in WikiText; likewise the
+    tags around articles of WikiExtractor.
+    Blank lines part documents where most lines are in blocks of several; where they stand alone, blank lines
+    part paragraphs. Long lines (one article per line, as NVIDIA's BERT scripts write them) are documents,
+    unless blank lines part them into blocks of a few: one in a hundred lines is a slip.
+    Shorter lines without blank ones are paragraphs or sentences, and neighbours belong together: abc_news
+    without its blank lines (median 120 to 150 bytes, WikiText's paragraphs 530) would be documents of one
+    sentence each, and no sentence would ever follow another. So they are running text.
+
+    Args:
+        lines: some of the file, from all over it, the first ones among them.
     """
-    stripped = [line.strip() for line in lines]
+    stripped = [visible(line.strip()) for line in lines]
     texts = [line for line in stripped if line]
+    if any(map(_DOC.fullmatch, texts)) and (_END_OF_DOC in texts or _DOC.fullmatch(texts[0])):
+        return "wikiextractor"
     headings = sum(bool(_HEADING.fullmatch(line)) for line in texts)
     if headings * 100 >= len(texts) and any(map(_TITLE.fullmatch, texts)):
         return "headings"
+    blocks = [len(list(block)) for is_text, block in groupby(stripped, bool) if is_text]
+    has_ends = len(blocks) > 1 and 2 * sum(size for size in blocks if size > 1) > len(texts)
     if texts and median(len(line.encode()) for line in texts) >= ARTICLE_BYTES:
-        return "lines"
-    blocks = [len(block.split("\n")) for block in re.split(r"\n\n+", "\n".join(stripped).strip("\n"))]
-    return "blank" if len(blocks) > 1 and median(blocks) > 1 else "running"
+        return "blank" if has_ends and len(texts) < MANY_LINES * len(blocks) else "lines"
+    return "blank" if has_ends else "running"
+
+
+def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
+    """The layout that many parts of a file look like, which cuts them otherwise than `layout`; or None."""
+    found: Counter[str] = Counter()
+    for lines in parts:
+        own = detect_layout(lines)
+        if own not in (layout, "running"):
+            numbers = [_num_documents(lines, name) for name in (own, layout)]
+            found[own] += max(numbers) >= FEW_DOCUMENTS and max(numbers) > 2 * min(numbers)
+    if found.total() > MANY_PARTS * len(parts):
+        return found.most_common(1)[0][0]
+    return None
+
+
+def _num_documents(lines: Sequence[str], layout: str) -> int:
+    """About how many documents begin in some lines."""
+    has_text, number = False, 0
+    for text in lines:
+        seen = visible(text.strip())
+        if LAYOUTS[layout].starts_document(seen):
+            number += has_text
+            has_text = False
+        has_text = has_text or bool(seen)
+    return number + has_text

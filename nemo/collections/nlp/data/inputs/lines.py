@@ -1,6 +1,6 @@
 """The bytes of a file as whole lines, block by block, in bounded memory.
 
-Only LF and CR LF end a line. (CR LF is one to whoever strips lines.)
+LF and CR LF end a line (CR LF is one to whoever strips lines); a lone CR only in files whose lines end in it.
 """
 
 from collections.abc import Iterator
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 READ_BYTES = 1 << 20
+MANY_ENDS = 10  # lone CRs: fewer may be slips in a text whose lines end otherwise
 
 
 class Readable(Protocol):
@@ -15,6 +16,36 @@ class Readable(Protocol):
 
     def read(self, size: int, /) -> bytes:
         """The next bytes, at most `size`; none at the end."""
+
+
+class CarriageReturns:
+    """A file whose lines end in CR, read as if they ended in LF; each byte stays where it is.
+
+    Args:
+        file: where CR LF may be among the line ends, as files of both kinds may have been joined.
+    """
+
+    def __init__(self, file: Readable):
+        self.file = file
+
+    def read(self, size: int, /) -> bytes:
+        """The next bytes, at most `size` or a few more; none at the end."""
+        data = self.file.read(size)
+        while data.endswith(b"\r") and (more := self.file.read(1)):  # it may be LF
+            data += more
+        return with_line_feeds(data)
+
+
+def with_line_feeds(data: bytes) -> bytes:
+    """With LF for each CR, each byte in its place."""
+    return data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
+
+
+def has_carriage_returns(sample: bytes) -> bool:
+    """Do lines end in CR alone, all of them or many?"""
+    alone = sample.removesuffix(b"\r").count(b"\r") - sample.count(b"\r\n")
+    ends = sample.count(b"\n")
+    return alone > 0 and (not ends or (alone >= MANY_ENDS and alone * 4 > ends))
 
 
 @dataclass

@@ -7,6 +7,7 @@ from nemo.collections.nlp.data.sentences import SPLITTERS
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
+READER = 2  # raised when the same text is cut into other documents or sentences than before
 FORMATS = {
     "text": "plain text",
     "json-lines": "JSON lines",
@@ -22,7 +23,7 @@ class TextOptions:
     Args:
         format: a name in `FORMATS`, or "auto": told for each file from its name and its first MiB.
         layout: where documents end in plain text, a name in `LAYOUTS`, or "auto": told for each file from
-            its first MiB.
+            samples all over it (of a compressed file the first 16 MiB, of a web server's the first MiB).
         sentences: a name in `sentences.SPLITTERS`, or "auto": told from a sample of the corpus.
         invalid_bytes: what to do with bytes that are not UTF-8: "error", or "replace" each by U+FFFD.
         text_field: where a document's text is in JSON lines, Parquet and CSV. If it begins with what is in a

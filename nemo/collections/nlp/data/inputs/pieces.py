@@ -69,7 +69,7 @@ class PieceReader:
     def __init__(self, piece: Piece, options: TextOptions = AUTO):
         self.piece, self.options = piece, options
         self.odd = Oddities()
-        self._file = StoredFile(piece.source.path, piece.source.compression)
+        self._file = StoredFile(piece.source.path, piece.source.compression, piece.source.ends_in_cr)
 
     @property
     def bytes_read(self) -> int:

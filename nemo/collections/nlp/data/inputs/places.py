@@ -1,28 +1,15 @@
 """Where text lies: files of this machine, and addresses that fsspec opens (http, s3, gs, memory, ...)."""
 
-import bz2
-import gzip
 import io
-import lzma
-import os
 import re
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
-from nemo.collections.nlp.data.inputs.lines import Readable
 from nemo.utils.errors import DataError, MissingFileError, NemoError, UsageError
 
-# The first bytes of a compressed file, and the ending of its name.
-COMPRESSIONS = {
-    "gzip": (b"\x1f\x8b", (".gz", ".gzip")),
-    "bz2": (b"BZh", (".bz2",)),
-    "xz": (b"\xfd7zXZ\0", (".xz",)),
-    "zstd": (b"\x28\xb5\x2f\xfd", (".zst", ".zstd")),
-}
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 # pip install's name of what fsspec needs for an address.
 _PACKAGES = {"http": "nemo-bert[remote]", "https": "nemo-bert[remote]", "s3": "s3fs", "gs": "gcsfs"}
@@ -68,7 +55,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def reading(path: Any) -> Iterator[None]:
-    """Turn what a disk, a network or a decompressor says into one line that names the file.
+    """Turn what a disk or a network says into one line that names the file.
 
     Raises:
         MissingFileError: the file is not there.
@@ -83,8 +70,6 @@ def reading(path: Any) -> Iterator[None]:
             "no such file, or its server cannot be reached" if is_url(path) else "no such file or folder"
         )
         raise MissingFileError(problem, where=shown(path)) from None
-    except (EOFError, lzma.LZMAError, zlib.error) as error:
-        raise DataError("damaged: it cannot be decompressed", where=shown(path), found=error) from error
     except Exception as error:
         is_of_network = is_url(path) and type(error).__module__.split(".")[0] not in ("builtins", "nemo")
         if not (isinstance(error, OSError) or is_of_network):
@@ -144,42 +129,9 @@ class _HttpFile(io.RawIOBase):
         super().close()
 
 
-def decompressed(stored: BinaryIO, compression: str | None) -> Readable:
-    """The content of a file that is read from first to last, in bounded memory whatever its ratio."""
-    if compression == "gzip":
-        return gzip.GzipFile(fileobj=stored)
-    if compression == "bz2":
-        return bz2.BZ2File(stored)
-    if compression == "xz":
-        return lzma.LZMAFile(stored)
-    if compression == "zstd":
-        # Unlike others it notices a file that was cut short.
-        import pyarrow
-
-        return pyarrow.CompressedInputStream(pyarrow.PythonFile(stored, "r"), "zstd")
-    return stored
-
-
-def compression_of(path: str, head: bytes) -> str | None:
-    """The name in `COMPRESSIONS` that a file's first bytes say.
-
-    Raises:
-        DataError: the file's name says one that its bytes do not.
-    """
-    for name, (magic, _) in COMPRESSIONS.items():
-        if head.startswith(magic):
-            return name
-    for name, (_, endings) in COMPRESSIONS.items():
-        if head and shown(path).lower().endswith(endings):
-            fix = "the file is damaged, or has a wrong name"
-            raise DataError(f"named as {name}, and is not", where=shown(path), fix=fix)
-    return None
-
-
-def without_compression(name: str) -> str:
-    """A file's name without the ending of its compression."""
-    endings = tuple(ending for _, all_of_one in COMPRESSIONS.values() for ending in all_of_one)
-    return os.path.splitext(name)[0] if name.lower().endswith(endings) else name
+def place_of(path: Any) -> Path | str:
+    """The path of this machine, or the address, that is meant."""
+    return str(path) if is_url(path) else local_path(path)
 
 
 def local_path(path: Any) -> Path:

@@ -6,27 +6,28 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
+from nemo.collections.nlp.data.inputs.compression import compression_of, decompressed
 from nemo.collections.nlp.data.inputs.folders import (
-    addresses_at,
+    Listing,
     check_and_tell,
     check_regular,
-    files_in,
+    listing_at,
     some_of,
 )
 from nemo.collections.nlp.data.inputs.kinds import check_readable, format_by_name, format_of
-from nemo.collections.nlp.data.inputs.layouts import LAYOUTS, detect_layout
+from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
+from nemo.collections.nlp.data.inputs.lines import with_line_feeds
+from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES, ends_in_cr, layout_of, read_up_to, samples_of
 from nemo.collections.nlp.data.inputs.options import AUTO, FORMATS, TextOptions
 from nemo.collections.nlp.data.inputs.places import (
-    compression_of,
-    decompressed,
     filesystem_of,
     is_url,
-    local_path,
     open_at,
+    place_of,
     reading,
     shown,
 )
@@ -35,7 +36,7 @@ from nemo.utils.logging import LogMode, logging
 
 Path_ = str | os.PathLike[str]
 
-HEAD_BYTES = 1 << 20  # what format and layout are told from
+_FIRST_BYTES = 64
 _VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server tells of a file
 
 
@@ -51,6 +52,7 @@ class Source:
         layout: a name in `layouts.LAYOUTS`; None for other formats than text.
         num_bytes: as stored; -1 where a server does not say.
         version: another one if the file was changed.
+        ends_in_cr: its lines end in CR alone, see `lines.CarriageReturns`.
     """
 
     path: str
@@ -60,21 +62,25 @@ class Source:
     layout: str | None
     num_bytes: int
     version: str
+    ends_in_cr: bool = False
 
     def __str__(self) -> str:
         return shown(self.path)
 
 
 def sources_of(
-    path: "Path_ | Source | Iterable[Path_ | Source]", options: TextOptions = AUTO
+    path: "Path_ | Source | Iterable[Path_ | Source]", options: TextOptions = AUTO, held_out: bool = False
 ) -> list[Source]:
     """The files of a corpus, sorted by name; what was detected is told in the log.
 
     Args:
         path: a file, a folder, an address that fsspec opens, or several of these. Of a folder and the folders
             in it the files whose names end as text does are taken, and those without an ending that hold
-            JSON lines (wiki2019zh). Others, such as README.txt, are left out and named in the log.
+            JSON lines (wiki2019zh) or articles of WikiExtractor. Others, such as README.txt, are left out
+            and named in the log.
         options: what is not to be detected.
+        held_out: of a folder whose files are named for training, validation or test (see `splits`) take those
+            to evaluate on, not those to train on.
 
     Raises:
         MissingFileError: nothing is there.
@@ -88,7 +94,7 @@ def sources_of(
         return known
     found: dict[str, Source] = {}
     for each in given:
-        for source in [each] if isinstance(each, Source) else _sources_at(each, options):
+        for source in [each] if isinstance(each, Source) else _sources_at(each, options, held_out):
             place = source.path if is_url(source.path) else os.path.abspath(source.path)
             found.setdefault(place, source)
     named = _named(list(found.values()))
@@ -121,49 +127,55 @@ def check_unchanged(source: Source) -> None:
 # What lies at a path.
 
 
-def _sources_at(path: Path_, options: TextOptions) -> list[Source]:
-    if is_url(path):
-        return [_source(url, options) for url in addresses_at(str(path), options.format)]
-    place = local_path(path)
-    with reading(place):
-        exists = place.exists()
-    if not exists:
-        raise MissingFileError("no such file or folder", where=place)
-    if not place.is_dir():
-        check_regular(place)
+def _sources_at(path: Path_, options: TextOptions, held_out: bool) -> list[Source]:
+    place = place_of(path)
+    if isinstance(place, Path):
+        with reading(place):
+            exists = place.exists()
+        if not exists:
+            raise MissingFileError("no such file or folder", where=place)
+    listing = listing_at(place, options.format)
+    if listing is None:
+        if isinstance(place, Path):
+            check_regular(place)
         return [_source(str(place), options)]
-    sources, others = [], []
-    files, left_out = files_in(place, options.format)
-    for file in files:
+    return _sources_in(listing, options, held_out)
+
+
+def _sources_in(listing: Listing, options: TextOptions, held_out: bool) -> list[Source]:
+    sources, others = [], list(listing.others)
+    for name, file in (listing.held_out() if held_out else listing.training()).items():
         source = _source_in_folder(str(file), options)
         if source is None:
-            others.append(file.relative_to(place).as_posix())
+            others.append(name)
         else:
             sources.append(source)
-    check_and_tell(place, len(sources), sorted(left_out + others))
+    check_and_tell(listing.where, len(sources), sorted(others))
     return sources
 
 
 def _source_in_folder(path: str, options: TextOptions) -> Source | None:
-    """The source at a path that a folder led to; None if its name says nothing and it is no JSON lines.
+    """The source at a path that a folder led to; None if neither name nor content says that it is text.
 
-    Nor is its content looked at any further then: a file without an ending may be anything.
+    A file without an ending may be anything: of these only JSON lines and WikiExtractor's articles are known.
     """
     if options.format != "auto" or format_by_name(path):
         return _source(path, options)
     try:
         source = _source(path, options)
+        first = _first_bytes(source)
     except DataError:
         return None
-    if source.format == "text" and begins_with_brace(path):
-        return replace(source, format="json-lines", layout=None)  # whose faults are to be told, not left out
-    return source if source.format != "text" else None
+    if source.format == "text" and first.startswith(b"{"):
+        # Its faults are to be told, not left out.
+        return replace(source, format="json-lines", layout=None)
+    return source if source.format != "text" or first.startswith(b"<doc id=") else None
 
 
-def begins_with_brace(path: str) -> bool:
-    """Does a file that is not compressed begin as JSON lines do, whatever comes then?"""
-    with reading(path), open_at(path) as file:
-        return file.read(4).removeprefix(codecs.BOM_UTF8).startswith(b"{")
+def _first_bytes(source: Source) -> bytes:
+    with reading(source.path), open_at(source.path) as file:
+        first = read_up_to(decompressed(file, source.compression, shown(source.path)), _FIRST_BYTES)
+    return first.lstrip(codecs.BOM_UTF8).lstrip()
 
 
 # What a file is.
@@ -177,27 +189,25 @@ def _source(path: str, options: TextOptions) -> Source:
             head = file.read(HEAD_BYTES)
         if compression := compression_of(path, head):
             with open_at(path) as file:
-                head = decompressed(file, compression).read(HEAD_BYTES)
+                head = read_up_to(decompressed(file, compression, shown(path)), HEAD_BYTES)
     if options.format == "auto":
-        format_ = format_of(path, head)
+        format_ = format_of(path, with_line_feeds(head) if ends_in_cr([head]) else head)
     else:
         format_ = options.format
         if format_ != "parquet":
             check_readable(path, head)
-    if format_ == "parquet" and compression is not None:
-        raise DataError(
-            "Parquet inside another compression", where=shown(path), fix=f"decompress it ({compression})"
-        )
-    layout = None
-    if format_ == "text":
-        layout = detect_layout(_lines_of(head)) if options.layout == "auto" else options.layout
-    return Source(path, "", format_, compression, layout, num_bytes, version)
-
-
-def _lines_of(head: bytes) -> list[str]:
-    lines = head.decode(errors="replace").split("\n")
-    # The last line of a sample may be half a line.
-    return lines[:-1] if len(head) == HEAD_BYTES and len(lines) > 1 else lines
+    layout, has_cr = None, False
+    if format_ == "parquet":
+        if compression is not None:
+            fix = f"decompress it ({compression})"
+            raise DataError("Parquet inside another compression", where=shown(path), fix=fix)
+    elif format_ == "text":
+        samples = samples_of(path, compression, num_bytes, version, head)
+        has_cr = ends_in_cr(samples)
+        layout = options.layout if options.layout != "auto" else layout_of(path, samples, has_cr)
+    else:
+        has_cr = ends_in_cr([head])
+    return Source(path, "", format_, compression, layout, num_bytes, version, has_cr)
 
 
 def _size_and_version(path: str) -> tuple[int, str]:

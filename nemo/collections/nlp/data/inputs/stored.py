@@ -2,8 +2,16 @@
 
 from collections.abc import Iterator
 
-from nemo.collections.nlp.data.inputs.lines import READ_BYTES, Block, LongLineError, blocks_of
-from nemo.collections.nlp.data.inputs.places import decompressed, open_at, shown
+from nemo.collections.nlp.data.inputs.compression import decompressed
+from nemo.collections.nlp.data.inputs.lines import (
+    READ_BYTES,
+    Block,
+    CarriageReturns,
+    LongLineError,
+    Readable,
+    blocks_of,
+)
+from nemo.collections.nlp.data.inputs.places import open_at, shown
 from nemo.utils.errors import DataError
 
 
@@ -13,13 +21,14 @@ class StoredFile:
     Args:
         path: of this machine, or an address.
         compression: a name in `places.COMPRESSIONS`, or None.
+        ends_in_cr: lines end in CR alone.
 
     Attributes:
         bytes_read: of the bytes as stored.
     """
 
-    def __init__(self, path: str, compression: str | None = None):
-        self.path, self.compression = path, compression
+    def __init__(self, path: str, compression: str | None = None, ends_in_cr: bool = False):
+        self.path, self.compression, self.ends_in_cr = path, compression, ends_in_cr
         self.bytes_read = 0
 
     def __str__(self) -> str:
@@ -35,7 +44,7 @@ class StoredFile:
         """
         first = max(start - 1, 0)
         with open_at(self.path, first) as stored:
-            content = decompressed(stored, self.compression)
+            content = self._lines_of(decompressed(stored, self.compression, str(self)))
             try:
                 for block in blocks_of(content, start, stop, max_line_bytes, cut_long_lines):
                     self.bytes_read = stored.tell() - first
@@ -53,8 +62,12 @@ class StoredFile:
     def line_number(self, start: int, num_ends: int) -> int:
         """The number of the line that begins `num_ends` line ends behind byte `start`."""
         number = 1 + num_ends
-        with open_at(self.path) as file:
+        with open_at(self.path) as stored:
+            file = self._lines_of(stored)
             while start > 0 and (data := file.read(min(start, READ_BYTES))):
-                number += data.count(b"\n")
+                number += data.count(b"\n", 0, start)
                 start -= len(data)
         return number
+
+    def _lines_of(self, content: Readable) -> Readable:
+        return CarriageReturns(content) if self.ends_in_cr else content

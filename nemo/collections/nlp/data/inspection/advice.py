@@ -8,9 +8,9 @@ from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.inspection.stored import StoreFigures
 from nemo.collections.nlp.data.inspection.text import TextFigures
 from nemo.collections.nlp.data.inspection.tokens import PairFigures
+from nemo.collections.nlp.data.pairs import warning_of_few_documents
 
 FEW_CHARS = 5_000_000
-FEW_DOCUMENTS = 10
 MANY_SINGLE = 0.5  # of the documents
 MANY_COPIES = 0.01  # of the documents
 MANY_REPEATS = 0.1  # of the paragraphs: headlines and formulas of a wiki are 2 %
@@ -59,12 +59,8 @@ def _on_text(figures: TextFigures) -> Iterator[tuple[str, str]]:
             f"{figures.characters:,} characters are little: a BERT that starts from nothing learns hardly "
             "more than frequencies from them. Add text, or start from trained weights (--bert_checkpoint).",
         )
-    if figures.documents < FEW_DOCUMENTS:
-        yield (
-            "few_documents",
-            f"{figures.documents} document(s): the wrong second sentences of next-sentence prediction come "
-            "from other documents, and there are hardly any. See where documents end (--text_layout).",
-        )
+    if few := warning_of_few_documents(figures.documents):
+        yield "few_documents", few
     yield from _on_documents(figures.one_sentence_share)
     if figures.sentence_chars[1] > LONG_SENTENCE:
         yield (

@@ -42,11 +42,13 @@ class PretrainingDataLayer(DataLayerNM):
 
     Attributes:
         vocab_size: token ids are smaller; None where nobody knows.
+        num_segments: segment ids are smaller.
         tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
     """
 
     output_ports = PRETRAINING_BATCH
     vocab_size: int | None = None
+    num_segments = 2
     tokens_per_batch: int | None = None
     items = "tokens"
 
@@ -89,7 +91,8 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
     Args:
         tokenizer: what the text is cut into tokens with.
-        dataset: text, as `inputs.sources_of` takes it, or the folder of a token store.
+        dataset: text, as `inputs.sources_of` takes it (a file, folder or address, or several); or the folder
+            of a token store.
         max_seq_length: T, `[CLS]` and both `[SEP]` included.
         mask_probability: share of a sample's tokens that are to be guessed.
         short_seq_prob: share of documents cut into short sequences.
@@ -109,7 +112,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     def __init__(
         self,
         tokenizer: TokenizerSpec,
-        dataset: str | Path,
+        dataset: str | Path | Sequence[str | Path],
         max_seq_length: int,
         mask_probability: float = 0.15,
         short_seq_prob: float = 0.1,

@@ -236,7 +236,7 @@ def test_the_format_can_be_given(tmp_path):
 
 
 def test_formats_that_lie_together_are_told(tmp_path, capsys):
-    write(tmp_path, "train.txt")
+    write(tmp_path, "text.txt")
     write(tmp_path, "AA/wiki_00", content=RECORD)
     sources_of(tmp_path)
     told = capsys.readouterr()
@@ -315,3 +315,29 @@ def test_a_broken_first_record_does_not_hide_a_file_of_json_lines(tmp_path):
 def test_articles_may_be_called_like_files_that_are_not_read_as_json(tmp_path):
     write(tmp_path, "state.txt", "config.txt", "city.txt", "config.json", "license.txt")
     assert [source.name for source in sources_of(tmp_path)] == ["city.txt", "config.txt", "state.txt"]
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+@pytest.mark.parametrize("size", [24, 300_000])
+def test_what_is_behind_the_compressed_data_is_told_and_not_read(tmp_path, capsys, ending, size):
+    content = "".join(f"{i} is a number.\n\n" for i in range(60_000)).encode()
+    data = COMPRESS[ending](content) + COMPRESS[ending](TEXT.encode())
+    (tmp_path / f"a.txt{ending}").write_bytes(data + b"junk" * (size // 4))
+    options = TextOptions(layout="blank")
+    assert len(list(read_documents(tmp_path, options))) == 60_002
+    told = capsys.readouterr().err
+    assert f"a.txt{ending}: what follows byte {len(data)} is not " in told
+    capsys.readouterr()
+    (tmp_path / f"a.txt{ending}").write_bytes(data + bytes(size))  # padding
+    assert len(list(read_documents(tmp_path, options))) == 60_002
+    assert "what follows" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_damaged_second_member_is_an_error(tmp_path, ending):
+    content = "".join(f"{i} is a number.\n" for i in range(9000)).encode()
+    second = bytearray(COMPRESS[ending](content))
+    second[len(second) // 2 :] = bytes(len(second) - len(second) // 2)
+    (tmp_path / f"a.txt{ending}").write_bytes(COMPRESS[ending](content) + second)
+    with pytest.raises(DataError, match="damaged: it cannot be decompressed"):
+        list(read_documents(tmp_path))

@@ -1,5 +1,7 @@
 """Plain text: what a document is, and what becomes of bytes that are odd."""
 
+import bz2
+
 import pytest
 
 from nemo.collections.nlp.data.inputs import PieceReader, TextOptions, pieces_of, read_documents, sources_of
@@ -133,3 +135,80 @@ def test_news_with_blank_lines_are_documents_and_without_are_running_text(shared
     assert sources_of(file)[0].layout == "blank"
     lines = [line for line in file.read_text().split("\n") if line.strip()]
     assert detect_layout(lines) == "running"
+
+
+# Characters that nobody sees.
+
+BOM = "\ufeff"
+
+
+def test_a_byte_order_mark_before_a_heading_does_not_hide_it(documents_of):
+    file = BOM + " = Cats = \n\n Cats purr . \n\n = = Food = = \n They eat . \n"
+    assert documents_of(file * 3) == [["Cats purr .", "They eat ."]] * 3
+
+
+@pytest.mark.parametrize(
+    "mark", [BOM, BOM + BOM, "\u200b", "\u200b \u2060", "\u200e", "\u00ad", "\x1a", "\u3164"]
+)
+def test_a_line_of_invisible_characters_is_blank(documents_of, mark):
+    assert documents_of(f"One.\nTwo.\n{mark}\nThree.\nFour.\n") == [["One.", "Two."], ["Three.", "Four."]]
+
+
+def test_files_with_byte_order_marks_that_were_joined_are_those_files(documents_of):
+    file = f"{BOM}One.\nTwo.\n\nThree.\nFour.\n\n"
+    assert len(documents_of(file * 5)) == 10
+    record = BOM + '{"text": "One."}\n'
+    assert documents_of(record * 3 + "\u200b\n" + BOM, "a.jsonl") == [["One."]] * 3
+
+
+def test_a_text_of_records_has_no_paragraphs_that_nobody_sees(documents_of):
+    record = '{"title": "T", "text": "\\ufeffT\\nOne.\\n\\u200b\\nTwo."}\n'
+    assert documents_of(record, "a.jsonl") == [["One.", "Two."]]
+
+
+# WikiExtractor.
+
+ARTICLE = """<doc id="{0}" url="https://en.wikipedia.org/wiki?curid={0}" title="A &amp; {0}">
+A & {0}
+
+It is {0}.
+It is {0} still.
+
+History.
+
+It was {0}.
+
+</doc>
+"""
+
+
+def test_articles_of_wikiextractor_are_documents_without_tags_and_titles(tmp_path, documents_of):
+    (tmp_path / "AA").mkdir()
+    for number in range(2):
+        text = "".join(ARTICLE.format(i) for i in range(20 * number, 20 * number + 20))
+        (tmp_path / f"AA/wiki_0{number}").write_text(text)
+        (tmp_path / f"AA/wiki_0{number}.bz2").write_bytes(bz2.compress(text.encode()))
+    (tmp_path / "AA/notes").write_text("These are notes.\n")
+    sources = sources_of(tmp_path)
+    assert {source.layout for source in sources} == {"wikiextractor"}
+    found = list(read_documents(sources))
+    expected = [[f"It is {i}.", f"It is {i} still.", "History.", f"It was {i}."] for i in range(40)]
+    assert sorted(found) == sorted(expected * 2)
+    assert "notes" not in [source.name for source in sources]
+
+
+@pytest.mark.parametrize(
+    ("tag", "title"),
+    [
+        ("<doc id='7' title='Cats'>", "Cats"),
+        ('<doc id="7" url="u" title="The "Cats" of A > B">', 'The "Cats" of A > B'),
+        ('<doc id="7" url="u" title="Cats" nonfiltered="1" dbindex="3">', "Cats"),
+    ],
+)
+def test_titles_of_wikiextractor_are_left_out(documents_of, tag, title):
+    assert documents_of(f"\ufeff{tag}\n{title}\n\nThey purr.\n{title}\n</doc>\n") == [["They purr.", title]]
+    assert documents_of(f"{tag}\nThey purr.\n</doc>\n") == [["They purr."]]
+
+
+def test_tags_in_prose_are_text(documents_of):
+    assert documents_of("The tag <doc id=1> begins one.\nSo it is.\n")[0][0].startswith("The tag <doc")

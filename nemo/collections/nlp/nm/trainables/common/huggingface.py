@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from nemo.backends.pytorch.foreign import read_weights
 from nemo.backends.pytorch.nm import TrainableNM, load_weights
 from nemo.backends.pytorch.ops.packing import Packing
-from nemo.collections.nlp.hub import HUB_IDS, load_bert, read_config
+from nemo.collections.nlp.bert_weights import canonical, check_encoder, encoder_of
+from nemo.collections.nlp.hub import HUB_IDS, load_config, load_tensors, read_config
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
@@ -52,7 +53,7 @@ class BERT(TrainableNM):
 
     input_ports = {
         "input_ids": NeuralType(["B", "T"], ChannelType()),
-        "token_type_ids": NeuralType(["B", "T"], ChannelType()),
+        "token_type_ids": NeuralType(["B", "T"], ChannelType(), optional=True),
         "attention_mask": NeuralType(["B", "T"], ChannelType()),
     }
     output_ports = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
@@ -104,9 +105,8 @@ class BERT(TrainableNM):
             "layer_norm_eps": layer_norm_eps,
             "pad_token_id": pad_token_id,
         }
-        pretrained = None if pretrained_model_name is None else load_bert(pretrained_model_name)[0]
-        if pretrained is not None:
-            self.config = _adjusted(pretrained.config, sizes, pretrained_model_name)
+        if pretrained_model_name is not None:
+            self.config = _adjusted(load_config(pretrained_model_name), sizes, pretrained_model_name)
         elif config_filename is not None:
             self.config = _adjusted(read_config(Path(config_filename)), sizes, config_filename)
         else:
@@ -114,8 +114,9 @@ class BERT(TrainableNM):
 
             self.config = BertConfig(**{**sizes, "vocab_size": vocab_size})
         self.bert = BertModel(self.config)
-        if pretrained is not None:
-            self.bert.load_state_dict(pretrained.state_dict())
+        if pretrained_model_name is not None:
+            tensors = load_tensors(pretrained_model_name)
+            self.take_encoder(encoder_of(tensors), pretrained_model_name)
         # Kept for its name in files; no port reads it, so nothing would train it.
         self.bert.pooler.requires_grad_(False)
 
@@ -141,25 +142,50 @@ class BERT(TrainableNM):
             MissingFileError: there is no such file.
             CheckpointError: it cannot be read, or is of another model, or of one of other sizes.
         """
-        pooler = {name: t for name, t in self.state_dict().items() if name.startswith("bert.pooler.")}
-        load_weights(self, pooler | _of_encoder(read_weights(path)), path)
+        self.take_encoder(encoder_of(canonical(read_weights(path), path)), path)
 
-    def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call; a data layer that says its `vocab_size` must not have ids that the model has not.
+    def take_encoder(self, encoder: Mapping[str, Tensor], source: Any) -> None:
+        """Copy an encoder's weights, named as `bert_weights.canonical` does; a pooler may be left out.
 
         Raises:
-            NeuralPortNmTensorMismatchError: it has. Also as `NeuralModule.connect`.
+            CheckpointError: they are of another model, or of one of other sizes; `source` is named.
+        """
+        own = self.state_dict()
+        check_encoder(self.config, own, encoder, source)
+        load_weights(self, {**own, **encoder}, source)
+
+    def connect(self, **inputs: NmTensor | None) -> Any:
+        """Record a call; the ids of a data layer that says how many there are must all have an embedding.
+
+        Raises:
+            NeuralPortNmTensorMismatchError: they have not. Also as `NeuralModule.connect`.
         """
         outputs = super().connect(**inputs)
-        producer = (ids := inputs.get("input_ids")) and ids.producer
-        known = getattr(producer, "vocab_size", None)
-        if known is not None and known > self.config.vocab_size:
-            raise NeuralPortNmTensorMismatchError(
-                f"{self}.input_ids: {producer} has token ids that the model has no embedding for",
-                found=f"a vocabulary of {known}",
-                expected=f"{self.config.vocab_size} or less",
-                fix="make the model with vocab_size=tokenizer.vocab_size, or use its own tokenizer",
-            )
+        for port, counted, size, ids, fix in (
+            (
+                "input_ids",
+                "vocab_size",
+                self.config.vocab_size,
+                "a vocabulary of {}",
+                "make the model with vocab_size=tokenizer.vocab_size, or use its own tokenizer",
+            ),
+            (
+                "token_type_ids",
+                "num_segments",
+                self.config.type_vocab_size,
+                "{} segments",
+                "leave token_type_ids out, which makes it one, or make the model with type_vocab_size=2",
+            ),
+        ):
+            producer = (tensor := inputs.get(port)) and tensor.producer
+            known = getattr(producer, counted, None)
+            if known is not None and known > size:
+                raise NeuralPortNmTensorMismatchError(
+                    f"{self}.{port}: {producer} has ids that the model has no embedding for",
+                    found=ids.format(known),
+                    expected=f"{size} or less",
+                    fix=fix,
+                )
         return outputs
 
     def packing(
@@ -188,20 +214,6 @@ class BERT(TrainableNM):
     ) -> Tensor:
         """(B, T) thrice -> (B, T, D), or (R, D) for `rows`, see `BertModel`."""
         return self.bert(input_ids, token_type_ids, attention_mask, rows, packing)
-
-
-def _of_encoder(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder's weights under our names, which are those that most files have."""
-    prefix = "bert." if any(name.startswith("bert.") for name in tensors) else ""
-    found = {}
-    for name, tensor in tensors.items():
-        # Positions were a buffer in transformers before 4.31, and NeMo 0.10 had 2.8.
-        if name.startswith(prefix) and not name.endswith(".position_ids"):
-            name = name.removeprefix(prefix)
-            # What the first releases called a norm's weights.
-            name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
-            found["bert." + name.replace("LayerNorm.beta", "LayerNorm.bias")] = tensor
-    return found
 
 
 def _adjusted(config: Any, arguments: dict[str, Any], source: str | None) -> Any:
