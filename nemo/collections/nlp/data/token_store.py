@@ -41,7 +41,7 @@ from nemo.collections.nlp.data.store_builder import (
     write_part,
 )
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.utils.errors import DataError
+from nemo.utils.errors import DataError, StorageError
 from nemo.utils.files import common_folder, storage_errors
 from nemo.utils.logging import LogMode, logging
 
@@ -170,7 +170,7 @@ def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: T
     # Names only: a changed text replaces its store instead of leaving an old one behind.
     names = [source.name for source in sources]
     key = f"store-{_short_hash([VERSION, names, tokenizer.fingerprint, asdict(options)])}"
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
+    cache = _cache()
     if any(is_url(source.path) for source in sources):
         return [cache / _short_hash([source.path for source in sources]) / key]
     root = common_folder([source.path for source in sources])
@@ -180,8 +180,18 @@ def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: T
 
 def _is_data_dir(folder: Path) -> bool:
     """Is it one as the tutorial has it, where things for training are expected?"""
+    if not os.access(folder, os.R_OK):
+        return False
     with os.scandir(folder) as entries:
         return any(entry.name == "bert" or split_of(entry.name) == TRAIN for entry in entries)
+
+
+def _cache() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
+    except RuntimeError:
+        fix = "set HOME or XDG_CACHE_HOME"
+        raise StorageError("no home folder, and so no cache for token stores", fix=fix) from None
 
 
 def _short_hash(value: Any) -> str:

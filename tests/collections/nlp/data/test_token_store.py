@@ -246,6 +246,19 @@ def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, lette
     assert made_at(open_or_build(corpus, letters)) == first
 
 
+def test_a_folder_that_can_be_entered_and_not_listed_is_no_data_dir(corpus, letters, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)  # root may list every folder
+    (corpus / "train.txt").write_text(TEXT)
+    assert not open_or_build(corpus / "a.txt", letters).folder.is_relative_to(corpus)
+
+
+def test_no_home_for_the_cache_is_told(corpus, letters, monkeypatch):
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(token_store.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
+    with pytest.raises(StorageError, match="set HOME or XDG_CACHE_HOME"):
+        open_or_build(corpus, letters)
+
+
 def test_the_store_of_a_remote_text_is_in_the_cache(tmp_path, letters, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     remote = fsspec.filesystem("memory")

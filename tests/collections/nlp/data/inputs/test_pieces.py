@@ -28,17 +28,33 @@ def texts(layout: str, seed: int) -> bytes:
     rng = random.Random(seed)
     kinds = ["", " ", "a", "b c", "ü" * 9, "一二三。", "word " * 20, "x\r"]
     kinds += ["= Title =", "= = Part = ="] * (layout == "headings")
+    kinds += ['<doc id="1" title="a">', "\ufeff<doc id='2' title='b c'>", "</doc>"] * (
+        layout == "wikiextractor"
+    )
     end = rng.choice(["", "\n", "\n\n"])
     return ("\n".join(rng.choices(kinds, k=rng.randrange(1, 60))) + end).encode()
 
 
-@pytest.mark.parametrize("layout", ["blank", "headings", "lines"])
+@pytest.mark.parametrize("layout", ["blank", "headings", "lines", "wikiextractor"])
 def test_pieces_of_plain_text_give_each_document_once(tmp_path, in_pieces, layout):
     for seed in range(25):
         (tmp_path / "a.txt").write_bytes(texts(layout, seed))
         whole = list(read_documents(tmp_path, TextOptions(layout=layout)))
         for size in (1, 2, 7, 50, 333):
             assert in_pieces(tmp_path, size, layout=layout) == whole, (seed, size)
+
+
+def test_pieces_of_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in_pieces):
+    for seed in range(25):
+        text = texts("blank", seed).replace(b"\r", b"")
+        (tmp_path / "a.txt").write_bytes(text)
+        whole = list(read_documents(tmp_path, TextOptions(layout="blank")))
+        ends = [b"\r", b"\r\n"] if text.count(b"\n") > 3 * lines.MANY_ENDS else [b"\r"]
+        parts = text.split(b"\n")
+        mixed = b"".join(part + ends[i % len(ends)] for i, part in enumerate(parts[:-1])) + parts[-1]
+        (tmp_path / "a.txt").write_bytes(mixed)
+        for size in (1, 2, 7, 50, 333):
+            assert in_pieces(tmp_path, size, layout="blank") == whole, (seed, size)
 
 
 def test_pieces_of_running_text_give_each_line_once(tmp_path, in_pieces):
