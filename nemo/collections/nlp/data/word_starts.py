@@ -6,6 +6,8 @@ as in T恤. It is aligned with the tokens by character offsets in the text that 
 so no normaliser can shift it.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from nemo.collections.nlp.data.sentences import CJK
@@ -24,19 +26,15 @@ class WordStarts:
 
     def __init__(self, starts_word: np.ndarray, vocabulary: list[str], special_ids: np.ndarray):
         specials = set(special_ids.tolist())
-        texts = [
+        self._texts = [
             _UNKNOWN if i in specials else token.removeprefix("##") or token
             for i, token in enumerate(vocabulary)
         ]
         self._marks = starts_word
-        # Each text as it is spelled inside a clause, behind a space, where a sentence begins, and both.
-        spelled = [before + text for before in ("", " ", "\n", "\n ") for text in texts]
-        self._spelled = np.frombuffer("".join(spelled).encode("utf-32-le"), np.uint32)
-        self._spelled_lengths = np.array([len(text) for text in spelled])
-        self._spelled_starts = np.cumsum(self._spelled_lengths) - self._spelled_lengths
-        self._lengths = np.array([len(text) for text in texts])
-        self._begins_cjk = np.array([bool(CJK.match(text)) for text in texts])
-        self._ends_cjk = np.array([bool(CJK.match(text[-1])) for text in texts])
+        self._begins_cjk, self._ends_cjk = np.zeros((2, len(vocabulary)), dtype=bool)
+        for i, text in enumerate(self._texts):
+            if not text.isascii():
+                self._begins_cjk[i], self._ends_cjk[i] = map(CJK.match, (text, text[-1]))
 
     def __call__(self, sentences: list[np.ndarray]) -> np.ndarray:
         """Bool [tokens of all sentences], True where a token begins a word.
@@ -61,6 +59,21 @@ class WordStarts:
         starts[first] = True
         return starts
 
+    @cached_property
+    def _lengths(self) -> np.ndarray:
+        return np.array([len(text) for text in self._texts])
+
+    @cached_property
+    def _spelled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Each text as it is spelled inside a clause, behind a space, where a sentence begins, and both.
+
+        The characters of all of them, where those of each start, and how many they are.
+        """
+        befores = ("", " ", "\n", "\n ")
+        characters = "".join(before + text for before in befores for text in self._texts)
+        lengths = np.concatenate([len(before) + self._lengths for before in befores])
+        return np.frombuffer(characters.encode("utf-32-le"), np.uint32), np.cumsum(lengths) - lengths, lengths
+
     def _segmented(self, ids: np.ndarray, is_first: np.ndarray, is_spaced: np.ndarray) -> np.ndarray:
         """True where a word of rjieba's segmentation begins with the first character of a token.
 
@@ -70,11 +83,12 @@ class WordStarts:
         """
         import rjieba
 
-        spellings = ids + len(self._lengths) * (is_spaced + 2 * is_first)
-        lengths = self._spelled_lengths[spellings]
+        characters, all_starts, all_lengths = self._spelled
+        spellings = ids + len(self._texts) * (is_spaced + 2 * is_first)
+        lengths = all_lengths[spellings]
         ends = np.cumsum(lengths)
-        places = np.repeat(self._spelled_starts[spellings] - (ends - lengths), lengths) + np.arange(ends[-1])
-        words = rjieba.cut(self._spelled[places].tobytes().decode("utf-32-le"))
+        places = np.repeat(all_starts[spellings] - (ends - lengths), lengths) + np.arange(ends[-1])
+        words = rjieba.cut(characters[places].tobytes().decode("utf-32-le"))
         word_begins = np.zeros(ends[-1] + 1, dtype=bool)
         word_begins[np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))] = True
         return word_begins[ends - self._lengths[ids]]

@@ -1,4 +1,4 @@
-"""Who runs the tasks: local processes, Ray or Slurm, all of them by datatrove.
+"""Who runs the tasks: this process, or by datatrove other local ones, Ray or Slurm.
 
 datatrove's own notes of what is completed are not used: a task looks at its result itself (see steps.py), and
 tells how it fares (see tasks.py).
@@ -36,6 +36,9 @@ _Report = Callable[[dict[int, dict[str, Any]]], None]
 def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
     """Run steps one after another, all tasks of each.
 
+    One worker is this process; what it makes is what others make, to the byte. Unless `options` name a
+    number, one does for text that it is done with in some seconds, which is what others take to start.
+
     Raises:
         NemoError: what a task ended with; or its process was killed.
         UsageError: the engine is not there.
@@ -43,46 +46,71 @@ def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: Prep
     if options.engine == "slurm":
         _run_on_slurm(steps, plan, work, options)
         return
+    workers = _num_workers(plan, options)
     with contextlib.ExitStack() as stack:
         if options.engine == "ray":
-            stack.enter_context(_ray(options))
+            stack.enter_context(_ray(workers))
         for step in steps:
             if num_tasks := step.num_tasks(plan):
-                _run_step(step, plan, num_tasks, work, options)
+                _run_step(step, plan, num_tasks, work, workers, options)
 
 
-def _executor(step: type[Step], num_tasks: int, work: Path, options: PrepareOptions, **more: Any) -> Any:
+def _num_workers(plan: Plan, options: PrepareOptions) -> int:
+    """How many tasks may run at the same time."""
+    if options.workers is not None:
+        return options.workers
+    return 1 if options.engine == "local" and plan.is_small else os.cpu_count() or 1
+
+
+def _executor(
+    step: type[Step], num_tasks: int, work: Path, workers: int, options: PrepareOptions, **more: Any
+) -> Any:
     from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
+
+    from nemo.collections.nlp.preparation.pipeline import PipelineStep
 
     kinds = {"local": LocalPipelineExecutor, "ray": RayPipelineExecutor, "slurm": SlurmPipelineExecutor}
     return kinds[options.engine](
-        pipeline=[step(work)],
+        pipeline=[PipelineStep(step(work))],
         tasks=num_tasks,
-        workers=min(options.workers or os.cpu_count() or 1, num_tasks),
+        workers=min(workers, num_tasks),
         logging_dir=str(work / "logs" / step.name),
         skip_completed=False,
         **more,
     )
 
 
-def _run_step(step: type[Step], plan: Plan, num_tasks: int, work: Path, options: PrepareOptions) -> None:
+def _run_step(
+    step: type[Step], plan: Plan, num_tasks: int, work: Path, workers: int, options: PrepareOptions
+) -> None:
     notes = Notes(work, step.name, num_tasks)
     notes.forget()
     logging.info("%s: %d task(s)", step.name, num_tasks)
+    report = _report(step, plan, notes)
+    if options.engine == "local" and workers == 1:
+        _run_alone(step(work), notes, report)
+        return
     more = {"mem_per_cpu_gb": MEMORY_GB} if options.engine == "ray" else {}
-    executor = _executor(step, num_tasks, work, options, **more)
+    executor = _executor(step, num_tasks, work, workers, options, **more)
     run = _run_here if options.engine == "ray" else _run_apart
     # Whatever datatrove makes of a task that failed: what the task said is what the user needs.
     try:
-        lost = run(executor, notes, _report(step, plan, notes))
+        lost = run(executor, notes, report)
     except Exception as error:
         raise (notes.problem() or error) from error
     if problem := vanished(lost) if lost else notes.problem():
         raise problem
 
 
+def _run_alone(step: Step, notes: Notes, report: _Report) -> None:
+    """Run a step in this process, one task after another; what a task ends with ends this, too."""
+    with _Watch(notes, report):
+        for number in range(notes.num_tasks):
+            step(number)
+
+
 def _run_here(executor: Any, notes: Notes, report: _Report) -> str | None:
-    """Run a step; returns the name of a task that is lost, as its process was killed."""
+    """Run a step by Ray; returns the name of a task that is lost, as its process was killed."""
     lost: list[str] = []
 
     def give_up(task: str) -> None:
@@ -140,10 +168,10 @@ class _Watch:
     """Looks at the tasks of a step while they run: reports, and tells of a process that was killed.
 
     Args:
-        give_up: given the name of the task that is lost.
+        give_up: given the name of the task that is lost; none is that this process runs itself.
     """
 
-    def __init__(self, notes: Notes, report: _Report, give_up: Callable[[str], None]):
+    def __init__(self, notes: Notes, report: _Report, give_up: Callable[[str], None] = lambda task: None):
         self._notes, self._report, self._give_up = notes, report, give_up
         self._stop = Event()
         self._thread = Thread(target=self._look, daemon=True)
@@ -206,9 +234,8 @@ class _PoolWorkers:
 
     @staticmethod
     def _children() -> set[Any]:
-        import multiprocess  # what datatrove starts its processes by
-
-        return set(multiprocess.active_children())
+        multiprocess = sys.modules.get("multiprocess")  # what datatrove starts its processes by
+        return set(multiprocess.active_children()) if multiprocess else set()
 
 
 def _report(step: type[Step], plan: Plan, notes: Notes) -> _Report:
@@ -239,7 +266,7 @@ def _report(step: type[Step], plan: Plan, notes: Notes) -> _Report:
 
 
 @contextlib.contextmanager
-def _ray(options: PrepareOptions) -> Any:
+def _ray(workers: int) -> Any:
     """The cluster that RAY_ADDRESS names, or one on this machine for as long as the block lasts."""
     try:
         import ray
@@ -251,7 +278,7 @@ def _ray(options: PrepareOptions) -> Any:
     if "RAY_ADDRESS" in os.environ:
         ray.init(**quiet)
     else:
-        ray.init(num_cpus=options.workers or os.cpu_count(), include_dashboard=False, **quiet)
+        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
     try:
         yield
     finally:
@@ -277,6 +304,7 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
                 step,
                 num_tasks,
                 work,
+                _num_workers(plan, options),
                 options,
                 time=options.slurm_time,
                 partition=options.slurm_partition,

@@ -80,7 +80,12 @@ class PrepareOptions(TextReading):
     )
 
     engine: str = option("local", "who does the work", choices=ENGINES)
-    workers: int | None = option(None, "tasks at the same time; default: one for each core", at_least=1)
+    workers: int | None = option(
+        None,
+        "processes that do tasks at the same time; 1: this one does them all. Default: 1 for text of up to "
+        "64 MB, counted once and again for each pass of each phase; else one for each core",
+        at_least=1,
+    )
     part_mb: int = option(32, "MB of text that one task takes, in whole files or pieces of 32 MB", at_least=1)
     slurm_partition: str = option("", "slurm: partition of the jobs")
     slurm_time: str = option("24:00:00", "slurm: time limit of a job")

@@ -24,6 +24,7 @@ VERSION = 1
 PLAN_FILE = "plan.json"
 BYTES_PER_SHARD = 80_000_000  # of text, each token as often as it is in the shard
 COMPRESSION = 4  # text is about so many times as large as its compressed file
+SMALL_BYTES = 64_000_000  # of text: one process is done with it in some seconds
 TRAINING, TEST = "training", "test"
 STORES = {TRAINING: "train", TEST: "test"}  # the folders of the token stores
 
@@ -79,6 +80,13 @@ class Plan:
             for index in range(count)
         ]
 
+    @property
+    def is_small(self) -> bool:
+        """Is it little work: text of up to `SMALL_BYTES`, counted once, and again for each pass over it?"""
+        passes = 1 + sum(recipe.dupe_factor for recipe in self.recipes)
+        sizes = [_text_bytes(piece.num_bytes, piece.source) for group in self.groups for piece in group]
+        return sum(sizes) * passes <= SMALL_BYTES and all(size >= 0 for size in sizes)
+
     def shard_file(self, task: ShardTask) -> str:
         """Its path within the folder of its phase, as NVIDIA's scripts name it."""
         return f"{self.dataset}/{self.dataset}_{task.split}_{task.index}.hdf5"
@@ -124,11 +132,16 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
 
 
 def _num_shards(options: PrepareOptions, sources: Sequence[Source]) -> dict[str, int]:
-    size = sum(max(s.num_bytes, 0) * (1 if s.compression is None else COMPRESSION) for s in sources)
+    size = sum(max(_text_bytes(source.num_bytes, source), 0) for source in sources)
     training = options.num_shards or max(1, round(size * options.dupe_factor / BYTES_PER_SHARD))
     share = options.test_fraction / (1 - options.test_fraction)
     test = max(1, round(training * share)) if options.test_fraction else 0
     return {TRAINING: training, TEST: test}
+
+
+def _text_bytes(stored: int, source: Source) -> int:
+    """About how much text `stored` bytes of a file are; negative where nobody knows."""
+    return stored if source.compression is None else stored * COMPRESSION
 
 
 def save_plan(plan: Plan, work: Path) -> None:

@@ -12,8 +12,8 @@ from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
-from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
 from nemo.collections.nlp.preparation.engines import run_steps
 from nemo.collections.nlp.preparation.options import PrepareOptions
@@ -32,6 +32,7 @@ from nemo.collections.nlp.preparation.steps import (
     SPLITTER_FILE,
     STEPS,
     TOKENIZER_FOLDER,
+    work_tokenizer,
 )
 from nemo.utils.errors import DataError, StorageError
 from nemo.utils.files import storage_errors
@@ -84,9 +85,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             _forget(out)
             with storage_errors(work):
                 work.mkdir()
-            if tokenizer is not None:
-                tokenizer.save(work / "tokenizer")
-            _begin(work, plan, options, sources)
+            _begin(work, plan, options, sources, tokenizer)
         run_steps(STEPS, plan, work, options)
         manifest = _read_manifest(out)
         if manifest is None:
@@ -142,10 +141,20 @@ def _forget(out: Path) -> None:
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
 
 
-def _begin(work: Path, plan: Plan, options: PrepareOptions, sources: Sequence[Source]) -> None:
-    """Make what every task needs; the plan comes last."""
-    if options.tokenizer in TRAINED:
-        train_tokenizer(
+def _begin(
+    work: Path,
+    plan: Plan,
+    options: PrepareOptions,
+    sources: Sequence[Source],
+    tokenizer: TokenizerSpec | None,
+) -> None:
+    """Make what every task needs; the plan comes last.
+
+    Args:
+        tokenizer: None if one is to be trained.
+    """
+    if tokenizer is None:
+        tokenizer = train_tokenizer(
             options.tokenizer,
             sources,
             work / "tokenizer",
@@ -155,9 +164,12 @@ def _begin(work: Path, plan: Plan, options: PrepareOptions, sources: Sequence[So
             text=plan.text,
             sample_bytes=SAMPLE_BYTES,
         )
+    else:
+        tokenizer.save(work / "tokenizer")
     sample = sample_paragraphs([piece for group in plan.groups for piece in group], plan.text)
     save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)
     save_plan(plan, work)
+    work_tokenizer(work, tokenizer)
 
 
 def _tell(manifest: dict[str, Any], out: Path) -> None:

@@ -15,12 +15,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
-
-import multiprocess
-from loguru import logger
 
 from nemo.collections.nlp.data.duplicates import exact_duplicates, near_duplicates
 from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
@@ -39,20 +35,15 @@ from nemo.collections.nlp.data.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
 from nemo.collections.nlp.preparation.tasks import Task
-from nemo.utils.children import die_with_parent
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 
 FORMAT, VERSION = "nemo-bert prepared", 1
 MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "splitter.json"
 
-# datatrove tells every task's life in pages. What is of interest, tasks tell themselves, see tasks.py; and
-# this is the module that every process imports before datatrove speaks.
-logger.disable("datatrove")
-
 
 class Step(ABC):
-    """A step of the pipeline, as datatrove calls it for each task. All it holds is where the work is."""
+    """A step of the preparation. All it holds is where the work is."""
 
     name: ClassVar[str]
 
@@ -68,13 +59,11 @@ class Step(ABC):
     def run(self, plan: Plan, number: int, task: Task) -> None:
         """Do one task, unless it is done."""
 
-    def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Do task `rank`; `data` is what an earlier step of datatrove's would hand on."""
-        if multiprocess.parent_process() is not None:  # else this is the process that gives the tasks
-            die_with_parent()
-        task = Task(self.work, self.name, rank)
+    def __call__(self, number: int) -> None:
+        """Do a task, and note how it fares."""
+        task = Task(self.work, self.name, number)
         with task.running(), _one_thread():
-            self.run(load_plan(self.work), rank, task)
+            self.run(load_plan(self.work), number, task)
 
 
 class Tokenise(Step):
@@ -172,6 +161,8 @@ class Finish(Step):
         return 1
 
     def run(self, plan: Plan, number: int, task: Task) -> None:
+        for left_behind in plan.out.rglob(".*.tmp"):  # by a process that was killed
+            left_behind.unlink(missing_ok=True)
         tokenizer = work_tokenizer(self.work)
         assembled = json.loads((self.work / "assembled.json").read_bytes())
         shards: dict[str, Any] = {}
@@ -217,6 +208,8 @@ class Finish(Step):
         return {"counts": counts, "files": files}
 
 
+_work_tokenizer: dict[tuple[Path, int], TokenizerSpec] = {}  # of a plan; one at most
+
 STEPS: tuple[type[Step], ...] = (Tokenise, Assemble, WriteShards, Finish)
 
 
@@ -225,14 +218,17 @@ def part_folder(work: Path, number: int) -> Path:
     return work / "parts" / f"{number:05d}"
 
 
-def work_tokenizer(work: Path) -> TokenizerSpec:
-    """The tokenizer of a run, which remembers words from one task of a process to the next."""
-    return _tokenizer_at(work / "tokenizer", (work / PLAN_FILE).stat().st_mtime_ns)
+def work_tokenizer(work: Path, opened: TokenizerSpec | None = None) -> TokenizerSpec:
+    """The tokenizer of a run, which remembers words from one task of a process to the next.
 
-
-@lru_cache(maxsize=1)
-def _tokenizer_at(folder: Path, of_plan: int) -> TokenizerSpec:
-    return load_tokenizer(folder)
+    Args:
+        opened: the very same, where this process has it already.
+    """
+    key = work, (work / PLAN_FILE).stat().st_mtime_ns
+    if key not in _work_tokenizer:
+        _work_tokenizer.clear()
+        _work_tokenizer[key] = opened or load_tokenizer(work / "tokenizer")
+    return _work_tokenizer[key]
 
 
 def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:

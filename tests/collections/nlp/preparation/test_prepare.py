@@ -1,10 +1,12 @@
 """`prepare`: text -> stores and shards, by whatever engine, whatever happens meanwhile."""
 
+import gzip
 import hashlib
 import itertools
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -17,9 +19,11 @@ import pytest
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.inputs import sources_of
 from nemo.collections.nlp.data.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.preparation import engines, plan
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.utils.errors import UsageError
@@ -217,6 +221,45 @@ def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
+def test_one_process_takes_only_what_it_needs(corpus, tmp_path):
+    """What would take longer to import than a small text takes; as for every small text, unless told."""
+    words = command(corpus, tmp_path / "out")
+    script = (
+        f"import sys; from nemo.cli.main import main; assert main({words}) == 0;"
+        "heavy = {'datatrove', 'multiprocess', 'pyarrow.compute'};"
+        "heavy &= set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_little_work_is_that_of_text_and_passes_together(tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("A line.\n" * 100)  # 800 bytes
+    (tmp_path / "text.txt.gz").write_bytes(gzip.compress(b"A line.\n" * 100))
+
+    def is_small(name: str, **options) -> bool:
+        text = PrepareOptions(inputs=(str(tmp_path / name),), **options)
+        return plan.make_plan(text, sources_of(text.inputs), "word-piece").is_small
+
+    passes = {"phases": "16/2,32/4", "dupe_factor": 3}
+    for limit, once, seven_times in ((799, False, False), (800, True, False), (5600, True, True)):
+        monkeypatch.setattr(plan, "SMALL_BYTES", limit)
+        assert (is_small("text.txt"), is_small("text.txt", **passes)) == (once, seven_times)
+    stored = (tmp_path / "text.txt.gz").stat().st_size
+    for limit, expected in ((stored, False), (stored * plan.COMPRESSION, True)):
+        monkeypatch.setattr(plan, "SMALL_BYTES", limit)
+        assert is_small("text.txt.gz") is expected
+
+
+def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, capsys):
+    for seconds in ("GLANCES", "LOOKS", "REPORTS"):
+        monkeypatch.setattr(engines, f"SECONDS_BETWEEN_{seconds}", 0.01)
+    assert main(command(corpus, tmp_path / "out")) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"tokenised [0-3] of 3 MB, [0-9.]+ MB/s, [0-9]+ s left", told)
+    assert re.search(r"shards: [1-7] of 8 tasks done", told)
+
+
 def work_of(out: Path) -> Path:
     return out / ".work"
 
@@ -239,6 +282,9 @@ def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
     damaged = work / "parts" / "00002" / "tokens.bin"
     damaged.write_bytes(damaged.read_bytes()[:-2])
     (work / "assembled.json").unlink()
+    (folder,) = (path.name for path in undisturbed.glob("hdf5_*seq_len_64*"))
+    (tmp_path / "out" / folder / "text").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "out" / folder / "text" / f".text_test_0.hdf5.{0:032x}.tmp").write_bytes(b"half a shard")
     plan = work / "plan.json"
     seen: dict[Path, int] = {}
     run = start(command(corpus, tmp_path / "out", "--workers", "1"))

@@ -245,6 +245,8 @@ def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None
     rows_per_chunk = max(1, _CHUNK_PLACES // recipe.seq_length)
     with _Output(path, "x+") as output:
         with h5py.File(output, "w") as file:
+            # They stay open: one that is closed packs the chunk that it has begun.
+            datasets = {}
             for name, (dtype, *columns) in {
                 "input_ids": ("int32", recipe.seq_length),
                 "input_mask": ("int8", recipe.seq_length),
@@ -253,7 +255,7 @@ def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None
                 "masked_lm_ids": ("int32", recipe.max_predictions),
                 LABELS: ("int8",),
             }.items():
-                file.create_dataset(
+                datasets[name] = file.create_dataset(
                     name,
                     shape=(0, *columns),
                     maxshape=(None, *columns),
@@ -266,7 +268,7 @@ def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None
 
             def append(rows: Rows) -> None:
                 for name, values in rows.items():
-                    dataset = file[name]
+                    dataset = datasets[name]
                     start = len(dataset)
                     dataset.resize(start + len(values), axis=0)
                     dataset[start:] = values

@@ -236,8 +236,8 @@ class _SpacedUnits(Units):
         long = [i for i, text in enumerate(texts) if len(text) > self._longest]
         return sorted({*long, *super()._without_units(texts, text)})
 
-    def _is_word(self, unit: str) -> bool:
-        return len(unit) < _USUAL_LENGTH and unit.isascii() and unit.isprintable()
+    def _are_words(self, units: list[str]) -> list[bool]:
+        return [len(unit) < _USUAL_LENGTH and unit.isascii() and unit.isprintable() for unit in units]
 
 
 def _num_threads() -> int:

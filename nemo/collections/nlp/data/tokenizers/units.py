@@ -6,7 +6,7 @@ A corpus repeats its words: in English a MiB has 230,000 words and marks, and 4,
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import compress, pairwise
 
 import numpy as np
 
@@ -53,8 +53,8 @@ class Units(ABC):
         """
 
     @abstractmethod
-    def _is_word(self, unit: str) -> bool:
-        """Whether a unit has exactly one token that begins a word, the first one; if in doubt, False."""
+    def _are_words(self, units: list[str]) -> list[bool]:
+        """Whether each has exactly one token that begins a word, the first one; if in doubt, False."""
 
     def _without_units(self, texts: list[str], text: str) -> list[int]:
         """Which texts to encode as a whole, given all of them, and these joined.
@@ -86,7 +86,7 @@ class Units(ABC):
         begins = np.flatnonzero(self._begins(characters))
         offsets = begins if is_ascii else np.flatnonzero(data & 0xC0 != 0x80)[begins]
         ids, ends = self._ids_of(encoded, np.append(offsets, len(encoded)))
-        text_begins = np.cumsum([1, *(len(text) + 1 for text in texts)])
+        text_begins = 1 + np.append(0, np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 1))
         stops = ends[np.searchsorted(begins, text_begins)].tolist()
         return [ids[start:stop] for start, stop in pairwise(stops)]
 
@@ -98,9 +98,11 @@ class Units(ABC):
             offsets: where each unit begins in it, and the last one ends; int64.
         """
         import pyarrow as pa
+        from pyarrow._compute import call_function  # pyarrow.compute itself takes as long to import as NumPy
 
         buffers = [None, pa.py_buffer(offsets), pa.py_buffer(encoded)]
-        found = pa.Array.from_buffers(pa.large_utf8(), len(offsets) - 1, buffers).dictionary_encode()
+        units = pa.Array.from_buffers(pa.large_utf8(), len(offsets) - 1, buffers)
+        found = call_function("dictionary_encode", [units])
         numbers = self._numbers_of(found.dictionary.to_pylist())[found.indices.to_numpy()]
         lengths = self._lengths[numbers]
         begins = np.append(0, np.cumsum(lengths))
@@ -111,35 +113,33 @@ class Units(ABC):
     def _numbers_of(self, units: list[str]) -> np.ndarray:
         if self._characters > _REMEMBERED_CHARACTERS:
             self._forget()
-        numbers = np.array([self._numbers.get(unit, -1) for unit in units], np.int64)
-        is_new = np.flatnonzero(numbers < 0)
-        if len(is_new):
-            numbers[is_new] = self._learn([units[i] for i in is_new.tolist()])
-        return numbers
+        units = [unit.rstrip(" ") for unit in units]  # a space that ends a unit has no ids
+        if new := [unit for unit in dict.fromkeys(units) if unit not in self._numbers]:
+            self._learn(new)
+        return np.fromiter(map(self._numbers.__getitem__, units), np.int64, len(units))
 
-    def _learn(self, units: list[str]) -> range:
-        """Encodes and numbers units."""
-        encoded = self._encode_new(units)
-        numbers = range(len(self._numbers), len(self._numbers) + len(units))
-        self._numbers.update(zip(units, numbers, strict=True))
-        self._ids = np.concatenate([self._ids, *encoded])
-        self._lengths = np.append(self._lengths, [len(ids) for ids in encoded])
-        self._starts = np.cumsum(self._lengths) - self._lengths
-        self._characters += sum(map(len, units))
-        return numbers
+    def _learn(self, units: list[str]) -> None:
+        """Encode and number units, words first.
 
-    def _encode_new(self, units: list[str]) -> list[np.ndarray]:
-        """One long text is encoded faster than many short ones, and tokens say where a word begins."""
-        words = [unit for unit in units if self._is_word(unit)]
+        One long text is encoded faster than many short ones, and tokens say where a word begins.
+        """
+        are_words = np.array(self._are_words(units))
+        words, others = (list(compress(units, chosen)) for chosen in (are_words, ~are_words))
         step = self._words_at_once
         texts = [" ".join(words[i : i + step]) for i in range(0, len(words), step)]
         ids = np.concatenate(self._encode_whole([*texts, ""]))
-        begins = [*np.flatnonzero(self._begins_word[ids]).tolist(), len(ids)]
-        pieces = [ids[begin:end] for begin, end in pairwise(begins)]
-        encoded = dict(zip(words, pieces, strict=True))
-        others = [unit for unit in units if unit not in encoded]
-        encoded.update(zip(others, self._encode_whole(others), strict=True))
-        return [encoded[unit] for unit in units]
+        lengths = np.diff(np.flatnonzero(self._begins_word[ids]), append=len(ids))
+        assert len(lengths) == len(words), "a word that begins twice, or not at all"
+        encoded = self._encode_whole(others)
+        self._numbers.update(
+            {unit: number for number, unit in enumerate([*words, *others], len(self._numbers))}
+        )
+        self._ids = np.concatenate([self._ids, ids, *encoded])
+        self._lengths = np.concatenate([self._lengths, lengths, [len(ids) for ids in encoded]]).astype(
+            np.int64
+        )
+        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._characters += sum(map(len, units))
 
 
 def _joined(texts: list[str]) -> str:

@@ -181,7 +181,7 @@ class _WordUnits(Units):
     def _begins(self, characters: np.ndarray) -> np.ndarray:
         kinds = self._kinds[characters]
         if not kinds.all():
-            for code in np.unique(characters[kinds == _UNSEEN]).tolist():
+            for code in np.flatnonzero(np.bincount(characters[kinds == _UNSEEN])).tolist():
                 self._kinds[code] = self._kind_of(chr(code))
             kinds = self._kinds[characters]
         is_space, is_word = kinds == _SPACE, kinds == _WORD
@@ -202,5 +202,5 @@ class _WordUnits(Units):
         self._odd.add(character)  # such as one that is left out: stays beside its neighbours for the encoder
         return _ODD
 
-    def _is_word(self, unit: str) -> bool:
-        return self._odd.isdisjoint(unit)
+    def _are_words(self, units: list[str]) -> list[bool]:
+        return [self._odd.isdisjoint(unit) for unit in units] if self._odd else [True] * len(units)
