@@ -243,7 +243,7 @@ def _rows(
 def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None]]:
     """A file with the six datasets, empty, and what appends rows to them."""
     rows_per_chunk = max(1, _CHUNK_PLACES // recipe.seq_length)
-    with _Output(path, "x+") as output:
+    with _Output(path, "w+") as output:
         with h5py.File(output, "w") as file:
             # They stay open: one that is closed packs the chunk that it has begun.
             datasets = {}
