@@ -11,6 +11,9 @@ import pytest
 
 from nemo.core import NeuralModuleFactory
 
+PATIENCE = 600
+"""Seconds after which a test stops waiting for what must come. Machines are busy: no test asserts times."""
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 

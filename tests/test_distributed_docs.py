@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import write_english
+from tests.conftest import PATIENCE, write_english
 from tests.distributed.launching import free_port
 from tests.documents import ROOT, blocks
 
@@ -96,7 +96,7 @@ def run(checkout: Path, commands: Mapping[str, str]) -> dict[str, str]:
     """What commands print that run at the same time; none of them may fail."""
     started = {name: start(checkout, tiny(command)) for name, command in commands.items()}
     try:
-        told = {name: process.communicate(timeout=180)[0] for name, process in started.items()}
+        told = {name: process.communicate(timeout=PATIENCE)[0] for name, process in started.items()}
     finally:
         for process in started.values():
             with suppress(ProcessLookupError):

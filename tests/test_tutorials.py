@@ -17,7 +17,7 @@ import pytest
 import transformers
 
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
-from tests.conftest import SHARED_DATA, write_wikitext
+from tests.conftest import PATIENCE, SHARED_DATA, write_wikitext
 from tests.distributed.launching import free_port
 from tests.documents import ROOT, Block, blocks, run_python
 
@@ -82,7 +82,7 @@ def run_bash(block: Block) -> subprocess.CompletedProcess[str]:
         },
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
 
 
@@ -230,7 +230,7 @@ def test_the_notebook_runs(with_corpus, tmp_path, monkeypatch):
     folder = with_corpus / "docs" / "tutorials"
     folder.mkdir(parents=True)
     nbclient.NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     ).execute()
     assert last_step("outputs/tutorial") > 0
     printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", ()))

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from nemo.cli.main import main
 from tests.cli.outcome import weights
-from tests.conftest import write_english
+from tests.conftest import PATIENCE, write_english
 
 EXAMPLE = Path(__file__).parents[2] / "examples/nlp/language_modeling/bert_pretraining.py"
 TINY = shlex.split(
@@ -106,7 +106,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
         os.kill(process.pid, signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "continuing from" in done.stdout
     expected, found = weights(run / "checkpoints" / "STEP-40"), weights(checkpoints / "STEP-40")

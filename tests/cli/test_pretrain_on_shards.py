@@ -21,7 +21,7 @@ from nemo.cli.main import main
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
 from tests.cli.outcome import error_of, weights
-from tests.conftest import write_english
+from tests.conftest import PATIENCE, write_english
 from tests.shards import Row, make_rows, write_shard, write_variable_shard
 
 LENGTH, PREDICTIONS = 32, 5
@@ -146,7 +146,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "continuing from" in done.stdout
     expected, found = weights(run / "checkpoints" / "STEP-40"), weights(checkpoints / "STEP-40")

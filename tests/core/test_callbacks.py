@@ -24,6 +24,7 @@ from nemo.core import (
     WandbCallback,
 )
 from nemo.utils.errors import CheckpointError, DataError, StorageError, UsageError
+from tests.conftest import PATIENCE
 
 SGD = {"lr": 1e-4, "momentum": 0.0}
 
@@ -776,6 +777,6 @@ import wandb
     packages = str(tmp_path / "packages")
     path = os.pathsep.join([packages, *filter(None, [os.environ.get("PYTHONPATH")])])
     subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=300
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, check=True, timeout=PATIENCE
     )
     assert wandb_notes() == [["import"]]  # of the last line only: it was there to be found

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.conftest import PATIENCE
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/nlp/language_modeling/bert_pretraining.py"
 WORKER = Path(__file__).parent / "worker.py"
@@ -65,20 +67,20 @@ class Job:
         for pid in self.pids():
             _kill(pid, signal.SIGKILL)
         self._process.kill()
-        self._process.wait(20)
+        self._process.wait(PATIENCE)
 
-    def wait(self, timeout: float = 120) -> int:
-        """Its exit code; it and all it has started are at their end within `timeout` seconds."""
+    def wait(self) -> int:
+        """Its exit code, when it has ended."""
         try:
-            return self._process.wait(timeout)
+            return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {timeout} s\n{self.out}\n{self.err}") from None
+            raise AssertionError(f"still running after {PATIENCE} s\n{self.out}\n{self.err}") from None
 
     def is_running(self) -> bool:
         return self._process.poll() is None
 
-    def succeed(self, timeout: float = 120) -> "Job":
-        code = self.wait(timeout)
+    def succeed(self) -> "Job":
+        code = self.wait()
         assert code == 0, f"exit code {code}\n{self.out[-2000:]}\n{self.err[-5000:]}"
         return self
 
@@ -104,7 +106,7 @@ class Job:
     def kill_first(self, how: int = signal.SIGKILL) -> None:
         """Send a signal to the process that was started, and not to those that it has started."""
         self._process.send_signal(how)
-        self._process.wait(60)
+        self._process.wait(PATIENCE)
 
     def errors(self) -> list[str]:
         """The lines that tell why it ended."""
@@ -167,12 +169,12 @@ class Versions:
         return {name: len(files) for name, files in self._seen.items()}
 
 
-def wait_until(is_so: Callable[[], Any], job: Job, timeout: float = 60) -> None:
+def wait_until(is_so: Callable[[], Any], job: Job) -> None:
     """Raise an AssertionError if it does not come to that, or the job ends before."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + PATIENCE
     while not is_so():
         assert job.is_running(), f"ended too early\n{job.out}\n{job.err}"
-        assert time.monotonic() < deadline, f"nothing within {timeout} s\n{job.out}\n{job.err}"
+        assert time.monotonic() < deadline, f"nothing within {PATIENCE} s\n{job.out}\n{job.err}"
         time.sleep(0.02)
 
 

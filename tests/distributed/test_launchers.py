@@ -105,7 +105,7 @@ def test_a_users_script_that_fails_in_one_process_ends_in_all(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     with by_hand(tmp_path, [[script, "--bad", bad]] * 2) as jobs:
-        codes = [job.wait(30) for job in jobs]
+        codes = [job.wait() for job in jobs]
         assert (codes[bad], codes[1 - bad]) == (1, 7)
         assert "KeyError: 'mine'" in jobs[bad].err
         assert jobs[1 - bad].err == ""

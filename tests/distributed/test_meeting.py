@@ -9,11 +9,12 @@ import torch.distributed as dist
 
 from nemo.backends.pytorch.distributed import _gather
 from nemo.utils.errors import DistributedError
+from tests.conftest import PATIENCE
 
 SIZE = 3
 
 
-def meet(store, late=None, absent=None, seconds=10.0):
+def meet(store, late=None, absent=None, seconds=PATIENCE):
     """What every process gets of `_gather`; those that `late` names come last."""
 
     def of_rank(rank):
@@ -41,4 +42,4 @@ def test_who_does_not_come_is_named(is_first_time):
     if not is_first_time:
         meet(store)
     with pytest.raises(DistributedError, match=r"not all processes have come; found no rank 1, expected 3"):
-        meet(store, absent=1, seconds=0.5)
+        meet(store, absent=1, seconds=3.0)

@@ -14,6 +14,7 @@ from nemo.backends.pytorch.distributed import World
 from nemo.backends.pytorch.sharding import Shards, _regions_apart
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import UsageError
+from tests.conftest import PATIENCE
 
 WORKER = Path(__file__).parent / "sharded_training.py"
 ALIKE = {
@@ -36,7 +37,7 @@ def run(folder, num_processes, *cases):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr[-3000:]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from nemo.backends.pytorch import PtActions, gradient_sum
+from nemo.backends.pytorch import PtActions, gradient_sum, watchdog
 from nemo.backends.pytorch.distributed import World, join
 from nemo.cli.main import main
 from nemo.core import (
@@ -27,7 +27,7 @@ from nemo.utils.errors import DataError
 from tests.backends.pytorch.conftest import Batches, Encoder, Toy
 
 FOLDER = Path(sys.argv[1])
-SECONDS_UNTIL_HUNG = float(os.environ.get("SECONDS_UNTIL_HUNG", "60"))
+SECONDS_UNTIL_HUNG = float(os.environ.get("SECONDS_UNTIL_HUNG", "600"))
 
 
 class TiedToy(Toy):
@@ -210,16 +210,20 @@ def evaluation(world):
 
 
 class Hang(ActionCallback):
+    """In rank 1. The limit is short only now: what a process does first may take long."""
+
     def on_iteration_end(self):
         if self.action.world.rank == 1:
-            time.sleep(1000)
+            time.sleep(10_000)
+        self.action.world._watchdog._seconds_until_hung = 10.0
 
 
 class Endless(ActionCallback):
-    """Says that training is going on."""
+    """Says that training is going on, when this process has left a note and knows rank 0's."""
 
     def on_iteration_end(self):
-        (FOLDER / f"training.{self.action.world.rank}").touch()
+        if self.action.world._watchdog._first is not None:
+            (FOLDER / f"training.{self.action.world.rank}").touch()
         time.sleep(0.01)
 
 
@@ -245,9 +249,23 @@ def bad_data(world):
     )
 
 
-def no_folder(world):
+def no_folder(world, *callbacks):
     (FOLDER / "file").touch()
-    train(world, callbacks=[CheckpointCallback(FOLDER / "file" / "checkpoints", step_freq=3)])
+    train(world, callbacks=[CheckpointCallback(FOLDER / "file" / "checkpoints", step_freq=3), *callbacks])
+
+
+class SlowListener(ActionCallback):
+    """Rank 1 looks for news seldom from now on, as on a busy machine."""
+
+    def on_iteration_end(self):
+        if self.action.world.rank == 1 and self.step == 1:
+            watchdog.SECONDS_BETWEEN_NOTES = 20.0
+            time.sleep(2)  # so that the last short pause is over
+
+
+def slow_listener(world):
+    """Rank 0, which has the news, fails after three updates."""
+    no_folder(world, SlowListener())
 
 
 def other_model(world):

@@ -15,6 +15,8 @@ from threading import Thread
 
 import pytest
 
+from tests.conftest import PATIENCE
+
 SCRIPT = Path(__file__).parents[2] / "examples/nlp/language_modeling/get_wkt2.sh"
 PINNED = "92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c"
 TEXTS = {"train": b" = A = \n \n the <unk> cat\n", "valid": "été <unk> <unk>\n".encode(), "test": b"no\n"}
@@ -79,7 +81,7 @@ def server() -> Iterator[Server]:
 def get(*words: object, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower()} | (env or {})
     command = ["bash", str(SCRIPT), *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE)
 
 
 def texts_in(folder: Path) -> dict[str, bytes]:

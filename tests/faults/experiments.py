@@ -307,7 +307,7 @@ def _lose_one(bench: Bench, how: int, seconds: float, told: str) -> str:
         lost = bench.rng.randrange(2)
         jobs[lost].kill(lost, how)
         began = time.monotonic()
-        codes = [job.wait(120) for job in jobs]
+        codes = [job.wait() for job in jobs]
         took = time.monotonic() - began
         bench.note(f"seconds to the end after {signal.Signals(how).name}", took)
         says = any(word in jobs[1 - lost].err for word in told.split("|"))

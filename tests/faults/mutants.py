@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SECONDS = 10
+SECONDS = 120  # after which a reader hangs, however busy the machine is
 _WORDS = (
     b"\x00",
     b"\xff",

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo.backends.pytorch.checkpoint import list_checkpoints, verify
+from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 STRIKE = ROOT / "tests/faults/strike.py"
@@ -68,7 +69,7 @@ def start(
     )
 
 
-def outcome(run: subprocess.Popen[str], seconds: float = 120) -> tuple[int, str]:
+def outcome(run: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[int, str]:
     """Exit code, and what was printed."""
     try:
         told = run.communicate(timeout=seconds)[0]

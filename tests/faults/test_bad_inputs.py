@@ -39,11 +39,11 @@ from nemo.cli.main import main
 from nemo.collections.nlp.data.hdf5.shard import FIELDS
 from nemo.utils.lock import WorkFolderLock
 from tests.cli.outcome import error_of
-from tests.conftest import write_english
+from tests.conftest import PATIENCE, write_english
 from tests.shards import make_rows, write_shard, write_variable_shard
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 30  # after which a command counts as hanging
+SECONDS = PATIENCE  # after which a command counts as hanging
 MEMORY = 512 << 20  # that bad input may cost
 
 SIZES = (

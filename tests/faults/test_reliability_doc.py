@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.conftest import PATIENCE
 from tests.documents import ROOT, blocks
 from tests.faults.runs import final_hash
 
@@ -35,13 +36,13 @@ def test_the_loop_goes_on_after_a_signal(undisturbed, tmp_path):
         stderr=subprocess.STDOUT,
         text=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE
     while not list(tmp_path.glob("outputs/run/checkpoints/STEP-*")):
         assert run.poll() is None and time.monotonic() < deadline
         time.sleep(0.005)
     child = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()[0]
     os.kill(int(child), signal.SIGTERM)
-    told, _ = run.communicate(timeout=60)
+    told, _ = run.communicate(timeout=PATIENCE)
     assert run.returncode == 0, told
     assert told.count("error[PREEMPTED]") == 1
     assert final_hash(tmp_path / "outputs/run") == expected

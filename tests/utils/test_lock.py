@@ -15,7 +15,7 @@ import sys, time
 from nemo.utils.lock import WorkFolderLock
 with WorkFolderLock(sys.argv[1]):
     print("in", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 
 
@@ -47,7 +47,7 @@ def test_a_killed_process_holds_nothing(tmp_path, holder):
 
 
 def test_a_child_that_outlives_the_holder_holds_nothing(tmp_path):
-    fork = HOLD.replace("time.sleep(60)", "import os; os.fork() or time.sleep(20)")
+    fork = HOLD.replace("time.sleep(600)", "import os; os.fork() or time.sleep(60)")
     subprocess.run([sys.executable, "-c", fork, tmp_path], stdout=subprocess.DEVNULL, check=True)
     with WorkFolderLock(tmp_path):
         pass

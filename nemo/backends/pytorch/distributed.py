@@ -106,8 +106,8 @@ class Processes(World):
 
     def __init__(self, store: dist.Store, local_rank: int, seconds_until_hung: float):
         self.rank, self.size, self.local_rank = dist.get_rank(), dist.get_world_size(), local_rank
-        self._is_host = self.rank == 0 and not _is_store_of_launcher()
-        self._watchdog = Watchdog(store, self.rank, self.size, seconds_until_hung)
+        is_host = self.rank == 0 and not _is_store_of_launcher()
+        self._watchdog = Watchdog(store, self.rank, self.size, seconds_until_hung, is_host)
 
     def sum(self, tensor: Tensor, what: str = "a sum") -> Tensor:
         with self.waiting(what):
@@ -176,7 +176,7 @@ class Processes(World):
         global _world
         _world = World()
         if _is_failure(problem):
-            self._watchdog.tell(str(problem), self._is_host)
+            self._watchdog.tell(str(problem))
             return
         self.wait("the end")
         self._watchdog.stop()
@@ -185,9 +185,9 @@ class Processes(World):
     def leave(self) -> None:
         """The end of a script that is not `with` its world: here processes need not wait for each other."""
         if _is_failure(problem := getattr(sys, "last_value", None)):
-            self._watchdog.tell(str(problem), self._is_host)
+            self._watchdog.tell(str(problem))
         else:
-            self._watchdog.leave(self._is_host)
+            self._watchdog.leave()
 
     def _bytes_of_first(self, content: bytes) -> bytes:
         size = torch.tensor(len(content))

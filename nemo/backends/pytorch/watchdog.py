@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import Any
 
 from nemo.utils.errors import DistributedError
@@ -29,9 +29,12 @@ SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_UNTIL_GONE = 3.0
 SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
 """A process that ends with an error says so first; only if it does not, others say what they see."""
+SECONDS_TO_HEAR = 30.0
+"""The store's host, with which the store ends, waits at most so long for the others to hear the verdict."""
+LOOKS_UNTIL_JUDGED = 8
+"""After so many looks, a second or more apart, whoever is gone has been found out, and the verdict read."""
 
 _VERDICT = "verdict"
-_FIRST = "note/0"
 _ENDED = "ended"
 _WAITING = "waiting for "
 
@@ -44,12 +47,15 @@ class Watchdog:
     Args:
         store: where notes are left.
         seconds_until_hung: a process that does one thing for so long hangs, unless it waits for others.
+        is_host: the store ends with this process.
     """
 
-    def __init__(self, store: Any, rank: int, size: int, seconds_until_hung: float):
+    def __init__(self, store: Any, rank: int, size: int, seconds_until_hung: float, is_host: bool):
         self._store, self._rank, self._size = store.clone(), rank, size
-        self._seconds_until_hung = seconds_until_hung
+        self._seconds_until_hung, self._is_host = seconds_until_hung, is_host
         self._ended = Event()
+        self._last_words = Lock()  # of one thread only
+        self._looks = 0
         self._lost: dict[str, Any] | None = None  # the note of one that is, if it is of this machine
         self._first: dict[str, Any] | None = None  # the note of rank 0, which may hold the store
         self._looked = time.monotonic()
@@ -79,22 +85,18 @@ class Watchdog:
             raise self._explained(problem) from None
         self.now(before[0], limited=before[1])
 
-    def tell(self, problem: str, is_host: bool) -> None:
-        """Let the others know that this process ends with an error, which it shows itself.
+    def tell(self, problem: str) -> None:
+        """Let the others know that this process ends with an error, which it shows itself."""
+        with contextlib.suppress(RuntimeError):  # there may be no answer from the store any more
+            self._judge({"rank": self._rank, "what": problem, "is_told": True})
+            self._hear()
+        self.stop(SECONDS_FOR_OTHERS_TO_SPEAK)
 
-        Args:
-            is_host: the store, in which the others read it, ends with this process.
-        """
-        self._judge({"rank": self._rank, "what": problem, "is_told": True})
-        if is_host:
-            time.sleep(SECONDS_FOR_OTHERS_TO_SPEAK)
-        self.stop(SECONDS_FOR_OTHERS_TO_SPEAK)  # there may be no answer from the store any more
-
-    def leave(self, is_host: bool) -> None:
-        """The script of this process ends; if it `is_host` of the store, it waits until all others end."""
+    def leave(self) -> None:
+        """The script of this process ends; if it has the store, it waits until all others end."""
         self.now(_ENDED, limited=False)
         self._leave_note()
-        while is_host and not all(self._has_ended(rank) for rank in range(self._size)):
+        while self._is_host and not all(self._has_ended(rank) for rank in range(self._size)):
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
         self.stop()
 
@@ -110,8 +112,8 @@ class Watchdog:
 
     def _explained(self, problem: RuntimeError) -> DistributedError:
         """The error of a connection that broke; its cause, where another process has found it out."""
-        deadline = time.monotonic() + SECONDS_UNTIL_GONE + SECONDS_FOR_OTHERS_TO_SPEAK
-        while time.monotonic() < deadline:  # the thread ends us when there is a verdict
+        enough = self._looks + LOOKS_UNTIL_JUDGED
+        while self._looks < enough and self._threads[0].is_alive():  # it ends us when there is a verdict
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
         told = str(problem).splitlines()[0]
         return DistributedError("the connection to the others broke", where=f"rank {self._rank}", found=told)
@@ -139,18 +141,16 @@ class Watchdog:
                 self._end(f"the store of rank 0 or its launcher has not answered for {silence:.0f} s")
 
     def _look_until_ended(self) -> None:
-        number, next_rank = 0, (self._rank + 1) % self._size
+        next_rank = (self._rank + 1) % self._size
         theirs, changed = None, time.monotonic()
         while not self._ended.wait(SECONDS_BETWEEN_NOTES):
-            number += 1
+            self._looks += 1
             self._looked = time.monotonic()
-            self._leave_note(number)
-            if self._first is None and self._store.check([_FIRST]):
-                self._first = json.loads(self._store.get(_FIRST))
+            self._leave_note()
+            self._first = self._first or self._note_of(0)
             if self._store.check([_VERDICT]):
                 self._obey(json.loads(self._store.get(_VERDICT)))
-            key, now = f"note/{next_rank}", time.monotonic()
-            note = json.loads(self._store.get(key)) if self._store.check([key]) else None
+            now, note = time.monotonic(), self._note_of(next_rank)
             if note != theirs:
                 theirs, changed = note, now
             if note is None:
@@ -172,25 +172,41 @@ class Watchdog:
                 what = f"({_who(note)}) hangs: {note['phase']} for {seconds:.0f} s"
                 self._judge({"rank": next_rank, "what": what, "is_hung": True})
 
-    def _has_ended(self, rank: int) -> bool:
+    def _note_of(self, rank: int) -> dict[str, Any] | None:
         key = f"note/{rank}"
-        return self._store.check([key]) and json.loads(self._store.get(key))["phase"] == _ENDED
+        return json.loads(self._store.get(key)) if self._store.check([key]) else None
 
     def _needs_others(self) -> bool:
         phase, _, since = self._doing
         return phase.startswith(_WAITING) and time.monotonic() - since > SECONDS_UNTIL_GONE
 
-    def _leave_note(self, number: int = 0) -> None:
-        self._store.set(f"note/{self._rank}", self._note(number))
-
-    def _note(self, number: int) -> str:
+    def _leave_note(self) -> None:
         phase, limited, since = self._doing
-        note = {"number": number, "pid": os.getpid(), "host": socket.gethostname(), "pids": _pids()}
-        return json.dumps({**note, "phase": phase, "limited": limited, "seconds": time.monotonic() - since})
+        note = {"number": self._looks, "pid": os.getpid(), "host": socket.gethostname(), "pids": _pids()}
+        note |= {"phase": phase, "limited": limited, "seconds": time.monotonic() - since}
+        self._store.set(f"note/{self._rank}", json.dumps(note))
 
     def _judge(self, verdict: dict[str, Any]) -> None:
         """Make this the verdict, unless there is one."""
         self._store.compare_set(_VERDICT, "", json.dumps(verdict))
+
+    def _hear(self) -> None:
+        """Say that this process knows the verdict; if it has the store, wait until all do who still can."""
+        self._store.set(f"heard/{self._rank}", "")
+        deadline = time.monotonic() + SECONDS_TO_HEAR
+        while self._is_host and time.monotonic() < deadline:
+            self._looked = time.monotonic()
+            if all(self._store.check([f"heard/{rank}"]) or self._is_over(rank) for rank in range(self._size)):
+                break
+            time.sleep(SECONDS_BETWEEN_NOTES / 10)
+
+    def _has_ended(self, rank: int) -> bool:
+        note = self._note_of(rank)
+        return note is not None and note["phase"] == _ENDED
+
+    def _is_over(self, rank: int) -> bool:
+        note = self._note_of(rank)
+        return note is not None and (note["phase"] == _ENDED or _is_lost(note))
 
     def _obey(self, verdict: dict[str, Any]) -> None:
         if verdict["rank"] == self._rank and verdict.get("is_told"):
@@ -198,20 +214,26 @@ class Watchdog:
             return
         if verdict["rank"] == self._rank and verdict.get("is_hung"):
             faulthandler.dump_traceback(all_threads=True)
-        if verdict.get("is_told"):
-            self._exit()  # one line is enough, and it is the one to read
-        self._end(f"rank {verdict['rank']} {verdict['what']}")
+        if not verdict.get("is_told"):  # else one line is enough, and it is the one to read
+            self._say(f"rank {verdict['rank']} {verdict['what']}")
+        with contextlib.suppress(RuntimeError):
+            self._hear()
+        self._exit()
 
     def _end(self, problem: str, **more: Any) -> None:
+        self._say(problem, **more)
+        self._exit()
+
+    def _say(self, problem: str, **more: Any) -> None:
         error = DistributedError(
             problem,
             where=f"rank {self._rank}",
             fix="run the same command again: it goes on from the last checkpoint",
             **more,
         )
+        self._last_words.acquire()  # never given back
         sys.stderr.write(f"error[{error.kind}] {error}\n")
         sys.stderr.flush()
-        self._exit()
 
     def _exit(self) -> None:
         # Not before we have spoken: a launcher ends us as soon as it sees one end.

@@ -23,6 +23,7 @@ from nemo.collections.nlp.data.tokenizers import (
 from nemo.collections.nlp.data.tokenizers.special_tokens import vocabulary_order
 from nemo.collections.nlp.data.vocabulary import learn_sentencepiece, learn_wordpiece, sample_text
 from nemo.utils.errors import MissingFileError, UsageError
+from tests.conftest import PATIENCE
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
@@ -574,7 +575,7 @@ def test_a_model_that_crashes_whoever_opens_it_does_not_crash_us(tmp_path):
     striker.start()
     with pytest.raises(UsageError, match=r"m\.model: .*; found it crashed with SIGSEGV when it was tried"):
         SentencePieceTokenizer(path)
-    striker.join(10)
+    striker.join(PATIENCE)
     assert SentencePieceTokenizer(path).vocab_size == 100_005  # it is tried again
 
 

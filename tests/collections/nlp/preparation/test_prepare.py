@@ -28,7 +28,7 @@ from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of
-from tests.conftest import write_english
+from tests.conftest import PATIENCE, write_english
 
 SHAPES = ["--phases", "32/5,64/10", "--dupe_factor", "1", "--num_shards", "3", "--random_seed", "7"]
 
@@ -132,7 +132,7 @@ def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed,
     words = command(corpus, tmp_path / "out", "--workers", "2")
     words[1] = str(other)
     run = start(words, PYTHONHASHSEED="5", LC_ALL="C")
-    told = run.communicate(timeout=120)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert contents(tmp_path / "out") == contents(undisturbed)
 
@@ -141,7 +141,7 @@ def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed,
 def test_ray_makes_the_same(undisturbed, corpus, tmp_path):
     pytest.importorskip("ray")
     run = start(command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2"))
-    told = run.communicate(timeout=240)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert contents(tmp_path / "out") == contents(undisturbed)
 
@@ -176,7 +176,7 @@ def test_slurm_jobs_wait_for_one_another_and_make_the_same(undisturbed, corpus, 
         (programs / name).chmod(0o755)
     words = command(corpus, tmp_path / "out", "--engine", "slurm", "--slurm_partition", "cpu")
     run = start(words, PATH=f"{programs}:{os.environ['PATH']}")
-    told = run.communicate(timeout=240)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert contents(tmp_path / "out") == contents(undisturbed)
     jobs = [line for line in log.read_text().splitlines() if line.startswith("--export=ALL,RUN_OFFSET")]
@@ -197,7 +197,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same(undisturbed, co
             kills += 1
         run.communicate()
     run = start(words)
-    told = run.communicate(timeout=120)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert kills
     assert contents(tmp_path / "out") == contents(undisturbed)
@@ -214,9 +214,9 @@ def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
         assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
-    run.communicate(timeout=20)  # what is left of its processes would keep the pipe open
+    run.communicate(timeout=PATIENCE)  # what is left of its processes would keep the pipe open
     run = start(words)
-    told = run.communicate(timeout=120)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert contents(tmp_path / "out") == contents(undisturbed)
 
@@ -342,7 +342,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_is_named(undisturbed, corpus, 
             n for n in work_of(tmp_path / "out").glob("tasks/shards-*.json") if '"running"' in n.read_text()
         ]
     os.kill(json.loads(notes[0].read_text())["pid"], signal.SIGKILL)
-    told = run.communicate(timeout=60)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 1
     assert told.splitlines()[-1].startswith(f"error[INTERNAL] task {notes[0].stem}: its process was killed")
 
@@ -355,7 +355,7 @@ def test_the_error_of_a_task_reaches_the_user_as_it_was(corpus, tmp_path, worker
     words = command(corpus, tmp_path / "out", "--workers", workers)
     words[1] = str(tmp_path / "text")
     run = start(words)
-    told = run.communicate(timeout=60)[0]
+    told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 3
     last = told.splitlines()[-1]
     assert last.startswith("error[DATA]") and "3.txt" in last and "0xe9" in last

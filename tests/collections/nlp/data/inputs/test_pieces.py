@@ -21,6 +21,7 @@ from nemo.collections.nlp.data.inputs import (
 )
 from nemo.collections.nlp.data.inputs import text as text_reader
 from nemo.utils.errors import DataError
+from tests.conftest import PATIENCE
 
 
 def texts(layout: str, seed: int) -> bytes:
@@ -169,7 +170,7 @@ def test_memory_is_bounded_whatever_the_file(tmp_path, name):
     (tmp_path / name).write_bytes(content)
     environment = {"OPENBLAS_NUM_THREADS": "1", "RANK": "1"}
     words = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    ran = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=120)
+    ran = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=PATIENCE)
     assert ran.returncode == 0, ran.stderr
     characters, kilobytes = map(int, ran.stdout.split()[-2:])
     expected = {"line.txt": 100 << 20, "lines.txt": 1 << 20, "bomb.txt.gz": 200 << 20}
