@@ -44,4 +44,4 @@ def run(argv: Sequence[str]) -> None:
         options.out,
         force=options.force,
     )
-    logging.info("exported to %s: the same logits after reloading, nothing missing", options.out)
+    logging.info("exported to %s: the same ids and logits after reloading, nothing missing", options.out)

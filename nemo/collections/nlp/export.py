@@ -26,6 +26,7 @@ from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClas
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.pretraining_model import KEEPS_POOLER
 from nemo.collections.nlp.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.tokenizer_export import export_tokenizer
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import let_umask_decide, storage_errors, sync
 from nemo.utils.logging import logging
@@ -95,9 +96,7 @@ def export_huggingface(
             aside.mkdir(parents=True)
             with quiet():
                 model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
-                exported_tokenizer = tokenizer.to_huggingface()
-                exported_tokenizer.model_max_length = bert.config.max_position_embeddings
-                exported_tokenizer.save_pretrained(aside)
+            export_tokenizer(tokenizer, aside, bert.config.max_position_embeddings)
             if model_card is not None:
                 (aside / CARD).write_text(model_card, encoding="utf-8")
             let_umask_decide(aside)

@@ -150,10 +150,11 @@ def vocabulary_lines(content: bytes) -> list[str]:
 
 
 def _warn_of_lines(lines: list[str], path: Any) -> None:
-    """Warn of the first line of each kind that is hardly meant."""
+    """Warn of the first line of each kind that is hardly meant. Blank ones at the end do no harm."""
     numbers: dict[str, int] = {}
     blank, again, spaced = [], [], []
-    for number, line in enumerate(lines, start=1):
+    last = max((number for number, line in enumerate(lines, start=1) if line.strip(" \t")), default=0)
+    for number, line in enumerate(lines[:last], start=1):
         token = line.rstrip(TRIMMED)
         if not line.strip(" \t"):
             blank.append((number, "blank", number))

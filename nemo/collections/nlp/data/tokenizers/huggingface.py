@@ -101,6 +101,8 @@ def save_pretrained(tokenizer: Any, folder: Path) -> None:
     config = json.loads(path.read_bytes())
     if config["tokenizer_class"] == "TokenizersBackend":  # as version 5 calls it
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
+    for name in ("is_local", "local_files_only"):  # of the place that it was opened at
+        config.pop(name, None)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
