@@ -1,8 +1,10 @@
 """Errors that tell the whole story in one line, and the exit code each of them ends with."""
 
+import re
 from typing import Any
 
 MOST_OF_A_REASON = 400  # characters of what another library says
+_STACK = re.compile(r"Exception raised from |frame #0")  # what torch says of its own source
 
 
 class NemoError(Exception):
@@ -46,7 +48,8 @@ class NemoError(Exception):
 
 def reason(error: BaseException) -> str:
     """What an error of another library says, in one line; the cause may stand anywhere in its text."""
-    text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    told, *_ = _STACK.split(str(error))
+    text = " ".join(told.split()).rstrip(".") or type(error).__name__
     return text if len(text) <= MOST_OF_A_REASON else f"{text[:MOST_OF_A_REASON]} ..."
 
 

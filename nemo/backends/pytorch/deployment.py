@@ -25,7 +25,7 @@ from nemo.backends.pytorch.nm import TorchNM
 from nemo.core.module_config import check_params, portable_params
 from nemo.core.neural_modules import NeuralModule
 from nemo.core.settings import DeploymentFormat
-from nemo.utils.errors import ExistingFileError, MissingFileError, NemoError, UsageError
+from nemo.utils.errors import ExistingFileError, MissingFileError, NemoError, UsageError, reason
 from nemo.utils.files import write_atomically
 
 # Class attributes of ours that a subclass may have as properties.
@@ -222,11 +222,10 @@ def _exporting(module: TorchNM, what: str, fix: str = "") -> Iterator[None]:
     except NemoError:
         raise
     except Exception as error:  # torch's exporters raise anything
-        (first_line, *_) = str(error).strip().splitlines() or [""]
         raise ExportError(
             f"cannot be exported to {what}",
             where=module,
-            found=f"{type(error).__name__}: {first_line}",
+            found=f"{type(error).__name__}: {reason(error)}",
             fix=fix,
         ) from error
     finally:

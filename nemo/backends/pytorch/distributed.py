@@ -24,7 +24,7 @@ from torch import Tensor
 
 from nemo.backends.pytorch.watchdog import Watchdog
 from nemo.utils.children import die_with_parent
-from nemo.utils.errors import DistributedError, UsageError
+from nemo.utils.errors import DistributedError, UsageError, reason
 from nemo.utils.logging import logging
 
 T = TypeVar("T")
@@ -247,7 +247,7 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
         raise DistributedError(
             "the other processes cannot be reached",
             where=f"rank {os.environ['RANK']}, MASTER_ADDR:MASTER_PORT {address}",
-            found=str(problem).splitlines()[0],
+            found=reason(problem),
             expected=f"{os.environ['WORLD_SIZE']} processes within {seconds_until_hung:g} s",
             fix="start all of them, with the address of rank 0's machine and a free port",
         ) from None

@@ -23,7 +23,7 @@ from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 
-from nemo.utils.errors import DistributedError
+from nemo.utils.errors import DistributedError, reason
 
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_UNTIL_GONE = 3.0
@@ -115,7 +115,7 @@ class Watchdog:
         enough = self._looks + LOOKS_UNTIL_JUDGED
         while self._looks < enough and self._threads[0].is_alive():  # it ends us when there is a verdict
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
-        told = str(problem).splitlines()[0]
+        told = reason(problem)
         return DistributedError("the connection to the others broke", where=f"rank {self._rank}", found=told)
 
     def _look(self) -> None:
@@ -123,7 +123,7 @@ class Watchdog:
             self._look_until_ended()
         except RuntimeError as problem:  # there is no store any more, and so no rank 0 or launcher
             if not self._ended.wait(SECONDS_FOR_OTHERS_TO_SPEAK):
-                told = str(problem).splitlines()[0]
+                told = reason(problem)
                 self._end("the store of rank 0 or its launcher cannot be reached", found=told)
 
     def _watch_store(self) -> None:

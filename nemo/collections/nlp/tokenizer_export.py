@@ -66,4 +66,4 @@ def _texts(vocabulary: list[str]) -> list[str]:
 
 
 def _shortened(word: str) -> str:
-    return ascii(word) if len(word) <= 40 else f"{ascii(word[:20])} ... ({len(word)} characters)"
+    return ascii(word) if len(word) <= 40 else f"{word[:20]!a} ... ({len(word)} characters)"

@@ -25,7 +25,7 @@ import h5py
 import numpy as np
 
 from nemo.collections.nlp.limits import LONGEST_SEQUENCE
-from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.errors import DataError, MissingFileError, reason
 
 Rows = dict[str, np.ndarray]  # field -> array, one row after the other
 
@@ -189,8 +189,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise
     # HDF5 has no exception of its own: whatever it makes of damaged bytes ends here.
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        found = str(problem).strip("'\"").splitlines()[0] if str(problem) else type(problem).__name__
-        raise DataError("damaged, or cut off", where=path, found=found, fix="copy it again") from problem
+        raise DataError(
+            "damaged, or cut off", where=path, found=reason(problem).strip("'\""), fix="copy it again"
+        ) from problem
 
 
 def _not_hdf5(path: Path, head: bytes) -> DataError:

@@ -13,7 +13,7 @@ from nemo.collections.nlp.data.inputs.options import TextOptions
 from nemo.collections.nlp.data.inputs.places import filesystem_of, is_url, shown
 from nemo.collections.nlp.data.inputs.stored import StoredFile
 from nemo.collections.nlp.data.inputs.text import decoded
-from nemo.utils.errors import DataError
+from nemo.utils.errors import DataError, reason
 
 _ROWS_AT_ONCE = 256  # texts may be long
 _BUFFER_BYTES = 1 << 20
@@ -135,8 +135,7 @@ def _opened(path: str) -> Iterator[Any]:
     except (pyarrow.ArrowException, OSError) as error:
         if isinstance(error, DataError | FileNotFoundError):
             raise
-        found = str(error).splitlines()[0]
-        raise DataError("damaged, or not Parquet", where=shown(path), found=found) from error
+        raise DataError("damaged, or not Parquet", where=shown(path), found=reason(error)) from error
 
 
 def _over_network(file: Any, path: str) -> Any:
