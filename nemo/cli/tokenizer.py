@@ -45,9 +45,11 @@ def run(argv: Sequence[str]) -> None:
     )
     from pathlib import Path
 
-    from nemo.collections.nlp.data.inputs import read_documents, sources_of
+    from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of
     from nemo.collections.nlp.data.sentences import is_cjk
+    from nemo.collections.nlp.data.store_builder import sample_paragraphs
     from nemo.collections.nlp.data.tokenizers import load_tokenizer
+    from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
     from nemo.collections.nlp.data.vocabulary import train_tokenizer
 
     text = options.text_options
@@ -62,6 +64,9 @@ def run(argv: Sequence[str]) -> None:
         text=text,
     )
     tokenizer = load_tokenizer(Path(options.out))
+    sample = sample_paragraphs(pieces_of(sources), text)
+    if lost := warning_of_lost_marks_in(sample, tokenizer):
+        logging.warning("%s", lost)
     lines = (line for document in islice(read_documents(sources, text), LOOKED_AT) for line in document)
     line = next((line for line in lines if len(line.split()) > 5 or is_cjk(line)), "")
     logging.info("%s: %d entries in %s", options.kind, tokenizer.vocab_size, options.out)

@@ -39,10 +39,16 @@ def test_each_kind_has_its_exit_code_and_can_be_caught_as_what_python_knows(kind
 @pytest.mark.parametrize(
     ("told", "line"),
     [
-        ("could not open it: one of\n(1) a file,\n(2) a folder.\n", "could not open it: one of (1) a file, (2) a folder"),
+        (
+            "could not open it: one of\n(1) a file,\n(2) a folder.\n",
+            "could not open it: one of (1) a file, (2) a folder",
+        ),
         ("\n\nlate\n", "late"),
         ("", "RuntimeError"),
-        ("no route to host\nException raised from connect at TCPStore.cpp:1\nframe #0: c10", "no route to host"),
+        (
+            "no route to host\nException raised from connect at TCPStore.cpp:1\nframe #0: c10",
+            "no route to host",
+        ),
         ("long " * 200, f"{('long ' * 200)[:400]} ..."),
     ],
 )

@@ -7,10 +7,18 @@ from pathlib import Path
 
 from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.batching import check_tokens_per_batch
-from nemo.collections.nlp.data.inputs import Source, sources_of
+from nemo.collections.nlp.data.inputs import Source, pieces_of, sources_of
 from nemo.collections.nlp.data.inputs.folders import Place
+from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.suitability import (
+    lacks_capitals,
+    strips_marks,
+    warning_of_lost_marks_in,
+    warning_of_unknown,
+)
 from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
 from nemo.collections.nlp.data_files import HeldOut, data_files
 from nemo.collections.nlp.nm.data_layers import (
@@ -135,6 +143,15 @@ def open_data(options: PretrainingOptions, work_dir: Path, origin: Origin | None
             tokens_per_batch=options.tokens_per_batch,
         )
 
-    return PretrainingData(
+    if not is_store(train) and strips_marks(tokenizer):
+        pieces = pieces_of(sources_of(train, options.text_options))
+        lost = warning_of_lost_marks_in(sample_paragraphs(pieces, options.text_options), tokenizer)
+        if lost is not None:
+            logging.warning("%s", lost)
+    data = PretrainingData(
         tokenizer, layer(train, True), layer(held_out, False) if held_out is not None else None
     )
+    counts = data.train.dataset.store.manifest["counts"]
+    if unknown := warning_of_unknown(counts["unknown_tokens"] / counts["tokens"], lacks_capitals(tokenizer)):
+        logging.warning("%s", unknown)
+    return data

@@ -15,7 +15,6 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.tokenizer_check import check_tokenizer
 from nemo.core import NmTensor, WeightShareTransform
-from nemo.utils.errors import UsageError
 
 KEEPS_POOLER = "keep_pooler"
 """Of a configuration of ours: the encoder's pooler is its source's, no new one, and is exported."""
@@ -154,13 +153,6 @@ def sizes_of_model(
     }
     if config is not None and tokenizer is not None:
         check_tokenizer(tokenizer, config, options.config_file or "the model to start from")
-        if options.config_file is not None and config.vocab_size != tokenizer.vocab_size:
-            raise UsageError(
-                "the tokenizer has another vocab_size",
-                where=options.config_file,
-                found=config.vocab_size,
-                expected=tokenizer.vocab_size,
-            )
     if config is not None:
         beyond = {name: getattr(config, name) for name in (*beyond, "layer_norm_eps")}
     return beyond | {

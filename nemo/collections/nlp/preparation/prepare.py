@@ -14,6 +14,7 @@ from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
 from nemo.collections.nlp.data.vocabulary import train_tokenizer
 from nemo.collections.nlp.preparation.engines import run_steps
 from nemo.collections.nlp.preparation.options import PrepareOptions
@@ -167,6 +168,8 @@ def _begin(
     else:
         tokenizer.save(work / "tokenizer")
     sample = sample_paragraphs([piece for group in plan.groups for piece in group], plan.text)
+    if lost := warning_of_lost_marks_in(sample, tokenizer):
+        logging.warning("%s", lost)
     save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)
     save_plan(plan, work)
     work_tokenizer(work, tokenizer)
@@ -194,6 +197,8 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
         few = warning_of_few_documents(counts["documents"])
         if few and folder == STORES[TRAINING]:
             logging.warning("%s: %s", out / folder, few)
+        if unknown := warning_of_unknown(counts["unknown_tokens"] / counts["tokens"]):
+            logging.warning("%s: %s", out / folder, unknown)
     for folder, shards in manifest["shards"].items():
         counts = shards["counts"]
         row_places = counts["rows"] * _seq_length(out / folder)

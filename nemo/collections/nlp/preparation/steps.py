@@ -33,6 +33,7 @@ from nemo.collections.nlp.data.store_builder import (
 )
 from nemo.collections.nlp.data.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.opening import keeps_capitals
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
 from nemo.collections.nlp.preparation.tasks import Task
 from nemo.utils.errors import DataError, UsageError
@@ -233,8 +234,7 @@ def work_tokenizer(work: Path, opened: TokenizerSpec | None = None) -> Tokenizer
 
 def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:
     """The folder of a phase, whose name tells the truth about lower case."""
-    is_lower_case = tokenizer.text_to_ids("ABC") == tokenizer.text_to_ids("abc")
-    return plan.out / plan.recipes[recipe].folder_name(is_lower_case)
+    return plan.out / plan.recipes[recipe].folder_name(lower_case=not keeps_capitals(tokenizer))
 
 
 def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:

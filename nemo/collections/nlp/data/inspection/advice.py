@@ -9,6 +9,7 @@ from nemo.collections.nlp.data.inspection.stored import StoreFigures
 from nemo.collections.nlp.data.inspection.text import TextFigures
 from nemo.collections.nlp.data.inspection.tokens import PairFigures
 from nemo.collections.nlp.data.pairs import warning_of_few_documents
+from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks, warning_of_unknown
 
 FEW_CHARS = 5_000_000
 MANY_SINGLE = 0.5  # of the documents
@@ -19,7 +20,6 @@ MIXED_SCRIPTS = 0.2
 MUCH_MARKUP = 0.05  # of the paragraphs
 MANY_ROWS = 0.5  # of the paragraphs
 LONG_SENTENCE = 1500  # characters: more than a sequence of 512 tokens has room for, beside another sentence
-MANY_UNKNOWN = 0.01  # of the tokens
 MANY_PIECES = 2.2  # in a word
 MUCH_PADDING = 0.4
 
@@ -82,7 +82,10 @@ def _on_text(figures: TextFigures) -> Iterator[tuple[str, str]]:
         )
     yield from _on_characters(figures)
     if figures.tokens is not None:
-        yield from _on_vocabulary(figures.tokens.unknown_share, figures.tokens.pieces_per_word)
+        tokens = figures.tokens
+        yield from _on_vocabulary(tokens.unknown_share, tokens.pieces_per_word, tokens.is_uncased)
+        if lost := warning_of_lost_marks(tokens.lost_marks):
+            yield "lost_marks", lost
         yield from _on_pairs(figures.tokens.pairs)
 
 
@@ -138,13 +141,11 @@ def _on_characters(figures: TextFigures) -> Iterator[tuple[str, str]]:
         yield "mixed_scripts", f"several scripts ({named}): give them a larger vocabulary (--vocab_size)."
 
 
-def _on_vocabulary(unknown_share: float, pieces_per_word: float) -> Iterator[tuple[str, str]]:
-    if unknown_share > MANY_UNKNOWN:
-        yield (
-            "unknown_tokens",
-            f"{unknown_share:.1%} of the tokens are unknown, and can be neither learned nor guessed: use a "
-            "tokenizer that was trained on such text (nemo-bert tokenizer).",
-        )
+def _on_vocabulary(
+    unknown_share: float, pieces_per_word: float, is_uncased: bool = False
+) -> Iterator[tuple[str, str]]:
+    if unknown := warning_of_unknown(unknown_share, is_uncased):
+        yield "unknown_tokens", unknown
     if pieces_per_word > MANY_PIECES:
         yield (
             "many_pieces",

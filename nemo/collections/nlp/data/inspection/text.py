@@ -38,6 +38,7 @@ from nemo.collections.nlp.data.inspection.tokens import (
 from nemo.collections.nlp.data.sentences import make_splitter
 from nemo.collections.nlp.data.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.suitability import LostMarks, lacks_capitals, lost_marks
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
@@ -61,6 +62,8 @@ class TokenFigures:
         tokens: in the whole text, about.
         unknown_share: of the tokens.
         unknown_characters: characters that have no token -> how often they are in the whole text.
+        is_uncased: the vocabulary has no capital letters, and the tokenizer keeps those of the text.
+        lost_marks: what the tokenizer strips from the letters of the text.
         pieces_per_word, chars_per_token: on average.
         unigram_entropy: nats per token.
         pairs: length of sequences -> pairs of that length; without those that the text is too small for.
@@ -70,6 +73,8 @@ class TokenFigures:
     tokens: int
     unknown_share: float
     unknown_characters: dict[str, int]
+    is_uncased: bool
+    lost_marks: LostMarks
     pieces_per_word: float
     chars_per_token: float
     unigram_entropy: float
@@ -277,6 +282,8 @@ def _token_figures(
         tokens=round(len(tokens) * scale),
         unknown_share=float(np.mean(tokens == tokenizer.unk_id)) if len(tokens) else 0.0,
         unknown_characters=unknown_characters(characters, tokenizer),
+        is_uncased=lacks_capitals(tokenizer),
+        lost_marks=lost_marks(characters, tokenizer),
         pieces_per_word=len(tokens) / max(int(store.starts_word.sum()), 1),
         chars_per_token=num_chars / max(len(tokens), 1),
         unigram_entropy=unigram_entropy(tokens, tokenizer),

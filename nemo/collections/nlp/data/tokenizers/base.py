@@ -77,6 +77,10 @@ class TokenizerSpec(ABC):
         brackets. Others are, see `corpus_tokens`.
         """
 
+    def normalized(self, text: str) -> str:
+        """Text as it is before it is cut: in lower case, without accents, or as it was; spaces aside."""
+        return text
+
     def token_to_id(self, token: str) -> int:
         """Id of a token, of the unknown token where there is no such token."""
         return self._ids.get(token, self._unknown_id)

@@ -75,6 +75,9 @@ class SentencePieceTokenizer(TokenizerSpec):
             tokenizer.add_special_tokens(get_bert_special_tokens("bert"))
         return tokenizer
 
+    def normalized(self, text: str) -> str:
+        return self._model.normalize(text).replace(SPACE, " ").strip()
+
     def text_to_tokens(self, text: str) -> list[str]:
         return list(self._encode(text, self.special_token_to_id, str))
 

@@ -101,6 +101,10 @@ class NemoBertTokenizer(TokenizerSpec):
     def text_to_ids(self, text: str) -> list[int]:
         return self._encoder.encode(text, add_special_tokens=False).ids
 
+    def normalized(self, text: str) -> str:
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        return text if normalizer is None else normalizer.normalize_str(text)
+
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
         return self.tokenizer.convert_tokens_to_string(list(tokens))
 
