@@ -300,7 +300,7 @@ FAULTS = [
     (
         f"{config('other_vocabulary.json')} --tokenizer run/tokenizer",
         USAGE,
-        "other_vocabulary.json: the tokenizer has another vocab_size",
+        "other_vocabulary.json: the tokenizer has ids that the model has not",
     ),
     (config("decoder.json"), USAGE, "decoder.json: not a BERT: is_decoder"),
     # Weights and what is pickled (56).
@@ -724,7 +724,7 @@ def _make_configs() -> None:
         "dropout": {"hidden_dropout_prob": 2.0},
         "act": {"hidden_act": "gello"},
         "huge": {"vocab_size": 10**12},
-        "other_vocabulary": {"vocab_size": 90},
+        "other_vocabulary": {"vocab_size": 20},
         "decoder": {"is_decoder": True},
         "short": {"vocab_size": 60, "max_position_embeddings": 12},
     }.items():

@@ -5,15 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from torch import Tensor
-
-from nemo.backends.pytorch.foreign import WEIGHT_SUFFIXES, read_weights
-from nemo.collections.nlp.bert_weights import canonical
-from nemo.collections.nlp.foreign_formats import refuse_foreign_format
-from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.strict import parse_json
+
+if TYPE_CHECKING:  # tokenizers are looked for here, too, by processes that need no torch
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -102,7 +100,7 @@ def read_config(path: Path) -> Any:
         if not isinstance(settings, dict):
             raise TypeError("not a JSON object")
     except (ValueError, TypeError) as error:
-        raise UsageError("not a configuration of a BERT", where=path, found=_gist(error)) from error
+        raise UsageError("not a configuration of a BERT", where=path, found=reason(error)) from error
     for key in settings:
         # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
         (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
@@ -124,7 +122,7 @@ def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
     try:
         return BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
     except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UsageError("not a configuration of a BERT", where=source, found=_gist(error)) from error
+        raise UsageError("not a configuration of a BERT", where=source, found=reason(error)) from error
 
 
 def find(name: str, load: Callable[[str, bool], T]) -> T:
@@ -162,10 +160,10 @@ def _ask_hub(hub_id: str) -> None:
     except EntryNotFoundError:
         return  # the repository is there; what it lacks is for the reader to say
     except HfHubHTTPError as error:
-        raise OSError(f"not in the cache, and the hub says: {_gist(error)}") from error
+        raise OSError(f"not in the cache, and the hub says: {reason(error)}") from error
     except Exception as error:  # of the HTTP library, whose name changes with the hub's version
         raise OSError(
-            f"nothing of that name in the cache, and {constants.ENDPOINT} cannot be reached: {_gist(error)}"
+            f"nothing of that name in the cache, and {constants.ENDPOINT} cannot be reached: {reason(error)}"
         ) from error
 
 
@@ -188,6 +186,8 @@ def weight_files(name: str) -> list[Path]:
     Raises:
         CheckpointError: there are none that PyTorch can read. Also as `load_config`.
     """
+    from nemo.backends.pytorch.foreign import WEIGHT_SUFFIXES
+    from nemo.collections.nlp.foreign_formats import refuse_foreign_format
 
     def find_files(settings: dict[str, Any], place: str, local_only: bool) -> list[Path]:
         for file_name in _WEIGHT_FILES:
@@ -211,12 +211,15 @@ def weight_files(name: str) -> list[Path]:
     return _load(name, find_files)
 
 
-def load_tensors(name: str) -> dict[str, Tensor]:
+def load_tensors(name: str) -> "dict[str, Tensor]":
     """The weights of a pretrained model, encoder and pretraining heads, see `bert_weights.canonical`.
 
     Raises:
         CheckpointError: they are damaged, not finite, or no BERT's. Also as `weight_files`.
     """
+    from nemo.backends.pytorch.foreign import read_weights
+    from nemo.collections.nlp.bert_weights import canonical
+
     tensors: dict[str, Tensor] = {}
     for file in weight_files(name):
         tensors |= read_weights(file)
@@ -290,13 +293,13 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
         raise CheckpointError(
             "no pretrained BERT of that name",
             where=name,
-            found=_gist(error),
+            found=reason(error),
             expected="a Hugging Face folder, or a name in the cache or on the hub",
             fix="BERT.list_pretrained_models() lists some",
         ) from error
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
-            "the model's files are damaged, or do not go together", where=name, found=_gist(error)
+            "the model's files are damaged, or do not go together", where=name, found=reason(error)
         ) from error
 
 
@@ -312,10 +315,3 @@ def _check_is_plain_bert(settings: Mapping[str, Any], source: Any) -> None:
     ):
         if settings.get(key, expected) != expected:
             raise UsageError(f"not a BERT: {key}", where=source, found=settings[key], expected=expected)
-
-
-def _gist(error: Exception) -> str:
-    """The first sentence of an error's text, with the line that its colon leads to."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    led_to = lines[1].strip() if lines[0].endswith(":") and len(lines) > 1 else ""
-    return f"{lines[0].split('. ')[0].rstrip('.')} {led_to}".rstrip()

@@ -3,6 +3,8 @@
 import json
 import random
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -391,3 +393,12 @@ def test_fingerprints_are_those_of_earlier_runs_which_go_on(tmp_path):
     assert load_tokenizer(folder).fingerprint == (
         "051154e98b7b4b58f802ed20171672ca1327d6906f93399906c3c0eeb365a160"
     )
+
+
+def test_tokenizers_need_no_torch():
+    """Every process that tokenises would take a second, and hundreds of MB, for it."""
+    program = (
+        "import sys, nemo.collections.nlp.data.inspection, nemo.collections.nlp.data.tokenizers.choice;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
