@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "minutes": args.minutes,
             "amp_opt_level": args.level,
             "lr_policy": "PolynomialDecayAnnealing",
+            "train_step_freq": 1,
         }
         words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
         command = [sys.executable, "-m", "nemo.cli.main", "pretrain", *words, *args.options, "data_text"]

@@ -15,6 +15,7 @@ PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "divisors": (("training/loop.py", "_next_inputs"),),  # which takes the batch as well
     "seed": (("pytorch/environment.py", "seed_dropout"),),
     "plan rows": (("pytorch/graph_module.py", "plan"),),
+    "weights to bf16": (("pytorch/precision.py", "matrices"),),
     "forward": (("pytorch/graph_module.py", "forward"),),
     "backward": (("torch/_tensor.py", "backward"),),
     "norm": (("pytorch/precision.py", "gradient_norm"),),
