@@ -2,10 +2,12 @@
 
 import cProfile
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from measure import table
+from torch import Tensor
 
 from nemo.core import ActionCallback
 
@@ -25,7 +27,7 @@ PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
 ARITHMETIC = ("forward", "backward", "norm", "update")
 # Python functions that are kernels seen from outside.
 KERNELS = (("native/__init__.py", "call"), ("ops/linear.py", "product"))
-HOST_READS = ("'item'", "'tolist'", "__float__", "__int__", "__bool__")
+READS = ("item", "tolist", "__float__", "__int__", "__bool__")  # of tensors, for which a GPU is waited for
 
 
 class Overhead(ActionCallback):
@@ -42,10 +44,14 @@ class Overhead(ActionCallback):
         self.updates = updates
         self._seen = -1  # not begun
         self._profile = cProfile.Profile(time.thread_time)
+        self._reads: Counter[str] = Counter()
+        self._originals = {name: getattr(Tensor, name) for name in READS}
 
     def begin(self) -> None:
         """Profile the updates that come now."""
         self._seen = 0
+        for name in READS:
+            setattr(Tensor, name, self._counted(name))
         self._profile.enable()
 
     @property
@@ -57,6 +63,17 @@ class Overhead(ActionCallback):
             self._seen += 1
             if self._seen == self.updates:
                 self._profile.disable()
+                for name, original in self._originals.items():
+                    setattr(Tensor, name, original)
+
+    def _counted(self, name: str) -> Callable[..., Any]:
+        original = self._originals[name]
+
+        def counted(tensor: Tensor, *args: Any) -> Any:
+            self._reads[name] += 1
+            return original(tensor, *args)
+
+        return counted
 
     def found(self, longest: int = 12) -> dict[str, Any]:
         """Milliseconds an update: of the phases, of Python, and of the functions that take most of that."""
@@ -82,10 +99,7 @@ class Overhead(ActionCallback):
             "phases_ms": phases,
             "python_ms": sum(python.values()),
             "calls": sum(calls for _, calls, _, _, _ in stats.values()) / self.updates,
-            "host_reads": sum(
-                s[1] for (_, _, name), s in stats.items() if any(read in name for read in HOST_READS)
-            )
-            / self.updates,
+            "reads": {name: times / self.updates for name, times in self._reads.items()},
             "longest_ms": dict(most),
         }
 
@@ -108,7 +122,7 @@ def overhead_lines(found: Mapping[str, Any]) -> list[str]:
         f"CPU time of the main thread, by a profile of {found['updates']} updates, which slows Python down:",
         table(["phase", "ms an update", "share"], rows),
         f"besides forward, backward, norm and update: {besides:.2f} ms, {besides / found['ms']:.1%}",
-        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls an update; "
-        f"{found['host_reads']:.1f} numbers are read",
+        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls an update",
+        f"reads of tensors: {', '.join(f'{name} {times:g}' for name, times in found['reads'].items())}",
         *(f"  {ms:7.2f} ms  {name}" for name, ms in found["longest_ms"].items()),
     ]

@@ -93,6 +93,31 @@ def test_an_update_neither_walks_through_the_model_nor_takes_stack_traces(toy, b
     assert before[1:] == [before[1]] * 7 and before[1]["format_stack"] == before[0]["format_stack"]
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_step_waits_for_its_result_once(toy, batches, monkeypatch, clip):
+    def counted(name, original):
+        def read(tensor, *args):
+            reads.append(name)
+            return original(tensor, *args)
+
+        return read
+
+    class Watch(ActionCallback):
+        def on_iteration_start(self):
+            reads.clear()
+
+        def on_iteration_end(self):
+            of_steps.append(list(reads))
+
+    reads, of_steps = [], []
+    for name in ("item", "tolist", "__float__", "__int__", "__bool__"):
+        monkeypatch.setattr(torch.Tensor, name, counted(name, getattr(torch.Tensor, name)))
+    params = {"lr": 0.1, "max_steps": 4, "grad_norm_clip": clip}
+    PtActions().train(toy().wire(batches()), "sgd", params, [Watch()])
+    # The gradient's norm with the loss; divisors were read before the step, of tensors that were on the CPU.
+    assert of_steps == [["tolist"]] * 4
+
+
 def test_hooks_come_in_order(toy, batches):
     class Log(ActionCallback):
         def __init__(self):

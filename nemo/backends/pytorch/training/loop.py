@@ -187,8 +187,8 @@ class Training:
         norm = precision.gradient_norm(
             optimizer, list(objective.parameters.values()), self.plan.grad_norm_clip, replicas.sum_squares()
         )
-        progress.grad_norm = float(norm)
-        loss = float(sum(self.values.of(loss) for loss in objective.losses))
+        total = torch.stack([self.values.of(loss) for loss in objective.losses]).sum()
+        progress.grad_norm, loss = torch.stack([norm, total]).tolist()  # a GPU is waited for once
         bad = None if precision.may_overflow else find_bad_update(inputs, loss, progress)
         if bad is None:
             precision.step(optimizer)
