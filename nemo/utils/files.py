@@ -4,7 +4,7 @@ import errno
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -78,13 +78,18 @@ def let_umask_decide(folder: Path) -> None:
         StorageError: it cannot be written to.
     """
     with storage_errors(folder):
-        new = folder / f".{uuid4().hex}.tmp"
-        new.touch()
-        mode = _mode(new)
-        new.unlink()
-        for path in folder.iterdir():
-            if path.is_file() and not path.is_symlink() and _mode(path) != mode:
-                path.chmod(mode)
+        files = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
+        _let_umask_decide(files, folder)
+
+
+def _let_umask_decide(files: Iterable[Path], folder: Path) -> None:
+    new = folder / f".{uuid4().hex}.tmp"  # the system alone knows the umask, and what else decides
+    new.touch()
+    mode = _mode(new)
+    new.unlink()
+    for path in files:
+        if _mode(path) != mode:
+            path.chmod(mode)
 
 
 def _mode(path: Path) -> int:
@@ -107,11 +112,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     with storage_errors(path):
         try:
-            aside.touch()
-            mode = _mode(aside)
             yield aside
-            if _mode(aside) != mode:
-                aside.chmod(mode)
+            _let_umask_decide([aside], path.parent)
             if durable:
                 sync(aside)
             aside.replace(path)
