@@ -367,6 +367,13 @@ class NeuralModuleFactory:
         """
         return find_module_class(collection, name)(**params)
 
+    def close(self) -> None:
+        """Write no longer to `log_dir`: neither its log nor TensorBoard events."""
+        if self.tb_writer is not None:
+            self.tb_writer.close()
+        if self.experiment is not None:
+            self.experiment.close()
+
     def _flush(self) -> None:
         """Leave no TensorBoard event behind in memory."""
         if self.tb_writer is not None:

@@ -17,6 +17,10 @@ from nemo.utils.errors import StorageError
 from nemo.utils.files import storage_errors, write_atomically
 from nemo.utils.logging import LogMode, logging
 
+LOG_FILES = "log_globalrank-*_localrank-*.txt"
+MADE_AT_ONCE = ("checkpoints", "cmd-args_*.log", "git-info_*.log", "tensorboard", "tensorboard/events.out.*")
+"""Names, as `Path.glob` takes them, of what is there before anything has happened."""
+
 
 class ExperimentFolder:
     """A folder that says all about a run.

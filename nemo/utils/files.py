@@ -5,7 +5,7 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -22,6 +22,19 @@ def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
     """Paths within the common folder, the same wherever that is mounted."""
     root = common_folder(files)
     return [Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files]
+
+
+@contextmanager
+def gone_if_empty(folder: Path) -> Iterator[None]:
+    """Make a folder, and those it lies in; a new one that is empty in the end goes again."""
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # the first that is not empty, or that another process removed
+            for place in new:
+                place.rmdir()
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

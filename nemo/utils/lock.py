@@ -5,11 +5,12 @@ import json
 import os
 import socket
 import time
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
 from nemo.utils.errors import BusyError
-from nemo.utils.files import storage_errors
+from nemo.utils.files import gone_if_empty, storage_errors
 
 _held: set[int] = set()  # descriptors of this process
 
@@ -29,7 +30,7 @@ class WorkFolderLock:
 
     The kernel holds the lock and lets go when the process ends, however it ends; so there are no stale
     locks; a child that is forked meanwhile does not hold it. Who holds it stands in `<folder>/.lock`, only to
-    be told to others; the file stays.
+    be told to others. On leaving the file goes, and the folder if it was made here and is empty.
 
     Raises:
         BusyError: another process is in, on entering.
@@ -40,17 +41,32 @@ class WorkFolderLock:
         self.path = Path(folder) / ".lock"
 
     def __enter__(self) -> "WorkFolderLock":
-        with storage_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise self._busy() from None
+        with storage_errors(self.path), ExitStack() as stack:
+            stack.enter_context(gone_if_empty(self.path.parent))
+            while not self._take():
+                pass
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, _introduction(), 0)
+            self._folder = stack.pop_all()
         _held.add(self._descriptor)
         return self
+
+    def _take(self) -> bool:
+        """Lock the file; False if it was gone by then, removed by who had it before."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._busy() from None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(self._descriptor), os.lstat(self.path)):
+                return True
+        os.close(self._descriptor)
+        return False
 
     def __exit__(
         self,
@@ -59,8 +75,11 @@ class WorkFolderLock:
         traceback: TracebackType | None,
     ) -> None:
         _held.discard(self._descriptor)
+        with suppress(OSError):
+            self.path.unlink()  # while it is held, so that nobody else's goes
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
+        self._folder.close()
 
     def _busy(self) -> BusyError:
         """Who is in; lets go of the file."""

@@ -72,3 +72,35 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path):
     with pytest.raises(StorageError), WorkFolderLock(tmp_path):
         pass
     assert (tmp_path / "precious").read_text() == "kept"
+
+
+def test_nothing_is_left_of_a_lock(tmp_path):
+    with WorkFolderLock(tmp_path / "a/b"):
+        assert (tmp_path / "a/b/.lock").is_file()
+    assert not list(tmp_path.iterdir())
+    with WorkFolderLock(tmp_path / "a/b"):
+        (tmp_path / "a/b/run").mkdir()
+    assert [path.name for path in (tmp_path / "a/b").iterdir()] == ["run"]
+
+
+HURRY = """
+import sys, time
+from pathlib import Path
+from nemo.utils.errors import BusyError
+from nemo.utils.lock import WorkFolderLock
+folder, held = Path(sys.argv[1]), 0
+while held < 200:
+    try:
+        with WorkFolderLock(folder):
+            (folder / "in").touch(exist_ok=False)
+            (folder / "in").unlink()
+            held += 1
+    except BusyError:
+        pass
+"""
+
+
+def test_two_are_never_in_however_often_they_come_and_go(tmp_path):
+    jobs = [subprocess.Popen([sys.executable, "-c", HURRY, tmp_path / "run"]) for _ in range(2)]
+    assert [job.wait() for job in jobs] == [0, 0]
+    assert not list(tmp_path.glob("run/*")) and not list(tmp_path.glob("run/.*"))

@@ -33,6 +33,15 @@ def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
     return read_config(PretrainingOptions, file)
 
 
+def options_of_run(work_dir: Path) -> PretrainingOptions | None:
+    """The options of the run in this folder, for a remark on them; None if nothing that can be read says them."""
+    file = work_dir / "config.yaml"
+    try:
+        return PretrainingOptions(**read_config(PretrainingOptions, file)) if file.is_file() else None
+    except UsageError:
+        return None
+
+
 def refuse_other_origin(options: PretrainingOptions, work_dir: Path) -> None:
     """Raise a UsageError if the run in this folder, which is about to go on, started from something else."""
     if options.load_dir is None and options.bert_checkpoint is None:

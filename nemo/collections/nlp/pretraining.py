@@ -19,6 +19,7 @@ from nemo.backends.pytorch import checkpoint, join, place
 from nemo.backends.pytorch.distributed import World, refuse_other_world
 from nemo.backends.pytorch.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.callbacks.rate_change import RateChange
 from nemo.collections.nlp.callbacks.run_record import (
     RunRecord,
     duration,
@@ -27,7 +28,12 @@ from nemo.collections.nlp.callbacks.run_record import (
 )
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.duration import Around, EndOnTime, lr_policy, planned_steps
-from nemo.collections.nlp.earlier_run import config_of_run, refuse_other_origin, refuse_other_sizes
+from nemo.collections.nlp.earlier_run import (
+    config_of_run,
+    options_of_run,
+    refuse_other_origin,
+    refuse_other_sizes,
+)
 from nemo.collections.nlp.hub import bert_config
 from nemo.collections.nlp.initialization import start_from_counts
 from nemo.collections.nlp.options import PretrainingOptions
@@ -43,8 +49,10 @@ from nemo.core import (
 )
 from nemo.utils.arguments import as_config
 from nemo.utils.errors import Preempted, UsageError
+from nemo.utils.experiment import LOG_FILES, MADE_AT_ONCE
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
+from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
 
@@ -118,8 +126,10 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
     work_dir = Path(options.work_dir)
     local_rank = options.local_rank or int(os.environ.get("LOCAL_RANK", "0"))
     with join(place(None, local_rank), options.hang_timeout) as world, ExitStack() as stack:
+        before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
         if world.rank == 0:  # for all of them
             stack.enter_context(WorkFolderLock(work_dir))
+            stack.enter_context(before)
             checkpoint.remove_leftovers(work_dir / "checkpoints")
         world.wait("rank 0 takes the work folder")
         factory = NeuralModuleFactory(
@@ -131,29 +141,32 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
             gradient_dtype="bfloat16" if options.compress_gradients else None,
             shard=options.shard,
         )
+        stack.callback(factory.close)
         run = prepare(options, work_dir, world)
         _refuse_other_run(run, world)
-        evaluations = _train(run, factory, world, began)
-    trainer = factory.get_trainer()
-    seconds = time.monotonic() - began
-    logging.info(
-        "done: %d updates, %s tokens in %s%s; checkpoints are in %s",
-        trainer.step,
-        f"{trainer.items_seen:,}",
-        duration(seconds),
-        f" (--minutes {options.minutes:g})" if run.ends_on_time else "",
-        factory.checkpoint_dir,
-    )
-    before, after = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))
-    if before and after:
-        logging.info(
-            "held-out MLM loss %.2f -> %.2f (before -> after, unigram entropy %.2f)",
-            before["mlm_loss"],
-            after["mlm_loss"],
-            after["unigram_entropy"],
+        evaluations, has_diverged = _train(run, factory, world, began, before)
+        trainer = factory.get_trainer()
+        seconds = time.monotonic() - began
+        log = logging.warning if has_diverged else logging.info
+        log(
+            "%s: %d updates, %s tokens in %s%s; checkpoints are in %s",
+            "ended, but the model has diverged (see above)" if has_diverged else "done",
+            trainer.step,
+            f"{trainer.items_seen:,}",
+            duration(seconds),
+            f" (--minutes {options.minutes:g})" if run.ends_on_time else "",
+            factory.checkpoint_dir,
         )
+        first, last = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))
+        if first and last:
+            logging.info(
+                "held-out MLM loss %.2f -> %.2f (before -> after, unigram entropy %.2f)",
+                first["mlm_loss"],
+                last["mlm_loss"],
+                last["unigram_entropy"],
+            )
     return PretrainingResult(
-        work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, after, before
+        work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, last, first
     )
 
 
@@ -179,6 +192,15 @@ class Run:
     def ends_on_time(self) -> bool:
         """Do minutes end it?"""
         return self.options.minutes is not None and self.options.num_iters == -1
+
+    @property
+    def earlier_options(self) -> PretrainingOptions | None:
+        """Those of the run that goes on, here or from another work folder; None where nobody knows."""
+        if self.resumes:
+            work_dir: Path | None = Path(self.options.work_dir)
+        else:
+            work_dir = None if self.origin is None or self.origin.run is None else self.origin.run.parents[1]
+        return None if work_dir is None else options_of_run(work_dir)
 
     @property
     def first_step(self) -> int:
@@ -271,17 +293,26 @@ def _refuse_other_run(run: Run, world: World) -> None:
     )
 
 
-def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -> dict[int, dict[str, float]]:
-    """Train with logger, evaluator and checkpoints; returns the held-out figures by step."""
+def _train(
+    run: Run, factory: NeuralModuleFactory, world: World, began: float, before: AsItWas
+) -> tuple[dict[int, dict[str, float]], bool]:
+    """Train with logger, evaluator and checkpoints.
+
+    Returns:
+        The held-out figures by step; and whether the loss ended far above that of a guess.
+    """
     options, data, model = run.options, run.data, run.model
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     checkpoint_dir = Path(experiment.checkpoint_dir)
     losses = wire(model, data.train)
     logging.info("%s weights, a vocabulary of %d", f"{model.num_weights:,}", model.bert.config.vocab_size)
     entropy = data.train.dataset.store.manifest["unigram_entropy"] if options.mode == "data_text" else None
-    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, entropy)
-    configuration = _Configuration(options, run.plan, model, experiment)
+    vocab_size = model.bert.config.vocab_size
+    record = RunRecord(experiment, losses.by_name(), options.train_step_freq, entropy, vocab_size)
+    configuration = _Beginning(options, run.plan, model, experiment, before)
     callbacks: list[ActionCallback] = [configuration, record]
+    if run.earlier_options is not None:
+        callbacks.append(RateChange(run.earlier_options, options, run.plan))
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
     end_on_time: EndOnTime | None = None
@@ -352,15 +383,16 @@ def _train(run: Run, factory: NeuralModuleFactory, world: World, began: float) -
             when_not_finite=options.when_not_finite,
         )
     except BaseException as problem:  # Ctrl-C too: status.json always tells the truth
-        experiment.write_status(
-            state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
-            code=getattr(problem, "kind", type(problem).__name__),
-            problem=str(problem) or type(problem).__name__,
-            checkpoint=newest_checkpoint(experiment),
-        )
+        if before.has_begun:
+            experiment.write_status(
+                state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
+                code=getattr(problem, "kind", type(problem).__name__),
+                problem=str(problem) or type(problem).__name__,
+                checkpoint=newest_checkpoint(experiment),
+            )
         raise
     experiment.write_status(state="finished", checkpoint=newest_checkpoint(experiment))
-    return evaluations_in(experiment.metrics_path)
+    return evaluations_in(experiment.metrics_path), record.has_diverged
 
 
 class _EvaluateFirst(ActionCallback):
@@ -373,13 +405,22 @@ class _EvaluateFirst(ActionCallback):
         self.evaluator.evaluate()
 
 
-class _Configuration(ActionCallback):
+class _Beginning(ActionCallback):
     """Writes down what is run; only once it is clear that the work folder is not another run's."""
 
-    def __init__(self, options: PretrainingOptions, plan: StepPlan, model: PretrainingModel, experiment: Any):
+    def __init__(
+        self,
+        options: PretrainingOptions,
+        plan: StepPlan,
+        model: PretrainingModel,
+        experiment: Any,
+        before: AsItWas,
+    ):
         self.options, self.plan, self.model, self.experiment = options, plan, model, experiment
+        self.before = before
 
     def on_action_start(self) -> None:
+        self.before.begins()
         if self.global_rank != 0:
             return
         self.write(self.plan)

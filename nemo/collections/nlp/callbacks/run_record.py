@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch.checkpoint import list_checkpoints
+from nemo.collections.nlp.callbacks.divergence import Divergence
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadUpdate
@@ -26,7 +27,13 @@ class RunRecord(ActionCallback):
         losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
         step_freq: updates between two rows.
         unigram_entropy: of the training text, nats; None where nobody knows.
+        vocab_size: of the model.
+
+    Attributes:
+        has_diverged: is the latest loss of masked words far above that of a guess?
     """
+
+    has_diverged = False
 
     def __init__(
         self,
@@ -34,12 +41,15 @@ class RunRecord(ActionCallback):
         losses: Mapping[str, NmTensor],
         step_freq: int,
         unigram_entropy: float | None = None,
+        vocab_size: int | None = None,
     ):
         self.experiment = experiment
         self.losses = dict(losses)
         self.tensors = list(losses.values())
         self.step_freq = step_freq
         self.unigram_entropy = unigram_entropy
+        self._divergence = None if vocab_size is None else Divergence(vocab_size)
+        self._has_told_of_divergence = False
         self._latest_step = 0
         self._progress = _Progress()
         self._plateaus = {"training": Plateau(), "held-out": Plateau()}
@@ -86,6 +96,8 @@ class RunRecord(ActionCallback):
         seconds_an_update = self._training_seconds / self._num_updates
         seconds_left = seconds_an_update * (self.total_steps - self.step)
         self._progress.show(row, self.total_steps, seconds_left)
+        if self._divergence is not None and "mlm_loss" in row:
+            self._name_divergence(row["mlm_loss"], self._divergence)
         if self.unigram_entropy is not None and "mlm_loss" in row:
             self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
 
@@ -120,6 +132,18 @@ class RunRecord(ActionCallback):
     def on_action_end(self) -> None:
         self._progress.close()
         self._status("training")  # until the last checkpoint is there
+
+    def _name_divergence(self, loss: float, divergence: Divergence) -> None:
+        """The first time, as more of it would not help."""
+        cause = divergence.cause(loss, self.learning_rate)
+        self.has_diverged = cause is not None
+        if cause is not None and not self._has_told_of_divergence:
+            self._has_told_of_divergence = True
+            logging.warning(
+                "after %s updates the loss of masked words is %.4g; a model that takes all words to be "
+                "equally likely has %.2f (ln V): %s",
+                *(f"{self.step:,}", loss, divergence.loss_of_a_guess, cause),
+            )
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:
         """Once, as more of it would not help."""

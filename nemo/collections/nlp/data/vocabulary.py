@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,7 +34,7 @@ from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENI
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SCORE_STEP, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
 from nemo.utils.errors import DataError, UsageError
-from nemo.utils.files import storage_errors, write_atomically
+from nemo.utils.files import gone_if_empty, storage_errors, write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
 
@@ -116,42 +117,45 @@ def train_tokenizer(
         StorageError: the folder cannot be written to.
     """
     sample_bytes = choose(SAMPLE_BYTES, kind, what="tokenizer") if sample_bytes is None else sample_bytes
-    _prepare(folder)
-    specials = vocabulary_order(special_tokens)
-    sample = sample_text(files, sample_size, sample_bytes, specials, text)
-    logging.info(
-        "learning a %s vocabulary from %d lines, %.1f million characters (at most %d lines, %d MB)",
-        *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
-    )
-    tokenizer: TokenizerSpec
-    if kind == "sentence-piece":
-        model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
-        with tempfile.TemporaryDirectory() as aside:  # it saves itself, special tokens included
-            learned = Path(aside, MODEL_FILE)
-            learned.write_bytes(model)
-            tokenizer = SentencePieceTokenizer(learned)
-        tokenizer.add_special_tokens(special_tokens or ())
-        tokenizer.save(folder)
-    else:
-        tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
-        config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
-        write_atomically(folder / CONFIG_FILE, config.encode())
-        write_vocabulary(folder / VOCABULARY_FILE, tokens)
-        tokenizer = NemoBertTokenizer(pretrained_model=folder)
-        tokenizer.add_special_tokens(special_tokens or ())
-    if tokenizer.vocab_size < vocab_size:
-        logging.info("the text gives %d entries, not %d", tokenizer.vocab_size, vocab_size)
-    return tokenizer
+    with _place_for_tokenizer(folder):
+        specials = vocabulary_order(special_tokens)
+        sample = sample_text(files, sample_size, sample_bytes, specials, text)
+        logging.info(
+            "learning a %s vocabulary from %d lines, %.1f million characters (at most %d lines, %d MB)",
+            *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
+        )
+        tokenizer: TokenizerSpec
+        if kind == "sentence-piece":
+            model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
+            with tempfile.TemporaryDirectory() as aside:  # it saves itself, special tokens included
+                learned = Path(aside, MODEL_FILE)
+                learned.write_bytes(model)
+                tokenizer = SentencePieceTokenizer(learned)
+            tokenizer.add_special_tokens(special_tokens or ())
+            tokenizer.save(folder)
+        else:
+            tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
+            config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
+            write_atomically(folder / CONFIG_FILE, config.encode())
+            write_vocabulary(folder / VOCABULARY_FILE, tokens)
+            tokenizer = NemoBertTokenizer(pretrained_model=folder)
+            tokenizer.add_special_tokens(special_tokens or ())
+        if tokenizer.vocab_size < vocab_size:
+            logging.info("the text gives %d entries, not %d", tokenizer.vocab_size, vocab_size)
+        return tokenizer
 
 
-def _prepare(folder: Path) -> None:
+@contextmanager
+def _place_for_tokenizer(folder: Path) -> Iterator[None]:
     """Make sure before the work that its result can be written, and that nothing is lost by it."""
     for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE):
         if (folder / name).exists():
             raise UsageError("there already, not overwritten", where=folder / name, fix="use another folder")
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
+    with ExitStack() as stack:
+        with storage_errors(folder):
+            stack.enter_context(gone_if_empty(folder))
+            tempfile.TemporaryFile(dir=folder).close()
+        yield
 
 
 def sample_text(

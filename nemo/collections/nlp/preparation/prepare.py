@@ -39,6 +39,7 @@ from nemo.utils.errors import DataError, StorageError
 from nemo.utils.files import storage_errors
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
+from nemo.utils.refusal import AsItWas
 
 SAMPLE_BYTES = 100_000_000  # that a vocabulary is learned from: all that is in memory at once
 WORK_FOLDER, LOCK_FILE = ".work", ".lock"
@@ -59,7 +60,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     _refuse_other_things(out)
     sources = sources_of(options.inputs, options.text_options)
     logging.info("%d file(s), %.1f MB", len(sources), sum(max(s.num_bytes, 0) for s in sources) / 1e6)
-    with WorkFolderLock(out):
+    with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:
         choice = choose_tokenizer(
             Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
         )
@@ -87,6 +88,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             with storage_errors(work):
                 work.mkdir()
             _begin(work, plan, options, sources, tokenizer)
+        before.begins()
         run_steps(STEPS, plan, work, options)
         manifest = _read_manifest(out)
         if manifest is None:

@@ -183,7 +183,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             head = raw.read(1024)
         if not head.startswith(SIGNATURE):
             raise _not_hdf5(path, head)
-        with h5py.File(path, "r", locking=False) as file:
+        with _open(path) as file:
             yield file
     except DataError:
         raise
@@ -192,6 +192,25 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         raise DataError(
             "damaged, or cut off", where=path, found=reason(problem).strip("'\""), fix="copy it again"
         ) from problem
+
+
+def _open(path: Path) -> h5py.File:
+    """Without a lock, as shards may lie on a disk that has none; or as this process has opened it already.
+
+    Raises:
+        DataError: it is open in this process in a way that nobody can share.
+    """
+    for locking in (False, None, True):
+        try:
+            return h5py.File(path, "r", locking=locking)
+        except OSError as problem:
+            if "flag values don't match" not in str(problem):
+                raise
+    raise DataError(
+        "open in this process with other locking",
+        where=path,
+        fix="close it first, or open it with h5py.File(..., locking=False)",
+    )
 
 
 def _not_hdf5(path: Path, head: bytes) -> DataError:

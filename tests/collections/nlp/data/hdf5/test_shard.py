@@ -324,3 +324,11 @@ def test_variable_rows_that_share_one_long_list_are_refused_with_little_memory(t
         file["input_ids"][3] = np.ones(100_000, "i4")
     with pytest.raises(DataError, match="longer than any sequence; found 100,000"):
         longest_row(open_shard(path))
+
+
+@pytest.mark.parametrize("locking", [False, True, None])
+def test_a_shard_that_this_process_has_open_is_read_all_the_same(tmp_path, locking):
+    path = write_shard(tmp_path / "a.hdf5", make_rows(4))
+    with h5py.File(path, "r", locking=locking):
+        shard = open_shard(path)
+        assert shard.num_rows == 4

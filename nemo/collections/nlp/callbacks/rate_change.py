@@ -1,0 +1,52 @@
+"""A run that goes on with another learning rate than it had says so."""
+
+from nemo.collections.nlp.duration import lr_policy
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.core import ActionCallback
+from nemo.utils.logging import logging
+from nemo.utils.step_plan import StepPlan
+
+DECIDES_RATE = ("lr", "lr_policy", "lr_warmup_proportion", "num_iters", "minutes")
+LEAST_CHANGE = 0.05
+"""Share of the rate; less is not worth a line."""
+
+
+def rate_at(options: PretrainingOptions, plan: StepPlan, step: int) -> float:
+    """The learning rate of the step that follows `step` others."""
+    policy = lr_policy(options, plan)
+    return options.lr if policy is None else policy(options.lr, step, 0)
+
+
+class RateChange(ActionCallback):
+    """Names the rate before and after a stop, where other options make it jump.
+
+    Args:
+        before: the options of the run as it was, its steps settled.
+        now, plan: as it goes on.
+    """
+
+    def __init__(self, before: PretrainingOptions, now: PretrainingOptions, plan: StepPlan):
+        self.before, self.now, self.plan = before, now, plan
+
+    def on_action_start(self) -> None:
+        last, plan_before = self.step - 1, _plan_of(self.before)
+        if last < 0 or plan_before is None or self.global_rank != 0:
+            return
+        was = rate_at(self.before, plan_before, last)
+        if abs(rate_at(self.now, self.plan, last) - was) <= LEAST_CHANGE * was:
+            return
+        options = [(name, getattr(self.before, name), getattr(self.now, name)) for name in DECIDES_RATE]
+        logging.warning(
+            "the learning rate jumps at step %d, from %.2g to %.2g (%s)",
+            self.step + 1,
+            was,
+            rate_at(self.now, self.plan, self.step),
+            ", ".join(f"--{name} {then} -> {now}" for name, then, now in options if then != now),
+        )
+
+
+def _plan_of(options: PretrainingOptions) -> StepPlan | None:
+    """The steps of a run by its configuration; None if it was stopped before they were settled."""
+    if options.step_plan is not None:
+        return StepPlan.parse(options.step_plan)
+    return None if options.num_iters == -1 else StepPlan.of(options.num_iters)
