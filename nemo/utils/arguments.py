@@ -119,6 +119,15 @@ def as_config(options: Any) -> dict[str, Any]:
     return _on_paths(type(options), dataclasses.asdict(options), absolute)
 
 
+def _usable_path(path: str) -> str:
+    """With the home folder for `~`. Raises a UsageError for a name that libraries in other languages refuse."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise UsageError("a name that is not UTF-8", where=path, fix="rename it") from None
+    return os.path.expanduser(path)
+
+
 def absolute(path: str) -> str:
     """A path that is there, from the root on; else what was given."""
     return os.path.abspath(path) if os.path.exists(path) else path
@@ -221,7 +230,7 @@ def parse(
     config = vars(given).pop("config", None)
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
     in_file = read_config(cls, os.path.expanduser(config)) if config else {}
-    options = cls(**_on_paths(cls, {**in_file, **values}, os.path.expanduser))
+    options = cls(**_on_paths(cls, {**in_file, **values}, _usable_path))
     if hasattr(options, "given"):
         object.__setattr__(options, "given", frozenset(values))  # options are frozen
         object.__setattr__(options, "given_in_file", frozenset(in_file))

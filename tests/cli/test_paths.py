@@ -70,6 +70,20 @@ def test_a_configuration_of_the_home_folder_is_found(monkeypatch, tmp_path):
     assert parse_options(["--config=~/c.yaml", "data_text"]).lr == 0.5
 
 
+def test_a_path_that_is_no_utf8_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    odd = os.fsdecode(b"caf\xe9")
+    for words in (
+        ["export", "run", odd],
+        ["prepare", odd],
+        ["inspect", "a", odd],
+        ["tokenizer", "a", f"--out={odd}"],
+    ):
+        assert main(words) == 2
+        assert error_of(capsys) == r"error[USAGE] caf\udce9: a name that is not UTF-8; fix: rename it"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_the_configuration_of_a_run_repeats_it_from_another_folder(tmp_path, monkeypatch, capsys):
     write_english(tmp_path / "here/text")

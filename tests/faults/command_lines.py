@@ -445,7 +445,7 @@ def problem_of(seed: int, world: Path, folder: Path) -> str:
     shutil.copytree(world, folder, symlinks=True, copy_function=_copy)
     case = make_case(seed, folder)
     before = _content(folder)
-    code, out, err = run_apart(case.words, case.streams, folder)
+    code, _, err = run_apart(case.words, case.streams, folder)
     problem = _wrong_end(code, err, case.streams) or (
         _leftovers(before, folder) if code in (2, 3, 4, 8) else ""
     )
@@ -540,9 +540,9 @@ def _streams(kind: str, stack: ExitStack) -> Iterator[Any]:
             case "closed pipe":
                 reading, writing = os.pipe()
                 os.close(reading)
-                yield open(writing, "w", encoding="utf-8", closefd=False)
+                yield stack.enter_context(os.fdopen(writing, "w", encoding="utf-8"))
             case "full" if descriptor == 1:
-                yield stack.enter_context(open("/dev/full", "w", encoding="utf-8", closefd=True))
+                yield stack.enter_context(os.fdopen(os.open("/dev/full", os.O_WRONLY), "w", encoding="utf-8"))
             case _:
                 encoding = kind if kind in ("ascii", "latin-1") else "utf-8"
                 yield io.TextIOWrapper(

@@ -34,7 +34,7 @@ def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
 
 
 def options_of_run(work_dir: Path) -> PretrainingOptions | None:
-    """The options of the run in this folder, for a remark on them; None if nothing that can be read says them."""
+    """The options of the run in this folder, for a remark on them; None if they cannot be read."""
     file = work_dir / "config.yaml"
     try:
         return PretrainingOptions(**read_config(PretrainingOptions, file)) if file.is_file() else None

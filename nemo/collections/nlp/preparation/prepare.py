@@ -35,7 +35,7 @@ from nemo.collections.nlp.preparation.steps import (
     TOKENIZER_FOLDER,
     work_tokenizer,
 )
-from nemo.utils.errors import DataError, StorageError
+from nemo.utils.errors import DataError, StorageError, UsageError
 from nemo.utils.files import storage_errors
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
@@ -89,7 +89,11 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
                 work.mkdir()
             _begin(work, plan, options, sources, tokenizer)
         before.begins()
-        run_steps(STEPS, plan, work, options)
+        try:
+            run_steps(STEPS, plan, work, options)
+        except (DataError, UsageError):
+            _forget(out)  # the same again would end the same
+            raise
         manifest = _read_manifest(out)
         if manifest is None:
             raise DataError("the manifest is gone", where=out / MANIFEST_FILE)
