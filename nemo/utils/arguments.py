@@ -120,7 +120,7 @@ def as_config(options: Any) -> dict[str, Any]:
 
 
 def _usable_path(path: str) -> str:
-    """With the home folder for `~`. Raises a UsageError for a name that libraries in other languages refuse."""
+    """With the home folder for `~`. Raises a UsageError for a name that some libraries refuse."""
     try:
         path.encode()
     except UnicodeEncodeError:
