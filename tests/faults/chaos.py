@@ -40,6 +40,7 @@ PLAN: list[tuple[Callable[[e.Bench, int], e.Trials], int]] = [
     (e.stopped_processes, 20),
     (e.bad_numbers, 20),
     (e.mutants, 2000),
+    (e.command_lines, 2000),
     (e.soak, 10),
 ]
 

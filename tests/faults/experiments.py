@@ -27,6 +27,7 @@ from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
 from nemo.utils.errors import CheckpointError
 from tests.conftest import write_english
 from tests.distributed.launching import TORCHRUN, Job, by_hand, pretraining, rows, wait_until
+from tests.faults.command_lines import make_folder, problem_of
 from tests.faults.mutants import try_mutants
 from tests.faults.readers import readers
 from tests.faults.runs import (
@@ -490,6 +491,16 @@ def mutants(bench: Bench, number: int) -> Trials:
             bench.note(f"mutants of {reader.name}: {kind}", times)
         yield from outcomes.faults
         yield from [""] * (number - len(outcomes.faults))
+
+
+def command_lines(bench: Bench, number: int) -> Trials:
+    """Command lines with options, files and streams spoiled: the exit code and the line that the contract says.
+
+    No internal error, no traceback, no hang; what is refused leaves nothing behind.
+    """
+    world, seed = make_folder(bench.new_folder()), bench.rng.randrange(10**6)
+    for i in range(number):
+        yield problem_of(seed + i, world, bench.new_folder())
 
 
 def soak(bench: Bench, number: int) -> Trials:
