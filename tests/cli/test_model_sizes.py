@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from nemo.cli.main import main
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining import pretrain as pretrain_with
 from nemo.utils.arguments import read_config
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
@@ -379,3 +380,30 @@ def test_a_decoder_that_is_not_tied_stays_so_through_a_rerun_and_an_export(text,
         for folder in (tmp_path / "out", source)
     )
     torch.testing.assert_close(ours, theirs, atol=1e-3, rtol=0)
+
+
+# An encoder without an MLM head is given one that knows the frequencies of the tokens.
+
+
+@pytest.mark.parametrize("data", ["text", "shards"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_new_head_on_an_old_encoder_starts_near_the_unigram_entropy(text, tmp_path, data, tied):
+    """A random one would be sure of random words: 2 nats more."""
+    write_huggingface(tmp_path / "bert", "BertModel", tie_word_embeddings=tied)
+    given = {"bert_checkpoint": str(tmp_path / "bert"), "only_mlm_loss": True, "threads": 1}
+    common = {"num_iters": 1, "batch_size": 16, "eval_step_freq": -1, "work_dir": str(tmp_path / "run")}
+    if data == "shards":
+        words = ["--tokenizer", str(tmp_path / "bert"), "--phases", "24/8", "--test_fraction", "0.2"]
+        assert main(["prepare", str(text / "train.txt"), "--out", str(tmp_path / "prepared"), *words]) == 0
+        (folder,) = (tmp_path / "prepared").glob("hdf5_*")
+        more = {"mode": "data_preprocessed", "data_dir": str(folder)}
+    else:
+        more = {"mode": "data_text", "data_dir": str(text), "max_seq_length": 32}
+    result = pretrain_with(PretrainingOptions(**given, **common, **more))
+    figures = result.figures_before
+    assert figures["mlm_loss"] < figures["unigram_entropy"] + 0.5
+    decoder = result.model.mlm.mlp.last_linear_layer.weight
+    assert result.model.is_tied == tied
+    torch.testing.assert_close(
+        decoder, result.model.bert.bert.embeddings.word_embeddings.weight, atol=0.05, rtol=0
+    )

@@ -42,6 +42,7 @@ WORD_NORM, POSITION_NORM = 0.8, 0.65  # of embedding rows
 ATTENTION = 1.0  # how sharply a head looks at its neighbour alone
 MIXING = 0.7  # share of the first layer's output that neighbours make up
 QUIET = 0.3  # of the usual size, for the residual branches that hold no counts
+HEAD_SPREAD = 0.5  # standard deviation of a new head's scores, bias aside
 RIDGE = 1e-3
 ROUNDING = 1e-7  # of the largest singular value: smaller ones are rounding errors
 UNKNOWN = 1e-6  # a word whose vector is shorter is not known, and stays near 0
@@ -104,6 +105,34 @@ def start_from_counts(
     mlm.dense.weight.mul_(0.2)
     mlm.dense.weight[content, content] += 0.7 * torch.eye(content.stop)
     mlm.dense.bias.fill_(2.0)
+    _guess_by_frequency(mlm, counts, special_ids)
+
+
+@torch.no_grad()
+def start_head_from_frequencies(
+    bert: BERT, mlm: BertTokenClassifier, counts: np.ndarray, special_ids: np.ndarray
+) -> None:
+    """Let a new MLM head of a trained encoder guess frequent words, rather those like what the encoder says.
+
+    The transform is the identity, with a bias that keeps GELU in its linear part, and the norm behind it so
+    small that the scores of the words differ by `HEAD_SPREAD`. A random head is sure of random words instead:
+    on a published encoder of 6 x 384 it begins 4 nats higher.
+
+    Args:
+        bert: the encoder.
+        mlm: its new head; a decoder that is not tied starts as the word embeddings.
+        counts: how often each token of the vocabulary stands in the training data, (V,).
+        special_ids: tokens that are no text.
+    """
+    words = bert.bert.embeddings.word_embeddings.weight
+    mlm.dense.weight.copy_(torch.eye(len(mlm.dense.weight)))
+    mlm.dense.bias.fill_(2.0)
+    mlm.norm.weight.fill_(HEAD_SPREAD / max(float(words.var(dim=0).sum().sqrt()), 1e-6))
+    mlm.mlp.last_linear_layer.weight.copy_(words)
+    _guess_by_frequency(mlm, counts, special_ids)
+
+
+def _guess_by_frequency(mlm: BertTokenClassifier, counts: np.ndarray, special_ids: np.ndarray) -> None:
     bias = mlm.mlp.last_linear_layer.bias
     bias.copy_(((torch.from_numpy(counts) + 0.5) / (counts.sum() + 0.5 * len(counts))).log())
     bias[torch.from_numpy(special_ids).long()] = bias.min()

@@ -275,8 +275,8 @@ def _refuse_contradiction(ours: Any, theirs: Any, name: str, where: str, source:
         raise UsageError(f"contradicts {source}", where=where, found=found, expected=expected, fix=fix)
 
 
-def take_weights(model: PretrainingModel, origin: Origin) -> None:
-    """Give a new model the weights of its origin, and say which ones.
+def take_weights(model: PretrainingModel, origin: Origin) -> list[str]:
+    """Give a new model the weights of its origin, and say which ones; returns the names of the parts.
 
     Raises:
         CheckpointError: they are damaged, or of a model of other sizes.
@@ -289,3 +289,4 @@ def take_weights(model: PretrainingModel, origin: Origin) -> None:
         ", ".join(_IN_WORDS[part] for part in taken),
         ", ".join(new) or "nothing",
     )
+    return taken

@@ -35,7 +35,7 @@ from nemo.collections.nlp.earlier_run import (
     refuse_other_sizes,
 )
 from nemo.collections.nlp.hub import bert_config
-from nemo.collections.nlp.initialization import start_from_counts
+from nemo.collections.nlp.initialization import start_from_counts, start_head_from_frequencies
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import Origin, find_origin, settled_sizes, take_weights, with_sizes
 from nemo.collections.nlp.pretraining_data import PretrainingData, open_data
@@ -255,7 +255,11 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
             config = bert_config(earlier, work_dir)
     model = build_model(options, data.tokenizer, config)
     if not resumes and origin is not None and origin.run is None:
-        take_weights(model, origin)
+        taken = take_weights(model, origin)
+        if str(model.mlm) not in taken:
+            counts, special_ids = data.token_counts(model.bert.config.vocab_size)
+            start_head_from_frequencies(model.bert, model.mlm, counts, special_ids)
+            logging.info("the MLM head starts from the frequencies of the tokens, and the word embeddings")
     if not resumes and origin is None and options.initialization == "counts":
         assert data.tokenizer is not None  # counts are of text
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)

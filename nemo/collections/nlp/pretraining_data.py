@@ -5,6 +5,8 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from nemo.backends.pytorch import checkpoint
 from nemo.collections.nlp.data.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.inputs import Source, pieces_of, sources_of
@@ -44,6 +46,23 @@ class PretrainingData:
     tokenizer: TokenizerSpec | None
     train: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
     eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
+
+    def token_counts(self, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """How often each token stands in the training data, (V,), and which ids are no text.
+
+        Of shards it is their first rows that are counted.
+        """
+        if isinstance(self.train, BertPretrainingDataLayer):
+            tokens, special_ids = self.train.dataset.store.tokens, np.zeros(0, np.int64)
+        else:
+            survey = self.train.dataset.survey
+            frame = (0, survey.frame.cls_id, survey.frame.sep_id, survey.mask_id or 0)
+            tokens, special_ids = survey.sample.ravel(), np.array(frame)
+        if self.tokenizer is not None:
+            special_ids = self.tokenizer.special_ids
+        counts = np.bincount(tokens, minlength=vocab_size)
+        counts[special_ids] = 0
+        return counts, special_ids
 
 
 def open_tokenizer(
