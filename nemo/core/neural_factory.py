@@ -10,15 +10,16 @@ from typing import Any
 
 from nemo.core.actions import BackendActions
 from nemo.core.callbacks import ActionCallback, EvaluatorCallback
-from nemo.core.collections import find_module_class
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
 from nemo.core.plan import LrPolicy
 from nemo.core.settings import Backend, DeploymentFormat, DeviceType, Optimization
+from nemo.utils.collections import registered_collections
 from nemo.utils.decorators import deprecated
 from nemo.utils.errors import DistributedError, UsageError
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import Logger, logging
+from nemo.utils.lookup import choose
 
 
 class NeuralModuleFactory:
@@ -365,7 +366,13 @@ class NeuralModuleFactory:
         Raises:
             UsageError: there is no such collection, or no such module in it.
         """
-        return find_module_class(collection, name)(**params)
+        classes = {
+            name: value
+            for address in choose(registered_collections(), collection, what="collection")
+            for name, value in vars(importlib.import_module(address)).items()
+            if isinstance(value, type) and issubclass(value, NeuralModule)
+        }
+        return choose(classes, name, what="module")(**params)
 
     def close(self) -> None:
         """Write no longer to `log_dir`: neither its log nor TensorBoard events."""

@@ -494,7 +494,7 @@ def mutants(bench: Bench, number: int) -> Trials:
 
 
 def command_lines(bench: Bench, number: int) -> Trials:
-    """Command lines with options, files and streams spoiled: the exit code and the line that the contract says.
+    """Command lines with options, files and streams spoiled: exit code and line are those of the contract.
 
     No internal error, no traceback, no hang; what is refused leaves nothing behind.
     """

@@ -3,7 +3,7 @@
 Sub-packages load when they are first touched, so that the command line's help is quick.
 """
 
-from nemo.core.collections import register_collection
+from nemo.utils.collections import register_collection
 from nemo.utils.lazy import lazy_parts
 
 __getattr__ = lazy_parts(

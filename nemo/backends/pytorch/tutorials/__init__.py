@@ -1,7 +1,7 @@
 """The smallest modules that make a graph."""
 
 from nemo.backends.pytorch.tutorials.toys import MSELoss, RealFunctionDataLayer, TaylorNet
-from nemo.core.collections import register_collection
+from nemo.utils.collections import register_collection
 
 __all__ = ["MSELoss", "RealFunctionDataLayer", "TaylorNet"]
 
