@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
 
 SENTENCES = (
@@ -78,14 +78,16 @@ def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions
     )
 
 
+COMMAND_LINE = CommandLine(
+    DemoOptions,
+    "nemo-bert demo",
+    "Train a small BERT on the documentation that is installed on this machine.",
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Collect, train, measure, guess, export."""
-    options = parse(
-        DemoOptions,
-        "nemo-bert demo",
-        "Train a small BERT on the documentation that is installed on this machine.",
-        argv,
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.data.machine_corpus import collect
     from nemo.collections.nlp.evaluation import fill_mask, table
     from nemo.collections.nlp.loading import export, load_pretrained

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nemo.collections.nlp.limits import LONGEST_SEQUENCE
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -52,15 +52,17 @@ class EvaluateOptions:
             )
 
 
+COMMAND_LINE = CommandLine(
+    EvaluateOptions,
+    "nemo-bert evaluate",
+    "Masked-language-model and next-sentence figures on held-out data; the same masks every time.",
+    positional=("model",),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Evaluate and print."""
-    options = parse(
-        EvaluateOptions,
-        "nemo-bert evaluate",
-        "Masked-language-model and next-sentence figures on held-out data; the same masks every time.",
-        argv,
-        positional=("model",),
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.evaluation import evaluate, table
     from nemo.collections.nlp.loading import load_pretrained
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -28,15 +28,17 @@ class ExportOptions:
             raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
 
 
+COMMAND_LINE = CommandLine(
+    ExportOptions,
+    "nemo-bert export",
+    "Write a Hugging Face folder that AutoModelForMaskedLM and BertForPreTraining load.",
+    positional=("model", "out"),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Export; the folder has been reloaded and compared before it is there."""
-    options = parse(
-        ExportOptions,
-        "nemo-bert export",
-        "Write a Hugging Face folder that AutoModelForMaskedLM and BertForPreTraining load.",
-        argv,
-        positional=("model", "out"),
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.loading import export, load_pretrained
 
     export(

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -32,15 +32,17 @@ class FillMaskOptions:
             )
 
 
+COMMAND_LINE = CommandLine(
+    FillMaskOptions,
+    "nemo-bert fill-mask",
+    "Guess the words behind [MASK].",
+    positional=("model", "text"),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Print the guesses for every mask, most probable first."""
-    options = parse(
-        FillMaskOptions,
-        "nemo-bert fill-mask",
-        "Guess the words behind [MASK].",
-        argv,
-        positional=("model", "text"),
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.evaluation import fill_mask
     from nemo.collections.nlp.loading import load_pretrained
 

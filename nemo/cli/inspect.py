@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nemo.collections.nlp.text_reading import TextReading
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -40,15 +40,17 @@ class InspectOptions(TextReading, _What):
             raise UsageError("nothing to inspect", expected="nemo-bert inspect FILE_OR_FOLDER...")
 
 
+COMMAND_LINE = CommandLine(
+    InspectOptions,
+    "nemo-bert inspect",
+    "Figures on a text, or on what was prepared from it, and warnings of what would spoil a training.",
+    positional=("inputs",),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Inspect and print."""
-    options = parse(
-        InspectOptions,
-        "nemo-bert inspect",
-        "Figures on a text, or on what was prepared from it, and warnings of what would spoil a training.",
-        argv,
-        positional=("inputs",),
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.cli.inspection_report import as_json, print_report
     from nemo.collections.nlp.data.inspection import inspect_all
     from nemo.collections.nlp.data.inspection.parts import named_tokenizer

@@ -10,8 +10,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NoReturn
 
+from nemo import __version__
 from nemo.cli.streams import open_standard_descriptors, tolerant_streams, use_utf8
 from nemo.utils.errors import DataError, MemoryShortageError, NemoError, Preempted, UsageError
 from nemo.utils.lookup import closest
@@ -27,6 +29,7 @@ COMMANDS = {
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
     "export": "write a checkpoint as a Hugging Face folder",
+    "completion": "print a script by which bash, zsh or fish completes commands and options",
 }
 
 # What the system says of a path of the user's, and what to do; of what we write it becomes a StorageError.
@@ -51,7 +54,8 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "nemo-bert COMMAND --help lists a command's options; --debug shows an error's traceback.",
+            "nemo-bert COMMAND --help lists a command's options; --debug shows an error's traceback,",
+            "--version the version.",
         ]
     )
 
@@ -65,6 +69,9 @@ def run(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
         return
+    if argv[0] == "--version":
+        sys.stdout.write(f"nemo-bert {__version__}\n")
+        return
     command, *rest = argv
     if command not in COMMANDS:
         near = closest(command, COMMANDS)
@@ -75,7 +82,12 @@ def run(argv: Sequence[str]) -> None:
             expected=f"one of {', '.join(COMMANDS)}",
             fix=f"did you mean {near}?" if near else "",
         )
-    importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").run(rest)
+    module_of(command).run(rest)
+
+
+def module_of(command: str) -> ModuleType:
+    """Where a command is; it has a `COMMAND_LINE`, and a `run`."""
+    return importlib.import_module(f"nemo.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> int:

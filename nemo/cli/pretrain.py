@@ -5,21 +5,22 @@ import time
 from collections.abc import Sequence
 
 from nemo.collections.nlp.options import MODES, PretrainingOptions
-from nemo.utils.arguments import parse
+from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
+
+COMMAND_LINE = CommandLine(
+    PretrainingOptions,
+    "nemo-bert pretrain",
+    "Train a BERT on text (data_text) or on prepared shards. "
+    "A rerun of the same command goes on where the last one stopped.",
+    positional=("mode",),
+)
 
 
 def parse_options(argv: Sequence[str]) -> PretrainingOptions:
     """Options may stand before or after the kind of data, which may be spelled `--data_text` too."""
     words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
-    options = parse(
-        PretrainingOptions,
-        "nemo-bert pretrain",
-        "Train a BERT on text (data_text) or on prepared shards. "
-        "A rerun of the same command goes on where the last one stopped.",
-        words,
-        positional=("mode",),
-    )
+    options = COMMAND_LINE.parse(words)
     if "minutes" in options.given:  # and what a configuration file says of steps is another run's
         if "num_iters" in options.given:
             raise UsageError("--num_iters excludes --minutes", fix="give one of them")

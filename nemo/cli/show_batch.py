@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
 from nemo.collections.nlp.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.text_reading import TextReading
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -65,15 +65,17 @@ class ShowBatchOptions(TextReading, _What):
             raise UsageError("nothing to show", expected="nemo-bert show-batch FILE_OR_FOLDER --tokenizer T")
 
 
+COMMAND_LINE = CommandLine(
+    ShowBatchOptions,
+    "nemo-bert show-batch",
+    "A few samples as a model gets them: the words, the masks, and what they hide.",
+    positional=("input",),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Draw samples and print them."""
-    options = parse(
-        ShowBatchOptions,
-        "nemo-bert show-batch",
-        "A few samples as a model gets them: the words, the masks, and what they hide.",
-        argv,
-        positional=("input",),
-    )
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.data.inspection.parts import named_tokenizer
     from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
 

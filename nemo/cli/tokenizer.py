@@ -6,7 +6,7 @@ from itertools import islice
 
 from nemo.collections.nlp.limits import LARGEST_VOCABULARY
 from nemo.collections.nlp.text_reading import TextReading
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
@@ -34,15 +34,17 @@ class TokenizerOptions(TextReading):
             raise UsageError("no text", expected="nemo-bert tokenizer FILE_OR_FOLDER")
 
 
+COMMAND_LINE = CommandLine(
+    TokenizerOptions,
+    "nemo-bert tokenizer",
+    "Train a SentencePiece or WordPiece vocabulary.",
+    positional=("train_data",),
+)
+
+
 def run(argv: Sequence[str]) -> None:
     """Train and say what the tokenizer does to a line of the text."""
-    options = parse(
-        TokenizerOptions,
-        "nemo-bert tokenizer",
-        "Train a SentencePiece or WordPiece vocabulary.",
-        argv,
-        positional=("train_data",),
-    )
+    options = COMMAND_LINE.parse(argv)
     from pathlib import Path
 
     from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of

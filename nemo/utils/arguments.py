@@ -4,7 +4,7 @@
 class Options:
     batch_size: int = option(64, "sequences in a batch", at_least=1)
 
-options = parse(Options, "nemo-bert pretrain", "Train a BERT.", ["--batch_size", "32"])
+options = CommandLine(Options, "nemo-bert pretrain", "Train a BERT.").parse(["--batch_size", "32"])
 """
 
 import argparse
@@ -15,8 +15,9 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.lookup import closest
@@ -196,45 +197,54 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -
     return parser
 
 
-def parse(
-    cls: type[T], prog: str, description: str, argv: Sequence[str], positional: Sequence[str] = ()
-) -> T:
-    """The `cls` that a command line describes.
+@dataclass(frozen=True)
+class CommandLine(Generic[T]):
+    """The words after a command, which describe an `options`.
 
     Args:
-        cls: a dataclass of `option`s.
+        options: a dataclass of `option`s. If it has an attribute `given`, its instance is told the names that
+            were on the command line, and in `given_in_file` those in the configuration file: to give a
+            default is not to give nothing.
         prog, description: for `--help`.
-        argv: the words after the command.
         positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
             takes any number of words.
-
-    If the class has an attribute `given`, its instance is told the names that were on the command line, and
-    in `given_in_file` those in the configuration file: to give a default is not to give nothing.
-
-    Raises:
-        UsageError: an unknown option (the closest one is named), or a value that does not fit.
     """
-    parser = _parser(cls, prog, description, positional)
-    given, rest = parser.parse_known_intermixed_args(list(argv))
-    if rest:
-        known = [name for action in parser._actions for name in action.option_strings]
-        word = next((w for w in rest if w.startswith("-")), rest[0]).partition("=")[0]
-        near = closest(word, known)
-        raise UsageError(
-            "unknown option" if word.startswith("-") else "not an option",
-            where=prog,
-            found=repr(word),
-            expected=f"an option of {prog} --help",
-            fix=f"did you mean {near}?" if near else "",
-        )
-    config = vars(given).pop("config", None)
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
-    in_file = read_config(cls, os.path.expanduser(config)) if config else {}
-    options = cls(**_on_paths(cls, {**in_file, **values}, _usable_path))
-    if hasattr(options, "given"):
-        object.__setattr__(options, "given", frozenset(values))  # options are frozen
-        object.__setattr__(options, "given_in_file", frozenset(in_file))
-    return options
+
+    options: type[T]
+    prog: str
+    description: str
+    positional: Sequence[str] = ()
+
+    def parser(self) -> argparse.ArgumentParser:
+        return _parser(self.options, self.prog, self.description, self.positional)
+
+    def parse(self, argv: Sequence[str]) -> T:
+        """The options that `argv` describes.
+
+        Raises:
+            UsageError: an unknown option (the closest one is named), or a value that does not fit.
+        """
+        parser = self.parser()
+        given, rest = parser.parse_known_intermixed_args(list(argv))
+        if rest:
+            known = [name for action in parser._actions for name in action.option_strings]
+            word = next((w for w in rest if w.startswith("-")), rest[0]).partition("=")[0]
+            near = closest(word, known)
+            raise UsageError(
+                "unknown option" if word.startswith("-") else "not an option",
+                where=self.prog,
+                found=repr(word),
+                expected=f"an option of {self.prog} --help",
+                fix=f"did you mean {near}?" if near else "",
+            )
+        config = vars(given).pop("config", None)
+        values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
+        in_file = read_config(self.options, os.path.expanduser(config)) if config else {}
+        options = self.options(**_on_paths(self.options, {**in_file, **values}, _usable_path))
+        if hasattr(options, "given"):
+            object.__setattr__(options, "given", frozenset(values))  # options are frozen
+            object.__setattr__(options, "given_in_file", frozenset(in_file))
+        return options
 
 
 def read_config(cls: type, path: str | Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nemo.cli import fill_mask, inspect
 from nemo.cli.demo import DemoOptions
 from nemo.cli.evaluate import EvaluateOptions
 from nemo.cli.export import ExportOptions
@@ -19,7 +20,6 @@ from nemo.cli.show_batch import ShowBatchOptions
 from nemo.cli.tokenizer import TokenizerOptions
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.preparation.options import PrepareOptions
-from nemo.utils.arguments import parse
 from tests.cli.outcome import error_of, weights
 from tests.conftest import write_english
 
@@ -58,9 +58,9 @@ def test_the_home_folder_is_meant_by_a_tilde_wherever_it_is_written(monkeypatch,
     options = parse_options(shlex.split(words))
     assert (options.train_data, options.work_dir) == ("/home/ada/t.txt", "/home/ada/o")
     assert (options.tokenizer, options.eval_data) == ("/home/ada/tok", "/home/ada/v.txt")
-    inputs = parse(InspectOptions, "inspect", "", ["~/a", "s3://b/~/c", "d~"], positional=("inputs",)).inputs
+    inputs = inspect.COMMAND_LINE.parse(["~/a", "s3://b/~/c", "d~"]).inputs
     assert inputs == ("/home/ada/a", "s3://b/~/c", "d~")
-    text = parse(FillMaskOptions, "fill-mask", "", ["~/run", "~/ [MASK]"], positional=("model", "text")).text
+    text = fill_mask.COMMAND_LINE.parse(["~/run", "~/ [MASK]"]).text
     assert text == "~/ [MASK]"
 
 

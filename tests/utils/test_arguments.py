@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import MissingFileError, UsageError
 
 
@@ -23,7 +23,7 @@ class Options:
 
 
 def parsed(*words):
-    return parse(Options, "prog", "Does things.", words, positional=("mode",))
+    return CommandLine(Options, "prog", "Does things.", positional=("mode",)).parse(words)
 
 
 def test_defaults_stand_until_given():
@@ -38,7 +38,7 @@ def test_a_positional_may_stand_anywhere():
 
 def test_a_positional_that_is_a_tuple_takes_any_number(tmp_path):
     def animals(*words):
-        return parse(Options, "prog", "Does things.", words, positional=("animals",)).animals
+        return CommandLine(Options, "prog", "Does things.", positional=("animals",)).parse(words).animals
 
     assert animals() == animals("--size", "7") == ()
     assert animals("cat", "--size", "7", "dog", "--loud", "bird") == ("cat", "dog", "bird")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.cli.main import program
-from nemo.utils.arguments import check, option, parse
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 
 
@@ -43,9 +43,12 @@ class WikiZhOptions:
             )
 
 
+COMMAND_LINE = CommandLine(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> text and vocabulary.")
+
+
 def run(argv: Sequence[str]) -> None:
     """Process and say what was written."""
-    options = parse(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> text and vocabulary.", argv)
+    options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.data.wiki_zh import process_wiki_zh, report
 
     output_dir = Path(options.output_dir)
