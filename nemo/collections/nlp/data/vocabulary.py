@@ -31,6 +31,7 @@ from nemo.collections.nlp.data.tokenizers import (
 )
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.huggingface import CONFIG_FILE, TOKENIZER_FILE
+from nemo.collections.nlp.data.tokenizers.plain import bert_backend
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE, SCORE_STEP, parse_model
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens, vocabulary_order
 from nemo.utils.errors import DataError, UsageError
@@ -286,9 +287,8 @@ def learn_wordpiece(
         UsageError: `vocab_size` is too small.
     """
     from tokenizers import trainers
-    from transformers import BertTokenizer
 
-    backend = BertTokenizer(do_lower_case=do_lower_case).backend_tokenizer
+    backend = bert_backend(vocabulary_order(), do_lower_case)
     alphabet = _alphabet(map(backend.normalizer.normalize_str, sample))
     # The trainer numbers continuations as they come out of a hash table, and merges pairs of equal
     # frequency by number. Named beforehand, they have the same numbers every time.

@@ -16,6 +16,7 @@ from nemo.collections.nlp.data.inputs.folders import some_of
 from nemo.collections.nlp.data.inputs.splits import splits_of
 from nemo.collections.nlp.data.sentences import is_cjk, split_cjk
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.plain import bert_backend
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.vocabulary import continues_word
 from nemo.utils.errors import DataError, MissingFileError, UsageError
@@ -145,9 +146,7 @@ def character_vocabulary(counts: Counter[str], min_frequency: int = 0) -> list[s
     So a word of any script is spelled by its characters, and there is nothing to learn or to leave out but
     rare characters. ASCII letters and digits are always there, lest one rare letter make a word unknown.
     """
-    from transformers import BertTokenizer
-
-    backend = BertTokenizer(do_lower_case=False).backend_tokenizer
+    backend = bert_backend(SPECIAL_TOKENS, do_lower_case=False)
 
     def is_kept(character: str) -> bool:
         """Control characters and spaces never become tokens."""

@@ -226,7 +226,7 @@ def test_one_process_takes_only_what_it_needs(corpus, tmp_path):
     words = command(corpus, tmp_path / "out")
     script = (
         f"import sys; from nemo.cli.main import main; assert main({words}) == 0;"
-        "heavy = {'datatrove', 'multiprocess', 'pyarrow.compute'};"
+        "heavy = {'torch', 'transformers', 'datatrove', 'multiprocess', 'pyarrow.compute'};"
         "heavy &= set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

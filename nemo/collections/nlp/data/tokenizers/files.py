@@ -37,6 +37,7 @@ _TRIAL = Path(__file__).with_name("trial.py")
 _tried: set[bytes] = set()  # SHA-256 of what went through it in this process
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PLACEHOLDER = re.compile(r"\[blank\d+\]")
+_NOT_PLAIN = re.compile(f"^$|^[{TRIMMED}]|[{TRIMMED}]$", re.MULTILINE)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
@@ -139,14 +140,20 @@ def read_vocabulary(path: str | os.PathLike[str], required: Iterable[str] = ()) 
             found=f"{pieces} of {len(lines)} tokens that begin with {SPACE}, none with {CONTINUATION}",
             fix="name the tokenizer.model that has these pieces",
         )
-    _warn_of_lines(lines, path)
+    if not are_plain(lines):
+        _warn_of_lines(lines, path)
     return lines
 
 
 def vocabulary_lines(content: bytes) -> list[str]:
     """The lines of a `vocab.txt`, unchecked."""
-    lines = content.removesuffix(b"\n").split(b"\n")
-    return [line.removesuffix(b"\r").decode(errors="replace") for line in lines]
+    text = content.removesuffix(b"\n").decode(errors="replace")
+    return [line.removesuffix("\r") for line in text.split("\n")]
+
+
+def are_plain(lines: list[str]) -> bool:
+    """Whether every line of a `vocab.txt` is a token as it stands, and no two are alike."""
+    return len(set(lines)) == len(lines) and _NOT_PLAIN.search("\n".join(lines)) is None
 
 
 def _warn_of_lines(lines: list[str], path: Any) -> None:
@@ -186,7 +193,7 @@ def placeholder(number: int) -> str:
 
 def is_placeholder(token: str) -> bool:
     """Whether it is one, and so nothing that a text could have."""
-    return _PLACEHOLDER.fullmatch(token) is not None
+    return token.startswith("[blank") and _PLACEHOLDER.fullmatch(token) is not None
 
 
 def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:

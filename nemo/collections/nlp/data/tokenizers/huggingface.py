@@ -29,6 +29,8 @@ TOKENIZER_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 MODEL_CONFIG_FILE = "config.json"
 _JSON_FILES = (CONFIG_FILE, MODEL_CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
+FILES = (TOKENIZER_FILE, *_JSON_FILES)
+"""What may say how the vocabulary of a folder is used."""
 _CANNOT_BE_READ = "the tokenizer cannot be read"
 
 
@@ -41,7 +43,7 @@ def open_vocabulary(file: Path, do_lower_case: bool) -> Any:
     from transformers import BertTokenizer
 
     lines = read_vocabulary(file, required=vocabulary_order())
-    _warn_of_case(file, do_lower_case)
+    warn_of_case(file, do_lower_case)
     tokenizer = BertTokenizer(vocab=str(file), do_lower_case=do_lower_case)
     return _fit_for_bert(tokenizer, file, lines)
 
@@ -247,7 +249,7 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
         )
 
 
-def _warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
+def warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
     """Warn if a `vocab.txt` that is named by itself is read otherwise than its folder says."""
     config = vocabulary.with_name(CONFIG_FILE)
     if not config.is_file():

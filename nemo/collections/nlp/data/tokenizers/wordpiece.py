@@ -22,6 +22,7 @@ from nemo.collections.nlp.data.tokenizers.huggingface import (
     open_vocabulary,
     save_pretrained,
 )
+from nemo.collections.nlp.data.tokenizers.plain import Plain, open_plain
 from nemo.collections.nlp.data.tokenizers.special_tokens import KINDS, SpecialTokens
 from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
@@ -34,7 +35,7 @@ _LONGEST_WORDS = {100: 200, 200: 100}
 
 
 class NemoBertTokenizer(TokenizerSpec):
-    """A transformers tokenizer: a pretrained one, or BERT's over a vocabulary file.
+    """A tokenizer of Hugging Face's: a pretrained one, or BERT's over a vocabulary file.
 
     Args:
         pretrained_model: a Hugging Face folder; a name of the hub, looked for in the cache before the network
@@ -46,7 +47,7 @@ class NemoBertTokenizer(TokenizerSpec):
 
     Attributes:
         tokenizer: the transformers tokenizer, with all its settings. What it truncates and pads is not heeded
-            here.
+            here. Of a plain vocabulary it is made when it is first asked for, see plain.py.
 
     Raises:
         MissingFileError: there is no such vocabulary file.
@@ -61,35 +62,59 @@ class NemoBertTokenizer(TokenizerSpec):
         bert_derivative: str = "bert",
         do_lower_case: bool = False,
     ):
+        self._plain: Plain | None = None
         if pretrained_model and Path(pretrained_model).is_file():
             self.tokenizer = open_description(Path(pretrained_model))
         elif pretrained_model:
-            self.tokenizer = open_pretrained(os.fspath(pretrained_model), do_lower_case)
+            self._plain = open_plain(Path(pretrained_model), do_lower_case)
+            if self._plain is None:
+                self.tokenizer = open_pretrained(os.fspath(pretrained_model), do_lower_case)
         elif vocab_file:
             choose({"bert": None}, bert_derivative, what="BERT derivative with a vocab_file")
-            self.tokenizer = open_vocabulary(Path(vocab_file), do_lower_case)
+            self._plain = open_plain(Path(vocab_file), do_lower_case)
+            if self._plain is None:
+                self.tokenizer = open_vocabulary(Path(vocab_file), do_lower_case)
         else:
             raise UsageError("either 'vocab_file' or 'pretrained_model' has to be specified")
-        kind = type(self.tokenizer.backend_tokenizer.model).__name__
-        tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+        if self._plain is not None:
+            tokens, kinds = self._plain.tokens, self._plain.kinds
+        else:
+            tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+            kinds = self.tokenizer.special_tokens_map
+        mark = choose(_MARKS, type(self._backend.model).__name__, what="kind of tokenizer")
         unused = (number for number, token in enumerate(tokens) if is_placeholder(token))
-        super().__init__(
-            tokens, choose(_MARKS, kind, what="kind of tokenizer"), self.tokenizer.unk_token_id, unused
-        )
-        added = self.tokenizer.added_tokens_decoder.values()
-        self.add_special_tokens([token.content for token in added if token.special])
-        kinds = {k: token for k, token in self.tokenizer.special_tokens_map.items() if k in KINDS}
+        super().__init__(tokens, mark, self._backend.token_to_id(kinds["unk_token"]), unused)
+        added = sorted(self._backend.get_added_tokens_decoder().items())
+        self.add_special_tokens([token.content for _, token in added if token.special])
+        kinds = {kind: token for kind, token in kinds.items() if kind in KINDS}
         self.add_special_tokens({"bos_token": kinds["cls_token"], "eos_token": kinds["sep_token"], **kinds})
+
+    @property
+    def _bare(self) -> Plain | None:
+        """The plain tokenizer, until `tokenizer` is asked for, which may be changed."""
+        return None if "tokenizer" in self.__dict__ else self._plain
+
+    @property
+    def _backend(self) -> Any:
+        """The `tokenizers.Tokenizer`: that of `tokenizer` if there is one, so both know what is added."""
+        bare = self._bare
+        return self.tokenizer.backend_tokenizer if bare is None else bare.backend
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        assert self._plain is not None  # others are there from the beginning
+        return self._plain.to_huggingface()
 
     def add_special_tokens(self, special_tokens: SpecialTokens) -> None:
         super().add_special_tokens(special_tokens)
         from tokenizers import AddedToken
 
-        self.tokenizer.add_tokens(
+        known = self._backend.get_added_tokens_decoder()
+        self._backend.add_tokens(
             [
                 AddedToken(token, special=True, normalized=False)
                 for i, token in sorted(self.id_to_special_token.items())
-                if i not in self.tokenizer.added_tokens_decoder
+                if i not in known
             ]
         )
         for stale in ("_encoder", "_corpus_encoder", "_units"):
@@ -102,11 +127,12 @@ class NemoBertTokenizer(TokenizerSpec):
         return self._encoder.encode(text, add_special_tokens=False).ids
 
     def normalized(self, text: str) -> str:
-        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        normalizer = self._backend.normalizer
         return text if normalizer is None else normalizer.normalize_str(text)
 
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
-        return self.tokenizer.convert_tokens_to_string(list(tokens))
+        decoder = self._backend.decoder
+        return decoder.decode(list(tokens)) if decoder else " ".join(tokens)
 
     def ids_to_text(self, ids: Sequence[int]) -> str:
         """Special tokens are left out."""
@@ -123,48 +149,63 @@ class NemoBertTokenizer(TokenizerSpec):
     @property
     def _has_units(self) -> bool:
         """Whether a character is normalised, and begins a word or not, whatever stands beside it."""
-        backend = self.tokenizer.backend_tokenizer
+        backend = self._backend
         kinds = [type(part).__name__ for part in (backend.normalizer, backend.pre_tokenizer, backend.model)]
         return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and all(
-            token.special and not token.normalized for token in self.tokenizer.added_tokens_decoder.values()
+            token.special and not token.normalized for token in backend.get_added_tokens_decoder().values()
         )
 
     @cached_property
     def _encoder(self) -> Any:
         """The backend, which neither truncates nor pads."""
-        from tokenizers import Tokenizer
-
-        return Tokenizer.from_str(json.dumps(self._description()))
+        return self._over_the_model(found_in_text=frozenset())
 
     @cached_property
     def _corpus_encoder(self) -> Any:
         """The same, blind to the special tokens that frame a text."""
-        from tokenizers import Tokenizer
-
-        description = self._description()
-        for token in description["added_tokens"]:
-            token["special"] &= token["content"] not in self.corpus_tokens
-        encoder = Tokenizer.from_str(json.dumps(description))
+        encoder = self._over_the_model(found_in_text=self.corpus_tokens)
         encoder.encode_special_tokens = True  # the name of the option says: as if they were words
         return encoder
 
-    def _description(self) -> dict[str, Any]:
-        description = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        return description | {"truncation": None, "padding": None}
+    def _over_the_model(self, found_in_text: frozenset[str]) -> Any:
+        """A tokenizer with the model and the tokens of the backend, and nothing else of what frames a text.
+
+        Args:
+            found_in_text: special tokens that are no special ones to it.
+        """
+        from tokenizers import Tokenizer
+
+        encoder = Tokenizer(self._backend.model)
+        if self._backend.normalizer is not None:
+            encoder.normalizer = self._backend.normalizer
+        if self._backend.pre_tokenizer is not None:
+            encoder.pre_tokenizer = self._backend.pre_tokenizer
+        for _, token in sorted(self._backend.get_added_tokens_decoder().items()):
+            token.special &= token.content not in found_in_text
+            encoder.add_tokens([token])
+        return encoder
 
     @cached_property
     def _units(self) -> "_WordUnits":
         return _WordUnits(self)
 
     def _definition(self) -> bytes:
-        description = self._description()
+        return self._model_definition
+
+    @cached_property
+    def _model_definition(self) -> bytes:
+        description = json.loads(self._backend.to_str())
         longest = description["model"].get("max_input_chars_per_word")
         if longest in _LONGEST_WORDS:
             description["model"]["max_input_chars_per_word"] = _LONGEST_WORDS[longest]
         return json.dumps([description[part] for part in ("model", "normalizer", "pre_tokenizer")]).encode()
 
     def _save_model(self, folder: Path) -> None:
-        save_pretrained(self.tokenizer, folder)
+        bare = self._bare
+        if bare is None:
+            save_pretrained(self.tokenizer, folder)
+        else:
+            bare.save(folder)
 
     def to_huggingface(self) -> Any:
         return copy.deepcopy(self.tokenizer)
