@@ -111,7 +111,7 @@ def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
 def test_nothing_but_the_result_is_left(undisturbed):
     names = {path.name for path in undisturbed.iterdir()}
     assert {name for name in names if not name.startswith("hdf5_")} == {
-        ".lock", "bert", "manifest.json", "test", "train"
+        "bert", "manifest.json", "test", "train"
     }  # fmt: skip
 
 
