@@ -10,6 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
+from nemo.backends.pytorch.checkpoint import list_checkpoints
 from nemo.cli.main import main
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.origin import find_origin
@@ -263,9 +264,8 @@ def test_minutes_are_counted_from_where_it_goes_on(stopped, huggingface, data, t
     for option, source, first in (("--load_dir", stopped, 6), ("--bert_checkpoint", huggingface, 0)):
         work_dir = tmp_path / option
         assert run(data, work_dir, option, str(source), "--minutes", "1e-9") == 0
-        planned = read_config(PretrainingOptions, work_dir / "config.yaml")["num_iters"]
-        assert planned == first + 1  # for which this is time at least
-        assert (work_dir / "checkpoints" / f"STEP-{planned}").is_dir()
+        newest = list_checkpoints(work_dir / "checkpoints")[-1].name
+        assert newest in (f"STEP-{first + 1}", f"STEP-{first + 2}")  # what it takes to time a step
 
 
 def test_a_name_that_is_not_there_is_one_clear_line(data, tmp_path, capsys, monkeypatch):

@@ -37,7 +37,9 @@ def test_weights_are_those_of_one_process(undisturbed, name):
     expected, found = (weights(undisturbed(n) / "checkpoints" / f"STEP-{UPDATES}") for n in ("one", name))
     assert found.keys() == expected.keys()
     for key, weight in expected.items():
-        assert torch.allclose(found[key], weight, atol=1e-5, rtol=0), key
+        # Softmax ignores the bias of keys: its gradient is all rounding, which Adam makes larger.
+        tolerance = 1e-4 if key.endswith(".key.bias") else 1e-5
+        assert torch.allclose(found[key], weight, atol=tolerance, rtol=0), key
 
 
 @pytest.mark.slow

@@ -54,7 +54,8 @@ def start(
     """
 
     def prepare() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a shell has ignored by what it starts with `&`
+        for number in (signal.SIGINT, signal.SIGHUP):  # which a shell, or nohup, may have ignored
+            signal.signal(number, signal.SIG_DFL)
         if file_size is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
 

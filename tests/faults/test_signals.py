@@ -110,6 +110,6 @@ def test_a_users_script_saves_and_ends_with_75_too(tmp_path):
     code, told = outcome(run)
     assert code == 75, told
     last = told.splitlines()[-1]
-    assert "stopped by SIGTERM after update" in last
+    assert "stopped by SIGTERM after step" in last
     newest = list_checkpoints(tmp_path / "checkpoints")[-1]
     assert f"after step {newest.name.removeprefix('STEP-')}:" in last

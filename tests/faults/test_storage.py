@@ -13,7 +13,7 @@ from tests.faults.runs import STRIKE, final_hash, leftovers, outcome, start, wai
 def test_training_goes_on_and_saves_again_when_the_disk_is_well(undisturbed, tmp_path, error):
     data, expected = undisturbed
     # The first checkpoint, STEP-7, takes some 40 touches; these fall into it and the next.
-    strike = (str(STRIKE), error, "9", "9", str(tmp_path / "count"))
+    strike = (str(STRIKE), error, "12", "12", str(tmp_path / "count"))
     code, told = outcome(start(words(data, tmp_path / "run", "--checkpoints_to_keep", "99"), *strike))
     assert code == 0, told
     missed = [line for line in told.splitlines() if "training goes on" in line]

@@ -10,8 +10,18 @@ from nemo.utils.errors import Preempted
 from nemo.utils.stopping import StopSignals, stops_are_errors
 
 
+@pytest.fixture
+def undisturbed():
+    """Signals as in the foreground: a shell has SIGINT ignored by what it starts with `&`, nohup SIGHUP."""
+    as_usual = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in as_usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_ends_a_block_that_swallows_errors(number):
+def test_a_signal_ends_a_block_that_swallows_errors(undisturbed, number):
     before = signal.getsignal(number)
     with (
         pytest.raises(Preempted, match=f"stopped by {number.name}; fix: run the same command"),
@@ -24,15 +34,7 @@ def test_a_signal_ends_a_block_that_swallows_errors(number):
     assert signal.getsignal(number) == before
 
 
-@pytest.fixture
-def interruptible():
-    """SIGINT as in the foreground: a shell has it ignored by what it starts with `&`."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_training_is_only_told(interruptible):
+def test_training_is_only_told(undisturbed):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         assert stop.asked is None
