@@ -237,7 +237,7 @@ def test_a_rerun_of_a_finished_run_tells_no_figure_twice(trained):
 
 def test_a_tokenizer_left_by_a_run_with_other_options_is_not_used(tmp_path, capsys):
     data = write_english(tmp_path / "english")
-    assert pretrain(data, tmp_path / "run", "--vocab_size", "40", "--num_iters", "1") == 0
+    assert pretrain(data, tmp_path / "run", "--vocab_size", "60", "--num_iters", "1") == 0
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # as where it was killed before the first
     assert pretrain(data, tmp_path / "run", "--vocab_size", "70", "--num_iters", "1") == 0
     assert "was trained with another vocab_size" in capsys.readouterr().out
