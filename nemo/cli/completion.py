@@ -38,7 +38,7 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     import shtab
 
-    sys.stdout.write(shtab.complete(_parser_of_all_commands(), shell=options.shell) + "\n")
+    sys.stdout.write(shtab.complete(_parser_of_all_commands(), options.shell) + "\n")
 
 
 def _parser_of_all_commands() -> argparse.ArgumentParser:
