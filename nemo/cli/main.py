@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
 
 
 def _exit_code(run: Callable[[], None], debug: bool) -> int:
-    """Run it; what it ends with, of which an error is told on stderr."""
+    """Run it and return the exit code; an error is printed to stderr."""
     try:
         with stops_are_errors():
             run()

@@ -32,7 +32,7 @@ SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
 SECONDS_TO_HEAR = 30.0
 """The store's host, with which the store ends, waits at most so long for the others to hear the verdict."""
 LOOKS_UNTIL_JUDGED = 8
-"""After so many looks, a second or more apart, whoever is gone has been found out, and the verdict read."""
+"""After this many looks, a second or more apart, a lost process has been detected and its error read."""
 
 _VERDICT = "verdict"
 _ENDED = "ended"

@@ -49,8 +49,8 @@ class Packing:
             attention_mask: [B, T], 0 for padding; None means that there is none.
             rows: [R] which of the B*T tokens the model is asked for; None means all, padding too.
             buckets: 0 works on exactly the tokens that are no padding. Another number rounds N, K and R up
-                to one of so many sizes or fewer, see `bucket_size`, for programs that are compiled for their
-                sizes. What fills N and K up makes a sequence of its own, which nobody reads; R is filled up
+                to one of at most this many sizes, see `bucket_size`, for kernels that are compiled for each
+                size. The padding of N and K forms a sequence of its own, whose result is unused; R is padded
                 with its last row. The longest sequences are bounds that hold for nearly every batch.
         """
         batch, length = shape

@@ -32,7 +32,7 @@ FLAGS = [
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
 MOST_SECONDS = 300  # for the compiler, and for the check
-KEPT = 4  # libraries: of so many other sources, compilers, versions of torch and processors
+KEPT = 4  # libraries in the cache; each is of other sources, compiler, torch version or processor
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 

@@ -16,31 +16,13 @@ constexpr int64_t kCache = 1 << 20;  // bytes that one work item may fill, so th
 
 int64_t round_up(int64_t n) { return (n + kTile - 1) / kTile * kTile; }
 
-typedef uint32_t Tile __attribute__((vector_size(64)));
-
-// Sixteen rows of sixteen words, by four rounds of interleaving.
-void transpose_words(const uint32_t* from, int64_t ld_from, uint32_t* to, int64_t ld_to) {
-    Tile rows[16], mixed[16];
-    for (int i = 0; i < 16; i++) std::memcpy(&rows[i], from + i * ld_from, sizeof(Tile));
-    for (int round = 0; round < 4; round++) {
-        for (int i = 0; i < 8; i++) {
-            mixed[2 * i] = __builtin_shufflevector(rows[i], rows[i + 8], 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6,
-                                                   22, 7, 23);
-            mixed[2 * i + 1] = __builtin_shufflevector(rows[i], rows[i + 8], 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
-                                                       29, 14, 30, 15, 31);
-        }
-        std::memcpy(rows, mixed, sizeof rows);
-    }
-    for (int i = 0; i < 16; i++) std::memcpy(to + i * ld_to, &rows[i], sizeof(Tile));
-}
-
 // rows [n, width] -> [width/2, n, 2], the pairs of their transpose.
 void pair_columns(const bf16* rows, bf16* pairs, int64_t n, int64_t width) {
     const auto* from = reinterpret_cast<const uint32_t*>(rows);
     auto* to = reinterpret_cast<uint32_t*>(pairs);
     for (int64_t i = 0; i < n; i += kTile / 2)
         for (int64_t j = 0; j < width / 2; j += kTile / 2)
-            transpose_words(from + i * (width / 2) + j, width / 2, to + j * n + i, n);
+            transpose_16x16<WordLanes>(from + i * (width / 2) + j, width / 2, to + j * n + i, n);
 }
 
 // rows [n, width] -> [n/2, width, 2].
