@@ -40,11 +40,11 @@ from nemo.collections.nlp.data.hdf5.writer import ShardRecipe, document_ranges, 
 from nemo.collections.nlp.data.inputs.options import AUTO
 from nemo.collections.nlp.data.inputs.pieces import PieceReader, pieces_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
-from nemo.collections.nlp.data.sentences import Splitter, make_splitter
-from nemo.collections.nlp.data.store_builder import assemble, groups_of, sample_paragraphs, write_part
-from nemo.collections.nlp.data.token_store import TokenStore
+from nemo.collections.nlp.data.store.store_builder import assemble, groups_of, sample_paragraphs, write_part
+from nemo.collections.nlp.data.store.token_store import TokenStore
+from nemo.collections.nlp.data.text.sentences import Splitter, make_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import find_or_train_tokenizer
 
 BLOCK = 128
 RECIPE = ShardRecipe(BLOCK, 20, dupe_factor=1)

@@ -27,7 +27,7 @@ from statistics import median
 
 import h5py
 
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 
 ENVIRONMENT = {
     **{name: "1" for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS", "HF_HUB_OFFLINE")},

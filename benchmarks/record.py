@@ -65,7 +65,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _prose(corpus: Path) -> Path:
     """The text of `nemo-bert demo`."""
-    from nemo.collections.nlp.data.machine_corpus import collect
+    from nemo.cli.demo_corpus import collect
 
     if not (corpus / "train.txt").is_file():
         collect(corpus)

@@ -23,7 +23,7 @@ from measure import environment, table, write_json
 from step import SHAPES
 from ways import Way, synthetic_batches, train
 
-from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.core import NeuralModuleFactory
 
 INTERVAL = 100  # updates, the default of --save_step_freq

@@ -143,7 +143,7 @@ class Update:
 def update_of(name: str, tokens: float, tokens_per_s: float) -> Update:
     """The real model's, made without memory for it."""
     from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-    from nemo.collections.nlp.pretraining_model import with_heads
+    from nemo.collections.nlp.pretraining.model import with_heads
 
     shape = MODELS[name]
     with torch.device("meta"):
@@ -278,15 +278,15 @@ def _sum_alone(rank: Any, num_bytes: int, num_messages: int, connection: Connect
     """Time sums of as much as an update sends, and of three numbers."""
     os.environ.update(rank)
     torch.set_num_threads(1)
-    from nemo.backends.pytorch.distributed import join
+    from nemo.backends.pytorch.distributed.world import join
 
     def seconds(tensors: Sequence[torch.Tensor], times: int) -> float:
         found = []
         for _ in range(times):
-            world.wait("the others")
+            world.barrier("the others")
             began = time.perf_counter()
             for tensor in tensors:
-                world.sum(tensor)
+                world.all_reduce(tensor)
             found.append(time.perf_counter() - began)
         return median(found)
 

@@ -52,7 +52,7 @@ from ways import CLIP, LR, VARIED_BATCHES, WEIGHT_DECAY, Batch, Shape, Way
 from nemo.cli.pretrain import parse_options
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import pretrain
-from nemo.collections.nlp.pretraining_data import open_data
+from nemo.collections.nlp.pretraining.data import open_data
 from nemo.core import ActionCallback, NeuralModuleFactory
 
 WARM_UP = (

@@ -13,7 +13,7 @@ from transformers import BertConfig, BertModel
 
 from nemo.collections.nlp.data import NemoBertTokenizer
 from nemo.collections.nlp.data.tokenizers.special_tokens import vocabulary_order
-from nemo.collections.nlp.data.vocabulary import learn_wordpiece
+from nemo.collections.nlp.data.tokenizers.vocabulary import learn_wordpiece
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "nlp" / "text_classification" / "text_classification.py"
 

@@ -16,7 +16,7 @@ import nbformat
 import pytest
 import transformers
 
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.conftest import PATIENCE, SHARED_DATA, write_wikitext
 from tests.distributed.launching import free_port
 from tests.documents import ROOT, Block, blocks, run_python

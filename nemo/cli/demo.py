@@ -88,9 +88,9 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Collect, train, measure, guess, export."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.data.machine_corpus import collect
+    from nemo.cli.demo_corpus import collect
+    from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
     from nemo.collections.nlp.evaluation import fill_mask, table
-    from nemo.collections.nlp.loading import export, load_pretrained
     from nemo.collections.nlp.pretraining import pretrain
 
     out = Path(options.out)

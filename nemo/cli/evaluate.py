@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.collections.nlp.limits import LONGEST_SEQUENCE
+from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -63,8 +63,8 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Evaluate and print."""
     options = COMMAND_LINE.parse(argv)
+    from nemo.collections.nlp.checkpoints.loading import load_pretrained
     from nemo.collections.nlp.evaluation import evaluate, table
-    from nemo.collections.nlp.loading import load_pretrained
 
     # With --json, nothing but the object is on stdout.
     with logging.temp_verbosity("WARNING" if options.json else "INFO"):

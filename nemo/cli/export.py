@@ -39,7 +39,7 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Export; the folder has been reloaded and compared before it is there."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.loading import export, load_pretrained
+    from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 
     export(
         load_pretrained(options.model, options.tokenizer, options.do_lower_case),

@@ -43,8 +43,8 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Print the guesses for every mask, most probable first."""
     options = COMMAND_LINE.parse(argv)
+    from nemo.collections.nlp.checkpoints.loading import load_pretrained
     from nemo.collections.nlp.evaluation import fill_mask
-    from nemo.collections.nlp.loading import load_pretrained
 
     with logging.temp_verbosity("WARNING"):  # the guesses say it all
         model = load_pretrained(options.model, options.tokenizer, options.do_lower_case)

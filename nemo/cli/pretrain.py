@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from nemo.collections.nlp.options import MODES, PretrainingOptions
+from nemo.collections.nlp.options.pretraining import MODES, PretrainingOptions
 from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
-from nemo.collections.nlp.limits import LONGEST_SEQUENCE
-from nemo.collections.nlp.text_reading import TextReading
+from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging

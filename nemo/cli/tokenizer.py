@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from nemo.collections.nlp.limits import LARGEST_VOCABULARY
-from nemo.collections.nlp.text_reading import TextReading
+from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -48,11 +48,11 @@ def run(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of
-    from nemo.collections.nlp.data.sentences import is_cjk
-    from nemo.collections.nlp.data.store_builder import sample_paragraphs
+    from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+    from nemo.collections.nlp.data.text.sentences import is_cjk
     from nemo.collections.nlp.data.tokenizers import load_tokenizer
     from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
-    from nemo.collections.nlp.data.vocabulary import train_tokenizer
+    from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 
     text = options.text_options
     sources = sources_of(options.train_data, text)

@@ -48,7 +48,7 @@ class NeuralModuleFactory:
         device: the torch.device of this process.
         placement: the DeviceType it is.
         tb_writer: the TensorBoard writer, if there is one.
-        world: the processes that train together, see `nemo.backends.pytorch.distributed`.
+        world: the processes that train together, see `nemo.backends.pytorch.distributed.world`.
         world_size, global_rank: 1 and 0 when there is one process.
 
     Raises:
@@ -110,7 +110,7 @@ class NeuralModuleFactory:
                 log_dir,
                 files_to_copy=files_to_copy or (),
                 add_time=add_time_to_log_dir,
-                timestamp=self.world.told_by_first(lambda: time.strftime("%Y-%m-%d_%H-%M-%S")),
+                timestamp=self.world.broadcast_object(lambda: time.strftime("%Y-%m-%d_%H-%M-%S")),
             )
         self._checkpoint_dir = None if checkpoint_dir is None else str(checkpoint_dir)
         if self._checkpoint_dir is not None:
@@ -179,8 +179,8 @@ class NeuralModuleFactory:
         Args:
             tensors_to_optimize: a loss or losses; or pairs of an optimizer, see `create_optimizer`, and its
                 losses, of which every update takes the next.
-            optimizer: a name, see `nemo.backends.pytorch.optimizers`; or a torch optimizer, which then has
-                its own rate and options.
+            optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`; or a torch optimizer, which keeps
+                its own learning rate and options.
             optimization_params: `lr`, and `num_epochs` or `max_steps`; more in `nemo.core.plan`.
             callbacks: told of every step in this order.
             lr_policy: see `nemo.utils.lr_policies`.
@@ -290,7 +290,7 @@ class NeuralModuleFactory:
         """An optimizer for some modules, to be given to `train` in a pair with the losses it works on.
 
         Args:
-            optimizer: a name, see `nemo.backends.pytorch.optimizers`.
+            optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`.
             things_to_optimize: a module, modules, or tensors, which stand for all modules they come from.
             optimizer_params: `lr` and more, see `nemo.core.plan`.
         """
@@ -328,7 +328,7 @@ class NeuralModuleFactory:
 
         Args:
             output: a file that is not there yet.
-            d_format: AUTO goes by the file's suffix, see `nemo.backends.pytorch.deployment`.
+            d_format: AUTO goes by the file's suffix, see `nemo.backends.pytorch.export.deployment`.
             input_example: a tensor, or tensors in the order of the input ports; not needed for weights
                 (PYTORCH), nor for TORCHSCRIPT that is compiled from source.
             output_example: kept for NeMo 0.10's sake; outputs are computed.
@@ -337,7 +337,7 @@ class NeuralModuleFactory:
             FileExistsError: there is a file already.
             UsageError: the format cannot hold this module, or needs an example.
         """
-        deployment = importlib.import_module("nemo.backends.pytorch.deployment")
+        deployment = importlib.import_module("nemo.backends.pytorch.export.deployment")
         deployment.export_module(module, output, d_format, input_example, output_example)
 
     def sync_all_processes(self, status: bool = True) -> None:

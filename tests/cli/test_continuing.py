@@ -10,12 +10,12 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.cli.main import main
+from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.origin import find_origin
 from nemo.collections.nlp.pretraining import pretrain
-from nemo.collections.nlp.pretraining_data import open_data
+from nemo.collections.nlp.pretraining.data import open_data
 from nemo.utils.arguments import read_config
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
@@ -225,7 +225,7 @@ def test_the_loss_before_is_the_one_that_transformers_finds(huggingface, data, t
         bert_checkpoint=str(huggingface), max_seq_length=32, eval_step_freq=-1, threads=1,
     )  # fmt: skip
     result = pretrain(options)
-    layer = open_data(options, tmp_path / "on", find_origin(options)).eval
+    layer = open_data(options, tmp_path / "on", find_initial_checkpoint(options)).eval
     expected = mlm_loss_of_transformers(huggingface, layer.batches(0))
     assert result.figures_before["mlm_loss"] == pytest.approx(expected, rel=1e-4)
 

@@ -13,9 +13,9 @@ import pytest
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.inspection import advice, counts, text
-from nemo.collections.nlp.data.token_store import open_or_build
+from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
 from tests.shards import make_rows, write_shard

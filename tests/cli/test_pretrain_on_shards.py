@@ -19,7 +19,7 @@ import yaml
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.cli.outcome import error_of, weights
 from tests.conftest import PATIENCE, write_english
 from tests.shards import Row, make_rows, write_shard, write_variable_shard

@@ -9,7 +9,7 @@ import pytest
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
 from tests.shards import make_rows, write_shard

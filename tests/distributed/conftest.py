@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.conftest import write_english
 from tests.distributed.launching import TORCHRUN, Job, Versions, by_hand, free_port, pretraining
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.conftest import PATIENCE
 from tests.distributed.launching import (
     TORCHRUN,

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 import torch.distributed as dist
 
-from nemo.backends.pytorch.distributed import _gather
+from nemo.backends.pytorch.distributed.world import _gather
 from nemo.utils.errors import DistributedError
 from tests.conftest import PATIENCE
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from nemo.backends.pytorch import PtActions
-from nemo.backends.pytorch.distributed import World
-from nemo.backends.pytorch.sharding import Shards, _regions_apart
+from nemo.backends.pytorch.distributed.sharded_weights import Shards, _regions_apart
+from nemo.backends.pytorch.distributed.world import World
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import UsageError
 from tests.conftest import PATIENCE

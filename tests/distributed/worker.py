@@ -13,8 +13,9 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from nemo.backends.pytorch import PtActions, gradient_sum, watchdog
-from nemo.backends.pytorch.distributed import World, join
+from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch.distributed import gradient_sum, watchdog
+from nemo.backends.pytorch.distributed.world import World, join
 from nemo.cli.main import main
 from nemo.core import (
     ActionCallback,

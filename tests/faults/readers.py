@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import read_config
 from tests.faults.mutants import Reader

@@ -535,7 +535,7 @@ def _make_entries() -> None:
 
 
 def _make_tokenizers() -> None:
-    from nemo.collections.nlp.data.vocabulary import learn_sentencepiece
+    from nemo.collections.nlp.data.tokenizers.vocabulary import learn_sentencepiece
 
     lines = Path("text/train.txt").read_text().splitlines()
     model = learn_sentencepiece(lines, SPECIALS.split(), 60)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nemo.backends.pytorch.checkpoint import latest_good
+from nemo.backends.pytorch.checkpoints.checkpoint import latest_good
 from tests.faults.runs import STRIKE, final_hash, outcome, start, words
 
 

@@ -2,7 +2,7 @@
 
 import json
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
 from tests.faults.runs import outcome, start, words
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from tests.faults.runs import final_hash, leftovers, outcome, start, wait_for_step, words
 
 

@@ -32,10 +32,13 @@ OBJECT_COLLECTIVES = {
 }
 # A place, a rule, and why the one may do what the other forbids.
 EXCEPTIONS = {
-    ("nemo/backends/pytorch/deployment.py", "torch.save"): "the export format that is one, of tensors alone",
+    (
+        "nemo/backends/pytorch/export/deployment.py",
+        "torch.save",
+    ): "the export format that is one, of tensors alone",
     ("nemo/cli/main.py", "except"): "the last resort: one line instead of a traceback, and exit code 1",
     ("nemo/collections/nlp/data/tokenizers/trial.py", "except"): "told to the process that waits",
-    ("nemo/collections/nlp/data/prefetch.py", "except"): "raised again in the thread that waits",
+    ("nemo/collections/nlp/data/samples/prefetch.py", "except"): "raised again in the thread that waits",
     ("nemo/collections/nlp/preparation/engines.py", "except"): "told to the process that waits",
 }
 

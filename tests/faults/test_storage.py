@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
 from tests.faults.runs import STRIKE, final_hash, leftovers, outcome, start, wait_for_step, words
 
 

@@ -2,7 +2,7 @@
 
 from nemo.backends.pytorch import common, tutorials
 from nemo.backends.pytorch.actions import PtActions
-from nemo.backends.pytorch.distributed import join, num_failed
+from nemo.backends.pytorch.distributed.world import join, num_failed
 from nemo.backends.pytorch.environment import (
     ask_for_huge_pages,
     make_tb_writer,

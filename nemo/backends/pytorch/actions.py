@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from nemo.backends.pytorch.distributed import World
+from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.environment import keep_freed_memory, place
-from nemo.backends.pytorch.graph_module import GraphModule
+from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.inference import Inference
-from nemo.backends.pytorch.objectives import optimizer_for, tasks_of
-from nemo.backends.pytorch.optimizer_file import load_optimizers, save_optimizers
+from nemo.backends.pytorch.optim.optimizer_file import load_optimizers, save_optimizers
 from nemo.backends.pytorch.training.loop import Training
+from nemo.backends.pytorch.training.objectives import optimizer_for, tasks_of
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas, refuse_sharding_at
 from nemo.core.actions import EvaluatedBatch, Hooks

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from nemo.backends.pytorch.checkpoints.module_state import restore_weights
 from nemo.backends.pytorch.environment import to_device
-from nemo.backends.pytorch.graph_module import GraphModule, Statistics
-from nemo.backends.pytorch.part_weights import restore_weights
-from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.graph.graph_module import GraphModule, Statistics
+from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.replicas import Replicas
 from nemo.core.actions import EvaluatedBatch
 from nemo.core.graph import NmTensor, calls_leading_to

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from nemo.backends.pytorch.foreign import read_weights
+from nemo.backends.pytorch.checkpoints.weight_files import read_weights
 from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import LossType, NeuralType
 from nemo.utils.errors import CheckpointError, UsageError
@@ -54,8 +54,8 @@ class TrainableNM(TorchNM):
         selects_rows: `forward` takes `rows`, indices into B*T, and gives these rows of its output only. A
             module that also has `packing`, of the same arguments and `buckets` (see `Packing`), is given what
             that makes of them as `packing`.
-        scorer: the linear layer that makes the output of what `features`, of the same arguments as `forward`,
-            gives; None where there is no such layer.
+        decoder: the linear layer from `features` (same arguments as `forward`) to the output; None if
+            there is none.
         regions: submodules that a GPU runs as programs compiled for them, the equal ones compiled once.
     """
 
@@ -64,7 +64,7 @@ class TrainableNM(TorchNM):
     selects_rows = False
 
     @property
-    def scorer(self) -> nn.Linear | None:
+    def decoder(self) -> nn.Linear | None:
         """See above."""
         return None
 
@@ -264,8 +264,8 @@ class LossNM(NonTrainableNM):
         count_ports: inputs that `count` reads; never ones that need the model.
         row_mask: input port that is 0 at the rows of (B, T, ...) inputs the loss does not read; None if it
             reads all. Such a loss takes gathered rows (R, ...) as well.
-        takes_features: `total_of_features` gives `total` from a classifier's `features` and `scorer` in place
-            of its `logits`.
+        takes_features: `total_of_features` gives `total` from a classifier's `features` and `decoder`, not
+            from its `logits`.
     """
 
     output_ports = {"loss": NeuralType(elements_type=LossType())}

@@ -11,14 +11,14 @@ import torch
 
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.inputs.places import place_of
-from nemo.collections.nlp.data.token_store import held_out_in
-from nemo.collections.nlp.data_files import held_out_text
-from nemo.collections.nlp.loading import Pretrained
+from nemo.collections.nlp.data.store.token_store import held_out_in
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
-from nemo.collections.nlp.pretraining_model import PretrainingLosses, wire
+from nemo.collections.nlp.pretraining.data_files import held_out_text
+from nemo.collections.nlp.pretraining.model import PretrainingLosses, wire
 from nemo.utils.errors import UsageError
 
 

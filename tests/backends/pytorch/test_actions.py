@@ -193,8 +193,8 @@ def test_loading_from_an_empty_folder_is_an_error(toy, batches, tmp_path):
 
 
 def test_a_tied_weight_is_one_parameter_and_is_saved_once(toy, batches, tmp_path):
-    from nemo.backends.pytorch.graph_module import GraphModule
-    from nemo.backends.pytorch.part_weights import parameters_by_name, weights_by_part
+    from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name, weights_by_part
+    from nemo.backends.pytorch.graph.graph_module import GraphModule
     from nemo.core import WeightShareTransform
 
     model = toy()

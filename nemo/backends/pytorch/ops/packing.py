@@ -60,24 +60,24 @@ class Packing:
         if real is not None and real.all():
             real = None
         # What asks, and what is seen, in each sequence.
-        asking, seen = whole, whole if real is None else real.view(shape).sum(1)
+        queries, seen = whole, whole if real is None else real.view(shape).sum(1)
         tokens = keys = None
         places = rows
         if real is not None and rows is not None and real[rows].all():
             tokens = real.nonzero().squeeze(1)  # padding can be left out, as nobody asks for it
-            asking, places = seen, torch.searchsorted(tokens, rows)
+            queries, places = seen, torch.searchsorted(tokens, rows)
         elif real is not None:
             keys = real.nonzero().squeeze(1)
-        longest_asking, longest_seen = (int(x.max()) if batch else length for x in (asking, seen))
+        longest_queries, longest_seen = (int(x.max()) if batch else length for x in (queries, seen))
         if buckets:
             step = bucket_size(batch * length, buckets)
-            asking, seen = (F.pad(x, (0, 1), value=-int(x.sum()) % step) for x in (asking, seen))
-            if tokens is None and asking[-1] > 0:
+            queries, seen = (F.pad(x, (0, 1), value=-int(x.sum()) % step) for x in (queries, seen))
+            if tokens is None and queries[-1] > 0:
                 tokens = torch.arange(batch * length, device=device)
             tokens, keys = (None if x is None else F.pad(x, (0, -len(x) % step)) for x in (tokens, keys))
-            longest_asking = longest_seen = max(length, step)
+            longest_queries = longest_seen = max(length, step)
         positions = torch.arange(length, device=device).repeat(batch) if tokens is None else tokens % length
-        sequences = Sequences(_offsets(asking), _offsets(seen), longest_asking, longest_seen)
+        sequences = Sequences(_offsets(queries), _offsets(seen), longest_queries, longest_seen)
         packing = cls(tokens, positions, keys, sequences)
         if rows is None or places is None:
             return packing

@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from nemo.backends.pytorch.background import Background
-from nemo.backends.pytorch.bad_updates import BadUpdates, find_bad_update
+from nemo.backends.pytorch.checkpoints.background_writer import Background
+from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name
 from nemo.backends.pytorch.environment import seed_dropout, to_device
-from nemo.backends.pytorch.graph_module import GraphModule
-from nemo.backends.pytorch.objectives import Task, make_objectives
+from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.ops.dropout import DropoutSeeds, dropout_seeds
-from nemo.backends.pytorch.part_weights import parameters_by_name
-from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.training.bad_steps import BadUpdates, find_bad_update
+from nemo.backends.pytorch.training.objectives import Task, make_objectives
+from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas
 from nemo.backends.pytorch.training.state import TrainingState
@@ -114,7 +114,7 @@ class Training:
                         self._epoch()
                 except Preempted:
                     self._notify("stop")
-                    self.world.wait("the others stop")
+                    self.world.barrier("the others stop")
                     raise
                 self._notify("action_end")
         except BaseException:
@@ -176,7 +176,7 @@ class Training:
             for number, batch in enumerate(batches):
                 self.world.now("forward and backward")
                 if sync is not None and number == len(batches) - 1 and not matrices.are_low:
-                    sync.let_leave()
+                    sync.enable_sync()
                 seeds = DropoutSeeds(self.seed, progress.step, self.world.rank, number, device=self.device)
                 with dropout_seeds(seeds):
                     self._forward_backward(inputs, batch, counts=number < len(inputs.batches))
@@ -243,7 +243,9 @@ class Training:
         items = sum(graph.source.items_in(batch) for batch in batches)
         asked = self._stop is not None and self._stop.asked is not None
         mine = torch.cat([torch.tensor([asked, len(batches), items]), torch.stack(counts).sum(0)]).double()
-        num_asked, num_batches, num_items, *divisors = self.world.sum(mine, "what the others do").tolist()
+        num_asked, num_batches, num_items, *divisors = self.world.all_reduce(
+            mine, "what the others do"
+        ).tolist()
         if num_asked:
             raise self._preempted()
         if num_batches == 0:

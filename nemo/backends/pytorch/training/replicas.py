@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nemo.backends.pytorch.distributed import World
-from nemo.backends.pytorch.gradient_sum import GradientSum
-from nemo.backends.pytorch.graph_module import GraphModule
-from nemo.backends.pytorch.objectives import Objective
+from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name
+from nemo.backends.pytorch.distributed.gradient_sum import GradientSum
+from nemo.backends.pytorch.distributed.world import World
+from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.ops.hardware import has_bf16_units
-from nemo.backends.pytorch.part_weights import parameters_by_name
+from nemo.backends.pytorch.training.objectives import Objective
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 
 if TYPE_CHECKING:  # its import takes a second
-    from nemo.backends.pytorch.sharding import Shards
+    from nemo.backends.pytorch.distributed.sharded_weights import Shards
 
 T = TypeVar("T")
 Tensors = dict[str, dict[str, Tensor]]
@@ -74,9 +74,9 @@ class Replicas:
         if self.world.size > 1:
             shapes = {name: list(p.shape) for name, p in parameters_by_name(graph.parts).items()}
             self.world.check_same(weights=shapes)
-            self.world.copy_from_first([*graph.parameters(), *graph.buffers()])
+            self.world.broadcast([*graph.parameters(), *graph.buffers()])
         if self._shard:
-            from nemo.backends.pytorch.sharding import Shards
+            from nemo.backends.pytorch.distributed.sharded_weights import Shards
 
             self._shards = Shards(graph.parts, self._device, self.world, self._gradient_dtype)
             self._sharded_parts = list(graph.parts.values())
@@ -109,7 +109,7 @@ class Replicas:
     def sync(self, optimizer: Optimizer) -> "AbstractContextManager[GradientSum | Shards | None]":
         """`with` around the backward passes of a step: afterwards its gradients are sums over all processes.
 
-        What it yields has `let_leave()`, to be called before the last pass; None with one process.
+        What it yields has `enable_sync()`, to be called before the last pass; None with one process.
         """
         return self._sums.get(optimizer) or nullcontext()
 

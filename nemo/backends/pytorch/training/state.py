@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from nemo.backends.pytorch import checkpoint
-from nemo.backends.pytorch.background import Background
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.background_writer import Background
+from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part, weights_by_part
 from nemo.backends.pytorch.environment import fingerprint
-from nemo.backends.pytorch.graph_module import GraphModule
-from nemo.backends.pytorch.objectives import Objective
-from nemo.backends.pytorch.optimizers import load_optimizer_state, optimizer_state
-from nemo.backends.pytorch.part_weights import load_weights_by_part, weights_by_part
-from nemo.backends.pytorch.precision import Precision
+from nemo.backends.pytorch.graph.graph_module import GraphModule
+from nemo.backends.pytorch.optim.optimizers import load_optimizer_state, optimizer_state
+from nemo.backends.pytorch.training.objectives import Objective
+from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas
 from nemo.utils.errors import CheckpointError
@@ -100,11 +100,11 @@ class TrainingState:
     def restore(self, folder: Path, identity: Mapping[str, Any], stream: Mapping[str, Any]) -> bool:
         """Continue from the newest good checkpoint in `folder`; see `Actions.restore`."""
         world, progress = self.replicas.world, self.progress
-        found = world.told_by_first(lambda: _as_text(checkpoint.find(folder)))
+        found = world.broadcast_object(lambda: _as_text(checkpoint.find(folder)))
         if found is None:
             return False
         newest = Path(found)
-        tensors, state = world.tensors_of_first(lambda: checkpoint.load(newest))
+        tensors, state = world.broadcast_tensors(lambda: checkpoint.load(newest))
         saved_identity = state.get("identity", {})
         checkpoint.refuse_other_run(saved_identity, identity, newest)
         tensors = self.replicas.scattered(tensors)

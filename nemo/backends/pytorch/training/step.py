@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from nemo.backends.pytorch.distributed import World
-from nemo.backends.pytorch.graph_module import GraphModule
-from nemo.backends.pytorch.objectives import Objective
+from nemo.backends.pytorch.distributed.world import World
+from nemo.backends.pytorch.graph.graph_module import GraphModule
+from nemo.backends.pytorch.training.objectives import Objective
 from nemo.core.actions import Hooks
 from nemo.core.graph import NmTensor
 from nemo.core.neural_types import LossType
@@ -85,7 +85,7 @@ class StepValues:
             losses = [tensor for tensor in graph.given if _is_loss(tensor)]
             # A process may be without a micro-batch at the end of an epoch.
             own = [self._values.get(loss, torch.zeros((), device=self._device)).float() for loss in losses]
-            self._values.update(zip(losses, world.sum(torch.stack(own), "losses"), strict=True))
+            self._values.update(zip(losses, world.all_reduce(torch.stack(own), "losses"), strict=True))
 
     def of(self, tensor: NmTensor) -> Any:
         """The value of a tensor.

@@ -1,7 +1,7 @@
 """A run that goes on with another learning rate than it had says so."""
 
-from nemo.collections.nlp.duration import lr_policy
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.duration import lr_policy
 from nemo.core import ActionCallback
 from nemo.utils.logging import logging
 from nemo.utils.step_plan import StepPlan

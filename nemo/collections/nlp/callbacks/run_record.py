@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo.backends.pytorch.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.collections.nlp.callbacks.divergence import Divergence
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.core import ActionCallback, NmTensor

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.inputs.splits import KEYWORDS, Splits
 from nemo.collections.nlp.data.tokenizers.files import VOCABULARY_FILE
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.special_tokens import SpecialTokens
-from nemo.collections.nlp.data.vocabulary import SAMPLE_SIZE, find_or_train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import SAMPLE_SIZE, find_or_train_tokenizer
 from nemo.utils.errors import MissingFileError, UsageError
 
 Path_ = str | os.PathLike[str]

@@ -23,7 +23,7 @@ from nemo.backends.pytorch.ops.embedding import embedding_sum
 from nemo.backends.pytorch.ops.linear import linear
 from nemo.backends.pytorch.ops.norm import dropout_add_norm
 from nemo.backends.pytorch.ops.packing import Packing
-from nemo.collections.nlp.limits import DEEPEST
+from nemo.collections.nlp.options.limits import DEEPEST
 from nemo.utils.errors import UsageError
 
 
@@ -150,22 +150,27 @@ class BertSelfAttention(nn.Module):
         self.dropout_prob = config.attention_probs_dropout_prob
 
     def forward(
-        self, hidden: Tensor, asking: Tensor, keys: Tensor | None, sequences: Sequences | Padded, seed: Seed
+        self,
+        hidden: Tensor,
+        query_states: Tensor,
+        keys: Tensor | None,
+        sequences: Sequences | Padded,
+        seed: Seed,
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D).
 
         Args:
             hidden: all tokens.
-            asking: those of which the mixture is wanted; `hidden` itself where it is all of them.
+            query_states: those of which the mixture is wanted; `hidden` itself where it is all of them.
             keys: which of `hidden` are no padding, (K,); None means all.
-            sequences: the queries in `asking` and the keys of every sequence.
+            sequences: the queries in `query_states` and the keys of every sequence.
             seed: of the dropout.
         """
         bias = torch.cat([self.query.bias, self.key.bias, self.value.bias])
-        if asking is hidden and keys is None:
+        if query_states is hidden and keys is None:
             query, weights = None, [self.query.weight, self.key.weight, self.value.weight]
         else:
-            query, weights = linear(asking, self.query.weight), [self.key.weight, self.value.weight]
+            query, weights = linear(query_states, self.query.weight), [self.key.weight, self.value.weight]
             hidden = hidden if keys is None else hidden[keys]
         projections = linear(hidden, torch.cat(weights))
         p = self.dropout_prob if self.training else 0.0
@@ -207,13 +212,13 @@ class BertAttention(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        asking: Tensor,
+        query_states: Tensor,
         keys: Tensor | None,
         sequences: Sequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the two dropouts."""
-        return self.output(self.self(hidden, asking, keys, sequences, seeds[0]), asking, seeds[1])
+        return self.output(self.self(hidden, query_states, keys, sequences, seeds[0]), query_states, seeds[1])
 
 
 class BertIntermediate(nn.Module):
@@ -241,13 +246,13 @@ class BertLayer(nn.Module):
     def forward(
         self,
         hidden: Tensor,
-        asking: Tensor,
+        query_states: Tensor,
         keys: Tensor | None,
         sequences: Sequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the three dropouts."""
-        hidden = self.attention(hidden, asking, keys, sequences, seeds)
+        hidden = self.attention(hidden, query_states, keys, sequences, seeds)
         return self.output(self.intermediate(hidden), hidden, seeds[2])
 
 
@@ -267,8 +272,8 @@ class BertEncoder(nn.Module):
             hidden = layer(hidden, hidden, packing.keys, packing.sequences, its_seeds)
         if packing.asked is None or packing.restore is None or packing.last_sequences is None:
             return last(hidden, hidden, packing.keys, packing.sequences, seeds[-1])
-        asking = hidden.index_select(0, packing.asked)
-        hidden = last(hidden, asking, packing.keys, packing.last_sequences, seeds[-1])
+        query_states = hidden.index_select(0, packing.asked)
+        hidden = last(hidden, query_states, packing.keys, packing.last_sequences, seeds[-1])
         return hidden.index_select(0, packing.restore)
 
 

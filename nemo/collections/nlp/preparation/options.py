@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.collections.nlp.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
-from nemo.collections.nlp.text_reading import TextReading
+from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 

@@ -15,7 +15,7 @@ from typing import Any
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe
 from nemo.collections.nlp.data.inputs import Piece, Source, TextOptions, pieces_of
 from nemo.collections.nlp.data.inputs.options import READER
-from nemo.collections.nlp.data.store_builder import describe_source, groups_of
+from nemo.collections.nlp.data.store.store_builder import describe_source, groups_of
 from nemo.collections.nlp.preparation.options import UNDECISIVE, PrepareOptions
 from nemo.utils.errors import DataError
 from nemo.utils.files import write_atomically

@@ -9,13 +9,13 @@ from typing import Any
 from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
 from nemo.collections.nlp.data.inputs import Source, sources_of
 from nemo.collections.nlp.data.inputs.options import READER
-from nemo.collections.nlp.data.pairs import warning_of_few_documents
-from nemo.collections.nlp.data.sentences import make_splitter, save_splitter
-from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
+from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.text.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.preparation.engines import run_steps
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import (

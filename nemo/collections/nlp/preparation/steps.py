@@ -18,12 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
-from nemo.collections.nlp.data.duplicates import exact_duplicates, near_duplicates
 from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
 from nemo.collections.nlp.data.hdf5.writer import document_ranges, write_shard
-from nemo.collections.nlp.data.sentences import load_splitter
-from nemo.collections.nlp.data.store_arrays import sha256_of
-from nemo.collections.nlp.data.store_builder import (
+from nemo.collections.nlp.data.store.duplicates import exact_duplicates, near_duplicates
+from nemo.collections.nlp.data.store.store_arrays import sha256_of
+from nemo.collections.nlp.data.store.store_builder import (
     assemble,
     document_hashes,
     finished_part,
@@ -31,7 +30,8 @@ from nemo.collections.nlp.data.store_builder import (
     near_duplicate_bands,
     write_part,
 )
-from nemo.collections.nlp.data.token_store import TokenStore
+from nemo.collections.nlp.data.store.token_store import TokenStore
+from nemo.collections.nlp.data.text.sentences import load_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.opening import keeps_capitals
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan

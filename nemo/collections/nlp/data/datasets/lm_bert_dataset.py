@@ -11,15 +11,15 @@ import numpy as np
 
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
-from nemo.collections.nlp.data.masking import Masking
-from nemo.collections.nlp.data.pairs import (
+from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.collections.nlp.data.samples.pairs import (
     NUM_SPECIALS,
     PairTable,
     make_pairs,
     warning_of_few_documents,
 )
-from nemo.collections.nlp.data.sequences import MIN_SEQ_LENGTH, SequenceBuilder
-from nemo.collections.nlp.data.token_store import Path_, open_or_build
+from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder
+from nemo.collections.nlp.data.store.token_store import Path_, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from nemo.collections.nlp.data.batching import bounds_by_samples, bounds_by_tokens
 from nemo.collections.nlp.data.hdf5 import (
     LABELS,
     Limits,
@@ -31,9 +30,10 @@ from nemo.collections.nlp.data.hdf5 import (
     shards_of,
     survey_of,
 )
-from nemo.collections.nlp.data.masking import KINDS
-from nemo.collections.nlp.data.prefetch import prefetched
-from nemo.collections.nlp.data.remasking import Remasking
+from nemo.collections.nlp.data.samples.batching import bounds_by_samples, bounds_by_tokens
+from nemo.collections.nlp.data.samples.masking import KINDS
+from nemo.collections.nlp.data.samples.prefetch import prefetched
+from nemo.collections.nlp.data.samples.remasking import Remasking
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import names_of

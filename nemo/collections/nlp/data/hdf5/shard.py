@@ -24,7 +24,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from nemo.collections.nlp.limits import LONGEST_SEQUENCE
+from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.utils.errors import DataError, MissingFileError, reason
 
 Rows = dict[str, np.ndarray]  # field -> array, one row after the other

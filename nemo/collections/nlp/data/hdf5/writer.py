@@ -25,10 +25,10 @@ import h5py
 import numpy as np
 
 from nemo.collections.nlp.data.hdf5.shard import LABELS, Rows
-from nemo.collections.nlp.data.mapped import let_go
-from nemo.collections.nlp.data.masking import KINDS, Masking
-from nemo.collections.nlp.data.pairs import PairTable, joined, make_pairs
-from nemo.collections.nlp.data.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
+from nemo.collections.nlp.data.samples.masking import KINDS, Masking
+from nemo.collections.nlp.data.samples.pairs import PairTable, joined, make_pairs
+from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
+from nemo.collections.nlp.data.store.mapped import let_go
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing, storage_errors

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
-from nemo.collections.nlp.data.sentences import SPLITTERS
+from nemo.collections.nlp.data.text.sentences import SPLITTERS
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 

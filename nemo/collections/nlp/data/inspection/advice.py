@@ -8,7 +8,7 @@ from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.inspection.stored import StoreFigures
 from nemo.collections.nlp.data.inspection.text import TextFigures
 from nemo.collections.nlp.data.inspection.tokens import PairFigures
-from nemo.collections.nlp.data.pairs import warning_of_few_documents
+from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks, warning_of_unknown
 
 FEW_CHARS = 5_000_000

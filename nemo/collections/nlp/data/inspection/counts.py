@@ -11,8 +11,8 @@ from itertools import chain
 
 import numpy as np
 
-from nemo.collections.nlp.data.duplicates import document_hash
 from nemo.collections.nlp.data.inputs.documents import Oddities
+from nemo.collections.nlp.data.store.duplicates import document_hash
 
 SAMPLE_CHARS = 2_000_000
 WINDOW_CHARS = 1 << 14  # of a longer document not all is in the sample, so that there is some of many

@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.inspection.stored import (
     inspect_store,
 )
 from nemo.collections.nlp.data.inspection.text import TextFigures, inspect_text
-from nemo.collections.nlp.data.token_store import is_store, store_in
+from nemo.collections.nlp.data.store.token_store import is_store, store_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.utils.errors import UsageError

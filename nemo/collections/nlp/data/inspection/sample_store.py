@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.collections.nlp.data.word_starts import WordStarts
+from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 
 
 @dataclass

@@ -17,15 +17,15 @@ from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.inspection.parts import kind_of, prepared_in, tokenizer_beside
 from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import Store
-from nemo.collections.nlp.data.masking import Masking
-from nemo.collections.nlp.data.pairs import joined, make_pairs
-from nemo.collections.nlp.data.sentences import make_splitter
-from nemo.collections.nlp.data.sequences import SequenceBuilder
-from nemo.collections.nlp.data.store_builder import sample_paragraphs
-from nemo.collections.nlp.data.token_store import open_or_build
+from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.collections.nlp.data.samples.pairs import joined, make_pairs
+from nemo.collections.nlp.data.samples.sequences import SequenceBuilder
+from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.token_store import open_or_build
+from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION
-from nemo.collections.nlp.data.word_starts import WordStarts
+from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 from nemo.utils.errors import DataError, UsageError
 
 TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn

@@ -9,7 +9,7 @@ from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDatase
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, open_shard, shards_of
 from nemo.collections.nlp.data.inspection.counts import LENGTHS, bars_of
 from nemo.collections.nlp.data.inspection.tokens import SEQUENCE_LENGTHS, PairFigures, pair_figures
-from nemo.collections.nlp.data.token_store import TokenStore, open_or_build
+from nemo.collections.nlp.data.store.token_store import TokenStore, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 
 MOST_LENGTHS = 1 << 20  # sentences or documents that are measured, evenly spaced over the store

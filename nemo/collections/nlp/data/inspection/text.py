@@ -35,8 +35,8 @@ from nemo.collections.nlp.data.inspection.tokens import (
     unigram_entropy,
     unknown_characters,
 )
-from nemo.collections.nlp.data.sentences import make_splitter
-from nemo.collections.nlp.data.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.suitability import LostMarks, lacks_capitals, lost_marks
 from nemo.utils.errors import DataError

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
-from nemo.collections.nlp.data.pairs import NUM_SPECIALS, make_pairs
+from nemo.collections.nlp.data.samples.pairs import NUM_SPECIALS, make_pairs
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
-from nemo.collections.nlp.data.token_store import is_store
+from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -33,7 +33,7 @@ class TokenizerChoice:
 
 
 class Model(Protocol):
-    """A model that a run starts from; see `origin.Origin`."""
+    """A model that a run starts from; see `InitialCheckpoint`."""
 
     @property
     def name(self) -> str: ...
@@ -48,7 +48,7 @@ class Situation:
     Attributes:
         asked: `--tokenizer`: a folder, file or name, a kind of `TRAINED`, or None.
         checkpoint: the model that is opened.
-        origin: the model that a run starts from.
+        initial: the model that a run starts from.
         data: text, or what was prepared from it; an address has nothing beside it.
         is_prepared: the data is not text, so that no tokenizer can be trained on it.
         train_in: the folder for a new one.
@@ -56,7 +56,7 @@ class Situation:
 
     asked: str | None = None
     checkpoint: Path | None = None
-    origin: Model | None = None
+    initial: Model | None = None
     data: Path | str | None = None
     is_prepared: bool = False
     train_in: Path | None = None
@@ -98,11 +98,11 @@ def _of_checkpoint(situation: Situation) -> TokenizerChoice | None:
     return TokenizerChoice(str(checkpoint), "saved in the checkpoint")
 
 
-def _of_origin(situation: Situation) -> TokenizerChoice | None:
-    origin = situation.origin
-    if origin is None or origin.tokenizer is None:
+def _of_initial_checkpoint(situation: Situation) -> TokenizerChoice | None:
+    initial = situation.initial
+    if initial is None or initial.tokenizer is None:
         return None
-    return TokenizerChoice(origin.tokenizer, f"of the model {origin.name}")
+    return TokenizerChoice(initial.tokenizer, f"of the model {initial.name}")
 
 
 def _beside_data(situation: Situation) -> TokenizerChoice | None:
@@ -110,10 +110,10 @@ def _beside_data(situation: Situation) -> TokenizerChoice | None:
         # The vocab.txt beside a SentencePiece model only lists its pieces.
         is_other_kind = situation.asked == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
-            if situation.origin is not None:
+            if situation.initial is not None:
                 logging.warning(
                     "%s has no tokenizer, so one in %s is used; its weights are of use with their own only",
-                    *(situation.origin.name, folder),
+                    *(situation.initial.name, folder),
                 )
             return TokenizerChoice(str(folder), "beside the data")
     return None
@@ -130,11 +130,11 @@ def _new(situation: Situation) -> TokenizerChoice | None:
             expected=f"it in {beside[-1]}",
             fix="name it with --tokenizer",
         )
-    if situation.origin is not None:
+    if situation.initial is not None:
         put = f", or put it into {beside[0]}" if beside else ""
         raise UsageError(
             "its weights need the tokenizer they were trained with",
-            where=situation.origin.name,
+            where=situation.initial.name,
             fix=f"name its folder with --tokenizer{put}",
         )
     return TokenizerChoice(
@@ -145,7 +145,7 @@ def _new(situation: Situation) -> TokenizerChoice | None:
 RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
     _named,
     _of_checkpoint,
-    _of_origin,
+    _of_initial_checkpoint,
     _beside_data,
     _new,
 )

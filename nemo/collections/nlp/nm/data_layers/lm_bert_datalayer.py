@@ -15,10 +15,14 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.nm import DataLayerNM
-from nemo.collections.nlp.data.batching import bounds_by_samples, bounds_by_tokens, check_tokens_per_batch
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset, BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
-from nemo.collections.nlp.data.prefetch import prefetched
+from nemo.collections.nlp.data.samples.batching import (
+    bounds_by_samples,
+    bounds_by_tokens,
+    check_tokens_per_batch,
+)
+from nemo.collections.nlp.data.samples.prefetch import prefetched
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError

@@ -58,12 +58,14 @@ class SmoothedCrossEntropyLoss(LossNM):
             NeuralPortNmTensorMismatchError: the classifier has too few. Also as `NeuralModule.connect`.
         """
         outputs = super().connect(**inputs)
-        scorer, labeller = (tensor and tensor.producer for tensor in map(inputs.get, ("logits", "labels")))
-        classes = getattr(scorer, "num_classes", None)
+        classifier, labeller = (
+            tensor and tensor.producer for tensor in map(inputs.get, ("logits", "labels"))
+        )
+        classes = getattr(classifier, "num_classes", None)
         known = getattr(labeller, "vocab_size", None)
         if classes is not None and known is not None and classes < known:
             raise NeuralPortNmTensorMismatchError(
-                f"{self}: {labeller} has labels that {scorer} has no class for",
+                f"{self}: {labeller} has labels that {classifier} has no class for",
                 found=f"{classes} classes",
                 expected=f"a vocabulary of {known}",
                 fix="make the classifier with num_classes=tokenizer.vocab_size",
@@ -86,12 +88,12 @@ class SmoothedCrossEntropyLoss(LossNM):
         return not self.predict_last_k
 
     def total_of_features(
-        self, features: Tensor, scorer: nn.Linear, labels: Tensor, output_mask: Tensor | None = None
+        self, features: Tensor, decoder: nn.Linear, labels: Tensor, output_mask: Tensor | None = None
     ) -> Tensor:
-        """`total` of the scores that `scorer` gives these (B, T, D) features."""
-        features, weight = features.flatten(0, -2), scorer.weight
+        """`total` of the scores that `decoder` gives these (B, T, D) features."""
+        features, weight = features.flatten(0, -2), decoder.weight
         losses = linear_cross_entropy(
-            features, weight, scorer.bias, labels.flatten(), self._smoothing(len(weight))
+            features, weight, decoder.bias, labels.flatten(), self._smoothing(len(weight))
         )
         return (losses * self._mask(labels, output_mask)).sum()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nemo.collections.nlp.data.hdf5 import Frame, Limits, check_tokenizer, open_shard, survey_of
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.utils.errors import DataError
 from tests.shards import MASK, Row, make_rows, write_shard
 

@@ -15,7 +15,7 @@ import pytest
 from nemo.collections.nlp.data.hdf5 import Limits, check_tokenizer, open_shard, read_checked, survey_of
 from nemo.collections.nlp.data.hdf5 import restored as unmasked
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe, document_ranges, write_shard
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.utils.errors import DataError, StorageError, UsageError
 
 PAD, UNK, CLS, SEP, MASK = range(5)

@@ -8,7 +8,7 @@ import torch
 
 from nemo.backends.pytorch import PtActions
 from nemo.backends.pytorch.common import CrossEntropyLossNM
-from nemo.collections.nlp.data.vocabulary import train_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingDataLayer,
     BertPretrainingPreprocessedDataLayer,

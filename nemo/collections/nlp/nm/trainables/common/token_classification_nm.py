@@ -103,12 +103,12 @@ class BertTokenClassifier(Head):
             self.apply(init_transformer_weights)
 
     @property
-    def scorer(self) -> nn.Linear:
+    def decoder(self) -> nn.Linear:
         """The layer that scores the classes."""
         return self.mlp.last_linear_layer
 
     def features(self, hidden_states: Tensor) -> Tensor:
-        """(B, T, D) -> (B, T, D), what `scorer` scores."""
+        """(B, T, D) -> (B, T, D), what `decoder` scores."""
         hidden_states = dense_activation(self.dropout(hidden_states), self.dense, self.activation)
         return self.mlp.features(self.norm(hidden_states))
 

@@ -1,0 +1,91 @@
+"""Weights in one file: safetensors, or the `.pt` and `.bin` files that `torch.save` wrote for others."""
+
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from nemo.backends.pytorch.checkpoints.checkpoint import check_finite
+from nemo.utils.errors import CheckpointError, MissingFileError
+
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+"""How files that are read here are called."""
+_WRAPPED_IN = ("model", "state_dict", "model_state_dict", "module")
+"""Under which names training scripts save a module beside its optimizer; the last is DeepSpeed's."""
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a file by name, on the CPU.
+
+    A module's weights may lie in a dictionary beside an optimizer's state and the like, see `_WRAPPED_IN`.
+    Only tensors and plain containers are unpickled, so nothing in the file is executed.
+
+    Raises:
+        MissingFileError: there is no such file.
+        CheckpointError: it is damaged, or has anything but tensors by name in it, or numbers that are not
+            finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError("no such file", where=path)
+    try:
+        is_safetensors = _begins_as_safetensors(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of another pickle protocol, just before it is refused
+            content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
+    except SafetensorError as error:
+        raise CheckpointError(f"cannot be read as weights: damaged, {error}", where=path) from error
+    except Exception as error:  # a damaged pickle may fail in any way
+        # torch's own text advises to load unsafely, which is never the answer.
+        raise CheckpointError(
+            "cannot be read as weights: damaged, or not only weights",
+            where=path,
+            found=f"{type(error).__name__} while reading",
+            expected="a file of tensors, with nothing else pickled in it",
+        ) from error
+    content = _unwrapped(content)
+    if not _are_tensors_by_name(content):
+        raise CheckpointError(
+            "not the weights of a module",
+            where=path,
+            found=_outline(content),
+            expected="tensors by name, as `save_to` writes, or these as one of " + ", ".join(_WRAPPED_IN),
+        )
+    check_finite(content, path)
+    return dict(content)
+
+
+def _are_tensors_by_name(content: Any) -> bool:
+    return isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    )
+
+
+def _unwrapped(content: Any) -> Any:
+    """The innermost of dictionaries that hold a module's weights, each under one of the known names."""
+    while isinstance(content, Mapping) and not _are_tensors_by_name(content):
+        inner = next((content[name] for name in _WRAPPED_IN if isinstance(content.get(name), Mapping)), None)
+        if inner is None:
+            break
+        content = inner
+    return content
+
+
+def _outline(content: Any) -> str:
+    if not isinstance(content, Mapping):
+        return type(content).__name__
+    return ", ".join(f"{name} ({type(value).__name__})" for name, value in list(content.items())[:5])
+
+
+def _begins_as_safetensors(path: Path) -> bool:
+    """Does the file begin with 8 bytes of length, then a JSON object?"""
+    with path.open("rb") as file:
+        return file.read(9)[8:9] == b"{"

@@ -1,0 +1,1 @@
+"""Several processes: collectives, a watchdog, the sum of gradients, sharded weights."""

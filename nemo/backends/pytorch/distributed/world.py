@@ -1,0 +1,378 @@
+"""Several processes that train as one: who is who, sums over all of them, and waiting for each other.
+
+torch.distributed does the work: its launcher says who is who, in the environment; CPU tensors go by gloo,
+those of GPUs by NCCL. What processes tell each other otherwise is JSON, so that nobody unpickles what another
+sent.
+"""
+
+import atexit
+import ipaddress
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from nemo.backends.pytorch.distributed.watchdog import Watchdog
+from nemo.utils.children import die_with_parent
+from nemo.utils.errors import DistributedError, UsageError, reason
+from nemo.utils.logging import logging
+
+T = TypeVar("T")
+Tensors = dict[str, dict[str, Tensor]]
+
+SECONDS_UNTIL_HUNG = 600.0
+_SECONDS_BETWEEN_LOOKS = 0.05
+_LONGER_THAN_ANY_WAIT = timedelta(days=7)  # how long one waits for others is the watchdog's affair
+
+
+class World:
+    """The processes that train together; by itself, the only one.
+
+    Attributes:
+        rank, size: which process this is, of how many.
+        local_rank: which one on its machine.
+    """
+
+    rank, size, local_rank = 0, 1, 0
+
+    def all_reduce(self, tensor: Tensor, what: str = "a sum") -> Tensor:
+        """`tensor` becomes its sum over all processes, in place."""
+        return tensor
+
+    def broadcast_object(self, tell: Callable[[], T]) -> T:
+        """What `tell` gives in process 0, where alone it is called; JSON."""
+        return tell()
+
+    def broadcast_tensors(self, read: Callable[[], tuple[Tensors, dict[str, Any]]]) -> tuple[Tensors, Any]:
+        """Tensors by group and name, and JSON, that `read` gives in process 0, where alone it is called."""
+        return read()
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        """Give `tensors` the values that they have in process 0."""
+
+    def check_same(self, **fields: Any) -> None:
+        """Compare what must be the same in all processes; JSON.
+
+        Raises:
+            DistributedError: names the process and the field.
+        """
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        """Process 0 works first, then the first one of every other machine, then the others.
+
+        So what is made once, on every machine or for all of them, is there when the others look for it.
+        """
+        return work()
+
+    def barrier(self, what: str) -> None:
+        """Until all are here."""
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Around a call of torch.distributed.
+
+        Raises:
+            DistributedError: the others cannot be reached.
+        """
+        return nullcontext()
+
+    def now(self, phase: str, limited: bool = True) -> None:
+        """Say what this process is about to do; where that is `limited`, it hangs if it takes too long."""
+
+    def __enter__(self) -> "World":
+        """Work together: who fails lets the others know, and all leave together."""
+        return self
+
+    def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
+        pass
+
+
+class Processes(World):
+    """Several processes; see `World`.
+
+    Args:
+        store: where they leave notes for each other.
+        seconds_until_hung: for which a process may do one thing.
+    """
+
+    def __init__(self, store: dist.Store, local_rank: int, seconds_until_hung: float):
+        self.rank, self.size, self.local_rank = dist.get_rank(), dist.get_world_size(), local_rank
+        is_host = self.rank == 0 and not _is_store_of_launcher()
+        self._watchdog = Watchdog(store, self.rank, self.size, seconds_until_hung, is_host)
+
+    def all_reduce(self, tensor: Tensor, what: str = "a sum") -> Tensor:
+        with self.waiting(what):
+            dist.all_reduce(tensor)
+        return tensor
+
+    def broadcast_object(self, tell: Callable[[], T]) -> T:
+        text = json.dumps(tell()).encode() if self.rank == 0 else b""
+        return json.loads(self._bytes_of_first(text))
+
+    def broadcast_tensors(self, read: Callable[[], tuple[Tensors, dict[str, Any]]]) -> tuple[Tensors, Any]:
+        tensors, more = read() if self.rank == 0 else ({}, None)
+        kinds, more = self.broadcast_object(lambda: (_kinds(tensors), more))
+        if self.rank != 0:
+            tensors = {
+                group: {name: torch.empty(shape, dtype=getattr(torch, dtype)) for name, dtype, shape in named}
+                for group, named in kinds.items()
+            }
+        self.broadcast(tensor for group in tensors.values() for tensor in group.values())
+        return tensors, more
+
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
+        with self.waiting("tensors of rank 0"), torch.no_grad():
+            for tensor in tensors:
+                whole = tensor.contiguous()
+                dist.broadcast(whole, src=0)
+                if whole is not tensor:
+                    tensor.copy_(whole)
+
+    def check_same(self, **fields: Any) -> None:
+        ours = json.loads(json.dumps(fields))  # a tuple comes back as a list
+        theirs = self.broadcast_object(lambda: ours)
+        others = [name for name in ours if ours[name] != theirs.get(name)]
+        # Whoever differs says so, and the others wait until it has.
+        if others:
+            raise DistributedError(
+                "not what rank 0 has",
+                where=f"rank {self.rank} on {socket.gethostname()}, {others[0]}",
+                found=_short(ours[others[0]]),
+                expected=_short(theirs.get(others[0])),
+                fix="start all processes with the same options, data and versions",
+            )
+        self.barrier("rank 0 and the others are the same")
+
+    def in_turn(self, work: Callable[[], T]) -> T:
+        ours = 0 if self.rank == 0 else 1 if self.local_rank == 0 else 2
+        result: Any = None
+        for turn in range(3):
+            if turn == ours:
+                self.now("preparing", limited=False)
+                result = work()
+            self.barrier("those before us prepare")
+        return result
+
+    def barrier(self, what: str) -> None:
+        with self.waiting(what):
+            dist.barrier()
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        return self._watchdog.waiting(what)
+
+    def now(self, phase: str, limited: bool = True) -> None:
+        self._watchdog.now(phase, limited)
+
+    def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
+        global _world
+        _world = World()
+        if _is_failure(problem):
+            self._watchdog.tell(str(problem))
+            return
+        self.barrier("the end")
+        self._watchdog.stop()
+        dist.destroy_process_group()
+
+    def leave(self) -> None:
+        """The end of a script that is not `with` its world: here processes need not wait for each other."""
+        if _is_failure(problem := getattr(sys, "last_value", None)):
+            self._watchdog.tell(str(problem))
+        else:
+            self._watchdog.leave()
+
+    def _bytes_of_first(self, content: bytes) -> bytes:
+        size = torch.tensor(len(content))
+        self.broadcast([size])
+        buffer = torch.empty(int(size), dtype=torch.uint8)
+        if self.rank == 0:
+            buffer.copy_(torch.frombuffer(bytearray(content), dtype=torch.uint8))
+        self.broadcast([buffer])
+        return buffer.numpy().tobytes()
+
+
+_world = World()
+
+
+def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -> World:
+    """Meet the other processes that the launcher's environment tells of; at once where this was done before.
+
+    Args:
+        device: of this process.
+        seconds_until_hung: how long to wait for the others, now and later, before one is held to hang.
+
+    Raises:
+        DistributedError: the others did not come in time, or cannot be reached.
+        UsageError: an environment that tells only half of it.
+    """
+    global _world
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _world.size > 1:
+        return _world
+    missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
+    if missing:
+        raise UsageError(
+            "WORLD_SIZE is set, and this is not",
+            where=", ".join(missing),
+            fix="start the processes with torchrun, or set what is missing",
+        )
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent()  # the launcher, which would not be there to end us
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+    limit = timedelta(seconds=seconds_until_hung)
+    try:
+        rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+        if _are_on_one_machine() and "lo" in [name for _, name in socket.if_nameindex()]:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        store = _gather(_meeting_place(limit), rank, size, limit)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+            store=dist.PrefixStore("group", store),
+            rank=rank,
+            world_size=size,
+            timeout=_LONGER_THAN_ANY_WAIT,
+        )
+    except DistributedError:
+        raise
+    except (RuntimeError, ValueError, OSError) as problem:
+        raise DistributedError(
+            "the other processes cannot be reached",
+            where=f"rank {os.environ['RANK']}, MASTER_ADDR:MASTER_PORT {address}",
+            found=reason(problem),
+            expected=f"{os.environ['WORLD_SIZE']} processes within {seconds_until_hung:g} s",
+            fix="start all of them, with the address of rank 0's machine and a free port",
+        ) from None
+    local_rank = int(os.environ["LOCAL_RANK"])
+    _world = Processes(dist.PrefixStore("watchdog", store), local_rank, seconds_until_hung)
+    logging.info("%d processes train together", _world.size)
+    return _world
+
+
+def _is_failure(problem: BaseException | None) -> bool:
+    return problem is not None and not getattr(problem, "is_of_all", False)
+
+
+@atexit.register
+def _leave() -> None:
+    if isinstance(_world, Processes):
+        _world.leave()
+
+
+def _is_store_of_launcher() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _meeting_place(limit: timedelta) -> dist.Store:
+    """The store that all processes have in common; the launcher's, or that of rank 0."""
+    if _is_store_of_launcher():
+        return next(dist.rendezvous("env://", timeout=limit))[0]
+    is_host = os.environ["RANK"] == "0"
+    return dist.TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=is_host,
+        timeout=limit,
+        wait_for_workers=False,  # for whom nobody could say who is missing
+        multi_tenant=True,
+        master_listen_fd=_loopback_socket() if is_host and _are_on_one_machine() else None,
+    )
+
+
+def _are_on_one_machine() -> bool:
+    """Do all processes run here, so that nobody else need reach them?"""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        return True
+    return ipaddress.ip_address(socket.gethostbyname(os.environ["MASTER_ADDR"])).is_loopback
+
+
+def _loopback_socket() -> int | None:
+    """A socket for the store to listen at, as by itself it listens to the whole network."""
+    try:
+        return socket.create_server((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).detach()
+    except OSError:
+        return None  # the store tells what is wrong
+
+
+def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.Store:
+    """Wait until every process has come; gloo by itself would not say who did not.
+
+    Returns:
+        The part of the store that is theirs alone. A launcher that starts processes again gives them the
+        store of those before, and what these left there must not be taken for news. So every process has a
+        name of its own, and rank 0 calls all by their names until all of one call have answered.
+
+    Raises:
+        DistributedError: names those who are missing.
+    """
+    own, deadline = uuid4().hex, time.monotonic() + limit.total_seconds()
+    store.set(f"name/{rank}", own)
+    called: list[str] = []
+    answers = [f"name/{r}" for r in range(size)]
+    while time.monotonic() < deadline:
+        if rank == 0 and store.check([f"name/{r}" for r in range(size)]):
+            names = [store.get(f"name/{r}").decode() for r in range(size)]
+            if names != called:  # some of them were those of processes before
+                called, call = names, uuid4().hex
+                answers = [f"{call}/{r}" for r in range(size)]
+                for name in names:
+                    store.set(f"call/{name}", call)
+            if store.check(answers):
+                store.set(f"{call}/complete", "")
+        if store.check([f"call/{own}"]):
+            heard = store.get(f"call/{own}").decode()
+            store.set(f"{heard}/{rank}", "")
+            if store.check([f"{heard}/complete"]):
+                return dist.PrefixStore(heard, store)
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    missing = [str(r) for r, answer in enumerate(answers) if not store.check([answer])]
+    raise DistributedError(
+        "not all processes have come",
+        where=f"rank {rank}",
+        found=f"no rank {', '.join(missing[:10] or ['0'])}",
+        expected=f"{size} processes within {limit.total_seconds():g} s",
+        fix="see what the missing ones say, or start them",
+    )
+
+
+def _kinds(tensors: Tensors) -> dict[str, list[tuple[str, str, list[int]]]]:
+    """Name, type and shape of every tensor, by group."""
+    return {
+        group: [(name, str(t.dtype).removeprefix("torch."), list(t.shape)) for name, t in named.items()]
+        for group, named in tensors.items()
+    }
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def num_failed(world: World, is_fine: bool) -> int:
+    """How many processes say that they are not fine; all ask at once."""
+    return int(world.all_reduce(torch.tensor(int(not is_fine)), "who is fine"))
+
+
+def refuse_other_world(num_gpus: int) -> None:
+    """Compare the number of processes that was asked for with that of the launcher.
+
+    Raises:
+        UsageError: names both.
+    """
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if num_gpus not in (1, size):
+        raise UsageError(
+            "not the number of processes that were started",
+            where="--num_gpus",
+            found=num_gpus,
+            expected=f"{size}, which is WORLD_SIZE",
+            fix=f"start them with torchrun --nproc_per_node={num_gpus}, or leave --num_gpus out",
+        )

@@ -1,0 +1,1 @@
+"""Graphs as TorchScript, ONNX or PyTorch files."""

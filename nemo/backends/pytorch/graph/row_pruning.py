@@ -1,0 +1,74 @@
+"""Row demand: a pass over the graph that finds work nobody reads.
+
+A loss says which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole
+sequences reads their first token only (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`)
+whose every reader wants the rows of one mask is computed there alone: the vocabulary projection of a masked
+language model runs on 15% of the tokens. A module that can select rows (`selects_rows`) hands out no others,
+so the encoder's last layer skips them too.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from nemo.core.graph import Call, NmTensor
+
+FIRST_TOKEN: Final = "first token"
+# Which rows: those where a mask is not 0, or the first token of every sequence.
+Rows = NmTensor | str
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """What the readers of a graph read.
+
+    Attributes:
+        reads: calls whose (B, T, ...) inputs are needed at these rows only.
+        selects: calls that are asked for these rows of their output only, one part after the other.
+    """
+
+    reads: dict[Call, Rows]
+    selects: dict[Call, tuple[Rows, ...]]
+
+
+def rows_read(calls: Sequence[Call], wanted: Collection[NmTensor]) -> ReadRows:
+    """Follow the demand from the losses upstream.
+
+    Args:
+        calls: the graph, every call after those it depends on.
+        wanted: tensors that must come out whole.
+    """
+    readers: dict[NmTensor, list[Call]] = {}
+    for call in calls:
+        for tensor in call.inputs.values():
+            readers.setdefault(tensor, []).append(call)
+
+    reads: dict[Call, Rows] = {}
+    selects: dict[Call, tuple[Rows, ...]] = {}
+    for call in reversed(calls):
+        module = call.module
+        if getattr(module, "reads_first_token", False):
+            reads[call] = FIRST_TOKEN
+            continue
+        outputs = [call.output(port) for port in module.output_ports]
+        demanded = dict.fromkeys(
+            _rows_of_loss(reader) or reads.get(reader)
+            for output in outputs
+            for reader in readers.get(output, ())
+        )
+        if not demanded or None in demanded or set(outputs) & set(wanted):
+            continue
+        rows = tuple(row for row in demanded if row is not None)
+        if getattr(module, "token_wise", False) and len(rows) == 1:
+            reads[call] = rows[0]
+        elif getattr(module, "selects_rows", False):
+            selects[call] = rows
+    for call in calls:  # a loss follows its logits: gathered if they are
+        mask = _rows_of_loss(call)
+        if mask is not None and any(t.call in reads or t.call in selects for t in call.inputs.values()):
+            reads[call] = mask
+    return ReadRows(reads, selects)
+
+
+def _rows_of_loss(call: Call) -> NmTensor | None:
+    return call.inputs.get(getattr(call.module, "row_mask", None) or "")

@@ -1,0 +1,288 @@
+"""Optimizers by name, and their state by parameter name.
+
+A parameter that has several names is updated once. Weight decay is decoupled (Loshchilov and Hutter
+2019: it shrinks the weights and stays out of the moments), but for `sgd` and `adam`, where it is the
+L2 term that those names stand for. It leaves bias and LayerNorm alone: whatever is not a matrix.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from nemo.backends.pytorch.checkpoints.checkpoint import check_fit
+from nemo.backends.pytorch.optim.adamw import OnePassAdamW
+from nemo.backends.pytorch.optim.layer_wise import (
+    LAMB,
+    Closure,
+    Group,
+    LayerwiseOptimizer,
+    NovoGrad,
+    adam_state,
+    add_larc,
+    can_fuse,
+    evaluate,
+)
+from nemo.backends.pytorch.optim.muon import Muon
+from nemo.utils.errors import UsageError
+from nemo.utils.lookup import choose
+
+# Each name and what it means. apex's fused versions of NeMo 0.10 are today's ordinary ones.
+OPTIMIZERS = {
+    "adam_w": "adam_w",
+    "adam": "adam",
+    "sgd": "sgd",
+    "novograd": "novograd",
+    "lamb": "lamb",
+    "muon": "muon",
+    "fused_adam": "adam_w",
+    "fused_novograd": "novograd",
+    "fused_lamb": "lamb",
+}
+
+
+def make_optimizer(
+    name: str,
+    named_parameters: Mapping[str, nn.Parameter],
+    *,
+    lr: float,
+    betas: tuple[float, float] | None = None,
+    eps: float | None = None,
+    weight_decay: float = 0.0,
+    momentum: float = 0.9,
+    decay_bias_and_norm: bool = False,
+    luc: bool = False,
+    luc_eta: float = 1e-3,
+    larc: bool = False,
+    larc_eta: float = 0.02,
+) -> Optimizer:
+    """The optimizer called `name`, in upper or lower case.
+
+    Args:
+        name: a key of `OPTIMIZERS`.
+        named_parameters: what to update, on the device where it will stay. `muon` takes the matrices
+            inside a part called `encoder` and leaves the rest to AdamW.
+        lr: learning rate; a policy may change `lr` of every group before each update.
+        betas: decay of the first and second moment; None is `own_betas(name)`.
+        eps: None is 1e-6 for lamb, 1e-8 for the others.
+        weight_decay: of matrices.
+        momentum: of sgd.
+        decay_bias_and_norm: decay what is not a matrix, too.
+        luc, luc_eta: clip each tensor's update to `luc_eta` times its norm; novograd.
+        larc, larc_eta: scale each tensor's rate down to `larc_eta` |w| / |g|; sgd.
+
+    Raises:
+        UsageError: an unknown name, a number out of its range, an option of another optimizer, or
+            nothing to optimize.
+    """
+    kind = choose(OPTIMIZERS, name.lower(), what="optimizer")
+    _check_numbers(lr=lr, eps=eps, weight_decay=weight_decay, momentum=momentum, betas=betas)
+    if (luc and kind != "novograd") or (larc and kind != "sgd"):
+        raise UsageError(
+            f"{'luc' if luc else 'larc'} does not go with {name}",
+            expected="luc with novograd, larc with sgd",
+        )
+    parameters = _unique(named_parameters)
+    if not any(parameter.requires_grad for parameter in parameters.values()):
+        raise UsageError("no parameters to optimize", fix="unfreeze a module or add one")
+
+    vector_decay = weight_decay if decay_bias_and_norm else 0.0
+    groups = _groups(parameters.values(), weight_decay, vector_decay)
+    fused = can_fuse(parameters.values())
+    beta1, beta2 = own_betas(name) if betas is None else betas
+    moments: dict[str, Any] = {"betas": (float(beta1), float(beta2))}
+    if eps is not None:
+        moments["eps"] = eps
+
+    match kind:
+        case "adam_w" if all(p.device.type == "cpu" for p in parameters.values()):
+            return OnePassAdamW(groups, lr, fused=True, **moments)
+        case "adam_w":
+            return AdamW(groups, lr, fused=fused, **moments)
+        case "adam":
+            return Adam(groups, lr, fused=fused, **moments)
+        case "novograd":
+            return NovoGrad(groups, lr, luc=luc, luc_eta=luc_eta, **moments)
+        case "lamb":
+            return LAMB(groups, lr, **moments)
+        case "muon":
+            hidden = {
+                name: p for name, p in parameters.items() if p.ndim == 2 and "encoder" in name.split(".")
+            }
+            others = [p for name, p in parameters.items() if name not in hidden]
+            if not (hidden and others):
+                raise UsageError("muon is for a model with an encoder", fix="use adam_w")
+            muon = Muon(hidden.values(), lr, weight_decay)
+            groups = _groups(others, weight_decay, vector_decay)
+            return Joined(muon, AdamW(groups, lr, fused=fused, **moments))
+        case _:
+            sgd = SGD(groups, lr, momentum)
+            if larc:
+                add_larc(sgd, larc_eta)
+            return sgd
+
+
+def own_betas(name: str) -> tuple[float, float]:
+    """Decay of the first and second moment of the optimizer called `name` where none is given.
+
+    NovoGrad's are those of NeMo 0.10. They are not for the others: Adam with 0.25 diverges.
+    """
+    return (0.95, 0.25) if OPTIMIZERS[name.lower()] == "novograd" else (0.9, 0.999)
+
+
+class Joined(Optimizer):
+    """Several optimizers, each with parameters of its own, that act as one.
+
+    `param_groups` holds the very groups of the parts, and `state` is one for all.
+    """
+
+    def __init__(self, *parts: Optimizer):
+        self.parts = parts
+        super().__init__([group for part in parts for group in part.param_groups], {})
+        for part in parts:
+            part.state = self.state
+
+    @torch.no_grad()
+    def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
+        """Update every parameter that has a gradient."""
+        loss = evaluate(closure)
+        for part in self.parts:
+            part.step()
+        return loss
+
+
+def parameters_of(
+    optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
+) -> dict[str, nn.Parameter]:
+    """Those parameters that `optimizer` updates, each under the first of its names.
+
+    Raises:
+        UsageError: the optimizer has a parameter that is not among them.
+    """
+    return {name: parameter for name, (parameter, _) in _by_name(optimizer, named_parameters).items()}
+
+
+def optimizer_state(optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    """What `optimizer` remembers, as `<parameter>.<key>`, for example `dense.weight.exp_avg`.
+
+    A trainable parameter that was never updated is there, too: what its first update would start
+    from. So a state is complete or it is damaged.
+
+    Raises:
+        UsageError: a parameter without a name, or a memory that is not a tensor (of an optimizer
+            from elsewhere).
+    """
+    state = {}
+    for name, (parameter, owner) in _by_name(optimizer, named_parameters).items():
+        memory = optimizer.state.get(parameter)
+        if not memory and parameter.requires_grad:
+            memory = _blank_state(owner, parameter)
+        for key, value in (memory or {}).items():
+            if not isinstance(value, Tensor):
+                raise UsageError(
+                    f"the state of {type(owner).__name__} cannot be saved",
+                    where=f"{name}.{key}",
+                    found=type(value).__name__,
+                    expected="a tensor",
+                )
+            state[f"{name}.{key}"] = value
+    return state
+
+
+def load_optimizer_state(
+    optimizer: Optimizer,
+    named_parameters: Mapping[str, nn.Parameter],
+    tensors: Mapping[str, Tensor],
+) -> None:
+    """Make `optimizer` remember what `optimizer_state` returned: all of it to the bit, or nothing.
+
+    Raises:
+        CheckpointError: names, shapes or dtypes that do not fit; `optimizer` is as it was.
+    """
+    owners = _by_name(optimizer, named_parameters)
+    saved: dict[str, dict[str, Tensor]] = {}
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition(".")
+        saved.setdefault(name, {})[key] = tensor
+
+    expected: dict[str, Tensor] = {}
+    for name, (parameter, owner) in owners.items():
+        if parameter.requires_grad or name in saved:
+            memory = optimizer.state.get(parameter) or _blank_state(owner, parameter)
+            if memory is None:  # an optimizer from elsewhere: only it knows what belongs here
+                memory = {key: _beside(parameter, t) for key, t in saved.get(name, {}).items()}
+            expected |= {f"{name}.{key}": value for key, value in memory.items()}
+    check_fit("the optimizer's state", expected, tensors)
+
+    optimizer.state.clear()
+    for full_name, tensor in tensors.items():
+        name, _, key = full_name.rpartition(".")
+        parameter, _ = owners[name]
+        optimizer.state[parameter][key] = tensor.to(expected[full_name].device, copy=True)
+
+
+def _blank_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor] | None:
+    """What `optimizer` starts from with a parameter, as torch does it; None if that is not known."""
+    defaults = optimizer.defaults
+    match optimizer:
+        case LayerwiseOptimizer():
+            return optimizer.blank_state(parameter)
+        case Adam() if not defaults["amsgrad"]:
+            return adam_state(parameter, defaults["fused"] or defaults["capturable"])
+        case SGD():
+            return {"momentum_buffer": torch.zeros_like(parameter)} if defaults["momentum"] else {}
+    return None
+
+
+def _beside(parameter: Tensor, state: Tensor) -> Tensor:
+    """Where torch keeps a state: with its parameter, but for counts."""
+    return state.to(parameter.device) if state.ndim else state
+
+
+def _by_name(
+    optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
+) -> dict[str, tuple[nn.Parameter, Optimizer]]:
+    """Name -> parameter and the optimizer, or the part of a joined one, that updates it."""
+    parts = optimizer.parts if isinstance(optimizer, Joined) else (optimizer,)
+    owners = {p: part for part in parts for group in part.param_groups for p in group["params"]}
+    named = {
+        name: (parameter, owners[parameter])
+        for name, parameter in _unique(named_parameters).items()
+        if parameter in owners
+    }
+    if len(named) < len(owners):
+        raise UsageError(
+            "parameters of the optimizer have no name", found=f"{len(owners) - len(named)} of them"
+        )
+    return named
+
+
+def _unique(named_parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
+    """Each parameter once, under the first of its names."""
+    first_names: dict[nn.Parameter, str] = {}
+    for name, parameter in named_parameters.items():
+        first_names.setdefault(parameter, name)
+    return {name: parameter for parameter, name in first_names.items()}
+
+
+def _groups(parameters: Iterable[nn.Parameter], matrix_decay: float, vector_decay: float) -> list[Group]:
+    """Matrices, and the rest: bias and LayerNorm."""
+    parameters = list(parameters)
+    matrices = [p for p in parameters if p.ndim > 1]
+    vectors = [p for p in parameters if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": matrix_decay, "trust_ratio": True},
+        {"params": vectors, "weight_decay": vector_decay, "trust_ratio": False},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _check_numbers(betas: tuple[float, float] | None, **numbers: float | None) -> None:
+    for name, number in numbers.items():
+        if number is not None and not 0 <= number < math.inf:
+            raise UsageError("out of range", where=name, found=number, expected="0 or more")
+    if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
+        raise UsageError("out of range", where="betas", found=betas, expected="two numbers of 0 to below 1")

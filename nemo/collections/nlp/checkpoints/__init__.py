@@ -1,0 +1,1 @@
+"""Models into and out of a run: initial checkpoints, Hugging Face folders, export."""

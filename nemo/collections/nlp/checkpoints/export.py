@@ -1,0 +1,267 @@
+"""Encoder, heads and tokenizer as a Hugging Face folder, and heads back from one.
+
+BERT's pooler and next-sentence head are our SequenceClassifier, its masked-language-model head our
+BertTokenClassifier. A folder appears only after it was read back and gave the same answers.
+"""
+
+import copy
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import torch
+from torch import Tensor
+
+from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
+from nemo.backends.pytorch.common.layers import get_activation
+from nemo.backends.pytorch.nm import load_weights
+from nemo.collections.nlp.checkpoints.bert_weights import (
+    MLM_NAMES,
+    NSP_NAMES,
+    OLD_BIAS,
+    POOLER,
+    as_huggingface,
+)
+from nemo.collections.nlp.checkpoints.hub import load_bert, quiet
+from nemo.collections.nlp.checkpoints.model_card import TAG as CARD_TAG
+from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
+from nemo.collections.nlp.checkpoints.weight_formats import OTHER_SUFFIXES
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.pretraining.model import KEEPS_POOLER
+from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.files import let_umask_decide, storage_errors, sync
+from nemo.utils.logging import logging
+
+CARD, CONFIG = "README.md", "config.json"
+# What an export may consist of, model card aside.
+_WRITTEN = {
+    CONFIG,
+    "generation_config.json",
+    "model.safetensors",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "vocab.txt",
+}
+_MODEL_CLASS = {  # has an MLM head, has an NSP head
+    (True, True): "BertForPreTraining",
+    (True, False): "BertForMaskedLM",
+    (False, True): "BertForNextSentencePrediction",
+    (False, False): "BertModel",
+}
+_TOLERANCE = 1e-4  # nats
+
+
+def export_huggingface(
+    folder: Path,
+    bert: BERT,
+    mlm_classifier: BertTokenClassifier | None,
+    nsp_classifier: SequenceClassifier | None,
+    tokenizer: TokenizerSpec,
+    model_card: str | None = None,
+    force: bool = False,
+) -> None:
+    """Write weights, configuration, tokenizer and model card, and prove that they reload as the same model.
+
+    Args:
+        folder: what to write; a new one appears whole or not at all.
+        bert: the encoder.
+        mlm_classifier: scores every token of the vocabulary, tied to the embeddings or not.
+        nsp_classifier: two tanh layers, two classes.
+        tokenizer: of this model.
+        model_card: text of README.md; None leaves it out.
+        force: write into a folder with a model, or into a repository: the files of an earlier export are
+            replaced, all others stay.
+
+    Raises:
+        UsageError: the folder is taken, or the modules are no BERT that transformers knows.
+        CheckpointError: what was written does not reload with the same names, or answers otherwise.
+        StorageError: it cannot be written.
+    """
+    folder = folder.absolute()
+    _check_may_write(folder, force)
+    # One copy of all three, so that tied weights stay tied.
+    bert, mlm_classifier, nsp_classifier = copy.deepcopy((bert, mlm_classifier, nsp_classifier))
+    heads = [head for head in (mlm_classifier, nsp_classifier) if head is not None]
+    for module in (bert, *heads):
+        module.cpu().float().eval()
+    _check_fits(bert, mlm_classifier, nsp_classifier, tokenizer)
+    model = _as_transformers(bert, mlm_classifier, nsp_classifier, tokenizer.pad_id)
+    pooler = _pooler_beside(model, bert)
+
+    aside = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
+    with storage_errors(folder):
+        try:
+            aside.mkdir(parents=True)
+            with quiet():
+                model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
+            export_tokenizer(tokenizer, aside, bert.config.max_position_embeddings)
+            if model_card is not None:
+                (aside / CARD).write_text(model_card, encoding="utf-8")
+            let_umask_decide(aside)
+            _prove_same(aside, type(model).__name__, bert, heads, set(pooler))
+            if mlm_classifier is not None:
+                _prove_same(aside, "AutoModelForMaskedLM", bert, [mlm_classifier], set(NSP_NAMES.values()))
+            if folder.exists():
+                _replace_files(folder, aside)
+            else:
+                aside.rename(folder)
+            sync(folder.parent)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _check_may_write(folder: Path, force: bool) -> None:
+    if not folder.exists():
+        return
+    if not force:
+        raise UsageError("exists already", where=folder, fix="choose another folder, or --force")
+    # A slip of the pen must not put a model among somebody's files.
+    is_for_models = folder.is_dir() and ((folder / CONFIG).is_file() or (folder / ".git").exists())
+    if not is_for_models and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError("not replaced: it holds no exported model", where=folder)
+
+
+def _replace_files(folder: Path, aside: Path) -> None:
+    """Put the files of an export in place of an earlier one's; all others stay, and are named.
+
+    A model card that somebody else wrote stays, too. In the middle of it there is no configuration, so nobody
+    takes old and new files for one model.
+    """
+    card = folder / CARD
+    if card.is_file() and CARD_TAG not in card.read_text(encoding="utf-8", errors="replace"):
+        (aside / CARD).unlink(missing_ok=True)
+    new = {path.name for path in aside.iterdir()}
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name in _WRITTEN - new:  # of a tokenizer of another kind, for example
+        (folder / name).unlink(missing_ok=True)
+    for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG):
+        path.replace(folder / path.name)
+    if others := sorted(path.name for path in folder.iterdir() if path.name not in new):
+        logging.info("left as they were in %s: %s", folder, ", ".join(others))
+    if weights := [name for name in others if Path(name).suffix in (*WEIGHT_SUFFIXES, *OTHER_SUFFIXES)]:
+        logging.warning("in %s there are still weights of another model: %s", folder, ", ".join(weights))
+
+
+def _check_fits(
+    bert: BERT,
+    mlm: BertTokenClassifier | None,
+    nsp: SequenceClassifier | None,
+    tokenizer: TokenizerSpec,
+) -> None:
+    """Refuse what transformers' BERT computes in another way."""
+    config = bert.config
+    check_tokenizer(tokenizer, config, "the model")
+    for head, num_classes in ((mlm, config.vocab_size), (nsp, 2)):
+        if head is None:
+            continue
+        last = head.mlp.last_linear_layer
+        if (last.in_features, last.out_features) != (config.hidden_size, num_classes):
+            raise UsageError(
+                "of another size than BERT's head",
+                where=head,
+                found=f"hidden_size {last.in_features}, num_classes {last.out_features}",
+                expected=f"hidden_size {config.hidden_size}, num_classes {num_classes}",
+            )
+    if mlm is not None and mlm.activation is not get_activation(config.hidden_act):
+        raise UsageError(
+            "BERT's head has the activation of its layers",
+            where=f"{mlm}.activation",
+            expected=f"hidden_act = {config.hidden_act!r}",
+        )
+    if nsp is not None and (nsp.mlp.num_layers != 2 or nsp.mlp.activation is not torch.tanh):
+        raise UsageError(
+            "BERT's pooler and next-sentence head are two layers with tanh",
+            where=nsp,
+            found=f"num_layers = {nsp.mlp.num_layers}",
+            expected="num_layers = 2, activation = 'tanh'",
+        )
+
+
+def _as_transformers(
+    bert: BERT, mlm: BertTokenClassifier | None, nsp: SequenceClassifier | None, pad_id: int
+) -> Any:
+    """The transformers model of these weights."""
+    import transformers
+
+    config = copy.deepcopy(bert.config)
+    config.pad_token_id = pad_id
+    config.__dict__.pop(KEEPS_POOLER, None)
+    embeddings = bert.bert.embeddings.word_embeddings
+    config.tie_word_embeddings = mlm is None or mlm.mlp.last_linear_layer.weight is embeddings.weight
+    model = getattr(transformers, _MODEL_CLASS[mlm is not None, nsp is not None])(config)
+
+    tensors: dict[str, Tensor] = dict(bert.state_dict())
+    if mlm is not None:
+        tensors |= as_huggingface(mlm.state_dict(), MLM_NAMES)
+        tensors[OLD_BIAS] = tensors[MLM_NAMES["mlp.layer0.bias"]]
+    if nsp is not None:
+        tensors |= as_huggingface(nsp.state_dict(), NSP_NAMES)
+    if mlm is None and nsp is None:
+        tensors = {name.removeprefix("bert."): tensor for name, tensor in tensors.items()}
+    if nsp is None and mlm is not None:  # BertForMaskedLM has no pooler
+        tensors = {name: tensor for name, tensor in tensors.items() if "pooler" not in name}
+    load_weights(model, tensors, "export")
+    return model
+
+
+def _pooler_beside(model: Any, bert: BERT) -> dict[str, Tensor]:
+    """The pooler of the model that this one went on from, where the exported class has no place for it."""
+    if model.base_model.pooler is not None or not getattr(bert.config, KEEPS_POOLER, False):
+        return {}
+    return {name: tensor for name, tensor in bert.state_dict().items() if name.startswith(POOLER)}
+
+
+@torch.no_grad()
+def _prove_same(
+    folder: Path, model_class: str, bert: BERT, heads: list[Any], beside: Collection[str]
+) -> None:
+    """Read `folder` as that class, which passes over the weights `beside`, and compare its answers with ours.
+
+    Raises:
+        CheckpointError: weights are missing or unexpected, or an answer differs.
+    """
+    model, info = load_bert(str(folder), model_class)
+    strays = {key for keys in info.values() for key in keys} - set(beside)
+    if strays:
+        raise CheckpointError(
+            f"does not reload as {model_class}",
+            where=folder,
+            found=f"missing or unexpected {', '.join(map(str, sorted(strays, key=str)))}",
+        )
+    batch = _fixed_batch(bert)
+    hidden = bert.compute(**batch)
+    # Scores are compared after a log-softmax, which is what a classifier may give in the first place.
+    ours = [head(hidden).log_softmax(-1) for head in heads] or [hidden]
+    theirs = list(model(**batch).to_tuple()[: len(ours)])
+    if heads:
+        theirs = [scores.log_softmax(-1) for scores in theirs]
+    difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
+    if not difference <= _TOLERANCE:
+        raise CheckpointError(
+            f"answers otherwise as {model_class}",
+            where=folder,
+            found=f"a difference of {difference:.2g}",
+            expected=f"at most {_TOLERANCE:g}",
+        )
+
+
+def _fixed_batch(bert: BERT) -> dict[str, Tensor]:
+    """Two sequences, the second one half padding."""
+    shape = 2, min(32, bert.config.max_position_embeddings)
+    random = torch.Generator().manual_seed(0)
+    attention_mask = torch.ones(shape, dtype=torch.long)
+    attention_mask[1, shape[1] // 2 :] = 0
+    attention_mask[:, 0] = 1
+    return {
+        "input_ids": torch.randint(bert.config.vocab_size, shape, generator=random),
+        "token_type_ids": torch.randint(bert.config.type_vocab_size, shape, generator=random),
+        "attention_mask": attention_mask,
+    }

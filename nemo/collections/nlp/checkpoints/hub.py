@@ -1,0 +1,317 @@
+"""BERTs in Hugging Face folders and in the hub's cache: read by transformers, its errors in our words."""
+
+import pickle
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
+from nemo.utils.strict import parse_json
+
+if TYPE_CHECKING:  # tokenizers are looked for here, too, by processes that need no torch
+    from torch import Tensor
+
+T = TypeVar("T")
+
+ANSWER_SECONDS = 5.0  # that the hub may take
+CONFIG_FILES = ("config.json", "bert_config.json")
+"""A model's configuration in a folder: Hugging Face's, and that of Google's release and of 2018's folders."""
+# As transformers looks for them, the first one first; an index lists files that share the weights.
+_WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+HUB_IDS = {
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "bert-large-uncased": "google-bert/bert-large-uncased",
+    "bert-base-cased": "google-bert/bert-base-cased",
+    "bert-large-cased": "google-bert/bert-large-cased",
+    "bert-base-multilingual-uncased": "google-bert/bert-base-multilingual-uncased",
+    "bert-base-multilingual-cased": "google-bert/bert-base-multilingual-cased",
+    "bert-base-chinese": "google-bert/bert-base-chinese",
+    "bert-base-german-cased": "google-bert/bert-base-german-cased",
+    "bert-large-uncased-whole-word-masking": "google-bert/bert-large-uncased-whole-word-masking",
+    "bert-large-cased-whole-word-masking": "google-bert/bert-large-cased-whole-word-masking",
+    "bert-large-uncased-whole-word-masking-finetuned-squad": (
+        "google-bert/bert-large-uncased-whole-word-masking-finetuned-squad"
+    ),
+    "bert-large-cased-whole-word-masking-finetuned-squad": (
+        "google-bert/bert-large-cased-whole-word-masking-finetuned-squad"
+    ),
+    "bert-base-cased-finetuned-mrpc": "google-bert/bert-base-cased-finetuned-mrpc",
+    "bert-base-german-dbmdz-cased": "dbmdz/bert-base-german-cased",
+    "bert-base-german-dbmdz-uncased": "dbmdz/bert-base-german-uncased",
+    "bert-base-japanese": "tohoku-nlp/bert-base-japanese",
+    "bert-base-japanese-whole-word-masking": "tohoku-nlp/bert-base-japanese-whole-word-masking",
+    "bert-base-japanese-char": "tohoku-nlp/bert-base-japanese-char",
+    "bert-base-japanese-char-whole-word-masking": "tohoku-nlp/bert-base-japanese-char-whole-word-masking",
+    "bert-base-finnish-cased-v1": "TurkuNLP/bert-base-finnish-cased-v1",
+    "bert-base-finnish-uncased-v1": "TurkuNLP/bert-base-finnish-uncased-v1",
+    "bert-base-dutch-cased": "GroNLP/bert-base-dutch-cased",
+}
+"""The pretrained BERTs that NeMo 0.10 listed, and where the hub keeps them today."""
+
+
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""What a configuration says that another BERT's weights could not do with."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep transformers from talking: its reports are ours to make."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    shows_progress = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if shows_progress:
+            transformers_logging.enable_progress_bar()
+
+
+def read_config(path: Path) -> Any:
+    """The transformers.BertConfig in a JSON file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UsageError: it is no configuration of a BERT that we can build.
+    """
+    if not path.is_file():
+        raise MissingFileError("no such file", where=path, expected="a bert-config.json")
+    try:
+        settings = parse_json(path.read_bytes())
+        if not isinstance(settings, dict):
+            raise TypeError("not a JSON object")
+    except (ValueError, TypeError) as error:
+        raise UsageError("not a configuration of a BERT", where=path, found=reason(error)) from error
+    for key in settings:
+        # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
+        (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
+        if near != key:
+            raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
+    return bert_config(settings, path)
+
+
+def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
+    """The transformers.BertConfig of these settings.
+
+    Raises:
+        UsageError: it is no configuration of a BERT that we can build.
+    """
+    from huggingface_hub.errors import StrictDataclassError
+    from transformers import BertConfig
+
+    _check_is_plain_bert(settings, source)
+    try:
+        return BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise UsageError("not a configuration of a BERT", where=source, found=reason(error)) from error
+
+
+def find(name: str, load: Callable[[str, bool], T]) -> T:
+    """What `load(place, local_files_only)` makes of the first place that has it.
+
+    A folder is the only place there is. Another name is looked for in the cache, as it stands and as the hub
+    has it today, and then on the hub, which must answer at once: transformers alone would ask it six times.
+
+    Raises:
+        OSError: no place has it; whatever else `load` raises.
+    """
+    if Path(name).is_dir():
+        return load(name, True)
+    hub_id = HUB_IDS.get(name, name)
+    for cached in dict.fromkeys((name, hub_id)):
+        try:
+            return load(cached, True)
+        except OSError:
+            continue
+    _ask_hub(hub_id)
+    return load(hub_id, False)
+
+
+def _ask_hub(hub_id: str) -> None:
+    """Raise an OSError unless the hub has a model of that name."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        raise OSError("nothing of that name in the cache, and HF_HUB_OFFLINE is set")
+    try:
+        get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=ANSWER_SECONDS)
+    except HFValidationError as error:
+        raise OSError("no folder, and no name that the hub could have") from error
+    except EntryNotFoundError:
+        return  # the repository is there; what it lacks is for the reader to say
+    except HfHubHTTPError as error:
+        raise OSError(f"not in the cache, and the hub says: {reason(error)}") from error
+    except Exception as error:  # of the HTTP library, whose name changes with the hub's version
+        raise OSError(
+            f"nothing of that name in the cache, and {constants.ENDPOINT} cannot be reached: {reason(error)}"
+        ) from error
+
+
+def load_config(name: str) -> Any:
+    """The transformers.BertConfig of a pretrained model.
+
+    Args:
+        name: a folder, or a name of the hub, looked for in the cache before the network is asked.
+
+    Raises:
+        CheckpointError: there is no such model, or its files are damaged.
+        UsageError: it is not a BERT that we can build.
+    """
+    return _load(name, lambda settings, place, local_only: bert_config(settings, name))
+
+
+def weight_files(name: str) -> list[Path]:
+    """The files with a pretrained model's weights; of a model on the hub, fetched.
+
+    Raises:
+        CheckpointError: there are none that PyTorch can read. Also as `load_config`.
+    """
+    from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
+    from nemo.collections.nlp.checkpoints.weight_formats import refuse_foreign_format
+
+    def find_files(settings: dict[str, Any], place: str, local_only: bool) -> list[Path]:
+        for file_name in _WEIGHT_FILES:
+            path = _file(place, file_name, local_only)
+            if path is None:
+                continue
+            if path.suffix != ".json":
+                return [path]
+            return [_part(place, part, path, local_only) for part in _parts(path)]
+        if Path(name).is_dir():
+            refuse_foreign_format(Path(name))
+        others = sorted(path.name for path in Path(place).glob("*") if path.suffix in WEIGHT_SUFFIXES)
+        raise CheckpointError(
+            "no pretrained BERT: it has no weights",
+            where=name,
+            found=", ".join(others) or "a configuration alone",
+            expected=" or ".join(_WEIGHT_FILES[::2]),
+            fix=f"name the file: {Path(name, others[0])}" if others else "",
+        )
+
+    return _load(name, find_files)
+
+
+def load_tensors(name: str) -> "dict[str, Tensor]":
+    """The weights of a pretrained model, encoder and pretraining heads, see `bert_weights.canonical`.
+
+    Raises:
+        CheckpointError: they are damaged, not finite, or no BERT's. Also as `weight_files`.
+    """
+    from nemo.backends.pytorch.checkpoints.weight_files import read_weights
+    from nemo.collections.nlp.checkpoints.bert_weights import canonical
+
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(name):
+        tensors |= read_weights(file)
+    return canonical(tensors, name)
+
+
+def _file(place: str, name: str, local_only: bool) -> Path | None:
+    from transformers.utils.hub import cached_file
+
+    found = cached_file(place, name, local_files_only=local_only, _raise_exceptions_for_missing_entries=False)
+    return None if found is None else Path(found)
+
+
+def _parts(index: Path) -> list[str]:
+    """The files that an index lists, all of them beside it."""
+    try:
+        names = set(parse_json(index.read_bytes())["weight_map"].values())
+    except (ValueError, TypeError, KeyError, AttributeError):
+        names = set()
+    if not names or not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise CheckpointError("damaged: not a list of weights by file", where=index)
+    return sorted(names)
+
+
+def _part(place: str, name: str, index: Path, local_only: bool) -> Path:
+    part = _file(place, name, local_only)
+    if part is None:
+        raise CheckpointError("not all of its files are there", where=index, found=f"no {name}")
+    return part
+
+
+def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:
+    """A model as transformers reads it, and what that says about its weights' names.
+
+    Args:
+        name: a folder.
+        model_class: which of transformers' classes.
+
+    Returns:
+        The model in float32, and the `output_loading_info` of `from_pretrained`.
+
+    Raises:
+        CheckpointError: its files are damaged or do not go with their configuration.
+    """
+    import transformers
+
+    def load(settings: dict[str, Any], place: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
+        return getattr(transformers, model_class).from_pretrained(
+            place, local_files_only=local_only, output_loading_info=True, dtype="float32"
+        )
+
+    return _load(name, load)
+
+
+def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
+    """`load(settings, place, local_files_only)` of a model's configuration, its errors in our words."""
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
+    from transformers import PretrainedConfig
+
+    def load_from(place: str, local_only: bool) -> T:
+        with quiet():
+            settings, _ = PretrainedConfig.get_config_dict(
+                place, local_files_only=local_only, _configuration_file=_configuration_file(place)
+            )
+            return load(settings, place, local_only)
+
+    try:
+        return find(name, load_from)
+    except OSError as error:
+        raise CheckpointError(
+            "no pretrained BERT of that name",
+            where=name,
+            found=reason(error),
+            expected="a Hugging Face folder, or a name in the cache or on the hub",
+            fix="BERT.list_pretrained_models() lists some",
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        raise CheckpointError(
+            "the model's files are damaged, or do not go together", where=name, found=reason(error)
+        ) from error
+
+
+def _configuration_file(place: str) -> str:
+    return next((name for name in CONFIG_FILES if Path(place, name).is_file()), CONFIG_FILES[0])
+
+
+def _check_is_plain_bert(settings: Mapping[str, Any], source: Any) -> None:
+    for key, expected in (
+        ("model_type", "bert"),
+        ("is_decoder", False),
+        ("position_embedding_type", "absolute"),
+    ):
+        if settings.get(key, expected) != expected:
+            raise UsageError(f"not a BERT: {key}", where=source, found=settings[key], expected=expected)

@@ -1,0 +1,307 @@
+"""What a run starts from: another run, weights in a file, or a BERT of Hugging Face's.
+
+A file gives the encoder, a folder or a name the encoder and what heads it has. Configuration and tokenizer
+are used where they are beside the weights.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
+from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
+from nemo.collections.nlp.checkpoints.bert_weights import (
+    POOLER,
+    by_part,
+    canonical,
+    check_encoder,
+    encoder_of,
+)
+from nemo.collections.nlp.checkpoints.hub import (
+    CONFIG_FILES,
+    SIZES,
+    load_config,
+    load_tensors,
+    read_config,
+    weight_files,
+)
+from nemo.collections.nlp.checkpoints.weight_formats import refuse_foreign_format
+from nemo.collections.nlp.data.tokenizers import has_tokenizer
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.model import KEEPS_POOLER, PretrainingModel
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.logging import logging
+
+CONFIG_FILE = "bert-config.json"
+
+# Options that a model's weights decide, and those that its configuration only suggests.
+_DECIDED = tuple(name for name in SIZES if hasattr(PretrainingOptions, name))
+_SUGGESTED = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
+_IN_WORDS = {"BERT": "encoder", "BertTokenClassifier": "MLM head", "SequenceClassifier": "NSP head"}
+
+
+@dataclass(frozen=True)
+class InitialCheckpoint:
+    """A model to start from, whose weights are not read yet.
+
+    Attributes:
+        name: as it was given.
+        config: its `transformers.BertConfig`; None where there are weights only.
+        tokenizer: its tokenizer, as `load_tokenizer` takes it; None where there is none.
+        take: gives a model the weights; returns the names of the parts that got some.
+        run: the checkpoint, where a run goes on with everything that is in it.
+        step: updates that are in it; 0 where only weights are taken.
+    """
+
+    name: str
+    config: Any | None
+    tokenizer: str | None
+    take: Callable[[PretrainingModel], list[str]]
+    run: Path | None = None
+    step: int = 0
+
+
+def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | None:
+    """What `--load_dir` or `--bert_checkpoint` names; None without them.
+
+    Raises:
+        MissingFileError, CheckpointError: it is not there, or damaged.
+        UsageError: it is not a BERT.
+    """
+    if options.load_dir is not None:
+        initial = _of_run(Path(options.load_dir))
+        run = Path(initial.name)
+        return dataclasses.replace(initial, run=run, step=checkpoint.verify(run, contents=False).step)
+    if options.bert_checkpoint is None:
+        return None
+    name = options.bert_checkpoint
+    path = Path(name)
+    if not path.is_dir():
+        refuse_foreign_format(path)
+    if path.is_file():
+        return _of_file(path)
+    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+        return _of_run(path)
+    if not path.is_dir() and path.suffix in WEIGHT_SUFFIXES:
+        raise MissingFileError("no such file", where=name, expected="weights such as BERT.safetensors")
+    return _of_huggingface(name)
+
+
+def _of_run(path: Path) -> InitialCheckpoint:
+    """A run of ours: its work folder, its checkpoints, or one of them."""
+    folder = checkpoint.find(path)
+    if folder is None:
+        refuse_foreign_format(path)
+        weights = sorted([*path.glob("BERT-*.pt"), *path.glob("checkpoints/BERT-*.pt")])
+        if (path / "config.json").is_file():
+            weights.append(path)
+        raise CheckpointError(
+            "no checkpoint to continue from",
+            where=path,
+            expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
+            fix=f"--bert_checkpoint {weights[-1]} starts from the weights alone" if weights else "",
+        )
+    config = config_beside(folder)
+
+    def take(model: PretrainingModel) -> list[str]:
+        return _take(model, checkpoint.load(folder)[0], folder, _has_new_pooler(config))
+
+    return InitialCheckpoint(str(folder), config, _tokenizer_in(folder), take)
+
+
+def _of_file(path: Path) -> InitialCheckpoint:
+    """The encoder in a module's file."""
+    is_ours = (path.parent / checkpoint.MANIFEST).is_file()
+    if is_ours:
+        checkpoint.verify(path.parent)
+    config = config_beside(path.parent)
+
+    def take(model: PretrainingModel) -> list[str]:
+        encoder = encoder_of(canonical(read_weights(path), path))
+        return _take(model, {"BERT": encoder}, path, is_ours and _has_new_pooler(config))
+
+    return InitialCheckpoint(str(path), config, _tokenizer_in(path.parent), take)
+
+
+def _of_huggingface(name: str) -> InitialCheckpoint:
+    config = load_config(name)
+    weight_files(name)  # they are read when there is a model to take them; that there are none is said now
+
+    def take(model: PretrainingModel) -> list[str]:
+        return _take(model, by_part(load_tensors(name)), name)
+
+    return InitialCheckpoint(name, config, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
+
+
+def _has_new_pooler(config: Any | None) -> bool:
+    """Of a run of ours: has its encoder a pooler that nothing ever trained?"""
+    return not getattr(config, KEEPS_POOLER, False)
+
+
+def _take(
+    model: PretrainingModel,
+    weights: Mapping[str, Mapping[str, Tensor]],
+    source: Any,
+    has_new_pooler: bool = False,
+) -> list[str]:
+    """Copy what a model has a place for; returns the names of the parts that got some.
+
+    A decoder that is not the word embeddings stays so, whatever the configuration said. In a model without a
+    next-sentence head the encoder keeps its pooler.
+
+    Args:
+        has_new_pooler: the encoder's is one that nothing has trained.
+    """
+    if "BERT" not in weights:
+        raise CheckpointError("holds no BERT", where=source, found=", ".join(weights))
+    parts = {str(part): part for part in model.parts if str(part) in weights}
+    taken = {name: dict(weights[name]) for name in parts}
+    encoder = taken["BERT"]
+    if model.nsp is None and "SequenceClassifier" in weights:
+        head = weights["SequenceClassifier"]
+        encoder |= {f"{POOLER}{kind}": head[f"mlp.layer0.{kind}"] for kind in ("weight", "bias")}
+        has_new_pooler = False
+        logging.info("the NSP head of %s is left out; its pooler is kept, and goes into an export", source)
+    check_encoder(model.bert.config, model.bert.state_dict(), encoder, source)
+    if not has_new_pooler and any(name.startswith(POOLER) for name in encoder):
+        setattr(model.bert.config, KEEPS_POOLER, True)
+    taken["BERT"] = {**model.bert.state_dict(), **encoder}
+    if "BertTokenClassifier" in taken:
+        head = taken["BertTokenClassifier"]
+        decoder = head.get("mlp.layer0.weight")
+        if decoder is None and not model.is_tied:
+            del parts["BertTokenClassifier"], taken["BertTokenClassifier"]
+        elif decoder is not None and model.is_tied:
+            if torch.equal(decoder, encoder["bert.embeddings.word_embeddings.weight"]):
+                del head["mlp.layer0.weight"]
+            else:
+                logging.warning("%s: its decoder is not its word embeddings, and is trained apart", source)
+                model.untie()
+    load_weights_by_part(parts, taken, source)
+    return list(parts)
+
+
+def config_beside(folder: Path) -> Any | None:
+    """The configuration of the model in this folder; None where there is none."""
+    file = config_file_beside(folder)
+    return None if file is None else read_config(file)
+
+
+def config_file_beside(folder: Path) -> Path | None:
+    """The file with it; that of a checkpoint may be beside the folder, as in the tutorial."""
+    names = (CONFIG_FILE, *CONFIG_FILES)
+    places = (*(folder / name for name in names), folder.parent / CONFIG_FILE)
+    return next((file for file in places if file.is_file()), None)
+
+
+def _tokenizer_in(folder: Path) -> str | None:
+    return str(folder) if has_tokenizer(folder) else None
+
+
+def with_sizes(
+    options: PretrainingOptions, initial: InitialCheckpoint | None
+) -> tuple[PretrainingOptions, Any | None]:
+    """The options with a model's sizes in place of those that were not given, and its configuration.
+
+    `--config_file` wins over what was given, but for sequences shorter than its positions. Without a
+    configuration the options are what they are.
+
+    Raises:
+        UsageError: an option that was given contradicts the model, or the model has no segments for
+            next-sentence prediction. Also as `hub.read_config`.
+    """
+    if options.config_file is not None:
+        config, source = read_config(Path(options.config_file)), options.config_file
+        if initial is not None and initial.config is not None:
+            for name in SIZES:
+                _refuse_contradiction(config, initial.config, name, f"{source} {name}", initial.name)
+        for name in _DECIDED:
+            if is_given(options, name) and getattr(options, name) != getattr(config, name):
+                logging.warning(
+                    "--%s %s has no effect: %s says %s",
+                    *(name, getattr(options, name), source, getattr(config, name)),
+                )
+    elif initial is not None and initial.config is not None:
+        config, source = initial.config, initial.name
+        for name in _DECIDED:
+            if is_given(options, name):
+                _refuse_contradiction(options, config, name, f"--{name}", source, f"leave --{name} out")
+    else:
+        return options, None
+    if config.type_vocab_size < 2 and not options.only_mlm_loss:
+        raise UsageError(
+            "next-sentence prediction needs two segments",
+            where=f"{source} type_vocab_size",
+            found=config.type_vocab_size,
+            expected="2 or more",
+            fix="--only_mlm_loss trains without it",
+        )
+    sizes = {name: getattr(config, name) for name in _DECIDED}
+    suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
+    told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    logging.info("sizes from %s: %s", source, told)
+    length = _length_within(config.max_position_embeddings, options, source)
+    return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), config
+
+
+def _length_within(positions: int, options: PretrainingOptions, source: str) -> int:
+    """The tokens of a sequence: as many as asked for, or as usual, but no more than there are positions.
+
+    Where nothing was asked for, `--config_file` asks for its positions.
+    """
+    asked = is_given(options, "max_seq_length") or "max_seq_length" in options.given_in_file
+    if options.config_file is not None and not asked:
+        return positions
+    if asked and options.max_seq_length > positions:
+        if options.config_file is None:
+            raise UsageError(
+                "longer than the model's positions",
+                where="--max_seq_length",
+                found=options.max_seq_length,
+                expected=f"{positions} or less, the max_position_embeddings of {source}",
+            )
+        logging.warning(
+            "sequences of %d tokens, not %d: %s has no more positions",
+            *(positions, options.max_seq_length, source),
+        )
+    return min(options.max_seq_length, positions)
+
+
+def settled_sizes(options: PretrainingOptions, config: Any | None) -> dict[str, Any]:
+    """Those sizes of a model that are certain before its data is opened."""
+    open_yet = () if config is not None else ("vocab_size", "max_position_embeddings")
+    return {name: getattr(options, name) for name in _DECIDED if name not in open_yet}
+
+
+def is_given(options: PretrainingOptions, name: str) -> bool:
+    """Was the option on the command line, or is it not what it is by default?"""
+    return name in options.given or getattr(options, name) != getattr(PretrainingOptions, name)
+
+
+def _refuse_contradiction(ours: Any, theirs: Any, name: str, where: str, source: str, fix: str = "") -> None:
+    found, expected = getattr(ours, name), getattr(theirs, name)
+    if found != expected:
+        raise UsageError(f"contradicts {source}", where=where, found=found, expected=expected, fix=fix)
+
+
+def take_weights(model: PretrainingModel, initial: InitialCheckpoint) -> list[str]:
+    """Load the initial checkpoint's weights into a new model and log which; returns the modules' names.
+
+    Raises:
+        CheckpointError: they are damaged, or of a model of other sizes.
+    """
+    taken = initial.take(model)
+    new = [_IN_WORDS[str(part)] for part in model.parts if str(part) not in taken]
+    logging.info(
+        "weights from %s: %s; new: %s",
+        initial.name,
+        ", ".join(_IN_WORDS[part] for part in taken),
+        ", ".join(new) or "nothing",
+    )
+    return taken

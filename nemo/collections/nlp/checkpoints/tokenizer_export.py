@@ -1,0 +1,69 @@
+"""The tokenizer of an exported folder, and the proof that `AutoTokenizer` gives the same ids there."""
+
+from pathlib import Path
+
+from nemo.collections.nlp.checkpoints.hub import quiet
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.huggingface import save_pretrained
+from nemo.collections.nlp.data.tokenizers.trial import TEXTS
+from nemo.utils.errors import CheckpointError
+
+_LENGTHS = (99, 100, 101, 150, 200, 201)  # of long words: tokenizers differ in the longest that they cut
+_WORDS_AT_ONCE = 200
+
+
+def export_tokenizer(tokenizer: TokenizerSpec, folder: Path, max_length: int) -> None:
+    """Write a tokenizer's files, and prove that they reload as the same tokenizer.
+
+    Args:
+        max_length: tokens that the model has positions for.
+
+    Raises:
+        CheckpointError: they do not.
+        UsageError: transformers has no such tokenizer, see `TokenizerSpec.to_huggingface`.
+    """
+    exported = tokenizer.to_huggingface()
+    exported.model_max_length = max_length
+    save_pretrained(exported, folder)
+    vocabulary = tokenizer.vocabulary()
+    if exported.backend_tokenizer.model.__class__.__name__ == "WordPiece":
+        write_vocabulary(folder / VOCABULARY_FILE, vocabulary)
+    _prove_same_ids(tokenizer, folder, vocabulary)
+
+
+def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str]) -> None:
+    from transformers import AutoTokenizer
+
+    texts = _texts(vocabulary)
+    with quiet():
+        theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        reloaded = theirs(texts, add_special_tokens=False)["input_ids"]
+    for text, ids in zip(texts, reloaded, strict=True):
+        if tokenizer.text_to_ids(text) == ids:
+            continue
+        for word in (*text.split(), text):
+            found = theirs(word, add_special_tokens=False)["input_ids"]
+            if found != (expected := tokenizer.text_to_ids(word)):
+                raise CheckpointError(
+                    f"the tokenizer gives other ids for {_shortened(word)}",
+                    where=folder,
+                    found=theirs.convert_ids_to_tokens(found)[:10],
+                    expected=tokenizer.ids_to_tokens(expected)[:10],
+                )
+
+
+def _texts(vocabulary: list[str]) -> list[str]:
+    """Every character, all words of the vocabulary, and long words."""
+    words = [token.removeprefix(CONTINUATION) for token in vocabulary]
+    letter = next((word for word in words if len(word) == 1 and word.isalpha()), "a")
+    return [
+        *(" ".join(words[i : i + _WORDS_AT_ONCE]) for i in range(0, len(words), _WORDS_AT_ONCE)),
+        *map(" ".join, TEXTS),
+        *TEXTS,
+        *(letter * length for length in _LENGTHS),
+    ]
+
+
+def _shortened(word: str) -> str:
+    return ascii(word) if len(word) <= 40 else f"{word[:20]!a} ... ({len(word)} characters)"

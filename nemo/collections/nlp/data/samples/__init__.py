@@ -1,0 +1,1 @@
+"""Samples as functions of (seed, epoch, index): pairs, masks, sequences, batches."""

@@ -1,0 +1,98 @@
+"""New masks for rows whose own were undone.
+
+Shapes: B batch, L tokens of a row.
+"""
+
+import numpy as np
+
+from nemo.collections.nlp.data.hdf5 import Survey
+from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
+from nemo.utils.errors import UsageError
+
+
+class Remasking:
+    """Hides other tokens in every epoch, as `Masking` does.
+
+    Which tokens are special and where words begin is the tokenizer's to say. Without it the rows themselves
+    say which [CLS], [SEP] and [MASK] are, and id 0 is padding; words nobody knows then.
+
+    Args:
+        kind: "token", "whole_word" or "span".
+        probability: share of a row's tokens to guess.
+        survey: what is in the shards.
+        tokenizer: what they were made with, if it is at hand.
+        vocab_size: ids are smaller; needed where there is no tokenizer.
+        seed: of the masks.
+        max_predictions: the most tokens to guess in a row; None: only `probability` counts.
+
+    Raises:
+        UsageError: a kind that cannot be, or one that needs a tokenizer.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        probability: float,
+        survey: Survey,
+        tokenizer: TokenizerSpec | None = None,
+        vocab_size: int | None = None,
+        seed: int = 0,
+        max_predictions: int | None = None,
+    ):
+        if tokenizer is None:
+            mask_id = self._mask_id_of(survey, kind, vocab_size)
+            specials = np.array([0, survey.frame.cls_id, survey.frame.sep_id, mask_id])
+        else:
+            mask_id, specials = tokenizer.mask_id, tokenizer.special_ids
+            vocab_size = tokenizer.vocab_size
+        assert vocab_size is not None  # or it was refused
+        self._is_special = np.zeros(vocab_size, dtype=bool)
+        self._is_special[specials] = True
+        self.masking = Masking(
+            probability, mask_id, np.flatnonzero(~self._is_special), kind, seed, max_predictions
+        )
+        self._words: WordStarts | None = None
+        if tokenizer is not None and kind != "token":
+            self._words = WordStarts(tokenizer.starts_word, tokenizer.vocabulary(), tokenizer.special_ids)
+
+    @staticmethod
+    def _mask_id_of(survey: Survey, kind: str, vocab_size: int | None) -> int:
+        fix = "name the one that made the shards with --tokenizer"
+        if kind != "token":
+            raise UsageError(
+                "without a tokenizer nobody knows where words begin",
+                where="--masking",
+                found=kind,
+                fix=f"{fix}, or give --masking token",
+            )
+        if survey.mask_id is None or vocab_size is None:
+            raise UsageError(
+                "without a tokenizer nobody knows "
+                + ("the size of the vocabulary" if vocab_size is None else "which id [MASK] has"),
+                where="--masking",
+                found=kind,
+                fix=fix,
+            )
+        return survey.mask_id
+
+    def __call__(
+        self, ids: np.ndarray, is_token: np.ndarray, epoch: int, samples: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Hide tokens of a batch.
+
+        Args:
+            ids: (B, L) int, none hidden.
+            is_token: (B, L) bool, False for padding, which is at the end.
+            epoch: 0 or more.
+            samples: (B) int, the number of each row.
+
+        Returns:
+            ids with some hidden, (B, L) int, and which tokens are to be guessed, (B, L) bool.
+        """
+        starts_word = np.ones_like(is_token)
+        if self._words is not None:
+            starts_word[is_token] = self._words([row[real] for row, real in zip(ids, is_token, strict=True)])
+        may_choose = is_token & ~self._is_special[ids]
+        return self.masking(ids, starts_word, may_choose, is_token.sum(axis=1), epoch, samples)

@@ -1,0 +1,1 @@
+"""The token store: flat, memory-mapped arrays with checksums."""

@@ -1,0 +1,334 @@
+"""A corpus, tokenised once: flat arrays in a folder, memory-mapped by all who train on it.
+
+    tokens.bin            uint16 or uint32 [N]  ids, sentence after sentence
+    starts_word.bin       bool [N]              whether the token begins a word
+    sentence_offsets.bin  int64 [S + 1]         sentence s is tokens[offsets[s]:offsets[s + 1]]
+    document_offsets.bin  int64 [D + 1]         document d is sentences offsets[d] to offsets[d + 1]
+    manifest.json         what it was made from, counts and checksums; written last
+
+N tokens, S sentences, D documents. No sentence and no document is empty.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nemo.collections.nlp.data.inputs.options import AUTO, READER, TextOptions
+from nemo.collections.nlp.data.inputs.pieces import pieces_of
+from nemo.collections.nlp.data.inputs.places import is_url
+from nemo.collections.nlp.data.inputs.sources import Source, content_hash, sources_of
+from nemo.collections.nlp.data.inputs.splits import TRAIN, split_of
+from nemo.collections.nlp.data.store.store_arrays import ARRAYS, ArrayReader, read_manifest
+from nemo.collections.nlp.data.store.store_builder import (
+    FORMAT,
+    VERSION,
+    assemble,
+    describe_source,
+    groups_of,
+    refuse_other_things,
+    sample_paragraphs,
+    write_part,
+)
+from nemo.collections.nlp.data.text.sentences import make_splitter
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.utils.errors import DataError, StorageError
+from nemo.utils.files import common_folder, storage_errors
+from nemo.utils.logging import LogMode, logging
+
+VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
+MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
+SECONDS_BETWEEN_REPORTS = 10
+
+Path_ = str | os.PathLike[str]
+
+
+class TokenStore:
+    """A token store, opened for reading. Cheap to open, and to send to another process.
+
+    Attributes:
+        tokens, starts_word, sentence_offsets, document_offsets: see the top of the file.
+        manifest: what `manifest.json` says.
+
+    Raises:
+        MissingFileError: no store is there.
+        DataError: the store is of another version, or an array has not the size it should have.
+    """
+
+    def __init__(self, folder: Path_):
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder / "manifest.json", FORMAT, VERSION)
+        fix = f"delete {self.folder}, and make it again from the text"
+        self._arrays = ArrayReader(self.folder, self.manifest["arrays"], "token store", fix)
+        self.check_sizes()
+        self.tokens, self.starts_word, self.sentence_offsets, self.document_offsets = (
+            np.memmap(self._arrays.path(name), self.manifest["arrays"][name]["dtype"], "r").view(np.ndarray)
+            for name in ARRAYS
+        )
+
+    def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
+        return TokenStore, (self.folder,)
+
+    def check_sizes(self) -> None:
+        """Raise a DataError if an array was cut short: touching what is gone would kill the process."""
+        self._arrays.check_sizes()
+
+    def verify(self) -> None:
+        """Raise a DataError if an array is not what was written."""
+        self._arrays.verify()
+
+    def describe(self) -> str:
+        """Documents, sentences, tokens and the share of unknown ones, in one line."""
+        counts = self.manifest["counts"]
+        return (
+            f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, "
+            f"{counts['tokens']:,} tokens, "
+            f"{counts['unknown_tokens'] / counts['tokens']:.2%} of them unknown"
+        )
+
+
+def is_store(path: Path_) -> bool:
+    """Is this the folder of a token store, of whatever version?"""
+    try:
+        return json.loads((Path(path) / "manifest.json").read_bytes())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def store_in(path: Path_, name: str) -> Path | None:
+    """The store `train` or `test` of what `nemo-bert prepare` wrote; None if `path` is something else."""
+    store = Path(path, name)
+    return store if is_store(store) else None
+
+
+def held_out_in(path: Path_) -> Path | None:
+    """The store of held-out documents of what `nemo-bert prepare` wrote; None if `path` is something else.
+
+    Raises:
+        DataError: nothing was held out.
+    """
+    store = store_in(path, "test")
+    if store is None and store_in(path, "train"):
+        fix = "give other text, or prepare it again with a --test_fraction"
+        raise DataError("nothing was held out of what was prepared", where=path, fix=fix)
+    return store
+
+
+def open_or_build(
+    path: Path_ | Iterable[Path_],
+    tokenizer: TokenizerSpec,
+    folder: Path_ | None = None,
+    options: TextOptions = AUTO,
+) -> TokenStore:
+    """The store of a corpus: the one that is there if it fits text, tokenizer and options, else a new one.
+
+    Of several processes that ask at once, one builds and the others wait for it.
+
+    Args:
+        path: as `sources_of` takes it; or the folder of a store, which is opened.
+        folder: where the store is. Default: `bert/store-<key>` in the folder of the text, if that is a
+            `data_dir` (it has `bert`, or a file named as training text) and can be written; else in the
+            user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
+
+    Raises:
+        DataError: the corpus cannot be used (see inputs/), is empty or all unknown to the tokenizer; or there
+            is a store at `path`, and it is damaged or was made by another tokenizer.
+        StorageError: the store cannot be written, or `folder` holds something else.
+    """
+    if isinstance(path, str | os.PathLike) and is_store(path):
+        return _open_prepared(Path(path), tokenizer)
+    sources = sources_of(path, options)
+    folders = [Path(folder)] if folder else _default_folders(sources, tokenizer, options)
+    for place in folders:
+        if store := _open_if_current(place, sources, tokenizer, options):
+            return store
+    place = next(filter(_is_writable, folders), folders[-1])
+    with _locked(place):
+        # Another process may have built it while this one waited.
+        if store := _open_if_current(place, sources, tokenizer, options):
+            return store
+        _build(place, sources, tokenizer, options)
+    store = TokenStore(place)
+    logging.info("%s: %s", place, store.describe())
+    return store
+
+
+# Where a store is, and whether it fits.
+
+
+def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> list[Path]:
+    """Places for the store of a corpus, the best first."""
+    # Names only: a changed text replaces its store instead of leaving an old one behind.
+    names = [source.name for source in sources]
+    key = f"store-{_short_hash([VERSION, names, tokenizer.fingerprint, asdict(options)])}"
+    cache = _cache()
+    if any(is_url(source.path) for source in sources):
+        return [cache / _short_hash([source.path for source in sources]) / key]
+    root = common_folder([source.path for source in sources])
+    places = [root / "bert" / key, cache / _short_hash(str(root)) / key]
+    return places if _is_data_dir(root) else places[::-1]
+
+
+def _is_data_dir(folder: Path) -> bool:
+    """Is it one as the tutorial has it, where things for training are expected?"""
+    if not os.access(folder, os.R_OK):
+        return False
+    with os.scandir(folder) as entries:
+        return any(entry.name == "bert" or split_of(entry.name) == TRAIN for entry in entries)
+
+
+def _cache() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
+    except RuntimeError:
+        fix = "set HOME or XDG_CACHE_HOME"
+        raise StorageError("no home folder, and so no cache for token stores", fix=fix) from None
+
+
+def _short_hash(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _is_writable(folder: Path) -> bool:
+    existing = next(parent for parent in folder.absolute().parents if parent.exists())
+    return os.access(existing, os.W_OK | os.X_OK)
+
+
+def _opened(folder: Path) -> TokenStore:
+    """A store that is as it was written, as far as that can be told in a second. Raises as `TokenStore`."""
+    store = TokenStore(folder)
+    if sum(array["bytes"] for array in store.manifest["arrays"].values()) <= VERIFIED_BYTES:
+        store.verify()
+    return store
+
+
+def _open_prepared(folder: Path, tokenizer: TokenizerSpec) -> TokenStore:
+    store = _opened(folder)
+    if (made_by := store.manifest["tokenizer"]) != tokenizer.fingerprint:
+        raise DataError(
+            "a token store made by another tokenizer",
+            where=folder,
+            found=made_by,
+            expected=tokenizer.fingerprint,
+            fix="give the tokenizer it was made by, which `nemo-bert prepare` put beside it in bert/",
+        )
+    logging.info("%s: %s", folder, store.describe())
+    return store
+
+
+def _open_if_current(
+    folder: Path, sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions
+) -> TokenStore | None:
+    try:
+        store = _opened(folder)
+    except FileNotFoundError:
+        return None
+    except DataError as error:
+        logging.warning(f"the token store is made again: {error}", mode=LogMode.ONCE)
+        return None
+    found = store.manifest
+    differs = {
+        "tokenizer": found["tokenizer"] != tokenizer.fingerprint,
+        "options": found["options"] != asdict(options),
+        "version that cuts text otherwise": found.get("reader") != READER,
+        "text": not _are_the_same(found["sources"], sources),
+    }
+    if any(differs.values()):
+        changed = ", ".join(what for what, is_so in differs.items() if is_so)
+        logging.info(f"{folder} was made with another {changed}; it is made again", mode=LogMode.ONCE)
+        return None
+    return store
+
+
+def _are_the_same(recorded: list[dict[str, Any]], sources: list[Source]) -> bool:
+    return [each["name"] for each in recorded] == [source.name for source in sources] and all(
+        each["bytes"] == source.num_bytes
+        # A file with its old time has its old content; one with a new time, or elsewhere, may have it too.
+        and (each.get("version") == source.version or each["sha256"] == content_hash(source))
+        for each, source in zip(recorded, sources, strict=True)
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a store; the kernel gives it back even if this process is killed."""
+    lock = Path(f"{folder}.lock")
+    with storage_errors(folder):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    with open(lock, "r+") as file:
+        with storage_errors(lock):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logging.info("waiting for another process that builds %s", folder)
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+# How one is made.
+
+
+def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> None:
+    """Make a store in this process: part after part, as `nemo-bert prepare` makes many at once."""
+    refuse_other_things(folder)
+    total = sum(source.num_bytes for source in sources)
+    if total > MUCH_TEXT:
+        logging.info(
+            "%.1f GB of text: `nemo-bert prepare` uses all cores, and goes on where it was stopped",
+            total / 1e9,
+        )
+    # The version spares the hashing of what has not been touched since.
+    recorded = [{**describe_source(source), "version": source.version} for source in sources]
+    pieces = pieces_of(sources)
+    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    work = folder.with_name(f".{folder.name}.parts")
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    progress = _Progress(total)
+    try:
+        parts = []
+        for number, some in enumerate(groups_of(pieces)):
+            parts.append(work / str(number))
+            part = write_part(parts[-1], some, tokenizer, splitter, options, progress=progress.report)
+            progress.before += part["bytes_read"]
+        assemble(parts, {"store": (folder, None)}, {"sources": recorded})
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+class _Progress:
+    """Tells in the log how far a long build has come.
+
+    Attributes:
+        before: bytes of the parts that are done.
+    """
+
+    def __init__(self, total: int):
+        self.total = total
+        self.before = 0
+        self.start = self.last = time.monotonic()
+
+    def report(self, of_part: int) -> None:
+        """Say how far it is, every few seconds, with so many bytes of the present part done."""
+        now = time.monotonic()
+        if now - self.last < SECONDS_BETWEEN_REPORTS:
+            return
+        self.last = now
+        done = self.before + of_part
+        speed = done / (now - self.start)
+        logging.info(
+            "tokenised %d of %d MB, %.1f MB/s, %.0f s left",
+            done / 1e6,
+            self.total / 1e6,
+            speed / 1e6,
+            max(self.total - done, 0) / speed,
+        )

@@ -1,0 +1,1 @@
+"""Sentences of a document; Chinese Wikipedia as the tutorial prepares it."""

@@ -1,0 +1,180 @@
+"""From options to batches of text: which files, which tokenizer, which data layers."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
+from nemo.collections.nlp.data.inputs import Source, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs.folders import Place
+from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
+from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.token_store import is_store
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.suitability import (
+    lacks_capitals,
+    strips_marks,
+    warning_of_lost_marks_in,
+    warning_of_unknown,
+)
+from nemo.collections.nlp.data.tokenizers.vocabulary import find_or_train_tokenizer
+from nemo.collections.nlp.nm.data_layers import (
+    BertPretrainingDataLayer,
+    BertPretrainingPreprocessedDataLayer,
+)
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.data_files import HeldOut, data_files
+from nemo.utils.errors import UsageError
+from nemo.utils.files import write_atomically
+from nemo.utils.logging import logging
+
+
+@dataclass(frozen=True)
+class PretrainingData:
+    """What is trained on, and what is held out.
+
+    Attributes:
+        tokenizer: what makes, or made, the tokens; None for shards whose tokenizer is not at hand.
+        eval: None without held-out data.
+    """
+
+    tokenizer: TokenizerSpec | None
+    train: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
+    eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
+
+    def token_counts(self, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """How often each token stands in the training data, (V,), and which ids are no text.
+
+        Of shards it is their first rows that are counted.
+        """
+        if isinstance(self.train, BertPretrainingDataLayer):
+            tokens, special_ids = self.train.dataset.store.tokens, np.zeros(0, np.int64)
+        else:
+            survey = self.train.dataset.survey
+            frame = (0, survey.frame.cls_id, survey.frame.sep_id, survey.mask_id or 0)
+            tokens, special_ids = survey.sample.ravel(), np.array(frame)
+        if self.tokenizer is not None:
+            special_ids = self.tokenizer.special_ids
+        counts = np.bincount(tokens, minlength=vocab_size)
+        counts[special_ids] = 0
+        return counts, special_ids
+
+
+def open_tokenizer(
+    options: PretrainingOptions, train: Place, folder: Path, initial: InitialCheckpoint | None = None
+) -> TokenizerSpec:
+    """The tokenizer for this text, by the rules of `choose_tokenizer`; a new one goes to `folder`.
+
+    Raises:
+        UsageError: it cannot be read, or does not do what the options ask for; or there is none, although the
+            origin's weights need theirs.
+    """
+    choice = choose_tokenizer(
+        Situation(asked=options.tokenizer, initial=initial, data=train, train_in=folder)
+    )
+    assert choice is not None  # one can be trained
+    if choice.is_new:
+        forget_other_tokenizer(options, sources_of(train, options.text_options), folder)
+        tokenizer = find_or_train_tokenizer(
+            options.tokenizer,
+            [train],
+            folder,
+            options.vocab_size,
+            sample_size=options.sample_size,
+            do_lower_case=options.do_lower_case,
+            text=options.text_options,
+        )
+    else:
+        tokenizer = load_tokenizer(choice.source, options.do_lower_case)
+    if initial is not None and initial.tokenizer not in (None, choice.source):
+        _warn_of_other_tokens(tokenizer, initial.name, load_tokenizer(initial.tokenizer))
+    logging.info("the tokenizer has %d entries", tokenizer.vocab_size)
+    return tokenizer
+
+
+def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: TokenizerSpec) -> None:
+    """Say so if the ids of a tokenizer mean other tokens than those of the source of the weights."""
+    ours, theirs = tokenizer.vocabulary(), of_source.vocabulary()
+    if ours != theirs:
+        same = sum(a == b for a, b in zip(ours, theirs, strict=False))
+        logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
+
+
+def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], folder: Path) -> None:
+    """Remove a tokenizer that an earlier run in this work folder trained with other options or on other text.
+
+    Raises:
+        UsageError: that run has checkpoints, which need it.
+    """
+    made_for = {
+        "tokenizer": options.tokenizer,
+        "vocab_size": options.vocab_size,
+        "sample_size": options.sample_size,
+        "do_lower_case": options.do_lower_case,
+        "text": [[source.name, source.num_bytes] for source in sources],
+    }
+    note = folder / "made-for.json"
+    earlier = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    for name, value in made_for.items():
+        if earlier and earlier[name] != value:
+            if checkpoint.list_checkpoints(folder.parent / "checkpoints"):
+                raise UsageError(
+                    f"the tokenizer of this run was trained with another {name}",
+                    where=folder,
+                    found=value,
+                    expected=earlier[name],
+                    fix="use the same options, or another --work_dir",
+                )
+            logging.info("%s was trained with another %s, so it is trained again", folder, name)
+            shutil.rmtree(folder)
+            break
+    if earlier != made_for:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, json.dumps(made_for).encode())
+
+
+def open_data(
+    options: PretrainingOptions, work_dir: Path, initial: InitialCheckpoint | None = None
+) -> PretrainingData:
+    """The tokenizer (trained if need be) and the data layers of the training and the held-out text.
+
+    Args:
+        initial: what the run starts from, whose tokenizer is used unless the options name one.
+    """
+    # Before a tokenizer is trained for nothing.
+    check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
+    train, held_out = data_files(options)
+    tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
+
+    def layer(path: HeldOut, shuffle: bool) -> BertPretrainingDataLayer:
+        return BertPretrainingDataLayer(
+            tokenizer,
+            path,
+            options.max_seq_length,
+            mask_probability=options.mask_probability,
+            short_seq_prob=options.short_seq_prob,
+            batch_size=options.batch_size,
+            shuffle=shuffle,
+            seed=options.seed,
+            text=options.text_options,
+            masking=options.masking or "whole_word",
+            tokens_per_batch=options.tokens_per_batch,
+        )
+
+    if not is_store(train) and strips_marks(tokenizer):
+        pieces = pieces_of(sources_of(train, options.text_options))
+        lost = warning_of_lost_marks_in(sample_paragraphs(pieces, options.text_options), tokenizer)
+        if lost is not None:
+            logging.warning("%s", lost)
+    data = PretrainingData(
+        tokenizer, layer(train, True), layer(held_out, False) if held_out is not None else None
+    )
+    counts = data.train.dataset.store.manifest["counts"]
+    if unknown := warning_of_unknown(counts["unknown_tokens"] / counts["tokens"], lacks_capitals(tokenizer)):
+        logging.warning("%s", unknown)
+    return data

@@ -1,0 +1,151 @@
+"""Which files a run trains on, and which it is evaluated on."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
+from nemo.collections.nlp.data.inputs.folders import Listing, Place, listing_at, some_of
+from nemo.collections.nlp.data.inputs.places import place_of
+from nemo.collections.nlp.data.store.token_store import held_out_in, is_store, store_in
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.logging import logging
+
+HeldOut = Place | list[Place]
+
+
+def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
+    """The training text and the held-out text, if there is any; or the token stores that were made of them.
+
+    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text; or whatever has
+    such names, see `inputs.splits`. What `nemo-bert prepare` wrote gives the stores `train` and `test` in it.
+
+    Raises:
+        UsageError: the held-out text is trained on.
+        DataError: there are shards instead of text, or nothing but held-out text.
+    """
+    given = place_of(options.train_data or options.data_dir or "")
+    folder = place_of(options.data_dir) if options.data_dir is not None else given
+    text = options.text_options
+    if prepared := store_in(given, "train"):
+        logging.info("training on the tokens in %s", prepared)
+        train: Place = prepared
+    else:
+        _refuse_shards(given)
+        train = _training_text(given, text)
+        if train != given:
+            logging.info("training on %s", train)
+    held_out: HeldOut | None
+    if options.eval_data is None:
+        held_out = store_in(folder, "test") or _validation_text(folder, text)
+    else:
+        held_out = held_out_text(place_of(options.eval_data), text)
+    if held_out is None:
+        logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
+    else:
+        _compare(train, held_out, text)
+    return train, held_out
+
+
+def held_out_text(place: Place, text: TextOptions) -> HeldOut:
+    """What to evaluate on: of a folder its validation text, else its tests, else all there is.
+
+    Of what `nemo-bert prepare` wrote, the store of what it held out.
+
+    Raises:
+        DataError: nothing was held out; or there are shards instead of text.
+    """
+    if prepared := held_out_in(place):
+        return prepared
+    _refuse_shards(place)
+    listing = _listing(place, text)
+    return place if listing is None else _of_listing(place, listing, listing.held_out())
+
+
+def _training_text(place: Place, text: TextOptions) -> Place:
+    listing = _listing(place, text)
+    if listing is None:
+        return place
+    if not listing.splits.has_training:
+        raise DataError(
+            "no training text in this folder, by the names of its files",
+            where=listing.where,
+            found=some_of(listing.splits.held_out_by_name),
+            fix="name the file to train on (--train_data)",
+        )
+    files = listing.training()
+    name = next(iter(files))
+    # Of the folder `sources_of` takes these; it, or that of the one file, may have a tokenizer, too.
+    return files[name] if len(files) == 1 and "/" not in name else place
+
+
+def _validation_text(folder: Place, text: TextOptions) -> HeldOut | None:
+    listing = _listing(folder, text)
+    if listing is None or not (names := listing.splits.validation):
+        return None
+    logging.info("held-out text: %s", some_of(names))
+    return _of_listing(folder, listing, {name: listing.files[name] for name in names})
+
+
+def _listing(place: Place, text: TextOptions) -> Listing | None:
+    """What is in a folder of text; None for anything else."""
+    listing = None if is_store(place) else listing_at(place, text.format)
+    return listing if listing is not None and listing.files else None
+
+
+def _of_listing(place: Place, listing: Listing, files: dict[str, Place]) -> HeldOut:
+    """Some files of a folder, in the simplest form."""
+    if len(files) == 1:
+        return next(iter(files.values()))
+    return place if list(files) == listing.splits.others else list(files.values())
+
+
+def _refuse_shards(place: Place) -> None:
+    if isinstance(place, Path) and not is_store(place) and holds_shards_instead_of_text(place):
+        raise DataError(
+            "HDF5 shards, not text",
+            where=place,
+            fix="to train on shards add data_preprocessed, no data_text",
+        )
+
+
+def _compare(train: Place, held_out: HeldOut, text: TextOptions) -> None:
+    """Refuse held-out text that is trained on; warn if documents end elsewhere in it than in that."""
+    trained_on, evaluated_on = _sources(train, text), _sources(held_out, text, held_out=True)
+    if both := _places(train, trained_on) & _places(held_out, evaluated_on):
+        raise UsageError(
+            "the held-out text is trained on",
+            where=min(both),
+            fix="give --train_data and --eval_data that have no file in common",
+        )
+    layouts = [_main_layout(sources) for sources in (trained_on, evaluated_on)]
+    if None not in layouts and layouts[0] != layouts[1]:
+        logging.warning(
+            "documents end elsewhere in the held-out text: %s is read as layout %r and %s as %r, so a loss "
+            "of one says little of the other; if they are alike, say which it is (--text_layout)",
+            *(some_of([str(source) for source in trained_on]), layouts[0]),
+            *(some_of([str(source) for source in evaluated_on]), layouts[1]),
+        )
+
+
+def _sources(place: HeldOut, text: TextOptions, held_out: bool = False) -> list[Source]:
+    """The files at a place; none for a token store."""
+    is_prepared = isinstance(place, Path) and is_store(place)
+    return [] if is_prepared else sources_of(place, text, held_out)
+
+
+def _places(place: HeldOut, sources: list[Source]) -> set[str]:
+    if isinstance(place, Path) and is_store(place):
+        return {str(place.resolve())}
+    return {source.path if "://" in source.path else os.path.realpath(source.path) for source in sources}
+
+
+def _main_layout(sources: list[Source]) -> str | None:
+    """The layout of most of the plain text; None without any."""
+    sizes: Counter[str] = Counter()
+    for source in sources:
+        if source.layout is not None:
+            sizes[source.layout] += max(source.num_bytes, 1)
+    return sizes.most_common(1)[0][0] if sizes else None

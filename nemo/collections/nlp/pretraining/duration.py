@@ -1,0 +1,305 @@
+"""How many steps a run has: as its options say, or as many as fit into `--minutes`.
+
+With `--minutes` nothing is known beforehand: two steps are made at the very beginning of the warm-up, and
+from then on the number of steps is planned from how long they take, and planned again when that changes. All
+plans are kept, in `config.yaml` too, as the learning rates of a run follow from them.
+"""
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.backends.pytorch import DataLayerNM
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.distributed.world import World
+from nemo.collections.nlp.callbacks.run_record import duration
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.data import PretrainingData
+from nemo.collections.nlp.pretraining.earlier_run import earlier_options
+from nemo.core import ActionCallback, CheckpointCallback, EvaluatorCallback
+from nemo.core.plan import LrPolicy
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+from nemo.utils.lr_policies import get_lr_policy
+from nemo.utils.step_plan import StepPlan
+
+STEPS_PER_SECOND_AT_MOST = 1000
+"""More than any model makes: the first plan is too long rather than too short."""
+TOLERANCE = 0.03
+"""Of the time; a plan that misses the end by less is kept."""
+LATE = 0.1
+"""Of the time; a run that ends later by more says so."""
+TIME_BETWEEN_PLANS = 0.05
+"""Of the time, at most."""
+LEAST_TRAINING = 0.5
+"""Of the time, whatever comes before and after it takes."""
+TELLING_BATCHES = 4
+"""Of the first evaluation, after which it is known how long it takes."""
+FORWARD_SHARE = 0.4
+"""Of a training batch's time that an evaluation batch takes, until one was timed."""
+SAVED_BYTES_PER_SECOND = 200e6
+"""At which checkpoints are written, until one was timed."""
+
+
+def steps_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int = 0) -> int:
+    """Steps in a pass over the data; a last short one counts."""
+    return math.ceil(data_layer.num_batches(epoch) / batches_per_step)
+
+
+def steps_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -> int:
+    """Steps in the first so many epochs; with tokens_per_batch, epochs differ in length."""
+    if data.train.tokens_per_batch is None:
+        return epochs * steps_per_epoch(data.train, batches_per_step)
+    logging.info("counting the batches of %d epochs", epochs)
+    # The first one last, as its pairs are the next to be used.
+    return sum(steps_per_epoch(data.train, batches_per_step, epoch) for epoch in reversed(range(epochs)))
+
+
+def planned_steps(
+    options: PretrainingOptions,
+    data: PretrainingData,
+    work_dir: str | Path,
+    first_step: int = 0,
+    num_processes: int = 1,
+) -> StepPlan:
+    """How many steps the whole run has, as far as that is known before it begins.
+
+    Args:
+        first_step: steps that were made elsewhere; `minutes` come on top of them.
+        num_processes: that train together.
+
+    Raises:
+        UsageError: the run in `work_dir` was given another time.
+    """
+    if options.updates is not None:
+        plan = None if options.step_plan is None else StepPlan.parse(options.step_plan)
+        return plan if plan and plan.total == options.updates else StepPlan.of(options.updates)
+    if options.epochs is not None:
+        return StepPlan.of(steps_in_epochs(data, options.batches_per_step * num_processes, options.epochs))
+    if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):
+        earlier = earlier_options(Path(work_dir), "how many steps were planned", "give --num_iters")
+        if earlier["minutes"] != options.minutes:
+            raise UsageError(
+                "the run in this folder was planned for another time",
+                where=work_dir,
+                found=f"--minutes {options.minutes:g}",
+                expected=f"--num_iters {earlier['num_iters']}, or --minutes {earlier['minutes']}",
+                fix="use another folder to train anew",
+            )
+        if earlier.get("step_plan"):
+            return StepPlan.parse(earlier["step_plan"])
+        if earlier["num_iters"] != -1:
+            return StepPlan.of(earlier["num_iters"])
+    minutes = options.minutes or 0.0  # given, as neither steps nor epochs are
+    return StepPlan.of(first_step + 1 + math.ceil(minutes * 60 * STEPS_PER_SECOND_AT_MOST))
+
+
+def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
+    """The schedule that the options ask for: at every step that of the plan in force.
+
+    Raises:
+        UsageError: its numbers make no sense.
+    """
+    name = options.lr_policy
+    if name is None:
+        return None
+    policies = {
+        total: get_lr_policy(name, total_steps=total, warmup_ratio=options.lr_warmup_proportion)
+        for _, total in plan.changes
+    }
+    return lambda lr, step, epoch: policies[plan.at(step)](lr, step, epoch)
+
+
+@dataclass(frozen=True)
+class Around:
+    """What takes time besides steps.
+
+    Attributes:
+        evaluator, checkpoints: the callbacks that do it, and time it; no evaluator without held-out data.
+        eval_batches: of one evaluation.
+        batches_per_step: of training.
+        checkpoint_bytes: of one checkpoint.
+    """
+
+    evaluator: EvaluatorCallback | None
+    checkpoints: CheckpointCallback
+    eval_batches: int
+    batches_per_step: int
+    checkpoint_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """So far."""
+        evaluating = 0.0 if self.evaluator is None else self.evaluator.time_spent.seconds
+        return evaluating + self.checkpoints.time_spent.seconds
+
+    def seconds_per_step(self, seconds_per_step: float, steps: int) -> float:
+        """For each step, of evaluating and of saving; `steps` were made."""
+        evaluating = 0.0
+        if self.evaluator is not None and self.evaluator.eval_step is not None:
+            evaluating = self._evaluation(seconds_per_step) / self.evaluator.eval_step
+        return evaluating + self.checkpoints.time_spent.seconds / max(1, steps)
+
+    def seconds_at_end(self, seconds_per_step: float) -> float:
+        """For the last evaluation and the last checkpoint, which is waited for."""
+        written = self.checkpoint_bytes / SAVED_BYTES_PER_SECOND
+        return self._evaluation(seconds_per_step) + max(self.checkpoints.time_spent.mean or 0.0, written)
+
+    def _evaluation(self, seconds_per_step: float) -> float:
+        if self.evaluator is None:
+            return 0.0
+        timed = self.evaluator.time_spent.mean
+        if timed is not None:
+            return timed
+        return FORWARD_SHARE * seconds_per_step / self.batches_per_step * self.eval_batches
+
+
+class EndOnTime(ActionCallback):
+    """Plans the steps of a run so that it ends `minutes` after it began, evaluations and saves included.
+
+    Put it last among the callbacks. Training has at least half of the time, however long the rest takes. A
+    run that goes on in its own folder has as large a share of the time as of the steps left. Process 0
+    decides for all.
+
+    Args:
+        minutes: of the whole run.
+        began: when it did, of `time.monotonic()`.
+        plan: the steps as they are planned so far.
+        first_step: steps that were made elsewhere.
+        around: what else takes time.
+        policy: gives the learning rates of a plan.
+        write_down: keeps a plan.
+        world: the processes that train together.
+    """
+
+    def __init__(
+        self,
+        minutes: float,
+        began: float,
+        plan: StepPlan,
+        first_step: int,
+        around: Around,
+        policy: Callable[[StepPlan], LrPolicy | None],
+        write_down: Callable[[StepPlan], None],
+        world: World,
+    ):
+        self.plan = plan
+        self.seconds = 60 * minutes
+        self._began = began
+        self._first_step = first_step
+        self._around = around
+        self._policy = policy
+        self._write_down = write_down
+        self._world = world
+        self._start: float | None = None
+        self._evaluated, self._first_evaluated = 0, 0.0
+        self._said_late = False
+
+    def evaluated_batch(self) -> None:
+        """After a batch of an evaluation: the one before the first step tells early if it is too long."""
+        if self._start is not None:
+            return
+        now = time.monotonic()
+        if self._evaluated == 0:
+            self._first_evaluated = now
+        self._evaluated += 1
+        if self._evaluated >= TELLING_BATCHES:
+            each = (now - self._first_evaluated) / (self._evaluated - 1)
+            evaluation = each * self._around.eval_batches
+            self._warn_if_late(self._first_evaluated - self._began + evaluation, evaluation)
+
+    def on_action_start(self) -> None:
+        self._start = self._time = time.monotonic()
+        total, done = self.plan.total - self._first_step, self.step - self._first_step
+        if done > 0:
+            self._began = self._start
+            if self.plan.is_settled:
+                self.seconds *= max(0, total - done) / total
+        self._around_before = self._around.seconds
+        self._made, self._next = 0, 1
+        self._marks: list[tuple[int, float]] = []
+        self._warn_if_late(self._start - self._began, self._around.seconds_at_end(0.0))
+
+    def on_iteration_end(self) -> None:
+        self._made += 1
+        if self._made < self._next:
+            return
+        total, self._next = self._world.broadcast_object(self._decide)
+        if total != self.plan.total:
+            self.plan = self.plan.changed(self.step, total)
+            self.action.plan = dataclasses.replace(
+                self.action.plan, max_steps=total, lr_policy=self._policy(self.plan)
+            )
+            self._write_down(self.plan)
+
+    def _decide(self) -> tuple[int, int]:
+        """How many steps the run has in all, and after how many of this process to ask again."""
+        assert self._start is not None
+        self._time = time.monotonic()
+        training = self._time - self._start - (self._around.seconds - self._around_before)
+        self._marks.append((self._made, training))
+        start = self._start - self._began
+        if self._made == 1:  # in which much is made that is used from then on: it tells nothing
+            takes = self._seconds(start, self._around.seconds_at_end(0.0))
+            return self.step if self._time >= self._began + takes else self.plan.total, 2
+        pace = self._pace()
+        each = pace + self._around.seconds_per_step(pace, self._made)
+        at_end = self._around.seconds_at_end(pace)
+        self._warn_if_late(start, at_end)
+        takes = self._seconds(start, at_end)
+        total = self._steps_in_all(self._began + takes - at_end - self._time, each)
+        if total != self.plan.total:
+            self._tell(total, takes, pace, each)
+        asks_again = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
+        return total, self._made + max(1, asks_again)
+
+    def _steps_in_all(self, left: float, each: float) -> int:
+        """The plan for the seconds that are left, of which a step takes `each` with all that it brings."""
+        planned = self.plan.total
+        if self.step <= self.plan.changes[-1][0]:  # a step that was planned, made and lost before
+            return planned
+        if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
+            return planned
+        # A step more where there is none in time, so that the record has a row of the last one.
+        return max(self.step + round(left / each), min(self.step + 1, planned))
+
+    def _pace(self) -> float:
+        """Seconds that a step takes, of the latter half of those made: the first ones are slow."""
+        made, training = self._marks[-1]
+        then, before = [mark for mark in self._marks[:-1] if mark[0] <= max(made / 2, 1)][-1]
+        return (training - before) / (made - then)
+
+    def _seconds(self, start: float, at_end: float) -> float:
+        """That the run takes, with what comes before and after training."""
+        return max(self.seconds, start + LEAST_TRAINING * self.seconds + at_end)
+
+    def _tell(self, total: int, takes: float, pace: float, each: float) -> None:
+        planned = f" instead of {self.plan.total:,}" if self.plan.is_settled else ""
+        others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
+        logging.info(
+            "planned after step %d: %s steps in all%s, to end after %s (%.3g s a step%s)",
+            self.step,
+            f"{total:,}",
+            planned,
+            duration(takes),
+            pace,
+            others,
+        )
+
+    def _warn_if_late(self, start: float, at_end: float) -> None:
+        """Once, as soon as it is known."""
+        takes = max(self._seconds(start, at_end), time.monotonic() - self._began + at_end)
+        if self._said_late or takes <= (1 + LATE) * self.seconds or self.global_rank != 0:
+            return
+        self._said_late = True
+        logging.warning(
+            "the run will take about %s instead of %s: its start takes %s, its last evaluation and "
+            "checkpoint about %s, and training has at least half of the time",
+            duration(takes),
+            duration(self.seconds),
+            duration(start),
+            duration(at_end),
+        )

@@ -1,0 +1,168 @@
+"""The tutorial's model and graph: an encoder, its two heads, and the losses on a data layer's batches."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nemo.backends.pytorch import DataLayerNM
+from nemo.backends.pytorch.common import CrossEntropyLossNM
+from nemo.backends.pytorch.common.losses import LossAggregatorNM
+from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.core import NmTensor, WeightShareTransform
+
+KEEPS_POOLER = "keep_pooler"
+"""Of a configuration of ours: the encoder's pooler is its source's, no new one, and is exported."""
+
+
+@dataclass(frozen=True)
+class PretrainingModel:
+    """An encoder and its two heads; `nsp` is None when only the masked language model is trained."""
+
+    bert: BERT
+    mlm: BertTokenClassifier
+    nsp: SequenceClassifier | None
+
+    @property
+    def parts(self) -> list[torch.nn.Module]:
+        """The modules that there are."""
+        return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
+
+    @property
+    def is_tied(self) -> bool:
+        """Are the word embeddings the weights of the MLM head's decoder?"""
+        return self.mlm.mlp.last_linear_layer.weight is self._word_embeddings.weight
+
+    def untie(self) -> None:
+        """Give the MLM head's decoder weights of its own, which start as copies of the word embeddings."""
+        weight = self._word_embeddings.weight.detach().clone()
+        self.mlm.mlp.last_linear_layer.weight = torch.nn.Parameter(weight)
+        self.bert.config.tie_word_embeddings = False
+
+    @property
+    def _word_embeddings(self) -> torch.nn.Embedding:
+        return self.bert.bert.embeddings.word_embeddings
+
+    @property
+    def num_weights(self) -> int:
+        """Trained numbers; tied ones count once."""
+        trained = {p for part in self.parts for p in part.parameters() if p.requires_grad}
+        return sum(p.numel() for p in trained)
+
+
+@dataclass(frozen=True)
+class PretrainingLosses:
+    """The symbolic losses of a wired graph; `nsp` is None where the model has no such head."""
+
+    total: NmTensor
+    mlm: NmTensor
+    nsp: NmTensor | None
+
+    def by_name(self) -> dict[str, NmTensor]:
+        """As metrics.jsonl calls them."""
+        named = {"loss": self.total, "mlm_loss": self.mlm, "nsp_loss": self.nsp}
+        return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+
+def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
+    """Put the tutorial's heads on an encoder, sized by its configuration.
+
+    The MLM output is tied to the word embeddings unless the configuration says otherwise.
+    """
+    config = bert.config
+    mlm = BertTokenClassifier(
+        config.hidden_size,
+        num_classes=config.vocab_size,
+        activation=config.hidden_act,
+        log_softmax=False,
+        layer_norm_eps=config.layer_norm_eps,
+    )
+    if config.tie_word_embeddings:
+        mlm.tie_weights_with(
+            bert,
+            weight_names=["mlp.last_linear_layer.weight"],
+            name2name_and_transform={
+                "mlp.last_linear_layer.weight": (
+                    "bert.embeddings.word_embeddings.weight",
+                    WeightShareTransform.SAME,
+                )
+            },
+        )
+    if only_mlm:
+        return PretrainingModel(bert, mlm, None)
+    nsp = SequenceClassifier(
+        config.hidden_size, num_classes=2, num_layers=2, activation="tanh", log_softmax=False
+    )
+    return PretrainingModel(bert, mlm, nsp)
+
+
+def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
+    """The tutorial's graph, from a data layer to the losses."""
+    data = data_layer()
+    # A model with one segment sees both sentences as one.
+    segments = data.input_type_ids if model.bert.config.type_vocab_size > 1 else None
+    hidden_states = model.bert(
+        input_ids=data.input_ids, token_type_ids=segments, attention_mask=data.input_mask
+    )
+    mlm_loss = SmoothedCrossEntropyLoss()(
+        logits=model.mlm(hidden_states=hidden_states),
+        labels=data.output_ids,
+        output_mask=data.output_mask,
+    )
+    if model.nsp is None:
+        return PretrainingLosses(mlm_loss, mlm_loss, None)
+    nsp_loss = CrossEntropyLossNM()(logits=model.nsp(hidden_states=hidden_states), labels=data.labels)
+    return PretrainingLosses(
+        LossAggregatorNM(num_inputs=2)(loss_1=mlm_loss, loss_2=nsp_loss), mlm_loss, nsp_loss
+    )
+
+
+def build_model(
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+) -> PretrainingModel:
+    """A new model of the sizes the options give, with a vocabulary that is the tokenizer's.
+
+    Args:
+        tokenizer: None leaves the vocabulary's size to the options, and pads with id 0 as shards do.
+        config: a `transformers.BertConfig` that also decides what no option does: entries of the vocabulary
+            beyond the tokenizer's, and the like.
+
+    Raises:
+        UsageError: the tokenizer has ids that this model would not have, or `--config_file` has another size.
+    """
+    bert = BERT(**sizes_of_model(options, tokenizer, config))
+    for name in ("tie_word_embeddings", KEEPS_POOLER):
+        if hasattr(config, name):
+            setattr(bert.config, name, getattr(config, name))
+    return with_heads(bert, options.only_mlm_loss)
+
+
+def sizes_of_model(
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+) -> dict[str, Any]:
+    """What `BERT` makes the model of `build_model` from; arguments and errors are the same."""
+    beyond: dict[str, Any] = {
+        "vocab_size": options.vocab_size if tokenizer is None else tokenizer.vocab_size,
+        "max_position_embeddings": options.max_position_embeddings or options.max_seq_length,
+        "type_vocab_size": 2,
+    }
+    if config is not None and tokenizer is not None:
+        check_tokenizer(tokenizer, config, options.config_file or "the model to start from")
+    if config is not None:
+        beyond = {name: getattr(config, name) for name in (*beyond, "layer_norm_eps")}
+    return beyond | {
+        "pad_token_id": 0 if tokenizer is None else tokenizer.pad_id,
+        "hidden_size": options.hidden_size,
+        "num_hidden_layers": options.num_hidden_layers,
+        "num_attention_heads": options.num_attention_heads,
+        "intermediate_size": options.intermediate_size,
+        "hidden_act": options.hidden_act,
+        "hidden_dropout_prob": options.hidden_dropout_prob,
+        "attention_probs_dropout_prob": options.attention_probs_dropout_prob,
+        "initializer_range": options.initializer_range,
+    }

@@ -1,0 +1,143 @@
+"""From options to batches of prepared shards: which files, which tokenizer, which data layers."""
+
+import dataclasses
+from pathlib import Path
+
+from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint, is_given
+from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
+from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
+from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.data import PretrainingData
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.logging import logging
+
+
+def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None = None) -> PretrainingData:
+    """The data layers of the training and the held-out shards, and their tokenizer if it is at hand.
+
+    Raises:
+        UsageError: held-out shards are trained on.
+        DataError: shards that cannot be used, do not go together, or were made with another tokenizer.
+    """
+    path, held_out = shard_folders(options)
+    tokenizer = tokenizer_of_shards(options, path, initial)
+
+    def layer(path: Path, mode: str, max_seq_length: int | None) -> BertPretrainingPreprocessedDataLayer:
+        return BertPretrainingPreprocessedDataLayer(
+            path,
+            options.max_predictions_per_seq,
+            mode,
+            options.batch_size,
+            seed=options.seed,
+            tokenizer=tokenizer,
+            vocab_size=options.vocab_size if tokenizer is None else tokenizer.vocab_size,
+            only_mlm_loss=options.only_mlm_loss,
+            max_seq_length=max_seq_length,
+            masking=options.masking or "stored",
+            mask_probability=None if options.draws_no_masks else options.mask_probability,
+            tokens_per_batch=options.tokens_per_batch,
+        )
+
+    length = options.max_seq_length if is_given(options, "max_seq_length") else None
+    train = layer(path, "train", length)
+    if tokenizer is not None:
+        tokens = tokenizer.ids_to_tokens(train.dataset.survey.sample[0][:20].tolist())
+        logging.info("for example: %s ...", "".join(c if c.isprintable() else "?" for c in " ".join(tokens)))
+    else:
+        logging.warning(
+            "no tokenizer is given, so the shards are not held to one, and checkpoints will have none "
+            "to use the model with; --tokenizer names the one that made the shards"
+        )
+    if held_out is None:
+        return PretrainingData(tokenizer, train, None)
+    evaluation = layer(held_out, "eval", train.dataset.max_seq_length)
+    check_same_kind(evaluation.dataset, train.dataset, held_out)
+    return PretrainingData(tokenizer, train, evaluation)
+
+
+def check_same_kind(
+    held_out: BertPretrainingPreprocessedDataset, train: BertPretrainingPreprocessedDataset, where: Path
+) -> None:
+    """Refuse held-out shards that the model cannot read, or that mean other tokens by their ids.
+
+    Raises:
+        DataError: they have longer rows than those for training, or other special tokens.
+    """
+    if held_out.max_seq_length > train.max_seq_length:
+        raise DataError(
+            "longer rows than in the shards for training",
+            where=where,
+            found=held_out.max_seq_length,
+            expected=train.max_seq_length,
+        )
+    found, expected = held_out.survey, train.survey
+    masks = {found.mask_id, expected.mask_id} - {None}
+    if found.frame != expected.frame or len(masks) > 1:
+        raise DataError(
+            "made with another tokenizer than the shards for training",
+            where=where,
+            found=found.special_tokens,
+            expected=expected.special_tokens,
+        )
+
+
+def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
+    """The shards to train on, and the held-out ones if there are any.
+
+    One folder may have both, see `hdf5.shards_of`.
+
+    Raises:
+        UsageError: held-out shards are trained on.
+    """
+    train = Path(options.train_data or options.data_dir or "")
+    held_out = Path(options.eval_data or options.data_dir or train)
+    trained_on = {shard.resolve() for shard in shards_of(train, "train")}
+    if options.eval_data is None and not has_held_out_shards(held_out):
+        logging.warning("there are no held-out shards, so nothing is evaluated; give --eval_data")
+        return train, None
+    both = [shard for shard in shards_of(held_out, "eval") if shard.resolve() in trained_on]
+    if both:
+        raise UsageError(
+            "the held-out shard is trained on",
+            where=both[0],
+            fix="give --train_data and --eval_data that have no shard in common",
+        )
+    return train, held_out
+
+
+def tokenizer_of_shards(
+    options: PretrainingOptions, train: Path, initial: InitialCheckpoint | None = None
+) -> TokenizerSpec | None:
+    """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not at hand."""
+    named = None if options.tokenizer in TRAINED else options.tokenizer
+    choice = choose_tokenizer(Situation(asked=named, initial=initial, data=train, is_prepared=True))
+    return None if choice is None else load_tokenizer(choice.source, options.do_lower_case)
+
+
+def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> PretrainingOptions:
+    """The options with the length of the sequences that there are: shards have theirs.
+
+    Raises:
+        UsageError: another length was given, or the model has not so many positions.
+    """
+    length = data.train.dataset.max_seq_length
+    positions = options.max_position_embeddings or length  # the model's, where it is known already
+    if length > positions:
+        raise UsageError(
+            "the shards have rows longer than the model's positions",
+            where=options.train_data or options.data_dir,
+            found=length,
+            expected=f"{positions} or less",
+        )
+    if options.max_seq_length not in (PretrainingOptions.max_seq_length, length, positions):
+        raise UsageError(
+            "the shards have rows of another length",
+            where="--max_seq_length",
+            found=options.max_seq_length,
+            expected=length,
+            fix="leave it out",
+        )
+    return dataclasses.replace(options, max_seq_length=length)

@@ -1,0 +1,471 @@
+"""Checkpoints survive crashes, and damage is noticed. Real files, real processes."""
+
+import errno
+import hashlib
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.utils.errors import CheckpointError, StorageError, UsageError
+
+FILES = ["BERT.safetensors", "bert-config.json", "manifest.json", "optimizer.safetensors", "state.json"]
+
+
+def tensors_of(step):
+    """Whatever was saved tells its step everywhere."""
+    return {
+        "BERT": {"word.weight": torch.full((3, 2), float(step)), "bias": torch.tensor([step, 1])},
+        "optimizer": {"word.weight.step": torch.tensor(float(step)).bfloat16()},
+    }
+
+
+def save(folder, *steps):
+    for step in steps:
+        extra = {"bert-config.json": b'{"hidden_size": 2}'}
+        path = checkpoint.save(folder, step, tensors_of(step), {"step": step, "epoch": 0}, extra)
+    return path
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def flip_bit(path, bit):
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << (bit % 8)
+    path.write_bytes(content)
+
+
+def reseal(path, change):
+    """A manifest that was changed by someone who knows how."""
+    content = json.loads(path.read_bytes())
+    del content["sha256"]
+    change(content)
+    unsealed = json.dumps(content, indent=1, sort_keys=True).encode()
+    path.write_text(json.dumps(content | {"sha256": hashlib.sha256(unsealed).hexdigest()}))
+
+
+def test_everything_comes_back(tmp_path):
+    path = save(tmp_path / "checkpoints", 7)
+    assert path == tmp_path / "checkpoints" / "STEP-7"
+    assert names(path) == FILES
+    tensors, state = checkpoint.load(path)
+    assert state == {"step": 7, "epoch": 0}
+    for stem, expected in tensors_of(7).items():
+        assert tensors[stem].keys() == expected.keys()
+        for name, tensor in expected.items():
+            assert torch.equal(tensors[stem][name], tensor)
+            assert tensors[stem][name].dtype == tensor.dtype
+    assert (path / "bert-config.json").read_bytes() == b'{"hidden_size": 2}'
+
+
+def test_no_tensors_and_tensors_in_odd_layouts(tmp_path):
+    columns = torch.arange(6.0).reshape(2, 3).T
+    parameter = torch.nn.Parameter(torch.ones(2))
+    path = checkpoint.save(tmp_path, 0, {"a": {}, "b": {"t": columns, "p": parameter}}, {})
+    tensors, _ = checkpoint.load(path)
+    assert tensors["a"] == {}
+    assert torch.equal(tensors["b"]["t"], columns)
+    assert torch.equal(tensors["b"]["p"], torch.ones(2))
+
+
+def test_files_may_be_copied(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[PAD]\n")
+    extra = {"a.txt": tmp_path / "vocab.txt", "b.txt": str(tmp_path / "vocab.txt")}
+    path = checkpoint.save(tmp_path, 1, {}, {}, extra)
+    assert (path / "a.txt").read_text() == (path / "b.txt").read_text() == "[PAD]\n"
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_the_umask_decides_who_may_read(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        path = save(tmp_path, 1)
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.iterdir()} == {mode}
+
+
+def test_tied_tensors_are_refused_by_name(tmp_path):
+    base = torch.zeros(4, 2)
+    with pytest.raises(CheckpointError, match="share memory; found a and b"):
+        checkpoint.save(tmp_path, 1, {"BERT": {"a": base, "b": base[1:3]}}, {})
+    halves = {"a": base[:2], "b": base[2:]}
+    assert checkpoint.load(checkpoint.save(tmp_path, 1, {"BERT": halves}, {}))[0]["BERT"].keys() == {"a", "b"}
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", ".hidden", "a/b", "", "state.json", "manifest.json", "é"])
+def test_only_plain_names(tmp_path, name):
+    with pytest.raises(UsageError, match="a file of this name"):
+        checkpoint.save(tmp_path / "checkpoints", 1, {}, {}, {name: b""})
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_too_little_room_is_said_before_anything_is_written(tmp_path):
+    huge = torch.zeros(1).expand(2**50)
+    with pytest.raises(
+        StorageError, match=r"disk full.*found [\d,]+ bytes free.*expected 4,503,599,628,419,072 bytes"
+    ):
+        checkpoint.save(tmp_path, 1, {"BERT": {"huge": huge}}, {})
+    assert names(tmp_path) == []
+
+
+@contextmanager
+def file_size_limit(size):
+    """No file may grow beyond `size` bytes, as on a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("limit", [10, 1000, 500_000])
+def test_a_disk_that_fails_leaves_nothing(tmp_path, limit):
+    """There is no room for state.json, for the tensors, or for a further file."""
+    save(tmp_path, 1)
+    tensors = {"BERT": {"w": torch.zeros(100_000)}}
+    with pytest.raises(StorageError, match="disk full"), file_size_limit(limit):
+        checkpoint.save(tmp_path, 2, tensors, {"note": "x" * 100}, {"a.txt": b"a" * 600_000})
+    assert names(tmp_path) == ["STEP-1"]
+
+
+def test_saving_a_step_again(tmp_path, capsys):
+    path = save(tmp_path, 1)
+    before = (path / "manifest.json").stat()
+    assert save(tmp_path, 1) == path
+    assert (path / "manifest.json").stat() == before
+    assert names(tmp_path) == ["STEP-1"]
+
+    with pytest.raises(CheckpointError, match="STEP-1: this step was saved before, with other weights"):
+        checkpoint.save(tmp_path, 1, tensors_of(2), {})
+    assert names(tmp_path) == ["STEP-1"]
+
+    flip_bit(path / "BERT.safetensors", 900)
+    save(tmp_path, 1)
+    checkpoint.verify(path)
+    assert names(tmp_path) == ["STEP-1", "bad-STEP-1"]
+
+
+def test_list_has_exact_names_in_the_order_of_steps(tmp_path):
+    save(tmp_path, 10, 9, 100)
+    for decoy in ("STEP-9.bak", "STEP-", "STEP-07", "BERT-STEP-5", "EPOCH-1", "step-5", "bad-STEP-3"):
+        (tmp_path / decoy).mkdir()
+    (tmp_path / "STEP-8").touch()
+    (tmp_path / "STEP-11").symlink_to("STEP-10")
+    listed = [path.name for path in checkpoint.list_checkpoints(tmp_path)]
+    assert listed == ["STEP-9", "STEP-10", "STEP-11", "STEP-100"]
+    assert checkpoint.list_checkpoints(tmp_path / "missing") == []
+
+
+def test_no_checkpoints_is_none(tmp_path):
+    assert checkpoint.latest_good(tmp_path) is None
+    assert checkpoint.latest_good(tmp_path / "missing") is None
+
+
+def test_the_newest_is_taken(tmp_path):
+    save(tmp_path, 9, 10)
+    assert checkpoint.latest_good(tmp_path).name == "STEP-10"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("part", [0, 0.5, 0.99])
+def test_a_file_cut_short(tmp_path, capsys, name, part):
+    save(tmp_path, 1, 2)
+    file = tmp_path / "STEP-2" / name
+    os.truncate(file, int(file.stat().st_size * part))
+    assert_step_2_is_set_aside(tmp_path, capsys, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file(tmp_path, capsys, name):
+    save(tmp_path, 1, 2)
+    (tmp_path / "STEP-2" / name).unlink()
+    assert_step_2_is_set_aside(tmp_path, capsys, name)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_link_in_place_of_a_file(tmp_path, capsys, name):
+    save(tmp_path, 1, 2)
+    (tmp_path / "STEP-2" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "STEP-2" / name).symlink_to(tmp_path / "elsewhere")
+    assert_step_2_is_set_aside(tmp_path, capsys, name)
+
+
+def assert_step_2_is_set_aside(folder, capsys, name):
+    assert checkpoint.latest_good(folder).name == "STEP-1"
+    assert name in (folder / "bad-STEP-2" / "reason.txt").read_text()
+    warnings = capsys.readouterr().err
+    assert warnings.count("NeMo W") == 1
+    assert "STEP-2 becomes bad-STEP-2, STEP-1 is used" in warnings
+    assert checkpoint.latest_good(folder).name == "STEP-1"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_flipped_bits_are_found(tmp_path, name):
+    path = save(tmp_path, 1)
+    rng = random.Random(0)
+    size = (path / name).stat().st_size
+    for bit in rng.sample(range(8 * size), 40):
+        flip_bit(path / name, bit)
+        with pytest.raises(CheckpointError, match=name):
+            checkpoint.verify(path)
+        flip_bit(path / name, bit)
+    checkpoint.verify(path)
+
+
+def test_files_that_were_added_are_ignored(tmp_path):
+    path = save(tmp_path, 1)
+    (path / "notes.txt").write_text("a good one")
+    (path / "evil.safetensors").write_text("no tensors")
+    tensors, _ = checkpoint.load(path)
+    assert tensors.keys() == {"BERT", "optimizer"}
+
+
+def test_all_bad_is_an_error_and_stays_one(tmp_path):
+    save(tmp_path, 1, 2)
+    for step in (1, 2):
+        (tmp_path / f"STEP-{step}" / "state.json").unlink()
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match=r"none of the 2 .*STEP-2/state.*STEP-1/state"):
+            checkpoint.latest_good(tmp_path)
+    assert names(tmp_path) == ["STEP-1", "STEP-2"]
+
+
+def test_a_second_bad_checkpoint_of_a_step_gets_a_number(tmp_path):
+    save(tmp_path, 1)
+    for _ in range(2):
+        (save(tmp_path, 2) / "state.json").unlink()
+        checkpoint.latest_good(tmp_path)
+    assert names(tmp_path) == ["STEP-1", "bad-STEP-2", "bad-STEP-2.2"]
+
+
+@pytest.mark.parametrize("named", [".", "checkpoints", "checkpoints/STEP-10"])
+def test_a_run_is_found_by_any_of_its_folders(tmp_path, named):
+    save(tmp_path / "checkpoints", 9, 10)
+    assert checkpoint.find(tmp_path / named) == tmp_path / "checkpoints" / "STEP-10"
+
+
+def test_one_that_is_named_is_the_one(tmp_path):
+    save(tmp_path, 9, 10)
+    assert checkpoint.find(tmp_path / "STEP-9") == tmp_path / "STEP-9"
+    assert checkpoint.find(tmp_path, pattern="STEP-9") == tmp_path / "STEP-9"
+
+
+def test_one_that_is_named_and_damaged_is_refused_and_stays(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "STEP-2" / "manifest.json").unlink()
+    with pytest.raises(CheckpointError, match=r"STEP-2/manifest\.json: damaged"):
+        checkpoint.find(tmp_path / "STEP-2")
+    assert names(tmp_path) == ["STEP-1", "STEP-2"]
+
+
+def test_a_copy_under_another_name_can_be_loaded(tmp_path):
+    shutil.copytree(save(tmp_path, 1), tmp_path / "best")
+    assert checkpoint.load(tmp_path / "best")[1]["step"] == 1
+    shutil.copytree(tmp_path / "STEP-1", tmp_path / "STEP-5")
+    with pytest.raises(CheckpointError, match="manifest of something else; found step 1"):
+        checkpoint.verify(tmp_path / "STEP-5")
+
+
+def test_another_version_is_left_alone(tmp_path):
+    save(tmp_path, 1, 2)
+    reseal(tmp_path / "STEP-2" / "manifest.json", lambda content: content.update(version=2))
+    with pytest.raises(CheckpointError, match="another version; found 2, expected 1"):
+        checkpoint.latest_good(tmp_path)
+    assert names(tmp_path) == ["STEP-1", "STEP-2"]
+
+
+@pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "a\0b", "", ".."])
+def test_a_manifest_cannot_point_outside(tmp_path, name):
+    path = save(tmp_path, 1)
+    (tmp_path / "outside").write_text("not ours")
+    record = {"size": 8, "sha256": "0" * 64}
+    reseal(path / "manifest.json", lambda content: content["files"].update({name: record}))
+    with pytest.raises(CheckpointError, match="manifest of something else"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content.pop("files"),
+        lambda content: content.pop("step"),
+        lambda content: content.update(files=[]),
+        lambda content: content.update(files={"state.json": 3}),
+        lambda content: content.update(files={}),
+        lambda content: content.update(format="other"),
+    ],
+)
+def test_a_manifest_of_another_form(tmp_path, change):
+    path = save(tmp_path, 1)
+    reseal(path / "manifest.json", change)
+    with pytest.raises(CheckpointError, match="manifest"):
+        checkpoint.verify(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"a": 1, "a": 2}', '{"a": NaN}', '{"a": -Infinity}', '{"a": 1e999}', "[1]", "[" * 100_000, "\xff", "{"],
+)
+def test_json_is_read_strictly(tmp_path, text):
+    path = save(tmp_path, 1)
+    (path / "manifest.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(CheckpointError, match="JSON"):
+        checkpoint.verify(path)
+
+
+def test_prune_keeps_the_newest_and_all_that_is_not_ours(tmp_path):
+    save(tmp_path, 1, 2, 3, 4)
+    os.truncate(tmp_path / "STEP-4" / "BERT.safetensors", 20)
+    (tmp_path / "STEP-0").mkdir()
+    (tmp_path / "STEP-1.bak").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    shutil.move(save(tmp_path, 5), tmp_path / "elsewhere" / "STEP-5")
+    (tmp_path / "STEP-5").symlink_to("elsewhere/STEP-5")
+    checkpoint.prune(tmp_path, keep=2)
+    assert names(tmp_path) == ["STEP-0", "STEP-1.bak", "STEP-2", "STEP-3", "STEP-4", "STEP-5", "elsewhere"]
+    checkpoint.verify(tmp_path / "STEP-5")
+
+
+def test_checkpoints_that_were_moved_and_linked_are_found(tmp_path):
+    save(tmp_path, 1, 2)
+    (tmp_path / "large disk").mkdir()
+    for step in (1, 2):
+        shutil.move(tmp_path / f"STEP-{step}", tmp_path / "large disk")
+        (tmp_path / f"STEP-{step}").symlink_to(f"large disk/STEP-{step}")
+    assert checkpoint.latest_good(tmp_path).name == "STEP-2"
+    (tmp_path / "large disk").rename(tmp_path / "gone")
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints can be used"):
+        checkpoint.latest_good(tmp_path)
+
+
+def test_what_cannot_be_deleted_is_tried_again(tmp_path, monkeypatch):
+    save(tmp_path, 1, 2, 3)
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "rmdir", lambda *path, **more: fail(errno.EIO))
+        with pytest.raises(StorageError, match="STEP-1: input/output error"):
+            checkpoint.prune(tmp_path, keep=2)
+    assert names(tmp_path) != ["STEP-2", "STEP-3"]
+    of_another_process = tmp_path / f".STEP-4.{'0' * 32}.tmp"
+    of_another_process.mkdir()
+    checkpoint.prune(tmp_path, keep=2)
+    assert names(tmp_path) == [of_another_process.name, "STEP-2", "STEP-3"]
+
+
+def fail(number):
+    raise OSError(number, os.strerror(number))
+
+
+def test_prune_keeps_one_at_least(tmp_path):
+    save(tmp_path, 1)
+    with pytest.raises(UsageError, match="checkpoints to keep"):
+        checkpoint.prune(tmp_path, keep=0)
+
+
+def test_leftovers_go_and_nothing_else(tmp_path):
+    save(tmp_path, 1)
+    stale = f".STEP-2.{'0123456789abcdef' * 2}.tmp"
+    shutil.copytree(tmp_path / "STEP-1", tmp_path / stale)
+    (tmp_path / ".STEP-2.tmp").mkdir()
+    (tmp_path / f".STEP-3.{'0' * 32}.tmp").symlink_to("STEP-1")
+    assert checkpoint.latest_good(tmp_path).name == "STEP-1"
+    before = names(tmp_path)
+    checkpoint.remove_leftovers(tmp_path)
+    assert names(tmp_path) == [name for name in before if name != stale]
+    checkpoint.remove_leftovers(tmp_path / "missing")
+
+
+def test_fit_names_the_first_misfit():
+    expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
+    checkpoint.check_fit("it", expected, {"b": torch.ones(3), "a": torch.ones(2)})
+    with pytest.raises(CheckpointError, match="b: it does not fit: 1 missing, 1 unexpected, 1 of another"):
+        checkpoint.check_fit("it", expected, {"a": torch.zeros(3), "c": torch.zeros(3)})
+
+
+SAVE_UNTIL_KILLED = """
+import os, sys, torch
+from itertools import count
+from pathlib import Path
+from nemo.backends.pytorch import checkpoint
+
+def save_for_ever(folder, first_step):
+    for step in count(first_step):
+        weights = torch.full((200_000,), float(step))
+        checkpoint.save(folder, step, {"BERT": {"w": weights}}, {"step": step}, {"a.txt": b"a" * 1000})
+        checkpoint.prune(folder, 2)
+        os.write(1, b"%d\\n" % step)  # whole or not at all
+
+torch.set_num_threads(1)
+for line in sys.stdin:  # one process for every line, which need not import torch again
+    child = os.fork()
+    if child == 0:
+        print(os.getpid(), flush=True)
+        save_for_ever(Path(sys.argv[1]), int(line))
+    os.waitpid(child, 0)
+    print("end", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_kill_at_any_moment_leaves_the_last_finished_checkpoint_or_a_newer_one(tmp_path):
+    rng = random.Random(0)
+    newest = 0
+    with subprocess.Popen(
+        [sys.executable, "-c", SAVE_UNTIL_KILLED, tmp_path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        for _ in range(12):
+            print(newest + 1, file=server.stdin, flush=True)
+            process = int(server.stdout.readline())
+            finished = int(server.stdout.readline())
+            time.sleep(rng.uniform(0, 0.05))
+            os.kill(process, signal.SIGKILL)
+            while (line := server.stdout.readline()) != "end\n":
+                finished = int(line)
+
+            path = checkpoint.latest_good(tmp_path)
+            tensors, state = checkpoint.load(path)
+            newest = state["step"]
+            assert newest >= finished
+            assert torch.equal(tensors["BERT"]["w"], torch.full((200_000,), float(newest)))
+            checkpoint.remove_leftovers(tmp_path)
+            assert all(name.startswith("STEP-") for name in names(tmp_path))
+
+
+def test_a_number_that_is_not_finite_is_damage(tmp_path, capsys):
+    """Even where the manifest vouches for it: nobody trains on from NaN."""
+    save(tmp_path, 1)
+    weights = {"good": torch.zeros(3), "bad": torch.tensor([1.0, torch.nan])}
+    checkpoint.save(tmp_path, 2, {"BERT": weights}, {})
+    with pytest.raises(
+        CheckpointError, match=r"STEP-2/BERT\.safetensors bad: weights that are not finite numbers"
+    ):
+        checkpoint.load(tmp_path / "STEP-2")
+    assert checkpoint.latest_good(tmp_path) == tmp_path / "STEP-1"
+    assert (tmp_path / "bad-STEP-2").is_dir()
+
+
+def test_what_was_verified_is_read_again_once_it_is_written_to(tmp_path):
+    path = save(tmp_path, 1)
+    checkpoint.verify(path)
+    weights = path / "BERT.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(CheckpointError, match="its content has changed"):
+        checkpoint.verify(path)

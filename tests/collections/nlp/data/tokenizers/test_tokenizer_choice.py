@@ -1,0 +1,93 @@
+from pathlib import Path
+
+import pytest
+
+from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
+from nemo.collections.nlp.data.tokenizers.choice import Situation, TokenizerChoice, choose_tokenizer
+from nemo.utils.errors import UsageError
+
+
+def folder_with(place: Path, *names: str) -> Path:
+    place.mkdir(parents=True)
+    for name in names:
+        (place / name).touch()
+    return place
+
+
+def model(tokenizer: str | None) -> InitialCheckpoint:
+    return InitialCheckpoint("model", None, tokenizer, take=lambda model: [])
+
+
+@pytest.fixture
+def text(tmp_path) -> Path:
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "train.txt").write_text("text\n")
+    return tmp_path / "text" / "train.txt"
+
+
+def test_the_first_rule_that_has_a_tokenizer_decides(tmp_path, text):
+    """What is named, else what belongs to a model, else what is beside the data, else a new one."""
+    beside = folder_with(text.parent / "bert", "vocab.txt")
+    everything = Situation("named", None, model("of the model"), text, train_in=tmp_path / "new")
+    assert choose_tokenizer(everything) == TokenizerChoice("named", "named by --tokenizer")
+    kind = Situation("sentence-piece", None, model("of the model"), text, train_in=tmp_path / "new")
+    assert choose_tokenizer(kind).source == "of the model"
+    without_model = Situation("sentence-piece", data=text, train_in=tmp_path / "new")
+    assert choose_tokenizer(without_model) == TokenizerChoice(str(beside), "beside the data")
+    (beside / "vocab.txt").unlink()
+    assert choose_tokenizer(without_model) == TokenizerChoice(
+        str(tmp_path / "new"), "a sentence-piece one, trained on the text", is_new=True
+    )
+    assert choose_tokenizer(Situation(data=text)) is None
+
+
+def test_a_checkpoint_has_its_own_tokenizer_or_is_given_one(tmp_path):
+    checkpoint = folder_with(tmp_path / "STEP-1", "tokenizer.json")
+    assert choose_tokenizer(Situation(checkpoint=checkpoint)).source == str(checkpoint)
+    with pytest.raises(UsageError, match=r"STEP-1: the checkpoint has its own tokenizer; fix: leave"):
+        choose_tokenizer(Situation("named", checkpoint))
+    bare = folder_with(tmp_path / "STEP-2")
+    assert choose_tokenizer(Situation(checkpoint=bare)) is None
+    assert choose_tokenizer(Situation("named", bare)).source == "named"
+
+
+@pytest.mark.parametrize(
+    ("files", "asked", "is_used"),
+    [
+        (["vocab.txt"], "sentence-piece", True),
+        (["vocab.txt"], "word-piece", True),
+        (["tokenizer.json"], "word-piece", True),
+        (["tokenizer.model"], "sentence-piece", True),
+        (["tokenizer.model", "vocab.txt"], "word-piece", False),  # which lists the model's pieces
+        (["tokenizer.model", "tokenizer.json"], "word-piece", True),
+        (["config.json"], "sentence-piece", False),
+    ],
+)
+def test_what_is_beside_text_is_used_unless_it_is_of_another_kind(tmp_path, text, files, asked, is_used):
+    beside = folder_with(text.parent / "bert", *files)
+    choice = choose_tokenizer(Situation(asked, data=text, train_in=tmp_path / "new"))
+    assert choice.source == str(beside if is_used else tmp_path / "new")
+
+
+def test_what_is_prepared_has_its_tokenizer_beside_it_or_beside_its_folder(tmp_path):
+    shards = folder_with(tmp_path / "hdf5" / "wiki", "wiki_training_0.hdf5")
+    beside = folder_with(tmp_path / "hdf5" / "bert", "vocab.txt")
+    for data in (tmp_path / "hdf5", shards, shards / "wiki_training_0.hdf5"):
+        assert choose_tokenizer(Situation(data=data, is_prepared=True)).source == str(beside)
+    assert choose_tokenizer(Situation(data=shards)) is None
+
+
+def test_weights_without_their_tokenizer_get_no_new_one(tmp_path, text, caplog):
+    situation = Situation("word-piece", origin=model(None), data=text, train_in=tmp_path / "new")
+    with pytest.raises(UsageError, match="model: its weights need the tokenizer they were trained with"):
+        choose_tokenizer(situation)
+    folder_with(text.parent / "bert", "vocab.txt")
+    choose_tokenizer(situation)
+    assert "model has no tokenizer" in caplog.text
+
+
+def test_a_slip_in_a_kind_is_answered_with_the_kind(tmp_path):
+    with pytest.raises(
+        UsageError, match="unknown tokenizer; found 'wordpiece'; fix: did you mean 'word-piece'"
+    ):
+        choose_tokenizer(Situation("wordpiece", train_in=tmp_path))

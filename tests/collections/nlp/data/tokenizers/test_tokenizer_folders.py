@@ -1,0 +1,497 @@
+"""A tokenizer is the one that its folder describes: the reference is transformers' `AutoTokenizer`."""
+
+import json
+import pickle
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Tokenizer, models
+from transformers import AutoTokenizer, BertTokenizer
+
+from nemo.collections.nlp.data.tokenizers import (
+    SentencePieceTokenizer,
+    TokenizerSpec,
+    get_bert_special_tokens,
+    load_tokenizer,
+)
+from nemo.collections.nlp.data.tokenizers.trial import TEXTS
+from nemo.collections.nlp.data.tokenizers.vocabulary import learn_sentencepiece
+from nemo.utils.errors import UsageError
+
+SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+LETTERS = [
+    *"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,;:!?-'()[]<>@#/",
+    *"äöüßéèçñåøİıŞşğ", "e\u0301", *"αβγδάέήΑΣσς", *"абвгдежзийёАЙ", *"אבגד", "שׁ", *"ابتثجحأإ", "ب\u064e",
+    *"कखगा", "कि", "नी", *"กขคง", "กำ", "ที่", *"ごがたまこパハ", *"中文字北京大学",
+    *"한글", "ᄒ", "ᅡ", "ᆫ", *"ﬁ½１Ａ，。",
+]  # fmt: skip
+WORDS = ["the", "cat", "##s", "##ed", "The", "ende", "[user]", "covid", "世界", "##ﷺ", "naïve", "naive"]
+VOCABULARY = list(dict.fromkeys([*SPECIALS, *LETTERS, *(f"##{c}" for c in LETTERS), *WORDS]))
+WHITE_SPACE = ["\u2028", "\u3000", "\u0085", "\u00a0", "\u2028 ", "\u200b", "\ufeff"]
+LONG = [letter * length for letter in "aAé中" for length in (99, 100, 101, 150, 200, 201)]
+ODD = "a\tb\u00a0c\u3000d\u2028e\u0085f\x00g\ufffdh\u200bi\u00adj\x1ck\ufeffl\r\nm  n"
+WITH_TOKENS = "the <new>cats <new> <new>s, un<wide>ed  <wide>  <WIDE>; ＜new＞ covid19 COVID-19 [user] [unk]s"
+# Every character up to U+3100, and every twentieth hundred of the others, mostly Chinese and Korean ones.
+TEXT = [
+    *TEXTS[:124],
+    *TEXTS[124::20],
+    *LONG,
+    " ".join(LONG),
+    ODD,
+    WITH_TOKENS,
+    "",
+    " ",
+    "The naïve cats’ ENDE — “quoted” 1 000,5",
+]
+
+TOKENIZER_CLASSES = (
+    "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "ElectraTokenizerFast",
+    "PreTrainedTokenizerFast",
+)  # fmt: skip
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def write_lines(folder: Path, lines: list[str]) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_bytes("".join(f"{line}\n" for line in lines).encode())
+    return folder
+
+
+def write_description(folder: Path, **changes: Any) -> Path:
+    """A `tokenizer.json` alone."""
+    tokenizer = BertTokenizer(vocab={t: i for i, t in enumerate(VOCABULARY)}, do_lower_case=False)
+    content = json.loads(tokenizer.backend_tokenizer.to_str()) | changes
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "tokenizer.json", content)
+    return folder
+
+
+def make_folder(folder: Path, rng: random.Random) -> None:
+    """Some folder that a BERT's tokenizer may have come in since 2018."""
+    lines = list(VOCABULARY)
+    if rng.random() < 0.3:
+        lines = [*lines[5:], *rng.sample(lines[:5], 5)]
+    for token in rng.sample(WHITE_SPACE, rng.choice([0, 0, 1, 3])):
+        lines.insert(rng.randrange(len(lines)), token)
+    for oddity in rng.sample(["blank", "again", "spaced", "end"], rng.choice([0, 0, 1, 2])):
+        at = rng.randrange(6, len(lines))
+        made = {"blank": [""], "again": [rng.choice(lines[6:])], "spaced": ["qqq "], "end": []}[oddity]
+        lines = [*lines, "", ""] if oddity == "end" else [*lines[:at], *made, *lines[at:]]
+    write_lines(folder, lines)
+    (folder / "tokenizer_config.json").write_text("{}")
+
+    config = {
+        "do_lower_case": [None, True, False],
+        "strip_accents": [None, None, True, False],
+        "tokenize_chinese_chars": [None, None, True, False],
+        "never_split": [None, None, ["covid"]],
+        "model_max_length": [None, 512],
+        "tokenizer_class": [None, *TOKENIZER_CLASSES],
+    }
+    chosen = {name: rng.choice(values) for name, values in config.items()}
+    said = {name: value for name, value in chosen.items() if value is not None}
+    added = [
+        AddedToken(
+            "<new>", special=rng.random() < 0.5, normalized=rng.random() < 0.5, single_word=rng.random() < 0.5
+        ),
+        AddedToken("<wide>", lstrip=True, rstrip=rng.random() < 0.5, normalized=rng.random() < 0.5),
+    ]
+    description = rng.choice(["none", "saved", "saved", "only"])
+    if description != "none":
+        write_json(folder / "tokenizer_config.json", said | {"tokenizer_class": "BertTokenizer"})
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        if rng.random() < 0.4:
+            tokenizer.add_tokens(added)
+        if rng.random() < 0.5:
+            tokenizer.backend_tokenizer.enable_truncation(16)
+            tokenizer.backend_tokenizer.enable_padding(length=32, pad_id=tokenizer.pad_token_id)
+        tokenizer.save_pretrained(folder)
+        written = json.loads((folder / "tokenizer_config.json").read_text())
+        if said.get("tokenizer_class") is None:
+            del written["tokenizer_class"]
+        else:
+            written |= {"tokenizer_class": said["tokenizer_class"]}
+        write_json(folder / "tokenizer_config.json", written)
+        if description == "only":
+            (folder / "vocab.txt").unlink()
+    else:
+        said.pop("tokenizer_class") if said.get("tokenizer_class") == "PreTrainedTokenizerFast" else None
+        if rng.random() < 0.3:
+            said["added_tokens_decoder"] = {
+                str(len(lines) + i): {
+                    "content": token.content, "special": token.special, "normalized": token.normalized,
+                    "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
+                }
+                for i, token in enumerate(added)
+            }  # fmt: skip
+        write_json(folder / "tokenizer_config.json", said)
+        if rng.random() < 0.2:
+            write_json(folder / "added_tokens.json", {"<new>": len(lines)})
+        if rng.random() < 0.2:
+            (folder / "tokenizer_config.json").unlink()
+    kinds = dict(
+        zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIALS, strict=True)
+    )
+    if rng.random() < 0.3:
+        write_json(folder / "special_tokens_map.json", kinds)
+    elif rng.random() < 0.3:
+        flags = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+        write_json(
+            folder / "special_tokens_map.json",
+            {kind: flags | {"content": token, "lstrip": token == "[MASK]"} for kind, token in kinds.items()},
+        )
+    model = rng.choice([None, "bert", "bert", "distilbert", "electra", ""])
+    if model is not None:
+        write_json(
+            folder / "config.json", {"vocab_size": len(lines)} | ({"model_type": model} if model else {})
+        )
+
+
+def reference(folder: Path) -> Any:
+    """What `AutoTokenizer` opens; where nothing says that it is BERT's, with a configuration that does."""
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except ValueError:
+        copy = shutil.copytree(folder, folder.with_name(f"{folder.name}-of-bert"))
+        write_json(copy / "config.json", {"model_type": "bert"})
+        return AutoTokenizer.from_pretrained(copy)
+
+
+def is_bare(folder: Path) -> bool:
+    return not any(
+        (folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "config.json")
+    )
+
+
+def assert_same_ids(ours: TokenizerSpec, theirs: Any) -> None:
+    expected = theirs(TEXT, add_special_tokens=False)["input_ids"]
+    for text, ids, of_corpus in zip(TEXT, expected, ours.encode_batch(TEXT), strict=True):
+        assert ours.text_to_ids(text) == ids, ascii(text)
+        assert of_corpus.tolist() == ids, ascii(text)
+
+
+@pytest.mark.parametrize("seed", range(14))
+def test_any_folder_gives_the_ids_of_autotokenizer_before_and_after_it_is_saved(tmp_path, seed):
+    folder, saved = tmp_path / "folder", tmp_path / "saved"
+    rng = random.Random(seed)
+    make_folder(folder, rng)
+    theirs = (
+        BertTokenizer.from_pretrained(folder, do_lower_case=False) if is_bare(folder) else reference(folder)
+    )
+    vocabulary = theirs.get_vocab()
+    if len(set(vocabulary.values())) < len(vocabulary):
+        with pytest.raises(UsageError, match="ids are missing or shared between tokens"):
+            load_tokenizer(folder)
+        return
+    ours = load_tokenizer(folder)
+    assert_same_ids(ours, theirs)
+    ours.save(saved)
+    again = load_tokenizer(saved)
+    assert again.fingerprint == ours.fingerprint
+    assert again.vocabulary() == ours.vocabulary()
+    assert_same_ids(again, AutoTokenizer.from_pretrained(saved))
+    assert [ids.tolist() for ids in again.encode_batch(TEXT)] == [
+        ids.tolist() for ids in ours.encode_batch(TEXT)
+    ]
+
+
+# One by one what the generator above puts together.
+
+
+def test_what_a_tokenizer_truncates_and_pads_is_not_heeded_and_kept(tmp_path):
+    """As in every sentence-transformers model."""
+    truncation = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    padding = {
+        "strategy": {"Fixed": 4}, "direction": "Right", "pad_to_multiple_of": None,
+        "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]",
+    }  # fmt: skip
+    folder = write_description(tmp_path / "folder", truncation=truncation, padding=padding)
+    tokenizer = load_tokenizer(folder)
+    a = VOCABULARY.index("a")
+    assert [ids.tolist() for ids in tokenizer.encode_batch(["a", "a a a a a a"])] == [[a], [a] * 6]
+    assert tokenizer.text_to_ids("a a a a a a") == [a] * 6
+    tokenizer.save(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "tokenizer.json").read_text())
+    assert (saved["truncation"], saved["padding"]) == (truncation, padding)
+
+
+@pytest.mark.parametrize("place", ["folder", "file"])
+@pytest.mark.parametrize(
+    "odd", [["\u2028"], ["\u2028", "\u3000", "\u0085", "\u00a0"], [""], ["", ""], ["a"], ["a", "a"]]
+)
+def test_an_id_is_the_number_of_a_line_whatever_the_other_lines_are(tmp_path, odd, place):
+    lines = [*SPECIALS, "a", *odd, "b", "##c", ""]
+    folder = write_lines(tmp_path, lines)
+    tokenizer = load_tokenizer(folder if place == "folder" else folder / "vocab.txt")
+    b = lines.index("b")
+    a = max(i for i, line in enumerate(lines) if line == "a")
+    assert tokenizer.text_to_ids("a bc b") == [a, b, b + 1, b]
+    assert [ids.tolist() for ids in tokenizer.encode_batch(["a bc b"])] == [[a, b, b + 1, b]]
+    assert tokenizer.vocab_size == len(lines) - 1  # the last line is blank, and nothing needs an id there
+    assert len(set(tokenizer.vocabulary())) == tokenizer.vocab_size
+    # What no text can have is not drawn in place of a word, either.
+    unused = {i for i, line in enumerate(lines[:-1]) if line == "" or (line == "a" and i != a)}
+    assert set(tokenizer.special_ids.tolist()) == {0, 1, 2, 3, 4} | unused
+
+
+def test_a_blank_line_is_warned_of_without_advice_that_would_do_damage(tmp_path, caplog):
+    write_lines(tmp_path, [*SPECIALS, "a", "", "b", "", "a"])
+    load_tokenizer(tmp_path)
+    assert "vocab.txt:7: blank (and 1 more such lines), and no text has the id of line 7" in caplog.text
+    assert "write a token such as [blank7] there" in caplog.text
+    assert "vocab.txt:10: 'a' as in line 6" in caplog.text
+    assert "delete" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {"strip_accents": False}, {"tokenize_chinese_chars": False}, {"do_lower_case": False}]
+)
+def test_a_configuration_of_the_model_beside_it_changes_nothing(tmp_path, config):
+    folder = write_lines(tmp_path, VOCABULARY)
+    write_json(folder / "tokenizer_config.json", config)
+    without = load_tokenizer(folder)
+    write_json(folder / "config.json", {"model_type": "bert"})
+    theirs = AutoTokenizer.from_pretrained(folder)
+    assert without.text_to_ids("É 中文 é") == theirs("É 中文 é", add_special_tokens=False)["input_ids"]
+    assert without.fingerprint == load_tokenizer(folder).fingerprint
+
+
+def test_a_model_of_2018_without_model_type_is_a_bert(tmp_path):
+    folder = write_lines(tmp_path, VOCABULARY)
+    write_json(folder / "config.json", {"vocab_size": len(VOCABULARY)})
+    assert load_tokenizer(folder).text_to_tokens("The CAT") == ["the", "cat"]
+
+
+def test_a_kind_of_tokenizer_that_nobody_knows_is_refused_with_the_reason(tmp_path):
+    folder = write_lines(tmp_path, VOCABULARY)
+    write_json(folder / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["my.Tokenizer", None]}})
+    with pytest.raises(UsageError, match=r"the tokenizer cannot be read; found .*custom code"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", [".", "tokenizer.json", "named.json", "description"])
+def test_a_description_alone_has_berts_special_tokens_by_name(tmp_path, name):
+    folder = write_description(tmp_path, added_tokens=[])
+    if name not in (".", "tokenizer.json"):
+        (folder / "tokenizer.json").rename(folder / name)
+    tokenizer = load_tokenizer(folder / name)
+    assert tokenizer.special_tokens == get_bert_special_tokens()
+    assert (tokenizer.pad_id, tokenizer.mask_id) == (0, 4)
+    assert tokenizer.text_to_ids("a [MASK]") == [VOCABULARY.index("a"), 4]
+    tokenizer.save(tmp_path / "saved")
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again.mask_token == "[MASK]"
+    assert again("a [MASK]")["input_ids"] == [2, VOCABULARY.index("a"), 4, 3]
+
+
+def test_a_description_without_special_tokens_is_refused_with_what_to_do(tmp_path):
+    tokenizer = Tokenizer(models.WordPiece({"<what>": 0, "a": 1}, unk_token="<what>"))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(
+        UsageError, match=r"no pad_token.*; fix: say which they are in a tokenizer_config.json"
+    ):
+        load_tokenizer(tmp_path)
+
+
+def test_other_json_is_not_taken_for_a_vocabulary(tmp_path):
+    write_json(tmp_path / "config", {"model_type": "bert"})
+    with pytest.raises(UsageError, match="config: the tokenizer cannot be read"):
+        load_tokenizer(tmp_path / "config")
+
+
+@pytest.mark.parametrize("name", ["tokenizer.model", "pieces"])
+def test_a_sentencepiece_model_is_recognised_when_it_is_named_as_a_file(tmp_path, name):
+    (tmp_path / name).write_bytes(learn_sentencepiece(["the cat sat on the mat"] * 9, SPECIALS, 30))
+    tokenizer = load_tokenizer(tmp_path / name)
+    assert isinstance(tokenizer, SentencePieceTokenizer)
+    assert tokenizer.mask_id == 4
+
+
+def test_sentencepieces_pieces_are_no_vocabulary_of_wordpieces(tmp_path):
+    write_lines(tmp_path, [*SPECIALS, *(f"▁{word}" for word in ("the", "cat", "sat", "on")), "s", "ed"])
+    for place in (tmp_path, tmp_path / "vocab.txt"):
+        with pytest.raises(UsageError, match=r"SentencePiece's pieces, not WordPieces; found 4 of 11"):
+            load_tokenizer(place)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda lines: [*lines[:5], "new", *lines[6:]], "token 5 is 'a', and line 6 is 'new'"),
+        (lambda lines: [*lines[:5], "b", *lines[6:]], "token 5 is 'a', and line 6 is missing"),
+        (
+            lambda lines: [*lines, "new"],
+            f"token {len(VOCABULARY)} is missing, and line {len(VOCABULARY) + 1} is 'new'",
+        ),
+        (
+            lambda lines: lines[:-1],
+            f"token {len(VOCABULARY) - 1} is 'naive', and line {len(VOCABULARY)} is missing",
+        ),
+        (lambda lines: lines, None),
+    ],
+)
+def test_a_vocabulary_that_contradicts_the_description_that_is_used_is_warned_of(
+    tmp_path, caplog, change, told
+):
+    folder = write_lines(write_description(tmp_path), change(VOCABULARY))
+    load_tokenizer(folder)
+    assert ("contradicts" in caplog.text) == (told is not None)
+    if told is not None:
+        for name in ("tokenizer.json", "vocab.txt", told):
+            assert name in caplog.text
+
+
+def test_a_vocabulary_that_is_read_by_itself_is_warned_of_if_its_folder_says_another_case(tmp_path, caplog):
+    folder = write_lines(tmp_path, VOCABULARY)
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
+    assert load_tokenizer(folder / "vocab.txt", do_lower_case=True).text_to_tokens("A") == ["a"]
+    assert caplog.text == ""
+    assert load_tokenizer(folder / "vocab.txt").text_to_tokens("A") == ["A"]
+    assert "tokenizer_config.json says do_lower_case: true" in caplog.text
+
+
+@pytest.mark.parametrize("do_lower_case", [True, False])
+def test_the_flag_says_the_case_of_a_vocabulary_that_does_not_say_it(tmp_path, do_lower_case):
+    folder = write_lines(tmp_path, VOCABULARY)
+    for place in (folder, folder / "vocab.txt"):
+        tokenizer = load_tokenizer(place, do_lower_case)
+        assert tokenizer.text_to_tokens("The") == (["the"] if do_lower_case else ["The"])
+
+
+def test_the_flag_is_refused_for_a_tokenizer_that_says_otherwise(tmp_path):
+    folder = write_lines(tmp_path, VOCABULARY)
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
+    with pytest.raises(
+        UsageError, match="--do_lower_case: the tokenizer that is there keeps capital letters"
+    ):
+        load_tokenizer(folder, do_lower_case=True)
+
+
+def test_in_a_corpus_special_tokens_of_no_kind_are_found(tmp_path):
+    folder = write_lines(tmp_path, [*VOCABULARY, "[URL]"])
+    write_json(folder / "tokenizer_config.json", {"extra_special_tokens": ["[URL]"]})
+    tokenizer = load_tokenizer(folder)
+    url = len(VOCABULARY)
+    assert [i.tolist() for i in tokenizer.encode_batch(["a [URL]"])] == [[VOCABULARY.index("a"), url]]
+    assert url in tokenizer.special_ids
+
+
+def test_fingerprints_are_those_of_earlier_runs_which_go_on(tmp_path):
+    """Written down when all WordPieces were read with 200 letters in a word at most."""
+    folder = write_lines(tmp_path, [*SPECIALS, "a", "##b", "the"])
+    assert load_tokenizer(folder).fingerprint == (
+        "ee2abfd7fb52f64c5a27b72c7f21168cdb77f7bc3c5cea25029ff9c395f49f06"
+    )
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": True, "tokenizer_class": "BertTokenizer"})
+    assert load_tokenizer(folder).fingerprint == (
+        "051154e98b7b4b58f802ed20171672ca1327d6906f93399906c3c0eeb365a160"
+    )
+
+
+def test_tokenizers_need_no_torch():
+    """Every process that tokenises would take a second, and hundreds of MB, for it."""
+    program = (
+        "import sys, nemo.collections.nlp.data.inspection, nemo.collections.nlp.data.tokenizers.choice;"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# Plain ones, which are opened without transformers.
+
+
+def write_plain(folder: Path, do_lower_case: bool = True) -> Path:
+    """What `nemo-bert tokenizer` writes."""
+    write_lines(folder, VOCABULARY)
+    write_json(
+        folder / "tokenizer_config.json", {"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"}
+    )
+    return folder
+
+
+def test_plain_tokenizers_need_no_transformers(tmp_path):
+    plain = write_plain(tmp_path / "plain")
+    script = f"""
+import sys
+from pathlib import Path
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+plain = Path({str(plain)!r})
+trained, file = load_tokenizer(plain), load_tokenizer(plain / "vocab.txt", do_lower_case=True)
+trained.save(plain / "saved")
+saved = load_tokenizer(plain / "saved")
+saved.add_special_tokens(["[NEW]"])
+for tokenizer in (trained, file, saved):
+    (ids,) = tokenizer.encode_batch(["The cats [UNK]"])
+    assert ids.tolist() == tokenizer.text_to_ids("The cats [UNK]"), ids
+    assert tokenizer.fingerprint and tokenizer.ids_to_text(ids) == "the cats", tokenizer.ids_to_text(ids)
+sys.exit("transformers" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("do_lower_case", [False, True])
+def test_a_plain_tokenizer_is_saved_as_transformers_saves_it(tmp_path, do_lower_case):
+    folder = write_plain(tmp_path / "plain", do_lower_case)
+    ours, theirs = (
+        load_tokenizer(folder),
+        BertTokenizer(vocab={token: i for i, token in enumerate(VOCABULARY)}, do_lower_case=do_lower_case),
+    )
+    ours.add_special_tokens(["[NEW]"])
+    theirs.add_tokens([AddedToken("[NEW]", special=True, normalized=False)])
+    ours.save(tmp_path / "ours")
+    theirs.save_pretrained(tmp_path / "theirs")
+    for file in (tmp_path / "theirs").iterdir():
+        assert (tmp_path / "ours" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_tokens_added_before_and_after_transformers_was_asked_for_are_known_to_both(tmp_path):
+    tokenizer = load_tokenizer(write_plain(tmp_path))
+    before = tokenizer.vocab_size
+    tokenizer.add_special_tokens(["[BEFORE]"])
+    assert tokenizer.tokenizer.convert_tokens_to_ids("[BEFORE]") == before
+    for one in (tokenizer, pickle.loads(pickle.dumps(tokenizer))):
+        one.add_special_tokens(["[AFTER]"])
+        assert one.tokenizer("[BEFORE][AFTER]", add_special_tokens=False).input_ids == [before, before + 1]
+        assert one.text_to_ids("[BEFORE][AFTER]") == [before, before + 1]
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("tokenizer_config.json", {"tokenize_chinese_chars": False}),
+        ("tokenizer_config.json", {"strip_accents": False}),
+        ("tokenizer_config.json", {"do_lower_case": False}),
+        ("tokenizer_config.json", {"unk_token": "[MASK]", "mask_token": "[UNK]"}),
+        ("tokenizer_config.json", {"never_split": ["covid"]}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"9": {"content": "i", "special": True}}}),
+        ("tokenizer_config.json", {"model_max_length": 16}),
+        ("tokenizer_config.json", {"tokenizer_class": "DistilBertTokenizer"}),
+        ("config.json", {"model_type": "bert"}),
+        ("special_tokens_map.json", {"mask_token": "[UNK]", "unk_token": "[MASK]"}),
+        ("added_tokens.json", {"<new>": len(VOCABULARY)}),
+        ("tokenizer.json", {"truncation": {"max_length": 4, "strategy": "LongestFirst", "stride": 0}}),
+        ("tokenizer.json", {"normalizer": None}),
+    ],
+)
+@pytest.mark.parametrize("is_saved", [False, True])
+def test_what_is_said_beside_a_plain_vocabulary_is_heeded(tmp_path, file, change, is_saved):
+    folder = write_plain(tmp_path / "plain")
+    if is_saved:
+        load_tokenizer(folder).save(folder)
+    elif file == "tokenizer.json":
+        pytest.skip("there is none")
+    path = folder / file
+    write_json(path, json.loads(path.read_text()) | change if path.exists() else change)
+    ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    theirs.backend_tokenizer.no_truncation()
+    assert [ours.text_to_ids(text) for text in TEXT] == theirs(TEXT, add_special_tokens=False)["input_ids"]
+    assert ours.unk_token == theirs.unk_token and ours.mask_token == theirs.mask_token
