@@ -30,6 +30,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert completion",
     "Print a script by which a shell completes commands, options and their values.",
     positional=("shell",),
+    examples="nemo-bert completion bash",
 )
 
 

@@ -82,6 +82,7 @@ COMMAND_LINE = CommandLine(
     DemoOptions,
     "nemo-bert demo",
     "Train a small BERT on the documentation that is installed on this machine.",
+    examples="nemo-bert demo --minutes 10",
 )
 
 

@@ -57,6 +57,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert evaluate",
     "Masked-language-model and next-sentence figures on held-out data; the same masks every time.",
     positional=("model",),
+    examples="nemo-bert evaluate outputs/bert_lm --eval_data test.txt",
 )
 
 

@@ -33,6 +33,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert export",
     "Write a Hugging Face folder that AutoModelForMaskedLM and BertForPreTraining load.",
     positional=("model", "out"),
+    examples="nemo-bert export outputs/bert_lm my_bert",
 )
 
 

@@ -37,6 +37,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert fill-mask",
     "Guess the words behind [MASK].",
     positional=("model", "text"),
+    examples="nemo-bert fill-mask outputs/bert_lm 'The [MASK] is blue.'",
 )
 
 

@@ -45,6 +45,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert inspect",
     "Figures on a text, or on what was prepared from it, and warnings of what would spoil a training.",
     positional=("inputs",),
+    examples="nemo-bert inspect corpus/",
 )
 
 

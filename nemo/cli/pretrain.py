@@ -4,7 +4,8 @@ import dataclasses
 import time
 from collections.abc import Sequence
 
-from nemo.collections.nlp.options.pretraining import MODES, PretrainingOptions
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.data import MODES
 from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
 
@@ -14,6 +15,9 @@ COMMAND_LINE = CommandLine(
     "Train a BERT on text (data_text) or on prepared shards. "
     "A rerun of the same command goes on where the last one stopped.",
     positional=("mode",),
+    examples="nemo-bert pretrain data_text --train_data corpus.txt --eval_data valid.txt --minutes 60\n"
+    "nemo-bert pretrain data_preprocessed --data_dir shards/ --num_iters 10000\n"
+    "nemo-bert pretrain data_text --train_data corpus.txt --bert_checkpoint bert-base-uncased",
 )
 
 

@@ -22,7 +22,9 @@ HIDDEN, PIECE_MARK = "bold yellow", "·"
 
 
 @dataclass(frozen=True)
-class _What:
+class ShowBatchOptions(TextReading):
+    """Which samples to show, and how text is read."""
+
     input: str = option(
         "",
         "text (a file, folder or address), or what was prepared from it: a folder, a token store, shards",
@@ -53,12 +55,6 @@ class _What:
     seed: int = option(0, "which samples, and which masks", at_least=0, below=2**63)
     json: bool = option(False, "print one JSON object instead")
 
-
-# The fields of the second base come first, also in --help.
-@dataclass(frozen=True)
-class ShowBatchOptions(TextReading, _What):
-    """Which samples to show, and how text is read."""
-
     def __post_init__(self) -> None:
         check(self)
         if not self.input:
@@ -70,6 +66,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert show-batch",
     "A few samples as a model gets them: the words, the masks, and what they hide.",
     positional=("input",),
+    examples="nemo-bert show-batch corpus/ --masking whole_word",
 )
 
 

@@ -39,6 +39,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert tokenizer",
     "Train a SentencePiece or WordPiece vocabulary.",
     positional=("train_data",),
+    examples="nemo-bert tokenizer corpus/ --kind word-piece --vocab_size 8000 --out my_tokenizer",
 )
 
 

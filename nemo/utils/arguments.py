@@ -12,12 +12,13 @@ import dataclasses
 import math
 import os
 import reprlib
+import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, Literal, NoReturn, TypeVar
 
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.lookup import closest
@@ -38,6 +39,10 @@ def option(
     aliases: Sequence[str] = (),
     is_path: bool = False,
     not_paths: Sequence[str] = (),
+    metavar: str | None = None,
+    default_text: str | None = None,
+    decides: Literal["model", "samples", "machine"] | None = None,
+    only_for: str | None = None,
 ) -> Any:
     """A dataclass field that is a command line option.
 
@@ -49,6 +54,12 @@ def option(
         aliases: other spellings, dashes included.
         is_path: a file, folder or address; `~` means the home folder.
         not_paths: words that mean something else there.
+        metavar: stands for the value in `--help`; default: N for a number, TEXT or PATH.
+        default_text: the default in words, where the value does not say it.
+        decides: "model": what is trained, which a resumed run must keep; "samples": which samples it sees,
+            which it must keep too; "machine": where and by whom it is done, which leaves the result as it is.
+            Default: how it is trained, which a resumed run may change.
+        only_for: the kind of data that it is for; the dataclass refuses it for others.
     """
     metadata = {
         "help": help,
@@ -57,8 +68,26 @@ def option(
         "aliases": tuple(aliases),
         "is_path": is_path,
         "not_paths": not_paths,
+        "metavar": metavar,
+        "default_text": default_text,
+        "decides": decides,
+        "only_for": only_for,
     }
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def names_deciding(cls: type, what: str) -> list[str]:
+    """The options of a dataclass that were declared with `decides=what`."""
+    return [field.name for field in dataclasses.fields(cls) if field.metadata["decides"] == what]
+
+
+def fields_by_class(cls: type) -> Iterator[tuple[type, list[dataclasses.Field[Any]]]]:
+    """The fields of a dataclass beside the class that declares them: own ones first, then the bases'."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for base in cls.__mro__:
+        own = [fields[name] for name in vars(base).get("__annotations__", {}) if name in fields]
+        if own:
+            yield base, own
 
 
 _IN_RANGE = {
@@ -117,7 +146,12 @@ def as_config(options: Any) -> dict[str, Any]:
 
     Paths that are there become absolute; anything else may be a name or an address.
     """
-    return _on_paths(type(options), dataclasses.asdict(options), absolute)
+    values = {
+        field.name: getattr(options, field.name)
+        for _, fields in fields_by_class(type(options))
+        for field in fields
+    }
+    return _on_paths(type(options), values, absolute)
 
 
 def _usable_path(path: str) -> str:
@@ -156,38 +190,55 @@ def _plain_type(annotation: Any) -> type:
     return origin or annotation
 
 
-def _parser(cls: type, prog: str, description: str, positional: Sequence[str]) -> _Parser:
-    parser = _Parser(prog=prog, description=description, allow_abbrev=False)
+def _help_of(field: dataclasses.Field[Any]) -> str:
+    """With the choices, and the default in words."""
+    text, choices, in_words = (field.metadata[name] for name in ("help", "choices", "default_text"))
+    has_default = field.default not in (None, "", (), dataclasses.MISSING) and field.default is not False
+    default = in_words or (str(field.default) if has_default else None)
+    notes = ([f"one of {', '.join(choices)}"] if choices else []) + (
+        [f"default: {default}"] if default else []
+    )
+    return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], kind: type) -> None:
+    metadata = field.metadata
+    more: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help_of(field)}
+    if kind is bool:
+        more |= {"action": argparse.BooleanOptionalAction}
+    else:
+        usual = "NAME" if metadata["choices"] else "PATH" if metadata["is_path"] else _METAVARS[kind]
+        more |= {"type": integer if kind is int else kind, "metavar": metadata["metavar"] or usual}
+    group.add_argument(f"--{field.name}", *metadata["aliases"], **more)
+
+
+_METAVARS = {int: "N", float: "N", str: "TEXT", tuple: "TEXT"}
+
+
+def _parser(cls: type, prog: str, description: str, positional: Sequence[str], examples: str) -> _Parser:
     hints = typing.get_type_hints(cls)
-    # What is inherited, and so not the heart of the command, comes last.
-    for field in sorted(dataclasses.fields(cls), key=lambda field: field.name not in cls.__annotations__):
-        kind = _plain_type(hints[field.name])
-        has_default = field.default not in (None, "", (), dataclasses.MISSING)
-        default = f" (default {field.default})" if has_default else ""
-        text = (field.metadata["help"] + default).replace("%", "%%")
-        if field.name in positional:
-            nargs = "*" if kind is tuple else "?"
-            parser.add_argument(field.name, nargs=nargs, default=argparse.SUPPRESS, help=text)
-            continue
-        names = [f"--{field.name}", *field.metadata["aliases"]]
-        if kind is bool:
-            parser.add_argument(
-                *names,
-                dest=field.name,
-                action=argparse.BooleanOptionalAction,
-                default=argparse.SUPPRESS,
-                help=text,
-            )
-        else:
-            parser.add_argument(
-                *names,
-                dest=field.name,
-                type=integer if kind is int else kind,
-                metavar=kind.__name__.upper() if not field.metadata["choices"] else "NAME",
-                default=argparse.SUPPRESS,
-                help=text
-                + (f" [{', '.join(field.metadata['choices'])}]" if field.metadata["choices"] else ""),
-            )
+    several = [name for name in positional if _plain_type(hints[name]) is tuple]
+    parser = _Parser(
+        prog=prog,
+        usage=" ".join(
+            [prog, "[options]", *(f"[{name}{' ...' * (name in several)}]" for name in positional)]
+        ),
+        description=textwrap.fill(description, 78),
+        epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    for declared_in, fields in fields_by_class(cls):
+        named = [field for field in fields if field.name not in positional]
+        for field in fields:
+            if field.name in positional:
+                nargs = "*" if field.name in several else "?"
+                parser.add_argument(field.name, nargs=nargs, default=argparse.SUPPRESS, help=_help_of(field))
+        # A base class is a group of options, and its docstring the heading.
+        heading = (declared_in.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        group = parser if declared_in is cls or not named else parser.add_argument_group(heading)
+        for field in named:
+            _add_option(group, field, _plain_type(hints[field.name]))
     parser.add_argument(
         "--config",
         metavar="FILE",
@@ -206,6 +257,7 @@ class CommandLine(Generic[T]):
             were on the command line, and in `given_in_file` those in the configuration file: to give a
             default is not to give nothing.
         prog, description: for `--help`.
+        examples: command lines, one on each line, for the end of `--help`.
         positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
             takes any number of words.
     """
@@ -214,9 +266,10 @@ class CommandLine(Generic[T]):
     prog: str
     description: str
     positional: Sequence[str] = ()
+    examples: str = ""
 
     def parser(self) -> argparse.ArgumentParser:
-        return _parser(self.options, self.prog, self.description, self.positional)
+        return _parser(self.options, self.prog, self.description, self.positional, self.examples)
 
     def parse(self, argv: Sequence[str]) -> T:
         """The options that `argv` describes.

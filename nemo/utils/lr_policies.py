@@ -5,6 +5,7 @@ is `initial_lr`, w the number of warm-up steps, T `total_steps`, and p = (step -
 progress since the warm-up: 0 at its end, 1 at the end of training.
 """
 
+import inspect
 import math
 from typing import Any
 
@@ -242,6 +243,16 @@ LR_POLICIES: dict[str, type[WarmupPolicy]] = {
         PolynomialHoldDecayAnnealing,
     )
 }
+
+
+def parameters_of(lr_policy: str) -> set[str]:
+    """Names of the numbers that the policy of this name takes."""
+    return {
+        name
+        for cls in LR_POLICIES[lr_policy].__mro__
+        if "__init__" in vars(cls)
+        for name in inspect.signature(vars(cls)["__init__"]).parameters
+    }
 
 
 def get_lr_policy(lr_policy: str, **kwargs: Any) -> WarmupPolicy:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextReading:
-    """How text is read; see `TextOptions`."""
+    """How text is read."""
 
     text_format: str = option(
         "auto",
@@ -37,7 +37,7 @@ class TextReading:
 
     @property
     def text_options(self) -> "TextOptions":
-        """The same for those who read."""
+        """These options as `data.inputs` takes them."""
         from nemo.collections.nlp.data.inputs.options import TextOptions
 
         return TextOptions(

@@ -10,17 +10,105 @@ from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
 ENGINES = ("local", "slurm", "ray")
-# Where and by whom it is done: nothing of it is in what is written.
-UNDECISIVE = frozenset(
-    {
-        *("inputs", "out", "tokenizer", "part_mb"),
-        *("engine", "workers", "slurm_partition", "slurm_time", "slurm_qos"),
-    }
-)
 
 
 @dataclass(frozen=True)
-class PrepareOptions(TextReading):
+class VocabularyOptions:
+    """Tokenizer of the text."""
+
+    tokenizer: str = option(
+        "word-piece",
+        "word-piece or sentence-piece: trained on the text. Or a folder, a vocab.txt, or a Hugging Face name",
+        metavar="NAME_OR_PATH",
+        is_path=True,
+        not_paths=("word-piece", "sentence-piece"),
+        decides="machine",
+    )
+    vocab_size: int = option(
+        8000,
+        "entries of a vocabulary to train, special tokens included",
+        at_least=1,
+        at_most=LARGEST_VOCABULARY,
+        metavar="ENTRIES",
+    )
+    sample_size: int = option(
+        10_000_000, "train the tokenizer on at most this many sentences", at_least=1, metavar="SENTENCES"
+    )
+    do_lower_case: bool = option(False, "lower-case the text (a vocabulary to train, or a vocab.txt)")
+
+
+@dataclass(frozen=True)
+class DocumentOptions:
+    """Held-out documents and duplicates."""
+
+    test_fraction: float = option(
+        0.1, "share of the documents held out for evaluation", at_least=0, at_most=0.5, metavar="SHARE"
+    )
+    near_duplicates: bool = option(False, "find near-duplicates too; exact duplicates are always counted")
+    remove_duplicates: bool = option(False, "leave out the duplicates found, all but the first")
+
+
+@dataclass(frozen=True)
+class ShardOptions:
+    """HDF5 shards."""
+
+    phases: str | None = option(
+        None,
+        "also write HDF5 shards: tokens/predictions in a row, such as 128/20 or 128/20,512/80",
+        metavar="PHASES",
+    )
+    dataset_name: str | None = option(
+        None,
+        "start of the shards' names",
+        default_text="the name of the input that sorts first",
+        metavar="NAME",
+    )
+    masked_lm_prob: float = option(0.15, "share of tokens to predict", above=0, below=1, metavar="SHARE")
+    masking: str = option("whole_word", "what is masked together", choices=("whole_word", "token", "span"))
+    random_seed: int = option(12345, "seed of masks and pairs", at_least=0, below=2**63, metavar="SEED")
+    dupe_factor: int = option(
+        5, "passes over the text, each with its own pairs and masks", at_least=1, metavar="PASSES"
+    )
+    short_seq_prob: float = option(
+        0.1, "share of documents cut into shorter sequences", at_least=0, at_most=1, metavar="SHARE"
+    )
+    num_shards: int | None = option(
+        None,
+        "training shards of each phase",
+        default_text="by the size of the text",
+        at_least=1,
+        metavar="SHARDS",
+    )
+
+
+@dataclass(frozen=True)
+class WorkerOptions:
+    """Who does the work."""
+
+    engine: str = option("local", "what runs the tasks", choices=ENGINES, decides="machine")
+    workers: int | None = option(
+        None,
+        "processes that work at the same time; 1: this one alone",
+        default_text="1 up to 64 MB of text, counted once and again for each pass of each phase; above that, "
+        "one for each core",
+        at_least=1,
+        metavar="PROCESSES",
+        decides="machine",
+    )
+    part_mb: int = option(
+        32,
+        "MB of text in one task, in whole files or pieces of 32 MB",
+        at_least=1,
+        metavar="MB",
+        decides="machine",
+    )
+    slurm_partition: str = option("", "slurm: partition of the jobs", metavar="NAME", decides="machine")
+    slurm_time: str = option("24:00:00", "slurm: time limit of a job", metavar="HH:MM:SS", decides="machine")
+    slurm_qos: str = option("", "slurm: quality of service of the jobs", metavar="NAME", decides="machine")
+
+
+@dataclass(frozen=True)
+class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOptions, TextReading):
     """What to prepare, into what, and who does it.
 
     Raises:
@@ -31,65 +119,15 @@ class PrepareOptions(TextReading):
         (),
         "text: files, folders or addresses of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz",
         is_path=True,
+        decides="machine",
     )
     out: str = option(
-        "outputs/prepared", "folder to write; the same command goes on after a stop", is_path=True
-    )
-
-    tokenizer: str = option(
-        "word-piece",
-        "word-piece or sentence-piece (trained on the text), or the folder, vocab.txt or Hugging Face name "
-        "of one that is there",
+        "outputs/prepared",
+        "folder to write; the same command goes on after a stop",
+        metavar="FOLDER",
         is_path=True,
-        not_paths=("word-piece", "sentence-piece"),
+        decides="machine",
     )
-    vocab_size: int = option(
-        8000,
-        "entries of a vocabulary to train, special tokens included",
-        at_least=1,
-        at_most=LARGEST_VOCABULARY,
-    )
-    sample_size: int = option(10_000_000, "sentences to train it on", at_least=1)
-    do_lower_case: bool = option(False, "lower-case the text (a vocabulary to train, or a vocab.txt)")
-
-    test_fraction: float = option(
-        0.1, "share of the documents held out for evaluation", at_least=0, at_most=0.5
-    )
-    near_duplicates: bool = option(
-        False, "look for documents nearly alike, too; exact duplicates are always counted"
-    )
-    remove_duplicates: bool = option(False, "leave out the duplicates that are found, all but the first")
-
-    phases: str | None = option(
-        None, "also write HDF5 shards: tokens/predictions of a row, such as 128/20 or 128/20,512/80"
-    )
-    dataset_name: str | None = option(
-        None, "begins the names of shards; default: the name of the input, by name the first"
-    )
-    masked_lm_prob: float = option(0.15, "shards: share of tokens to predict", above=0, below=1)
-    masking: str = option(
-        "whole_word", "shards: what is hidden at once", choices=("whole_word", "token", "span")
-    )
-    random_seed: int = option(12345, "shards: masks and pairs follow from it", at_least=0, below=2**63)
-    dupe_factor: int = option(5, "shards: passes over the text, each with other pairs and masks", at_least=1)
-    short_seq_prob: float = option(
-        0.1, "shards: share of documents cut into short sequences", at_least=0, at_most=1
-    )
-    num_shards: int | None = option(
-        None, "training shards of each phase; by the size of the text when not given", at_least=1
-    )
-
-    engine: str = option("local", "who does the work", choices=ENGINES)
-    workers: int | None = option(
-        None,
-        "processes that do tasks at the same time; 1: this one does them all. Default: 1 for text of up to "
-        "64 MB, counted once and again for each pass of each phase; else one for each core",
-        at_least=1,
-    )
-    part_mb: int = option(32, "MB of text that one task takes, in whole files or pieces of 32 MB", at_least=1)
-    slurm_partition: str = option("", "slurm: partition of the jobs")
-    slurm_time: str = option("24:00:00", "slurm: time limit of a job")
-    slurm_qos: str = option("", "slurm: quality of service of the jobs")
 
     def __post_init__(self) -> None:
         check(self)

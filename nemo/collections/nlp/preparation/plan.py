@@ -16,7 +16,7 @@ from nemo.collections.nlp.data.hdf5.writer import ShardRecipe
 from nemo.collections.nlp.data.inputs import Piece, Source, TextOptions, pieces_of
 from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.store.store_builder import describe_source, groups_of
-from nemo.collections.nlp.preparation.options import UNDECISIVE, PrepareOptions
+from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.utils.errors import DataError
 from nemo.utils.files import write_atomically
 
@@ -101,7 +101,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
     decisive = {
         field.name: getattr(options, field.name)
         for field in dataclasses.fields(options)
-        if field.name not in UNDECISIVE
+        if field.metadata["decides"] != "machine"
     }
     decisive |= {"dataset_name": options.name}
     described = [describe_source(source) for source in sources]

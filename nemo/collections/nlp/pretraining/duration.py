@@ -17,6 +17,7 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
 from nemo.collections.nlp.callbacks.run_record import duration
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.pretraining import SCHEDULE_PARAMETERS
 from nemo.collections.nlp.pretraining.data import PretrainingData
 from nemo.collections.nlp.pretraining.earlier_run import earlier_options
 from nemo.core import ActionCallback, CheckpointCallback, EvaluatorCallback
@@ -106,8 +107,10 @@ def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
     name = options.lr_policy
     if name is None:
         return None
+    numbers = {argument: getattr(options, option) for option, argument in SCHEDULE_PARAMETERS.items()}
+    given = {argument: value for argument, value in numbers.items() if value is not None}
     policies = {
-        total: get_lr_policy(name, total_steps=total, warmup_ratio=options.lr_warmup_proportion)
+        total: get_lr_policy(name, total_steps=total, warmup_ratio=options.lr_warmup_proportion, **given)
         for _, total in plan.changes
     }
     return lambda lr, step, epoch: policies[plan.at(step)](lr, step, epoch)

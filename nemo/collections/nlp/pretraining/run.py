@@ -54,7 +54,7 @@ from nemo.core import (
     EvaluatorCallback,
     NeuralModuleFactory,
 )
-from nemo.utils.arguments import as_config
+from nemo.utils.arguments import as_config, names_deciding
 from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.experiment import LOG_FILES, MADE_AT_ONCE
 from nemo.utils.lock import WorkFolderLock
@@ -62,17 +62,6 @@ from nemo.utils.logging import logging
 from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
-
-IDENTITY_OPTIONS = ("optimizer", "only_mlm_loss")
-STREAM_OPTIONS = (
-    "mode",
-    "seed",
-    "max_seq_length",
-    "masking",
-    "mask_probability",
-    "short_seq_prob",
-    "tokens_per_batch",
-)
 
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
@@ -275,30 +264,19 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     return Run(options, data, model, initial, resumes, plan)
 
 
-OPTIONS_OF_A_MACHINE = (
-    "local_rank",
-    "threads",
-    "work_dir",
-    "train_data",
-    "eval_data",
-    "data_dir",
-    "tokenizer",
-)
-"""Options that may differ between processes: their data and tokenizer are compared themselves."""
-
-
 def _refuse_other_run(run: Run, world: World) -> None:
     """See that all processes train the same model on the same data.
 
     Raises:
         DistributedError: names the process, and what differs.
     """
-    options = dataclasses.asdict(run.options)
+    # Paths and the like may differ: the data and the tokenizer are compared themselves.
+    of_machine = names_deciding(PretrainingOptions, "machine")
+    options = {n: v for n, v in dataclasses.asdict(run.options).items() if n not in of_machine}
     tokenizer, evaluation = run.data.tokenizer, run.data.eval
     world.check_same(
         versions={"nemo-bert": nemo.__version__, "torch": torch.__version__},
-        # Before what depends on them, as the first difference is the one that is told.
-        **{name: value for name, value in options.items() if name not in OPTIONS_OF_A_MACHINE},
+        **options,  # before what follows from them, as the first difference is the one reported
         tokenizer=None if tokenizer is None else tokenizer.fingerprint,
         training_data=run.data.train.dataset.fingerprint,
         evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
@@ -358,13 +336,13 @@ def _train(
         # Single options as well, so that a refusal names the one that differs.
         identity={
             "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
-            **{name: getattr(options, name) for name in IDENTITY_OPTIONS},
+            **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "model")},
             # Sizes show in the tensors; these do not.
             "num_attention_heads": model.bert.config.num_attention_heads,
             "hidden_act": model.bert.config.hidden_act,
         },
         stream={
-            **{name: getattr(options, name) for name in STREAM_OPTIONS},
+            **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "samples")},
             # However they are shared out to batches and processes.
             "samples_per_update": samples_per_update if options.tokens_per_batch is None else None,
             "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,

@@ -1,0 +1,119 @@
+"""Options: the data, its tokenizer, and what is masked in it."""
+
+from dataclasses import dataclass
+
+from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
+from nemo.utils.arguments import option
+
+MODES = ("data_text", "data_preprocessed")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Data and sequences."""
+
+    mode: str = option(
+        "data_preprocessed", "data_text: raw text; data_preprocessed: HDF5 shards", decides="samples"
+    )
+    train_data: str | None = option(
+        None,
+        "training data: a file, folder or address of text (.txt, .jsonl, .parquet, .csv; also .gz, .zst, "
+        ".bz2, .xz), the output of nemo-bert prepare, a shard, or a folder of *.hdf5",
+        metavar="PATH",
+        is_path=True,
+        decides="machine",
+    )
+    eval_data: str | None = option(
+        None,
+        "held-out data, of the same kinds",
+        default_text="the validation data found in the training folder",
+        metavar="PATH",
+        is_path=True,
+        decides="machine",
+    )
+    data_dir: str | None = option(
+        None,
+        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt (or other usual "
+        "names of splits), or shards named training and test (or in folders of these names)",
+        metavar="FOLDER",
+        is_path=True,
+        decides="machine",
+    )
+    dataset_name: str = option("wikitext-2", "name of the data, for logs only", metavar="NAME")
+    max_seq_length: int = option(
+        128,
+        "tokens in a sequence, special tokens included; shards have their own length",
+        at_least=8,
+        at_most=LONGEST_SEQUENCE,
+        metavar="TOKENS",
+        decides="samples",
+    )
+    short_seq_prob: float = option(
+        0.1,
+        "data_text: share of documents cut into shorter sequences",
+        at_least=0,
+        at_most=1,
+        metavar="SHARE",
+        decides="samples",
+        only_for="data_text",
+    )
+
+
+@dataclass(frozen=True)
+class TokenizerOptions:
+    """Tokenizer of the text."""
+
+    tokenizer: str = option(
+        "sentence-piece",
+        "sentence-piece or word-piece: trained on the text, unless the initial checkpoint has a tokenizer or "
+        "[data_dir]/bert holds tokenizer.model or vocab.txt. Or a folder, a vocab.txt, or a Hugging Face "
+        "name. For shards: the one that made them",
+        metavar="NAME_OR_PATH",
+        is_path=True,
+        not_paths=("sentence-piece", "word-piece"),
+        decides="machine",
+    )
+    vocab_size: int = option(
+        3200,
+        "entries of a vocabulary to train; for shards without --tokenizer: of theirs",
+        at_least=1,
+        at_most=LARGEST_VOCABULARY,
+        metavar="ENTRIES",
+    )
+    sample_size: int = option(
+        10_000_000,
+        "data_text: train the tokenizer on at most this many sentences",
+        at_least=1,
+        metavar="SENTENCES",
+        only_for="data_text",
+    )
+    do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
+
+
+@dataclass(frozen=True)
+class MaskingOptions:
+    """Masking of tokens."""
+
+    masking: str | None = option(
+        None,
+        "what is masked together; stored: the masks in the shards, the others draw new ones in every epoch",
+        choices=("stored", "token", "whole_word", "span"),
+        default_text="whole_word for text, stored for shards",
+        decides="samples",
+    )
+    mask_probability: float = option(
+        0.15,
+        "share of tokens to predict; stored masks have their own",
+        above=0,
+        below=1,
+        metavar="SHARE",
+        decides="samples",
+    )
+    max_predictions_per_seq: int | None = option(
+        None,
+        "data_preprocessed: predictions in a row, to check stored masks against; at most this many where "
+        "masks are drawn",
+        at_least=1,
+        metavar="TOKENS",
+        only_for="data_preprocessed",
+    )

@@ -1,0 +1,184 @@
+"""Options: steps, optimizer, precision, output and processes of a run."""
+
+from dataclasses import dataclass
+
+from nemo.utils.arguments import option
+from nemo.utils.lr_policies import LR_POLICIES
+
+OPTIMIZERS = (
+    "novograd",
+    "adam",
+    "sgd",
+    "adam_w",
+    "lamb",
+    "muon",
+    "fused_novograd",
+    "fused_adam",
+    "fused_lamb",
+)
+
+
+@dataclass(frozen=True)
+class LengthOptions:
+    """Length of the run, size of a step."""
+
+    batch_size: int = option(64, "sequences in a micro-batch", at_least=1, metavar="SEQUENCES")
+    tokens_per_batch: int | None = option(
+        None,
+        "maximum number of real tokens in a micro-batch, instead of --batch_size; padding does not count",
+        at_least=8,
+        metavar="TOKENS",
+        decides="samples",
+    )
+    batches_per_step: int = option(1, "micro-batches in a step", at_least=1, metavar="BATCHES")
+    num_epochs: int | None = option(
+        None,
+        "passes over the data",
+        default_text="10 over text if nothing else ends the run",
+        at_least=1,
+        metavar="EPOCHS",
+    )
+    num_iters: int = option(
+        -1,
+        "steps, instead of epochs",
+        default_text="100 over shards if nothing else ends the run",
+        metavar="STEPS",
+    )
+    minutes: float | None = option(
+        None,
+        "duration of the whole run, instead of epochs or steps: start, evaluations and checkpoints included",
+        above=0,
+        metavar="MINUTES",
+    )
+    step_plan: str | None = option(
+        None,
+        "the steps that --minutes settled on, as FINISHED:TOTAL,...; a run writes it into its config.yaml so "
+        "that a repetition has the same learning rates",
+        metavar="PLAN",
+    )
+
+
+@dataclass(frozen=True)
+class OptimizerOptions:
+    """Optimizer and learning rate."""
+
+    optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS, decides="model")
+    lr: float = option(0.01, "peak learning rate", above=0, metavar="RATE")
+    lr_policy: str | None = option(
+        None, "learning-rate schedule", choices=tuple(LR_POLICIES), default_text="constant"
+    )
+    lr_warmup_proportion: float = option(
+        0.05, "share of the steps that warm up", at_least=0, at_most=1, metavar="SHARE"
+    )
+    lr_min: float | None = option(
+        None,
+        "lowest learning rate at the end of the schedule",
+        default_text="0; 1e-5 for SquareAnnealing",
+        at_least=0,
+        metavar="RATE",
+    )
+    lr_power: float | None = option(
+        None,
+        "power of the polynomial schedules",
+        default_text="1, a straight line",
+        at_least=0,
+        metavar="POWER",
+    )
+    lr_hold: float | None = option(
+        None,
+        "share of the steps at the peak rate after the warm-up, in the schedules that hold",
+        default_text="0",
+        at_least=0,
+        at_most=1,
+        metavar="SHARE",
+    )
+    beta1: float | None = option(
+        None,
+        "decay of the first moment",
+        default_text="0.95 for novograd, 0.9 for the others",
+        at_least=0,
+        below=1,
+        metavar="RATE",
+    )
+    beta2: float | None = option(
+        None,
+        "decay of the second moment",
+        default_text="0.25 for novograd, 0.999 for the others",
+        at_least=0,
+        below=1,
+        metavar="RATE",
+    )
+    weight_decay: float = option(
+        0.0, "decoupled weight decay, not applied to biases and LayerNorm", at_least=0, metavar="RATE"
+    )
+    grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
+    when_not_finite: str = option(
+        "stop",
+        "if a loss or gradient is not finite, the step is not made and the run stops, skips to the next "
+        "batches, or rewinds to the newest checkpoint and then skips; at most 3 times in a row",
+        choices=("stop", "skip", "rewind"),
+    )
+
+
+@dataclass(frozen=True)
+class MachineOptions:
+    """Precision and machine."""
+
+    amp_opt_level: str = option(
+        "O0",
+        "precision. O0: fp32; O1: matrix products in bf16; O2: weights and activations in bf16 as well",
+        choices=("O0", "O1", "O2"),
+    )
+    seed: int = option(
+        0, "seed of everything random", at_least=0, below=2**63, metavar="SEED", decides="samples"
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads",
+        default_text="one for each core",
+        at_least=1,
+        at_most=1024,
+        metavar="THREADS",
+        decides="machine",
+    )
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """Output, logs and checkpoints."""
+
+    work_dir: str = option(
+        "outputs/bert_lm",
+        "folder of the run; the same command with the same folder resumes it",
+        metavar="FOLDER",
+        is_path=True,
+        decides="machine",
+    )
+    train_step_freq: int = option(25, "log every this many steps", at_least=1, metavar="STEPS")
+    eval_step_freq: int = option(25, "evaluate every this many steps; -1: only at the end", metavar="STEPS")
+    save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")
+    save_epoch_freq: int = option(1, "save a checkpoint every this many epochs; -1: never", metavar="EPOCHS")
+    checkpoints_to_keep: int = option(4, "keep this many of the newest checkpoints", at_least=1)
+
+
+@dataclass(frozen=True)
+class ProcessOptions:
+    """Several processes."""
+
+    num_gpus: int = option(1, "number of processes that torchrun started, to check it", at_least=1)
+    local_rank: int | None = option(
+        None, "set by the launcher", aliases=("--local-rank",), metavar="RANK", decides="machine"
+    )
+    compress_gradients: bool = option(False, "exchange gradients as bf16")
+    shard: bool = option(
+        False,
+        "shard weights, gradients and optimizer state over the processes, for a model too large for "
+        "one device; no effect with one process",
+    )
+    hang_timeout: float = option(
+        600.0,
+        "abort all processes if one makes no progress for this long",
+        above=0,
+        metavar="SECONDS",
+    )
+    gradient_predivide: bool = option(False, "accepted for old command lines; has no effect")
