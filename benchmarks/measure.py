@@ -282,7 +282,9 @@ def _serve(connection: Connection, job: Job) -> None:
 
 def _import_libraries(way: Way) -> None:
     """Reading modules from disk is not what is measured."""
-    import_module("nemo.collections.nlp.pretraining.model" if way.loop == "ours" else "transformers.trainer")
+    import_module(
+        "nemo.collections.nlp.nm.pretraining_model" if way.loop == "ours" else "transformers.trainer"
+    )
 
 
 def _updates(job: Job, connection: Connection) -> Generator[None, None, None]:

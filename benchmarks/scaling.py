@@ -142,8 +142,8 @@ class Update:
 
 def update_of(name: str, tokens: float, tokens_per_s: float) -> Update:
     """The real model's, made without memory for it."""
+    from nemo.collections.nlp.nm.pretraining_model import with_heads
     from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-    from nemo.collections.nlp.pretraining.model import with_heads
 
     shape = MODELS[name]
     with torch.device("meta"):

@@ -213,8 +213,8 @@ def _train_ours(
     """The tutorial's pipeline, with nothing asked for but the precision."""
     from nemo.backends.pytorch import DataLayerNM
     from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
+    from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
     from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-    from nemo.collections.nlp.pretraining.model import wire, with_heads
     from nemo.core import ActionCallback, DeviceType, NeuralModuleFactory
 
     class ReadyBatches(DataLayerNM):

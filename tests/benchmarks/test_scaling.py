@@ -8,8 +8,8 @@ import scaling
 from scaling import Network, Update
 from ways import synthetic_batches
 
+from nemo.collections.nlp.nm.pretraining_model import with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import with_heads
 
 SLOW = Network(inside=100, between=10, inside_hop=1, between_hop=2, call=0.5, count_hop=0.1, gpus_of_node=2)
 

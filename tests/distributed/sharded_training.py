@@ -12,8 +12,8 @@ from nemo.backends.pytorch import DataLayerNM
 from nemo.backends.pytorch.distributed.world import join
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PRETRAINING_BATCH
+from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import wire, with_heads
 from nemo.core import (
     ActionCallback,
     CheckpointCallback,

@@ -17,8 +17,8 @@ from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.store.token_store import held_out_in
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
+from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
 from nemo.collections.nlp.pretraining.data_files import held_out_text
-from nemo.collections.nlp.pretraining.model import PretrainingLosses, wire
 from nemo.utils.errors import UsageError
 
 

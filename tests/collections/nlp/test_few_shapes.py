@@ -13,8 +13,8 @@ from nemo.backends.pytorch import DataLayerNM, PtActions
 from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.training import precision
 from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PRETRAINING_BATCH
+from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import wire, with_heads
 
 V, T, D, INNER = 67, 32, 24, 40
 TOKENS_PER_BATCH = 16 * T

@@ -11,8 +11,8 @@ from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.ops import native
 from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PRETRAINING_BATCH
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import wire, with_heads
 from nemo.core import ActionCallback
 
 V, B, T, D, LAYERS = 67, 6, 20, 24, 3

@@ -17,22 +17,22 @@ from torch import Tensor
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
 from nemo.backends.pytorch.common.layers import get_activation
 from nemo.backends.pytorch.nm import load_weights
-from nemo.collections.nlp.checkpoints.bert_weights import (
+from nemo.collections.nlp.checkpoints.model_card import TAG as CARD_TAG
+from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.models.bert_weights import (
     MLM_NAMES,
     NSP_NAMES,
     OLD_BIAS,
     POOLER,
     as_huggingface,
 )
-from nemo.collections.nlp.checkpoints.hub import load_bert, quiet
-from nemo.collections.nlp.checkpoints.model_card import TAG as CARD_TAG
-from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
-from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
-from nemo.collections.nlp.checkpoints.weight_formats import OTHER_SUFFIXES
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.models.hub import load_bert, quiet
+from nemo.collections.nlp.models.weight_formats import OTHER_SUFFIXES
+from nemo.collections.nlp.nm.pretraining_model import KEEPS_POOLER
+from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import KEEPS_POOLER
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import let_umask_decide, storage_errors, sync
 from nemo.utils.logging import logging

@@ -16,14 +16,15 @@ from torch import Tensor
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
-from nemo.collections.nlp.checkpoints.bert_weights import (
+from nemo.collections.nlp.data.tokenizers import has_tokenizer
+from nemo.collections.nlp.models.bert_weights import (
     POOLER,
     by_part,
     canonical,
     check_encoder,
     encoder_of,
 )
-from nemo.collections.nlp.checkpoints.hub import (
+from nemo.collections.nlp.models.hub import (
     CONFIG_FILES,
     SIZES,
     load_config,
@@ -31,10 +32,9 @@ from nemo.collections.nlp.checkpoints.hub import (
     read_config,
     weight_files,
 )
-from nemo.collections.nlp.checkpoints.weight_formats import refuse_foreign_format
-from nemo.collections.nlp.data.tokenizers import has_tokenizer
+from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
+from nemo.collections.nlp.nm.pretraining_model import KEEPS_POOLER, PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.model import KEEPS_POOLER, PretrainingModel
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.logging import logging
 

@@ -7,16 +7,16 @@ from typing import Any
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
 from nemo.collections.nlp.callbacks.run_record import evaluations_in
-from nemo.collections.nlp.checkpoints.bert_weights import check_encoder
 from nemo.collections.nlp.checkpoints.export import export_huggingface
 from nemo.collections.nlp.checkpoints.initial_checkpoint import config_file_beside
 from nemo.collections.nlp.checkpoints.model_card import model_card
-from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.models.bert_weights import check_encoder
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
+from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.model import PretrainingModel, with_heads
 from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 

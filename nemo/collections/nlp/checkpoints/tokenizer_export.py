@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from nemo.collections.nlp.checkpoints.hub import quiet
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.huggingface import save_pretrained
 from nemo.collections.nlp.data.tokenizers.trial import TEXTS
+from nemo.collections.nlp.models.hub import quiet
 from nemo.utils.errors import CheckpointError
 
 _LENGTHS = (99, 100, 101, 150, 200, 201)  # of long words: tokenizers differ in the longest that they cut

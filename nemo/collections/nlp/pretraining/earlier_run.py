@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
-from nemo.collections.nlp.checkpoints.hub import SIZES
-from nemo.collections.nlp.checkpoints.hub import read_config as read_bert_config
 from nemo.collections.nlp.checkpoints.initial_checkpoint import CONFIG_FILE
+from nemo.collections.nlp.models.hub import SIZES
+from nemo.collections.nlp.models.hub import read_config as read_bert_config
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import absolute, read_config
 from nemo.utils.errors import CheckpointError, UsageError

@@ -20,14 +20,12 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
 from nemo.backends.pytorch.optim.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
-from nemo.collections.nlp.callbacks.rate_change import RateChange
 from nemo.collections.nlp.callbacks.run_record import (
     RunRecord,
     duration,
     evaluations_in,
     newest_checkpoint,
 )
-from nemo.collections.nlp.checkpoints.hub import bert_config
 from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     InitialCheckpoint,
     find_initial_checkpoint,
@@ -36,6 +34,8 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     with_sizes,
 )
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.models.hub import bert_config
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model, wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData, open_data
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy, planned_steps
@@ -46,7 +46,7 @@ from nemo.collections.nlp.pretraining.earlier_run import (
     refuse_other_start,
 )
 from nemo.collections.nlp.pretraining.initialization import start_from_counts, start_head_from_frequencies
-from nemo.collections.nlp.pretraining.model import PretrainingModel, build_model, sizes_of_model, wire
+from nemo.collections.nlp.pretraining.rate_change import RateChange
 from nemo.collections.nlp.pretraining.shards import open_shards, with_length_of_rows
 from nemo.core import (
     ActionCallback,

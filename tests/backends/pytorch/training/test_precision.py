@@ -10,8 +10,8 @@ from nemo.backends.pytorch import PtActions
 from nemo.backends.pytorch.optim.adamw import OnePassAdamW
 from nemo.backends.pytorch.training import precision
 from nemo.backends.pytorch.training.precision import Precision
+from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import wire, with_heads
 from nemo.core import ActionCallback, CheckpointCallback, UnfreezeCallback
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError

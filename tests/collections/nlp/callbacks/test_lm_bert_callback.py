@@ -21,8 +21,8 @@ from nemo.collections.nlp.callbacks.lm_bert_callback import (
 )
 from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PRETRAINING_BATCH
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.pretraining_model import with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import with_heads
 from nemo.core import (
     ChannelType,
     EvaluatorCallback,

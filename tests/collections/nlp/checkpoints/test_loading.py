@@ -10,8 +10,8 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.module_state import weights_by_part
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.evaluation import fill_mask
+from nemo.collections.nlp.nm.pretraining_model import with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.pretraining.model import with_heads
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(20))]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from nemo.collections.nlp.nm.pretraining_model import with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.pretraining import initialization
 from nemo.collections.nlp.pretraining.initialization import (
@@ -16,7 +17,6 @@ from nemo.collections.nlp.pretraining.initialization import (
     start_from_counts,
     word_vectors,
 )
-from nemo.collections.nlp.pretraining.model import with_heads
 
 
 def store(*documents):

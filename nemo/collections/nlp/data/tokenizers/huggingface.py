@@ -5,7 +5,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from nemo.collections.nlp.checkpoints.hub import find, quiet
 from nemo.collections.nlp.data.tokenizers.files import (
     TRIMMED,
     VOCABULARY_FILE,
@@ -22,6 +21,7 @@ from nemo.collections.nlp.data.tokenizers.special_tokens import (
     NEEDED_KINDS,
     vocabulary_order,
 )
+from nemo.collections.nlp.models.hub import find, quiet
 from nemo.utils.errors import UsageError, reason
 from nemo.utils.logging import logging
 

@@ -78,7 +78,7 @@ def test_what_is_prepared_has_its_tokenizer_beside_it_or_beside_its_folder(tmp_p
 
 
 def test_weights_without_their_tokenizer_get_no_new_one(tmp_path, text, caplog):
-    situation = Situation("word-piece", origin=model(None), data=text, train_in=tmp_path / "new")
+    situation = Situation("word-piece", initial=model(None), data=text, train_in=tmp_path / "new")
     with pytest.raises(UsageError, match="model: its weights need the tokenizer they were trained with"):
         choose_tokenizer(situation)
     folder_with(text.parent / "bert", "vocab.txt")

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from nemo.backends.pytorch.checkpoints.weight_files import read_weights
 from nemo.backends.pytorch.nm import TrainableNM, load_weights
 from nemo.backends.pytorch.ops.packing import Packing
-from nemo.collections.nlp.checkpoints.bert_weights import canonical, check_encoder, encoder_of
-from nemo.collections.nlp.checkpoints.hub import HUB_IDS, load_config, load_tensors, read_config
 from nemo.collections.nlp.models.bert import BertModel
+from nemo.collections.nlp.models.bert_weights import canonical, check_encoder, encoder_of
+from nemo.collections.nlp.models.hub import HUB_IDS, load_config, load_tensors, read_config
 from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_types import ChannelType, NeuralType

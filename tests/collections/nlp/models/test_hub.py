@@ -10,8 +10,8 @@ from threading import Thread
 import pytest
 import torch
 
-from nemo.collections.nlp.checkpoints.hub import find, load_config, load_tensors
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
+from nemo.collections.nlp.models.hub import find, load_config, load_tensors
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, UsageError
 from tests.huggingface_folders import SIZES, write_huggingface

@@ -8,9 +8,9 @@ import torch
 from nemo.backends.pytorch import DataLayerNM
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.backends.pytorch.common.losses import LossAggregatorNM
-from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
+from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions

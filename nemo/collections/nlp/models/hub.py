@@ -187,7 +187,7 @@ def weight_files(name: str) -> list[Path]:
         CheckpointError: there are none that PyTorch can read. Also as `load_config`.
     """
     from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
-    from nemo.collections.nlp.checkpoints.weight_formats import refuse_foreign_format
+    from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
 
     def find_files(settings: dict[str, Any], place: str, local_only: bool) -> list[Path]:
         for file_name in _WEIGHT_FILES:
@@ -218,7 +218,7 @@ def load_tensors(name: str) -> "dict[str, Tensor]":
         CheckpointError: they are damaged, not finite, or no BERT's. Also as `weight_files`.
     """
     from nemo.backends.pytorch.checkpoints.weight_files import read_weights
-    from nemo.collections.nlp.checkpoints.bert_weights import canonical
+    from nemo.collections.nlp.models.bert_weights import canonical
 
     tensors: dict[str, Tensor] = {}
     for file in weight_files(name):

@@ -8,16 +8,16 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from nemo.collections.nlp.checkpoints.bert_weights import canonical, sizes_of
 from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     find_initial_checkpoint,
     take_weights,
     with_sizes,
 )
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.models.bert_weights import canonical, sizes_of
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.model import PretrainingModel, build_model
 from nemo.utils.errors import CheckpointError
 from tests.huggingface_folders import IDS, MASK, SIZES, TYPES, answers, our_answers, write_huggingface
 

@@ -4,7 +4,7 @@ import pytest
 from transformers import BertConfig
 
 from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
-from nemo.collections.nlp.checkpoints.weight_formats import refuse_foreign_format
+from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import CheckpointError
 from tests.huggingface_folders import SIZES, write_huggingface

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from nemo.collections.nlp.callbacks.rate_change import RateChange, rate_at
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.rate_change import RateChange, rate_at
 from nemo.utils.step_plan import StepPlan
 
 POLYNOMIAL = PretrainingOptions(
