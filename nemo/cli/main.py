@@ -27,6 +27,7 @@ COMMANDS = {
     "show-batch": "a few samples as a model gets them: words, masks and what they hide",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
+    "finetune": "teach a BERT to label words, texts or pairs of texts, and measure it",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
     "export": "write a checkpoint as a Hugging Face folder",
     "completion": "print a script by which bash, zsh or fish completes commands and options",

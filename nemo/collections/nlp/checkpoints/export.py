@@ -6,7 +6,8 @@ BertTokenClassifier. A folder appears only after it was read back and gave the s
 
 import copy
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -85,8 +86,6 @@ def export_huggingface(
         CheckpointError: what was written does not reload with the same names, or answers otherwise.
         StorageError: it cannot be written.
     """
-    folder = folder.absolute()
-    _check_may_write(folder, force)
     # One copy of all three, so that tied weights stay tied.
     bert, mlm_classifier, nsp_classifier = copy.deepcopy((bert, mlm_classifier, nsp_classifier))
     heads = [head for head in (mlm_classifier, nsp_classifier) if head is not None]
@@ -96,19 +95,33 @@ def export_huggingface(
     model = _as_transformers(bert, mlm_classifier, nsp_classifier, tokenizer.pad_id)
     pooler = _pooler_beside(model, bert)
 
+    with new_export(folder, force) as aside:
+        with quiet():
+            model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
+        export_tokenizer(tokenizer, aside, bert.config.max_position_embeddings)
+        if model_card is not None:
+            (aside / CARD).write_text(model_card, encoding="utf-8")
+        _prove_same(aside, type(model).__name__, bert, heads, set(pooler))
+        if mlm_classifier is not None:
+            _prove_same(aside, "AutoModelForMaskedLM", bert, [mlm_classifier], set(NSP_NAMES.values()))
+
+
+@contextmanager
+def new_export(folder: Path, force: bool) -> Iterator[Path]:
+    """A folder to write an export to; without an error it becomes `folder`, or its files replace those there.
+
+    Raises:
+        UsageError: the folder is taken, and `force` is False or it holds something else.
+        StorageError: it cannot be written.
+    """
+    folder = folder.absolute()
+    _check_may_write(folder, force)
     aside = folder.with_name(f".{folder.name}.{uuid4().hex}.tmp")
     with storage_errors(folder):
         try:
             aside.mkdir(parents=True)
-            with quiet():
-                model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
-            export_tokenizer(tokenizer, aside, bert.config.max_position_embeddings)
-            if model_card is not None:
-                (aside / CARD).write_text(model_card, encoding="utf-8")
+            yield aside
             let_umask_decide(aside)
-            _prove_same(aside, type(model).__name__, bert, heads, set(pooler))
-            if mlm_classifier is not None:
-                _prove_same(aside, "AutoModelForMaskedLM", bert, [mlm_classifier], set(NSP_NAMES.values()))
             if folder.exists():
                 _replace_files(folder, aside)
             else:
@@ -236,13 +249,24 @@ def _prove_same(
             where=folder,
             found=f"missing or unexpected {', '.join(map(str, sorted(strays, key=str)))}",
         )
-    batch = _fixed_batch(bert)
+    batch = fixed_batch(bert)
     hidden = bert.compute(**batch)
     # Scores are compared after a log-softmax, which is what a classifier may give in the first place.
     ours = [head(hidden).log_softmax(-1) for head in heads] or [hidden]
     theirs = list(model(**batch).to_tuple()[: len(ours)])
     if heads:
         theirs = [scores.log_softmax(-1) for scores in theirs]
+    refuse_other_answers(ours, theirs, folder, model_class)
+
+
+def refuse_other_answers(
+    ours: Sequence[Tensor], theirs: Sequence[Tensor], folder: Path, model_class: str
+) -> None:
+    """Hold the answers of a reloaded model to those of its source.
+
+    Raises:
+        CheckpointError: they differ.
+    """
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     if not difference <= _TOLERANCE:
         raise CheckpointError(
@@ -253,7 +277,7 @@ def _prove_same(
         )
 
 
-def _fixed_batch(bert: BERT) -> dict[str, Tensor]:
+def fixed_batch(bert: BERT) -> dict[str, Tensor]:
     """Two sequences, the second one half padding."""
     shape = 2, min(32, bert.config.max_position_embeddings)
     random = torch.Generator().manual_seed(0)

@@ -73,7 +73,7 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
     if not head:
         return
     delimiter = "\t" if format_ending(file.path) == ".tsv" else max(_DELIMITERS, key=head[0].count)
-    has_quotes = delimiter != "\t" or not _has_bare_quotes(head)
+    has_quotes = delimiter != "\t" or not has_bare_quotes(head)
     rows = csv.reader(
         itertools.chain(head, lines, [_END]),
         delimiter=delimiter,
@@ -113,7 +113,7 @@ def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[st
             yield line.removesuffix("\r") + "\n"
 
 
-def _has_bare_quotes(lines: list[str]) -> bool:
+def has_bare_quotes(lines: list[str]) -> bool:
     """Do fields begin with a quote and not end with one? Then quotes are a part of the text."""
     fields = (field for line in lines for field in line.rstrip("\n").split("\t"))
     return any(field.startswith('"') and not (field.endswith('"') and len(field) > 1) for field in fields)

@@ -1,0 +1,23 @@
+"""`nemo-bert finetune MODEL --task ner --train FILE`: a BERT that labels words, texts or pairs, measured."""
+
+import sys
+from collections.abc import Sequence
+
+from nemo.collections.nlp.options.finetuning import FinetuningOptions
+from nemo.utils.arguments import CommandLine
+
+COMMAND_LINE = CommandLine(
+    FinetuningOptions,
+    "nemo-bert finetune",
+    "Fine-tune a BERT to label words, texts or pairs of texts; measure it, and export it.",
+    positional=("model",),
+)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Fine-tune, and print the figures with their definitions."""
+    options = COMMAND_LINE.parse(argv)
+    from nemo.collections.nlp.finetuning.report import summary
+    from nemo.collections.nlp.finetuning.run import finetune
+
+    sys.stdout.write(summary(finetune(options)) + "\n")

@@ -1,0 +1,1 @@
+"""Fine-tuning a BERT on labelled words, texts or pairs of texts."""

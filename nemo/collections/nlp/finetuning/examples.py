@@ -1,0 +1,46 @@
+"""What a model is fine-tuned on: sentences whose words have labels, and texts with one label."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Words with a label each.
+
+    Attributes:
+        words: one or more.
+        labels: as many, BIO: `O`, `B-<type>` or `I-<type>`.
+        where: file and line it begins at, for errors.
+    """
+
+    words: tuple[str, ...]
+    labels: tuple[str, ...]
+    where: str
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What the model sees: two examples of the same content are one."""
+        return self.words
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """One text or two, and their label.
+
+    Attributes:
+        texts: one, or two of `--task pairs`.
+        labels: the one label.
+        where: file and line, for errors.
+    """
+
+    texts: tuple[str, ...]
+    labels: tuple[str]
+    where: str
+
+    @property
+    def content(self) -> tuple[str, ...]:
+        """What the model sees: two examples of the same content are one."""
+        return self.texts
+
+
+Example = Sentence | LabelledText

@@ -1,0 +1,117 @@
+"""Labels: of entities as BIO, all of a task in order, and what is wrong between the parts of a data set.
+
+An entity is (type, first word, word after its last). Which labels begin one is told as conlleval does, so
+IOB1, IOB2, BIOES and BILOU are all read.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from nemo.collections.nlp.finetuning.examples import Example
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+OUTSIDE = "O"
+_LABEL = re.compile(r"([BIESLUM])-(.+)")
+HELD_OUT_SHARE = 0.1
+
+Entity = tuple[str, int, int]
+
+
+def entities_of(labels: Sequence[str]) -> list[Entity]:
+    """The entities that labels of words mark.
+
+    One begins at B, S or U; and at I, E, L or M that follow O, another type, or the end of an entity.
+
+    Raises:
+        ValueError: a label that is neither `O` nor of the form `B-<type>`.
+    """
+    entities: list[Entity] = []
+    kind, first = "", 0
+    goes_on = False
+    for i, label in enumerate([*labels, OUTSIDE]):
+        match = _LABEL.fullmatch(label)
+        if match is None and label != OUTSIDE:
+            raise ValueError(label)
+        prefix, new = match.groups() if match else (OUTSIDE, "")
+        if kind and (prefix in "OBSU" or new != kind or not goes_on):
+            entities.append((kind, first, i))
+            kind = ""
+        if not kind and prefix != OUTSIDE:
+            kind, first = new, i
+        goes_on = prefix in "BIM"
+    return entities
+
+
+def as_bio(labels: Sequence[str]) -> tuple[str, ...]:
+    """The same entities in IOB2: each begins with B, and goes on with I.
+
+    Raises:
+        ValueError: as `entities_of`.
+    """
+    bio = [OUTSIDE] * len(labels)
+    for kind, first, stop in entities_of(labels):
+        bio[first:stop] = [f"B-{kind}", *[f"I-{kind}"] * (stop - first - 1)]
+    return tuple(bio)
+
+
+def labels_of_words(examples: Sequence[Example]) -> list[str]:
+    """`O`, then B and I of each type, in the alphabet's order of types."""
+    kinds = {label[2:] for example in examples for label in example.labels if label != OUTSIDE}
+    return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
+
+
+def labels_of_texts(examples: Sequence[Example]) -> list[str]:
+    """The classes: numbers in their order, else in the alphabet's."""
+    classes = {example.labels[0] for example in examples}
+    return sorted(classes, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+
+def check_known(part: Sequence[Example], labels: Sequence[str], train: str) -> None:
+    """Refuse a label that training never shows.
+
+    Raises:
+        DataError: names the first such label and its place.
+    """
+    known = set(labels)
+    for example in part:
+        for label in example.labels:
+            if label not in known:
+                raise DataError(
+                    f"the label {label!r} is not in the training part",
+                    where=example.where,
+                    expected=f"one of {', '.join(labels[:20])}, as in {train}",
+                )
+
+
+def warn_of_leak(train: Sequence[Example], part: Sequence[Example], name: str) -> int:
+    """Warn of examples that the training part has as well; returns how many."""
+    seen = {example.content for example in train}
+    leaked = [example for example in part if example.content in seen]
+    if leaked:
+        logging.warning(
+            "%d of %d examples of %s are in the training part as well, the first one at %s: its figures are "
+            "too good by what was learned by heart",
+            *(len(leaked), len(part), name, leaked[0].where),
+        )
+    return len(leaked)
+
+
+def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
+    """A training and a validation part, by a hash of each example's content: alike ones stay together.
+
+    Raises:
+        DataError: one of the two is empty.
+    """
+    parts: tuple[list[Example], list[Example]] = ([], [])
+    for example in examples:
+        digest = hashlib.sha256("\0".join(example.content).encode()).digest()
+        parts[int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64].append(example)
+    if not all(parts):
+        raise DataError(
+            "too few examples to hold some out for validation",
+            found=len(examples),
+            fix="give more, or a file with --valid",
+        )
+    return parts

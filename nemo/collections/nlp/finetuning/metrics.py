@@ -1,0 +1,67 @@
+"""What a fine-tuned model is worth: a figure, and the definition to print beside it."""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from nemo.collections.nlp.finetuning.labels import entities_of
+
+DEFINITIONS = {
+    "f1": "entity-level micro F1 as seqeval and conlleval count: an entity is found if its type and both "
+    "borders are right; 2PR / (P + R) over all entities",
+    "precision": "share of the entities that were found that are right",
+    "recall": "share of the right entities that were found",
+    "macro_f1": "mean over the classes of 2PR / (P + R); a class without any counts as 0",
+    "accuracy": "share of the texts with the right label",
+}
+MAIN_FIGURE = {"ner": "f1", "classify": "macro_f1", "pairs": "macro_f1"}
+"""What chooses the learning rate, by task."""
+
+Labels = Sequence[Sequence[str]]
+"""Of each example."""
+
+
+def figures(task: str, gold: Labels, predicted: Labels) -> dict[str, float]:
+    """Figures by name, from 0 to 1; `DEFINITIONS` says what they are.
+
+    Args:
+        task: of `options.finetuning.TASKS`.
+    """
+    if task == "ner":
+        return entity_figures(gold, predicted)
+    return class_figures([label for (label,) in gold], [label for (label,) in predicted])
+
+
+def entity_figures(gold: Labels, predicted: Labels) -> dict[str, float]:
+    """Micro precision, recall and F1 of entities."""
+    right = found = total = 0
+    for labels, guesses in zip(gold, predicted, strict=True):
+        entities, guessed = set(entities_of(labels)), set(entities_of(guesses))
+        right += len(entities & guessed)
+        found += len(guessed)
+        total += len(entities)
+    return {
+        "f1": _ratio(2 * right, found + total),
+        "precision": _ratio(right, found),
+        "recall": _ratio(right, total),
+    }
+
+
+def class_figures(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
+    """Macro F1 over the classes that are right or guessed anywhere, and accuracy."""
+    right = Counter(label for label, guess in zip(gold, predicted, strict=True) if label == guess)
+    sums = Counter(gold) + Counter(predicted)
+    return {
+        "macro_f1": statistics.fmean(_ratio(2 * right[label], sums[label]) for label in sums),
+        "accuracy": _ratio(right.total(), len(gold)),
+    }
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
+
+
+def mean_and_deviation(runs: Sequence[Mapping[str, float]], name: str) -> tuple[float, float | None]:
+    """A figure's mean over runs, and its sample standard deviation; None with one run."""
+    values = [run[name] for run in runs]
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,137 @@
+"""An encoder with a head for labels: where it comes from, its graph, and its answers.
+
+Shapes: B batch, T tokens, C labels.
+"""
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nemo.backends.pytorch.common import CrossEntropyLossNM
+from nemo.collections.nlp.checkpoints.hub import CONFIG_FILES
+from nemo.collections.nlp.checkpoints.loading import load_pretrained
+from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.finetuning.windows import Row, RowLayer
+from nemo.collections.nlp.nm.trainables import SequenceClassifier, TokenClassifier
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.core import NeuralModuleFactory, NmTensor
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """An encoder to start from, and its tokenizer.
+
+    Attributes:
+        bert: its pooler is what a head for texts starts from.
+    """
+
+    bert: BERT
+    tokenizer: TokenizerSpec
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of weights and tokenizer."""
+        digest = hashlib.sha256(self.tokenizer.fingerprint.encode())
+        for name, tensor in sorted(self.bert.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool = False) -> Pretrained:
+    """The encoder and tokenizer of a run of ours, or of a Hugging Face folder or name.
+
+    Args:
+        tokenizer, do_lower_case: for a model without one, as `load_tokenizer` takes them.
+
+    Raises:
+        MissingFileError, CheckpointError: it is not there, or damaged.
+        UsageError: it is no BERT, or has no tokenizer.
+    """
+    path = Path(name)
+    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+        run = load_pretrained(path, tokenizer, do_lower_case)
+        bert = run.model.bert
+        if run.model.nsp is not None:  # its first layer is the pooler
+            bert.bert.pooler.dense.load_state_dict(run.model.nsp.mlp.get_submodule("layer0").state_dict())
+        return Pretrained(bert, run.tokenizer)
+    bert = BERT(pretrained_model_name=name)
+    opened = load_tokenizer(tokenizer or name, do_lower_case)
+    check_tokenizer(opened, bert.config, name)
+    return Pretrained(bert, opened)
+
+
+@dataclass(frozen=True)
+class FinetuningModel:
+    """An encoder and its head."""
+
+    bert: BERT
+    head: TokenClassifier | SequenceClassifier
+
+    @classmethod
+    def of(cls, pretrained: Pretrained, task: str, num_labels: int) -> "FinetuningModel":
+        """The head is new, but for the pooler in one for texts; the encoder is a copy."""
+        bert = copy.deepcopy(pretrained.bert)
+        settings = {"log_softmax": False, "dropout": bert.config.hidden_dropout_prob}
+        if task == "ner":
+            return cls(bert, TokenClassifier(bert.hidden_size, num_labels, num_layers=1, **settings))
+        head = SequenceClassifier(bert.hidden_size, num_labels, activation="tanh", **settings)
+        head.mlp.get_submodule("layer0").load_state_dict(bert.bert.pooler.dense.state_dict())
+        return cls(bert, head)
+
+    @property
+    def labels_words(self) -> bool:
+        """Does each word get a label, not each text?"""
+        return isinstance(self.head, TokenClassifier)
+
+    def wire(self, layer: RowLayer) -> tuple[NmTensor, NmTensor]:
+        """The graph on a data layer: the loss, and the scores (B, T, C) or (B, C)."""
+        data = layer()
+        segments = data.token_type_ids if self.bert.config.type_vocab_size > 1 else None
+        hidden_states = self.bert(
+            input_ids=data.input_ids, token_type_ids=segments, attention_mask=data.attention_mask
+        )
+        logits = self.head(hidden_states=hidden_states)
+        if self.labels_words:
+            loss = CrossEntropyLossNM(logits_ndim=3)(
+                logits=logits, labels=data.labels, loss_mask=data.loss_mask
+            )
+        else:
+            loss = CrossEntropyLossNM()(logits=logits, labels=data.labels)
+        return loss, logits
+
+    def predict(
+        self,
+        factory: NeuralModuleFactory,
+        rows: Sequence[Row],
+        pad_id: int,
+        batch_size: int,
+        checkpoint_dir: Path | None = None,
+    ) -> list[list[int]]:
+        """Label ids for each example: of its words, or the one of its text.
+
+        A text of several rows gets the label whose probability is the highest in their (geometric) mean.
+
+        Args:
+            checkpoint_dir: take the weights of the newest checkpoint there.
+        """
+        by_length = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
+        layer = RowLayer([rows[i] for i in by_length], pad_id, self.labels_words, batch_size, shuffle=False)
+        _, logits = self.wire(layer)
+        (batches,) = factory.infer([logits], checkpoint_dir=checkpoint_dir, verbose=False)
+        scores = dict(zip(by_length, (row for batch in batches for row in batch), strict=True))
+        answers: list[list[int]] = [[] for _ in range(1 + max(row.example for row in rows))]
+        sums: dict[int, torch.Tensor] = {}
+        for i, row in enumerate(rows):
+            if self.labels_words:
+                answers[row.example] += scores[i][row.places].argmax(-1).tolist()
+            else:
+                sums[row.example] = sums.get(row.example, 0) + scores[i].float().log_softmax(-1)
+        for example, total in sums.items():
+            answers[example] = [int(total.argmax())]
+        return answers

@@ -1,0 +1,135 @@
+"""The text of a labelled file, and the records of JSON lines, CSV and TSV."""
+
+import codecs
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.data.inputs.tables import has_bare_quotes
+from nemo.collections.nlp.data.inputs.text import not_utf8
+from nemo.utils.errors import DataError, MissingFileError, reason
+from nemo.utils.lookup import closest
+from nemo.utils.strict import parse_json
+
+_DELIMITERS = ",\t;|"
+
+Record = tuple[Mapping[str, Any], str]
+"""Fields by name, and where they are."""
+
+
+def read_labelled(path: str | Path) -> str:
+    """The text of a file, without a byte order mark.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: it is empty, or has bytes that are not UTF-8.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise MissingFileError("no such file", where=path, expected="a labelled file")
+    data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise not_utf8(data, error.start, error.start, f"{path}:{line}") from None
+    if not text.strip():
+        raise DataError("is empty", where=path, expected="labelled examples")
+    return text
+
+
+def is_json_lines(text: str) -> bool:
+    """Does each line hold a JSON object?"""
+    return text.lstrip().startswith("{")
+
+
+def json_records(text: str, path: str | Path) -> Iterator[Record]:
+    """The objects of JSON lines.
+
+    Raises:
+        DataError: a line is no JSON object.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path}:{number}"
+        try:
+            record = parse_json(line.encode())
+        except (ValueError, RecursionError) as error:
+            raise DataError("not JSON", where=where, found=reason(error)) from None
+        if not isinstance(record, dict):
+            raise DataError("not a JSON object", where=where, found=type(record).__name__)
+        yield record, where
+
+
+def table_records(text: str, path: str | Path) -> Iterator[Record]:
+    """The rows of CSV or TSV, whose first line names the columns.
+
+    Raises:
+        DataError: a row is longer or shorter than the first, or a quote is not closed.
+    """
+    head = text.split("\n", 100)[:-1] or [text]
+    delimiter = "\t" if Path(path).suffix == ".tsv" else max(_DELIMITERS, key=head[0].count)
+    quoted = delimiter != "\t" or not has_bare_quotes(head)
+    rows = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+        strict=quoted,
+    )
+    try:
+        header = [name.strip() for name in next(rows)]
+        for row in rows:
+            where = f"{path}:{rows.line_num}"
+            if not row:
+                continue
+            if len(row) != len(header):
+                raise DataError(
+                    "a row of another length",
+                    where=where,
+                    found=f"{len(row)} columns",
+                    expected=f"{len(header)} as in the first line",
+                )
+            yield dict(zip(header, row, strict=True)), where
+    except csv.Error as error:
+        raise DataError("not CSV", where=f"{path}:{rows.line_num}", found=error) from None
+
+
+def find_column(
+    record: Mapping[str, Any], asked: str | None, usual: tuple[str, ...], option: str, path: str | Path
+) -> str:
+    """The field that `option` names, or else the first of the `usual` names that is there.
+
+    Raises:
+        DataError: there is none of that name.
+    """
+    if asked in record:
+        return str(asked)
+    names = [name for name in usual if name in record] if asked is None else []
+    if names:
+        return names[0]
+    near = closest(asked, record) if asked else None
+    raise DataError(
+        f"no column {asked!r}" if asked else f"no column for {option}",
+        where=path,
+        found=", ".join(map(repr, list(record)[:10])),
+        expected=None if asked else " or ".join(usual),
+        fix=f"did you mean {near!r}?" if near else f"name it with {option}",
+    )
+
+
+def field_text(record: Mapping[str, Any], column: str, where: str) -> str:
+    """The text or label in a field; a number is a label too.
+
+    Raises:
+        DataError: it is missing, empty or no text.
+    """
+    value = record.get(column)
+    if isinstance(value, bool | int):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        found = "nothing" if value is None or isinstance(value, str) else type(value).__name__
+        raise DataError(f"an empty column {column!r}", where=where, found=found, expected="text")
+    return value

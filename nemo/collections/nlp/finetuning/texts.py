@@ -1,0 +1,54 @@
+"""Files of labelled texts, or of pairs of them: JSON lines, CSV, TSV."""
+
+from pathlib import Path
+
+from nemo.collections.nlp.finetuning.examples import LabelledText
+from nemo.collections.nlp.finetuning.records import (
+    field_text,
+    find_column,
+    is_json_lines,
+    json_records,
+    read_labelled,
+    table_records,
+)
+from nemo.utils.errors import DataError
+
+TEXT = ("text", "sentence", "content", "title")
+FIRST = ("text_a", "sentence1", "text1", "premise", "question1", "question", "text", "sentence")
+SECOND = ("text_b", "sentence2", "text2", "hypothesis", "question2", "answer", "text_pair", "context")
+LABEL = ("label", "labels", "class", "category", "target", "intent")
+
+
+def read_texts(
+    path: str | Path,
+    pairs: bool,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    label_column: str | None = None,
+) -> list[LabelledText]:
+    """The texts of a file and their labels.
+
+    Args:
+        pairs: each has two texts.
+        text_column, pair_column, label_column: names of the fields; None finds them by the usual names.
+
+    Raises:
+        MissingFileError: there is no such file.
+        DataError: a column is not there, or empty in a row.
+    """
+    text = read_labelled(path)
+    records = json_records(text, path) if is_json_lines(text) else table_records(text, path)
+    wanted: list[tuple[str | None, tuple[str, ...], str]]
+    wanted = [(text_column, FIRST if pairs else TEXT, "--text_column")]
+    wanted += [(pair_column, SECOND, "--pair_column")] if pairs else []
+    wanted += [(label_column, LABEL, "--label_column")]
+    columns: list[str] = []
+    examples: list[LabelledText] = []
+    for record, where in records:
+        if not columns:
+            columns = [find_column(record, *names, path) for names in wanted]
+        *texts, label = (field_text(record, column, where) for column in columns)
+        examples.append(LabelledText(tuple(texts), (label,), where))
+    if not examples:
+        raise DataError("no examples", where=path, expected="a row below the names of the columns")
+    return examples

@@ -1,0 +1,184 @@
+"""Examples -> rows of tokens. What is longer than a row is cut with overlap, and nothing is dropped.
+
+Shapes: B batch, T tokens of the longest row in it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+
+import torch
+from torch import Tensor
+
+from nemo.backends.pytorch import DataLayerNM
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.finetuning.examples import Example, LabelledText, Sentence
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.core import LabelsType, MaskType, NeuralType
+
+OVERLAP_SHARE = 4
+"""Of a row's places, one in so many is shared with the next row."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One input of the model.
+
+    Attributes:
+        example: its number.
+        ids: tokens, `[CLS]` and `[SEP]` included.
+        num_first: how many of them are of the first segment.
+        labels: ids of the labels: one, or those of its words.
+        places: of the first token of each of these words; empty for texts.
+    """
+
+    example: int
+    ids: list[int]
+    num_first: int
+    labels: list[int]
+    places: list[int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of words, and the range of those it answers for."""
+
+    first: int
+    stop: int
+    own_first: int
+    own_stop: int
+
+
+def windows(lengths: Sequence[int], room: int) -> list[Window]:
+    """Ranges of words that cover all of them, of `room` tokens at most.
+
+    Each word is answered for by one window. Of the words that two of them share the first half is the
+    earlier one's, so that what it answers for stands away from its borders.
+
+    Args:
+        lengths: tokens of each word, `room` at most.
+    """
+    ranges: list[tuple[int, int]] = []
+    first = 0
+    while not ranges or ranges[-1][1] < len(lengths):
+        stop, taken = first, 0
+        while stop < len(lengths) and taken + lengths[stop] <= room:
+            taken += lengths[stop]
+            stop += 1
+        ranges.append((first, stop))
+        next_first, shared = stop, 0
+        # The next word has to fit behind what is shared, or there would be no end.
+        most = min(room // OVERLAP_SHARE, room - lengths[stop]) if stop < len(lengths) else 0
+        while next_first - 1 > first and shared + lengths[next_first - 1] <= most:
+            next_first -= 1
+            shared += lengths[next_first]
+        first = next_first
+    borders = [
+        0,
+        *((stop + start + 1) // 2 for (_, stop), (start, _) in pairwise(ranges)),
+        len(lengths),
+    ]
+    return [Window(*span, *own) for span, own in zip(ranges, pairwise(borders), strict=True)]
+
+
+class Encoder:
+    """Cuts examples into rows.
+
+    Args:
+        tokenizer: of the model.
+        labels: of the task; the id of a label is its place.
+        max_seq_length: of a row, `[CLS]` and `[SEP]` included.
+    """
+
+    def __init__(self, tokenizer: TokenizerSpec, labels: Sequence[str], max_seq_length: int):
+        self.tokenizer, self.max_seq_length = tokenizer, max_seq_length
+        self._label_ids = {label: i for i, label in enumerate(labels)}
+
+    def rows(self, examples: Sequence[Example]) -> list[Row]:
+        """The rows of all examples, in their order."""
+        texts = sorted(set(chain.from_iterable(example.content for example in examples)))
+        pieces = dict(zip(texts, (ids.tolist() for ids in self.tokenizer.encode_batch(texts)), strict=True))
+        return [row for i, example in enumerate(examples) for row in self._rows_of(i, example, pieces)]
+
+    def _rows_of(self, number: int, example: Example, pieces: Mapping[str, list[int]]) -> Iterator[Row]:
+        if isinstance(example, Sentence):
+            return self._rows_of_words(number, example, pieces)
+        return self._rows_of_texts(number, example, pieces)
+
+    def _rows_of_words(
+        self, number: int, sentence: Sentence, pieces: Mapping[str, list[int]]
+    ) -> Iterator[Row]:
+        room = self.max_seq_length - 2
+        # A word without tokens is unknown, not gone; of an endless one the beginning will do.
+        words = [(pieces[word] or [self.tokenizer.unk_id])[:room] for word in sentence.words]
+        for window in windows([len(word) for word in words], room):
+            ids, places = [self.tokenizer.cls_id], []
+            for i in range(window.first, window.stop):
+                if window.own_first <= i < window.own_stop:
+                    places.append(len(ids))
+                ids += words[i]
+            ids.append(self.tokenizer.sep_id)
+            labels = [self._label_ids[label] for label in sentence.labels[window.own_first : window.own_stop]]
+            yield Row(number, ids, len(ids), labels, places)
+
+    def _rows_of_texts(
+        self, number: int, example: LabelledText, pieces: Mapping[str, list[int]]
+    ) -> Iterator[Row]:
+        """The longer text moves through the rows; the other one stands in each, cut to half a row."""
+        cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
+        parts = [pieces[text] for text in example.texts]
+        room = self.max_seq_length - 1 - len(parts)
+        moving = max(range(len(parts)), key=lambda i: len(parts[i]))
+        parts = [part if i == moving else part[: room // 2] for i, part in enumerate(parts)]
+        room -= sum(len(part) for i, part in enumerate(parts) if i != moving)
+        for window in windows([1] * len(parts[moving]), room):
+            shown = [
+                part[window.first : window.stop] if i == moving else part for i, part in enumerate(parts)
+            ]
+            ids = [cls, *chain.from_iterable((*part, sep) for part in shown)]
+            yield Row(number, ids, 2 + len(shown[0]), [self._label_ids[example.labels[0]]], [])
+
+
+class RowLayer(DataLayerNM):
+    """Rows and their labels.
+
+    Args:
+        rows: what there is.
+        pad_id: fills up the shorter ones of a batch.
+        labels_words: each word has a label, not each row.
+        batch_size: B.
+        seed: of the order.
+        shuffle: None shuffles where it is trained on.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        pad_id: int,
+        labels_words: bool,
+        batch_size: int,
+        seed: int = 0,
+        shuffle: bool | None = None,
+    ):
+        axes = ("B", "T") if labels_words else ("B",)
+        self.output_ports = {**BERT.input_ports, "labels": NeuralType(axes, LabelsType())}
+        if labels_words:
+            self.output_ports["loss_mask"] = NeuralType(axes, MaskType())
+        self.dataset, self.batch_size, self.seed, self.shuffle = rows, batch_size, seed, shuffle
+        self.collate_fn = self._collate
+        self._pad_id, self._labels_words = pad_id, labels_words
+
+    def _collate(self, rows: Sequence[Row]) -> list[Tensor]:
+        shape = len(rows), max(len(row.ids) for row in rows)
+        ids = torch.full(shape, self._pad_id)
+        segments, mask, labels, labelled = torch.zeros((4, *shape), dtype=torch.long)
+        for i, row in enumerate(rows):
+            ids[i, : len(row.ids)] = torch.tensor(row.ids)
+            segments[i, row.num_first : len(row.ids)] = 1
+            mask[i, : len(row.ids)] = 1
+            if self._labels_words:
+                labels[i, row.places] = torch.tensor(row.labels)
+                labelled[i, row.places] = 1
+        if self._labels_words:
+            return [ids, segments, mask, labels, labelled]
+        return [ids, segments, mask, torch.tensor([row.labels[0] for row in rows])]
