@@ -29,11 +29,10 @@ class TaskData:
     test: Sequence[Example]
     labels: Sequence[str]
 
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of what is trained on and what chooses."""
-        parts = [[(e.content, e.labels) for e in part] for part in (self.train, self.valid)]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+def fingerprint_of(examples: Sequence[Example]) -> str:
+    """SHA-256 of examples and their labels."""
+    return hashlib.sha256(json.dumps([(e.content, e.labels) for e in examples]).encode()).hexdigest()
 
 
 def open_task_data(options: FinetuningOptions) -> TaskData:

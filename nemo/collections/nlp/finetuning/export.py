@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 
 from nemo.backends.pytorch.nm import load_weights
-from nemo.collections.nlp.checkpoints.bert_weights import POOLER
 from nemo.collections.nlp.checkpoints.export import fixed_batch, new_export, refuse_other_answers
-from nemo.collections.nlp.checkpoints.hub import load_bert, quiet
 from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.finetuning.model import FinetuningModel
+from nemo.collections.nlp.models.bert_weights import POOLER
+from nemo.collections.nlp.models.hub import load_bert, quiet
 
 
 def export_classifier(

@@ -12,11 +12,11 @@ from pathlib import Path
 import torch
 
 from nemo.backends.pytorch.common import CrossEntropyLossNM
-from nemo.collections.nlp.checkpoints.hub import CONFIG_FILES
 from nemo.collections.nlp.checkpoints.loading import load_pretrained
-from nemo.collections.nlp.checkpoints.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.finetuning.windows import Row, RowLayer
+from nemo.collections.nlp.models.hub import CONFIG_FILES
+from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import SequenceClassifier, TokenClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import NeuralModuleFactory, NmTensor

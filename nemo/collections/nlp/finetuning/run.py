@@ -16,14 +16,14 @@ from typing import Any
 
 import torch
 
-from nemo.collections.nlp.finetuning.data import TaskData, open_task_data
+from nemo.collections.nlp.finetuning.data import TaskData, fingerprint_of, open_task_data
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.finetuning.export import export_classifier
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, figures
 from nemo.collections.nlp.finetuning.model import FinetuningModel, Pretrained, open_pretrained
 from nemo.collections.nlp.finetuning.windows import Encoder, Row, RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
-from nemo.core import CheckpointCallback, NeuralModuleFactory
+from nemo.core import CheckpointCallback, NeuralModuleFactory, SimpleLossLoggerCallback
 from nemo.utils.arguments import as_config
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
@@ -43,6 +43,9 @@ _DECIDING = (
     "grad_norm_clip",
     "amp_opt_level",
 )
+LOGGED_STEPS = 100
+"""Steps between two lines of the log."""
+
 Figures = Mapping[str, float]
 
 
@@ -132,7 +135,7 @@ class Finetuning:
         """
         identity = {
             "model": self._pretrained.fingerprint,
-            "data": self._data.fingerprint,
+            "data": fingerprint_of([*self._data.train, *self._data.valid]),
             **{name: getattr(self._options, name) for name in _DECIDING},
         }
         known = _read_json(self._work_dir / IDENTITY) or identity
@@ -182,7 +185,10 @@ class Finetuning:
                 "weight_decay": self._options.weight_decay,
                 "grad_norm_clip": self._options.grad_norm_clip,
             },
-            [CheckpointCallback(folder / "checkpoints", epoch_freq=1, checkpoints_to_keep=1)],
+            [
+                SimpleLossLoggerCallback(loss, step_freq=LOGGED_STEPS),
+                CheckpointCallback(folder / "checkpoints", epoch_freq=1, checkpoints_to_keep=1),
+            ],
             get_lr_policy(
                 "WarmupAnnealing", total_steps=steps, warmup_ratio=self._options.lr_warmup_proportion
             ),
@@ -199,16 +205,22 @@ class Finetuning:
         return run
 
     def test(self, rate: float, seed: int) -> Figures:
-        """Figures of a run on the test part."""
-        file = self._folder(rate, seed) / "test.json"
-        key = str(self._options.test)
-        known = _read_json(file) or {}
-        if key not in known:
+        """Figures of a run on the test part; its answers are in `predictions.jsonl`."""
+        folder = self._folder(rate, seed)
+        fingerprint = fingerprint_of(self._data.test)
+        known = _read_json(folder / "test.json")
+        if known is None or known["data"] != fingerprint:
             factory, model = self._restored(rate, seed)
-            rows = self._encoder.rows(self._data.test)
-            known[key] = self._figures(self._data.test, self._predict(factory, model, rows))
-            _write_json(file, known)
-        return known[key]
+            predicted = self._predict(factory, model, self._encoder.rows(self._data.test))
+            answers = (
+                {"content": example.content, "labels": example.labels, "predicted": labels}
+                for example, labels in zip(self._data.test, predicted, strict=True)
+            )
+            lines = (json.dumps(answer, ensure_ascii=False) + "\n" for answer in answers)
+            write_atomically(folder / "predictions.jsonl", "".join(lines).encode())
+            known = {"data": fingerprint, "test": self._figures(self._data.test, predicted)}
+            _write_json(folder / "test.json", known)
+        return known["test"]
 
     def export(self, rate: float, seed: int) -> None:
         """Write the model of a run as a Hugging Face folder."""

@@ -22,7 +22,7 @@ def read(folder, text, name="data.txt", **columns):
         "Aspirin B-Drug\nhelps O\n. O\n\nNo O\npain B-Disease\n",
         "-DOCSTART- -X- O\n\nAspirin N B-Drug\nhelps V O\n. P O\n\n\nNo D O\npain N B-Disease",
         "-DOCSTART- (7)\r\n\r\nAspirin\tI-Drug\r\nhelps\tO\r\n.\tO\r\n\r\nNo\tO\r\npain\tI-Disease\r\n",
-        "# id = 1\n# text = Aspirin helps .\nAspirin\tS-Drug\nhelps\tO\n.\tO\n\n# id = 2\nNo\tO\npain\tU-Disease",
+        "# id = 1\n# text = Aspirin .\nAspirin\tS-Drug\nhelps\tO\n.\tO\n\n# id = 2\nNo\tO\npain\tU-Disease",
         "\ufeffAspirin   B-Drug\nhelps     O\n.         O\n \nNo        O\npain      B-Disease\n",
     ],
     ids=["spaces", "docstart", "IOB1 with tabs and CR LF", "comments", "aligned, with a byte order mark"],

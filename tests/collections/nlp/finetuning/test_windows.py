@@ -3,11 +3,11 @@
 import random
 
 import pytest
-from tests.huggingface_folders import write_huggingface
 
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.finetuning.examples import LabelledText, Sentence
 from nemo.collections.nlp.finetuning.windows import Encoder, windows
+from tests.huggingface_folders import write_huggingface
 
 
 @pytest.mark.parametrize("room", [4, 7, 30])

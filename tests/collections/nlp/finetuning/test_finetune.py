@@ -1,0 +1,139 @@
+"""Fine-tuning end to end: it learns, exports what transformers answers alike, resumes, and refuses."""
+
+import json
+
+import pytest
+import transformers
+
+from nemo.cli.main import main
+from nemo.collections.nlp.finetuning.run import finetune
+from nemo.collections.nlp.finetuning.windows import RowLayer
+from nemo.collections.nlp.options import FinetuningOptions
+from tests.cli.outcome import error_of
+from tests.collections.nlp.finetuning.conftest import write_columns, write_texts
+
+
+def options_for(folder, bert, task, **changes):
+    write = write_columns if task == "ner" else write_texts
+    settings = {
+        "model": bert,
+        "task": task,
+        "train": str(write(folder / "train", 300, seed=1)),
+        "test": str(write(folder / "test", 60, seed=2)),
+        "lr": "1e-2",
+        "num_epochs": 2,
+        "max_seq_length": 16,
+        "work_dir": str(folder / "out"),
+    }
+    return FinetuningOptions(**(settings | changes))
+
+
+def predictions(folder, lr):
+    """What the model that was exported says of the test part."""
+    lines = (folder / "out" / "runs" / f"lr-{lr:g}_seed-0" / "predictions.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def test_words_are_labelled_and_a_pipeline_labels_them_alike(tmp_path, bert):
+    result = finetune(options_for(tmp_path, bert, "ner", lr="1e-5,1e-3,1e-2"))
+    assert result.lr == 1e-2  # the others have learned next to nothing
+    assert result.test[0]["f1"] > 0.9
+    model = transformers.AutoModelForTokenClassification.from_pretrained(result.folder)
+    assert model.config.id2label == {0: "O", 1: "B-Animal", 2: "I-Animal"}
+    label = transformers.pipeline("token-classification", model=str(result.folder), ignore_labels=[])
+    for sentence in predictions(tmp_path, 1e-2):
+        text = " ".join(sentence["content"])
+        starts = {0, *(i + 1 for i, character in enumerate(text) if character == " ")}
+        answers = [token["entity"] for token in label(text) if token["start"] in starts]
+        assert answers == sentence["predicted"]
+
+
+@pytest.mark.parametrize("task", ["classify", "pairs"])
+def test_texts_are_labelled_and_a_pipeline_labels_them_alike(tmp_path, bert, task):
+    result = finetune(options_for(tmp_path, bert, task, max_seq_length=32, num_epochs=3))
+    assert result.test[0]["accuracy"] > 0.75
+    label = transformers.pipeline("text-classification", model=str(result.folder))
+    for example in predictions(tmp_path, 1e-2):
+        texts = dict(zip(("text", "text_pair"), example["content"], strict=False))
+        assert label(texts)["label"] == example["predicted"][0]
+
+
+def test_a_run_that_broke_off_goes_on_to_the_same_figures(tmp_path, bert, monkeypatch):
+    whole = finetune(options_for(tmp_path, bert, "ner", lr="1e-3", work_dir=str(tmp_path / "whole")))
+    options = options_for(tmp_path, bert, "ner", lr="1e-3")
+    made = []
+    collate = RowLayer._collate
+
+    def break_off(layer, rows):
+        made.append(len(rows))
+        if len(made) == 25:  # in the second epoch
+            raise InterruptedError
+        return collate(layer, rows)
+
+    monkeypatch.setattr(RowLayer, "_collate", break_off)
+    with pytest.raises(InterruptedError):
+        finetune(options)
+    made.clear()
+    monkeypatch.setattr(
+        RowLayer, "_collate", lambda layer, rows: made.append(len(rows)) or collate(layer, rows)
+    )
+    resumed = finetune(options)
+    assert sum(made) < 2 * 300  # the first epoch is not made again
+    assert resumed.test == whole.test and resumed.valid == whole.valid
+
+
+def test_more_seeds_add_to_the_runs_that_are_there(tmp_path, bert):
+    one = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
+    made = tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "valid.json"
+    before = made.stat().st_mtime_ns
+    two = finetune(options_for(tmp_path, bert, "ner", lr="1e-3", seeds=2))
+    assert made.stat().st_mtime_ns == before
+    assert two.test[0] == one.test[0]
+    assert len(two.test) == 2 and two.test[0] != two.test[1]
+
+
+def test_the_command_prints_figures_with_their_definitions(tmp_path, bert, capsys):
+    train = write_columns(tmp_path / "train", 100, seed=1)
+    command = ["finetune", bert, "--train", str(train), "--work_dir", str(tmp_path / "out"), "--seeds", "2"]
+    assert main([*command, "--lr", "1e-2", "--num_epochs", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "validation f1" in printed and "(mean and standard deviation of 2 seeds)" in printed
+    assert "f1: entity-level micro F1 as seqeval" in printed
+
+
+def test_test_sentences_in_the_training_part_are_warned_of(tmp_path, bert, capsys):
+    options = options_for(tmp_path, bert, "ner", num_epochs=1)
+    with open(options.train, "a") as file:
+        file.write("\nowl\tO\nsees\tO\ncat\tB-Animal\n")
+    with open(options.test, "w") as file:
+        file.write("owl\tO\nsees\tO\ncat\tB-Animal\n\nxyz\tO\nxyz\tO\nxyz\tO\ncat\tB-Animal\nxyz\tO\n")
+    finetune(options)
+    assert "1 of 2 examples of" in capsys.readouterr().err
+
+
+def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
+    train = str(write_columns(tmp_path / "train", 100, seed=1))
+    (tmp_path / "fish").write_text("the O\n\nfish B-Fish\n")
+    (tmp_path / "plain").write_text("the O\n\nfish O\n")
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "config.json").write_text('{"model_type": "gpt2"}')
+    for words, code, told in (
+        (["--train", train, "--test", str(tmp_path / "fish")], 3, "fish:3: the label 'B-Fish' is not in the"),
+        (["--train", str(tmp_path / "plain")], 3, "nothing to tell apart"),
+        (["--train", str(tmp_path / "absent")], 3, "no such file"),
+        (["--train", train, "--lr", "fast"], 2, "not a learning rate"),
+        (["--train", train, "--max_seq_length", "64"], 2, "longer than the model's positions"),
+        (["--train", train, "--pair_column", "b"], 2, "an option of --task pairs"),
+        ([], 2, "a model and a labelled file are needed"),
+    ):
+        assert main(["finetune", bert, *words, "--work_dir", str(tmp_path / "out")]) == code
+        assert told in error_of(capsys)
+    assert main(["finetune", str(other), "--train", train]) == 2
+    assert "not a BERT: model_type" in error_of(capsys)
+
+
+def test_a_folder_has_the_runs_of_one_fine_tuning(tmp_path, bert):
+    finetune(options_for(tmp_path, bert, "ner", num_epochs=1))
+    with pytest.raises(ValueError, match="runs with another num_epochs"):
+        finetune(options_for(tmp_path, bert, "ner", num_epochs=2))

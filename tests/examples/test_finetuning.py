@@ -1,0 +1,28 @@
+"""The examples of fine-tuning run from the command line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.collections.nlp.finetuning.conftest import write_columns
+from tests.huggingface_folders import write_huggingface
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "nlp" / "finetuning"
+
+
+def test_the_examples_are_short():
+    for example in EXAMPLES.glob("*.py"):
+        assert len(example.read_text(encoding="utf-8").splitlines()) < 40, example
+
+
+@pytest.mark.slow
+def test_entities_are_named(tmp_path):
+    write_huggingface(tmp_path / "bert", "BertModel")
+    train, test = write_columns(tmp_path / "train", 200, seed=1), write_columns(tmp_path / "test", 20, seed=2)
+    command = [sys.executable, EXAMPLES / "finetune.py", tmp_path / "bert", train, test, "--lr=1e-2"]
+    result = subprocess.run(
+        [*command, f"--work_dir={tmp_path / 'out'}"], capture_output=True, text=True, check=True
+    )
+    assert "test f1" in result.stdout and "(Animal)" in result.stdout
