@@ -3,7 +3,6 @@
 Nothing heavy is imported before a command really runs, so `--help` is quick.
 """
 
-import errno
 import importlib
 import os
 import signal
@@ -15,7 +14,8 @@ from typing import NoReturn
 
 from nemo import __version__
 from nemo.cli.streams import open_standard_descriptors, tolerant_streams, use_utf8
-from nemo.utils.errors import DataError, MemoryShortageError, NemoError, Preempted, UsageError
+from nemo.utils.errors import Preempted, UsageError
+from nemo.utils.failures import as_error
 from nemo.utils.lookup import closest
 from nemo.utils.stopping import Stop, stops_are_errors
 
@@ -32,15 +32,6 @@ COMMANDS = {
     "export": "write a checkpoint as a Hugging Face folder",
     "completion": "print a script by which bash, zsh or fish completes commands and options",
 }
-
-# What the system says of a path of the user's, and what to do; of what we write it becomes a StorageError.
-_OF_A_PATH = {
-    errno.EACCES: ("no permission", "change its permissions"),
-    errno.EPERM: ("no permission", "change its permissions"),
-    errno.ELOOP: ("a link to itself", "give the file itself"),
-    errno.ENAMETOOLONG: ("a name that is too long", "give another path"),
-}
-_LESS_MEMORY = "a smaller --batch_size, shorter sequences, a smaller model, or fewer workers"
 
 
 def usage() -> str:
@@ -116,7 +107,7 @@ def _exit_code(run: Callable[[], None], debug: bool) -> int:
     except Exception as problem:
         if debug:
             traceback.print_exc()
-        error = _as_error(problem)
+        error = as_error(problem)
         if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # process 0 says it
             sys.stderr.write(f"error[{error.kind}] {error}\n")
         return error.exit_code
@@ -139,23 +130,6 @@ def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]]
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
-
-
-def _as_error(problem: Exception) -> NemoError:
-    """What to tell of whatever was raised."""
-    if isinstance(problem, NemoError):
-        return problem
-    if isinstance(problem, OSError) and problem.errno in _OF_A_PATH:
-        found, fix = _OF_A_PATH[problem.errno]
-        return DataError("cannot be read", where=problem.filename or "", found=found, fix=fix)
-    told = next(iter(str(problem).splitlines()), "")
-    # torch says so in its own ways: in an error's name, or only in its text.
-    is_named = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
-    if is_named or "can't allocate memory" in told:
-        return MemoryShortageError(f"not enough memory: {told}", fix=_LESS_MEMORY)
-    return NemoError(
-        f"a fault of ours: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
-    )
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ SMALL = {
     "num_samples": ("0", "1", "1001"),
     "num_shards": ("0", "1", "3"),
     "part_mb": ("0", "1"),
-    "engine": ("local", "slurm", "x"),
+    "engine": ("local", "slurm", "ray", "x"),
 }
 WHOLE = (
     "-1",
@@ -333,7 +333,8 @@ def _lose_word(rng: random.Random, case: Case, options: type, folder: Path) -> N
 
 def _spoil_file(rng: random.Random, case: Case, options: type, folder: Path) -> None:
     """A file damaged, of another kind, gone, or with a value that it cannot have."""
-    names = [name for name in SPOILED if (folder / name).is_file()]
+    done = {what.partition(":")[0] for what in case.spoiled}
+    names = [name for name in SPOILED if name not in done and (folder / name).is_file()]
     told = " ".join(case.words)
     named = [name for name in names if name.partition("/")[0] in told]
     name = rng.choice(named if named and rng.random() < 0.9 else names)

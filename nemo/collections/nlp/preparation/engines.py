@@ -4,33 +4,37 @@ datatrove's own notes of what is completed are not used: a task looks at its res
 tells how it fares (see tasks.py).
 """
 
-import _thread
 import contextlib
+import importlib.util
 import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from threading import Event, Thread
+from threading import Timer
 from typing import Any
 
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import Plan
 from nemo.collections.nlp.preparation.steps import Step, Tokenise
-from nemo.collections.nlp.preparation.tasks import FAILED, RUNNING, Notes, is_gone, vanished
+from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, process_lost
+from nemo.collections.nlp.preparation.watch import SECONDS_BETWEEN_LOOKS, GiveUp, Report, Watch
 from nemo.utils.children import bound_children
-from nemo.utils.errors import NemoError, UsageError
+from nemo.utils.errors import UsageError, reason
+from nemo.utils.failures import as_error
 from nemo.utils.logging import logging
 
-SECONDS_BETWEEN_GLANCES, SECONDS_BETWEEN_LOOKS, SECONDS_BETWEEN_REPORTS = 0.05, 0.5, 10.0
+SECONDS_BETWEEN_REPORTS = 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
-
-_Report = Callable[[dict[int, dict[str, Any]]], None]
-"""Told the notes of the tasks that run."""
+# Tasks hand over nothing but files. Ray would map 30 % of the memory, twice, and dies where that is refused.
+RAY_OBJECT_STORE_BYTES = 80_000_000
+SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 
 
 def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
@@ -46,13 +50,16 @@ def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: Prep
     if options.engine == "slurm":
         _run_on_slurm(steps, plan, work, options)
         return
+    if options.engine == "ray":
+        if importlib.util.find_spec("ray") is None:
+            fix = "pip install 'nemo-bert[ray]'"
+            raise UsageError("Ray is not installed", where="--engine ray", fix=fix)
+        _apart(partial(_run_on_ray, steps, plan, work, options), where="--engine ray")
+        return
     workers = _num_workers(plan, options)
-    with contextlib.ExitStack() as stack:
-        if options.engine == "ray":
-            stack.enter_context(_ray(workers))
-        for step in steps:
-            if num_tasks := step.num_tasks(plan):
-                _run_step(step, plan, num_tasks, work, workers, options)
+    for step in steps:
+        if step.num_tasks(plan):
+            _run_here(step, plan, work, workers, options)
 
 
 def _num_workers(plan: Plan, options: PrepareOptions) -> int:
@@ -80,165 +87,88 @@ def _executor(
     )
 
 
-def _run_step(
-    step: type[Step], plan: Plan, num_tasks: int, work: Path, workers: int, options: PrepareOptions
-) -> None:
-    notes = Notes(work, step.name, num_tasks)
-    notes.forget()
-    logging.info("%s: %d task(s)", step.name, num_tasks)
+def _run_here(step: type[Step], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
+    """Run a step on this machine: in this process, or by datatrove in others."""
+    notes = _begin(step, plan, work)
     report = _report(step, plan, notes)
-    if options.engine == "local" and workers == 1:
-        _run_alone(step(work), notes, report)
+    if workers == 1:
+        with Watch(notes, report):
+            for number in range(notes.num_tasks):
+                step(work)(number)
         return
-    more = {"mem_per_cpu_gb": MEMORY_GB} if options.engine == "ray" else {}
-    executor = _executor(step, num_tasks, work, workers, options, **more)
-    run = _run_here if options.engine == "ray" else _run_apart
-    # Whatever datatrove makes of a task that failed: what the task said is what the user needs.
+    executor = _executor(step, notes.num_tasks, work, workers, options)
+    _apart(lambda give_up: _execute(executor, notes, report, give_up), where=step.name)
+
+
+def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
+    """The notes of the tasks of a step, none of which has begun."""
+    notes = Notes(work, step.name, step.num_tasks(plan), lambda number: step.subject(plan, number))
+    notes.forget()
+    logging.info("%s: %d task(s)", step.name, notes.num_tasks)
+    return notes
+
+
+def _execute(executor: Any, notes: Notes, report: Report, give_up: GiveUp) -> None:
+    """Have datatrove run a step.
+
+    Raises:
+        NemoError: what a task said that failed, whatever datatrove makes of it: it is what the user needs.
+    """
     try:
-        lost = run(executor, notes, report)
+        with Watch(notes, report, give_up):
+            executor.run()
     except Exception as error:
         raise (notes.problem() or error) from error
-    if problem := vanished(lost) if lost else notes.problem():
+    if problem := notes.problem():
         raise problem
 
 
-def _run_alone(step: Step, notes: Notes, report: _Report) -> None:
-    """Run a step in this process, one task after another; what a task ends with ends this, too."""
-    with _Watch(notes, report):
-        for number in range(notes.num_tasks):
-            step(number)
+def _apart(run: Callable[[GiveUp], None], where: str) -> None:
+    """Run something in a process that can be killed together with its workers.
 
+    A worker that is killed may hold the lock of the queue that datatrove's pool needs even to be ended, and
+    Ray ends the process that uses it when it is killed itself.
 
-def _run_here(executor: Any, notes: Notes, report: _Report) -> str | None:
-    """Run a step by Ray; returns the name of a task that is lost, as its process was killed."""
-    lost: list[str] = []
+    Args:
+        run: given what ends the process at once, with an error.
 
-    def give_up(task: str) -> None:
-        lost.append(task)
-        _thread.interrupt_main()
-
-    try:
-        with _Watch(notes, report, give_up):
-            executor.run()
-    except KeyboardInterrupt:
-        if not lost:
-            raise
-    return lost[0] if lost else None
-
-
-def _run_apart(executor: Any, notes: Notes, report: _Report) -> str | None:
-    """The same in a process that can be killed together with its workers.
-
-    A worker that is killed may hold the lock of the queue that datatrove's pool needs even to be ended.
+    Raises:
+        NemoError: what it ended with.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
-    def run() -> None:
+    def run_and_tell() -> None:
         os.setpgrp()  # killed as one, the workers have no time to complain of one another's death
-        with _Watch(notes, report, give_up=theirs.send), bound_children():
+        with bound_children():
             try:
-                executor.run()
+                run(theirs.send)
             except Exception as error:
-                theirs.send(NemoError(f"{type(error).__name__}: {error}", where=notes.step))
+                theirs.send(as_error(error))
             else:
                 theirs.send(None)
 
     with bound_children():
-        process = multiprocessing.get_context("fork").Process(target=run)
+        process = multiprocessing.get_context("fork").Process(target=run_and_tell)
         process.start()
     assert process.pid is not None
     try:
         theirs.close()
-        outcome = ours.recv()
-        if not isinstance(outcome, str):
+        problem = ours.recv()
+        if problem is None:
             process.join()
     except EOFError:
-        raise NemoError("the process that runs the tasks was killed, or died", where=notes.step) from None
+        ended = f"process {process.pid}, which hands out the tasks, was killed"
+        raise process_lost(ended, where) from None
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.kill()  # it may have no group of its own yet
         process.join()
-    if isinstance(outcome, NemoError):
-        raise outcome
-    return outcome
+    if problem is not None:
+        raise problem
 
 
-class _Watch:
-    """Looks at the tasks of a step while they run: reports, and tells of a process that was killed.
-
-    Args:
-        give_up: given the name of the task that is lost; none is that this process runs itself.
-    """
-
-    def __init__(self, notes: Notes, report: _Report, give_up: Callable[[str], None] = lambda task: None):
-        self._notes, self._report, self._give_up = notes, report, give_up
-        self._stop = Event()
-        self._thread = Thread(target=self._look, daemon=True)
-
-    def __enter__(self) -> "_Watch":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        workers, last = _PoolWorkers(), time.monotonic()
-        while not self._stop.wait(SECONDS_BETWEEN_GLANCES):
-            is_one_gone = workers.is_one_gone()
-            if time.monotonic() - last < SECONDS_BETWEEN_LOOKS:
-                continue
-            last = time.monotonic()
-            notes = self._notes.look()
-            self._report(notes)
-            for number, note in notes.items():
-                if is_gone(note) and self._notes.look().get(number) == note:
-                    self._give_up(self._notes.name_of(number))
-                    return
-            # A pool that ends, well or with an error of its own, has lost its workers, too: it ends soon.
-            if is_one_gone and not self._stop.wait(SECONDS_BETWEEN_LOOKS) and (task := self._lost_task()):
-                self._give_up(task)
-                return
-
-    def _lost_task(self) -> str | None:
-        """What a process that is gone may have had: what it noted, else the first task without a note.
-
-        None where every task is accounted for: it had none.
-        """
-        notes = self._notes.look()
-        if any(note["state"] == FAILED for note in notes.values()):
-            return None
-        if noted := sorted(number for number, note in notes.items() if is_gone(note)):
-            return self._notes.name_of(noted[0])
-        unknown = set(range(self._notes.num_tasks)) - self._notes.done - notes.keys()
-        return f"{self._notes.name_of(min(unknown))} or a later one" if unknown else None
-
-
-class _PoolWorkers:
-    """The worker processes of datatrove's pool, which replaces one that was killed, but not its task.
-
-    A worker may have taken a task and be killed before the task has noted anything, while it still imports.
-    """
-
-    def __init__(self) -> None:
-        self._others = self._children()
-        self._seen: set[Any] = set()
-
-    def is_one_gone(self) -> bool:
-        """Has a process ended that was there at an earlier look?"""
-        alive = self._children() - self._others
-        self._seen |= alive
-        return alive != self._seen
-
-    @staticmethod
-    def _children() -> set[Any]:
-        multiprocess = sys.modules.get("multiprocess")  # what datatrove starts its processes by
-        return set(multiprocess.active_children()) if multiprocess else set()
-
-
-def _report(step: type[Step], plan: Plan, notes: Notes) -> _Report:
+def _report(step: type[Step], plan: Plan, notes: Notes) -> Report:
     """What tells in the log how far a step has come."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
     start = last = time.monotonic()
@@ -265,24 +195,66 @@ def _report(step: type[Step], plan: Plan, notes: Notes) -> _Report:
 # Ray.
 
 
-@contextlib.contextmanager
-def _ray(workers: int) -> Any:
-    """The cluster that RAY_ADDRESS names, or one on this machine for as long as the block lasts."""
-    try:
-        import ray
-    except ImportError:
-        raise UsageError(
-            "Ray is not installed", where="--engine ray", fix="pip install 'nemo-bert[ray]'"
-        ) from None
-    quiet: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+def _run_on_ray(
+    steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
+) -> None:
+    """Run steps by the cluster that RAY_ADDRESS names, or one on this machine for as long as it takes.
+
+    Raises:
+        UsageError: there is no such cluster, or it does not start.
+    """
+    import ray
+
+    workers = _num_workers(plan, options)
+    cluster: dict[str, Any] = {}
     if "RAY_ADDRESS" in os.environ:
-        ray.init(**quiet)
+        _check_ray_answers(os.environ["RAY_ADDRESS"])
     else:
-        ray.init(num_cpus=workers, include_dashboard=False, **quiet)
+        # What tasks ask for is there, however small the machine: a task that fits nowhere waits for ever.
+        memory = workers * MEMORY_GB << 30
+        cluster = {"num_cpus": workers, "_memory": memory, "object_store_memory": RAY_OBJECT_STORE_BYTES}
+
+    def no_cluster(found: str) -> UsageError:
+        return UsageError(
+            "Ray does not start, or its cluster does not answer",
+            where="--engine ray" if cluster else f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
+            found=found,
+            fix="use --engine local" if cluster else "unset RAY_ADDRESS to start one on this machine",
+        )
+
+    # Where memory is short Ray tries again for ever.
+    late = Timer(SECONDS_TO_START, give_up, [no_cluster(f"nothing for {SECONDS_TO_START:.0f} s")])
+    late.start()
     try:
-        yield
+        ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **cluster)
+    except Exception as error:  # there is a class of its own for each way to fail
+        raise no_cluster(reason(error)) from error
+    finally:
+        late.cancel()
+    try:
+        for step in steps:
+            if num_tasks := step.num_tasks(plan):
+                notes = _begin(step, plan, work)
+                executor = _executor(step, num_tasks, work, workers, options, mem_per_cpu_gb=MEMORY_GB)
+                _execute(executor, notes, _report(step, plan, notes), give_up)
     finally:
         ray.shutdown()
+
+
+def _check_ray_answers(address: str) -> None:
+    """Raise a UsageError if nothing listens where a cluster should be; Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
+    except OSError as error:
+        raise UsageError(
+            "no Ray cluster answers there",
+            where=f"RAY_ADDRESS={address}",
+            found=reason(error),
+            fix="name one that runs, or unset RAY_ADDRESS to start one on this machine",
+        ) from error
 
 
 # Slurm.
@@ -297,9 +269,7 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
     all_notes, executor = [], None
     for step in steps:
         if num_tasks := step.num_tasks(plan):
-            notes = Notes(work, step.name, num_tasks)
-            notes.forget()
-            all_notes.append(notes)
+            all_notes.append(_begin(step, plan, work))
             executor = _executor(
                 step,
                 num_tasks,
@@ -319,8 +289,11 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
     try:
         executor.run()
     except subprocess.CalledProcessError as error:
-        raise NemoError(
-            "sbatch failed", where="--engine slurm", found=f"exit code {error.returncode}"
+        raise UsageError(
+            "sbatch failed, see above",
+            where="--engine slurm",
+            found=f"exit code {error.returncode}",
+            fix="mind --slurm_partition, --slurm_time and --slurm_qos",
         ) from None
     logging.info("submitted; the last job is %s. Waiting; the jobs go on if you stop this.", executor.job_id)
     _wait_for_job(str(executor.job_id), all_notes)

@@ -56,6 +56,11 @@ class Step(ABC):
     def num_tasks(plan: Plan) -> int:
         """How many tasks a plan has for it."""
 
+    @staticmethod
+    @abstractmethod
+    def subject(plan: Plan, number: int) -> str:
+        """What a task works on, for a person."""
+
     @abstractmethod
     def run(self, plan: Plan, number: int, task: Task) -> None:
         """Do one task, unless it is done."""
@@ -75,6 +80,11 @@ class Tokenise(Step):
     @staticmethod
     def num_tasks(plan: Plan) -> int:
         return len(plan.groups)
+
+    @staticmethod
+    def subject(plan: Plan, number: int) -> str:
+        first, *more = plan.groups[number]
+        return f"{first} and {len(more)} more" if more else str(first)
 
     def run(self, plan: Plan, number: int, task: Task) -> None:
         folder = part_folder(self.work, number)
@@ -98,6 +108,10 @@ class Assemble(Step):
     @staticmethod
     def num_tasks(plan: Plan) -> int:
         return 1
+
+    @staticmethod
+    def subject(plan: Plan, number: int) -> str:
+        return f"{', '.join(STORES.values())} in {plan.out}"
 
     def run(self, plan: Plan, number: int, task: Task) -> None:
         note = self.work / "assembled.json"
@@ -136,6 +150,11 @@ class WriteShards(Step):
     def num_tasks(plan: Plan) -> int:
         return len(plan.shards)
 
+    @staticmethod
+    def subject(plan: Plan, number: int) -> str:
+        shard = plan.shards[number]
+        return f"{plan.shard_file(shard)} of {plan.recipes[shard.recipe].seq_length} tokens"
+
     def run(self, plan: Plan, number: int, task: Task) -> None:
         shard, note = plan.shards[number], self.work / "shards" / f"{number:05d}.json"
         tokenizer = work_tokenizer(self.work)
@@ -160,6 +179,10 @@ class Finish(Step):
     @staticmethod
     def num_tasks(plan: Plan) -> int:
         return 1
+
+    @staticmethod
+    def subject(plan: Plan, number: int) -> str:
+        return f"{MANIFEST_FILE} in {plan.out}"
 
     def run(self, plan: Plan, number: int, task: Task) -> None:
         for left_behind in plan.out.rglob(".*.tmp"):  # by a process that was killed

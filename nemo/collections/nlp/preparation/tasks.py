@@ -7,13 +7,14 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from nemo.utils import errors
-from nemo.utils.errors import NemoError
+from nemo.utils.errors import DistributedError, NemoError
+from nemo.utils.failures import as_error
 from nemo.utils.files import write_atomically
 
 SECONDS_BETWEEN_NOTES = 1.0
@@ -33,11 +34,9 @@ class Task:
         self._note(RUNNING, bytes=0)
         try:
             yield
-        except NemoError as problem:
-            self._note(FAILED, kind=type(problem).__name__, message=problem.message)
-            raise
         except Exception as problem:
-            self._note(FAILED, kind="NemoError", message=f"{type(problem).__name__}: {problem}")
+            error = as_error(problem)
+            self._note(FAILED, kind=type(error).__name__, message=error.message)
             raise
         self._note(DONE)
 
@@ -61,12 +60,15 @@ def path_of(work: Path, step: str, number: int) -> Path:
 class Notes:
     """What the tasks of a step have told, as seen from outside.
 
+    Args:
+        subject: of a task's number, what it works on, for a person.
+
     Attributes:
         done: the tasks that were done when last looked at.
     """
 
-    def __init__(self, work: Path, step: str, num_tasks: int):
-        self.step, self.num_tasks = step, num_tasks
+    def __init__(self, work: Path, step: str, num_tasks: int, subject: Callable[[int], str]):
+        self.step, self.num_tasks, self._subject = step, num_tasks, subject
         self._paths = {number: path_of(work, step, number) for number in range(num_tasks)}
         self.done: set[int] = set()
 
@@ -96,19 +98,25 @@ class Notes:
             if note["state"] == FAILED:
                 return _restored(note)
         missing = sorted(self._paths.keys() - self.done)
-        return vanished(self.name_of(missing[0])) if missing else None
+        return self.lost(missing[0]) if missing else None
 
-    def name_of(self, number: int) -> str:
-        """What to call a task."""
-        return self._paths[number].stem
+    def lost(self, number: int, ended: str = "its process was killed", or_later: bool = False) -> NemoError:
+        """The error of a task whose process ended without a word.
+
+        Args:
+            ended: which process that is, and what ended it, as far as it is known.
+            or_later: the process had noted no task; this is the first that it may have had.
+        """
+        task = f"task {self._paths[number].stem}, {self._subject(number)}"
+        return process_lost(ended, where=f"{task}, or a later one" if or_later else task)
 
 
-def vanished(task: str) -> NemoError:
-    """The error of a task whose process ended without a word."""
-    return NemoError(
-        "its process was killed, or died",
-        where=f"task {task}",
-        fix="mind the memory (fewer --workers), and run the same command again: it goes on",
+def process_lost(ended: str, where: str) -> NemoError:
+    """The error of work whose process ended without a word."""
+    return DistributedError(
+        f"{ended}, most likely because the memory ran out",
+        where=where,
+        fix="use fewer --workers, and run the same command again: it goes on with what is done",
     )
 
 

@@ -23,7 +23,7 @@ from nemo.collections.nlp.data.inputs import sources_of
 from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
-from nemo.collections.nlp.preparation import engines, plan
+from nemo.collections.nlp.preparation import engines, plan, watch
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.utils.errors import UsageError
@@ -252,8 +252,8 @@ def test_little_work_is_that_of_text_and_passes_together(tmp_path, monkeypatch):
 
 
 def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, capsys):
-    for seconds in ("GLANCES", "LOOKS", "REPORTS"):
-        monkeypatch.setattr(engines, f"SECONDS_BETWEEN_{seconds}", 0.01)
+    for module, seconds in ((watch, "GLANCES"), (watch, "LOOKS"), (engines, "REPORTS")):
+        monkeypatch.setattr(module, f"SECONDS_BETWEEN_{seconds}", 0.01)
     assert main(command(corpus, tmp_path / "out")) == 0
     told = capsys.readouterr().out
     assert re.search(r"tokenised [0-3] of 3 MB, [0-9.]+ MB/s, [0-9]+ s left", told)
@@ -341,10 +341,16 @@ def test_a_worker_that_is_killed_ends_the_run_and_is_named(undisturbed, corpus, 
         notes = [
             n for n in work_of(tmp_path / "out").glob("tasks/shards-*.json") if '"running"' in n.read_text()
         ]
-    os.kill(json.loads(notes[0].read_text())["pid"], signal.SIGKILL)
+    pid = json.loads(notes[0].read_text())["pid"]
+    os.kill(pid, signal.SIGKILL)
     told = run.communicate(timeout=PATIENCE)[0]
-    assert run.returncode == 1
-    assert told.splitlines()[-1].startswith(f"error[INTERNAL] task {notes[0].stem}: its process was killed")
+    assert run.returncode == 7
+    assert re.fullmatch(
+        rf"error\[DISTRIBUTED\] task {notes[0].stem}, text/text_\w+\.hdf5 of (32|64) tokens: worker process "
+        rf"{pid} was killed by SIGKILL, most likely because the memory ran out; fix: use fewer --workers, "
+        r"and run the same command again: it goes on with what is done",
+        told.splitlines()[-1],
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", pytest.param("2", marks=pytest.mark.slow)])

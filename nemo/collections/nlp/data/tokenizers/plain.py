@@ -96,10 +96,8 @@ def open_plain(place: Path, do_lower_case: bool) -> Plain | None:
     others = {name for name in FILES if (place / name).exists()}
     said = read_json(place / CONFIG_FILE) if CONFIG_FILE in others else {}
     if others:
-        do_lower_case = said.get("do_lower_case", True)
-    usual = _usual_config(do_lower_case)
-    is_usual = all(key in usual and usual[key] == said[key] for key in said.keys() - _OF_A_PLACE)
-    if not is_usual or not others <= {CONFIG_FILE, TOKENIZER_FILE}:
+        do_lower_case = said.get("do_lower_case", True) is True
+    if not _is_usual(said, do_lower_case) or not others <= {CONFIG_FILE, TOKENIZER_FILE}:
         return None
     plain = _plain(read_vocabulary(file, required=vocabulary_order()), do_lower_case)
     if TOKENIZER_FILE in others and plain.description != read_file(place / TOKENIZER_FILE):
@@ -109,6 +107,14 @@ def open_plain(place: Path, do_lower_case: bool) -> Plain | None:
 
 def _plain(tokens: list[str], do_lower_case: bool) -> Plain:
     return Plain(tokens, do_lower_case, bert_backend(tokens, do_lower_case))
+
+
+def _is_usual(said: dict[str, Any], do_lower_case: bool) -> bool:
+    """Whether a tokenizer_config.json says nothing but what is usual; 1 instead of true is not."""
+    usual = _usual_config(do_lower_case)
+    return all(
+        key in usual and json.dumps(usual[key]) == json.dumps(said[key]) for key in said.keys() - _OF_A_PLACE
+    )
 
 
 def _usual_config(do_lower_case: bool) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+"""Whatever was raised -> the error that its reader can mend."""
+
+import errno
+
+from nemo.utils.errors import DataError, MemoryShortageError, NemoError
+
+# What the system says of a path of the user's, and what to do; of what we write it becomes a StorageError.
+_OF_A_PATH = {
+    errno.EACCES: ("no permission", "change its permissions"),
+    errno.EPERM: ("no permission", "change its permissions"),
+    errno.ELOOP: ("a link to itself", "give the file itself"),
+    errno.ENAMETOOLONG: ("a name that is too long", "give another path"),
+}
+_LESS_MEMORY = "a smaller --batch_size, shorter sequences, a smaller model, or fewer workers"
+
+
+def as_error(problem: Exception) -> NemoError:
+    """The error to report for an exception; what no one foresaw is a fault of ours, an INTERNAL one."""
+    if isinstance(problem, NemoError):
+        return problem
+    if isinstance(problem, OSError) and problem.errno in _OF_A_PATH:
+        found, fix = _OF_A_PATH[problem.errno]
+        return DataError("cannot be read", where=problem.filename or "", found=found, fix=fix)
+    told = next(iter(str(problem).splitlines()), "")
+    # torch says so in its own ways: in an error's name, or only in its text.
+    is_named = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
+    if is_named or "can't allocate memory" in told:
+        return MemoryShortageError(f"not enough memory: {told}", fix=_LESS_MEMORY)
+    return NemoError(
+        f"a fault of ours: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
+    )
