@@ -154,6 +154,19 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+def test_many_unknown_tokens_are_warned_of(made, tmp_path, capsys):
+    shards, tokenizer, _ = made
+    words = (tokenizer / "vocab.txt").read_text().split("\n")
+    frequent, unknown = words.index("the"), words.index("[UNK]")
+    words[frequent], words[unknown] = words[unknown], words[frequent]
+    (tmp_path / "vocab.txt").write_text("\n".join(words))
+    given = ["--train_data", str(shards), "--eval_data", str(shards), "--num_iters", "1", "data_preprocessed"]
+    assert pretrain(tmp_path / "good", *given, "--tokenizer", str(tokenizer)) == 0
+    assert "are unknown" not in capsys.readouterr().err
+    assert pretrain(tmp_path / "bad", *given, "--tokenizer", str(tmp_path / "vocab.txt")) == 0
+    assert re.search(r"\d% of the tokens are unknown, and can be neither", capsys.readouterr().err)
+
+
 def test_a_rerun_on_other_shards_or_on_text_is_refused(trained, made, tmp_path, capsys):
     run, words = trained
     shards, tokenizer, _ = made

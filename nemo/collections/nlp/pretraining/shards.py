@@ -3,11 +3,14 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
+
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint, is_given
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData
@@ -46,6 +49,9 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
     if tokenizer is not None:
         tokens = tokenizer.ids_to_tokens(train.dataset.survey.sample[0][:20].tolist())
         logging.info("for example: %s ...", "".join(c if c.isprintable() else "?" for c in " ".join(tokens)))
+        share = share_of_unknown(train.dataset.survey.sample, tokenizer)
+        if unknown := warning_of_unknown(share, lacks_capitals(tokenizer)):
+            logging.warning("%s: %s", path, unknown)
     else:
         logging.warning(
             "no tokenizer is given, so the shards are not held to one, and checkpoints will have none "
@@ -56,6 +62,13 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
     evaluation = layer(held_out, "eval", train.dataset.max_seq_length)
     check_same_kind(evaluation.dataset, train.dataset, held_out)
     return PretrainingData(tokenizer, train, evaluation)
+
+
+def share_of_unknown(rows: np.ndarray, tokenizer: TokenizerSpec) -> float:
+    """The share of unknown tokens among those of the text; of whole rows, (rows, L)."""
+    frame = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
+    num_tokens = rows.size - int(np.isin(rows, frame).sum())
+    return int((rows == tokenizer.unk_id).sum()) / max(num_tokens, 1)
 
 
 def check_same_kind(

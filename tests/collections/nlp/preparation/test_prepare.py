@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -64,8 +65,13 @@ def contents(out: Path) -> dict[str, str]:
     return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def start(words: list[str], **environment: str) -> subprocess.Popen:
-    """The command line in a process group of its own."""
+def start(words: list[str], address_space: int | None = None, **environment: str) -> subprocess.Popen:
+    """The command line in a process group of its own, whose processes may map so many bytes each."""
+
+    def limit() -> None:
+        if address_space is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
+
     return subprocess.Popen(
         [sys.executable, "-m", "nemo.cli.main", *words],
         stdout=subprocess.PIPE,
@@ -73,6 +79,7 @@ def start(words: list[str], **environment: str) -> subprocess.Popen:
         text=True,
         start_new_session=True,
         env=os.environ | environment,
+        preexec_fn=limit,
     )
 
 
@@ -138,12 +145,22 @@ def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed,
 
 
 @pytest.mark.slow
-def test_ray_makes_the_same(undisturbed, corpus, tmp_path):
+def test_ray_makes_the_same_with_little_memory(undisturbed, corpus, tmp_path):
+    """By itself it maps 30 % of the machine's memory, twice, and never ends where it may not."""
     pytest.importorskip("ray")
-    run = start(command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2"))
+    words = command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2")
+    run = start(words, address_space=4 << 30)
     told = run.communicate(timeout=PATIENCE)[0]
     assert run.returncode == 0, told
     assert contents(tmp_path / "out") == contents(undisturbed)
+
+
+@pytest.mark.slow
+def test_a_ray_that_does_not_answer_is_told_at_once(corpus, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert main(command(corpus, tmp_path / "out", "--engine", "ray")) == 2
+    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there; found" in error_of(capsys)
 
 
 SBATCH = """#!{python}

@@ -29,6 +29,10 @@ class SmoothedCrossEntropyLoss(LossNM):
         label_smoothing: probability given to the wrong classes.
         predict_last_k: only the last so many tokens of each sequence count; 0 means all.
 
+    Attributes:
+        num_tokens: how many of the classes are tokens, as the data layer of the labels knows; None if it does
+            not. Classes beyond them, embeddings to spare, are never counted as a guess.
+
     Raises:
         UsageError: `label_smoothing` outside [0, 1), or, when called, neither a mask nor `pad_id`.
     """
@@ -42,6 +46,7 @@ class SmoothedCrossEntropyLoss(LossNM):
         self.pad_id = pad_id
         self.label_smoothing = label_smoothing
         self.predict_last_k = predict_last_k
+        self.num_tokens: int | None = None
         self.input_ports = {
             "logits": NeuralType(["B", "T", "D"], LogitsType()),
             "labels": NeuralType(["B", "T"], LabelsType()),
@@ -70,6 +75,7 @@ class SmoothedCrossEntropyLoss(LossNM):
                 expected=f"a vocabulary of {known}",
                 fix="make the classifier with num_classes=tokenizer.vocab_size",
             )
+        self.num_tokens = known
         return outputs
 
     def total(self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
@@ -107,7 +113,8 @@ class SmoothedCrossEntropyLoss(LossNM):
         """Sums and counts: "loss", "accuracy", and "target_counts", how often each class is a label, [V]."""
         count, mask = self.count(labels, output_mask), self._mask(labels, output_mask)
         targets = self._last(labels).flatten()
-        correct = self._last(logits).flatten(0, -2).argmax(dim=-1) == targets
+        scores = self._last(logits).flatten(0, -2)[:, : self.num_tokens]
+        correct = scores.argmax(dim=-1) == targets
         return {
             "loss": (self.total(logits, labels, output_mask), count),
             "accuracy": ((correct * mask).sum(), count),

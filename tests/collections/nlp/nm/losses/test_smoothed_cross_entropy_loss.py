@@ -9,7 +9,7 @@ from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.core.errors import NeuralPortMissingError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
-from nemo.core.neural_types import LabelsType, LogitsType, NeuralType
+from nemo.core.neural_types import LabelsType, LogitsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
 
 LN2 = math.log(2)
@@ -88,6 +88,19 @@ def test_statistics_have_accuracy_and_how_often_each_token_is_asked():
     statistics = SmoothedCrossEntropyLoss().statistics(logits=LOG_PROBS, labels=labels, output_mask=MASK)
     assert [float(x) for x in statistics["accuracy"]] == [1, 2]  # a tie goes to class 0, which is right
     assert statistics["target_counts"][0].tolist() == [2, 0]
+
+
+def test_a_class_that_is_no_token_is_no_guess():
+    labeller = NeuralModule()
+    labeller.vocab_size = 2  # of the tokenizer
+    labels = NmTensor(labeller, {}, "labels", NeuralType(["B", "T"], LabelsType()))
+    mask = NmTensor(labeller, {}, "mask", NeuralType(["B", "T"], MaskType()))
+    scored = NmTensor(NeuralModule(), {}, "logits", NeuralType(["B", "T", "D"], LogitsType()))
+    loss = SmoothedCrossEntropyLoss()
+    loss(logits=scored, labels=labels, output_mask=mask)
+    scores = torch.tensor([[[1.0, 0.0, 2.0], [0.0, 1.0, 2.0]]])  # the third class is an embedding to spare
+    told = loss.statistics(logits=scores, labels=torch.tensor([[0, 0]]), output_mask=torch.ones(1, 2))
+    assert [float(x) for x in told["accuracy"]] == [1, 2]
 
 
 def test_loss_of_bf16_scores_is_computed_in_float32():
