@@ -65,6 +65,7 @@ def run(argv: Sequence[str]) -> None:
     """Evaluate and print."""
     options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.checkpoints.loading import load_pretrained
+    from nemo.collections.nlp.data.samples.sampling import Sampling
     from nemo.collections.nlp.evaluation import evaluate, table
 
     # With --json, nothing but the object is on stdout.
@@ -72,10 +73,7 @@ def run(argv: Sequence[str]) -> None:
         figures = evaluate(
             load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.eval_data,
-            batch_size=options.batch_size,
-            max_seq_length=options.max_seq_length,
-            mask_probability=options.mask_probability,
-            seed=options.seed,
-            masking=options.masking,
+            Sampling(options.max_seq_length, options.masking, options.mask_probability, seed=options.seed),
+            options.batch_size,
         )
     sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

@@ -75,17 +75,16 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.data.inspection.parts import named_tokenizer
     from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
+    from nemo.collections.nlp.data.samples.sampling import Sampling
 
     with logging.temp_verbosity("WARNING"):  # the samples say it all
-        drawing = Drawing(
-            options.num_samples,
-            options.max_seq_length,
-            options.masking,
-            options.mask_probability,
-            options.seed,
+        sampling = Sampling(
+            options.max_seq_length, options.masking, options.mask_probability, seed=options.seed
         )
         tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
-        samples = draw_samples(options.input, drawing, tokenizer, options.text_options)
+        samples = draw_samples(
+            options.input, Drawing(options.num_samples, sampling), tokenizer, options.text_options
+        )
     if options.json:
         sys.stdout.write(json.dumps({"samples": [asdict(sample) for sample in samples]}) + "\n")
     else:

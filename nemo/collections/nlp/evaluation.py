@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,11 +15,14 @@ from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.inputs.places import place_of
+from nemo.collections.nlp.data.samples.sampling import STORED, Sampling
 from nemo.collections.nlp.data.store.token_store import held_out_in
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
 from nemo.collections.nlp.pretraining.data_files import held_out_text
 from nemo.utils.errors import UsageError
+
+DEFAULT = Sampling(max_seq_length=None)
 
 
 def held_out_figures(actions: PtActions, losses: PretrainingLosses) -> dict[str, float]:
@@ -33,25 +36,21 @@ def held_out_figures(actions: PtActions, losses: PretrainingLosses) -> dict[str,
 def evaluate(
     pretrained: Pretrained,
     dataset: str | Path,
+    sampling: Sampling = DEFAULT,
     batch_size: int = 32,
-    max_seq_length: int | None = None,
-    mask_probability: float | None = None,
-    seed: int = 0,
-    masking: str | None = None,
 ) -> dict[str, float]:
-    """Figures on a text or on shards; the same pairs and masks at every call with the same `seed`.
+    """Figures on a text or on shards; the same pairs and masks at every call with the same sampling.
 
     Args:
         dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. Of
             these, what is held out is used alone, if there is any.
-        max_seq_length: of the pairs made from text; default: the model's positions. Shards have theirs.
-        mask_probability: share of tokens to guess; default: 0.15, or that of the masks stored in shards.
-        masking: as of the data layers; default: "stored" for shards, "whole_word" for text.
+        sampling: how samples and masks are drawn; its length, for text, is the model's positions by default.
 
     Raises:
-        UsageError: a length or a share that cannot be.
+        UsageError: a length or masks that do not fit the model or the data.
         DataError: data that cannot be used, or was made with another tokenizer.
     """
+    max_seq_length = sampling.max_seq_length
     positions = pretrained.model.bert.config.max_position_embeddings
     if max_seq_length is not None and max_seq_length > positions:
         raise UsageError(
@@ -67,12 +66,12 @@ def evaluate(
             dataset,
             mode="eval",
             batch_size=batch_size,
-            seed=seed,
+            seed=sampling.seed,
             tokenizer=pretrained.tokenizer,
             only_mlm_loss=pretrained.model.nsp is None,
             max_seq_length=max_seq_length,
-            masking=masking or "stored",
-            mask_probability=mask_probability,
+            masking=sampling.masking or STORED,
+            mask_probability=sampling.mask_probability,
         )
         length = layer.dataset.max_seq_length
         if length > positions or max_seq_length not in (None, length):
@@ -86,11 +85,8 @@ def evaluate(
         layer = BertPretrainingDataLayer(
             pretrained.tokenizer,
             held_out_text(place_of(dataset), AUTO),
-            max_seq_length or positions,
-            mask_probability=mask_probability or 0.15,
+            **asdict(replace(sampling, max_seq_length=max_seq_length or positions).of_text()),
             batch_size=batch_size,
-            seed=seed,
-            masking=masking or "whole_word",
         )
     return held_out_figures(PtActions(), wire(pretrained.model, layer))
 

@@ -5,7 +5,7 @@ The names and defaults are those of NeMo 0.10's script. Imports no torch, so tha
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from nemo.collections.nlp.options.data import MODES, DataOptions, MaskingOptions, TokenizerOptions
 from nemo.collections.nlp.options.model import ModelOptions, WeightOptions
@@ -21,6 +21,9 @@ from nemo.utils.arguments import check
 from nemo.utils.errors import UsageError
 from nemo.utils.lr_policies import LR_POLICIES, parameters_of
 from nemo.utils.step_plan import StepPlan
+
+if TYPE_CHECKING:
+    from nemo.collections.nlp.data.samples.sampling import Sampling
 
 # Option -> the policy's argument; see `nemo.utils.lr_policies`.
 SCHEDULE_PARAMETERS = {"lr_min": "min_lr", "lr_power": "power", "lr_hold": "hold_ratio"}
@@ -154,6 +157,14 @@ class PretrainingOptions(
     def draws_no_masks(self) -> bool:
         """Is trained on shards with the masks that they have?"""
         return self.mode == "data_preprocessed" and self.masking in (None, "stored")
+
+    @property
+    def sampling(self) -> "Sampling":
+        """How samples are drawn."""
+        from nemo.collections.nlp.data.samples.sampling import Sampling
+
+        probability = None if self.draws_no_masks else self.mask_probability
+        return Sampling(self.max_seq_length, self.masking, probability, self.short_seq_prob, self.seed)
 
     @property
     def updates(self) -> int | None:

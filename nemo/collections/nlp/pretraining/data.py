@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +148,7 @@ def open_data(
     """
     # Before a tokenizer is trained for nothing.
     check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
+    sampling = asdict(options.sampling.of_text())
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
 
@@ -155,14 +156,10 @@ def open_data(
         return BertPretrainingDataLayer(
             tokenizer,
             path,
-            options.max_seq_length,
-            mask_probability=options.mask_probability,
-            short_seq_prob=options.short_seq_prob,
+            **sampling,
             batch_size=options.batch_size,
             shuffle=shuffle,
-            seed=options.seed,
             text=options.text_options,
-            masking=options.masking or "whole_word",
             tokens_per_batch=options.tokens_per_batch,
         )
 

@@ -8,6 +8,7 @@ import numpy as np
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint, is_given
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
+from nemo.collections.nlp.data.samples.sampling import STORED
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
@@ -25,6 +26,7 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
         UsageError: held-out shards are trained on.
         DataError: shards that cannot be used, do not go together, or were made with another tokenizer.
     """
+    sampling = options.sampling
     path, held_out = shard_folders(options)
     tokenizer = tokenizer_of_shards(options, path, initial)
 
@@ -34,13 +36,13 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
             options.max_predictions_per_seq,
             mode,
             options.batch_size,
-            seed=options.seed,
+            seed=sampling.seed,
             tokenizer=tokenizer,
             vocab_size=options.vocab_size if tokenizer is None else tokenizer.vocab_size,
             only_mlm_loss=options.only_mlm_loss,
             max_seq_length=max_seq_length,
-            masking=options.masking or "stored",
-            mask_probability=None if options.draws_no_masks else options.mask_probability,
+            masking=sampling.masking or STORED,
+            mask_probability=sampling.mask_probability,
             tokens_per_batch=options.tokens_per_batch,
         )
 

@@ -7,6 +7,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset
+from nemo.collections.nlp.data.samples.sampling import Sampling
+from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.utils.errors import DataError, UsageError
 
 PAD, UNK, CLS, SEP, MASK = range(5)
@@ -31,7 +33,12 @@ def text(tmp_path):
 
 @pytest.fixture
 def dataset(text, letters):
-    return BertPretrainingDataset(letters, text, max_seq_length=48)
+    return dataset_of(letters, text, max_seq_length=48)
+
+
+def dataset_of(tokenizer, text, **sampling):
+    store = open_or_build(text, tokenizer)
+    return BertPretrainingDataset(tokenizer, store, Sampling(**sampling), source=text)
 
 
 def all_of(dataset, epoch=0):
@@ -40,7 +47,7 @@ def all_of(dataset, epoch=0):
 
 def test_a_worked_example(tmp_path, letters):
     (tmp_path / "text.txt").write_text("ab c\nd\n")  # one document of two sentences: always a true pair
-    dataset = BertPretrainingDataset(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
+    dataset = dataset_of(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
     assert len(dataset) == 1
     batch = dataset.batch(0, [0])
     assert batch["output_ids"].tolist() == [[CLS, 5, 32, 7, SEP, 8, SEP, PAD, PAD, PAD]]
@@ -53,7 +60,7 @@ def test_a_worked_example(tmp_path, letters):
 
 def test_special_tokens_count_for_the_number_of_tokens_to_guess(tmp_path, letters):
     (tmp_path / "text.txt").write_text("a b c\nd e f g\n")
-    dataset = BertPretrainingDataset(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
+    dataset = dataset_of(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
     assert dataset.batch(0, [0])["output_mask"].sum() == 2  # of 10: 1.5; of 9 it would be 1
 
 
@@ -121,13 +128,13 @@ def test_an_epoch_has_always_as_many_samples_and_its_own_pairs(dataset):
 def test_a_sample_is_the_same_in_every_batch_and_after_any_other_epoch(dataset, text, letters):
     whole = all_of(dataset, epoch=2)
     all_of(dataset, epoch=1)
-    again = BertPretrainingDataset(letters, text, max_seq_length=48)
+    again = dataset_of(letters, text, max_seq_length=48)
     for name, values in again.batch(2, [7, 3]).items():
         np.testing.assert_array_equal(values, whole[name][[7, 3]])
 
 
 def test_the_seed_decides_pairs_masks_and_order(dataset, text, letters):
-    other = BertPretrainingDataset(letters, text, max_seq_length=48, seed=1)
+    other = dataset_of(letters, text, max_seq_length=48, seed=1)
     assert other.pairs(0).b_start.tobytes() != dataset.pairs(0).b_start.tobytes()
     assert other.order(0)[:20].tolist() != dataset.order(0)[:20].tolist()
 
@@ -144,13 +151,13 @@ def test_an_order_is_a_permutation_that_changes_with_the_epoch(dataset):
 
 
 def test_a_fingerprint_tells_what_decides_the_samples(dataset, text, letters):
-    same, other = (BertPretrainingDataset(letters, text, 48, short_seq_prob=p) for p in (0.1, 0.2))
+    same, other = (dataset_of(letters, text, max_seq_length=48, short_seq_prob=p) for p in (0.1, 0.2))
     assert same.fingerprint == dataset.fingerprint != other.fingerprint
 
 
 def test_tokens_are_counted(tmp_path, letters):
     (tmp_path / "text.txt").write_text("a b a\nc\n")
-    counts = BertPretrainingDataset(letters, tmp_path, max_seq_length=10).token_counts()
+    counts = dataset_of(letters, tmp_path, max_seq_length=10).token_counts()
     assert len(counts) == letters.vocab_size and counts[5:9].tolist() == [2, 1, 1, 0]
 
 
@@ -181,21 +188,21 @@ def test_a_torch_loader_can_read_it(dataset, num_workers):
 )
 def test_a_value_that_cannot_be_is_refused(text, letters, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
-        BertPretrainingDataset(letters, text, **{"max_seq_length": 48, **wrong})
+        dataset_of(letters, text, **{"max_seq_length": 48, **wrong})
 
 
 def test_a_single_sentence_is_an_error(tmp_path, letters):
     (tmp_path / "text.txt").write_text("ab c")
     with pytest.raises(DataError, match="too little text for a pair"):
-        BertPretrainingDataset(letters, tmp_path, max_seq_length=48)
+        dataset_of(letters, tmp_path, max_seq_length=48)
 
 
 def test_documents_of_one_sentence_give_a_warning(tmp_path, letters, capsys):
     (tmp_path / "text.txt").write_text("\n\n".join(["ab c", "d e f"] * 5))
-    BertPretrainingDataset(letters, tmp_path, max_seq_length=20)
+    dataset_of(letters, tmp_path, max_seq_length=20)
     assert "hardly a sentence" not in capsys.readouterr().err  # running text: they follow each other
     (tmp_path / "text.txt").write_text("\n".join(["ab " * 500, "d e f " * 300] * 5))
-    BertPretrainingDataset(letters, tmp_path, max_seq_length=2000)
+    dataset_of(letters, tmp_path, max_seq_length=2000)
     assert "next-sentence task teaches nothing" in capsys.readouterr().err
 
 
@@ -208,7 +215,7 @@ def test_a_corpus_cut_short_while_in_use_is_an_error(dataset):
 def test_real_text_is_masked_at_the_asked_rate(shared_data, tmp_path, letters):
     text = (shared_data / "abc_news" / "rural.txt").read_text()[:300_000]
     (tmp_path / "text.txt").write_text(text)
-    batch = all_of(BertPretrainingDataset(letters, tmp_path, max_seq_length=128))
+    batch = all_of(dataset_of(letters, tmp_path, max_seq_length=128))
     chosen = batch["output_mask"] == 1
     lengths = batch["input_mask"].sum(axis=1)
     wanted = np.maximum(1, np.rint(0.15 * lengths)).sum()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from nemo.collections.nlp.data.datasets import (
-    BertPretrainingPreprocessedDataset,
     lm_bert_preprocessed_dataset,
 )
 from nemo.collections.nlp.data.hdf5 import survey
 from nemo.utils.errors import DataError, UsageError
+from tests.datasets import shards_dataset
 from tests.shards import batch_of, make_rows, write_shard, write_variable_shard
 
 
@@ -53,7 +53,7 @@ def unshuffled(folder, **options):
     for number in range(3):
         (folder / f"wiki_training_{number}.hdf5").rename(folder / f"wiki_{number}.hdf5")
     (folder / "wiki_test_0.hdf5").unlink()
-    return BertPretrainingPreprocessedDataset(folder, 3, "eval", **options)
+    return shards_dataset(folder, 3, "eval", **options)
 
 
 def test_evaluation_gives_every_row_as_it_is_stored(folder, rows):
@@ -65,7 +65,7 @@ def test_evaluation_gives_every_row_as_it_is_stored(folder, rows):
 
 
 def test_training_gives_every_row_once_in_the_order_it_says(folder, rows, small_windows):
-    dataset = BertPretrainingPreprocessedDataset(folder, 3, seed=5)
+    dataset = shards_dataset(folder, 3, seed=5)
     for epoch in (0, 1):
         order = dataset.order(epoch)
         assert sorted(order) == list(range(50))
@@ -74,7 +74,7 @@ def test_training_gives_every_row_once_in_the_order_it_says(folder, rows, small_
 
 def test_the_order_depends_on_seed_and_epoch_alone(folder, small_windows):
     def order(seed, epoch):
-        return BertPretrainingPreprocessedDataset(folder, 3, seed=seed).order(epoch).tolist()
+        return shards_dataset(folder, 3, seed=seed).order(epoch).tolist()
 
     assert order(0, 0) == order(0, 0)
     assert order(0, 0) != order(0, 1)
@@ -82,14 +82,14 @@ def test_the_order_depends_on_seed_and_epoch_alone(folder, small_windows):
 
 
 def test_few_rows_are_shuffled_as_one(folder):
-    order = BertPretrainingPreprocessedDataset(folder, 3).order(0)
+    order = shards_dataset(folder, 3).order(0)
     moved = np.abs(np.diff(order)) != 1
     assert moved.mean() > 0.8
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 6, 7])
 def test_a_resumed_epoch_is_the_rest_of_it(folder, small_windows, first):
-    dataset = BertPretrainingPreprocessedDataset(folder, 3)
+    dataset = shards_dataset(folder, 3)
     whole = list(dataset.batches(8, epoch=2))
     rest = list(dataset.batches(8, epoch=2, first=first))
     assert len(rest) == len(whole) - first
@@ -106,7 +106,7 @@ def test_a_resume_reads_nothing_of_what_was_seen(folder, small_windows):
 
 @pytest.mark.parametrize("first", [0, 2])
 def test_the_batches_of_several_processes_are_those_of_one(folder, small_windows, first):
-    dataset = BertPretrainingPreprocessedDataset(folder, 3)
+    dataset = shards_dataset(folder, 3)
     alone = list(dataset.batches(8, epoch=1, first=first))
     shared = [list(dataset.batches(8, 1, first + rank, stride=3)) for rank in range(3)]
     for number, expected in enumerate(alone):
@@ -119,7 +119,7 @@ def by_tokens(dataset, *args, **kwargs) -> list[dict[str, np.ndarray]]:
 
 
 def test_batches_of_so_many_tokens_have_every_row_once_and_as_many_as_fit(folder, rows, small_windows):
-    dataset = BertPretrainingPreprocessedDataset(folder, 3, seed=5)
+    dataset = shards_dataset(folder, 3, seed=5)
     assert dataset.lengths.tolist() == [len(row.tokens) for row in rows]
     batches = by_tokens(dataset, 1)
     assert same(joined(batches), batch_of([rows[i] for i in dataset.order(1)]))
@@ -131,10 +131,10 @@ def test_batches_of_so_many_tokens_have_every_row_once_and_as_many_as_fit(folder
 
 @pytest.mark.parametrize("first", [0, 1, 4, 100])
 def test_batches_of_so_many_tokens_resume_and_are_shared_as_others_are(folder, small_windows, first):
-    dataset = BertPretrainingPreprocessedDataset(folder, 3)
+    dataset = shards_dataset(folder, 3)
     rest = by_tokens(dataset, 2)[first:]
     assert len(rest) > 0 or first == 100
-    again = by_tokens(BertPretrainingPreprocessedDataset(folder, 3), 2, first)
+    again = by_tokens(shards_dataset(folder, 3), 2, first)
     shared = [by_tokens(dataset, 2, first + rank, stride=3) for rank in range(3)]
     for number, expected in enumerate(rest):
         assert same(again[number], expected)
@@ -145,10 +145,10 @@ def test_batches_of_so_many_tokens_resume_and_are_shared_as_others_are(folder, s
 def test_rows_without_padding_give_the_same_batches(tmp_path, rows):
     for part, some in enumerate((rows[:20], rows[20:])):
         write_variable_shard(tmp_path / f"part-0000{part}.hdf5", some)
-    dataset = BertPretrainingPreprocessedDataset(tmp_path, 3, "eval")
+    dataset = shards_dataset(tmp_path, 3, "eval")
     longest = max(len(row.tokens) for row in rows[:20])
     assert dataset.max_seq_length == longest
-    dataset = BertPretrainingPreprocessedDataset(tmp_path, 3, "eval", max_seq_length=16)
+    dataset = shards_dataset(tmp_path, 3, "eval", max_seq_length=16)
     assert same(joined(dataset.batches(8)), batch_of(rows))
     assert dataset.lengths.tolist() == [len(row.tokens) for row in rows]
 
@@ -158,15 +158,15 @@ def test_shards_without_labels_serve_the_masked_language_model_alone(tmp_path, r
     with pytest.raises(
         DataError, match=r"no labels for next-sentence .*; fix: train the masked .*--only_mlm_loss"
     ):
-        BertPretrainingPreprocessedDataset(tmp_path, 3)
-    found = joined(BertPretrainingPreprocessedDataset(tmp_path, 3, "eval", only_mlm_loss=True).batches(8))
+        shards_dataset(tmp_path, 3)
+    found = joined(shards_dataset(tmp_path, 3, "eval", only_mlm_loss=True).batches(8))
     expected = batch_of(rows)
     assert same(found, {**expected, "labels": np.full(50, -1)})
 
 
 def test_training_never_sees_held_out_shards(folder):
-    training = BertPretrainingPreprocessedDataset(folder, 3)
-    held_out = BertPretrainingPreprocessedDataset(folder, 3, "eval")
+    training = shards_dataset(folder, 3)
+    held_out = shards_dataset(folder, 3, "eval")
     assert (len(training), len(held_out)) == (50, 7)
     assert same(joined(held_out.batches(8)), batch_of(make_rows(7, seed=1)))
 
@@ -174,27 +174,27 @@ def test_training_never_sees_held_out_shards(folder):
 def test_all_headers_are_checked_before_the_first_step(folder):
     write_shard(folder / "wiki_training_9.hdf5", make_rows(3, length=20), length=20)
     with pytest.raises(DataError, match=r"training_9\.hdf5: rows of another length .*found 20, expected 16"):
-        BertPretrainingPreprocessedDataset(folder, 3)
+        shards_dataset(folder, 3)
     write_shard(folder / "wiki_training_9.hdf5", make_rows(3, predictions=2), predictions=2)
     with pytest.raises(
         DataError, match=r"training_9\.hdf5 masked_lm_positions: another number of predictions"
     ):
-        BertPretrainingPreprocessedDataset(folder, 3)
+        shards_dataset(folder, 3)
     (folder / "wiki_training_9.hdf5").write_bytes(b"gone")
     with pytest.raises(DataError, match=r"training_9\.hdf5: this is a text file"):
-        BertPretrainingPreprocessedDataset(folder, 3)
+        shards_dataset(folder, 3)
 
 
 def test_another_number_of_predictions_names_the_option(folder):
     with pytest.raises(DataError, match="found 3, expected 20; fix: give --max_predictions_per_seq 3"):
-        BertPretrainingPreprocessedDataset(folder, 20)
+        shards_dataset(folder, 20)
 
 
 def test_arrays_are_trusted_more_than_the_name_of_their_folder(folder, capsys):
     for name, warnings in (("seq_len_16_max_pred_3", 0), ("seq_len_128_max_pred_20", 2), ("wiki", 0)):
         (folder.parent / f"hdf5_{name}_dupe_factor_5").mkdir()
         place = shutil.copytree(folder, folder.parent / f"hdf5_{name}_dupe_factor_5" / "wikicorpus_en")
-        assert BertPretrainingPreprocessedDataset(place.parent, 3).max_seq_length == 16
+        assert shards_dataset(place.parent, 3).max_seq_length == 16
         assert capsys.readouterr().err.count("which counts") == warnings
 
 
@@ -204,7 +204,7 @@ def test_the_first_shard_is_read_in_full_before_the_first_step(folder, rows):
     with pytest.raises(
         DataError, match=r"training_0\.hdf5 row 22 (input|masked_lm)_ids: beyond the vocabulary"
     ):
-        BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+        shards_dataset(folder, 3, vocab_size=60)
 
 
 BEYOND = r"training_2\.hdf5 row 24 (input|masked_lm)_ids: beyond the vocabulary"
@@ -214,14 +214,14 @@ def test_rows_of_later_shards_are_checked_before_the_first_batch(folder, rows):
     rows[49].tokens[1] = 60
     write_shard(folder / "wiki_training_2.hdf5", rows[25:])
     with pytest.raises(DataError, match=BEYOND):
-        BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+        shards_dataset(folder, 3, vocab_size=60)
 
 
 def test_of_too_many_rows_the_rest_is_checked_when_it_is_read(folder, rows, monkeypatch):
     monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
     rows[49].tokens[1] = 60
     write_shard(folder / "wiki_training_2.hdf5", rows[25:])
-    dataset = BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+    dataset = shards_dataset(folder, 3, vocab_size=60)
     with pytest.raises(DataError, match=BEYOND):
         list(dataset.batches(8))
 
@@ -230,7 +230,7 @@ def test_lengths_are_checked_wherever_they_are_read(folder, rows, monkeypatch):
     monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
     path = folder / "wiki_training_2.hdf5"
     write_shard(path, rows[25:], change=lambda arrays: arrays["input_mask"].__setitem__((24, 0), -2))
-    dataset = BertPretrainingPreprocessedDataset(folder, 3, vocab_size=60)
+    dataset = shards_dataset(folder, 3, vocab_size=60)
     with pytest.raises(DataError, match=r"wiki_training_2\.hdf5 row 24 input_mask: a value that cannot be"):
         dataset.bounds(8, tokens_per_batch=40)
 
@@ -238,20 +238,20 @@ def test_lengths_are_checked_wherever_they_are_read(folder, rows, monkeypatch):
 def test_shards_of_two_tokenizers_do_not_go_together(folder):
     write_shard(folder / "wiki_training_3.hdf5", make_rows(9, specials=(20, 3, 4)))
     with pytest.raises(DataError, match=r"training_3\.hdf5 row 0 input_ids: .*expected \[CLS\] first: 2"):
-        BertPretrainingPreprocessedDataset(folder, 3)
+        shards_dataset(folder, 3)
 
 
 def test_the_fingerprint_is_that_of_the_data_wherever_it_is(folder, tmp_path, rows):
-    first = BertPretrainingPreprocessedDataset(folder, 3).fingerprint
+    first = shards_dataset(folder, 3).fingerprint
     shutil.copytree(folder, tmp_path / "copy")
-    assert BertPretrainingPreprocessedDataset(tmp_path / "copy", 3).fingerprint == first
-    assert BertPretrainingPreprocessedDataset(folder, 3, seed=1).fingerprint != first
+    assert shards_dataset(tmp_path / "copy", 3).fingerprint == first
+    assert shards_dataset(folder, 3, seed=1).fingerprint != first
     write_shard(tmp_path / "copy" / "wiki_training_2.hdf5", rows[24:])
-    assert BertPretrainingPreprocessedDataset(tmp_path / "copy", 3).fingerprint != first
+    assert shards_dataset(tmp_path / "copy", 3).fingerprint != first
 
 
 def test_arguments_that_cannot_be_are_refused(folder):
     with pytest.raises(UsageError, match=r"unknown mode; found 'trian', .*did you mean 'train'"):
-        BertPretrainingPreprocessedDataset(folder, 3, "trian")
+        shards_dataset(folder, 3, "trian")
     with pytest.raises(UsageError, match="max_pred_length: out of range; found 0"):
-        BertPretrainingPreprocessedDataset(folder, 0)
+        shards_dataset(folder, 0)

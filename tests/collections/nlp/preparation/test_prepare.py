@@ -106,9 +106,7 @@ def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
         shards = sorted(path.name for path in (undisturbed / name / "text").iterdir())
         assert shards == ["text_test_0.hdf5", *(f"text_training_{i}.hdf5" for i in range(3))]
         tokenizer = load_tokenizer(undisturbed / name / "bert")
-        data = BertPretrainingPreprocessedDataset(
-            undisturbed / name, predictions, seed=0, tokenizer=tokenizer
-        )
+        data = BertPretrainingPreprocessedDataset(undisturbed / name, predictions, tokenizer=tokenizer)
         assert len(data) == sum(
             file["rows"] for shard, file in manifest["shards"][name]["files"].items() if "training" in shard
         )

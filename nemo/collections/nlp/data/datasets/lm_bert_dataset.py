@@ -5,12 +5,12 @@ Shapes: B batch, T max_seq_length.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 
 from nemo.collections.nlp.data.descriptor import BERTPretrainingDataDesc
-from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.pairs import (
     NUM_SPECIALS,
@@ -18,16 +18,17 @@ from nemo.collections.nlp.data.samples.pairs import (
     make_pairs,
     warning_of_few_documents,
 )
+from nemo.collections.nlp.data.samples.randomness import Stream
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder
-from nemo.collections.nlp.data.store.token_store import Path_, open_or_build
+from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 
 __all__ = ["MAX_RANDOM_SHARE", "MIN_SEQ_LENGTH", "BERTPretrainingDataDesc", "BertPretrainingDataset"]
 
+DEFAULT = Sampling()
 MAX_RANDOM_SHARE = 0.9  # of pairs, above which documents are too short for pairs; 0.54 is usual
-_ROWS, _ORDER = 2, 3  # uses of randomness with the same seed and epoch; pairs.py has the first
 
 
 class BertPretrainingDataset:
@@ -40,49 +41,43 @@ class BertPretrainingDataset:
     where chance made more pairs, some at random are left out, where it made fewer, some come twice.
 
     Args:
-        tokenizer: makes the token store, and names the special tokens.
-        dataset_path: text, as `inputs.sources_of` takes it, or the folder of a token store.
-        max_seq_length: T, at least 8.
-        mask_probability: share of tokens to guess.
-        short_seq_prob: share of documents whose pairs are of a random smaller length in an epoch.
-        seed: 0 or more.
-        masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
-        text: how text is read.
-        store_folder: where the token store is; default: see `token_store.open_or_build`.
+        tokenizer: made the token store, and names the special tokens.
+        store: the corpus, see `token_store.open_or_build`.
+        sampling: how pairs and masks are drawn.
+        source: names the text in messages; default: the store's folder.
 
     Raises:
-        UsageError: a length or a share that cannot be, or a tokenizer without a special token.
-        DataError: text that cannot be used, or too little of it.
+        UsageError: stored masks, or a tokenizer without a special token.
+        DataError: too little text for a pair.
     """
 
     def __init__(
-        self,
-        tokenizer: TokenizerSpec,
-        dataset_path: Path_ | Iterable[Path_],
-        max_seq_length: int,
-        mask_probability: float = 0.15,
-        short_seq_prob: float = 0.1,
-        seed: int = 0,
-        masking: str = "whole_word",
-        text: TextOptions = AUTO,
-        store_folder: Path_ | None = None,
+        self, tokenizer: TokenizerSpec, store: TokenStore, sampling: Sampling = DEFAULT, source: object = None
     ):
-        _check("max_seq_length", max_seq_length, max_seq_length >= MIN_SEQ_LENGTH, "at least 8")
-        _check("mask_probability", mask_probability, 0 < mask_probability < 1, "0 < p < 1")
-        _check("short_seq_prob", short_seq_prob, 0 <= short_seq_prob <= 1, "0 <= p <= 1")
-        _check("seed", seed, 0 <= seed < 2**63, "a number from 0 up")
+        self.sampling = sampling = sampling.of_text()
+        assert sampling.max_seq_length is not None and sampling.mask_probability is not None
         self.tokenizer = tokenizer
-        self.max_seq_length = max_seq_length
-        self.short_seq_prob = short_seq_prob
-        self.seed = seed
+        self.store = store
+        self.max_seq_length = sampling.max_seq_length
         self.epoch = 0
-        self._builder = SequenceBuilder(tokenizer, max_seq_length)
-        self.masking = Masking(mask_probability, tokenizer.mask_id, self._builder.replacements, masking, seed)
-        self.store = open_or_build(dataset_path, tokenizer, store_folder, text)
-        self._pairs = make_pairs(self.store, max_seq_length, short_seq_prob, seed, 0, dataset_path)
+        self._builder = SequenceBuilder(tokenizer, self.max_seq_length)
+        self.masking = Masking(
+            sampling.mask_probability,
+            tokenizer.mask_id,
+            self._builder.replacements,
+            str(sampling.masking),
+            sampling.seed,
+        )
+        self._pairs = self._made_pairs(0, store.folder if source is None else source)
         self._pairs_epoch = 0
         self._length = len(self._pairs)
         self._report()
+
+    def _made_pairs(self, epoch: int, source: object = "") -> PairTable:
+        sampling = self.sampling
+        return make_pairs(
+            self.store, self.max_seq_length, sampling.short_seq_prob, sampling.seed, epoch, source
+        )
 
     def _report(self) -> None:
         random_share = np.mean(self._pairs.is_random)
@@ -108,15 +103,10 @@ class BertPretrainingDataset:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that decides the samples: tokens, lengths, shares and seed."""
-        masking = self.masking
         decisive = {
             "arrays": {name: array["sha256"] for name, array in self.store.manifest["arrays"].items()},
             "tokenizer": self.tokenizer.fingerprint,
-            "max_seq_length": self.max_seq_length,
-            "short_seq_prob": self.short_seq_prob,
-            "mask_probability": masking.probability,
-            "masking": masking.kind,
-            "seed": self.seed,
+            **asdict(self.sampling),
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -130,14 +120,14 @@ class BertPretrainingDataset:
 
     def order(self, epoch: int) -> np.ndarray:
         """The samples of an epoch, shuffled: int64 [len(self)]."""
-        return np.random.default_rng((self.seed, epoch, _ORDER)).permutation(len(self))
+        return np.random.default_rng((self.sampling.seed, epoch, Stream.ORDER)).permutation(len(self))
 
     def pairs(self, epoch: int) -> PairTable:
         """The pairs of an epoch, row i for sample i, in the order of the corpus."""
         if epoch != self._pairs_epoch:
             self.store.check_sizes()
-            pairs = make_pairs(self.store, self.max_seq_length, self.short_seq_prob, self.seed, epoch)
-            rng = np.random.default_rng((self.seed, epoch, _ROWS))
+            pairs = self._made_pairs(epoch)
+            rng = np.random.default_rng((self.sampling.seed, epoch, Stream.PAIRS_KEPT))
             rows = rng.permutation(max(len(self), len(pairs)))[: len(self)] % len(pairs)
             self._pairs, self._pairs_epoch = pairs[np.sort(rows)], epoch
         return self._pairs
@@ -181,8 +171,3 @@ class BertPretrainingDataset:
         """Several samples of the epoch that was set, as `torch.utils.data.DataLoader` asks for them."""
         batch = self.batch(self.epoch, indices)
         return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]
-
-
-def _check(name: str, value: float, is_right: bool, expected: str) -> None:
-    if not is_right:
-        raise UsageError("a value that cannot be", where=name, found=value, expected=expected)

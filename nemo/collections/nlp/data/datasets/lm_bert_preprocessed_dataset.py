@@ -31,9 +31,10 @@ from nemo.collections.nlp.data.hdf5 import (
     survey_of,
 )
 from nemo.collections.nlp.data.samples.batching import bounds_by_samples, bounds_by_tokens
-from nemo.collections.nlp.data.samples.masking import KINDS
 from nemo.collections.nlp.data.samples.prefetch import prefetched
+from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.samples.remasking import Remasking
+from nemo.collections.nlp.data.samples.sampling import STORED, Sampling
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import names_of
@@ -41,11 +42,9 @@ from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
 
 MODES = ("train", "eval", "test", "infer")
-STORED = "stored"
-MASKINGS = (STORED, *KINDS)
+DEFAULT = Sampling(max_seq_length=None)
 ROWS_CHECKED_AT_ONCE = 500_000
 WINDOW_BYTES = 32 << 20  # of rows in memory that are shuffled together
-_BLOCKS, _ROWS = 4, 5  # uses of randomness with the same seed and epoch; lm_bert_dataset.py has others
 _NUMBER = "number"  # of a row in the dataset, beside the fields of the shards
 
 
@@ -86,18 +85,14 @@ class BertPretrainingPreprocessedDataset:
     Args:
         dataset_path: a shard, or a folder of them, see `hdf5.shards_of`.
         max_pred_length: predictions in a row, what the shards were made with; default: what their arrays
-            have. For masks that are drawn, the most in a row; default: as many as `mask_probability` asks
-            for.
+            have. For masks that are drawn, the most in a row; default: as many as the sampling asks for.
         mode: "train", or "eval", "test", "infer", which are alike.
-        seed: of the order, 0 or more.
+        sampling: the seed, and which masks: those in the shards, or new ones. Words are the tokenizer's; in
+            Chinese and Japanese they are rjieba's. A length is for shards without padding; default: the
+            longest row of the first one. All others have L in their arrays.
         tokenizer: what the shards were made with, if it is at hand: they are held to it.
         vocab_size: ids have to be smaller; default: `tokenizer.vocab_size`.
         only_mlm_loss: the shards may lack next_sentence_labels; labels are -1 then, which no loss takes.
-        max_seq_length: L, for shards without padding; default: the longest row of the first one. All others
-            have L in their arrays.
-        masking: "stored": the masks in the shards; "token", "whole_word" or "span": others, see `Masking`.
-            Words are the tokenizer's; in Chinese and Japanese they are rjieba's.
-        mask_probability: share of a row's tokens to guess, where masks are drawn; default: 0.15.
 
     Attributes:
         shards: what their headers say.
@@ -114,33 +109,17 @@ class BertPretrainingPreprocessedDataset:
         dataset_path: str | os.PathLike[str],
         max_pred_length: int | None = None,
         mode: str = "train",
-        seed: int = 0,
+        sampling: Sampling = DEFAULT,
         tokenizer: TokenizerSpec | None = None,
         vocab_size: int | None = None,
         only_mlm_loss: bool = False,
-        max_seq_length: int | None = None,
-        masking: str = STORED,
-        mask_probability: float | None = None,
     ):
         if max_pred_length is not None and max_pred_length < 1:
             raise UsageError(
                 "out of range", where="max_pred_length", found=max_pred_length, expected="1 or more"
             )
-        self.masking = choose({name: name for name in MASKINGS}, masking, what="masking")
-        if mask_probability is not None and masking == STORED:
-            raise UsageError(
-                "the masks are those of the shards",
-                where="mask_probability",
-                found=mask_probability,
-                fix="leave it out, or let other masks be drawn: masking whole_word",
-            )
-        mask_probability = 0.15 if mask_probability is None else mask_probability
-        if not 0 < mask_probability < 1:
-            raise UsageError(
-                "out of range", where="mask_probability", found=mask_probability, expected="0 < p < 1"
-            )
+        self.sampling = sampling = sampling.of_shards()
         self.mode = choose({name: name for name in MODES}, mode, what="mode")
-        self.seed = seed
         if vocab_size is None and tokenizer is not None:
             vocab_size = tokenizer.vocab_size
         for manifest in manifests_of(Path(dataset_path)):
@@ -149,8 +128,8 @@ class BertPretrainingPreprocessedDataset:
                 manifest.check_tokenizer(tokenizer)
         self.shards = [open_shard(path) for path in shards_of(dataset_path, mode)]
         first = self.shards[0]
-        self.max_seq_length = first.seq_length or max_seq_length or longest_row(first)
-        stored = max_pred_length if masking == STORED else None
+        self.max_seq_length = first.seq_length or sampling.max_seq_length or longest_row(first)
+        stored = max_pred_length if sampling.masking == STORED else None
         # Rows without padding say for themselves how many predictions they have.
         predictions = stored or first.max_predictions or self.max_seq_length
         self._limits = Limits(self.max_seq_length, predictions, vocab_size)
@@ -159,10 +138,8 @@ class BertPretrainingPreprocessedDataset:
         if tokenizer is not None:
             check_tokenizer(tokenizer, self.survey, first)
         self._remasking: Remasking | None = None
-        if masking != STORED:
-            self._remasking = Remasking(
-                masking, mask_probability, self.survey, tokenizer, vocab_size, seed, max_pred_length
-            )
+        if sampling.masking != STORED:
+            self._remasking = Remasking(sampling, self.survey, tokenizer, vocab_size, max_pred_length)
         self._tokenizer = tokenizer
         self._blocks = self._cut()
         self._check_others()
@@ -173,7 +150,7 @@ class BertPretrainingPreprocessedDataset:
             "training" if mode == "train" else "evaluation",
             f"{len(self):,}",
             self.max_seq_length,
-            "as stored" if masking == STORED else f"new ones ({masking})",
+            "as stored" if sampling.masking == STORED else f"new ones ({sampling.masking})",
             self.survey,
         )
 
@@ -247,8 +224,8 @@ class BertPretrainingPreprocessedDataset:
             "first": self.survey.sha256,
             "limits": [self.max_seq_length, self._limits.max_predictions],
             "mode": self.mode,
-            "seed": self.seed,
-            "masking": self.masking,
+            "seed": self.sampling.seed,
+            "masking": self.sampling.masking,
         }
         if self._remasking is not None:
             drawn = self._remasking.masking
@@ -261,7 +238,9 @@ class BertPretrainingPreprocessedDataset:
     def _windows(self, epoch: int) -> Iterator[list[Block]]:
         numbers = np.arange(len(self._blocks))
         if self.mode == "train":
-            numbers = np.random.default_rng((self.seed, epoch, _BLOCKS)).permutation(numbers)
+            numbers = np.random.default_rng((self.sampling.seed, epoch, Stream.SHARD_BLOCKS)).permutation(
+                numbers
+            )
         most_rows = WINDOW_BYTES // self._limits.row_bytes
         window: list[Block] = []
         for number in numbers:
@@ -274,7 +253,7 @@ class BertPretrainingPreprocessedDataset:
     def _order_within(self, epoch: int, window: int, size: int) -> np.ndarray:
         if self.mode != "train":
             return np.arange(size)
-        return np.random.default_rng((self.seed, epoch, _ROWS, window)).permutation(size)
+        return np.random.default_rng((self.sampling.seed, epoch, Stream.SHARD_ROWS, window)).permutation(size)
 
     def order(self, epoch: int) -> np.ndarray:
         """The rows of an epoch in the order they come, counted over all shards, int64 [len(self)]."""

@@ -27,6 +27,7 @@ import numpy as np
 from nemo.collections.nlp.data.hdf5.shard import LABELS, Rows
 from nemo.collections.nlp.data.samples.masking import KINDS, Masking
 from nemo.collections.nlp.data.samples.pairs import PairTable, joined, make_pairs
+from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
 from nemo.collections.nlp.data.store.mapped import let_go
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
@@ -34,7 +35,6 @@ from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing, storage_errors
 from nemo.utils.lookup import choose
 
-_SHUFFLE = 6  # this use of randomness with the same seed; pairs.py and datasets/ have others
 _WINDOW_PLACES = 1 << 18  # tokens and padding of the rows that are put together at once
 _CHUNK_PLACES = 1 << 17  # of the rows that are packed together
 # Rows are shuffled among those of so much text, as pairs take memory: counted in tokens, and more of them for
@@ -214,7 +214,7 @@ def _windows(
         ]
         pairs = joined(tables)
         passes = np.repeat(np.arange(recipe.dupe_factor), [len(table) for table in tables])
-        order = np.random.default_rng((seed, _SHUFFLE, block.start)).permutation(len(pairs))
+        order = np.random.default_rng((seed, Stream.SHARD_WRITING, block.start)).permutation(len(pairs))
         for start in range(0, len(order), size):
             rows = order[start : start + size]
             yield pairs[rows], passes[rows]

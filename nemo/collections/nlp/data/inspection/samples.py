@@ -5,7 +5,7 @@ Shapes: n samples, T tokens of a row.
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import Store
 from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.pairs import joined, make_pairs
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.samples.sequences import SequenceBuilder
 from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.store.token_store import open_or_build
@@ -30,7 +31,6 @@ from nemo.utils.errors import DataError, UsageError
 
 TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn
 PIECE_BYTES = 1 << 20
-MASK_PROBABILITY = 0.15
 NEIGHBOURS = 64  # documents around a random one, of whose pairs one is drawn
 
 
@@ -77,17 +77,11 @@ class Drawing:
 
     Attributes:
         number: how many, at most.
-        max_seq_length: T; shards have theirs.
-        masking: a kind of `Masking`, or "stored" for shards; default: "whole_word", for shards "stored".
-        mask_probability: share of tokens to guess, where masks are drawn; default: 0.15.
-        seed: of everything.
+        sampling: how; shards have their own length.
     """
 
     number: int = 4
-    max_seq_length: int = 128
-    masking: str | None = None
-    mask_probability: float | None = None
-    seed: int = 0
+    sampling: Sampling = field(default_factory=Sampling)
 
 
 def draw_samples(
@@ -119,9 +113,8 @@ def draw_samples(
         )
     if kind == "shards":
         return _of_shards(place, drawing, tokenizer)
-    if drawing.masking == "stored":
-        raise UsageError("only shards have stored masks", where="--masking", found="stored")
-    store = _store_of_text(path, tokenizer, options, drawing.seed) if kind == "text" else None
+    drawing = replace(drawing, sampling=drawing.sampling.of_text())
+    store = _store_of_text(path, tokenizer, options, drawing.sampling.seed) if kind == "text" else None
     return _of_store(store or open_or_build(place, tokenizer), path, drawing, tokenizer)
 
 
@@ -152,21 +145,23 @@ def _of_store(store: Store, path: str, drawing: Drawing, tokenizer: TokenizerSpe
     num_documents = len(store.document_offsets) - 1
     if num_documents == 0:
         raise DataError("no text to draw samples from", where=path)
-    rng = np.random.default_rng(drawing.seed)
+    sampling = drawing.sampling
+    assert sampling.max_seq_length is not None and sampling.mask_probability is not None
+    rng = np.random.default_rng(sampling.seed)
     tables = []
     for first in rng.integers(0, num_documents, drawing.number).tolist():
         some = range(first, min(first + NEIGHBOURS, num_documents))
-        pairs = make_pairs(store, drawing.max_seq_length, seed=drawing.seed, source=path, documents=some)
+        pairs = make_pairs(store, sampling.max_seq_length, seed=sampling.seed, source=path, documents=some)
         tables.append(pairs[rng.integers(0, len(pairs), 1)])
     pairs = joined(tables)
-    builder = SequenceBuilder(tokenizer, drawing.max_seq_length)
+    builder = SequenceBuilder(tokenizer, sampling.max_seq_length)
     rows = builder.build(store, pairs)
     masking = Masking(
-        MASK_PROBABILITY if drawing.mask_probability is None else drawing.mask_probability,
+        sampling.mask_probability,
         tokenizer.mask_id,
         builder.replacements,
-        drawing.masking or "whole_word",
-        drawing.seed,
+        str(sampling.masking),
+        sampling.seed,
     )
     shown, chosen = masking(
         rows.ids, rows.starts_word, rows.may_choose, rows.lengths, 0, np.arange(len(pairs))
@@ -179,11 +174,9 @@ def _of_store(store: Store, path: str, drawing: Drawing, tokenizer: TokenizerSpe
 def _of_shards(path: Path, drawing: Drawing, tokenizer: TokenizerSpec) -> list[Sample]:
     dataset = BertPretrainingPreprocessedDataset(
         path,
-        seed=drawing.seed,
+        sampling=replace(drawing.sampling, max_seq_length=None),
         tokenizer=tokenizer,
         only_mlm_loss=True,
-        masking=drawing.masking or "stored",
-        mask_probability=drawing.mask_probability,
     )
     batch = next(dataset.batches(drawing.number))
     ids, is_token = batch["output_ids"], batch["input_mask"] == 1

@@ -27,12 +27,12 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.store.mapped import let_go, slices, taken
 from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 FEW_DOCUMENTS = 10
-_STREAM = 1  # this use of randomness; datasets.py has others with the same seed and epoch
 _PLACES_AT_ONCE = 4096  # random places in the corpus
 
 
@@ -107,7 +107,7 @@ def make_pairs(
     if documents is None:
         documents = range(len(store.document_offsets) - 1)
     is_alone = len(store.document_offsets) == 2
-    rng = np.random.default_rng((seed, epoch, _STREAM, documents.start))
+    rng = np.random.default_rng((seed, epoch, Stream.PAIRS, documents.start))
     budget = max_seq_length - NUM_SPECIALS
     cuts, firsts = _cut_grid(store, documents, budget)
     is_short = rng.random(len(documents)) < short_seq_prob

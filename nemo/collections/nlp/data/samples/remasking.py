@@ -7,6 +7,7 @@ import numpy as np
 
 from nemo.collections.nlp.data.hdf5 import Survey
 from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.collections.nlp.data.samples.sampling import MASK_PROBABILITY, Sampling
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 from nemo.utils.errors import UsageError
@@ -19,13 +20,11 @@ class Remasking:
     say which [CLS], [SEP] and [MASK] are, and id 0 is padding; words nobody knows then.
 
     Args:
-        kind: "token", "whole_word" or "span".
-        probability: share of a row's tokens to guess.
+        sampling: which masks, how many, and their seed.
         survey: what is in the shards.
         tokenizer: what they were made with, if it is at hand.
         vocab_size: ids are smaller; needed where there is no tokenizer.
-        seed: of the masks.
-        max_predictions: the most tokens to guess in a row; None: only `probability` counts.
+        max_predictions: the most tokens to guess in a row; None: only the sampling's probability counts.
 
     Raises:
         UsageError: a kind that cannot be, or one that needs a tokenizer.
@@ -33,14 +32,13 @@ class Remasking:
 
     def __init__(
         self,
-        kind: str,
-        probability: float,
+        sampling: Sampling,
         survey: Survey,
         tokenizer: TokenizerSpec | None = None,
         vocab_size: int | None = None,
-        seed: int = 0,
         max_predictions: int | None = None,
     ):
+        kind, probability = str(sampling.masking), sampling.mask_probability or MASK_PROBABILITY
         if tokenizer is None:
             mask_id = self._mask_id_of(survey, kind, vocab_size)
             specials = np.array([0, survey.frame.cls_id, survey.frame.sep_id, mask_id])
@@ -51,7 +49,7 @@ class Remasking:
         self._is_special = np.zeros(vocab_size, dtype=bool)
         self._is_special[specials] = True
         self.masking = Masking(
-            probability, mask_id, np.flatnonzero(~self._is_special), kind, seed, max_predictions
+            probability, mask_id, np.flatnonzero(~self._is_special), kind, sampling.seed, max_predictions
         )
         self._words: WordStarts | None = None
         if tokenizer is not None and kind != "token":

@@ -23,6 +23,8 @@ from nemo.collections.nlp.data.samples.batching import (
     check_tokens_per_batch,
 )
 from nemo.collections.nlp.data.samples.prefetch import prefetched
+from nemo.collections.nlp.data.samples.sampling import Sampling
+from nemo.collections.nlp.data.store.token_store import TokenStore, open_or_build
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
@@ -95,8 +97,8 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
     Args:
         tokenizer: what the text is cut into tokens with.
-        dataset: text, as `inputs.sources_of` takes it (a file, folder or address, or several); or the folder
-            of a token store.
+        dataset: a token store; or text, as `inputs.sources_of` takes it (a file, folder or address, or
+            several), or the folder of a store, see `open_or_build`.
         max_seq_length: T, `[CLS]` and both `[SEP]` included.
         mask_probability: share of a sample's tokens that are to be guessed.
         short_seq_prob: share of documents cut into short sequences.
@@ -116,7 +118,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     def __init__(
         self,
         tokenizer: TokenizerSpec,
-        dataset: str | Path | Sequence[str | Path],
+        dataset: TokenStore | str | Path | Sequence[str | Path],
         max_seq_length: int,
         mask_probability: float = 0.15,
         short_seq_prob: float = 0.1,
@@ -129,16 +131,11 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     ):
         _check_batch_size(batch_size)
         check_tokens_per_batch(tokens_per_batch, max_seq_length)
-        self.dataset = BertPretrainingDataset(
-            tokenizer,
-            dataset,
-            max_seq_length,
-            mask_probability=mask_probability,
-            short_seq_prob=short_seq_prob,
-            seed=seed,
-            masking=masking,
-            text=text,
+        sampling = Sampling(max_seq_length, masking, mask_probability, short_seq_prob, seed).of_text()
+        store = (
+            dataset if isinstance(dataset, TokenStore) else open_or_build(dataset, tokenizer, options=text)
         )
+        self.dataset = BertPretrainingDataset(tokenizer, store, sampling, source=dataset)
         self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
@@ -227,14 +224,11 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         self.dataset = BertPretrainingPreprocessedDataset(
             dataset,
             next(iter(given), None),
-            mode=mode,
-            seed=seed,
+            mode,
+            Sampling(max_seq_length, masking, mask_probability, seed=seed),
             tokenizer=tokenizer,
             vocab_size=vocab_size,
             only_mlm_loss=only_mlm_loss,
-            max_seq_length=max_seq_length,
-            masking=masking,
-            mask_probability=mask_probability,
         )
         check_tokens_per_batch(tokens_per_batch, self.dataset.max_seq_length)
         self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size

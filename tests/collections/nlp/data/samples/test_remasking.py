@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import rjieba
 
-from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.samples.remasking import Remasking
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.utils.errors import UsageError
 from tests.conftest import write_english
+from tests.datasets import shards_dataset
 from tests.shards import make_rows, write_shard, write_variable_shard
 
 LENGTH, PREDICTIONS = 96, 14
@@ -37,7 +38,7 @@ def english(request, tmp_path_factory):
     return path, tokenizer, rows, lines
 
 
-def epoch_of(dataset: BertPretrainingPreprocessedDataset, epoch: int = 0) -> dict[str, np.ndarray]:
+def epoch_of(dataset, epoch: int = 0) -> dict[str, np.ndarray]:
     """All rows, in the order they have in the shard."""
     parts = list(dataset.batches(64, epoch))
     order = np.argsort(dataset.order(epoch))
@@ -47,7 +48,7 @@ def epoch_of(dataset: BertPretrainingPreprocessedDataset, epoch: int = 0) -> dic
 @pytest.mark.parametrize("masking", ["stored", "token", "whole_word", "span"])
 def test_tokens_are_those_of_the_text_whatever_is_hidden(english, masking):
     path, tokenizer, rows, lines = english
-    batch = epoch_of(BertPretrainingPreprocessedDataset(path, tokenizer=tokenizer, masking=masking))
+    batch = epoch_of(shards_dataset(path, tokenizer=tokenizer, masking=masking))
     encoded = {tuple(ids.tolist()) for ids in tokenizer.encode_batch(lines)}
     for ids, segments, mask, row in zip(
         batch["output_ids"], batch["input_type_ids"], batch["input_mask"], rows, strict=True
@@ -64,7 +65,7 @@ def test_tokens_are_those_of_the_text_whatever_is_hidden(english, masking):
 @pytest.mark.parametrize("masking", ["token", "whole_word", "span"])
 def test_as_many_tokens_are_hidden_as_asked_for_and_none_is_special(english, masking):
     path, tokenizer, _, _ = english
-    batch = epoch_of(BertPretrainingPreprocessedDataset(path, tokenizer=tokenizer, masking=masking))
+    batch = epoch_of(shards_dataset(path, tokenizer=tokenizer, masking=masking))
     chosen = batch["output_mask"] == 1
     expected = np.rint(batch["input_mask"].sum(axis=1) * 0.15).sum()
     # Words of five pieces, as this small vocabulary makes them, do not fill it up in every row.
@@ -89,7 +90,7 @@ def test_chinese_words_are_hidden_whole(tmp_path):
     (tmp_path / "vocab.txt").write_text("".join(f"{token}\n" for token in tokens), encoding="utf-8")
     tokenizer = NemoBertTokenizer(vocab_file=tmp_path / "vocab.txt")
     path, _ = shard_of(tmp_path / "zh.hdf5", tokenizer, sentences)
-    batch = epoch_of(BertPretrainingPreprocessedDataset(path, tokenizer=tokenizer, masking="whole_word"))
+    batch = epoch_of(shards_dataset(path, tokenizer=tokenizer, masking="whole_word"))
     hidden = set()
     for ids, segments, mask, chosen in zip(
         *(batch[port] for port in ("output_ids", "input_type_ids", "input_mask", "output_mask")), strict=True
@@ -112,7 +113,7 @@ def test_training_gets_new_masks_in_every_epoch_and_evaluation_always_the_same(e
 
     def masks(mode: str, epoch: int, **options) -> np.ndarray:
         options = {"tokenizer": tokenizer, "masking": "whole_word", "mode": mode, **options}
-        return epoch_of(BertPretrainingPreprocessedDataset(path, **options), epoch)["output_mask"]
+        return epoch_of(shards_dataset(path, **options), epoch)["output_mask"]
 
     first = masks("train", 0)
     assert np.array_equal(masks("train", 0), first)
@@ -124,7 +125,7 @@ def test_training_gets_new_masks_in_every_epoch_and_evaluation_always_the_same(e
 
 def test_a_resumed_epoch_has_the_masks_of_a_whole_one_whatever_the_size_of_its_batches(english):
     path, tokenizer, _, _ = english
-    dataset = BertPretrainingPreprocessedDataset(path, tokenizer=tokenizer, masking="span")
+    dataset = shards_dataset(path, tokenizer=tokenizer, masking="span")
     whole, rest = list(dataset.batches(16, 2)), list(dataset.batches(16, 2, first=7))
     assert len(rest) == len(whole) - 7
     for found, expected in zip(rest, whole[7:], strict=True):
@@ -138,7 +139,7 @@ def test_predictions_are_capped_and_their_share_may_be_another(english):
 
     def most(**options) -> int:
         options = {"tokenizer": tokenizer, "masking": "token", **options}
-        return epoch_of(BertPretrainingPreprocessedDataset(path, **options))["output_mask"].sum(axis=1).max()
+        return epoch_of(shards_dataset(path, **options))["output_mask"].sum(axis=1).max()
 
     assert most(mask_probability=0.5) > 14  # the arrays have space for 14, which only stored masks need
     assert most(mask_probability=0.5, max_pred_length=7) == 7
@@ -146,7 +147,7 @@ def test_predictions_are_capped_and_their_share_may_be_another(english):
 
 def test_without_a_tokenizer_single_tokens_can_be_hidden(english):
     path, tokenizer, _, _ = english
-    dataset = BertPretrainingPreprocessedDataset(path, masking="token", vocab_size=tokenizer.vocab_size)
+    dataset = shards_dataset(path, masking="token", vocab_size=tokenizer.vocab_size)
     batch = epoch_of(dataset)
     chosen = batch["output_mask"] == 1
     assert chosen.any(axis=1).all()
@@ -154,22 +155,22 @@ def test_without_a_tokenizer_single_tokens_can_be_hidden(english):
     assert not np.isin(batch["output_ids"][chosen], frame).any()
     assert not chosen[batch["input_mask"] == 0].any()
     assert np.mean(batch["input_ids"][chosen] == tokenizer.mask_id) == pytest.approx(0.8, abs=0.05)
-    replacements = Remasking("token", 0.15, dataset.survey, vocab_size=80).masking.replacements
+    replacements = Remasking(Sampling(masking="token"), dataset.survey, vocab_size=80).masking.replacements
     assert set(range(80)) - set(replacements) == {0, *frame}
     with pytest.raises(
         UsageError, match=r"nobody knows where words begin; .*--tokenizer, or give --masking tok"
     ):
-        BertPretrainingPreprocessedDataset(path, masking="span", vocab_size=80)
+        shards_dataset(path, masking="span", vocab_size=80)
     with pytest.raises(UsageError, match="nobody knows the size of the vocabulary"):
-        BertPretrainingPreprocessedDataset(path, masking="token")
+        shards_dataset(path, masking="token")
 
 
 def test_rows_without_padding_are_masked_as_those_with_it(english, tmp_path):
     path, tokenizer, rows, _ = english
     write_variable_shard(tmp_path / "varlength.hdf5", rows)
     options = {"tokenizer": tokenizer, "masking": "whole_word", "max_seq_length": LENGTH}
-    padded = epoch_of(BertPretrainingPreprocessedDataset(path, **options))
-    as_long_as_needed = epoch_of(BertPretrainingPreprocessedDataset(tmp_path / "varlength.hdf5", **options))
+    padded = epoch_of(shards_dataset(path, **options))
+    as_long_as_needed = epoch_of(shards_dataset(tmp_path / "varlength.hdf5", **options))
     assert all(np.array_equal(padded[port], as_long_as_needed[port]) for port in padded)
 
 
@@ -182,17 +183,14 @@ def test_other_masks_are_other_data(english):
         {"masking": "whole_word", "mask_probability": 0.2},
         {"masking": "whole_word", "max_pred_length": 3},
     ]
-    found = {
-        BertPretrainingPreprocessedDataset(path, tokenizer=tokenizer, **options).fingerprint
-        for options in many
-    }
+    found = {shards_dataset(path, tokenizer=tokenizer, **options).fingerprint for options in many}
     assert len(found) == len(many)
 
 
 def test_masks_that_are_not_drawn_take_no_share(english):
     with pytest.raises(UsageError, match=r"mask_probability: the masks are those of the shards; found 0\.2"):
-        BertPretrainingPreprocessedDataset(english[0], mask_probability=0.2)
+        shards_dataset(english[0], mask_probability=0.2)
     with pytest.raises(
         UsageError, match=r"unknown masking; found 'whole', .*stored, token, whole_word, span"
     ):
-        BertPretrainingPreprocessedDataset(english[0], masking="whole")
+        shards_dataset(english[0], masking="whole")

@@ -8,6 +8,8 @@ import pytest
 import rjieba
 
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset
+from nemo.collections.nlp.data.samples.sampling import Sampling
+from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.text.sentences import CJK
 from nemo.collections.nlp.data.text.wiki_zh import process_wiki_zh
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
@@ -47,7 +49,9 @@ def test_the_words_of_the_example_are_those_of_the_segmentation():
 
 def test_the_words_hidden_are_whole_words(corpus):
     tokenizer = NemoBertTokenizer(vocab_file=corpus / "vocab.txt")
-    dataset = BertPretrainingDataset(tokenizer, corpus / "train.txt", 128, short_seq_prob=0.0)
+    dataset = BertPretrainingDataset(
+        tokenizer, open_or_build(corpus / "train.txt", tokenizer), Sampling(128, short_seq_prob=0.0)
+    )
     words = {word for line in WORDS for word in line.split(" ")} | {str(number) for number in range(40)}
     hidden = set()
     for epoch in range(3):
@@ -75,7 +79,7 @@ def _length_of_word(tokens: list[str], words: set[str]) -> int:
 
 def test_nothing_is_unknown_and_documents_and_sentences_are_kept(corpus):
     tokenizer = NemoBertTokenizer(vocab_file=corpus / "vocab.txt")
-    store = BertPretrainingDataset(tokenizer, corpus / "train.txt", 64).store
+    store = open_or_build(corpus / "train.txt", tokenizer)
     counts = store.manifest["counts"]
     assert counts["sentences"] == counts["documents"] * (len(WORDS) + 1)
     assert counts["unknown_tokens"] == 0
@@ -89,7 +93,7 @@ def test_words_of_real_text_are_those_of_the_segmentation(kind, shared_data, tmp
     else:
         files = [tmp_path / "train.txt"]
         tokenizer = train_tokenizer(kind, files, tmp_path / "trained", vocab_size=4000)
-    store = BertPretrainingDataset(tokenizer, tmp_path / "train.txt", 64).store
+    store = open_or_build(tmp_path / "train.txt", tokenizer)
     lines = [line for line in (tmp_path / "train.txt").read_text(encoding="utf-8").split("\n") if line]
     assert len(lines) == len(store.sentence_offsets) - 1
     checked = 0

@@ -1,0 +1,73 @@
+"""How samples are drawn, as one object from the options to the batch."""
+
+from dataclasses import dataclass, replace
+
+from nemo.collections.nlp.data.samples.masking import KINDS
+from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH
+from nemo.utils.errors import UsageError
+from nemo.utils.lookup import choose
+
+STORED = "stored"
+MASK_PROBABILITY = 0.15
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How samples are made of a token store, or taken from shards.
+
+    Attributes:
+        max_seq_length: T, tokens in a sample, special tokens included; 8 or more. None, for shards: theirs.
+        masking: what is masked together: "whole_word", "token" or "span", see `Masking`; "stored": the masks
+            in the shards. None: "whole_word" for text, "stored" for shards.
+        mask_probability: share of a sample's tokens to predict, between 0 and 1. None: 0.15, where masks are
+            drawn.
+        short_seq_prob: share of documents whose pairs have a smaller length, drawn anew in each epoch.
+        seed: of pairs, masks and order; 0 or more.
+
+    Raises:
+        UsageError: names the value that is out of range.
+    """
+
+    max_seq_length: int | None = 128
+    masking: str | None = None
+    mask_probability: float | None = None
+    short_seq_prob: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        length, probability = self.max_seq_length, self.mask_probability
+        _check("max_seq_length", length, length is None or length >= MIN_SEQ_LENGTH, "8 or more")
+        _check("mask_probability", probability, probability is None or 0 < probability < 1, "0 < p < 1")
+        _check("short_seq_prob", self.short_seq_prob, 0 <= self.short_seq_prob <= 1, "0 <= p <= 1")
+        _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more")
+        if self.masking is not None:
+            choose({name: name for name in (STORED, *KINDS)}, self.masking, what="masking")
+
+    def of_text(self) -> "Sampling":
+        """With the defaults for text. Raises a UsageError for stored masks, which text has none of."""
+        if self.masking == STORED:
+            raise UsageError(
+                "only shards have stored masks", where="masking", found=STORED, expected=", ".join(KINDS)
+            )
+        return replace(
+            self,
+            masking=self.masking or "whole_word",
+            mask_probability=self.mask_probability or MASK_PROBABILITY,
+        )
+
+    def of_shards(self) -> "Sampling":
+        """With the defaults for shards. Raises a UsageError for a probability of masks that are stored."""
+        masking = self.masking or STORED
+        if masking == STORED and self.mask_probability is not None:
+            raise UsageError(
+                "the masks are those of the shards",
+                where="mask_probability",
+                found=self.mask_probability,
+                fix="leave it out, or draw new masks: masking whole_word",
+            )
+        return replace(self, masking=masking, mask_probability=self.mask_probability or MASK_PROBABILITY)
+
+
+def _check(name: str, value: float | None, is_right: bool, expected: str) -> None:
+    if not is_right:
+        raise UsageError("out of range", where=name, found=value, expected=expected)
