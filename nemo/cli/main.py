@@ -29,6 +29,7 @@ COMMANDS = {
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
     "finetune": "teach a BERT to label words, texts or pairs of texts, and measure it",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
+    "report": "one HTML page on a run, or on several side by side",
     "export": "write a checkpoint as a Hugging Face folder",
     "completion": "print a script by which bash, zsh or fish completes commands and options",
 }

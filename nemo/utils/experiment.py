@@ -27,7 +27,8 @@ class ExperimentFolder:
 
     Made at once: `cmd-args_<time>.log`, `git-info_<time>.log` inside a git checkout, a copy of each of
     `files_to_copy` and the log `log_globalrank-<r>_localrank-<l>.txt`. Later: `config.yaml`,
-    `status.json`, `metrics.jsonl`, and `bad_updates.jsonl` if there is one. All but the log is rank 0's.
+    `status.json`, `metrics.jsonl`, `about.json`, `guesses.json`, `report.html`, and `bad_updates.jsonl` if
+    there is one. All but the log is rank 0's.
 
     Args:
         work_dir: made if needed.
@@ -96,6 +97,13 @@ class ExperimentFolder:
                 except StorageError:
                     _overwrite(path, content)
                     raise
+
+    def write_json(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a file for people and programs that look at the run; training does not end for want of it."""
+        if self.global_rank == 0:
+            path = self.work_dir / name
+            with _at_most_a_warning(path):
+                write_atomically(path, _to_json(content, indent=1), durable=False)
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
         """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""

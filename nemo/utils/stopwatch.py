@@ -1,4 +1,4 @@
-"""How long something takes that happens again and again."""
+"""How long something takes, and how a person says so."""
 
 import time
 from typing import Any
@@ -28,3 +28,12 @@ class Stopwatch:
     def mean(self) -> float | None:
         """Seconds of one time; None before the first."""
         return self.seconds / self.times if self.times else None
+
+
+def duration(seconds: float) -> str:
+    """45 s, 3 min 20 s, 2 h 05 min."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 1:
+        return f"{rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"

@@ -98,8 +98,8 @@ def test_what_was_learned_is_evaluated_before_it_goes_on(stopped, data, tmp_path
     rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
     evaluated = {row["step"]: row["eval_mlm_loss"] for row in rows if "eval_mlm_loss" in row}
     assert list(evaluated) == [6, 8]
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert f"held-out MLM loss {evaluated[6]:.2f} -> {evaluated[8]:.2f} (before -> after, unigram" in last
+    told = capsys.readouterr().out
+    assert f"held-out MLM loss {evaluated[6]:.2f} -> {evaluated[8]:.2f} (before -> after, unigram" in told
 
 
 def test_with_another_text_the_epoch_begins_anew(stopped, data, tmp_path, capsys):

@@ -58,6 +58,21 @@ def test_a_run_leaves_what_the_design_promises(trained):
     assert list((run / "tensorboard").iterdir())
 
 
+def test_a_run_ends_with_a_report_of_its_text_and_its_guesses(trained):
+    run, _ = trained
+    log = (run / "log_globalrank-0_localrank-0.txt").read_text(encoding="utf-8").splitlines()
+    first_call = log[: next(i for i, line in enumerate(log) if "report: " in line) + 1]
+    assert first_call[-1].endswith(f"report: {run / 'report.html'}")
+    page = (run / "report.html").read_text(encoding="utf-8")
+    page = page[page.index("\n<body>\n") :]
+    assert "120" in page and "English" in page  # documents of the text
+    sentences = json.loads((run / "guesses.json").read_bytes())["sentences"]
+    assert sentences and all(list(sentence["guesses"]) == ["0", "40"] for sentence in sentences)
+    for sentence in sentences:
+        words = f"{sentence['before']} {sentence['word']} {sentence['after']}".strip()
+        assert words in " ".join((_ / "valid.txt").read_text(encoding="utf-8").replace(".", " .").split())
+
+
 def test_metrics_have_the_documented_fields_and_the_loss_falls(trained):
     run, _ = trained
     training = [row for row in rows(run) if "loss" in row]

@@ -28,6 +28,7 @@ from nemo.cli.export import ExportOptions
 from nemo.cli.fill_mask import FillMaskOptions
 from nemo.cli.inspect import InspectOptions
 from nemo.cli.main import main
+from nemo.cli.report import ReportOptions
 from nemo.cli.show_batch import ShowBatchOptions
 from nemo.cli.tokenizer import TokenizerOptions
 from nemo.collections.nlp.options import PretrainingOptions

@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -17,6 +17,7 @@ from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.samples.sampling import STORED, Sampling
 from nemo.collections.nlp.data.store.token_store import held_out_in
+from nemo.collections.nlp.guessing import Guess, best_guesses
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
 from nemo.collections.nlp.pretraining.data_files import held_out_text
@@ -100,15 +101,6 @@ def table(figures: Mapping[str, float]) -> str:
     return "\n".join(rows)
 
 
-@dataclass(frozen=True)
-class Guess:
-    """One token that may stand behind a mask."""
-
-    token: str
-    probability: float
-
-
-@torch.no_grad()
 def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Guess]]:
     """The `top` most probable tokens for every [MASK] in `text`, in the order of the text.
 
@@ -126,18 +118,4 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
         )
     if len(ids) > positions:
         raise UsageError("the text is too long", found=f"{len(ids)} tokens", expected=f"{positions} or less")
-    input_ids = torch.tensor([ids])
-    hidden = model.bert(
-        input_ids=input_ids,
-        token_type_ids=torch.zeros_like(input_ids),
-        attention_mask=torch.ones_like(input_ids),
-    )
-    masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
-    scores = model.mlm(hidden_states=masked)[:, : tokenizer.vocab_size]  # a model may have entries to spare
-    probabilities = scores.float().softmax(-1)  # [masks, V]
-    probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
-    best = probabilities.topk(min(top, probabilities.shape[-1]))
-    return [
-        [Guess(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
-        for row_ids, row_values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    ]
+    return best_guesses(model, tokenizer, torch.tensor(ids), top)

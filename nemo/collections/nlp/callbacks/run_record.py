@@ -15,6 +15,7 @@ from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadUpdate
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
+from nemo.utils.stopwatch import duration
 
 
 class RunRecord(ActionCallback):
@@ -194,15 +195,6 @@ def evaluations_in(metrics: Path) -> dict[int, dict[str, float]]:
         if figures:
             found[row["step"]] = figures
     return found
-
-
-def duration(seconds: float) -> str:
-    """45 s, 3 min 20 s, 2 h 05 min."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 1:
-        return f"{rest} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 class _Progress:

@@ -15,7 +15,6 @@ from pathlib import Path
 from nemo.backends.pytorch import DataLayerNM
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
-from nemo.collections.nlp.callbacks.run_record import duration
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.pretraining import SCHEDULE_PARAMETERS
 from nemo.collections.nlp.pretraining.data import PretrainingData
@@ -26,6 +25,7 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
 from nemo.utils.step_plan import StepPlan
+from nemo.utils.stopwatch import duration
 
 STEPS_PER_SECOND_AT_MOST = 1000
 """More than any model makes: the first plan is too long rather than too short."""

@@ -20,12 +20,8 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
 from nemo.backends.pytorch.optim.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
-from nemo.collections.nlp.callbacks.run_record import (
-    RunRecord,
-    duration,
-    evaluations_in,
-    newest_checkpoint,
-)
+from nemo.collections.nlp.callbacks.guesses import Guesses
+from nemo.collections.nlp.callbacks.run_record import RunRecord, evaluations_in, newest_checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     InitialCheckpoint,
     find_initial_checkpoint,
@@ -37,6 +33,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.models.hub import bert_config
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model, wire
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.about import about
 from nemo.collections.nlp.pretraining.data import PretrainingData, open_data
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy, planned_steps
 from nemo.collections.nlp.pretraining.earlier_run import (
@@ -62,6 +59,7 @@ from nemo.utils.logging import logging
 from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
+from nemo.utils.stopwatch import duration
 
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
@@ -161,9 +159,21 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
                 last["mlm_loss"],
                 last["unigram_entropy"],
             )
+    if world.rank == 0:
+        _report(work_dir)
     return PretrainingResult(
         work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, last, first
     )
+
+
+def _report(work_dir: Path) -> None:
+    """Write the page on the run; what is trained is trained, whatever becomes of it."""
+    from nemo.collections.nlp.report import REPORT, write_report
+
+    try:
+        logging.info("report: %s", write_report([work_dir], work_dir / REPORT))
+    except Exception as problem:
+        logging.warning("no report was written: %s; to try again: nemo-bert report %s", problem, work_dir)
 
 
 @dataclass(frozen=True)
@@ -300,10 +310,12 @@ def _train(
     entropy = data.train.dataset.store.manifest["unigram_entropy"] if options.mode == "data_text" else None
     vocab_size = model.bert.config.vocab_size
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, entropy, vocab_size)
-    configuration = _Beginning(options, run.plan, model, experiment, before)
+    configuration = _Beginning(options, run.plan, data, model, experiment, before, world.size)
     callbacks: list[ActionCallback] = [configuration, record]
     if run.earlier_options is not None:
         callbacks.append(RateChange(run.earlier_options, options, run.plan))
+    if data.tokenizer is not None:
+        callbacks.append(Guesses(experiment, model, data.tokenizer, data.eval or data.train))
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
     end_on_time: EndOnTime | None = None
@@ -403,12 +415,14 @@ class _Beginning(ActionCallback):
         self,
         options: PretrainingOptions,
         plan: StepPlan,
+        data: PretrainingData,
         model: PretrainingModel,
         experiment: Any,
         before: AsItWas,
+        num_processes: int,
     ):
-        self.options, self.plan, self.model, self.experiment = options, plan, model, experiment
-        self.before = before
+        self.options, self.plan, self.data, self.model = options, plan, data, model
+        self.experiment, self.before, self.num_processes = experiment, before, num_processes
 
     def on_action_start(self) -> None:
         self.before.begins()
@@ -416,6 +430,8 @@ class _Beginning(ActionCallback):
             return
         self.write(self.plan)
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
+        facts = about(self.options, self.data, self.model, self.num_processes)
+        self.experiment.write_json("about.json", facts)
 
     def write(self, plan: StepPlan) -> None:
         """Write the options down, with the steps as they are planned now."""

@@ -1,5 +1,6 @@
 """What was prepared for training - a token store, or shards - -> figures."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +83,15 @@ def inspect_store(folder: Path, tokenizer: TokenizerSpec | None = None) -> Store
     Raises:
         MissingFileError, DataError: there is none, it is damaged, or was made with another tokenizer.
     """
-    store = TokenStore(folder) if tokenizer is None else open_or_build(folder, tokenizer)
+    return figures_of_store(TokenStore(folder) if tokenizer is None else open_or_build(folder, tokenizer))
+
+
+def figures_of_store(store: TokenStore, seq_lengths: Sequence[int] = SEQUENCE_LENGTHS) -> StoreFigures:
+    """Figures of an open token store.
+
+    Args:
+        seq_lengths: of the sequences whose pairs are looked at.
+    """
     counts = store.manifest["counts"]
     sentences, documents = store.sentence_offsets, store.document_offsets
     num_documents = counts["documents"]
@@ -94,7 +103,7 @@ def inspect_store(folder: Path, tokenizer: TokenizerSpec | None = None) -> Store
     sentence_lengths = sentences[some_sentences + 1] - sentences[some_sentences]
     middle = max(0, num_documents - MOST_PAIRED) // 2
     paired = range(middle, min(middle + MOST_PAIRED, num_documents))
-    pairs = {length: pair_figures(store, length, paired) for length in SEQUENCE_LENGTHS}
+    pairs = {length: pair_figures(store, length, paired) for length in seq_lengths}
     median, ninth, longest = np.quantile(sentence_lengths, (0.5, 0.9, 1)).astype(int).tolist()
     return StoreFigures(
         documents=num_documents,
@@ -127,6 +136,13 @@ def inspect_shards(path: Path, tokenizer: TokenizerSpec | None = None) -> ShardF
         DataError: shards that cannot be used, or were made with another tokenizer.
     """
     dataset = BertPretrainingPreprocessedDataset(path, None, tokenizer=tokenizer, only_mlm_loss=True)
+    return figures_of_shards(dataset, path, tokenizer)
+
+
+def figures_of_shards(
+    dataset: BertPretrainingPreprocessedDataset, path: Path, tokenizer: TokenizerSpec | None = None
+) -> ShardFigures:
+    """Figures of an open dataset, and of what is held out in the folder `path`."""
     held_out = map(open_shard, shards_of(path, "eval")) if has_held_out_shards(path) else ()
     held_out_rows = [shard.num_rows for shard in held_out]
     survey = dataset.survey

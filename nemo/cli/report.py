@@ -1,0 +1,47 @@
+"""`nemo-bert report RUN [RUN ...]`: one HTML page on a run, or on several side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.utils.arguments import CommandLine, check, option
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Which runs, and where to."""
+
+    runs: tuple[str, ...] = option((), "work folders of runs, finished or not", is_path=True)
+    out: str | None = option(
+        None,
+        "the page to write; default: report.html in the run's folder; of several runs comparison.html in "
+        "that of the first",
+        is_path=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not self.runs:
+            raise UsageError("no run is named", expected="nemo-bert report WORK_DIR...")
+        if self.out is not None and Path(self.out).is_dir():
+            raise UsageError("is a folder", where=f"--out {self.out}", expected="the name of a page, .html")
+
+
+COMMAND_LINE = CommandLine(
+    ReportOptions,
+    "nemo-bert report",
+    "Write an HTML page on runs: curves, text, tokenizer, options, guesses, environment. It works offline.",
+    positional=("runs",),
+)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Write the page, and say where it is."""
+    options = COMMAND_LINE.parse(argv)
+    from nemo.collections.nlp.report import REPORT, write_report
+
+    name = REPORT if len(options.runs) == 1 else "comparison.html"
+    page = write_report(options.runs, options.out or Path(options.runs[0], name))
+    logging.info("report: %s", page)

@@ -1,0 +1,66 @@
+"""What a model takes the token behind a mask to be.
+
+Shapes: T tokens, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+
+if TYPE_CHECKING:
+    from nemo.collections.nlp.pretraining.model import PretrainingModel
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One token that may stand behind a mask."""
+
+    token: str
+    probability: float
+
+
+@torch.no_grad()
+def best_guesses(
+    model: "PretrainingModel", tokenizer: TokenizerSpec, ids: Tensor, top: int
+) -> list[list[Guess]]:
+    """The `top` most probable tokens for every [MASK] of one text, in its order; never a special token.
+
+    Args:
+        ids: (T,) int64, `[CLS]` and `[SEP]` included.
+    """
+    input_ids = ids[None].to(next(model.bert.parameters()).device)
+    with _evaluating(model):
+        hidden = model.bert(
+            input_ids=input_ids,
+            token_type_ids=torch.zeros_like(input_ids),
+            attention_mask=torch.ones_like(input_ids),
+        )
+        masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
+        scores = model.mlm(hidden_states=masked)
+    scores = scores[:, : tokenizer.vocab_size]  # a model may have entries to spare
+    probabilities = scores.float().softmax(-1).cpu()  # [masks, V]
+    probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
+    best = probabilities.topk(min(top, probabilities.shape[-1]))
+    return [
+        [Guess(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
+        for row_ids, row_values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    ]
+
+
+@contextmanager
+def _evaluating(model: "PretrainingModel") -> Iterator[None]:
+    """Dropout off inside the block, and then as it was."""
+    was_training = [part.training for part in model.parts]
+    for part in model.parts:
+        part.eval()
+    try:
+        yield
+    finally:
+        for part, training in zip(model.parts, was_training, strict=True):
+            part.train(training)

@@ -1,0 +1,97 @@
+"""Runs -> one HTML page that needs nothing else: no network, no other file."""
+
+import shlex
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import nemo
+from nemo.collections.nlp.report import facts
+from nemo.collections.nlp.report.plots import COLOURS, figures_of
+from nemo.collections.nlp.report.run_files import CONFIG, RunFiles, read_run
+from nemo.utils.files import write_atomically
+
+REPORT = "report.html"
+
+
+def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
+    """Write a page on one run, or on several side by side; returns where it is.
+
+    Raises:
+        MissingFileError, DataError: a folder that is no run's.
+        StorageError: it cannot be written.
+    """
+    out = Path(out)
+    content = page([read_run(folder) for folder in folders])
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, content.encode("utf-8", "replace"), durable=False)
+    return out
+
+
+def page(runs: Sequence[RunFiles]) -> str:
+    """The page. Whatever comes from files is escaped: the template engine does so with every value."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    _give_each_a_name(runs)
+    figures = figures_of(runs)
+    scripts, divs = components([figure for _, figure in figures]) if figures else ("", ())
+    library = Resources("inline", components=["bokeh"]).render_js() if figures else ""
+    environment = Environment(
+        loader=PackageLoader("nemo.collections.nlp.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.jinja").render(
+        title=", ".join(run.name for run in runs),
+        runs=runs,
+        colours=[COLOURS[i % len(COLOURS)] for i in range(len(runs))],
+        version=nemo.__version__,
+        written=time.strftime("%Y-%m-%d %H:%M"),
+        library=Markup(library),
+        scripts=Markup(scripts),
+        plots=[(plot, Markup(div)) for (plot, _), div in zip(figures, divs, strict=True)],
+        summary=facts.compared(facts.summary(run) for run in runs),
+        model=facts.compared(facts.model(run) for run in runs),
+        environment=facts.compared(facts.environment(run) for run in runs),
+        options=facts.options(runs),
+        texts=[facts.texts(run) for run in runs],
+        tokenizers=[facts.tokenizer(run) for run in runs],
+        guesses=[facts.guesses(run) for run in runs],
+        commands=[_commands(run) for run in runs],
+    )
+
+
+def _give_each_a_name(runs: Sequence[RunFiles]) -> None:
+    """Runs whose folders have the same name are told apart by their paths."""
+    names = [run.name for run in runs]
+    for run in runs:
+        if names.count(run.name) > 1:
+            run.name = str(run.folder)
+
+
+def _commands(run: RunFiles) -> list[tuple[str, str]]:
+    """What each command does, and how it reads."""
+    folder = str(run.folder)
+    found = []
+    if command := run.about.get("command"):
+        found.append(("what was typed", str(command)))
+    if run.options:
+        repeat = [
+            "nemo-bert",
+            "pretrain",
+            "--config",
+            f"{folder}/{CONFIG}",
+            "--work_dir",
+            f"{folder}-again",
+        ]
+        found.append(("the same run once more", shlex.join(repeat)))
+        if run.status.get("state") != "finished":
+            found.append(("go on with it", shlex.join([*repeat[:-1], folder])))
+    if run.status.get("checkpoint"):
+        found.append(("for Hugging Face", shlex.join(["nemo-bert", "export", folder, f"{folder}-export"])))
+    return found
