@@ -81,6 +81,8 @@ COMMANDS: list[tuple[str, type]] = [
     ("evaluate run --eval_data prepared --masking token", EvaluateOptions),
     ("fill-mask run 'the [MASK] sees the dog'", FillMaskOptions),
     ("fill-mask run/checkpoints/STEP-2 'a [MASK]' --tokenizer run/tokenizer", FillMaskOptions),
+    ("report run --out page.html", ReportOptions),
+    ("report run run --out page.html", ReportOptions),
     ("export run out", ExportOptions),
     ("export run hf --force", ExportOptions),
 ]

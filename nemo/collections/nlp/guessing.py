@@ -6,15 +6,12 @@ Shapes: T tokens, D hidden size, V vocabulary.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-
-if TYPE_CHECKING:
-    from nemo.collections.nlp.pretraining.model import PretrainingModel
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Guess:
 
 @torch.no_grad()
 def best_guesses(
-    model: "PretrainingModel", tokenizer: TokenizerSpec, ids: Tensor, top: int
+    model: PretrainingModel, tokenizer: TokenizerSpec, ids: Tensor, top: int
 ) -> list[list[Guess]]:
     """The `top` most probable tokens for every [MASK] of one text, in its order; never a special token.
 
@@ -54,7 +51,7 @@ def best_guesses(
 
 
 @contextmanager
-def _evaluating(model: "PretrainingModel") -> Iterator[None]:
+def _evaluating(model: PretrainingModel) -> Iterator[None]:
     """Dropout off inside the block, and then as it was."""
     was_training = [part.training for part in model.parts]
     for part in model.parts:

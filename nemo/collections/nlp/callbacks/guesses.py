@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ import torch
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.guessing import best_guesses
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.core import ActionCallback
 from nemo.utils.experiment import ExperimentFolder
-
-if TYPE_CHECKING:
-    from nemo.collections.nlp.pretraining.model import PretrainingModel
 
 FILE = "guesses.json"
 NUM_SENTENCES = 6
@@ -39,7 +37,7 @@ class Guesses(ActionCallback):
     """
 
     def __init__(
-        self, experiment: ExperimentFolder, model: "PretrainingModel", tokenizer: TokenizerSpec, layer: Layer
+        self, experiment: ExperimentFolder, model: PretrainingModel, tokenizer: TokenizerSpec, layer: Layer
     ):
         self.experiment, self.model, self.tokenizer, self.layer = experiment, model, tokenizer, layer
 

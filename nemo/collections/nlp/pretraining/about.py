@@ -19,9 +19,9 @@ from nemo.collections.nlp.data.inspection.stored import figures_of_store
 from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData
-from nemo.collections.nlp.pretraining.model import PretrainingModel
 
 READ_SENTENCES = 400  # for the language; evenly spaced over the text
 SHOWN_SENTENCES, SHOWN_CHARS, SHOWN_TOKENS = 3, 300, 40

@@ -159,8 +159,8 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
                 last["mlm_loss"],
                 last["unigram_entropy"],
             )
-    if world.rank == 0:
-        _report(work_dir)
+        if world.rank == 0:
+            _report(work_dir)
     return PretrainingResult(
         work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, last, first
     )

@@ -9,7 +9,7 @@ import nemo
 from nemo.collections.nlp.report import facts
 from nemo.collections.nlp.report.plots import COLOURS, figures_of
 from nemo.collections.nlp.report.run_files import CONFIG, RunFiles, read_run
-from nemo.utils.files import write_atomically
+from nemo.utils.files import storage_errors, write_atomically
 
 REPORT = "report.html"
 
@@ -23,7 +23,8 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
     """
     out = Path(out)
     content = page([read_run(folder) for folder in folders])
-    out.parent.mkdir(parents=True, exist_ok=True)
+    with storage_errors(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, content.encode("utf-8", "replace"), durable=False)
     return out
 
