@@ -52,7 +52,7 @@ from nemo.core import (
     NeuralModuleFactory,
 )
 from nemo.utils.arguments import as_config, names_deciding
-from nemo.utils.errors import Preempted, UsageError
+from nemo.utils.errors import Preempted, StorageError, UsageError
 from nemo.utils.experiment import LOG_FILES, MADE_AT_ONCE
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
@@ -172,7 +172,7 @@ def _report(work_dir: Path) -> None:
 
     try:
         logging.info("report: %s", write_report([work_dir], work_dir / REPORT))
-    except Exception as problem:
+    except StorageError as problem:
         logging.warning("no report was written: %s; to try again: nemo-bert report %s", problem, work_dir)
 
 
