@@ -27,6 +27,7 @@ COMMANDS = {
     "show-batch": "a few samples as a model gets them: words, masks and what they hide",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
+    "extend-vocab": "add the words of your field to the vocabulary of a BERT",
     "finetune": "teach a BERT to label words, texts or pairs of texts, and measure it",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
     "report": "one HTML page on a run, or on several side by side",
@@ -37,7 +38,7 @@ COMMANDS = {
 
 def usage() -> str:
     """What `nemo-bert --help` prints."""
-    lines = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
             "usage: nemo-bert COMMAND [options]",

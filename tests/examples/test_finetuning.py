@@ -26,3 +26,13 @@ def test_entities_are_named(tmp_path):
         [*command, f"--work_dir={tmp_path / 'out'}"], capture_output=True, text=True, check=True
     )
     assert "test f1" in result.stdout and "(Animal)" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_vocabulary_is_extended(tmp_path):
+    write_huggingface(tmp_path / "bert", "BertModel")
+    (tmp_path / "text.txt").write_text("".join(f"The owl sees {'owl ' * n}.\n\n" for n in range(60)))
+    command = [sys.executable, EXAMPLES / "extend_vocabulary.py", tmp_path / "bert", tmp_path / "text.txt"]
+    options = ["--out", tmp_path / "out", "--pieces", "1"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert "o ##w ##l -> owl" in result.stdout and "owl saved" in result.stdout

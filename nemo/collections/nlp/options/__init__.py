@@ -1,6 +1,7 @@
 """Options of the commands: dataclasses that check themselves."""
 
+from nemo.collections.nlp.options.extension import ExtensionOptions
 from nemo.collections.nlp.options.finetuning import FinetuningOptions
 from nemo.collections.nlp.options.pretraining import PretrainingOptions
 
-__all__ = ["FinetuningOptions", "PretrainingOptions"]
+__all__ = ["ExtensionOptions", "FinetuningOptions", "PretrainingOptions"]

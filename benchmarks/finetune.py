@@ -1,0 +1,150 @@
+"""Fine-tuning beside the loop one writes with transformers: the same F1 over seeds, and how long it takes.
+
+    python benchmarks/finetune.py BERT TRAIN TEST [--seeds 5] [--threads 1] [--json FILE]
+
+TRAIN and TEST have words with labels, as `nemo-bert finetune --task ner` reads them. Both ways see the same
+rows of tokens, with AdamW (no decay of biases and norms), a linear warm-up and decay, the gradient clipped to
+1, and BERT's dropout. Order, dropout and the new head follow from the seed, each in its own way. Every run is
+a process of its own, ours and theirs by turns; only training is timed.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+SETTINGS = {
+    "lr": 3e-4,
+    "epochs": 3,
+    "batch_size": 16,
+    "max_seq_length": 128,
+    "weight_decay": 0.01,
+    "warmup": 0.1,
+}
+
+
+def ours(bert: str, train: str, test: str, seed: int, threads: int) -> dict[str, float]:
+    """`finetune`, with the one learning rate."""
+    from nemo.collections.nlp.finetuning.run import finetune
+    from nemo.collections.nlp.options import FinetuningOptions
+
+    with TemporaryDirectory() as folder:
+        result = finetune(
+            FinetuningOptions(
+                model=bert,
+                train=train,
+                valid=test,
+                lr=str(SETTINGS["lr"]),
+                num_epochs=SETTINGS["epochs"],
+                batch_size=SETTINGS["batch_size"],
+                max_seq_length=SETTINGS["max_seq_length"],
+                weight_decay=SETTINGS["weight_decay"],
+                lr_warmup_proportion=SETTINGS["warmup"],
+                seed=seed,
+                threads=threads,
+                work_dir=folder,
+            )
+        )
+    return {"f1": result.valid[0]["f1"], "seconds": result.seconds}
+
+
+def theirs(bert: str, train: str, test: str, seed: int, threads: int) -> dict[str, float]:
+    """A plain loop over `AutoModelForTokenClassification`."""
+    from transformers import AutoModelForTokenClassification, get_linear_schedule_with_warmup
+
+    from nemo.collections.nlp.data.tokenizers import load_tokenizer
+    from nemo.collections.nlp.finetuning.labels import labels_of_words
+    from nemo.collections.nlp.finetuning.metrics import entity_figures
+    from nemo.collections.nlp.finetuning.sentences import read_sentences
+    from nemo.collections.nlp.finetuning.windows import Encoder, RowLayer
+
+    torch.set_num_threads(threads)
+    parts = [read_sentences(train), read_sentences(test)]
+    labels, tokenizer = labels_of_words(parts[0]), load_tokenizer(bert)
+    encoder = Encoder(tokenizer, labels, SETTINGS["max_seq_length"])
+    layers = [
+        RowLayer(encoder.rows(part), tokenizer.pad_id, True, SETTINGS["batch_size"], seed, shuffle)
+        for part, shuffle in zip(parts, (True, False), strict=True)
+    ]
+    torch.manual_seed(seed)
+    model = AutoModelForTokenClassification.from_pretrained(bert, num_labels=len(labels))
+
+    def scores_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
+        return model(input_ids=batch[0], token_type_ids=batch[1], attention_mask=batch[2]).logits
+
+    began = time.monotonic()
+    plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    decayed = [p for p in model.parameters() if not any(p is other for other in plain)]
+    groups = [
+        {"params": decayed, "weight_decay": SETTINGS["weight_decay"]},
+        {"params": plain, "weight_decay": 0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=SETTINGS["lr"])
+    steps = layers[0].num_batches(0) * SETTINGS["epochs"]
+    schedule = get_linear_schedule_with_warmup(optimizer, int(SETTINGS["warmup"] * steps), steps)
+    model.train()
+    for epoch in range(SETTINGS["epochs"]):
+        for batch in layers[0].batches(epoch):
+            targets = batch[3].masked_fill(batch[4] == 0, -100)
+            loss = torch.nn.functional.cross_entropy(scores_of(batch).flatten(0, 1), targets.flatten())
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+    seconds = time.monotonic() - began
+    model.eval()
+    predicted: list[list[str]] = [[] for _ in parts[1]]
+    with torch.no_grad():
+        scored = (row for batch in layers[1].batches(0) for row in scores_of(batch))
+        for row, scores in zip(layers[1].dataset, scored, strict=True):
+            predicted[row.example] += [labels[i] for i in scores[row.places].argmax(-1).tolist()]
+    return {"f1": entity_figures([s.labels for s in parts[1]], predicted)["f1"], "seconds": seconds}
+
+
+WAYS = {"ours": ours, "theirs": theirs}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measures and prints; the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    for name in ("bert", "train", "test"):
+        parser.add_argument(name)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--run", help=argparse.SUPPRESS, choices=WAYS)  # one run, in this process
+    parser.add_argument("--seed", type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.run:
+        print(json.dumps(WAYS[args.run](args.bert, args.train, args.test, args.seed, args.threads)))
+        return 0
+    runs: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
+    for seed in range(args.seeds):
+        for way in WAYS:
+            command = [sys.executable, __file__, args.bert, args.train, args.test, "--run", way]
+            command += ["--seed", str(seed), "--threads", str(args.threads)]
+            printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            runs[way].append(json.loads(printed.splitlines()[-1]))
+            print(f"{way:<7} seed {seed}: {runs[way][-1]}", flush=True)
+    for way, made in runs.items():
+        scores = [100 * run["f1"] for run in made]
+        deviation = f"{statistics.stdev(scores):.2f}" if len(scores) > 1 else "-"
+        seconds = statistics.median(run["seconds"] for run in made)
+        print(f"{way:<7} F1 {statistics.fmean(scores):.2f} +- {deviation}, {seconds:.1f} s (median)")
+    ratios = [b["seconds"] / a["seconds"] for a, b in zip(runs["ours"], runs["theirs"], strict=True)]
+    print(f"theirs takes {statistics.median(ratios):.2f} times as long (median over seeds)")
+    if args.json:
+        args.json.write_text(json.dumps({"settings": SETTINGS, "runs": runs}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

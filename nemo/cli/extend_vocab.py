@@ -1,0 +1,24 @@
+"""`nemo-bert extend-vocab MODEL TEXT...`: new entries in a BERT's vocabulary for the words of a field."""
+
+import sys
+from collections.abc import Sequence
+
+from nemo.collections.nlp.options.extension import ExtensionOptions
+from nemo.utils.arguments import CommandLine
+
+COMMAND_LINE = CommandLine(
+    ExtensionOptions,
+    "nemo-bert extend-vocab",
+    "Add the WordPieces of a text that save most to a BERT's vocabulary; write it as a Hugging Face folder.",
+    positional=("model", "text"),
+    examples="nemo-bert extend-vocab my_bert papers/ --out my_bert_of_papers",
+)
+
+
+def run(argv: Sequence[str]) -> None:
+    """Extend, and print what it brings."""
+    options = COMMAND_LINE.parse(argv)
+    from nemo.collections.nlp.extension.report import summary
+    from nemo.collections.nlp.extension.run import extend_vocabulary
+
+    sys.stdout.write(summary(extend_vocabulary(options)) + "\n")

@@ -1,0 +1,1 @@
+"""New entries for the vocabulary of a trained BERT."""

@@ -1,0 +1,54 @@
+"""What a vocabulary makes of a text: pieces per word, unknown words, and those that break most."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.extension.wordpiece import Words
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How words are cut.
+
+    Attributes:
+        pieces: of each word, in the order of the words.
+        pieces_per_word: mean over all words of the text.
+        unknown_share: words of the text with an unknown piece.
+    """
+
+    pieces: Sequence[Sequence[str]]
+    pieces_per_word: float
+    unknown_share: float
+
+
+def cut_of(words: Words, tokenizer: TokenizerSpec) -> Cut:
+    """How a tokenizer cuts the words of a text."""
+    ids = [row.tolist() for row in tokenizer.encode_batch(list(words))]
+    total = max(1, sum(words.values()))
+    counted = list(zip(words.values(), ids, strict=True))
+    return Cut(
+        [tokenizer.ids_to_tokens(row) for row in ids],
+        sum(count * len(row) for count, row in counted) / total,
+        sum(count for count, row in counted if tokenizer.unk_id in row) / total,
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """A word before and after."""
+
+    word: str
+    count: int
+    before: Sequence[str]
+    after: Sequence[str]
+
+
+def changes(words: Words, before: Cut, after: Cut) -> list[Change]:
+    """The words that are cut otherwise, those first that had most pieces to spare in the whole text."""
+    changed = [
+        Change(word, count, old, new)
+        for (word, count), old, new in zip(words.items(), before.pieces, after.pieces, strict=True)
+        if old != new
+    ]
+    return sorted(changed, key=lambda change: (-change.count * (len(change.before) - 1), change.word))

@@ -1,0 +1,119 @@
+"""Extending a vocabulary as one function: options in, a Hugging Face folder and figures out."""
+
+import hashlib
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.vocabulary import sample_text
+from nemo.collections.nlp.extension.figures import Change, Cut, changes, cut_of
+from nemo.collections.nlp.extension.vocabulary import Extension, count_words, extend, refuse_other_kinds
+from nemo.collections.nlp.extension.weights import write_extended
+from nemo.collections.nlp.models.hub import CONFIG_FILES, load_config, load_tensors
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.collections.nlp.options import ExtensionOptions
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+HELD_OUT = 10
+"""One line in so many is measured on, and not learned from."""
+TIMED_LINES, ROUNDS = 64, 5
+
+
+@dataclass(frozen=True)
+class ExtensionResult:
+    """What an extension comes to; all figures are of held-out lines.
+
+    Attributes:
+        folder: the model with its new vocabulary.
+        extension: the new entries.
+        before, after: how words are cut.
+        changed: the words that are cut otherwise.
+        speed: seconds of the encoder on the same lines before, over those after.
+    """
+
+    folder: Path
+    extension: Extension
+    before: Cut
+    after: Cut
+    changed: Sequence[Change]
+    speed: float
+
+    @property
+    def num_longer(self) -> int:
+        """Words that got more pieces."""
+        return sum(change.count for change in self.changed if len(change.after) > len(change.before))
+
+
+def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
+    """Give a BERT entries for the words of a text.
+
+    Raises:
+        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+    """
+    with TemporaryDirectory() as aside:
+        name = as_huggingface(options.model, Path(aside))
+        config, tensors = load_config(name), load_tensors(name)
+        tokenizer = load_tokenizer(name)
+        refuse_other_kinds(tokenizer, options.model)
+        lines = sample_text(options.text, 10**9, options.sample_bytes, (), options.text_options)
+        learned, held_out = _parted(lines)
+        extension = extend(tokenizer, learned, options.pieces, options.least_saving)
+        folder = Path(options.out)
+        write_extended(folder, config, tensors, extension, options.force)
+        words = count_words(tokenizer, held_out)
+        before, after = cut_of(words, tokenizer), cut_of(words, extension.tokenizer)
+        speed = _speed(name, tokenizer, str(folder), extension.tokenizer, held_out[:TIMED_LINES])
+    logging.info("%d new entries; the model is in %s", len(extension.ids), folder)
+    return ExtensionResult(folder, extension, before, after, changes(words, before, after), speed)
+
+
+def as_huggingface(model: str, aside: Path) -> str:
+    """A Hugging Face folder or name of a model; that of a run of ours is made in `aside`."""
+    path = Path(model)
+    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+        export(load_pretrained(path), aside / "model")
+        return str(aside / "model")
+    return model
+
+
+def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Lines to learn from, and one in `HELD_OUT` to measure on, by a hash, so that alike ones go together."""
+    parts: tuple[list[str], list[str]] = ([], [])
+    for line in lines:
+        parts[int.from_bytes(hashlib.sha256(line.encode()).digest()[:8]) % HELD_OUT == 0].append(line)
+    if not all(parts):
+        raise DataError("too little text", found=f"{len(lines)} lines", expected="some to measure on as well")
+    return parts
+
+
+@torch.no_grad()
+def _speed(
+    old: str, old_tokenizer: TokenizerSpec, new: str, new_tokenizer: TokenizerSpec, lines: Sequence[str]
+) -> float:
+    """Median over rounds of the seconds that the old model takes for these lines, over those of the new."""
+    ways = [
+        (BERT(pretrained_model_name=n).eval(), t) for n, t in ((old, old_tokenizer), (new, new_tokenizer))
+    ]
+    ratios = []
+    for _ in range(ROUNDS):
+        seconds = []
+        for bert, tokenizer in ways:
+            most = bert.config.max_position_embeddings - 2
+            rows = [
+                [tokenizer.cls_id, *ids[:most].tolist(), tokenizer.sep_id]
+                for ids in tokenizer.encode_batch(lines)
+            ]
+            ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, -1)
+            began = time.perf_counter()
+            bert.compute(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long())
+            seconds.append(time.perf_counter() - began)
+        ratios.append(seconds[0] / seconds[1])
+    return statistics.median(ratios)

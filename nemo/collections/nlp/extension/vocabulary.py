@@ -1,0 +1,154 @@
+"""A vocabulary with new entries: which ones, at which ids, and the proof that nothing else changes."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
+from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE, save_pretrained
+from nemo.collections.nlp.data.tokenizers.special_tokens import vocabulary_order
+from nemo.collections.nlp.data.tokenizers.vocabulary import learn_wordpiece
+from nemo.collections.nlp.extension.wordpiece import Selection, Words, split_word
+from nemo.utils.errors import CheckpointError, DataError, UsageError
+from nemo.utils.files import write_atomically
+from nemo.utils.logging import logging
+
+CANDIDATES = 40_000
+"""WordPieces that are learned on the text, characters included; the best of them are added."""
+_UNUSED = re.compile(r"\[unused\d+\]")
+
+
+@dataclass(frozen=True)
+class Extension:
+    """New entries.
+
+    Attributes:
+        ids: of each new piece.
+        replaced: the old ids that stood in its place, whose mean it starts from.
+        saved: tokens of the text that each piece saved when it was added.
+        tokenizer: with them.
+    """
+
+    ids: Mapping[str, int]
+    replaced: Mapping[str, Sequence[int]]
+    saved: Mapping[str, int]
+    tokenizer: TokenizerSpec
+
+
+def refuse_other_kinds(tokenizer: TokenizerSpec, source: str) -> None:
+    """Raise a UsageError unless a tokenizer is BERT's own: words of WordPieces."""
+    if isinstance(tokenizer, NemoBertTokenizer):
+        backend = tokenizer.to_huggingface().backend_tokenizer
+        kinds = [type(part).__name__ for part in (backend.pre_tokenizer, backend.model)]
+        if kinds == ["BertPreTokenizer", "WordPiece"]:
+            return
+    raise UsageError(
+        "only a WordPiece vocabulary can be extended",
+        where=source,
+        found=type(tokenizer).__name__,
+        expected="BERT's tokenizer over a vocab.txt",
+    )
+
+
+def count_words(tokenizer: TokenizerSpec, lines: Iterable[str]) -> Counter[str]:
+    """The words of a text as the tokenizer normalises and parts them."""
+    cut = tokenizer.to_huggingface().backend_tokenizer.pre_tokenizer.pre_tokenize_str
+    words: Counter[str] = Counter()
+    for line in lines:
+        words.update(word for word, _ in cut(tokenizer.normalized(line)))
+    return words
+
+
+def extend(
+    tokenizer: TokenizerSpec, lines: Sequence[str], pieces: int | None, least_saving: float
+) -> Extension:
+    """Find the pieces worth having in a text, and give them ids.
+
+    Args:
+        pieces: that many at most; None goes by `least_saving`.
+        least_saving: share of the text's tokens that a piece has to save.
+
+    Raises:
+        DataError: no piece is worth it.
+        CheckpointError: the new vocabulary cuts words otherwise where it should not.
+    """
+    words = count_words(tokenizer, lines)
+    vocabulary = tokenizer.vocabulary()
+    specials = set(tokenizer.special_tokens.values())
+    normalized = [tokenizer.normalized(line) for line in lines]
+    candidates = set(learn_wordpiece(normalized, vocabulary_order(), CANDIDATES)) - specials
+    selection = Selection(words, vocabulary, candidates)
+    known = set(vocabulary)
+    tokens = sum(count * len(split_word(word, known) or "?") for word, count in words.items())
+    least = 0.0 if pieces is not None else least_saving * tokens
+    logging.info("%d candidates for %d words, %d different ones", len(candidates), words.total(), len(words))
+    selection.run(pieces, least)
+    while selection.drop_unused():
+        selection.run(pieces, least)
+    if not selection.chosen:
+        raise DataError(
+            "no new entry is worth having: the vocabulary fits the text",
+            found=f"{tokens / max(1, words.total()):.2f} pieces per word",
+            fix="a lower --least_saving, or --pieces",
+        )
+    ids: dict[str, int] = {}
+    slots = [i for i, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
+    for piece in selection.chosen:
+        if slots:
+            ids[piece] = slots.pop(0)
+            vocabulary[ids[piece]] = piece
+        else:
+            ids[piece] = len(vocabulary)
+            vocabulary.append(piece)
+    replaced = {piece: tokenizer.tokens_to_ids(_replaced(piece, known, tokenizer)) for piece in ids}
+    extended = _with_vocabulary(tokenizer, vocabulary)
+    prove(tokenizer, extended, words, ids)
+    return Extension(ids, replaced, selection.chosen, extended)
+
+
+def _replaced(piece: str, known: Set[str], tokenizer: TokenizerSpec) -> list[str]:
+    """The old pieces of a new one; the unknown token where they cannot spell it."""
+    text = piece.removeprefix(CONTINUATION)
+    return split_word(text, known, continues=text != piece) or tokenizer.ids_to_tokens([tokenizer.unk_id])
+
+
+def _with_vocabulary(tokenizer: TokenizerSpec, vocabulary: Sequence[str]) -> TokenizerSpec:
+    """The same tokenizer over another vocabulary: its entries, not tokens added to it, which are slow."""
+    original = tokenizer.to_huggingface()
+    description = json.loads(original.backend_tokenizer.to_str())
+    description["model"]["vocab"] = {token: i for i, token in enumerate(vocabulary)}
+    with TemporaryDirectory() as aside:
+        folder = Path(aside)
+        save_pretrained(original, folder)
+        write_atomically(folder / TOKENIZER_FILE, json.dumps(description, ensure_ascii=False).encode())
+        write_vocabulary(folder / VOCABULARY_FILE, vocabulary)
+        return load_tokenizer(folder)
+
+
+def prove(before: TokenizerSpec, after: TokenizerSpec, words: Words, new: Mapping[str, int]) -> None:
+    """Hold a vocabulary with new entries to what it promises, on all words of the text and of the old one.
+
+    Raises:
+        CheckpointError: an entry that no word reaches, or a word without new ones that is cut otherwise.
+    """
+    texts = [*words, *(token for token in before.vocabulary() if not token.startswith(CONTINUATION))]
+    reached: set[int] = set()
+    new_ids = set(new.values())
+    for text, old_ids, ids in zip(texts, before.encode_batch(texts), after.encode_batch(texts), strict=True):
+        used = new_ids.intersection(ids.tolist())
+        reached |= used
+        if not used and old_ids.tolist() != ids.tolist():
+            raise CheckpointError(
+                "a word is cut otherwise without a new entry",
+                where=repr(text),
+                found=after.ids_to_tokens(ids.tolist()),
+                expected=before.ids_to_tokens(old_ids.tolist()),
+            )
+    for piece, number in new.items():
+        if number not in reached:
+            raise CheckpointError("no word reaches the new entry", where=repr(piece))

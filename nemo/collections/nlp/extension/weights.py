@@ -1,0 +1,108 @@
+"""The weights of a BERT with new entries in its vocabulary, as a Hugging Face folder.
+
+Shapes: V vocabulary, D hidden size.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from nemo.collections.nlp.checkpoints.export import fixed_batch, new_export, refuse_other_answers
+from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
+from nemo.collections.nlp.extension.vocabulary import Extension
+from nemo.collections.nlp.models.bert_weights import MLM_NAMES, NSP_NAMES, OLD_BIAS, POOLER
+from nemo.collections.nlp.models.hub import load_bert
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
+from nemo.utils.errors import CheckpointError
+
+WORDS = "bert.embeddings.word_embeddings.weight"
+_BY_ENTRY = (WORDS, OLD_BIAS, MLM_NAMES["mlp.layer0.weight"], MLM_NAMES["mlp.layer0.bias"])
+
+
+def extended_tensors(tensors: Mapping[str, Tensor], extension: Extension) -> dict[str, Tensor]:
+    """All weights; rows of new entries are the means of those that they replace.
+
+    That is so of word embeddings (V, D), and of the MLM decoder's weight, if it has its own, and bias (V).
+    """
+    size = max(len(tensors[WORDS]), extension.tokenizer.vocab_size)
+    extended = dict(tensors)
+    for name in _BY_ENTRY:
+        if name not in tensors:
+            continue
+        old = tensors[name]
+        rows = torch.cat([old, old.new_zeros(size - len(old), *old.shape[1:])])
+        for piece, number in extension.ids.items():
+            rows[number] = old[list(extension.replaced[piece])].mean(0)
+        extended[name] = rows
+    return extended
+
+
+def write_extended(
+    folder: Path, config: Any, tensors: Mapping[str, Tensor], extension: Extension, force: bool = False
+) -> None:
+    """Write the model with its new entries, and prove that it answers as before without them.
+
+    Args:
+        config: the `transformers.BertConfig` of the model.
+        tensors: its weights, as `hub.load_tensors` names them.
+
+    Raises:
+        UsageError: the folder is taken.
+        CheckpointError: what was written is not the same model.
+        StorageError: it cannot be written.
+    """
+    extended = extended_tensors(tensors, extension)
+    has_mlm = MLM_NAMES["dense.weight"] in tensors
+    has_nsp = NSP_NAMES["mlp.layer2.weight"] in tensors
+    model_class = (
+        "BertForPreTraining" if has_mlm and has_nsp else "BertForMaskedLM" if has_mlm else "BertModel"
+    )
+    settings = {**config.to_diff_dict(), "model_type": "bert", "vocab_size": len(extended[WORDS])}
+    settings["architectures"] = [model_class]
+    with new_export(folder, force) as aside:
+        (aside / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        save_file(
+            {name: tensor.contiguous().clone() for name, tensor in extended.items()},
+            aside / "model.safetensors",
+            {"format": "pt"},
+        )
+        export_tokenizer(extension.tokenizer, aside, config.max_position_embeddings)
+        _prove(aside, model_class, config, tensors, extension)
+
+
+@torch.no_grad()
+def _prove(
+    folder: Path, model_class: str, config: Any, tensors: Mapping[str, Tensor], extension: Extension
+) -> None:
+    _, info = load_bert(str(folder), model_class)
+    strays = {key for kind in ("missing_keys", "unexpected_keys") for key in info[kind]}
+    strays = {key for key in strays if not key.startswith((POOLER, POOLER.removeprefix("bert.")))}
+    if strays and model_class != "BertModel":
+        raise CheckpointError(
+            f"does not reload as {model_class}", where=folder, found=", ".join(sorted(strays))
+        )
+    after = BERT(pretrained_model_name=str(folder)).eval()
+    before = BERT(vocab_size=config.vocab_size, **{name: getattr(config, name) for name in _SIZES}).eval()
+    before.take_encoder({n: t for n, t in tensors.items() if n.startswith("bert.")}, folder)
+    batch = fixed_batch(before)
+    new = torch.tensor(sorted(extension.ids.values()))
+    batch["input_ids"][torch.isin(batch["input_ids"], new)] = extension.tokenizer.unk_id
+    refuse_other_answers([before.compute(**batch)], [after.compute(**batch)], folder, "BERT")
+
+
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "layer_norm_eps",
+    "pad_token_id",
+)

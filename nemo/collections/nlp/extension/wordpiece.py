@@ -1,0 +1,127 @@
+"""WordPiece on words that are counted: what a vocabulary makes of them, and which pieces would save most.
+
+A word is cut greedily: the longest entry that it begins with, then the longest one that goes on, and so on.
+So a new entry can also make a word longer, and what it is worth is found by cutting the words anew.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Set
+
+from nemo.collections.nlp.data.tokenizers.files import CONTINUATION
+
+LONGEST_WORD = 100
+"""Characters; a longer word is unknown, as in BERT's tokenizer."""
+
+Words = Mapping[str, int]
+"""Normalised words of a text, and how often they are there."""
+
+
+def split_word(word: str, vocabulary: Collection[str], continues: bool = False) -> list[str] | None:
+    """The pieces of a word; None if it is unknown.
+
+    Args:
+        vocabulary: a set, or something as quick to ask.
+        continues: it is the rest of a word.
+    """
+    if len(word) > LONGEST_WORD:
+        return None
+    pieces = []
+    start = 0
+    while start < len(word):
+        mark = CONTINUATION if start or continues else ""
+        for end in range(len(word), start, -1):
+            piece = mark + word[start:end]
+            if piece in vocabulary:
+                pieces.append(piece)
+                start = end
+                break
+        else:
+            return None
+    return pieces
+
+
+def cost(word: str, vocabulary: Collection[str]) -> int:
+    """Pieces of a word. An unknown one costs one more than its characters: to spell it is a gain."""
+    pieces = split_word(word, vocabulary)
+    return len(word) + 1 if pieces is None else len(pieces)
+
+
+class Selection:
+    """Adds to a vocabulary the candidates that save most, one after the other.
+
+    Args:
+        words: of the text.
+        vocabulary: of the model.
+        candidates: entries that may be added.
+
+    Attributes:
+        chosen: what was added, in this order, with the tokens of the text that it saved then.
+    """
+
+    def __init__(self, words: Words, vocabulary: Iterable[str], candidates: Iterable[str]):
+        self._words = words
+        self._vocabulary = set(vocabulary)
+        self.chosen: dict[str, int] = {}
+        self._where = _words_with(set(candidates) - self._vocabulary, words)
+        self._costs = {word: cost(word, self._vocabulary) for word in words}
+
+    def run(self, at_most: int | None, least: float) -> None:
+        """Add candidates until there are so many, or the next one saves fewer than `least` tokens.
+
+        Gains go down as pieces are added, with few exceptions, so the one whose gain was the highest when it
+        was last computed is looked at first, and taken if its gain of now is still the highest.
+        """
+        heap = [(-self._gain(piece), piece) for piece in self._where.keys() - self._vocabulary]
+        heapq.heapify(heap)
+        while heap and (at_most is None or len(self.chosen) < at_most):
+            _, piece = heapq.heappop(heap)
+            gain = self._gain(piece)
+            if gain < max(least, 1):
+                continue
+            if heap and gain < -heap[0][0]:
+                heapq.heappush(heap, (-gain, piece))
+                continue
+            self._add(piece, gain)
+
+    def _gain(self, piece: str) -> int:
+        self._vocabulary.add(piece)
+        saved = (
+            self._words[word] * (self._costs[word] - cost(word, self._vocabulary))
+            for word in self._where[piece]
+        )
+        gain = sum(saved)
+        self._vocabulary.remove(piece)
+        return gain
+
+    def _add(self, piece: str, gain: int) -> None:
+        self._vocabulary.add(piece)
+        self.chosen[piece] = gain
+        for word in self._where[piece]:
+            self._costs[word] = cost(word, self._vocabulary)
+
+    def drop_unused(self) -> list[str]:
+        """Take back what no word of the text uses by now, as longer pieces came; returns it."""
+        used = {piece for word in self._words for piece in split_word(word, self._vocabulary) or ()}
+        unused = [piece for piece in self.chosen if piece not in used]
+        for piece in unused:
+            del self.chosen[piece], self._where[piece]
+            self._vocabulary.remove(piece)
+        return unused
+
+
+def _words_with(candidates: Set[str], words: Words) -> dict[str, list[str]]:
+    """The words in which each candidate stands: at the beginning, or after it if it continues a word."""
+    longest = max((len(piece.removeprefix(CONTINUATION)) for piece in candidates), default=0)
+    where: dict[str, list[str]] = defaultdict(list)
+    for word in words:
+        if len(word) > LONGEST_WORD:
+            continue
+        parts = {
+            (CONTINUATION if start else "") + word[start:end]
+            for start in range(len(word))
+            for end in range(start + 1, min(start + longest, len(word)) + 1)
+        }
+        for piece in parts & candidates:
+            where[piece].append(word)
+    return where
