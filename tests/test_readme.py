@@ -30,7 +30,7 @@ def test_every_command_runs(in_a_folder_with_text, capsys):
     ours = [words for words in told if words[0] == "nemo-bert"]
     assert [words for words in told if words[0] != "nemo-bert"] == [["make", "demo"], ["make", "test"]]
     assert [words[1] for words in ours] == [
-        *("pretrain", "evaluate", "fill-mask", "export"),
+        *("pretrain", "pretrain", "evaluate", "fill-mask", "export"),
         *("inspect", "prepare", "show-batch", "pretrain", "evaluate", "pretrain"),
         "pretrain",
     ]

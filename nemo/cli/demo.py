@@ -1,11 +1,12 @@
 """`nemo-bert demo`: from nothing to a trained, measured, exported BERT, offline, in a few minutes."""
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
 
@@ -19,63 +20,32 @@ SENTENCES = (
 
 
 @dataclass(frozen=True)
-class DemoOptions:
-    """How long, how large, and where to."""
+class DemoOptions(RecipeOptions):
+    """How long, where to, and whatever else is not left to the recipe."""
 
-    minutes: float = option(3.0, "how long training takes, its start included", above=0)
-    out: str = option("outputs/demo", "folder to write; a rerun goes on from what is there", is_path=True)
-    vocab_size: int = option(8000, "entries of the vocabulary", at_least=100)
-    hidden_size: int = option(256, "width", at_least=1)
-    num_hidden_layers: int = option(4, "depth", at_least=1)
-    num_attention_heads: int = option(4, "attention heads; must divide hidden_size", at_least=1)
-    max_seq_length: int = option(128, "tokens in a sequence", at_least=8)
-    batch_size: int = option(16, "sequences in a batch", at_least=1)
-    lr: float = option(1e-3, "highest learning rate", above=0)
-    seed: int = option(0, "everything random follows from it", at_least=0)
-    threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1)
+    texts: tuple[str, ...] = option((), "")
+    minutes: float | None = option(
+        3.0, "duration of the whole run, its start included", above=0, metavar="MINUTES"
+    )
+    work_dir: str = option(
+        "outputs/demo",
+        "folder to write; the same command with the same folder goes on from what is there",
+        aliases=("--out",),
+        metavar="FOLDER",
+        is_path=True,
+        decides="machine",
+    )
 
     def __post_init__(self) -> None:
         check(self)
 
-
-def recipe(options: DemoOptions, train: Path, valid: Path) -> PretrainingOptions:
-    """What learns fastest in a few minutes; benchmarks/records/2026-11-22_demo_recipe has what was tried."""
-    import torch
-
-    from nemo.backends.pytorch.ops.hardware import has_bf16_units
-
-    return PretrainingOptions(
-        mode="data_text",
-        train_data=str(train),
-        eval_data=str(valid),
-        work_dir=options.out,
-        tokenizer="word-piece",
-        do_lower_case=True,
-        vocab_size=options.vocab_size,
-        hidden_size=options.hidden_size,
-        num_hidden_layers=options.num_hidden_layers,
-        num_attention_heads=options.num_attention_heads,
-        intermediate_size=4 * options.hidden_size,
-        max_seq_length=options.max_seq_length,
-        # A pass over the text is not even finished, so there is nothing to overfit.
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initialization="counts",
-        minutes=options.minutes,
-        batch_size=options.batch_size,
-        optimizer="adam_w",
-        lr=options.lr,
-        lr_policy="PolynomialDecayAnnealing",
-        lr_warmup_proportion=0.1,
-        beta1=0.9,
-        beta2=0.98,
-        weight_decay=0.01,
-        grad_norm_clip=1.0,
-        amp_opt_level="O2" if has_bf16_units(torch.device("cpu")) else "O0",
-        eval_step_freq=100_000,
-        seed=options.seed,
-        threads=options.threads,
-    )
+    def on(self, corpus: Path) -> RecipeOptions:
+        """The same for `nemo-bert pretrain` on this text."""
+        ends = {"num_iters", "num_epochs"} & self.given
+        typed = (self.given | self.given_in_file | {"work_dir"}) | (set() if ends else {"minutes"})
+        options = RecipeOptions(texts=(str(corpus),), **{name: getattr(self, name) for name in typed})
+        object.__setattr__(options, "given", frozenset(typed))  # options are frozen
+        return options
 
 
 COMMAND_LINE = CommandLine(
@@ -88,21 +58,25 @@ COMMAND_LINE = CommandLine(
 
 def run(argv: Sequence[str]) -> None:
     """Collect, train, measure, guess, export."""
+    began = time.monotonic()
     options = COMMAND_LINE.parse(argv)
     from nemo.cli.demo_corpus import collect
+    from nemo.cli.recipe_run import run_recipe
     from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
     from nemo.collections.nlp.evaluation import fill_mask, table
-    from nemo.collections.nlp.pretraining import pretrain
 
-    out = Path(options.out)
-    train, valid = out / "corpus" / "train.txt", out / "corpus" / "valid.txt"
-    if train.is_file() and valid.is_file():
-        logging.info("1/4 using the text that is in %s", train.parent)
+    out = Path(options.work_dir)
+    corpus = out / "corpus"
+    if all((corpus / name).is_file() for name in ("train.txt", "valid.txt")):
+        logging.info("1/4 using the text that is in %s", corpus)
     else:
         logging.info("1/4 collecting English prose from the installed packages")
-        collect(train.parent)
-    logging.info("2/4 training for %g minutes", options.minutes)
-    result = pretrain(recipe(options, train, valid))
+        collect(corpus)
+        began = time.monotonic()  # the minutes are for training
+    logging.info("2/4 training, as nemo-bert pretrain %s does", corpus)
+    result = run_recipe(options.on(corpus), began)
+    if result is None:
+        return
 
     sys.stdout.write(f"\n3/4 on held-out documents after {result.tokens:,} tokens of training:\n\n")
     sys.stdout.write(table(result.figures) + "\n")

@@ -1,9 +1,11 @@
 """`nemo-bert prepare INPUT [INPUT ...] --out FOLDER`: text -> a token store, and HDF5 shards."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.utils.arguments import CommandLine
+from nemo.utils.logging import logging
 
 COMMAND_LINE = CommandLine(
     PrepareOptions,
@@ -20,4 +22,7 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.preparation.prepare import prepare
 
-    prepare(options)
+    manifest = prepare(options)
+    logging.info("to train on it: nemo-bert pretrain %s", options.out)
+    for folder in manifest["shards"]:
+        logging.info("or: nemo-bert pretrain %s", Path(options.out, folder))

@@ -114,6 +114,7 @@ class Actions(Protocol):
         extra_files: Mapping[str, Any],
         extra_state: Mapping[str, Any],
         wait: bool = True,
+        spared: int | None = None,
     ) -> None:
         """Write `folder/STEP-<n>`, then delete older checkpoints but for the newest `keep`.
 
@@ -122,6 +123,7 @@ class Actions(Protocol):
         Args:
             wait: until it is on the disk; else, within `train`, what is saved is copied and written while
                 training goes on, and `is_saved` says how that went.
+            spared: a step whose checkpoint stays, too.
 
         Raises:
             StorageError: it, or the one before, cannot be written.

@@ -48,7 +48,7 @@ def option(
 
     Args:
         default: its value when it is not given.
-        help: one line.
+        help: one line; "" for a field that a configuration file has, but no command line.
         choices: the values it may have.
         at_least, at_most, above, below: the range of a number.
         aliases: other spellings, dashes included.
@@ -82,10 +82,11 @@ def names_deciding(cls: type, what: str) -> list[str]:
 
 
 def fields_by_class(cls: type) -> Iterator[tuple[type, list[dataclasses.Field[Any]]]]:
-    """The fields of a dataclass beside the class that declares them: own ones first, then the bases'."""
+    """The fields of a dataclass beside the class that declares them last: own ones first, then the bases'."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for base in cls.__mro__:
-        own = [fields[name] for name in vars(base).get("__annotations__", {}) if name in fields]
+        names = [name for name in vars(base).get("__annotations__", {}) if name in fields]
+        own = [fields.pop(name) for name in names]
         if own:
             yield base, own
 
@@ -229,7 +230,7 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str], e
         allow_abbrev=False,
     )
     for declared_in, fields in fields_by_class(cls):
-        named = [field for field in fields if field.name not in positional]
+        named = [f for f in fields if f.name not in positional and f.metadata["help"]]
         for field in fields:
             if field.name in positional:
                 nargs = "*" if field.name in several else "?"

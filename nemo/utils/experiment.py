@@ -73,8 +73,11 @@ class ExperimentFolder:
             if self.global_rank == 0:
                 self._write_origin(files_to_copy)
 
-    def write_config(self, config: Mapping[str, Any]) -> None:
+    def write_config(self, config: Mapping[str, Any], remarks: str = "") -> None:
         """Write `config.yaml`, in the order given.
+
+        Args:
+            remarks: lines to begin with, as comments.
 
         Raises:
             StorageError: it cannot be written.
@@ -82,7 +85,8 @@ class ExperimentFolder:
         import yaml
 
         if self.global_rank == 0:
-            text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
+            comments = "".join(f"# {line}".rstrip() + "\n" for line in remarks.splitlines())
+            text = comments + yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
             write_atomically(self.work_dir / "config.yaml", text.encode())
 
     def write_status(self, **fields: Any) -> None:

@@ -15,6 +15,8 @@ def test_the_demo_trains_measures_guesses_and_exports(tmp_path, capsys):
         "64",
         "--num_hidden_layers",
         "1",
+        "--num_attention_heads",
+        "2",
         "--vocab_size",
         "100",
         "--max_seq_length",

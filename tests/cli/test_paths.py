@@ -19,6 +19,7 @@ from nemo.cli.pretrain import parse_options
 from nemo.cli.show_batch import ShowBatchOptions
 from nemo.cli.tokenizer import TokenizerOptions
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from tests.cli.outcome import error_of, weights
 from tests.conftest import write_english
@@ -27,11 +28,12 @@ TINY = (
     "--tokenizer word-piece --vocab_size 80 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 64 --max_seq_length 32 --batch_size 8 --eval_step_freq -1 --threads 1 --num_iters 2"
 )
+PATHS_OF_RUN = {
+    *("train_data", "eval_data", "data_dir", "tokenizer", "config_file"),
+    *("load_dir", "bert_checkpoint", "work_dir"),
+}
 PATHS = {
-    PretrainingOptions: {
-        *("train_data", "eval_data", "data_dir", "tokenizer", "config_file"),
-        *("load_dir", "bert_checkpoint", "work_dir"),
-    },
+    PretrainingOptions: PATHS_OF_RUN,
     PrepareOptions: {"inputs", "out", "tokenizer"},
     InspectOptions: {"inputs", "tokenizer"},
     ShowBatchOptions: {"input", "tokenizer"},
@@ -39,7 +41,8 @@ PATHS = {
     EvaluateOptions: {"model", "eval_data", "tokenizer"},
     FillMaskOptions: {"model", "tokenizer"},
     ExportOptions: {"model", "out", "tokenizer"},
-    DemoOptions: {"out"},
+    RecipeOptions: {*PATHS_OF_RUN, "texts"},
+    DemoOptions: PATHS_OF_RUN,
 }
 
 

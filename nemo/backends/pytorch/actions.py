@@ -180,9 +180,10 @@ class PtActions(Progress):
         extra_files: Mapping[str, Any] | None = None,
         extra_state: Mapping[str, Any] | None = None,
         wait: bool = True,
+        spared: int | None = None,
     ) -> None:
         """As `Actions.save`; UsageError: weights were sharded, and the training is over."""
-        self.training.state.save(Path(folder), keep, extra_files or {}, extra_state or {}, wait)
+        self.training.state.save(Path(folder), keep, extra_files or {}, extra_state or {}, wait, spared)
 
     def is_saved(self, wait: bool = True) -> bool:
         """As `Actions.is_saved`."""

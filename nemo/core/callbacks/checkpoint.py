@@ -81,6 +81,16 @@ class CheckpointCallback(ActionCallback):
         self.time_spent = Stopwatch()
         self._saved_at = -1
         self._num_missed = 0
+        self._spared: int | None = None
+        self._is_asked = False
+
+    def spare(self, step: int) -> None:
+        """Keep this step's checkpoint however old it gets, instead of one that was spared before.
+
+        Where it is the present step, it is saved as if it were due.
+        """
+        self._spared = step
+        self._is_asked = step == self.step != self._saved_at
 
     def on_restore(self) -> None:
         self._finish_saving()
@@ -100,7 +110,9 @@ class CheckpointCallback(ActionCallback):
             )
 
     def on_iteration_end(self) -> None:
-        self._save_while_training(self.step_freq is not None and self.step % self.step_freq == 0)
+        is_due = self.step_freq is not None and self.step % self.step_freq == 0
+        self._save_while_training(is_due or self._is_asked)
+        self._is_asked = False
 
     def on_epoch_end(self) -> None:
         self._save_while_training(self.epoch_freq is not None and self.epoch_num % self.epoch_freq == 0)
@@ -157,5 +169,7 @@ class CheckpointCallback(ActionCallback):
         if self._saved_at != self.step:
             state = {"identity": {**self.identity, **self.stream}}
             with self.time_spent:
-                self.action.save(self.folder, self.checkpoints_to_keep, self.extra_files, state, wait)
+                self.action.save(
+                    self.folder, self.checkpoints_to_keep, self.extra_files, state, wait, self._spared
+                )
             self._saved_at = self.step

@@ -228,8 +228,10 @@ def find(path: Path, pattern: str = "") -> Path | None:
     return latest_good(checkpoints if checkpoints.is_dir() else path, pattern)
 
 
-def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints; what is damaged, a link or not ours stays, uncounted.
+def prune(folder: Path, keep: int, spared: int | None = None) -> None:
+    """Delete all but the newest `keep` checkpoints and that of step `spared`.
+
+    What is damaged, a link or not ours stays, uncounted.
 
     What this process could not delete before is tried again, so no `save` of its own may be under way.
 
@@ -241,7 +243,7 @@ def prune(folder: Path, keep: int) -> None:
         raise UsageError("out of range", where="checkpoints to keep", found=keep, expected="1 or more")
     _remove_hidden(folder, _of_this_process())
     whole = [path for path in list_checkpoints(folder) if not path.is_symlink() and _is_whole(path)]
-    for path in whole[:-keep]:
+    for path in [path for path in whole[:-keep] if _step_of(path) != spared]:
         with storage_errors(path):
             # Renamed first: a checkpoint that is half deleted must not look like one.
             shutil.rmtree(path.rename(_hidden_name(path)))

@@ -50,6 +50,7 @@ class TrainingState:
         extra_files: Mapping[str, Any],
         extra_state: Mapping[str, Any],
         wait: bool,
+        spared: int | None,
     ) -> None:
         """Write `folder/STEP-<n>`, then delete older ones but for the newest `keep`; see `Actions.save`."""
         if not self.replicas.is_sharded:
@@ -81,7 +82,7 @@ class TrainingState:
 
         def write() -> None:
             checkpoint.save(folder, step, tensors, state, extra_files)
-            checkpoint.prune(folder, keep)
+            checkpoint.prune(folder, keep, spared)
 
         self.is_saved(wait=True)  # one at a time: what is copied is one more in memory
         if wait or self.background is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.collections.nlp.callbacks.divergence import Divergence
+from nemo.collections.nlp.callbacks.overfitting import Overfitting
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadUpdate
@@ -53,6 +54,8 @@ class RunRecord(ActionCallback):
         self._has_told_of_divergence = False
         self._latest_step = 0
         self._progress = _Progress()
+        self._overfitting: Overfitting | None = Overfitting()
+        self._losses_since_evaluation: list[float] = []
         self._plateaus = {"training": Plateau(), "held-out": Plateau()}
 
     @property
@@ -99,6 +102,7 @@ class RunRecord(ActionCallback):
         self._progress.show(row, self.total_steps, seconds_left)
         if self._divergence is not None and "mlm_loss" in row:
             self._name_divergence(row["mlm_loss"], self._divergence)
+        self._losses_since_evaluation.append(row.get("mlm_loss", row["loss"]))
         if self.unigram_entropy is not None and "mlm_loss" in row:
             self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
 
@@ -125,6 +129,8 @@ class RunRecord(ActionCallback):
         logging.info("evaluation after step %d: %s", self.step, told)
         if {"mlm_loss", "unigram_entropy"} <= figures.keys():
             self._explain_plateau("held-out", figures["mlm_loss"], figures["unigram_entropy"])
+        if "mlm_loss" in figures:
+            self._name_overfitting(figures["mlm_loss"])
         return {name.replace("_", "/", 1): value for name, value in row.items()}
 
     def on_stop(self) -> None:
@@ -144,6 +150,21 @@ class RunRecord(ActionCallback):
                 "after %s updates the loss of masked words is %.4g; a model that takes all words to be "
                 "equally likely has %.2f (ln V): %s",
                 *(f"{self.step:,}", loss, divergence.loss_of_a_guess, cause),
+            )
+
+    def _name_overfitting(self, held_out: float) -> None:
+        """The first time, as more of it would not help."""
+        losses, self._losses_since_evaluation = self._losses_since_evaluation, []
+        if not losses or self._overfitting is None:
+            return
+        since = self._overfitting.since(self.step, held_out, sum(losses) / len(losses))
+        if since is not None:
+            self._overfitting = None
+            logging.warning(
+                "the model learns its text by heart: since step %d the held-out MLM loss rises (to %.2f) "
+                "while the training loss falls; take more text, a smaller model, more dropout or fewer steps "
+                "(--patience ends such a run, --keep_best keeps its best checkpoint)",
+                *(since, held_out),
             )
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:

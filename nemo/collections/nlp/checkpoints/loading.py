@@ -7,6 +7,7 @@ from typing import Any
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
 from nemo.collections.nlp.callbacks.run_record import evaluations_in
+from nemo.collections.nlp.checkpoints.best import choose_checkpoint
 from nemo.collections.nlp.checkpoints.export import export_huggingface
 from nemo.collections.nlp.checkpoints.initial_checkpoint import config_file_beside
 from nemo.collections.nlp.checkpoints.model_card import model_card
@@ -19,6 +20,7 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.logging import logging
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ def load_pretrained(
     """Read a checkpoint; its hashes are checked first.
 
     Args:
-        path: a run's work folder, its `checkpoints` folder, or one `STEP-<n>` in it.
+        path: a run's work folder or its `checkpoints`, of which the best is taken (see `choose_checkpoint`),
+            or one `STEP-<n>` in it.
         tokenizer, do_lower_case: for a checkpoint without one, as `load_tokenizer` takes them.
 
     Raises:
@@ -48,34 +51,37 @@ def load_pretrained(
     path = Path(path)
     if not path.exists():
         raise MissingFileError("no such model", where=path, expected="the work folder of a run")
-    newest = checkpoint.find(path)
-    if newest is None:
+    found = choose_checkpoint(path)
+    if found is None:
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
-    tensors, state = checkpoint.load(newest)
+    if found.reason:
+        logging.info("%s of %s is taken: %s", found.path.name, path, found.reason)
+    chosen = found.path
+    tensors, state = checkpoint.load(chosen)
     tensors.pop("optimizer", None)
-    config_file = config_file_beside(newest)
+    config_file = config_file_beside(chosen)
     if config_file is None:
         raise CheckpointError(
             "nothing says the sizes of the model",
-            where=newest,
+            where=chosen,
             expected="bert-config.json in it, or beside it",
-            fix=f"copy the one of the run to {newest.parent}",
+            fix=f"copy the one of the run to {chosen.parent}",
         )
     model = with_heads(BERT(config_filename=str(config_file)), only_mlm="SequenceClassifier" not in tensors)
-    check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), newest)
-    load_weights_by_part({str(part): part for part in model.parts}, tensors, newest)
+    check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), chosen)
+    load_weights_by_part({str(part): part for part in model.parts}, tensors, chosen)
     for part in model.parts:
         part.eval()
-    choice = choose_tokenizer(Situation(asked=tokenizer, checkpoint=newest))
+    choice = choose_tokenizer(Situation(asked=tokenizer, checkpoint=chosen))
     if choice is None:
         raise UsageError(
             "the run was given no tokenizer",
-            where=newest,
+            where=chosen,
             fix="name the one that made its shards with --tokenizer",
         )
     opened = load_tokenizer(choice.source, do_lower_case)
-    check_tokenizer(opened, model.bert.config, newest)
-    return Pretrained(model, opened, state, newest)
+    check_tokenizer(opened, model.bert.config, chosen)
+    return Pretrained(model, opened, state, chosen)
 
 
 def run_facts(pretrained: Pretrained) -> dict[str, Any]:

@@ -159,6 +159,13 @@ class OutputOptions:
     save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")
     save_epoch_freq: int = option(1, "save a checkpoint every this many epochs; -1: never", metavar="EPOCHS")
     checkpoints_to_keep: int = option(4, "keep this many of the newest checkpoints", at_least=1)
+    keep_best: bool = option(False, "also keep the checkpoint with the lowest held-out MLM loss")
+    patience: int | None = option(
+        None,
+        "end the run after this many evaluations in a row without a lower held-out MLM loss",
+        at_least=1,
+        metavar="EVALUATIONS",
+    )
 
 
 @dataclass(frozen=True)

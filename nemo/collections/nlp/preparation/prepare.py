@@ -216,9 +216,6 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
             100 * counts["random_pairs"] / counts["rows"],
             100 * counts["padding"] / row_places,
         )
-    logging.info("to train on it: nemo-bert pretrain --train_data %s ... data_text", out)
-    for folder in manifest["shards"]:
-        logging.info("or: nemo-bert pretrain --data_dir %s ... data_preprocessed", out / folder)
 
 
 def _seq_length(folder: Path) -> int:

@@ -45,7 +45,7 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
     if held_out is None:
         logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
     else:
-        _compare(train, held_out, text)
+        compare(train, held_out, text)
     return train, held_out
 
 
@@ -111,7 +111,7 @@ def _refuse_shards(place: Place) -> None:
         )
 
 
-def _compare(train: Place, held_out: HeldOut, text: TextOptions) -> None:
+def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
     """Refuse held-out text that is trained on; warn if documents end elsewhere in it than in that."""
     trained_on, evaluated_on = _sources(train, text), _sources(held_out, text, held_out=True)
     if both := _places(train, trained_on) & _places(held_out, evaluated_on):

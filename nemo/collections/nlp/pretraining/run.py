@@ -20,6 +20,7 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
 from nemo.backends.pytorch.optim.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
+from nemo.collections.nlp.callbacks.best_so_far import BestSoFar, Patience
 from nemo.collections.nlp.callbacks.guesses import Guesses
 from nemo.collections.nlp.callbacks.run_record import RunRecord, evaluations_in, newest_checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import (
@@ -113,13 +114,34 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
     began = time.monotonic() if began is None else began
+    with processes_of(options) as world:
+        return pretrain_together(options, world, began)
+
+
+def processes_of(options: PretrainingOptions) -> World:
+    """The processes that train together, as the launcher has started them; this one has its threads.
+
+    Raises:
+        UsageError: they are not as many as the options say.
+    """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if options.num_gpus != 1 or "num_gpus" in options.given:
         refuse_other_world(options.num_gpus)
-    work_dir = Path(options.work_dir)
     local_rank = options.local_rank or int(os.environ.get("LOCAL_RANK", "0"))
-    with join(place(None, local_rank), options.hang_timeout) as world, ExitStack() as stack:
+    return join(place(None, local_rank), options.hang_timeout)
+
+
+def pretrain_together(
+    options: PretrainingOptions, world: World, began: float, remarks: str = ""
+) -> PretrainingResult:
+    """`pretrain`, by processes that have met.
+
+    Args:
+        remarks: lines that `config.yaml` begins with, as comments.
+    """
+    work_dir = Path(options.work_dir)
+    with ExitStack() as stack:
         before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
         if world.rank == 0:  # for all of them
             stack.enter_context(WorkFolderLock(work_dir))
@@ -138,7 +160,7 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
         stack.callback(factory.close)
         run = prepare(options, work_dir, world)
         _refuse_other_run(run, world)
-        evaluations, has_diverged = _train(run, factory, world, began, before)
+        evaluations, has_diverged = _train(run, factory, world, began, before, remarks)
         trainer = factory.get_trainer()
         seconds = time.monotonic() - began
         log = logging.warning if has_diverged else logging.info
@@ -295,7 +317,12 @@ def _refuse_other_run(run: Run, world: World) -> None:
 
 
 def _train(
-    run: Run, factory: NeuralModuleFactory, world: World, began: float, before: AsItWas
+    run: Run,
+    factory: NeuralModuleFactory,
+    world: World,
+    began: float,
+    before: AsItWas,
+    remarks: str,
 ) -> tuple[dict[int, dict[str, float]], bool]:
     """Train with logger, evaluator and checkpoints.
 
@@ -310,7 +337,7 @@ def _train(
     entropy = data.train.dataset.store.manifest["unigram_entropy"] if options.mode == "data_text" else None
     vocab_size = model.bert.config.vocab_size
     record = RunRecord(experiment, losses.by_name(), options.train_step_freq, entropy, vocab_size)
-    configuration = _Beginning(options, run.plan, data, model, experiment, before, world.size)
+    configuration = _Beginning(options, run.plan, data, model, experiment, before, world.size, remarks)
     callbacks: list[ActionCallback] = [configuration, record]
     if run.earlier_options is not None:
         callbacks.append(RateChange(run.earlier_options, options, run.plan))
@@ -318,6 +345,7 @@ def _train(
         callbacks.append(Guesses(experiment, model, data.tokenizer, data.eval or data.train))
     samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
+    best: BestSoFar | None = None
     end_on_time: EndOnTime | None = None
 
     def evaluated_batch(batch: Any, state: dict[str, Any]) -> None:
@@ -325,11 +353,17 @@ def _train(
         if end_on_time is not None:
             end_on_time.evaluated_batch()
 
+    def evaluated(state: dict[str, Any]) -> dict[str, float]:
+        figures = lm_bert_callback.figures(state)
+        if best is not None:
+            best.evaluated(record.step, figures)
+        return record.evaluated(figures)
+
     if data.eval is not None:
         evaluator = EvaluatorCallback(
             [wire(model, data.eval).total],
             evaluated_batch,
-            lambda state: record.evaluated(lm_bert_callback.figures(state)),
+            evaluated,
             # At the end it evaluates anyway.
             eval_step=sys.maxsize if options.eval_step_freq == -1 else options.eval_step_freq,
             eval_at_start=False,
@@ -360,6 +394,9 @@ def _train(
             "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
         },
     )
+    if evaluator is not None and (options.keep_best or options.patience is not None):
+        best = BestSoFar(experiment.metrics_path, checkpoints if options.keep_best else None, world)
+        callbacks.append(best)
     callbacks.append(checkpoints)
     policy = partial(lr_policy, options)
     if run.ends_on_time:
@@ -375,6 +412,8 @@ def _train(
             options.minutes, began, run.plan, run.first_step, around, policy, configuration.write, world
         )
         callbacks.append(end_on_time)
+    if best is not None and options.patience is not None:
+        callbacks.append(Patience(best, options.patience, world))
     try:
         factory.train(
             [losses.total],
@@ -420,9 +459,11 @@ class _Beginning(ActionCallback):
         experiment: Any,
         before: AsItWas,
         num_processes: int,
+        remarks: str,
     ):
         self.options, self.plan, self.data, self.model = options, plan, data, model
         self.experiment, self.before, self.num_processes = experiment, before, num_processes
+        self.remarks = remarks
 
     def on_action_start(self) -> None:
         self.before.begins()
@@ -437,7 +478,8 @@ class _Beginning(ActionCallback):
         """Write the options down, with the steps as they are planned now."""
         is_known = plan.is_settled or self.options.num_iters != -1
         steps = _as_options(plan) if is_known else {}
-        self.experiment.write_config(as_config(dataclasses.replace(self.options, **steps)))
+        config = as_config(dataclasses.replace(self.options, **steps))
+        self.experiment.write_config(config, self.remarks)
 
 
 def _as_options(plan: StepPlan) -> dict[str, Any]:

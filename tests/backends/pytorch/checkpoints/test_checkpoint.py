@@ -401,7 +401,7 @@ SAVE_UNTIL_KILLED = """
 import os, sys, torch
 from itertools import count
 from pathlib import Path
-from nemo.backends.pytorch import checkpoint
+from nemo.backends.pytorch.checkpoints import checkpoint
 
 def save_for_ever(folder, first_step):
     for step in count(first_step):

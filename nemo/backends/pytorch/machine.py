@@ -1,0 +1,83 @@
+"""The machine that a training runs on: its processors, how fast they are, and its memory."""
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nemo.backends.pytorch.ops.hardware import has_bf16_units
+
+TIMED_SECONDS = 0.2
+_ROWS, _WIDTH, _COLUMNS = 2048, 512, 2048
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a model is trained on.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        name: of the processors, for people.
+        has_bf16: multiplies bf16 matrices faster than fp32 ones.
+        matmul_rate: floating-point operations a second in matrix products, bf16 if `has_bf16`, else fp32.
+        memory: bytes that are free.
+    """
+
+    device: str
+    name: str
+    has_bf16: bool
+    matmul_rate: float
+    memory: int
+
+
+def this_machine(device: torch.device) -> Machine:
+    """Look at a device, and time some products on it."""
+    has_bf16 = has_bf16_units(device)
+    dtype = torch.bfloat16 if has_bf16 else torch.float32
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    else:
+        cores = torch.get_num_threads()
+        name = f"{cores} CPU core{'s' if cores > 1 else ''}"
+    return Machine(device.type, name, has_bf16, matmul_rate(device, dtype), free_memory(device))
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """Floating-point operations a second in products of matrices as a BERT has them, timed."""
+    left = torch.ones(_ROWS, _WIDTH, dtype=dtype, device=device)
+    right = torch.ones(_WIDTH, _COLUMNS, dtype=dtype, device=device)
+
+    def seconds_of(products: int) -> float:
+        began = time.perf_counter()
+        for _ in range(products):
+            left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter() - began
+
+    seconds_of(2)  # the first ones are slow
+    products = max(4, round(4 * TIMED_SECONDS / seconds_of(4)))
+    return 2 * _ROWS * _WIDTH * _COLUMNS * products / seconds_of(products)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that a training may take: of the GPU, or of the machine and of this process's control group."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        (available,) = (line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable"))
+        free = int(available.split()[1]) * 1024
+    return min([free, *_left_in_control_group()])
+
+
+def _left_in_control_group() -> list[int]:
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / name).read_text().strip() for name in ("memory.max", "memory.current"))
+    except OSError:
+        return []
+    return [] if limit == "max" else [int(limit) - int(used)]

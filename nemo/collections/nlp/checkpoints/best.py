@@ -1,0 +1,50 @@
+"""Which checkpoint of a run is the best, by the held-out losses in its record."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.collections.nlp.callbacks.held_out_losses import best_step, held_out_losses
+from nemo.utils.errors import CheckpointError
+from nemo.utils.logging import logging
+
+
+@dataclass(frozen=True)
+class ChosenCheckpoint:
+    """One checkpoint of a run.
+
+    Attributes:
+        reason: why this one; "" where there is no choice.
+    """
+
+    path: Path
+    reason: str
+
+
+def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
+    """The checkpoint that `path` stands for, whole; None where there is none.
+
+    Args:
+        path: one `STEP-<n>`; or a run's work folder or its `checkpoints`: of these the best by held-out loss,
+            or the newest where none is known to be better.
+
+    Raises:
+        CheckpointError: as `checkpoint.find`.
+    """
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    steps = [int(each.name.removeprefix("STEP-")) for each in checkpoint.list_checkpoints(folder)]
+    losses = held_out_losses(folder.parent / "metrics.jsonl")
+    best = best_step({step: losses[step] for step in steps if step in losses})
+    if best is not None and losses[best] < losses[max(losses)]:
+        chosen = folder / f"STEP-{best}"
+        try:
+            checkpoint.verify(chosen)
+        except CheckpointError as problem:
+            logging.warning("%s; the newest checkpoint is used instead", problem)
+        else:
+            newest = f"the newest is STEP-{steps[-1]}" if steps[-1] != best else "also the newest"
+            return ChosenCheckpoint(chosen, f"the best by held-out MLM loss, {losses[best]:.3f}; {newest}")
+    found = checkpoint.find(path)
+    if found is None:
+        return None
+    return ChosenCheckpoint(found, "the newest" if len(steps) > 1 else "")

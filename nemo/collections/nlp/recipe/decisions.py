@@ -1,0 +1,425 @@
+"""What a run does where nobody said: from what is known of text, machine and time to options and reasons.
+
+Pure functions. All constants are here, each with the record it comes from; benchmarks/records has them. Where
+none is named nothing was measured: the value is the field's, or a guess.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemo.backends.pytorch.machine import Machine
+from nemo.collections.nlp.data.inspection.language import name_of
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.recipe_options import SIZES
+from nemo.collections.nlp.recipe.text_facts import TextFacts
+
+MINUTES = 10.0
+"""Enough for a model to learn contexts on a laptop, and not too long to wait for the first result."""
+
+SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12),
+          "large": (24, 1024, 16)}  # fmt: skip
+"""Layers, width and heads; Turc et al. 2019, arXiv 1908.08962, and Devlin et al. 2019."""
+LEAST_TOKENS = {"tiny": 0, "mini": 100_000, "small": 8_000_000, "base": 200_000_000, "large": 3_000_000_000}
+"""Seen in training, from which a size learns more than the one before it: 2026-11-29_recipe for mini."""
+LEAST_CHARACTERS = {"tiny": 0, "mini": 100_000, "small": 10_000_000, "base": 100_000_000, "large": 10**9}
+"""Of text: with less, a larger model learns it by heart."""
+
+# Of 2026-11-22_demo_recipe: 4 x 256, 11.4 MB of English, 335 steps of 1,618 tokens.
+VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
+"""Entries for a text of so many characters, and the power by which they grow with it (Heaps' law)."""
+STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
+LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
+"""mini: the record; base and large: Devlin et al. 2019, twice their rate as it decays to 0 in a short run."""
+ADAPTING_RATE = 1e-4
+"""Where a trained model is trained further."""
+SCHEDULE: dict[str, Any] = {"lr_policy": "PolynomialDecayAnnealing", "lr_warmup_proportion": 0.1}
+OPTIMIZER: dict[str, Any] = {
+    "optimizer": "adam_w",
+    "beta1": 0.9,
+    "beta2": 0.98,
+    "weight_decay": 0.01,
+    "grad_norm_clip": 1.0,
+}
+COUNTING_TOKENS = 100e6
+"""Seen in training, up to which counts are a head start; measured to 0.7 million, see decision 0007."""
+SEQUENCE_LENGTH = 128
+
+# 2026-11-29_recipe
+EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}
+"""Of the rate of matrix products alone that a training step gets."""
+TRAINING_SHARE = 0.8
+"""Of the minutes; the rest goes to reading, tokenising, evaluating and saving."""
+
+HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
+"""Of the text at most: some 7,000 masked words, which tell losses apart to 0.02 nat."""
+DROPOUT = 0.1
+FEW_PASSES = 2.0
+"""Passes over the text, up to which there is nothing to overfit."""
+EVALUATIONS, EVALUATION_SHARE = 10, 0.05
+SAVE_MINUTES = (1.0, 15.0)
+"""Between two checkpoints: a tenth of the run, within these."""
+LINES = 50
+UNSPACED = ("Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Hiragana", "Katakana")
+"""Scripts without spaces between words, which WordPiece would take for words."""
+CHARACTERS_PER_TOKEN = {"Han": 1.0, "others": 4.0}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that was decided.
+
+    Attributes:
+        about: in one or two words.
+        value: in words.
+        reason: why.
+        options: what it means, by option.
+    """
+
+    about: str
+    value: str
+    reason: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What decisions depend on.
+
+    Attributes:
+        typed: options that were given, which win.
+        size: `--size`.
+        given_sizes: of a model to start from: layers, width and vocabulary; None without one.
+    """
+
+    text: TextFacts
+    machine: Machine
+    typed: Mapping[str, Any]
+    size: str | None = None
+    given_sizes: tuple[int, int, int] | None = None
+
+
+def decide(situation: Situation) -> list[Decision]:
+    """All decisions, each with what those before it came to."""
+    made: list[Decision] = []
+    for rule in _RULES:
+        known = {name: value for decision in made for name, value in decision.options.items()}
+        if (decision := rule(_Pick(situation, known))) is not None:
+            made.append(decision)
+    return made
+
+
+class _Pick:
+    """A situation, and what was decided so far."""
+
+    def __init__(self, situation: Situation, known: Mapping[str, Any]):
+        self.situation, self.text, self.machine = situation, situation.text, situation.machine
+        self.typed, self._known = situation.typed, known
+
+    def __call__(self, name: str) -> Any:
+        """The option's value by now: typed, decided, or NeMo 0.10's."""
+        default = getattr(PretrainingOptions, name)
+        return self.typed.get(name, self._known.get(name, default))
+
+    def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
+        """A decision, but for what was given."""
+        given = [name for name in options if name in self.typed]
+        told = ", ".join(f"--{name} {self.typed[name]}" for name in given)
+        options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
+        if given and len(given) == len(options):
+            value, reason = told, "given"
+        elif given:
+            reason = f"{reason}; given: {told}"
+        return Decision(about, value, reason, options)
+
+    @property
+    def starts_from_model(self) -> bool:
+        return self.typed.get("bert_checkpoint") is not None or self.typed.get("load_dir") is not None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width."""
+        if self.situation.given_sizes is not None:
+            return self.situation.given_sizes[:2]
+        return self("num_hidden_layers"), self("hidden_size")
+
+    @property
+    def run_tokens(self) -> float:
+        """That the run will see, about."""
+        vocabulary = self.situation.given_sizes[2] if self.situation.given_sizes else self("vocab_size")
+        minutes = self("minutes")
+        if minutes is None:
+            return self._tokens_of_steps()
+        return tokens_in(minutes, self.machine, *self.shape, vocabulary)
+
+    def _tokens_of_steps(self) -> float:
+        if self("num_iters") != -1:
+            per_batch = self("tokens_per_batch") or self("batch_size") * self("max_seq_length")
+            return self("num_iters") * self("batches_per_step") * per_batch
+        return (self("num_epochs") or 1) * self.text_tokens
+
+    @property
+    def text_tokens(self) -> float:
+        """In a pass over the text, about."""
+        if self.text.tokens is not None:
+            return self.text.tokens
+        han = dict(self.text.scripts).get("Han", 0.0)
+        rate = CHARACTERS_PER_TOKEN["Han"] if han > 0.5 else CHARACTERS_PER_TOKEN["others"]
+        return max(1.0, (self.text.characters or self.text.num_bytes) / rate)
+
+
+def flops_per_token(layers: int, width: int, vocabulary: int) -> float:
+    """Floating-point operations of a training step for each token, masked ones being 15%."""
+    encoder = layers * (12 * width**2 + 2 * SEQUENCE_LENGTH * width)
+    head = 0.15 * (width**2 + width * vocabulary)
+    return 6 * (encoder + head)
+
+
+def tokens_in(minutes: float, machine: Machine, layers: int, width: int, vocabulary: int) -> float:
+    """How many tokens a model sees in so many minutes, about."""
+    rate = EFFICIENCY[machine.device] * machine.matmul_rate / flops_per_token(layers, width, vocabulary)
+    return TRAINING_SHARE * minutes * 60 * rate
+
+
+def _data(pick: _Pick) -> Decision:
+    text = pick.text
+    some = text.names[0] if len(text.names) == 1 else f"{text.names[0]} and {len(text.names) - 1} more"
+    if text.kind == "shards":
+        return pick.decision("data", f"{some}: HDF5 shards", "by their names", {"mode": "data_preprocessed"})
+    if text.kind == "store":
+        value = f"{some}: {text.tokens:,} tokens, {text.documents:,} documents"
+        return pick.decision("data", value, "prepared already", {"mode": "data_text"})
+    files = f"{text.num_files} files, " if text.num_files > 1 else ""
+    value = f"{some}: {files}{text.num_bytes / 1e6:.1f} MB, about {text.documents:,} documents"
+    reason = f"layout {', '.join(text.layouts)}, by their content"
+    if text.is_unnamed:
+        reason = "no name says text, but the content is: every file a document, or several"
+    return pick.decision(
+        "data",
+        value,
+        reason,
+        {"mode": "data_text", "text_format": text.format, "text_layout": text.layout},
+    )
+
+
+def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
+    """Of the documents that are held out by their hashes; 0 where there is held-out text already."""
+    if text.kind != "text" or text.held_out is not None or typed.get("eval_data") is not None:
+        return 0.0
+    return min(HELD_OUT_SHARE, HELD_OUT_CHARACTERS / text.characters)
+
+
+def _held_out(pick: _Pick) -> Decision:
+    text = pick.text
+    if text.kind != "text":
+        return Decision("held out", "what it has of it", "prepared already", {})
+    if text.held_out is not None:
+        return pick.decision(
+            "held out", text.held_out, "by the names of its files", {"eval_data": text.held_out}
+        )
+    share = held_out_share(text, pick.typed)
+    if share == 0:
+        return Decision(
+            "held out", str(pick.typed["eval_data"]), "given", {"eval_data": pick.typed["eval_data"]}
+        )
+    value = f"{share:.1%} of the documents, about {text.characters * share / 1e3:,.0f},000 characters"
+    return Decision("held out", value, "by a hash of their text, so copies stay together", {})
+
+
+def _tokenizer(pick: _Pick) -> Decision | None:
+    text = pick.text
+    if text.kind != "text":
+        return None
+    if pick.starts_from_model and "tokenizer" not in pick.typed:
+        return Decision("tokenizer", "that of the model to start from", "its weights need it", {})
+    scripts = dict(text.scripts)
+    language = name_of(text.languages[0][0]) if text.languages else "no language"
+    unspaced = [script for script in UNSPACED if scripts.get(script, 0) > 0.05]
+    if unspaced:
+        kind, why = "sentence-piece", f"{unspaced[0]} has no spaces between words"
+    elif scripts.get("Han", 0) > 0.3:
+        kind, why = "word-piece", f"{language}: a token for every character, words masked whole"
+    else:
+        kind, why = "word-piece", f"{language}, with spaces between words"
+    lower, about_case = _lower_case(text, kind)
+    return pick.decision(
+        "tokenizer",
+        f"{kind}{', lower-cased' if lower else ''}",
+        f"{why}; {about_case}",
+        {"tokenizer": kind, "do_lower_case": lower},
+    )
+
+
+def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
+    scripts = dict(text.scripts)
+    if kind != "word-piece":
+        return False, "capitals stay"
+    if text.is_unnamed:
+        return False, "capitals stay, as in programs they mean something"
+    if scripts.get("Latin", 0) < 0.5:
+        return False, "lower-casing would strip marks, and helps other scripts little"
+    if text.lost_marks > 0.005:
+        return False, f"lower-casing would strip marks from {text.lost_marks:.1%} of the letters"
+    return True, "a text of this size has too few of each word to learn it twice"
+
+
+def _vocabulary(pick: _Pick) -> Decision | None:
+    text = pick.text
+    is_new = text.kind == "text" and pick("tokenizer") in ("word-piece", "sentence-piece")
+    if not is_new or pick.starts_from_model:
+        return None
+    grown = VOCABULARY * (text.characters / VOCABULARY_CHARACTERS) ** VOCABULARY_GROWTH
+    languages = sum(share > 0.1 for _, share in text.languages)
+    least = 1.5 * text.alphabet + 500
+    entries = min(30_000 if languages < 2 else 60_000, max(1000, grown * max(1, languages), least))
+    entries = max(entries, 2 * text.alphabet + 100)
+    chosen = round(entries, -2) if entries < 4000 else round(entries, -3)
+    reason = f"grows with the text as its different words do; {text.alphabet:,} different characters"
+    return pick.decision("vocabulary", f"{chosen:,.0f} entries", reason, {"vocab_size": int(chosen)})
+
+
+def _time(pick: _Pick) -> Decision:
+    if any(name in pick.typed for name in ("num_iters", "num_epochs")):
+        names = [name for name in ("num_iters", "num_epochs") if name in pick.typed]
+        told = ", ".join(f"--{name} {pick.typed[name]}" for name in names)
+        return Decision("time", told, "given", {name: pick.typed[name] for name in names})
+    reason = "a first result without a long wait; --minutes gives it more"
+    return pick.decision("time", f"{MINUTES:g} minutes", reason, {"minutes": MINUTES})
+
+
+def _model(pick: _Pick) -> Decision | None:
+    if pick.starts_from_model or pick.typed.get("config_file") is not None:
+        return None
+    size, reason = pick.situation.size, "given"
+    minutes = pick("minutes") or MINUTES
+    vocabulary = pick("vocab_size")
+    seen = {s: tokens_in(minutes, pick.machine, *SHAPES[s][:2], vocabulary) for s in SIZES}
+    if size is None:
+        size, reason = _size(pick.text, seen, minutes)
+    layers, width, heads = SHAPES[size]
+    return pick.decision(
+        "model",
+        f"{size}: {layers} layers x {width}",
+        reason,
+        {
+            "num_hidden_layers": layers,
+            "hidden_size": width,
+            "num_attention_heads": heads,
+            "intermediate_size": 4 * width,
+        },
+    )
+
+
+def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[str, str]:
+    """The largest size that time and text are enough for."""
+    size, reason = SIZES[0], ""
+    for larger in SIZES[1:]:
+        if seen[larger] < LEAST_TOKENS[larger]:
+            reason = f"{larger} would see {seen[larger] / 1e6:.1f} million tokens in {minutes:g} minutes, " \
+                f"of the {LEAST_TOKENS[larger] / 1e6:g} it needs"  # fmt: skip
+            break
+        if text.kind == "text" and text.characters < LEAST_CHARACTERS[larger]:
+            reason = f"{larger} would learn {text.characters / 1e6:.1f} million characters by heart"
+            break
+        size = larger
+    return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
+
+
+def _sequences(pick: _Pick) -> Decision | None:
+    if pick.text.kind == "shards":
+        return None
+    options: dict[str, Any] = {"max_seq_length": SEQUENCE_LENGTH, "masking": "whole_word"}
+    value, reason = (
+        f"{SEQUENCE_LENGTH} tokens, whole words masked",
+        "longer ones cost more than they teach at first",
+    )
+    if pick.text.one_sentence_share > 0.5 or (pick.text.kind == "text" and pick.text.documents < 10):
+        options["only_mlm_loss"] = True
+        value += ", no next-sentence task"
+        reason += "; documents are too short or too few for pairs"
+    return pick.decision("sequences", value, reason, options)
+
+
+def _start(pick: _Pick) -> Decision | None:
+    if pick.starts_from_model or pick.text.kind == "shards":
+        return None
+    few = pick.run_tokens < COUNTING_TOKENS
+    return pick.decision(
+        "start",
+        "weights from counts of neighbouring words" if few else "random weights",
+        "worth millions of tokens of training" if few else "a long run catches up with any other start",
+        {"initialization": "counts" if few else "normal"},
+    )
+
+
+def _dropout(pick: _Pick) -> Decision | None:
+    if pick.text.kind == "shards" or pick.starts_from_model:
+        return None
+    passes = pick.run_tokens / pick.text_tokens
+    rate = 0.0 if passes < FEW_PASSES else DROPOUT
+    return pick.decision(
+        "dropout",
+        f"{rate:g}",
+        f"about {passes:.1f} passes over the text",
+        {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate},
+    )
+
+
+def _batch(pick: _Pick) -> Decision:
+    if "batch_size" in pick.typed:
+        return Decision("batch", f"--batch_size {pick.typed['batch_size']}", "given", {})
+    ideal = STEP_TOKENS * math.sqrt(max(pick.run_tokens, 1) / STEP_TOKENS_OF_RUN)
+    least = 16_384 if pick.machine.device == "cuda" else max(512, pick("max_seq_length"))
+    tokens = min(65_536, max(least, 2 ** round(math.log2(ideal))))
+    reason = "grows with the square root of the tokens that are seen; padding does not count"
+    return pick.decision("batch", f"{tokens:,} tokens", reason, {"tokens_per_batch": tokens})
+
+
+def _optimizer(pick: _Pick) -> Decision:
+    size = pick.situation.size or _size_like(pick.shape)
+    rate = ADAPTING_RATE if pick.starts_from_model else LEARNING_RATES[size]
+    value = f"AdamW at {rate:g}, warmed up and then down to 0 at the end"
+    why = "a trained model forgets at more" if pick.starts_from_model else f"what {size} learns most at"
+    return pick.decision("optimizer", value, why, {**OPTIMIZER, "lr": rate, **SCHEDULE})
+
+
+def _size_like(shape: tuple[int, int]) -> str:
+    """The size whose width comes nearest."""
+    return min(
+        SIZES, key=lambda size: abs(math.log(SHAPES[size][1] / shape[1])) + (SHAPES[size][0] < shape[0])
+    )
+
+
+def _precision(pick: _Pick) -> Decision:
+    level, value = ("O2", "bf16") if pick.machine.has_bf16 else ("O0", "fp32")
+    reason = f"{pick.machine.name} {'with' if pick.machine.has_bf16 else 'without'} bf16 units"
+    return pick.decision("precision", f"{level}, {value}", reason, {"amp_opt_level": level})
+
+
+def _record(pick: _Pick) -> Decision:
+    """Evaluations, checkpoints and lines of the log, in steps."""
+    steps = max(1.0, pick.run_tokens / (pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH))
+    evaluated = HELD_OUT_CHARACTERS / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
+    evaluations = max(1, min(EVALUATIONS, int(EVALUATION_SHARE * pick.run_tokens / evaluated)))
+    minutes = pick("minutes") or MINUTES
+    apart = min(max(minutes / 10, SAVE_MINUTES[0]), SAVE_MINUTES[1])
+    return pick.decision(
+        "record",
+        f"evaluated about {evaluations + 1} times, saved about every {apart:g} minutes, the best kept",
+        f"evaluations take up to {EVALUATION_SHARE:.0%} of the time",
+        {
+            "eval_step_freq": max(1, round(steps / evaluations)),
+            "save_step_freq": max(1, round(steps * apart / minutes)),
+            "save_epoch_freq": -1,
+            "train_step_freq": max(1, round(steps / LINES)),
+            "keep_best": True,
+        },
+    )
+
+
+_RULES: tuple[Callable[[_Pick], Decision | None], ...] = (
+    *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _sequences, _start),
+    *(_batch, _optimizer, _dropout, _precision, _record),
+)
+"""In the order of the table; each knows what those before it decided."""

@@ -1,0 +1,221 @@
+"""From a text alone to a run: look at it, decide, prepare it in the work folder, train.
+
+<work_dir>/data/       the text as tokens, with what is held out, see `preparation.prepare`
+<work_dir>/held_out/   held-out text of its own as tokens, if there is any
+<work_dir>/recipe.json what was decided, so that a rerun decides the same
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.backends.pytorch import place
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.distributed.world import World
+from nemo.backends.pytorch.machine import this_machine
+from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
+from nemo.collections.nlp.data.inputs.places import place_of
+from nemo.collections.nlp.data.store.token_store import is_store
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
+from nemo.collections.nlp.preparation.options import PrepareOptions
+from nemo.collections.nlp.preparation.prepare import prepare
+from nemo.collections.nlp.pretraining.data_files import HeldOut, compare, held_out_text
+from nemo.collections.nlp.recipe.decisions import Decision, Situation, decide, held_out_share
+from nemo.collections.nlp.recipe.text_facts import TextFacts, facts_of
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.files import write_atomically
+from nemo.utils.strict import parse_json
+
+RECIPE_FILE = "recipe.json"
+DATA, HELD_OUT = "data", "held_out"  # in the work folder
+OUTPUTS = "outputs"
+OF_TOKENIZING = ("tokenizer", "vocab_size", "do_lower_case", "sample_size")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What was decided for some texts.
+
+    Attributes:
+        texts: as they were given; absolute where they are files.
+        decisions: the table.
+        preparations: folder in the work folder -> what `prepare` makes there, by its options.
+    """
+
+    texts: tuple[str, ...]
+    decisions: tuple[Decision, ...]
+    preparations: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """The options that the decisions mean."""
+        return {name: value for decision in self.decisions for name, value in decision.options.items()}
+
+    def table(self) -> list[tuple[str, str, str]]:
+        """About what, what, and why."""
+        return [(decision.about, decision.value, decision.reason) for decision in self.decisions]
+
+    def to_json(self) -> dict[str, Any]:
+        """See `recipe_of_json`."""
+        return asdict(self)
+
+
+def recipe_of_json(content: Mapping[str, Any]) -> Recipe:
+    """The recipe that `Recipe.to_json` gave."""
+    decisions = tuple(Decision(**decision) for decision in content["decisions"])
+    preparations = {
+        folder: {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
+        for folder, options in content["preparations"].items()
+    }
+    return Recipe(tuple(content["texts"]), decisions, preparations)
+
+
+def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
+    """Decide; or, where a run goes on in its work folder, what was decided then.
+
+    Raises:
+        UsageError, DataError: text that cannot be used, or the work folder is of another text.
+    """
+    world = world or World()
+    return recipe_of_json(world.broadcast_object(lambda: _choose(options, world.size).to_json()))
+
+
+def _choose(options: RecipeOptions, processes: int) -> Recipe:
+    texts = tuple(os.path.abspath(text) if os.path.exists(text) else text for text in options.texts)
+    work_dir = work_folder(options)
+    if checkpoint.list_checkpoints(work_dir / "checkpoints"):
+        return _earlier_recipe(work_dir, texts)
+    facts = facts_of(options.texts, options.text_options)
+    machine = this_machine(place(None, int(os.environ.get("LOCAL_RANK", "0"))))
+    machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
+    initial = find_initial_checkpoint(options)
+    sizes = None
+    if initial is not None and initial.config is not None:
+        config = initial.config
+        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    situation = Situation(facts, machine, options.typed, options.size, sizes)
+    decisions = [*decide(situation), Decision("work folder", str(work_dir), "named after the text", {})]
+    if "work_dir" in options.typed:
+        decisions[-1] = dataclasses.replace(decisions[-1], reason="given")
+    tokenizer = None if initial is None else initial.tokenizer
+    return Recipe(texts, tuple(decisions), _preparations(options, facts, decisions, tokenizer))
+
+
+def work_folder(options: RecipeOptions) -> Path:
+    """The one that is given, or `outputs/<name of the text>`."""
+    if "work_dir" in options.typed or options.work_dir != RecipeOptions.work_dir:
+        return Path(options.work_dir)
+    return Path(OUTPUTS, PrepareOptions(inputs=options.texts).name)
+
+
+def _earlier_recipe(work_dir: Path, texts: tuple[str, ...]) -> Recipe:
+    file = work_dir / RECIPE_FILE
+    try:
+        recipe = recipe_of_json(parse_json(file.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            "a run is here, and not what was decided for it",
+            where=file,
+            fix=f"go on with it by nemo-bert pretrain --config {work_dir / 'config.yaml'}, "
+            "or train in another --work_dir",
+        ) from None
+    if recipe.texts != texts:
+        raise UsageError(
+            "a run on other text is here",
+            where=work_dir,
+            found=", ".join(texts),
+            expected=", ".join(recipe.texts),
+            fix="use another --work_dir",
+        )
+    return recipe
+
+
+def _preparations(
+    options: RecipeOptions, facts: TextFacts, decisions: list[Decision], tokenizer_of_model: str | None
+) -> dict[str, dict[str, Any]]:
+    """See `Recipe.preparations`."""
+    if facts.kind != "text":
+        return {}
+    chosen = {name: value for decision in decisions for name, value in decision.options.items()}
+    values = {**{name: getattr(options, name) for name in OF_TOKENIZING}, **chosen}
+    tokenizer = values["tokenizer"] if "tokenizer" in {**chosen, **options.typed} else tokenizer_of_model
+    if tokenizer is None:
+        raise UsageError(
+            "its weights need the tokenizer they were trained with",
+            where=options.bert_checkpoint or options.load_dir,
+            fix="name its folder with --tokenizer",
+        )
+    of_text = {name: values.get(name, getattr(options, name)) for name in _text_reading()}
+    common = {**{name: values[name] for name in OF_TOKENIZING}, **of_text, "tokenizer": tokenizer}
+    share = held_out_share(facts, options.typed)
+    preparations = {DATA: {**common, "inputs": facts.inputs, "test_fraction": share}}
+    held_out = _held_out_inputs(options, facts)
+    if held_out is not None:
+        text = dataclasses.replace(options.text_options, format=facts.format, layout=facts.layout)
+        compare([place_of(file) for file in facts.inputs], held_out, text)
+        inputs = tuple(map(str, held_out if isinstance(held_out, list) else [held_out]))
+        preparations[HELD_OUT] = {**common, "inputs": inputs, "test_fraction": 0.0}
+    return preparations
+
+
+def _text_reading() -> list[str]:
+    from nemo.collections.nlp.options.text_reading import TextReading
+
+    return [field.name for field in dataclasses.fields(TextReading)]
+
+
+def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None:
+    """Held-out text that is not prepared yet."""
+    where = options.eval_data or facts.held_out
+    if where is None:
+        return None
+    held_out = held_out_text(place_of(where), options.text_options)
+    is_prepared = isinstance(held_out, Path) and is_store(held_out)
+    return None if is_prepared else held_out
+
+
+def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
+    """The options of the run: what was given, what was chosen, and NeMo 0.10's for the rest.
+
+    Raises:
+        UsageError: what was given contradicts what was chosen, or itself.
+    """
+    work_dir = work_folder(options)
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(PretrainingOptions)}
+    values |= recipe.chosen | {n: v for n, v in options.typed.items() if n in values}
+    values |= {"mode": recipe.chosen["mode"], "work_dir": str(work_dir)}
+    values["train_data"] = str(work_dir / DATA) if DATA in recipe.preparations else recipe.texts[0]
+    if HELD_OUT in recipe.preparations:
+        values["eval_data"] = str(work_dir / HELD_OUT / "train")
+    if DATA in recipe.preparations:  # the tokenizer, and how the text is read, are in what was prepared
+        for name in (*OF_TOKENIZING, *_text_reading()):
+            if name != "sample_size":
+                values[name] = getattr(PretrainingOptions, name)
+    return with_given(PretrainingOptions(**values), options)
+
+
+def prepare_text(options: RecipeOptions, recipe: Recipe) -> None:
+    """Make the tokens that the run is trained and evaluated on, unless they are there.
+
+    Raises:
+        UsageError, DataError, StorageError: as `prepare`.
+    """
+    work_dir = work_folder(options)
+    for folder, preparation in recipe.preparations.items():
+        values = dict(preparation)
+        if folder == HELD_OUT:
+            values["tokenizer"] = str(work_dir / DATA / "bert")
+        manifest = prepare(PrepareOptions(out=str(work_dir / folder), **values))
+        if folder == DATA and values["test_fraction"] and "test" not in manifest["stores"]:
+            raise DataError(
+                "a text without two different documents, so nothing can be held out",
+                where=", ".join(recipe.texts),
+                fix="say where documents end (--text_layout), or give --eval_data",
+            )
+    work_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(work_dir / RECIPE_FILE, json.dumps(recipe.to_json(), indent=1).encode())

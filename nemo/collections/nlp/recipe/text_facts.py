@@ -1,0 +1,242 @@
+"""What the recipe knows of a text before anything is made of it."""
+
+import codecs
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
+from nemo.collections.nlp.data.inputs import TextOptions, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs.folders import listing_at, some_of
+from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES
+from nemo.collections.nlp.data.inputs.places import open_at, place_of, reading, shown
+from nemo.collections.nlp.data.inputs.sources import Source
+from nemo.collections.nlp.data.inspection.characters import characters_of, scripts_of
+from nemo.collections.nlp.data.inspection.language import languages_of
+from nemo.collections.nlp.data.inspection.text import count
+from nemo.collections.nlp.data.store.token_store import TokenStore, is_store, store_in
+from nemo.collections.nlp.data.tokenizers.plain import bert_backend
+from nemo.collections.nlp.data.tokenizers.special_tokens import vocabulary_order
+from nemo.collections.nlp.data.tokenizers.vocabulary import COVERAGE
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.logging import logging
+
+COUNTED_BYTES = 64_000_000
+"""Of a larger text pieces from all over it are looked at: more tells no more."""
+LEAST_CHARACTERS = 10_000
+"""With fewer there are some dozens of sequences, and nothing to hold out."""
+
+_NO_TEXT = "no text in this folder"
+_SECOND_SENTENCE = re.compile(r"[.!?…][\"'”)\]]*\s+\S|[。！？][”」』）]*\S")
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """What is known of a text, or of what was prepared from it.
+
+    Attributes:
+        names: the texts, as they may be shown.
+        inputs: the same, as they are read: the files, where their names do not say that they are text.
+        kind: "text", "store" (of tokens), or "shards".
+        format, layout: `--text_format` and `--text_layout` to read them with.
+        is_unnamed: no name says that a file is text: programs, say.
+        num_files: how many.
+        num_bytes: as stored.
+        documents, characters: about; 0 for what is prepared.
+        tokens: of a store; None where they are still to be made.
+        layouts: names of layouts, the most frequent first.
+        one_sentence_share: of the documents.
+        scripts, languages: shares, the largest first.
+        lost_marks: share of the letters from which lower-casing as BERT's would take more than their case.
+        alphabet: different characters that make up nearly all of the text.
+        held_out: where held-out text is by the names of the files; None where none is named so.
+    """
+
+    names: tuple[str, ...]
+    inputs: tuple[str, ...]
+    kind: str = "text"
+    format: str = "auto"
+    layout: str = "auto"
+    is_unnamed: bool = False
+    num_files: int = 1
+    num_bytes: int = 0
+    documents: int = 0
+    characters: int = 0
+    tokens: int | None = None
+    layouts: tuple[str, ...] = ()
+    one_sentence_share: float = 0.0
+    scripts: tuple[tuple[str, float], ...] = ()
+    languages: tuple[tuple[str, float], ...] = ()
+    lost_marks: float = 0.0
+    alphabet: int = 0
+    held_out: str | None = None
+
+
+def facts_of(texts: Sequence[str], options: TextOptions) -> TextFacts:
+    """Look at texts: at all of them, or, where that is much, at pieces from all over.
+
+    Args:
+        texts: files, folders or addresses of text; or one that was prepared: a folder of `nemo-bert prepare`,
+            a token store, shards.
+        options: how text is read.
+
+    Raises:
+        MissingFileError, DataError: text that cannot be read, or too little of it.
+        UsageError: what was prepared, and something else.
+    """
+    names = tuple(shown(text) for text in texts)
+    prepared = [(text, kind) for text in texts if (kind := _kind_of_prepared(text)) is not None]
+    if prepared and len(texts) > 1:
+        raise UsageError(
+            "what was prepared is trained on by itself",
+            where=shown(prepared[0][0]),
+            found=f"{len(texts)} texts",
+            fix="give it alone, or the text that it was made from",
+        )
+    if prepared:
+        ((text, kind),) = prepared
+        return _facts_of_prepared(text, kind, names)
+    sources, are_unnamed = _sources_of(texts, options)
+    if not are_unnamed:
+        return _facts_of_text(names, tuple(texts), sources, options, _named_held_out(texts, options.format))
+    options = replace(options, format="text", layout=_layout_of_unnamed(options))
+    facts = _facts_of_text(names, tuple(source.path for source in sources), sources, options)
+    return replace(facts, is_unnamed=True)
+
+
+def _kind_of_prepared(text: str) -> str | None:
+    place = place_of(text)
+    if isinstance(place, str) or not place.exists():
+        return None
+    if is_store(place) or store_in(place, "train"):
+        return "store"
+    return "shards" if holds_shards_instead_of_text(place) else None
+
+
+def _facts_of_prepared(text: str, kind: str, names: tuple[str, ...]) -> TextFacts:
+    place = Path(text)
+    if kind == "shards":
+        files = [place] if place.is_file() else [*place.rglob("*.hdf5"), *place.rglob("*.h5")]
+        return TextFacts(
+            names, (text,), kind, num_files=len(files), num_bytes=sum(file.stat().st_size for file in files)
+        )
+    counts = TokenStore(place if is_store(place) else place / "train").manifest["counts"]
+    return TextFacts(names, (text,), kind, documents=counts["documents"], tokens=counts["tokens"])
+
+
+def _sources_of(texts: Sequence[str], options: TextOptions) -> tuple[list[Source], bool]:
+    """The files; and whether they are all that the folders have, as no name says that one of them is text."""
+    try:
+        return sources_of(list(texts), options), False
+    except DataError as problem:
+        if options.format != "auto" or _NO_TEXT not in str(problem):
+            raise
+        if not (sources := _unnamed_sources(texts, options)):
+            raise
+        return sources, True
+
+
+def _unnamed_sources(texts: Sequence[str], options: TextOptions) -> list[Source]:
+    """The files of folders that are text by their content, such as programs; `training/` is a name there."""
+    listings = {text: listing_at(place_of(text), "text") for text in texts}
+    found = [
+        str(file)
+        for text, listing in listings.items()
+        for file in ([text] if listing is None else listing.files.values())
+    ]
+    as_text = replace(options, format="text", layout=_layout_of_unnamed(options))
+    sources: list[Source] = []
+    with logging.temp_verbosity("WARNING"):  # of thousands, all the same
+        for file in found:
+            with suppress(DataError):
+                sources += [source for source in sources_of(file, as_text) if _begins_as_text(source)]
+    return sources_of([source.path for source in sources], as_text) if sources else []
+
+
+def _begins_as_text(source: Source) -> bool:
+    """Are the first bytes UTF-8? The last of them may be half a character."""
+    with reading(source.path), open_at(source.path) as file:
+        try:
+            codecs.getincrementaldecoder("utf-8")().decode(file.read(HEAD_BYTES))
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _layout_of_unnamed(options: TextOptions) -> str:
+    """A blank line in a program ends no document."""
+    return "running" if options.layout == "auto" else options.layout
+
+
+def _named_held_out(texts: Sequence[str], format_: str) -> str | None:
+    """The folder, if it is one and has both training text and held-out text by the names of its files."""
+    if len(texts) != 1:
+        return None
+    listing = listing_at(place_of(texts[0]), format_)
+    has_both = listing is not None and listing.splits.has_training and listing.splits.held_out_by_name
+    return texts[0] if has_both else None
+
+
+def _facts_of_text(
+    names: tuple[str, ...],
+    inputs: tuple[str, ...],
+    sources: list[Source],
+    options: TextOptions,
+    held_out: str | None = None,
+) -> TextFacts:
+    pieces = pieces_of(sources)
+    num_bytes = sum(max(source.num_bytes, 0) for source in sources)
+    every = max(1, round(num_bytes / COUNTED_BYTES))
+    counts = count(pieces[::every], options)
+    characters = characters_of(counts.code_points)
+    looked_at = sum(characters.values())
+    scale = len(pieces) / max(1, len(pieces[::every]))
+    if looked_at < LEAST_CHARACTERS:
+        raise DataError(
+            "too little text to learn from",
+            where=some_of([str(source) for source in sources]),
+            found=f"{looked_at:,} characters",
+            expected=f"{LEAST_CHARACTERS:,} or more; 200,000 teach which words are frequent together, "
+            "10 million and more make a model of use",
+        )
+    windows = counts.sample.windows
+    paragraphs = [paragraph for window in windows for paragraph in window.paragraphs]
+    documents = [window.paragraphs for window in windows if window.is_document]
+    single = sum(len(document) == 1 and not _SECOND_SENTENCE.search(document[0]) for document in documents)
+    layouts = {source.layout or source.format: None for source in sources}
+    return TextFacts(
+        names,
+        inputs,
+        format=options.format,
+        layout=options.layout,
+        held_out=held_out,
+        num_files=len(sources),
+        num_bytes=num_bytes,
+        documents=round(counts.documents * scale),
+        characters=round(looked_at * scale),
+        layouts=tuple(layouts),
+        one_sentence_share=single / len(documents) if documents else 0.0,
+        scripts=tuple(scripts_of(characters).items()),
+        languages=tuple(languages_of(paragraphs).items()),
+        lost_marks=_lost_marks(characters),
+        alphabet=_alphabet(characters),
+    )
+
+
+def _lost_marks(characters: dict[str, int]) -> float:
+    """See `TextFacts.lost_marks`."""
+    normalize = bert_backend(vocabulary_order(), do_lower_case=True).normalizer.normalize_str
+    letters = {c: times for c, times in characters.items() if c.isalpha()}
+    lost = sum(times for c, times in letters.items() if normalize(c).strip() != c.lower())
+    return lost / max(1, sum(letters.values()))
+
+
+def _alphabet(characters: dict[str, int]) -> int:
+    covered, total = 0, sum(characters.values())
+    for number, times in enumerate(characters.values()):
+        if covered >= COVERAGE * total:
+            return number
+        covered += times
+    return len(characters)

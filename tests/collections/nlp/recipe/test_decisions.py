@@ -1,0 +1,119 @@
+"""What is decided for which text, machine and time."""
+
+import dataclasses
+
+import pytest
+
+from nemo.backends.pytorch.machine import Machine
+from nemo.collections.nlp.recipe.decisions import (
+    Situation,
+    decide,
+    flops_per_token,
+    held_out_share,
+    tokens_in,
+)
+from nemo.collections.nlp.recipe.text_facts import TextFacts
+
+LAPTOP = Machine("cpu", "4 CPU cores", has_bf16=False, matmul_rate=1e11, memory=8 << 30)
+GPU = Machine("cuda", "a GPU", has_bf16=True, matmul_rate=5e14, memory=80 << 30)
+ENGLISH = TextFacts(
+    ("news.txt",),
+    ("news.txt",),
+    num_bytes=10_000_000,
+    documents=8000,
+    characters=10_000_000,
+    layouts=("blank",),
+    scripts=(("Latin", 1.0),),
+    languages=(("en", 1.0),),
+    alphabet=80,
+)
+CHINESE = dataclasses.replace(ENGLISH, scripts=(("Han", 0.97),), languages=(("zh", 1.0),), alphabet=4000)
+
+
+def chosen(text=ENGLISH, machine=LAPTOP, size=None, **typed):
+    made = decide(Situation(text, machine, typed, size))
+    return {name: value for decision in made for name, value in decision.options.items()}
+
+
+def test_every_decision_has_a_reason():
+    for text in (ENGLISH, CHINESE, dataclasses.replace(ENGLISH, kind="shards")):
+        assert all(d.about and d.value and d.reason for d in decide(Situation(text, LAPTOP, {})))
+
+
+@pytest.mark.parametrize(
+    ("facts", "tokenizer", "lower"),
+    [
+        ({}, "word-piece", True),
+        ({"lost_marks": 0.03}, "word-piece", False),
+        ({"is_unnamed": True}, "word-piece", False),
+        ({"scripts": (("Han", 0.97),)}, "word-piece", False),
+        ({"scripts": (("Han", 0.5), ("Hiragana", 0.4))}, "sentence-piece", False),
+        ({"scripts": (("Thai", 0.9),)}, "sentence-piece", False),
+    ],
+    ids=["English", "accents", "programs", "Chinese", "Japanese", "Thai"],
+)
+def test_the_tokenizer_suits_the_script(facts, tokenizer, lower):
+    options = chosen(dataclasses.replace(ENGLISH, **facts))
+    assert (options["tokenizer"], options["do_lower_case"]) == (tokenizer, lower)
+
+
+def test_a_vocabulary_grows_with_the_text_and_holds_its_characters():
+    small = chosen(dataclasses.replace(ENGLISH, characters=200_000))["vocab_size"]
+    large = chosen(dataclasses.replace(ENGLISH, characters=10**10))["vocab_size"]
+    assert small < chosen()["vocab_size"] < large == 30_000
+    assert chosen(dataclasses.replace(CHINESE, characters=300_000))["vocab_size"] > CHINESE.alphabet
+
+
+def test_the_model_grows_with_the_time_and_is_held_back_by_a_small_text():
+    much = dataclasses.replace(ENGLISH, characters=10**9)
+    widths = [chosen(much, GPU, minutes=minutes)["hidden_size"] for minutes in (0.001, 1, 30, 3000)]
+    assert widths == sorted(widths) and len(set(widths)) > 2
+    assert chosen(dataclasses.replace(ENGLISH, characters=50_000), GPU, minutes=600)["hidden_size"] == 128
+    assert chosen(size="base", minutes=1)["num_hidden_layers"] == 12
+
+
+def test_what_is_given_wins_and_the_rest_follows_from_it():
+    options = chosen(lr=0.5, hidden_size=96, vocab_size=123, tokenizer="some/folder")
+    assert (options["lr"], options["hidden_size"], options["tokenizer"]) == (0.5, 96, "some/folder")
+    assert "vocab_size" not in options or options["vocab_size"] == 123
+    assert "tokens_per_batch" not in chosen(batch_size=8)
+    assert "minutes" not in chosen(num_iters=100)
+    longer = chosen(minutes=1000)["tokens_per_batch"]
+    assert longer > chosen(minutes=1)["tokens_per_batch"]
+
+
+def test_precision_follows_the_units():
+    assert chosen()["amp_opt_level"] == "O0"
+    assert chosen(machine=GPU)["amp_opt_level"] == "O2"
+
+
+def test_dropout_is_for_texts_that_are_seen_again():
+    assert chosen(minutes=1)["hidden_dropout_prob"] == 0
+    again = dataclasses.replace(ENGLISH, characters=200_000)
+    assert chosen(again, minutes=30)["hidden_dropout_prob"] == 0.1
+
+
+def test_documents_without_a_second_sentence_make_no_pairs():
+    assert "only_mlm_loss" not in chosen()
+    assert chosen(dataclasses.replace(ENGLISH, one_sentence_share=0.9))["only_mlm_loss"]
+
+
+def test_a_trained_model_keeps_its_sizes_and_tokenizer_and_learns_slowly():
+    made = decide(Situation(ENGLISH, LAPTOP, {"bert_checkpoint": "a"}, None, (12, 768, 30522)))
+    options = {name: value for decision in made for name, value in decision.options.items()}
+    assert not {"hidden_size", "vocab_size", "tokenizer", "initialization"} & options.keys()
+    assert options["lr"] == 1e-4
+
+
+def test_a_tenth_is_held_out_but_no_more_than_tells_losses_apart():
+    assert held_out_share(dataclasses.replace(ENGLISH, characters=500_000), {}) == 0.1
+    assert held_out_share(ENGLISH, {}) == pytest.approx(0.02)
+    assert held_out_share(dataclasses.replace(ENGLISH, held_out="news"), {}) == 0
+    assert held_out_share(ENGLISH, {"eval_data": "valid.txt"}) == 0
+
+
+def test_a_step_costs_six_operations_for_each_weight_and_token():
+    # BERT-base: 85 million weights in the encoder, 23.4 million in the head, of which 15% of tokens ask
+    encoder = 12 * (12 * 768**2 + 2 * 128 * 768)
+    assert flops_per_token(12, 768, 30522) == 6 * (encoder + 0.15 * 768 * (768 + 30522))
+    assert tokens_in(2, LAPTOP, 4, 256, 8000) == pytest.approx(2 * tokens_in(1, LAPTOP, 4, 256, 8000))
