@@ -32,6 +32,7 @@ COMMANDS = {
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
     "report": "one HTML page on a run, or on several side by side",
     "export": "write a checkpoint as a Hugging Face folder",
+    "cache": "list or clear what runs share in the user's cache folder",
     "completion": "print a script by which bash, zsh or fish completes commands and options",
 }
 

@@ -25,6 +25,7 @@ from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.utils.errors import StorageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
+from nemo.utils.user_cache import user_cache
 
 SOURCES = Path(__file__).parent
 FLAGS = [
@@ -155,10 +156,9 @@ def _library_path(compiler: list[str]) -> Path:
     identity.update(repr((compiler, stat.st_size, stat.st_mtime_ns, FLAGS, torch.__version__)).encode())
     identity.update(_processor().encode())
     try:
-        cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    except RuntimeError:
-        raise _Unusable("no home folder to keep them in; set HOME or XDG_CACHE_HOME") from None
-    return Path(cache, "nemo-bert", f"kernels-{identity.hexdigest()[:16]}.so")
+        return user_cache() / f"kernels-{identity.hexdigest()[:16]}.so"
+    except StorageError as problem:
+        raise _Unusable(str(problem)) from None
 
 
 def _is_whole(path: Path) -> bool:

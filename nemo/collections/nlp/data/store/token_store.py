@@ -41,9 +41,10 @@ from nemo.collections.nlp.data.store.store_builder import (
 )
 from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.utils.errors import DataError, StorageError
+from nemo.utils.errors import DataError
 from nemo.utils.files import common_folder, storage_errors
 from nemo.utils.logging import LogMode, logging
+from nemo.utils.user_cache import user_cache
 
 VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
 MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
@@ -170,12 +171,12 @@ def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: T
     # Names only: a changed text replaces its store instead of leaving an old one behind.
     names = [source.name for source in sources]
     key = f"store-{_short_hash([VERSION, names, tokenizer.fingerprint, asdict(options)])}"
-    cache = _cache()
+    cache = user_cache()
     if any(is_url(source.path) for source in sources):
         return [cache / _short_hash([source.path for source in sources]) / key]
     root = common_folder([source.path for source in sources])
-    places = [root / "bert" / key, cache / _short_hash(str(root)) / key]
-    return places if _is_data_dir(root) else places[::-1]
+    in_cache = cache / _short_hash(str(root)) / key
+    return [root / "bert" / key, in_cache] if _is_data_dir(root) else [in_cache]
 
 
 def _is_data_dir(folder: Path) -> bool:
@@ -184,14 +185,6 @@ def _is_data_dir(folder: Path) -> bool:
         return False
     with os.scandir(folder) as entries:
         return any(entry.name == "bert" or split_of(entry.name) == TRAIN for entry in entries)
-
-
-def _cache() -> Path:
-    try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
-    except RuntimeError:
-        fix = "set HOME or XDG_CACHE_HOME"
-        raise StorageError("no home folder, and so no cache for token stores", fix=fix) from None
 
 
 def _short_hash(value: Any) -> str:

@@ -1,0 +1,62 @@
+"""`nemo-bert cache`: what runs share in the user's cache folder, and how to be rid of it."""
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.utils.arguments import CommandLine, check, option
+
+
+@dataclass(frozen=True)
+class CacheOptions:
+    """Whether to delete it."""
+
+    clear: bool = option(False, "delete everything in it; what is needed is made again")
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+COMMAND_LINE = CommandLine(
+    CacheOptions,
+    "nemo-bert cache",
+    "List what runs share in the user's cache folder: texts as tokens, and kernels for this processor.",
+    examples="nemo-bert cache\nnemo-bert cache --clear",
+)
+
+
+def run(argv: Sequence[str]) -> None:
+    """List, or clear."""
+    options = COMMAND_LINE.parse(argv)
+    from nemo.utils.user_cache import cache_entries, clear_cache, user_cache
+
+    if options.clear:
+        sys.stdout.write(f"{user_cache()}: {_size(clear_cache())} deleted\n")
+        return
+    entries = cache_entries()
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d", time.localtime(entry.used))
+        sys.stdout.write(f"{_size(entry.num_bytes):>9}  {used}  {_what(entry.path)}\n")
+    total = _size(sum(entry.num_bytes for entry in entries))
+    sys.stdout.write(f"{total:>9}  in {user_cache()} (nemo-bert cache --clear deletes it)\n")
+
+
+def _what(path: Path) -> str:
+    """What an entry is for."""
+    if path.name.startswith("kernels-"):
+        return f"{path.name}: kernels for this processor"
+    names = []
+    for manifest in sorted(path.glob("store-*/manifest.json")):
+        try:
+            names += [source["name"] for source in json.loads(manifest.read_bytes())["sources"]]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{path.name}: tokens of {', '.join(names[:3])}{more}" if names else path.name
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:,.1f} MB"

@@ -1,0 +1,63 @@
+"""The user's cache: what can be made again, and is shared by runs."""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.utils.errors import StorageError
+from nemo.utils.files import storage_errors
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One thing in the cache.
+
+    Attributes:
+        path: a file, or a folder.
+        num_bytes: on disk.
+        used: when it was last changed or read, as far as the file system says; seconds since 1970.
+    """
+
+    path: Path
+    num_bytes: int
+    used: float
+
+
+def user_cache() -> Path:
+    """`nemo-bert` in `$XDG_CACHE_HOME`, or in `~/.cache`; it may be absent.
+
+    Raises:
+        StorageError: there is no home folder.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
+    except RuntimeError:
+        raise StorageError("no home folder, and so no cache", fix="set HOME or XDG_CACHE_HOME") from None
+
+
+def cache_entries() -> list[CacheEntry]:
+    """What is in the cache, the largest first."""
+    root = user_cache()
+    entries = []
+    with storage_errors(root):
+        for path in root.iterdir() if root.is_dir() else ():
+            inside = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+            stats = [each.lstat() for each in inside]
+            size = sum(stat.st_size for stat in stats)
+            entries.append(CacheEntry(path, size, max(max(stat.st_atime, stat.st_mtime) for stat in stats)))
+    return sorted(entries, key=lambda entry: (-entry.num_bytes, entry.path))
+
+
+def clear_cache() -> int:
+    """Delete all that is in the cache; returns its bytes. Who uses any of it keeps what is open.
+
+    Raises:
+        StorageError: something cannot be deleted.
+    """
+    entries = cache_entries()
+    for entry in entries:
+        with storage_errors(entry.path):
+            is_folder = entry.path.is_dir() and not entry.path.is_symlink()
+            shutil.rmtree(entry.path) if is_folder else entry.path.unlink()
+    return sum(entry.num_bytes for entry in entries)
