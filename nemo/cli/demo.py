@@ -9,6 +9,7 @@ from pathlib import Path
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 SENTENCES = (
     "If the file does not [MASK], an error is raised.",
@@ -60,10 +61,11 @@ def run(argv: Sequence[str]) -> None:
     """Collect, train, measure, guess, export."""
     began = time.monotonic()
     options = COMMAND_LINE.parse(argv)
-    from nemo.cli.demo_corpus import collect
-    from nemo.cli.recipe_run import run_recipe
-    from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
-    from nemo.collections.nlp.evaluation import fill_mask, table
+    with working("loading the libraries"):
+        from nemo.cli.demo_corpus import collect
+        from nemo.cli.recipe_run import run_recipe
+        from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+        from nemo.collections.nlp.evaluation import fill_mask, table
 
     out = Path(options.work_dir)
     corpus = out / "corpus"

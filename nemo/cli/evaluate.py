@@ -9,6 +9,7 @@ from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Evaluate and print."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.checkpoints.loading import load_pretrained
-    from nemo.collections.nlp.data.samples.sampling import Sampling
-    from nemo.collections.nlp.evaluation import evaluate, table
-
     # With --json, nothing but the object is on stdout.
-    with logging.temp_verbosity("WARNING" if options.json else "INFO"):
+    verbosity = "WARNING" if options.json else "INFO"
+    with logging.temp_verbosity(verbosity), working("loading the libraries"):
+        from nemo.collections.nlp.checkpoints.loading import load_pretrained
+        from nemo.collections.nlp.data.samples.sampling import Sampling
+        from nemo.collections.nlp.evaluation import evaluate, table
+
+    with logging.temp_verbosity(verbosity), working("reading the model and the text"):
         figures = evaluate(
             load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.eval_data,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Export; the folder has been reloaded and compared before it is there."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+    with working("loading the libraries"):
+        from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 
-    export(
-        load_pretrained(options.model, options.tokenizer, options.do_lower_case),
-        options.out,
-        force=options.force,
-    )
+    with working("reading the model, writing it and comparing the two"):
+        export(
+            load_pretrained(options.model, options.tokenizer, options.do_lower_case),
+            options.out,
+            force=options.force,
+        )
     logging.info("exported to %s: the same ids and logits after reloading, nothing missing", options.out)

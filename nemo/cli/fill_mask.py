@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,10 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Print the guesses for every mask, most probable first."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.checkpoints.loading import load_pretrained
-    from nemo.collections.nlp.evaluation import fill_mask
+    with logging.temp_verbosity("WARNING"), working("reading the model"):  # the guesses say it all
+        from nemo.collections.nlp.checkpoints.loading import load_pretrained
+        from nemo.collections.nlp.evaluation import fill_mask
 
-    with logging.temp_verbosity("WARNING"):  # the guesses say it all
         model = load_pretrained(options.model, options.tokenizer, options.do_lower_case)
     for guesses in fill_mask(model, options.text, options.top):
         sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")

@@ -10,6 +10,7 @@ from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,15 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Inspect and print."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.cli.inspection_report import as_json, print_report
-    from nemo.collections.nlp.data.inspection import inspect_all
-    from nemo.collections.nlp.data.inspection.parts import named_tokenizer
+    # With --json, nothing but the object is on stdout.
+    verbosity = "WARNING" if options.json else "INFO"
+    with logging.temp_verbosity(verbosity), working("loading the libraries"):
+        from nemo.cli.inspection_report import as_json, print_report
+        from nemo.collections.nlp.data.inspection import inspect_all
+        from nemo.collections.nlp.data.inspection.parts import named_tokenizer
 
     workers = options.workers or len(os.sched_getaffinity(0))
-    # With --json, nothing but the object is on stdout.
-    with logging.temp_verbosity("WARNING" if options.json else "INFO"):
+    with logging.temp_verbosity(verbosity), working("inspecting"):
         tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
         parts = inspect_all(options.inputs, options.text_options, tokenizer, workers)
     if options.json:

@@ -9,6 +9,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from types import ModuleType
 from typing import NoReturn
 
@@ -16,7 +17,9 @@ from nemo import __version__
 from nemo.cli.streams import open_standard_descriptors, tolerant_streams, use_utf8
 from nemo.utils.errors import Preempted, UsageError
 from nemo.utils.failures import as_error
+from nemo.utils.logging import logging
 from nemo.utils.lookup import closest
+from nemo.utils.progress import shown_to_people
 from nemo.utils.stopping import Stop, stops_are_errors
 
 COMMANDS = {
@@ -94,12 +97,14 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with tolerant_streams() as check_output:
+        is_debugging = "--debug" in argv
 
         def run_to_its_end() -> None:
-            command([word for word in argv if word != "--debug"])
+            with nullcontext() if is_debugging else logging.for_people(), shown_to_people():
+                command([word for word in argv if word != "--debug"])
             check_output()
 
-        return _exit_code(run_to_its_end, "--debug" in argv)
+        return _exit_code(run_to_its_end, is_debugging)
 
 
 def _exit_code(run: Callable[[], None], debug: bool) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.utils.arguments import CommandLine
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 COMMAND_LINE = CommandLine(
     PrepareOptions,
@@ -20,7 +21,8 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Prepare, or go on with what was stopped."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.preparation.prepare import prepare
+    with working("loading the libraries"):
+        from nemo.collections.nlp.preparation.prepare import prepare
 
     manifest = prepare(options)
     logging.info("to train on it: nemo-bert pretrain %s", options.out)

@@ -9,6 +9,7 @@ from nemo.collections.nlp.options.data import MODES
 from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
 from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
+from nemo.utils.progress import working
 
 COMMAND_LINE = CommandLine(
     RecipeOptions,
@@ -44,10 +45,12 @@ def run(argv: Sequence[str]) -> None:
     began = time.monotonic()
     options = parse_options(argv)
     if isinstance(options, RecipeOptions):
-        from nemo.cli.recipe_run import run_recipe
+        with working("loading the libraries"):
+            from nemo.cli.recipe_run import run_recipe
 
         run_recipe(options, began)
         return
-    from nemo.collections.nlp.pretraining import pretrain
+    with working("loading the libraries"):
+        from nemo.collections.nlp.pretraining import pretrain
 
     pretrain(options, began)

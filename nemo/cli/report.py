@@ -7,6 +7,7 @@ from pathlib import Path
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Write the page, and say where it is."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.report import REPORT, write_report
+    with working("loading the libraries"):
+        from nemo.collections.nlp.report import REPORT, write_report
 
     name = REPORT if len(options.runs) == 1 else "comparison.html"
-    page = write_report(options.runs, options.out or Path(options.runs[0], name))
+    with working("writing the report"):
+        page = write_report(options.runs, options.out or Path(options.runs[0], name))
     logging.info("report: %s", page)

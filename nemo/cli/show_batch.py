@@ -12,6 +12,7 @@ from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -73,11 +74,11 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Draw samples and print them."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.data.inspection.parts import named_tokenizer
-    from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
-    from nemo.collections.nlp.data.samples.sampling import Sampling
+    with logging.temp_verbosity("WARNING"), working("drawing samples"):  # they say it all
+        from nemo.collections.nlp.data.inspection.parts import named_tokenizer
+        from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
+        from nemo.collections.nlp.data.samples.sampling import Sampling
 
-    with logging.temp_verbosity("WARNING"):  # the samples say it all
         sampling = Sampling(
             options.max_seq_length, options.masking, options.mask_probability, seed=options.seed
         )

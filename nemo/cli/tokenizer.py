@@ -9,6 +9,7 @@ from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 LOOKED_AT = 100  # documents, for a line that shows what the tokenizer does
 
@@ -48,12 +49,13 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     from pathlib import Path
 
-    from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of
-    from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
-    from nemo.collections.nlp.data.text.sentences import is_cjk
-    from nemo.collections.nlp.data.tokenizers import load_tokenizer
-    from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
-    from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
+    with working("loading the libraries"):
+        from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of
+        from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+        from nemo.collections.nlp.data.text.sentences import is_cjk
+        from nemo.collections.nlp.data.tokenizers import load_tokenizer
+        from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
+        from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 
     text = options.text_options
     sources = sources_of(options.train_data, text)
@@ -67,7 +69,8 @@ def run(argv: Sequence[str]) -> None:
         text=text,
     )
     tokenizer = load_tokenizer(Path(options.out))
-    sample = sample_paragraphs(pieces_of(sources), text)
+    with working("trying the tokenizer"):
+        sample = sample_paragraphs(pieces_of(sources), text)
     if lost := warning_of_lost_marks_in(sample, tokenizer):
         logging.warning("%s", lost)
     lines = (line for document in islice(read_documents(sources, text), LOOKED_AT) for line in document)

@@ -3,6 +3,7 @@
 import logging as _std
 import os
 import sys
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,13 +19,24 @@ class LogMode(IntEnum):
 
 
 class _Formatter(_std.Formatter):
-    """`[NeMo I 2020-01-01 00:00:00 module:line] text`, as NeMo 0.10 wrote it."""
+    """`[NeMo I 2020-01-01 00:00:00 module:line] text`, as NeMo 0.10 wrote it; what a program needs."""
 
     def __init__(self) -> None:
         super().__init__(
             "[NeMo %(levelname).1s %(asctime)s %(module)s:%(lineno)d] %(message)s",
             datefmt="%Y-%m-%d %H:%M:%S",
         )
+
+
+class _FormatterForPeople(_std.Formatter):
+    """`00:00:00 text`, and of more than a notice what it is: `00:00:00 warning: text`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+    def formatMessage(self, record: _std.LogRecord) -> str:
+        kind = f"{record.levelname.lower()}: " if record.levelno > _std.INFO else ""
+        return f"{record.asctime} {kind}{record.message}"
 
 
 class _Patient(_std.StreamHandler):
@@ -65,8 +77,10 @@ class _StreamOfTheMoment(_Patient):
         """The base class sets a stream once; ours is looked up at each use."""
 
     def emit(self, record: _std.LogRecord) -> None:
-        if self.stream is not None:  # as it is where nobody has opened it
+        # No stream is there where nobody has opened it; what a display shows need not scroll by as well.
+        if self.stream is not None and not getattr(record, "is_shown", False):
             super().emit(record)
+            logging.last_shown = time.monotonic()
 
     def format(self, record: _std.LogRecord) -> str:
         """What the stream cannot encode is escaped."""
@@ -92,6 +106,8 @@ class Logger:
     the traceback. Arguments for which the text has no place follow it.
     """
 
+    last_shown = 0.0
+    """When a line was last written to stdout or stderr, of `time.monotonic()`."""
     NOTSET, DEBUG, INFO, WARNING, ERROR, CRITICAL = 0, 10, 20, 30, 40, 50
 
     def __init__(self) -> None:
@@ -106,6 +122,19 @@ class Logger:
             err.setLevel(_std.WARNING)
             for handler in (out, err):
                 self.add_handler(handler)
+
+    @contextmanager
+    def for_people(self) -> Iterator[None]:
+        """Inside the block, lines on stdout and stderr carry a time, and no names of source files."""
+        handlers = [h for h in self._logger.handlers if isinstance(h, _StreamOfTheMoment)]
+        before = [handler.formatter for handler in handlers]
+        for handler in handlers:
+            handler.setFormatter(_FormatterForPeople())
+        try:
+            yield
+        finally:
+            for handler, formatter in zip(handlers, before, strict=True):
+                handler.setFormatter(formatter)
 
     def add_handler(self, handler: _std.Handler) -> None:
         """Log to `handler` too, in this format."""

@@ -22,6 +22,7 @@ from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPr
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
 from nemo.collections.nlp.pretraining.data_files import held_out_text
 from nemo.utils.errors import UsageError
+from nemo.utils.progress import working
 
 DEFAULT = Sampling(max_seq_length=None)
 
@@ -29,8 +30,9 @@ DEFAULT = Sampling(max_seq_length=None)
 def held_out_figures(actions: PtActions, losses: PretrainingLosses) -> dict[str, float]:
     """One pass over the evaluation data, see `lm_bert_callback.figures`."""
     state: dict = {}
-    for values in actions.evaluate([losses.total]):
-        lm_bert_callback.eval_iter_callback(values, state)
+    with working("evaluating"):
+        for values in actions.evaluate([losses.total]):
+            lm_bert_callback.eval_iter_callback(values, state)
     return lm_bert_callback.figures(state)
 
 

@@ -8,6 +8,7 @@ from nemo.core.callbacks.action import ActionCallback, as_frequency, as_tensors
 from nemo.core.callbacks.weights_and_biases import open_run
 from nemo.core.graph import NmTensor
 from nemo.utils.errors import DataError, UsageError
+from nemo.utils.progress import working
 from nemo.utils.stopwatch import Stopwatch
 
 
@@ -95,7 +96,7 @@ class EvaluatorCallback(ActionCallback):
             return
         state: dict[str, Any] = {}
         batch = None
-        with self.time_spent:
+        with self.time_spent, working("evaluating"):
             for batch in self.action.evaluate(self.eval_tensors):
                 self._iter_callback(batch, state)
             if batch is None:

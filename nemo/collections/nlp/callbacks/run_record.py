@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,12 @@ from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.collections.nlp.callbacks.divergence import Divergence
 from nemo.collections.nlp.callbacks.overfitting import Overfitting
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
+from nemo.collections.nlp.callbacks.training_view import TrainingView
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadUpdate
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
+from nemo.utils.progress import is_displayed
 from nemo.utils.stopwatch import duration
 
 
@@ -53,7 +54,7 @@ class RunRecord(ActionCallback):
         self._divergence = None if vocab_size is None else Divergence(vocab_size)
         self._has_told_of_divergence = False
         self._latest_step = 0
-        self._progress = _Progress()
+        self.view = TrainingView(unigram_entropy)
         self._overfitting: Overfitting | None = Overfitting()
         self._losses_since_evaluation: list[float] = []
         self._plateaus = {"training": Plateau(), "held-out": Plateau()}
@@ -79,6 +80,7 @@ class RunRecord(ActionCallback):
     def on_iteration_end(self) -> None:
         self._training_seconds += time.monotonic() - self._update_began
         self._num_updates += 1
+        self.view.step, self.view.total = self.step, self.total_steps
         self._latest_step = self.step
         is_due = self.step % self.step_freq == 0 or self._num_updates == 1
         if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
@@ -99,12 +101,23 @@ class RunRecord(ActionCallback):
         self._status("training")
         seconds_an_update = self._training_seconds / self._num_updates
         seconds_left = seconds_an_update * (self.total_steps - self.step)
-        self._progress.show(row, self.total_steps, seconds_left)
+        self.view.add(row, seconds_left)
+        self._tell(row, seconds_left)
         if self._divergence is not None and "mlm_loss" in row:
             self._name_divergence(row["mlm_loss"], self._divergence)
         self._losses_since_evaluation.append(row.get("mlm_loss", row["loss"]))
         if self.unigram_entropy is not None and "mlm_loss" in row:
             self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
+
+    def _tell(self, row: Mapping[str, Any], seconds_left: float) -> None:
+        """A line, unless a terminal shows all of it anyway; the log of the work folder has it in any case."""
+        losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
+        logging.info(
+            "step %d/%d  %s  lr %.2e  %s tokens/s  %s left",
+            *(row["step"], self.total_steps, losses, row["lr"]),
+            *(f"{row['tokens_per_s']:,.0f}", duration(seconds_left)),
+            extra={"is_shown": is_displayed()},
+        )
 
     def _go_on_from_here(self) -> None:
         """Forget what was written of later updates, by a run that was killed, say."""
@@ -125,6 +138,7 @@ class RunRecord(ActionCallback):
         if self.step not in self._evaluated:  # a rerun measures the same weights again
             self._evaluated.add(self.step)
             self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
+        self.view.evaluation = (self.step, figures)
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
         logging.info("evaluation after step %d: %s", self.step, told)
         if {"mlm_loss", "unigram_entropy"} <= figures.keys():
@@ -133,11 +147,7 @@ class RunRecord(ActionCallback):
             self._name_overfitting(figures["mlm_loss"])
         return {name.replace("_", "/", 1): value for name, value in row.items()}
 
-    def on_stop(self) -> None:
-        self._progress.close()
-
     def on_action_end(self) -> None:
-        self._progress.close()
         self._status("training")  # until the last checkpoint is there
 
     def _name_divergence(self, loss: float, divergence: Divergence) -> None:
@@ -182,6 +192,8 @@ class RunRecord(ActionCallback):
             self._plateaus.clear()
 
     def _status(self, state: str) -> None:
+        self.view.step, self.view.total = self.step, self.total_steps
+        self.view.checkpoint = newest_checkpoint(self.experiment)
         self.experiment.write_status(
             state=state,
             code=None,
@@ -190,7 +202,7 @@ class RunRecord(ActionCallback):
             epoch=self.epoch_num,
             total_steps=self.total_steps,
             tokens=self.action.items_seen,
-            checkpoint=newest_checkpoint(self.experiment),
+            checkpoint=self.view.checkpoint,
         )
 
     def _write_tensorboard(self, row: Mapping[str, Any]) -> None:
@@ -216,38 +228,3 @@ def evaluations_in(metrics: Path) -> dict[int, dict[str, float]]:
         if figures:
             found[row["step"]] = figures
     return found
-
-
-class _Progress:
-    """A bar on a terminal, plain lines anywhere else."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-
-    def show(self, row: Mapping[str, Any], total_steps: int, seconds_left: float) -> None:
-        losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
-        text = f"{losses}  lr {row['lr']:.2e}  {row['tokens_per_s']:,.0f} tokens/s"
-        if not sys.stdout.isatty():
-            left = duration(seconds_left)
-            logging.info("step %d/%d  %s  %s left", row["step"], total_steps, text, left)
-            return
-        if self._bar is None:
-            from rich.progress import BarColumn, Progress, TextColumn
-
-            self._bar = Progress(
-                TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
-                BarColumn(),
-                TextColumn("{task.description}"),
-            )
-            self._bar.start()
-            self._task = self._bar.add_task("", total=total_steps)
-        self._bar.update(
-            self._task,
-            total=total_steps,
-            completed=row["step"],
-            description=f"{text}  {duration(seconds_left)} left",
-        )
-
-    def close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Timer
@@ -29,6 +29,7 @@ from nemo.utils.children import bound_children
 from nemo.utils.errors import UsageError, reason
 from nemo.utils.failures import as_error
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 SECONDS_BETWEEN_REPORTS = 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
@@ -90,14 +91,13 @@ def _executor(
 def _run_here(step: type[Step], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
     """Run a step on this machine: in this process, or by datatrove in others."""
     notes = _begin(step, plan, work)
-    report = _report(step, plan, notes)
     if workers == 1:
-        with Watch(notes, report):
+        with _working(step, plan, notes) as report, Watch(notes, report):
             for number in range(notes.num_tasks):
                 step(work)(number)
         return
     executor = _executor(step, notes.num_tasks, work, workers, options)
-    _apart(lambda give_up: _execute(executor, notes, report, give_up), where=step.name)
+    _apart(lambda give_up: _execute(executor, step, plan, notes, give_up), where=step.name)
 
 
 def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
@@ -108,14 +108,14 @@ def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
     return notes
 
 
-def _execute(executor: Any, notes: Notes, report: Report, give_up: GiveUp) -> None:
+def _execute(executor: Any, step: type[Step], plan: Plan, notes: Notes, give_up: GiveUp) -> None:
     """Have datatrove run a step.
 
     Raises:
         NemoError: what a task said that failed, whatever datatrove makes of it: it is what the user needs.
     """
     try:
-        with Watch(notes, report, give_up):
+        with _working(step, plan, notes) as report, Watch(notes, report, give_up):
             executor.run()
     except Exception as error:
         raise (notes.problem() or error) from error
@@ -168,28 +168,23 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
         raise problem
 
 
-def _report(step: type[Step], plan: Plan, notes: Notes) -> Report:
-    """What tells in the log how far a step has come."""
+@contextlib.contextmanager
+def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
+    """Shows how far a step has come; the block is given what is to be told of it."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
-    start = last = time.monotonic()
+    is_by_bytes = step is Tokenise
+    total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
+    with working(step.name, total, unit) as work:
 
-    def report(running: dict[int, dict[str, Any]]) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last < SECONDS_BETWEEN_REPORTS:
-            return
-        last = now
-        if step is not Tokenise:
-            if notes.num_tasks > 1:
-                logging.info("%s: %d of %d tasks done", step.name, len(notes.done), notes.num_tasks)
-            return
-        done = sum(sizes[number] for number in notes.done)
-        done += sum(note["bytes"] for note in running.values() if note["state"] == RUNNING)
-        speed, total = done / (now - start), sum(sizes)
-        left = f", {max(total - done, 0) / speed:.0f} s left" if speed else ""
-        logging.info("tokenised %d of %d MB, %.1f MB/s%s", done / 1e6, total / 1e6, speed / 1e6, left)
+        def report(running: dict[int, dict[str, Any]]) -> None:
+            if not is_by_bytes:
+                work.done = len(notes.done)
+                return
+            done = sum(sizes[number] for number in notes.done)
+            done += sum(note["bytes"] for note in running.values() if note["state"] == RUNNING)
+            work.done = done / 1e6
 
-    return report
+        yield report
 
 
 # Ray.
@@ -236,7 +231,7 @@ def _run_on_ray(
             if num_tasks := step.num_tasks(plan):
                 notes = _begin(step, plan, work)
                 executor = _executor(step, num_tasks, work, workers, options, mem_per_cpu_gb=MEMORY_GB)
-                _execute(executor, notes, _report(step, plan, notes), give_up)
+                _execute(executor, step, plan, notes, give_up)
     finally:
         ray.shutdown()
 

@@ -39,6 +39,7 @@ from nemo.utils.errors import DataError, StorageError, UsageError
 from nemo.utils.files import storage_errors
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 from nemo.utils.refusal import AsItWas
 
 SAMPLE_BYTES = 100_000_000  # that a vocabulary is learned from: all that is in memory at once
@@ -66,7 +67,8 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
         )
         assert choice is not None  # one can be trained
         tokenizer = None if choice.is_new else load_tokenizer(choice.source, options.do_lower_case)
-        plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
+        with working("planning"):
+            plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
         if (done := _read_manifest(out)) is not None:
             if done["plan"] == plan.key:
                 logging.info("%s is there already, made of this text with these options", out)
@@ -87,7 +89,8 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             _forget(out)
             with storage_errors(work):
                 work.mkdir()
-            _begin(work, plan, options, sources, tokenizer)
+            with working("making the tokenizer, learning where sentences end"):
+                _begin(work, plan, options, sources, tokenizer)
         before.begins()
         try:
             run_steps(STEPS, plan, work, options)

@@ -57,6 +57,7 @@ from nemo.utils.errors import Preempted, StorageError, UsageError
 from nemo.utils.experiment import LOG_FILES, MADE_AT_ONCE
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
+from nemo.utils.progress import MOST_SILENCE, working
 from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopping import Stop
@@ -158,7 +159,8 @@ def pretrain_together(
             shard=options.shard,
         )
         stack.callback(factory.close)
-        run = prepare(options, work_dir, world)
+        with working("opening the data, making the model"):
+            run = prepare(options, work_dir, world)
         _refuse_other_run(run, world)
         evaluations, has_diverged = _train(run, factory, world, began, before, remarks)
         trainer = factory.get_trainer()
@@ -193,7 +195,9 @@ def _report(work_dir: Path) -> None:
     from nemo.collections.nlp.report import REPORT, write_report
 
     try:
-        logging.info("report: %s", write_report([work_dir], work_dir / REPORT))
+        with working("writing the report"):
+            page = write_report([work_dir], work_dir / REPORT)
+        logging.info("report: %s", page)
     except StorageError as problem:
         logging.warning("no report was written: %s; to try again: nemo-bert report %s", problem, work_dir)
 
@@ -415,15 +419,16 @@ def _train(
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     try:
-        factory.train(
-            [losses.total],
-            optimizer=options.optimizer,
-            optimization_params=optimization_params(options, run.plan.total),
-            callbacks=callbacks,
-            lr_policy=policy(run.plan),
-            batches_per_step=options.batches_per_step,
-            when_not_finite=options.when_not_finite,
-        )
+        with working("training", render=record.view.render, silence=MOST_SILENCE):
+            factory.train(
+                [losses.total],
+                optimizer=options.optimizer,
+                optimization_params=optimization_params(options, run.plan.total),
+                callbacks=callbacks,
+                lr_policy=policy(run.plan),
+                batches_per_step=options.batches_per_step,
+                when_not_finite=options.when_not_finite,
+            )
     except BaseException as problem:  # Ctrl-C too: status.json always tells the truth
         if before.has_begun:
             experiment.write_status(
@@ -471,7 +476,8 @@ class _Beginning(ActionCallback):
             return
         self.write(self.plan)
         self.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
-        facts = about(self.options, self.data, self.model, self.num_processes)
+        with working("looking at the text"):
+            facts = about(self.options, self.data, self.model, self.num_processes)
         self.experiment.write_json("about.json", facts)
 
     def write(self, plan: StepPlan) -> None:

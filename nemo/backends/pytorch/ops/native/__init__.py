@@ -25,6 +25,7 @@ from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.utils.errors import StorageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 from nemo.utils.user_cache import user_cache
 
 SOURCES = Path(__file__).parent
@@ -191,11 +192,13 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
     new = Path(name)
     try:
         sources = map(str, sorted(SOURCES.glob("*.cpp")))
-        wrong = _problem([*compiler, *FLAGS, *sources, *_openmp(), "-o", name])
+        with working("compiling the CPU kernels, once on this machine"):
+            wrong = _problem([*compiler, *FLAGS, *sources, *_openmp(), "-o", name])
         if wrong is not None:
             raise _Unusable(f"{compiler[0]} {wrong}")
         # In a process of its own: what is wrong with a kernel may be that it ends the process.
-        wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
+        with working("checking the CPU kernels"):
+            wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
         if wrong is not None:
             reason = f"the check of the kernels on this machine {wrong}"
             refused.write_text(reason, encoding="utf-8")

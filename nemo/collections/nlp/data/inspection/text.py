@@ -5,7 +5,6 @@ from a sample of it.
 """
 
 import re
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -40,11 +39,10 @@ from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.suitability import LostMarks, lacks_capitals, lost_marks
 from nemo.utils.errors import DataError
-from nemo.utils.logging import logging
+from nemo.utils.progress import counted, working
 
 BATCH_CHARS = 1 << 20  # text that is counted at once
 MOST_CHARS_SHOWN = 80
-SECONDS_BETWEEN_REPORTS = 10
 MOST_NAMED = 12  # examples of a thing
 # Tags and entities of HTML and of wikis. Others, such as WikiText's <unk>, may be words of a text.
 _TAGS = (
@@ -202,14 +200,13 @@ def count(pieces: Sequence[Piece], options: TextOptions = AUTO, workers: int = 1
     """The counts of pieces of a corpus, each made by one of `workers` processes."""
     numbered = list(enumerate(pieces))
     counts = Counts()
-    last_report = time.monotonic()
-    with _mapping(min(workers, len(numbered))) as mapped:
-        for number, piece_counts in enumerate(mapped(partial(_count_piece, options=options), numbered), 1):
+    with (
+        working("counting", len(numbered), "pieces of the text") as work,
+        _mapping(min(workers, len(numbered))) as mapped,
+    ):
+        for piece_counts in counted(mapped(partial(_count_piece, options=options), numbered), work):
             counts.merge(piece_counts)
             check_bad_records(counts.odd.bad_records, options)
-            if time.monotonic() - last_report > SECONDS_BETWEEN_REPORTS:
-                last_report = time.monotonic()
-                logging.info("counted %.0f%% of the text", 100 * number / len(numbered))
     return counts
 
 

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -44,11 +43,11 @@ from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
 from nemo.utils.files import common_folder, storage_errors
 from nemo.utils.logging import LogMode, logging
+from nemo.utils.progress import working
 from nemo.utils.user_cache import user_cache
 
 VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
 MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
-SECONDS_BETWEEN_REPORTS = 10
 
 Path_ = str | os.PathLike[str]
 
@@ -286,42 +285,19 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
     splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
     work = folder.with_name(f".{folder.name}.parts")
     shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-    progress = _Progress(total)
     try:
         parts = []
-        for number, some in enumerate(groups_of(pieces)):
-            parts.append(work / str(number))
-            part = write_part(parts[-1], some, tokenizer, splitter, options, progress=progress.report)
-            progress.before += part["bytes_read"]
-        assemble(parts, {"store": (folder, None)}, {"sources": recorded})
+        with working("tokenising", total / 1e6, "MB") as progress:
+            before = 0
+
+            def report(of_part: int) -> None:
+                progress.done = (before + of_part) / 1e6
+
+            for number, some in enumerate(groups_of(pieces)):
+                parts.append(work / str(number))
+                part = write_part(parts[-1], some, tokenizer, splitter, options, progress=report)
+                before += part["bytes_read"]
+        with working("writing the token store"):
+            assemble(parts, {"store": (folder, None)}, {"sources": recorded})
     finally:
         shutil.rmtree(work, ignore_errors=True)
-
-
-class _Progress:
-    """Tells in the log how far a long build has come.
-
-    Attributes:
-        before: bytes of the parts that are done.
-    """
-
-    def __init__(self, total: int):
-        self.total = total
-        self.before = 0
-        self.start = self.last = time.monotonic()
-
-    def report(self, of_part: int) -> None:
-        """Say how far it is, every few seconds, with so many bytes of the present part done."""
-        now = time.monotonic()
-        if now - self.last < SECONDS_BETWEEN_REPORTS:
-            return
-        self.last = now
-        done = self.before + of_part
-        speed = done / (now - self.start)
-        logging.info(
-            "tokenised %d of %d MB, %.1f MB/s, %.0f s left",
-            done / 1e6,
-            self.total / 1e6,
-            speed / 1e6,
-            max(self.total - done, 0) / speed,
-        )

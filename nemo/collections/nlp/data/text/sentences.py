@@ -15,6 +15,7 @@ from nemo.collections.nlp.data.text.punkt import Punkt, train_punkt
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
+from nemo.utils.progress import working
 
 Splitter = Callable[[str], list[str]]
 
@@ -87,7 +88,8 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
     if len(others) < len(sample):
         logging.info("in Chinese or Japanese sentences end at its punctuation")
         return ByScript(make_splitter(others)) if others else split_cjk
-    punkt = train_punkt(sample)
+    with working("learning where sentences end"):
+        punkt = train_punkt(sample)
     if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
         logging.info("every line is a sentence")
         return split_lines

@@ -38,6 +38,7 @@ from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import gone_if_empty, storage_errors, write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.lookup import choose
+from nemo.utils.progress import working
 
 Path_ = str | os.PathLike[str]
 
@@ -120,14 +121,16 @@ def train_tokenizer(
     sample_bytes = choose(SAMPLE_BYTES, kind, what="tokenizer") if sample_bytes is None else sample_bytes
     with _place_for_tokenizer(folder):
         specials = vocabulary_order(special_tokens)
-        sample = sample_text(files, sample_size, sample_bytes, specials, text)
+        with working("reading text for a vocabulary"):
+            sample = sample_text(files, sample_size, sample_bytes, specials, text)
         logging.info(
             "learning a %s vocabulary from %d lines, %.1f million characters (at most %d lines, %d MB)",
             *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
         )
         tokenizer: TokenizerSpec
         if kind == "sentence-piece":
-            model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
+            with working("learning the vocabulary"):
+                model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
             with tempfile.TemporaryDirectory() as aside:  # it saves itself, special tokens included
                 learned = Path(aside, MODEL_FILE)
                 learned.write_bytes(model)
@@ -135,7 +138,8 @@ def train_tokenizer(
             tokenizer.add_special_tokens(special_tokens or ())
             tokenizer.save(folder)
         else:
-            tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
+            with working("learning the vocabulary"):
+                tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
             config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
             write_atomically(folder / CONFIG_FILE, config.encode())
             write_vocabulary(folder / VOCABULARY_FILE, tokens)

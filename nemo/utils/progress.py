@@ -1,0 +1,213 @@
+"""What a program is doing, for the person who waits for it.
+
+Code that may take long says so: `with working("learning a vocabulary"):`. Nothing comes of it in a library.
+Inside `shown_to_people` a terminal has one live display below the lines of the log, and a pipe gets a line
+when nothing else was written for a while.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from nemo.utils.logging import logging
+from nemo.utils.stopwatch import duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+T = TypeVar("T")
+TICK = 0.25  # seconds
+SHOWN_AFTER = 0.4  # seconds; what is quicker would only flicker
+SILENCE, MOST_SILENCE = 1.5, 30.0
+"""Seconds until a pipe gets a line; each next one of the same work comes after twice the time."""
+
+
+@dataclass
+class Work:
+    """Something that takes time.
+
+    Attributes:
+        text: what is done, as "building the token store".
+        total, done: how much there is of it, and how much is finished; a `total` of None is unknown.
+        unit: of both, "MB" for example.
+        render: what a terminal shows; default: a line with text, bar and times.
+        silence: seconds without a line that a pipe bears.
+    """
+
+    text: str
+    total: float | None = None
+    unit: str = ""
+    done: float = 0
+    render: "Callable[[], RenderableType] | None" = None
+    silence: float = SILENCE
+    began: float = field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        seconds = time.monotonic() - self.began
+        parts = [self.text]
+        if self.total:
+            parts.append(f"{self.done:,.0f} of {self.total:,.0f} {self.unit}".rstrip())
+        parts.append(duration(seconds))
+        if self.total and self.done and self.done < self.total and seconds > 1:
+            parts.append(f"about {duration(seconds / self.done * (self.total - self.done))} left")
+        return ", ".join(parts)
+
+
+class _Progress:
+    """The works that go on, innermost last, and what shows them."""
+
+    def __init__(self) -> None:
+        self.works: list[Work] = []
+        self.is_shown = False
+        self._lock = threading.RLock()
+        self._thread: threading.Thread | None = None
+        self._live: Any = None
+        self._has_hidden_cursor = False
+
+    def begin(self, work: Work) -> None:
+        with self._lock:
+            if self.works:  # what is part of a long work may be as silent as that
+                work.silence = max(work.silence, self.works[-1].silence)
+            self.works.append(work)
+            if self.is_shown and self._thread is None:
+                self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
+                self._thread.start()
+
+    def end(self, work: Work) -> None:
+        with self._lock:
+            if work in self.works:
+                self.works.remove(work)
+            if not self.works:
+                self._stop_live()
+
+    def show(self, is_shown: bool) -> None:
+        with self._lock:
+            self.is_shown = is_shown
+            self._stop_live()
+            self.works.clear()  # of a program that did not end them
+            if not is_shown and self._has_hidden_cursor:  # by a process that was killed, too
+                self._has_hidden_cursor = False
+                sys.stderr.write("\x1b[?25h")
+        if not is_shown and self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def _tick(self) -> None:
+        while self.is_shown:
+            time.sleep(TICK)
+            with self._lock:
+                if self.works and self.is_shown:
+                    show = self._draw if is_terminal(sys.stderr) else self._write_line
+                    show()
+
+    def _draw(self) -> None:
+        from rich.console import Console, Group
+        from rich.live import Live
+
+        works = [work for work in self.works if time.monotonic() - work.began >= SHOWN_AFTER]
+        if works and self._live is None:
+            # Of two terminals, or a terminal and a file, each gets what is its own.
+            self._live = Live(
+                console=Console(file=sys.stderr, highlight=False, markup=False, emoji=False),
+                auto_refresh=False,
+                transient=True,
+                redirect_stdout=is_terminal(sys.stdout),
+            )
+            self._live.start()
+            self._has_hidden_cursor = True
+        if self._live is not None:
+            self._live.update(Group(*map(_drawn, works)), refresh=True)
+
+    def _write_line(self) -> None:
+        work = self.works[-1]
+        if time.monotonic() - max(logging.last_shown, work.began) >= work.silence:
+            work.silence = min(2 * work.silence, max(MOST_SILENCE, work.silence))
+            logging.info("%s", work)
+
+    def _stop_live(self) -> None:
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+
+    def before_fork(self) -> None:
+        """Give the streams back, so that a child writes to them and not to a display of this process."""
+        self._lock.acquire()
+        self._stop_live()
+
+    def after_fork_in_parent(self) -> None:
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """A child shows its own works."""
+        self._lock = threading.RLock()
+        self._thread, self.works = None, []
+
+
+_progress = _Progress()
+os.register_at_fork(
+    before=_progress.before_fork,
+    after_in_parent=_progress.after_fork_in_parent,
+    after_in_child=_progress.after_fork_in_child,
+)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Can it show a display that changes? Not a file, a pipe, or a terminal that cannot move its cursor."""
+    return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown", None)
+
+
+def is_displayed() -> bool:
+    """Does one terminal get the lines of the log and a live display below them?"""
+    return _progress.is_shown and is_terminal(sys.stdout) and is_terminal(sys.stderr)
+
+
+@contextmanager
+def shown_to_people() -> Iterator[None]:
+    """Inside the block, works are shown, by process 0 alone."""
+    if int(os.environ.get("RANK", "0")) > 0:
+        yield
+        return
+    _progress.show(True)
+    try:
+        yield
+    finally:
+        _progress.show(False)
+
+
+@contextmanager
+def working(text: str, total: float | None = None, unit: str = "", **more: Any) -> Iterator[Work]:
+    """Inside the block this is what is done; see `Work`."""
+    work = Work(text, total, unit, **more)
+    _progress.begin(work)
+    try:
+        yield work
+    finally:
+        _progress.end(work)
+
+
+def counted(items: Iterable[T], work: Work) -> Iterator[T]:
+    """The items; one more is done whenever the next one is asked for."""
+    for item in items:
+        yield item
+        work.done += 1
+
+
+def _drawn(work: Work) -> "RenderableType":
+    from rich.progress_bar import ProgressBar
+    from rich.spinner import Spinner
+    from rich.table import Table
+    from rich.text import Text
+
+    if work.render is not None:
+        return work.render()
+    grid = Table.grid(padding=(0, 1))
+    cells: list[Any] = [Spinner("line", style="cyan")]
+    if work.total:
+        cells.append(ProgressBar(work.total, min(work.done, work.total), width=24))
+    grid.add_row(*cells, Text(str(work), overflow="ellipsis", no_wrap=True))
+    return grid

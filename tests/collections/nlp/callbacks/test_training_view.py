@@ -1,0 +1,50 @@
+"""What a terminal shows of a run."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from nemo.collections.nlp.callbacks.training_view import TrainingView
+
+
+def view_of(losses, **more):
+    view = TrainingView(**more)
+    for loss in losses:
+        view.add({"loss": loss, "mlm_loss": loss, "tokens_per_s": 1234.0}, seconds_left=0)
+    return view
+
+
+@pytest.mark.parametrize(
+    ("losses", "trend"),
+    [([5.0, 4.0, 3.0, 2.0], "falling"), ([2.0, 3.0, 4.0, 5.0], "rising"), ([3.0] * 5, "flat"), ([3.0], "")],
+)
+def test_the_trend_is_that_of_the_latest_losses(losses, trend):
+    assert view_of(losses).trend == trend
+
+
+def test_bars_are_high_where_the_loss_was():
+    view = view_of([])
+    view.losses.extend([8.0, 4.5, 1.0])
+    assert view.bars == "█▄▁"
+
+
+def test_everything_is_told():
+    view = view_of([5.0, 4.0], unigram_entropy=6.5)
+    view.step, view.total, view.checkpoint = 30, 120, "STEP-20"
+    view.evaluation = (20, {"mlm_loss": 4.25, "mlm_accuracy": 0.1234, "loss": 5.0})
+    console = Console(file=io.StringIO(), width=100)
+    console.print(view.render())
+    told = console.file.getvalue()
+    for part in (
+        "step 30/120", "25%", "1,234 tokens/s", "0 s left",
+        "loss 4.800", "unigram 6.50",  # 5 + 0.2 * (4 - 5)
+        "held out 4.250, accuracy 12.3% at step 20", "saved STEP-20",
+    ):  # fmt: skip
+        assert part in told, told
+
+
+def test_before_the_first_row_it_says_so():
+    console = Console(file=io.StringIO(), width=100)
+    console.print(TrainingView().render())
+    assert "the first step is on its way" in console.file.getvalue()
