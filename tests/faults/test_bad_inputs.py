@@ -921,7 +921,7 @@ def outcome(words: str, folder: Path, **limits: int) -> tuple[int, list[str], in
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         told.seek(0)
-        lines = [line for line in told.read().splitlines() if not line.startswith("[NeMo ")]
+        lines = [line for line in told.read().splitlines() if not re.match(r"\d\d:\d\d:\d\d ", line)]
     return process.returncode, lines, usage.ru_maxrss << 10
 
 
