@@ -44,7 +44,7 @@ class Work:
     unit: str = ""
     done: float = 0
     render: "Callable[[], RenderableType] | None" = None
-    silence: float = SILENCE
+    silence: float = field(default_factory=lambda: SILENCE)
     began: float = field(default_factory=time.monotonic)
 
     def __str__(self) -> str:

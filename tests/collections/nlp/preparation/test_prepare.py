@@ -24,9 +24,10 @@ from nemo.collections.nlp.data.inputs import sources_of
 from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
-from nemo.collections.nlp.preparation import engines, plan, watch
+from nemo.collections.nlp.preparation import plan, watch
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
+from nemo.utils import progress
 from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of
 from tests.conftest import PATIENCE, write_english
@@ -267,12 +268,18 @@ def test_little_work_is_that_of_text_and_passes_together(tmp_path, monkeypatch):
 
 
 def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, capsys):
-    for module, seconds in ((watch, "GLANCES"), (watch, "LOOKS"), (engines, "REPORTS")):
-        monkeypatch.setattr(module, f"SECONDS_BETWEEN_{seconds}", 0.01)
+    for module, name in (
+        (watch, "SECONDS_BETWEEN_GLANCES"),
+        (watch, "SECONDS_BETWEEN_LOOKS"),
+        (progress, "TICK"),
+        (progress, "SILENCE"),
+        (progress, "MOST_SILENCE"),
+    ):
+        monkeypatch.setattr(module, name, 0.01)
     assert main(command(corpus, tmp_path / "out")) == 0
     told = capsys.readouterr().out
-    assert re.search(r"tokenised [0-3] of 3 MB, [0-9.]+ MB/s, [0-9]+ s left", told)
-    assert re.search(r"shards: [1-7] of 8 tasks done", told)
+    assert re.search(r"tokenise, [0-3] of 3 MB, [0-9]+ s", told)
+    assert re.search(r"shards, [1-7] of 8 tasks, [0-9]+ s", told)
 
 
 def work_of(out: Path) -> Path:
