@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -37,9 +38,7 @@ class EvaluateOptions:
     )
     seed: int = option(0, "masks and pairs follow from it", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
-    tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
-    )
+    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )

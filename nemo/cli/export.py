@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -16,9 +17,7 @@ class ExportOptions:
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     out: str = option("", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it is there")
-    tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
-    )
+    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -17,9 +18,7 @@ class FillMaskOptions:
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "guesses for each mask", at_least=1)
-    tokenizer: str | None = option(
-        None, "for a model without one, as --tokenizer of pretrain: a folder, a file or a name", is_path=True
-    )
+    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.collections.nlp.options.text_reading import TextReading
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -22,7 +22,7 @@ class _What:
     )
     tokenizer: str | None = option(
         None,
-        "for figures on tokens, as --tokenizer of pretrain: a folder, a name or a vocab.txt",
+        f"for figures on tokens: {ANY_TOKENIZER}",
         is_path=True,
     )
     do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
-from nemo.collections.nlp.options.text_reading import TextReading
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -33,8 +33,7 @@ class ShowBatchOptions(TextReading):
     )
     tokenizer: str | None = option(
         None,
-        "as --tokenizer of pretrain: a folder, a name or a vocab.txt; default: the one that was saved with "
-        "what was prepared",
+        f"{ANY_TOKENIZER}; default: the one saved with prepared data",
         is_path=True,
     )
     do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import option
 
 MODES = ("data_text", "data_preprocessed")
@@ -65,9 +66,9 @@ class TokenizerOptions:
 
     tokenizer: str = option(
         "sentence-piece",
-        "sentence-piece or word-piece: trained on the text, unless the initial checkpoint has a tokenizer or "
-        "[data_dir]/bert holds tokenizer.model or vocab.txt. Or a folder, a vocab.txt, or a Hugging Face "
-        "name. For shards: the one that made them",
+        f"an existing tokenizer: {ANY_TOKENIZER}. Or sentence-piece or word-piece: that of the initial "
+        "checkpoint or in [data_dir]/bert, else a new one of this kind, trained on the text. For shards: "
+        "the one that made them",
         metavar="NAME_OR_PATH",
         is_path=True,
         not_paths=("sentence-piece", "word-piece"),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
@@ -62,7 +63,7 @@ class FinetuningOptions:
     threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)
 
     # Model
-    tokenizer: str | None = option(None, "for a model without one: a folder, a file or a name", is_path=True)
+    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(False, "with --tokenizer: lower-case text for a vocab.txt")
 
     # Output

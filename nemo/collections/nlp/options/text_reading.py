@@ -8,6 +8,9 @@ from nemo.utils.arguments import option
 if TYPE_CHECKING:
     from nemo.collections.nlp.data.inputs.options import TextOptions
 
+ANY_TOKENIZER = "a folder, vocab.txt, tokenizer.json, SentencePiece .model or Hugging Face name"
+"""What `--tokenizer` takes, for the help of the commands that have it; see data/tokenizers/opening.py."""
+
 
 @dataclass(frozen=True)
 class TextReading:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
-from nemo.collections.nlp.options.text_reading import TextReading
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
@@ -18,7 +18,7 @@ class VocabularyOptions:
 
     tokenizer: str = option(
         "word-piece",
-        "word-piece or sentence-piece: trained on the text. Or a folder, a vocab.txt, or a Hugging Face name",
+        f"an existing tokenizer: {ANY_TOKENIZER}. Or word-piece or sentence-piece: trained on the text",
         metavar="NAME_OR_PATH",
         is_path=True,
         not_paths=("word-piece", "sentence-piece"),
