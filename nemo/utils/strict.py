@@ -24,6 +24,21 @@ def parse_json(content: bytes | str) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def has_shape(value: Any, shape: Any) -> bool:
+    """Is a value, as JSON has it, of a shape?
+
+    A shape is a type, to which True is no number; a list of one shape, for any number of such items; or a
+    dictionary of shapes, whose keys have to be there and are not all that may be.
+    """
+    if isinstance(shape, dict):
+        return isinstance(value, dict) and all(
+            key in value and has_shape(value[key], of_key) for key, of_key in shape.items()
+        )
+    if isinstance(shape, list):
+        return isinstance(value, list) and all(has_shape(item, shape[0]) for item in value)
+    return isinstance(value, shape) and not (isinstance(value, bool) and shape is not bool)
+
+
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):

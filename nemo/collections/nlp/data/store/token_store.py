@@ -12,6 +12,7 @@ N tokens, S sentences, D documents. No sentence and no document is empty.
 import fcntl
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -44,12 +45,24 @@ from nemo.utils.errors import DataError
 from nemo.utils.files import common_folder, storage_errors
 from nemo.utils.logging import LogMode, logging
 from nemo.utils.progress import working
+from nemo.utils.strict import has_shape
 from nemo.utils.user_cache import user_cache
 
 VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
 MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
 
 Path_ = str | os.PathLike[str]
+
+
+_MANIFEST = {
+    "tokenizer": str,
+    "options": dict,
+    "sources": [{"name": str, "bytes": int, "sha256": str}],
+    "counts": {name: int for name in ("documents", "sentences", "tokens", "unknown_tokens")},
+    "unigram_entropy": (int, float),
+    "arrays": {name: {"dtype": str, "bytes": int, "sha256": str} for name in ARRAYS},
+}
+_ITEM_BYTES = {"bool": 1, "uint16": 2, "uint32": 4, "int64": 8}
 
 
 class TokenStore:
@@ -66,14 +79,27 @@ class TokenStore:
 
     def __init__(self, folder: Path_):
         self.folder = Path(folder)
-        self.manifest = read_manifest(self.folder / "manifest.json", FORMAT, VERSION)
+        path = self.folder / "manifest.json"
+        self.manifest = read_manifest(path, FORMAT, VERSION)
         fix = f"delete {self.folder}, and make it again from the text"
+        if not has_shape(self.manifest, _MANIFEST) or self._array_lengths() != self._counted_lengths():
+            raise DataError("a damaged manifest", where=path, fix=fix)
         self._arrays = ArrayReader(self.folder, self.manifest["arrays"], "token store", fix)
         self.check_sizes()
         self.tokens, self.starts_word, self.sentence_offsets, self.document_offsets = (
             np.memmap(self._arrays.path(name), self.manifest["arrays"][name]["dtype"], "r").view(np.ndarray)
             for name in ARRAYS
         )
+
+    def _array_lengths(self) -> list[float]:
+        """How long the manifest says the arrays are."""
+        arrays = [self.manifest["arrays"][name] for name in ARRAYS]
+        return [array["bytes"] / _ITEM_BYTES.get(array["dtype"], math.inf) for array in arrays]
+
+    def _counted_lengths(self) -> list[float]:
+        """How long they are by what it says was counted."""
+        counts = self.manifest["counts"]
+        return [counts["tokens"], counts["tokens"], counts["sentences"] + 1, counts["documents"] + 1]
 
     def __reduce__(self) -> tuple[type["TokenStore"], tuple[Path]]:
         return TokenStore, (self.folder,)

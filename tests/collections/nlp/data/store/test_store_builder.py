@@ -99,7 +99,7 @@ def test_documents_go_to_the_stores_they_are_meant_for(corpus, tmp_path, letters
     parts = one_part(tmp_path / "parts", corpus / "a.txt", letters)
     keep = np.array([False, True, True, False])
     targets = {"some": (tmp_path / "some", keep), "last": (tmp_path / "last", np.arange(4) == 3)}
-    manifests = assemble(parts, targets, {"made for": "a test"})
+    manifests = assemble(parts, targets, {"sources": [], "made for": "a test"})
     some, last = TokenStore(tmp_path / "some"), TokenStore(tmp_path / "last")
     assert some.tokens.tolist() == [8, 9, 5, 6, 7]  # d e a b c
     assert some.sentence_offsets.tolist() == [0, 1, 2, 4, 5]
@@ -151,7 +151,7 @@ def test_what_is_in_memory_at_once_changes_nothing(corpus, tmp_path, letters, mo
         place = tmp_path / f"work-{batch}"
         parts = one_part(place / "parts", corpus, letters, near=True)
         keep = np.arange(44) % 3 > 0
-        assemble(parts, {"store": (place / "store", keep)}, {})
+        assemble(parts, {"store": (place / "store", keep)}, {"sources": []})
         bands = [band.tolist() for band in near_duplicate_bands(parts)]
         results.append((files_in(parts[0]), files_in(place / "store"), bands))
     assert results[0] == results[1] == results[2]
@@ -173,7 +173,7 @@ def test_a_large_part_is_put_together_in_little_memory(tmp_path, letters, monkey
     (part / "part.json").write_text(json.dumps(manifest))
     tracemalloc.start()
     try:
-        assemble([part], {"store": (tmp_path / "store", np.arange(1 << 18) % 2 > 0)}, {})
+        assemble([part], {"store": (tmp_path / "store", np.arange(1 << 18) % 2 > 0)}, {"sources": []})
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -226,13 +226,13 @@ def test_a_damaged_part_is_not_used(corpus, tmp_path, letters):
     [part] = one_part(tmp_path / "parts", corpus, letters)
     good = files_in(part)
     targets = {"store": (tmp_path / "store", None)}
-    assemble([part], targets, {})
+    assemble([part], targets, {"sources": []})
     store = files_in(tmp_path / "store")
     for name in ("tokens.bin", "sentence_offsets.bin", "document_hashes.bin"):
         (part / name).write_bytes(good[name][:-2] + b"\xff\xff")
         assert finished_part(part) is None
         with pytest.raises(DataError, match=rf"{name}: damaged part .*delete {part}"):
-            assemble([part], targets, {})
+            assemble([part], targets, {"sources": []})
         (part / name).write_bytes(good[name])
     (part / "starts_word.bin").unlink()
     assert finished_part(part) is None
@@ -243,7 +243,7 @@ def test_parts_of_different_tokenizers_do_not_go_together(corpus, tmp_path, lett
     parts = one_part(tmp_path / "a", corpus / "a.txt", letters)
     parts += one_part(tmp_path / "b", corpus / "b.txt", small_tokenizer("abcdef"))
     with pytest.raises(DataError, match=r"b/0: a part made with another tokenizer; found .* fix: delete it"):
-        assemble(parts, {"store": (tmp_path / "store", None)}, {})
+        assemble(parts, {"store": (tmp_path / "store", None)}, {"sources": []})
 
 
 def test_bad_records_of_all_parts_together_are_counted(tmp_path, letters):
@@ -257,13 +257,13 @@ def test_bad_records_of_all_parts_together_are_counted(tmp_path, letters):
     store = {"store": (tmp_path / "store", None)}
     assert assemble([tmp_path / "0"], store, {})["store"]["options"]["max_bad_records"] == 1
     with pytest.raises(DataError, match=r"too many bad records; .* found 2, expected at most 1"):
-        assemble([tmp_path / "0", tmp_path / "1"], store, {})
+        assemble([tmp_path / "0", tmp_path / "1"], store, {"sources": []})
 
 
 def test_a_folder_with_other_things_is_left_alone(corpus, tmp_path, letters):
     parts = one_part(tmp_path / "parts", corpus, letters)
     with pytest.raises(StorageError, match=r"no place for a token store; found a\.txt"):
-        assemble(parts, {"store": (corpus, None)}, {})
+        assemble(parts, {"store": (corpus, None)}, {"sources": []})
     assert (corpus / "b.txt").exists()
 
 

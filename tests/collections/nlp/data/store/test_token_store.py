@@ -371,3 +371,35 @@ def test_real_text_is_all_there(shared_data, tmp_path, letters):
     store = open_or_build(tmp_path, letters)
     expected = np.concatenate(letters.encode_batch(lines))
     np.testing.assert_array_equal(store.tokens, expected)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("arrays",), "gpt2"),
+        (("arrays",), None),
+        (("arrays", "tokens"), []),
+        (("arrays", "tokens", "dtype"), "x"),
+        (("arrays", "tokens", "dtype"), "uint32"),
+        (("arrays", "tokens", "bytes"), "16"),
+        (("arrays", "tokens", "sha256"), 7),
+        (("counts",), {}),
+        (("counts", "tokens"), True),
+        (("counts", "sentences"), 10**20),
+        (("unigram_entropy",), "x"),
+        (("tokenizer",), None),
+        (("sources",), [1]),
+        (("options",), 3),
+    ],
+)
+def test_a_manifest_with_a_value_it_cannot_have_is_damaged(corpus, letters, place, value):
+    """By kind: what `make chaos` found in the arrays' place."""
+    store = open_or_build(corpus, letters, corpus.parent / "prepared")
+    path = store.folder / "manifest.json"
+    at = content = json.loads(path.read_text())
+    for key in place[:-1]:
+        at = at[key]
+    at[place[-1]] = value
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: a damaged manifest; fix: delete"):
+        TokenStore(store.folder)
