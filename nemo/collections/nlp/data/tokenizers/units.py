@@ -113,10 +113,18 @@ class Units(ABC):
     def _numbers_of(self, units: list[str]) -> np.ndarray:
         if self._characters > _REMEMBERED_CHARACTERS:
             self._forget()
-        units = [unit.rstrip(" ") for unit in units]  # a space that ends a unit has no ids
-        if new := [unit for unit in dict.fromkeys(units) if unit not in self._numbers]:
-            self._learn(new)
-        return np.fromiter(map(self._numbers.__getitem__, units), np.int64, len(units))
+        number_of = self._numbers.get
+        numbers = np.array([number_of(unit, -1) for unit in units], np.int64)
+        unseen = np.flatnonzero(numbers < 0)
+        if len(unseen):
+            seen_first = [units[i] for i in unseen.tolist()]
+            bare = [unit.rstrip(" ") for unit in seen_first]  # a space that ends a unit has no ids
+            if new := [unit for unit in dict.fromkeys(bare) if unit not in self._numbers]:
+                self._learn(new)
+            numbers[unseen] = [self._numbers[unit] for unit in bare]
+            self._numbers.update(zip(seen_first, numbers[unseen].tolist(), strict=True))
+            self._characters += sum(map(len, seen_first))
+        return numbers
 
     def _learn(self, units: list[str]) -> None:
         """Encode and number units, words first.
@@ -132,14 +140,13 @@ class Units(ABC):
         assert len(lengths) == len(words), "a word that begins twice, or not at all"
         encoded = self._encode_whole(others)
         self._numbers.update(
-            {unit: number for number, unit in enumerate([*words, *others], len(self._numbers))}
+            {unit: number for number, unit in enumerate([*words, *others], len(self._lengths))}
         )
         self._ids = np.concatenate([self._ids, ids, *encoded])
         self._lengths = np.concatenate([self._lengths, lengths, [len(ids) for ids in encoded]]).astype(
             np.int64
         )
         self._starts = np.cumsum(self._lengths) - self._lengths
-        self._characters += sum(map(len, units))
 
 
 def _joined(texts: list[str]) -> str:
