@@ -66,7 +66,7 @@ def run_page(page: str, work_dir: str = "outputs/tutorial", **settings: Any) -> 
 
 
 def run_bash(block: Block) -> subprocess.CompletedProcess[str]:
-    """Run a block in the working folder, with tiny sizes, few updates and no network, and no server left."""
+    """Run a block in the working folder, with tiny sizes, few steps and no network, and no server left."""
     script = block.code.replace("get_wkt2.sh", "get_wkt2.sh --zip ../wikitext-2-v1.zip --sha256 none")
     script = script.replace("tensorboard ", "tensorboard --inspect ")
     for option, value in {**TINY, "num_iters": 4, "eval_step_freq": 2}.items():
@@ -92,7 +92,7 @@ def held_out(log: str, figure: str) -> list[float]:
 
 
 def last_step(work_dir: str) -> int:
-    """How many updates the newest checkpoint of a run holds."""
+    """How many steps the newest checkpoint of a run holds."""
     folders = Path(work_dir, "checkpoints").glob("STEP-*")
     return max(int(folder.name.removeprefix("STEP-")) for folder in folders)
 

@@ -22,15 +22,15 @@ class Hooks(Protocol):
     def on_epoch_start(self) -> None: ...
     def on_iteration_start(self) -> None: ...
     def on_iteration_end(self) -> None: ...
-    def on_bad_update(self, bad: "BadUpdate") -> None: ...
+    def on_bad_step(self, bad: "BadStep") -> None: ...
     def on_epoch_end(self) -> None: ...
     def on_stop(self) -> None: ...
     def on_action_end(self) -> None: ...
 
 
 @dataclass(frozen=True)
-class BadUpdate:
-    """An update that was not made, as a number in it is not finite.
+class BadStep:
+    """A step that was not made, as a number in it is not finite.
 
     Attributes:
         step: its number, from 1.
@@ -71,13 +71,13 @@ class Actions(Protocol):
     """A run that is going on, as its callbacks see it.
 
     Attributes:
-        step: finished updates.
+        step: finished steps.
         epoch_num: finished epochs.
         items_seen: items (tokens, samples) trained on so far.
         plan: how long to train, and with which learning rates; a callback may replace it after any step, in
             all processes alike.
-        learning_rate: of the latest update.
-        grad_norm: of the latest update, before clipping.
+        learning_rate: of the latest step.
+        grad_norm: of the latest step, before clipping.
         local_rank, global_rank: None and 0 when there is one process.
         tb_writer: the factory's TensorBoard writer, or None.
         is_sharded: weights are shared out among processes, so that all must take part in `evaluate` and

@@ -178,21 +178,21 @@ class NeuralModuleFactory:
 
         Args:
             tensors_to_optimize: a loss or losses; or pairs of an optimizer, see `create_optimizer`, and its
-                losses, of which every update takes the next.
+                losses, of which every step takes the next.
             optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`; or a torch optimizer, which keeps
                 its own learning rate and options.
             optimization_params: `lr`, and `num_epochs` or `max_steps`; more in `nemo.core.plan`.
             callbacks: told of every step in this order.
             lr_policy: see `nemo.utils.lr_policies`.
-            batches_per_step: batches whose gradients make one update.
+            batches_per_step: batches whose gradients make one step.
             stop_on_nan_loss: False is short for `when_not_finite="skip"`.
-            steps_per_nan_check: kept for NeMo 0.10's sake; every update is checked.
+            steps_per_nan_check: kept for NeMo 0.10's sake; every step is checked.
             synced_batchnorm, synced_batchnorm_groupsize: kept for NeMo 0.10's sake; refused where several
                 processes train, as BERT has no batch norm to synchronize. With one there is nothing to do.
             gradient_predivide: kept for NeMo 0.10's sake; has no effect, as it had none there.
             amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
             reset: train from step 0 again with this factory.
-            when_not_finite: what follows a loss or gradient that is not finite, whose update is never made:
+            when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
                 "stop" (default) raises; "skip" goes on with the next batches; "rewind" does so from the
                 weights and the step of the newest checkpoint. The last two do so three times in a row at
                 most.

@@ -51,10 +51,10 @@ class TrainingPlan:
 
     Args:
         num_epochs, max_steps: the end is whichever comes first; at least one must be given.
-        batches_per_step: batches whose gradients make one update.
+        batches_per_step: batches whose gradients make one step.
         lr_policy: `(lr, step, epoch) -> lr`; None leaves the optimizer's rate alone.
         grad_norm_clip: largest norm of the whole gradient; None or a value <= 0 turns clipping off.
-        when_not_finite: what follows a loss or gradient that is not finite, whose update is never made:
+        when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
             "stop" raises; "skip" goes on with the next batches; "rewind" does so from the weights of the
             newest checkpoint, as training may have gone wrong before.
         max_loss_scale, min_loss_scale: bounds of the loss scale, where there is one (fp16).
@@ -106,13 +106,13 @@ class TrainingPlan:
         )
 
     def is_done(self, step: int, epoch: int) -> bool:
-        """Have `step` updates and `epoch` whole epochs been enough?"""
+        """Does the run end after this step and this many whole epochs?"""
         return (self.max_steps is not None and step >= self.max_steps) or (
             self.num_epochs is not None and epoch >= self.num_epochs
         )
 
     def lr_at(self, lr: float, step: int, epoch: int) -> float:
-        """Learning rate of the update that follows `step` finished ones, for a rate that began as `lr`."""
+        """Learning rate of the step after this many finished ones; `lr` is the peak."""
         return lr if self.lr_policy is None else self.lr_policy(lr, step, epoch)
 
 

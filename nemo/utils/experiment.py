@@ -27,7 +27,7 @@ class ExperimentFolder:
 
     Made at once: `cmd-args_<time>.log`, `git-info_<time>.log` inside a git checkout, a copy of each of
     `files_to_copy` and the log `log_globalrank-<r>_localrank-<l>.txt`. Later: `config.yaml`,
-    `status.json`, `metrics.jsonl`, `about.json`, `guesses.json`, `report.html`, and `bad_updates.jsonl` if
+    `status.json`, `metrics.jsonl`, `about.json`, `guesses.json`, `report.html`, and `bad_steps.jsonl` if
     there is one. All but the log is rank 0's.
 
     Args:
@@ -62,7 +62,7 @@ class ExperimentFolder:
         self.checkpoint_dir = self.work_dir / "checkpoints"
         self.tensorboard_dir = self.work_dir / "tensorboard"
         self.metrics_path = self.work_dir / "metrics.jsonl"
-        self.bad_updates_path = self.work_dir / "bad_updates.jsonl"
+        self.bad_steps_path = self.work_dir / "bad_steps.jsonl"
         self.global_rank = int(os.environ.get("RANK", 0)) if global_rank is None else global_rank
         self.local_rank = int(os.environ.get("LOCAL_RANK", 0)) if local_rank is None else local_rank
         self._status: dict[str, Any] = {}
@@ -113,9 +113,9 @@ class ExperimentFolder:
         """Add a line to `metrics.jsonl`; NaN and infinity are written as null."""
         self._append(self.metrics_path, row)
 
-    def append_bad_update(self, row: Mapping[str, Any]) -> None:
-        """Add a line to `bad_updates.jsonl`."""
-        self._append(self.bad_updates_path, row)
+    def append_bad_step(self, row: Mapping[str, Any]) -> None:
+        """Add a line to `bad_steps.jsonl`."""
+        self._append(self.bad_steps_path, row)
 
     def truncate_metrics(self, step: int) -> None:
         """Drop what is behind `step`, and a line that a crash cut short, before a run goes on from there."""

@@ -1,4 +1,4 @@
-"""Learning rate policies: `policy(initial_lr, step, epoch)` gives an update its rate.
+"""Learning rate policies: `policy(initial_lr, step, epoch)` gives a step its rate.
 
 Every policy warms up linearly, follows a curve, and stops after `total_steps`. In the formulas lr
 is `initial_lr`, w the number of warm-up steps, T `total_steps`, and p = (step - w) / (T - w) the
@@ -18,8 +18,8 @@ class WarmupPolicy:
     """lr (step + 1) / (w + 1) in the warm-up, then lr up to T, then 0. The base of all others.
 
     Args:
-        total_steps: updates in the whole run; None, where no curve needs it, for a run without end.
-        warmup_steps: updates of the warm-up.
+        total_steps: steps in the whole run; None, where no curve needs it, for a run without end.
+        warmup_steps: steps of the warm-up.
         warmup_ratio: the same as a share of `total_steps`. Neither given means no warm-up.
 
     Raises:
@@ -57,7 +57,7 @@ class WarmupPolicy:
             )
 
     def __call__(self, initial_lr: float, step: int, epoch: int = 0) -> float:
-        """The learning rate after `step` updates. None here depends on the epoch; yours may."""
+        """The learning rate after this many steps. None here depends on the epoch; yours may."""
         if step < self.warmup_steps:
             return initial_lr * (step + 1) / (self.warmup_steps + 1)
         if self.total_steps is not None and step > self.total_steps and not self.goes_on_after_end:
@@ -79,7 +79,7 @@ class WarmupHoldPolicy(WarmupPolicy):
     """lr after the warm-up, `min_lr` after T.
 
     Args:
-        hold_steps: updates at full rate after the warm-up, for curves that begin then.
+        hold_steps: steps at full rate after the warm-up, for curves that begin then.
         hold_ratio: the same as a share of `total_steps`.
         min_lr: the least rate.
     """

@@ -146,7 +146,7 @@ MISTAKES = [
     (
         pretrain("--work_dir run --batch_size 4"),
         CHECKPOINT,
-        "a run with another samples_per_update; found 8, expected 4",
+        "a run with another samples_per_step; found 8, expected 4",
     ),
     # The work folder.
     (pretrain("--work_dir text/train.txt"), STORAGE, "train.txt"),

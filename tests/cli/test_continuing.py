@@ -52,7 +52,7 @@ def undisturbed(tmp_path_factory, data):
 
 @pytest.fixture
 def stopped(undisturbed, tmp_path):
-    """The same run, stopped after 6 updates."""
+    """The same run, stopped after 6 steps."""
     shutil.copytree(undisturbed, tmp_path / "stopped")
     shutil.rmtree(tmp_path / "stopped" / "checkpoints" / "STEP-12")
     return tmp_path / "stopped"
@@ -143,7 +143,7 @@ def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
         (("--max_seq_length", "40"), 2, "--max_seq_length: longer than the model's positions; found 40"),
         (("--optimizer", "sgd"), 4, "a run with another optimizer; found adam_w, expected sgd"),
         (("--only_mlm_loss",), 4, "a run with another only_mlm_loss; found False, expected True"),
-        (("--num_iters", "6"), 2, "nothing is left to train; found 6 updates"),
+        (("--num_iters", "6"), 2, "nothing is left to train; found 6 steps"),
         (("--bert_checkpoint", "x"), 2, "--load_dir excludes --bert_checkpoint"),
     ],
 )

@@ -50,10 +50,10 @@ def test_a_loss_that_leaves_the_guess_behind_is_named_while_it_trains_and_at_the
     assert len(warnings) == 1
     assert "likely has 4.79 (ln V): the learning rate (10) is probably too high" in warnings[0]
     assert "done:" not in said.out
-    assert "ended, but the model has diverged (see above): 6 updates" in said.err
+    assert "ended, but the model has diverged (see above): 6 steps" in said.err
     losses = [
         row["mlm_loss"] for row in map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())
     ]
     assert losses[0] < 6 and losses[-1] > 7
     fine = pretrain("fine", "--lr 1e-3 --num_iters 6")
-    assert "ln V" not in fine.err and "done: 6 updates" in fine.out
+    assert "ln V" not in fine.err and "done: 6 steps" in fine.out

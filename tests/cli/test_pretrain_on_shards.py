@@ -66,7 +66,7 @@ def made(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(made, tmp_path_factory):
-    """A work folder of 40 updates."""
+    """A work folder of 40 steps."""
     shards, tokenizer, _ = made
     run = tmp_path_factory.mktemp("trained") / "run"
     words = ["--train_data", str(shards), "--eval_data", str(shards), "--tokenizer", str(tokenizer)]

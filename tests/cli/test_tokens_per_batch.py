@@ -45,7 +45,7 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, data):
-    """Two epochs, with a checkpoint after every update."""
+    """Two epochs, with a checkpoint after every step."""
     work_dir = tmp_path_factory.mktemp("trained") / "run"
     words = ("--tokens_per_batch", "2000", "--num_epochs", "2", "--save_step_freq", "1")
     assert run(data, work_dir, *words, "--checkpoints_to_keep", "1000") == 0
@@ -53,7 +53,7 @@ def trained(tmp_path_factory, data):
 
 
 def stopped(work_dir: Path, copy: Path, step: int) -> Path:
-    """The run as it was after so many updates."""
+    """The run as it was after so many steps."""
     shutil.copytree(work_dir, copy)
     for path in (copy / "checkpoints").glob("STEP-*"):
         if int(path.name[5:]) > step:

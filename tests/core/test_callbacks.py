@@ -1,4 +1,4 @@
-"""Callbacks on the smallest real graph: 12 points of a sine in 3 batches, so 3 updates an epoch."""
+"""Callbacks on the smallest real graph: 12 points of a sine in 3 batches, so 3 steps an epoch."""
 
 import os
 import re
@@ -395,7 +395,7 @@ def test_two_modules_of_one_class_are_saved_apart(tmp_path):
         return torch.cat([first.fc1.weight, second.fc1.weight]).detach()
 
     weights = run(seed=0)
-    assert torch.equal(run(seed=5), weights)  # continues after the last update, so nothing is trained
+    assert torch.equal(run(seed=5), weights)  # continues after the last step, so nothing is trained
     assert not torch.equal(weights[0], weights[1])
 
 
@@ -503,7 +503,7 @@ Policy, Method = ValueSetterCallback.Policy, ValueSetterCallback.Method
 
 
 class Values(ActionCallback):
-    """What an object's `value` is at each update."""
+    """What an object's `value` is at each step."""
 
     def __init__(self, thing):
         self.thing, self.seen = thing, []

@@ -26,7 +26,7 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(text, tmp_path_factory):
-    """Name -> the work folder of a run of 50 updates; every one is made when it is first asked for."""
+    """Name -> the work folder of a run of 50 steps; every one is made when it is first asked for."""
     folder = tmp_path_factory.mktemp("undisturbed")
 
     def words(name: str, batch_size: int, *more: str, data: Path = text):

@@ -143,7 +143,7 @@ def pretraining(data: Path, work_dir: Path, *more: Any) -> list[Any]:
 
 
 def rows(work_dir: Path) -> list[dict[str, Any]]:
-    """What a run has written down of its updates."""
+    """What a run has written down of its steps."""
     path = work_dir / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     return [row for row in map(json.loads, lines) if "loss" in row]

@@ -81,7 +81,7 @@ class Sentences(DataLayerNM):
 
 
 class Recorder(ActionCallback):
-    """Losses, and in the second update how much this process holds and how often gradients are sent."""
+    """Losses, and in the second step how much this process holds and how often gradients are sent."""
 
     def __init__(self, model, losses):
         self.tensors, self.model = [losses.total], model
@@ -110,7 +110,7 @@ def train(
     level="O0",
     max_steps=50,
     batches_per_step=1,
-    num_batches=7,  # the last update of an epoch has one for the first process alone
+    num_batches=7,  # the last step of an epoch has one for the first process alone
     checkpoints=False,
     saver=False,
     again=False,

@@ -1,4 +1,4 @@
-"""Several processes that are asked to stop: all stop at the same update, and go on to the same end."""
+"""Several processes that are asked to stop: all stop at the same step, and go on to the same end."""
 
 import json
 import signal

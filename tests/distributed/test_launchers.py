@@ -95,7 +95,7 @@ def test_a_users_script_trains_with_two_processes_what_it_trains_with_one(tmp_pa
     first, second, one = (json.loads((tmp_path / f"told.{n}").read_text()) for n in ("2.0", "2.1", "1.0"))
     assert first["weights"] == second["weights"]
     assert torch.allclose(torch.tensor(first["weights"]), torch.tensor(one["weights"]), atol=1e-5)
-    assert len(one["losses"]) == 32  # 16 updates an epoch
+    assert len(one["losses"]) == 32  # 16 steps an epoch
     assert first["losses"] == pytest.approx(one["losses"], abs=1e-4)
 
 

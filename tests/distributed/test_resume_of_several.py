@@ -27,7 +27,7 @@ NOTE = "the same samples and masks, but not to the bit the same"
 
 
 def stopped(run, folder):
-    """A copy of a run as it was when it had made 21 updates."""
+    """A copy of a run as it was when it had made 21 steps."""
     shutil.copytree(run, folder)
     for checkpoint in (folder / "checkpoints").glob("STEP-*"):
         if int(checkpoint.name.removeprefix("STEP-")) > STEP:
@@ -103,5 +103,5 @@ def test_another_number_of_samples_in_an_update_is_refused_by_name(text, undistu
     run = stopped(undisturbed("two"), tmp_path / "run")
     before = (run / "metrics.jsonl").read_bytes()
     assert run_alone(text, run, 16) == 4
-    assert "another samples_per_update; found 32, expected 16" in error_of(capsys)
+    assert "another samples_per_step; found 32, expected 16" in error_of(capsys)
     assert (run / "metrics.jsonl").read_bytes() == before

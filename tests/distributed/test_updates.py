@@ -15,7 +15,7 @@ CASES = (
     "uneven_ends",
     "evaluation",
 )
-SAMPLES = range(1, 17)  # 8 make an update
+SAMPLES = range(1, 17)  # 8 make a step
 pytestmark = pytest.mark.slow
 
 
@@ -97,5 +97,5 @@ def test_a_short_end_of_an_epoch_makes_the_update_that_one_process_makes(results
 def test_the_first_process_evaluates_every_sample_once_and_the_others_none(results):
     first, second = results("evaluation")
     for samples, seen in zip((1, 3, 5, 8), first, strict=True):
-        assert seen["0"] == list(range(samples)) * 3  # before training, after update 2 and at the end
+        assert seen["0"] == list(range(samples)) * 3  # before training, after step 2 and at the end
     assert second == [{}] * 4

@@ -44,7 +44,7 @@ class TiedToy(Toy):
 
 
 class Keep(ActionCallback):
-    """Remembers the losses of every update."""
+    """Remembers the losses of every step."""
 
     def __init__(self, tensors):
         self.tensors, self.losses = tensors, []
@@ -88,18 +88,18 @@ class Seen(Batches):
 
 
 class Sent(ActionCallback):
-    """Records an update: its passes through the encoder, and what is summed over processes, in order."""
+    """Records a step: its passes through the encoder, and what is summed over processes, in order."""
 
-    def __init__(self, update):
-        self.update, self.events = update, []
+    def __init__(self, at_step):
+        self.at_step, self.events = at_step, []
 
     def on_iteration_start(self):
-        if self.step + 1 == self.update:
+        if self.step + 1 == self.at_step:
             self._profile = profile(activities=[ProfilerActivity.CPU], record_shapes=True)
             self._profile.start()
 
     def on_iteration_end(self):
-        if self.step == self.update:
+        if self.step == self.at_step:
             self._profile.stop()
             events = sorted(self._profile.events(), key=lambda e: e.time_range.start)
             names = {"gloo:all_reduce": "sum", "forward": "forward"}
@@ -121,7 +121,7 @@ def of_marked(kind):
 
 
 def sent(world, **options):
-    model, counter = of_marked(TiedToy), Sent(update=3)
+    model, counter = of_marked(TiedToy), Sent(at_step=3)
     actions, weights, losses = train(world, model, callbacks=[counter], **options)
     (sums,) = actions.replicas._sums.values()
     return {
@@ -179,7 +179,7 @@ def two_objectives(world):
 
 def uneven_ends(world):
     results = {}
-    for samples in range(1, 17):  # of 8 to an update
+    for samples in range(1, 17):  # of 8 to a step
         seen: dict = {}
         options = {"samples": samples, "max_steps": None, "num_epochs": 2}
         actions, weights, losses = train(world, batch_size=2, batches_per_step=2, seen=seen, **options)
@@ -265,7 +265,7 @@ class SlowListener(ActionCallback):
 
 
 def slow_listener(world):
-    """Rank 0, which has the news, fails after three updates."""
+    """Rank 0, which has the news, fails after three steps."""
     no_folder(world, SlowListener())
 
 

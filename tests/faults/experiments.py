@@ -44,7 +44,7 @@ from tests.faults.runs import (
 
 Trials = Iterator[str]
 SAVE_STEP_FREQ = 7  # of all trainings here
-# Both roads of data, several lengths of an update; the text by tokens goes through more than two epochs.
+# Both roads of data, several lengths of a step; the text by tokens goes through more than two epochs.
 ROADS = (
     (),
     ("--tokens_per_batch", "256", "--batches_per_step", "3"),
@@ -124,13 +124,13 @@ class Bench:
 def kills(bench: Bench, number: int) -> Trials:
     """SIGKILL at random moments, start-up included; the same command goes on until the end.
 
-    Text and shards, batches by sequences and by tokens, 1 to 4 batches an update, several epochs.
+    Text and shards, batches by sequences and by tokens, 1 to 4 batches a step, several epochs.
     """
     yield from _strike_often(bench, number, _kill)
 
 
 def signals(bench: Bench, number: int) -> Trials:
-    """SIGUSR1, SIGINT, SIGTERM in turn: exit code 75 (or 130 of SIGINT), and no finished update is lost."""
+    """SIGUSR1, SIGINT, SIGTERM in turn: exit code 75 (or 130 of SIGINT), and no finished step is lost."""
     yield from _strike_often(bench, number, _ask_to_stop)
 
 
@@ -144,7 +144,7 @@ def _strike_often(bench: Bench, number: int, strike: Callable[[Bench, Any, Path,
     while struck < number or pending:
         done, rows_before = _newest_step(work_dir), _identity(work_dir)
         run = start(training.words(work_dir))
-        # In its last updates a training is spared more and more often, so that it comes to its end.
+        # In its last steps a training is spared more and more often, so that it comes to its end.
         is_early, step = bench.rng.random() < 0.2, done + bench.rng.randint(1, 25)
         is_struck = struck < number and (is_early or step <= UPDATES)
         if is_struck and is_early:  # while it starts, or at any time
@@ -170,11 +170,11 @@ def _kill(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
     run.kill()
     outcome(run)
     latest_good(work_dir / "checkpoints")  # raises if there are some and none is good
-    bench.note("update that a kill came after", _last_row(work_dir))
+    bench.note("step that a kill came after", _last_row(work_dir))
     lost = _last_row(work_dir) - _newest_step(work_dir)
-    bench.note("updates lost by a kill", lost)
+    bench.note("steps lost by a kill", lost)
     # One checkpoint may have been in the making when the next was due.
-    return "" if lost <= 2 * SAVE_STEP_FREQ else f"{work_dir.name}: {lost} updates lost"
+    return "" if lost <= 2 * SAVE_STEP_FREQ else f"{work_dir.name}: {lost} steps lost"
 
 
 def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
@@ -186,16 +186,16 @@ def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
     code, told = outcome(run)
     bench.note("seconds from a signal to the end", time.monotonic() - asked_at)
     if code == 0 and asked_after >= UPDATES - 3:
-        return ""  # it came with the last update
+        return ""  # it came with the last step
     is_interrupted = code == 130 and number % 3 == 2  # Ctrl-C before or after the training itself
     if code != 75 and not is_interrupted:
         return f"{work_dir.name}: exit code {code}: {told[-300:]}"
     lost = _last_row(work_dir) - _newest_step(work_dir)
-    return "" if lost <= 0 else f"{work_dir.name}: {lost} updates lost"
+    return "" if lost <= 0 else f"{work_dir.name}: {lost} steps lost"
 
 
 def restarts(bench: Bench, number: int) -> Trials:
-    """From the command to the first update of a training that goes on: 10 s at most, 60 s of a BERT-base."""
+    """From the command to the first step of a training that goes on: 10 s at most, 60 s of a BERT-base."""
     vocabulary = bench.folder / "vocab.txt"
     known = sorted(
         {*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], *(bench.data / "train.txt").read_text().split()}
@@ -221,7 +221,7 @@ def restarts(bench: Bench, number: int) -> Trials:
             is_running = run.poll() is None
             run.kill()
             told = outcome(run)[1]
-            bench.note(f"seconds from the command to the first update, {name}", took)
+            bench.note(f"seconds from the command to the first step, {name}", took)
             yield "" if is_running and took <= limit else f"{name}: {took:.1f} s: {told[-300:]}"
             shutil.rmtree(work_dir)
 
@@ -461,7 +461,7 @@ def other_numbers_of_processes(bench: Bench, number: int) -> Trials:
 
 
 def bad_numbers(bench: Bench, number: int) -> Trials:
-    """Trainings that diverge: exit 6 before the update, finite numbers in every checkpoint."""
+    """Trainings that diverge: exit 6 before the step, finite numbers in every checkpoint."""
     for i in range(number):
         work_dir = bench.new_folder()
         lr = f"1e{bench.rng.randint(9, 30)}"
@@ -476,7 +476,7 @@ def bad_numbers(bench: Bench, number: int) -> Trials:
             codes = {job.wait() for job in jobs}
         latest_good(work_dir / "checkpoints")  # which refuses numbers that are not finite
         set_aside = list((work_dir / "checkpoints").glob("bad-*"))
-        lines = (work_dir / "bad_updates.jsonl").read_text().splitlines()
+        lines = (work_dir / "bad_steps.jsonl").read_text().splitlines()
         is_fine = codes == {6} and not set_aside and len(lines) == 1 and json.loads(lines[0])["samples"]
         yield "" if is_fine else f"{work_dir.name}: lr {lr}, exit codes {codes}, {set_aside}, {lines}"
 
@@ -578,7 +578,7 @@ def _has_come_to(step: int, work_dir: Path, rows_before: int) -> bool:
 
 
 def _last_row(work_dir: Path) -> int:
-    """The last update that was written down."""
+    """The last step that was written down."""
     path = work_dir / "metrics.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
     for line in reversed(lines):

@@ -81,7 +81,7 @@ def outcome(run: subprocess.Popen[str], seconds: float = PATIENCE) -> tuple[int,
 
 
 def wait_for_step(run: subprocess.Popen[str], work_dir: Path, step: int) -> None:
-    """Until update `step` is written down, or the run has ended."""
+    """Until step `step` is written down, or the run has ended."""
     metrics = work_dir / "metrics.jsonl"
     while run.poll() is None:
         lines = metrics.read_text().splitlines() if metrics.is_file() else []

@@ -1,4 +1,4 @@
-"""Numbers that go wrong in a real run: stopped before the update, written down, explained."""
+"""Numbers that go wrong in a real run: stopped before the step, written down, explained."""
 
 import json
 
@@ -12,7 +12,7 @@ def test_a_run_that_diverges_stops_and_says_on_what(undisturbed, tmp_path):
     code, told = outcome(start(words(data, tmp_path, *diverging)))
     assert code == 6, told
     assert told.splitlines()[-1].startswith("error[NUMERIC] step ")
-    (line,) = (tmp_path / "bad_updates.jsonl").read_text().splitlines()
+    (line,) = (tmp_path / "bad_steps.jsonl").read_text().splitlines()
     bad = json.loads(line)
     newest = list_checkpoints(tmp_path / "checkpoints")[-1]
     assert newest.name == f"STEP-{bad['step'] - 1}"

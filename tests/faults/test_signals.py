@@ -37,11 +37,11 @@ def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed,
 
 def test_a_second_signal_leaves_at_once_and_takes_nothing_along(undisturbed, tmp_path):
     data, _ = undisturbed
-    # The whole epoch is one update, of many minutes: only the second signal can end it.
+    # The whole epoch is one step, of many minutes: only the second signal can end it.
     sizes = ("--hidden_size", "768", "--num_attention_heads", "12", "--intermediate_size", "3072")
     slow = ("--num_hidden_layers", "6", "--batches_per_step", "2000", "--num_iters", "3")
     told = ""
-    for seconds in (5, 20, 60):  # until the update goes on: before it the first signal would be enough
+    for seconds in (5, 20, 60):  # until the step goes on: before it the first signal would be enough
         run = start(words(data, tmp_path / str(seconds), *sizes, *slow))
         while not is_training(tmp_path / str(seconds)):
             assert run.poll() is None

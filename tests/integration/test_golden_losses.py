@@ -27,7 +27,7 @@ RUNS = {
 
 
 def losses(options: list[str], folder: Path) -> list[float]:
-    """The loss of each of twelve updates."""
+    """The loss of each of twelve steps."""
     data = write_english(folder / "english")
     words = [
         "pretrain", "--data_dir", str(data), "--work_dir", str(folder / "run"), "--vocab_size", "80",

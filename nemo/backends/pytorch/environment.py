@@ -88,7 +88,7 @@ def seed_everything(seed: int) -> None:
 
 
 def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Make dropout of an update a function of (seed, step, rank), so that a resumed run repeats it.
+    """Make dropout of a step a function of (seed, step, rank), so that a resumed run repeats it.
 
     Only generators that are used are seeded: for every other kind of device `torch.manual_seed` notes down a
     stack trace.

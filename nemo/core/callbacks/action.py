@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from nemo.core.actions import Actions, BadUpdate
+from nemo.core.actions import Actions, BadStep
 from nemo.core.graph import NmTensor
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import Logger, logging
@@ -17,7 +17,7 @@ class ActionCallback:
 
     Attributes:
         action: what is running; set when it starts.
-        tensors: what must be computed for this callback, at the updates that `reads_at` names.
+        tensors: what must be computed for this callback, at the steps that `reads_at` names.
         saves_on_stop: `on_stop` saves the run, so a signal may end it; see `nemo.utils.stopping`.
         tb_writer: where it writes TensorBoard events; None means the factory's writer, if there is one.
     """
@@ -28,7 +28,7 @@ class ActionCallback:
     tb_writer: Any = None
 
     def reads_at(self, step: int) -> bool:
-        """Are `tensors` read after update number `step`? Tensors nobody reads are not computed."""
+        """Are `tensors` read after step number `step`? Tensors nobody reads are not computed."""
         return True
 
     def on_restore(self) -> None:
@@ -38,16 +38,16 @@ class ActionCallback:
         """Everything is where training goes on from; nothing is trained yet."""
 
     def on_epoch_start(self) -> None:
-        """Before the first update of an epoch, or of what a resume left of it."""
+        """Before the first step of an epoch, or of what a resume left of it."""
 
     def on_iteration_start(self) -> None:
-        """Before an update."""
+        """Before a step."""
 
     def on_iteration_end(self) -> None:
-        """After an update; `step` counts it."""
+        """After a step; `step` counts it."""
 
-    def on_bad_update(self, bad: BadUpdate) -> None:
-        """After an update that was not made; before training stops, goes on or goes back for it."""
+    def on_bad_step(self, bad: BadStep) -> None:
+        """After a step that was not made; before training stops, goes on or goes back for it."""
 
     def on_epoch_end(self) -> None:
         """After an epoch (`epoch_num` counts it), or where `max_steps` cut it short."""
@@ -56,11 +56,11 @@ class ActionCallback:
         """Instead of what else would come: a signal asked training to stop; only where it can be resumed."""
 
     def on_action_end(self) -> None:
-        """After the last update."""
+        """After the last step."""
 
     @property
     def step(self) -> int:
-        """Finished updates."""
+        """Finished steps."""
         return self.action.step
 
     @property
@@ -70,7 +70,7 @@ class ActionCallback:
 
     @property
     def learning_rate(self) -> float:
-        """Of the latest update."""
+        """Of the latest step."""
         return self.action.learning_rate
 
     @property
@@ -90,7 +90,7 @@ class ActionCallback:
 
     @property
     def registered_tensors(self) -> dict[str, Any]:
-        """Values of `tensors` in the latest update, by unique name; empty where `reads_at` said no."""
+        """Values of `tensors` in the latest step, by unique name; empty where `reads_at` said no."""
         if not self.reads_at(self.step):
             return {}
         return {tensor.unique_name: self.action.value_of(tensor) for tensor in self.tensors}

@@ -25,7 +25,7 @@ class EvaluatorCallback(ActionCallback):
         eval_step, eval_epoch: how often; None or -1 means never. At least one is needed, both are fine.
         wandb_name, wandb_project: with either, scalars go to Weights & Biases as well: to the run that is
             open, or to a new one of that name and project.
-        eval_at_start: evaluate before the first update of a run that starts fresh.
+        eval_at_start: evaluate before the first step of a run that starts fresh.
 
     Attributes:
         time_spent: on evaluations.

@@ -42,7 +42,7 @@ class _Policy(NamedTuple):
 
 
 class ValueSetterCallback(ActionCallback):
-    """Sets an attribute before every update, by the number of updates that are finished.
+    """Sets an attribute before every step, by the number of steps that are finished.
 
     So a resumed run goes on with the values that it would have had. Beyond the last policy its last value
     stays.
@@ -59,7 +59,7 @@ class ValueSetterCallback(ActionCallback):
         arg_name: its attribute.
         policies: what to set and when, one after the other from step 0 to `total_steps`; None keeps the value
             that is there.
-        total_steps: updates in all; None means up to the end of the last policy.
+        total_steps: steps in all; None means up to the end of the last policy.
         tb_writer: where `param/<class>.<arg_name>` goes; None takes the factory's.
 
     Raises:

@@ -89,7 +89,7 @@ def test_an_update_neither_walks_through_the_model_nor_takes_stack_traces(toy, b
     monkeypatch.setattr(nn.Module, "named_modules", counting("named_modules", nn.Module.named_modules))
     monkeypatch.setattr(traceback, "format_stack", counting("format_stack", traceback.format_stack))
     PtActions().train(toy().wire(batches()), "sgd", {"lr": 0.1, "max_steps": 8}, [Watch()])
-    # In the first update a model is walked through for what lasts.
+    # In the first step a model is walked through for what lasts.
     assert before[1:] == [before[1]] * 7 and before[1]["format_stack"] == before[0]["format_stack"]
 
 
@@ -130,9 +130,9 @@ def test_hooks_come_in_order(toy, batches):
 
     log = Log()
     train(toy(), batches(samples=4, batch_size=2), [log], max_steps=None, num_epochs=1)
-    update = ["iteration_start", "iteration_end"]
+    step = ["iteration_start", "iteration_end"]
     assert log.moments == [
-        "restore", "action_start", "epoch_start", *update, *update, "epoch_end", "action_end"
+        "restore", "action_start", "epoch_start", *step, *step, "epoch_end", "action_end"
     ]  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def test_training_leaves_the_generator_to_its_owner(toy, batches):
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
 def test_a_run_that_stops_and_resumes_gives_the_same_weights_bit_for_bit(toy, batches, tmp_path, stop):
     def layer():
-        return batches(samples=10, batch_size=2, shuffle=True)  # 5 batches, 3 updates an epoch
+        return batches(samples=10, batch_size=2, shuffle=True)  # 5 batches, 3 steps an epoch
 
     def run(model, steps, folder):
         checkpoints = CheckpointCallback(tmp_path / folder, step_freq=1)
@@ -386,7 +386,7 @@ def test_a_training_that_never_began_may_be_tried_again(toy, batches):
 
 def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batches):
     class Break(ActionCallback):
-        """Breaks the bias before updates 2 and 3, mends it after them."""
+        """Breaks the bias before steps 2 and 3, mends it after them."""
 
         def __init__(self, bias):
             self.bias, self.kept = bias, []

@@ -56,7 +56,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint holds: `files` by name, after `step` updates."""
+    """What a checkpoint holds: `files` by name, as they were after `step` steps."""
 
     step: int
     files: dict[str, FileRecord]
@@ -90,7 +90,7 @@ def save(
 
     Args:
         folder: where checkpoints are; made if needed.
-        step: finished updates.
+        step: finished steps.
         tensors: file stem -> tensors by name, for example `{"BERT": bert.state_dict()}`.
         state: whatever else is needed to go on, as JSON.
         extra_files: name -> its bytes, or the path of a file to copy.

@@ -16,10 +16,10 @@ BYTES_OF_BUCKET = 25 << 20
 
 
 class GradientSum:
-    """Adds up the gradients of `parameters` over all processes, each once an update.
+    """Adds up the gradients of `parameters` over all processes, each once a step.
 
     They travel in buckets, the last parameters first, as these have their gradients first; a bucket leaves
-    when all of it is there. All processes send the same buckets in the same order. The first update finds out
+    when all of it is there. All processes send the same buckets in the same order. The first step finds out
     which parameters have gradients at all, so it sends everything at its end.
 
     Args:
@@ -27,7 +27,7 @@ class GradientSum:
         dtype: what gradients travel as; None: as they are.
 
     Attributes:
-        num_bytes: sent in the latest update.
+        num_bytes: sent in the latest step.
         num_messages: in which these were.
     """
 
@@ -40,7 +40,7 @@ class GradientSum:
         self._may_leave = False
 
     def __enter__(self) -> "GradientSum":
-        """Around the backward passes of an update; at the end all gradients are sums."""
+        """Around the backward passes of a step; at the end all gradients are sums."""
         self.num_bytes = self.num_messages = 0
         for bucket in self._buckets:
             bucket.begin()
@@ -100,10 +100,10 @@ class GradientSum:
         strangers = [p for p in self._parameters if p.grad is not None and p not in self._bucket_of]
         if strangers:
             raise DistributedError(
-                "a weight has a gradient that it had not in the first update",
+                "a weight has a gradient that it had not in the first step",
                 where=f"rank {self._world.rank}",
                 found=f"a weight of shape {tuple(strangers[0].shape)}",
-                fix="let every update use the same modules, or train with one process",
+                fix="let every step use the same modules, or train with one process",
             )
         for bucket in self._buckets:
             if not bucket.is_sent:

@@ -33,7 +33,7 @@ class Shards:
     update ordinary tensors that are this process's rows. The Parameters that modules had are empty, and are
     the same objects again afterwards.
 
-    As a context manager it is around the backward passes of an update, like `GradientSum`.
+    As a context manager it is around the backward passes of a step, like `GradientSum`.
 
     Args:
         parts: with the same weights in all processes, on any device; whole weights must fit in the memory
@@ -42,7 +42,7 @@ class Shards:
         gradient_dtype: what gradients travel as; None: as they are.
 
     Attributes:
-        num_bytes: of gradients sent in the latest update.
+        num_bytes: of gradients sent in the latest step.
         num_messages: in which these were.
 
     Raises:
@@ -126,7 +126,7 @@ class Shards:
         self.num_bytes = self.num_messages = 0
         self._root.set_requires_gradient_sync(False)
         for own in self._own.values():
-            own.grad = None  # that of the last update, which would take memory beside the new one
+            own.grad = None  # that of the last step, which would take memory beside the new one
         return self
 
     def enable_sync(self) -> None:

@@ -160,7 +160,7 @@ def _places(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _flash(
     query: Tensor | None, projections: Tensor, bias: Tensor, sequences: Sequences, num_heads: int, p: float
 ) -> Tensor:
-    """FlashAttention on a GPU; its dropout is torch's own, which is seeded with every update."""
+    """FlashAttention on a GPU; its dropout is torch's own, which is seeded with every step."""
     tokens = (x.unflatten(-1, (num_heads, -1)) for x in _with_bias(query, projections, bias))
     context = torch.ops.aten._flash_attention_forward(
         *tokens,

@@ -1,7 +1,7 @@
 """Dropout whose mask is a function of where it is, so that a fused kernel and its reference agree to the bit.
 
 Element (row, column) of a dropout site is kept where hash(row, column, seed of the site) is at least p *
-2^32. The seeds of an update come from (seed, step, rank, batch) by numpy's SeedSequence, one for each site in
+2^32. The seeds of a step come from (seed, step, rank, batch) by numpy's SeedSequence, one for each site in
 the order in which the forward pass reaches them. The hash is two rounds of MurmurHash3's 32-bit finalizer,
 one for the row and one for the element: integer operations that vectorise on every processor and fuse on a
 GPU.

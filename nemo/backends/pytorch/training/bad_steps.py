@@ -1,4 +1,4 @@
-"""Updates that are not made, as a number in them is not finite: what is said of them, and how many may be."""
+"""Steps that are not made, as a number in them is not finite: what is said of them, and how many may be."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.step import StepInputs
-from nemo.core.actions import BadUpdate
+from nemo.core.actions import BadStep
 from nemo.utils.errors import NumericError
 from nemo.utils.logging import logging
 
@@ -19,13 +19,13 @@ _WHAT_IS_DONE = {
 }
 
 
-def find_bad_update(inputs: StepInputs, loss: float, progress: Progress) -> BadUpdate | None:
+def find_bad_step(inputs: StepInputs, loss: float, progress: Progress) -> BadStep | None:
     """What is not finite in a step's loss and gradient; None if all of it is."""
     if math.isfinite(loss) and math.isfinite(progress.grad_norm):
         return None
     batches = progress.batch_in_epoch, progress.batch_in_epoch + inputs.num_batches
     weights = inputs.objective.parameters.items()
-    return BadUpdate(
+    return BadStep(
         step=progress.step + 1,
         epoch=progress.epoch_num,
         batches=batches,
@@ -36,25 +36,25 @@ def find_bad_update(inputs: StepInputs, loss: float, progress: Progress) -> BadU
     )
 
 
-class BadUpdates:
+class BadSteps:
     """Counts them."""
 
     def __init__(self) -> None:
         self._in_a_row = self._latest = 0
 
-    def refuse(self, bad: BadUpdate, when_not_finite: str) -> None:
+    def refuse(self, bad: BadStep, when_not_finite: str) -> None:
         """Tell of one more; the arguments are as in `TrainingPlan`.
 
         Raises:
             NumericError: training is to stop, or there were too many in a row.
         """
-        # An update that gets beyond the last bad one ends the row, be it after a skip or a rewind.
+        # A step that gets beyond the last bad one ends the row, be it after a skip or a rewind.
         self._in_a_row = self._in_a_row + 1 if bad.step <= self._latest + 1 else 1
         self._latest = bad.step
         first, stop = bad.batches
         batches = f"batch {first}" if stop - first == 1 else f"batches {first} to {stop - 1}"
         problem = NumericError(
-            "the loss or its gradient is not finite; this update was not made",
+            "the loss or its gradient is not finite; this step was not made",
             where=f"step {bad.step}, epoch {bad.epoch}, {batches}",
             found=f"loss {bad.loss}, gradient norm {bad.grad_norm}{_some(bad.weights, ', in ')}"
             f"{_some(bad.samples, ', of samples ')}",

@@ -13,14 +13,14 @@ from nemo.backends.pytorch.environment import seed_dropout, to_device
 from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.ops.dropout import DropoutSeeds, dropout_seeds
-from nemo.backends.pytorch.training.bad_steps import BadUpdates, find_bad_update
+from nemo.backends.pytorch.training.bad_steps import BadSteps, find_bad_step
 from nemo.backends.pytorch.training.objectives import Task, make_objectives
 from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas
 from nemo.backends.pytorch.training.state import TrainingState
 from nemo.backends.pytorch.training.step import StepGraphs, StepInputs, StepValues
-from nemo.core.actions import Actions, BadUpdate, Hooks
+from nemo.core.actions import Actions, BadStep, Hooks
 from nemo.core.plan import TrainingPlan
 from nemo.core.settings import Optimization
 from nemo.utils.errors import DataError, Preempted, UsageError
@@ -83,7 +83,7 @@ class Training:
         self.values = StepValues(device)
         self._parameters = list(self.graph.parameters())  # walking through a model takes a while
         self.may_retry = False
-        self._graphs, self._bad_updates = StepGraphs(), BadUpdates()
+        self._graphs, self._bad_steps = StepGraphs(), BadSteps()
         self._stop: StopSignals | None = None
 
     def run(self, action: Actions) -> None:
@@ -135,8 +135,8 @@ class Training:
                 self._notify("iteration_start")
                 bad = self._step(inputs)
                 if bad is not None:
-                    self._notify("bad_update", bad)
-                    self._bad_updates.refuse(bad, self.plan.when_not_finite)
+                    self._notify("bad_step", bad)
+                    self._bad_steps.refuse(bad, self.plan.when_not_finite)
                 progress.step += 1
                 progress.batch_in_epoch += inputs.num_batches
                 progress.items_seen += inputs.num_items
@@ -153,8 +153,8 @@ class Training:
                 progress.batch_in_epoch = 0
         self._notify("epoch_end")
 
-    def _step(self, inputs: StepInputs) -> BadUpdate | None:
-        """Level 3: one update from the gradients of all micro-batches together.
+    def _step(self, inputs: StepInputs) -> BadStep | None:
+        """Level 3: one step from the gradients of all micro-batches together.
 
         Returns:
             Why the weights were left as they are; None if they were updated.
@@ -189,7 +189,7 @@ class Training:
         )
         total = torch.stack([self.values.of(loss) for loss in objective.losses]).sum()
         progress.grad_norm, loss = torch.stack([norm, total]).tolist()  # a GPU is waited for once
-        bad = None if precision.may_overflow else find_bad_update(inputs, loss, progress)
+        bad = None if precision.may_overflow else find_bad_step(inputs, loss, progress)
         if bad is None:
             precision.step(optimizer)
         else:

@@ -126,7 +126,7 @@ class Precision:
         if add_up is not None:
             norm = add_up(norm.square()).sqrt()
         limit = clip if clip is not None and clip > 0 else math.inf
-        if hasattr(optimizer, "gradient_scale"):  # always: that of an update that was not made may be there
+        if hasattr(optimizer, "gradient_scale"):  # always: that of a step that was not made may be there
             optimizer.gradient_scale = min(1.0, limit / (float(norm) + _CLIP_EPS))
         elif limit < math.inf:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -138,12 +138,12 @@ class Precision:
         return self.scaler.is_enabled() and self.scaler.get_scale() > self.scale_bounds[0]
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One update, unless fp16 overflowed; then the scale is halved instead."""
+        """One step, unless fp16 overflowed; then the scale is halved instead."""
         self.scaler.step(optimizer)
         self.skip()
 
     def skip(self) -> None:
-        """The end of an update, be it made or not."""
+        """The end of a step, be it made or not."""
         if self.scaler.is_enabled():
             self.scaler.update()
             low, high = self.scale_bounds

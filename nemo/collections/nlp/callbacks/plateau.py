@@ -7,7 +7,7 @@ LEAST_GAIN = 0.05
 LEAST_FIGURES = 4
 
 ADVICE = (
-    "every BERT stays there for a while (hundreds to thousands of updates), but if it lasts, likely causes "
+    "every BERT stays there for a while (hundreds to thousands of steps), but if it lasts, likely causes "
     "are: a learning rate that is too high (try a third of it) or too low (try three times it); no warm-up "
     "(--lr_policy with --lr_warmup_proportion); a gradient that is clipped to nearly nothing; masks or "
     "labels that do not belong to the tokens (look at them with nemo-bert show-batch); text without context, "
@@ -18,7 +18,7 @@ ADVICE = (
 class Plateau:
     """Watches for a masked-word loss that does not get below the unigram entropy of its targets.
 
-    A stretch is a tenth of the run, but 200 to 2,000 updates.
+    A stretch is a tenth of the run, but 200 to 2,000 steps.
     """
 
     def __init__(self) -> None:
@@ -28,8 +28,8 @@ class Plateau:
         """Has the loss stood still, no better than `entropy`, for a stretch that ends with this one?
 
         Args:
-            step: updates so far.
-            total_steps: updates of the whole run.
+            step: steps so far.
+            total_steps: steps of the whole run.
             loss, entropy: nats.
         """
         began = step - min(max(200, total_steps // 10), 2000)

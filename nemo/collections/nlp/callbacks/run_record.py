@@ -13,7 +13,7 @@ from nemo.collections.nlp.callbacks.overfitting import Overfitting
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
 from nemo.collections.nlp.callbacks.training_view import TrainingView
 from nemo.core import ActionCallback, NmTensor
-from nemo.core.actions import BadUpdate
+from nemo.core.actions import BadStep
 from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
 from nemo.utils.progress import is_displayed
@@ -21,14 +21,14 @@ from nemo.utils.stopwatch import duration
 
 
 class RunRecord(ActionCallback):
-    """Writes down and shows every `step_freq`th update, the first and the last.
+    """Writes down and shows every `step_freq`th step, the first and the last.
 
     Put it first among the callbacks, so that evaluation and saving do not count as training time.
 
     Args:
         experiment: the work folder.
         losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
-        step_freq: updates between two rows.
+        step_freq: steps between two rows.
         unigram_entropy: of the training text, nats; None where nobody knows.
         vocab_size: of the model.
 
@@ -61,28 +61,28 @@ class RunRecord(ActionCallback):
 
     @property
     def total_steps(self) -> int:
-        """Updates of the whole run, as they are planned now."""
+        """Steps of the whole run, as they are planned now."""
         assert self.action.plan.max_steps is not None  # `pretrain` gives every run an end
         return self.action.plan.max_steps
 
     def on_action_start(self) -> None:
         self._began = time.monotonic()
-        self._num_updates = 0
+        self._num_steps = 0
         self._training_seconds = 0.0
         self._go_on_from_here()
         self._status("training")
 
     def on_iteration_start(self) -> None:
-        if self.step < self._latest_step:  # a bad update sent training back
+        if self.step < self._latest_step:  # a bad step sent training back
             self._go_on_from_here()
-        self._update_began = time.monotonic()
+        self._step_began = time.monotonic()
 
     def on_iteration_end(self) -> None:
-        self._training_seconds += time.monotonic() - self._update_began
-        self._num_updates += 1
+        self._training_seconds += time.monotonic() - self._step_began
+        self._num_steps += 1
         self.view.step, self.view.total = self.step, self.total_steps
         self._latest_step = self.step
-        is_due = self.step % self.step_freq == 0 or self._num_updates == 1
+        is_due = self.step % self.step_freq == 0 or self._num_steps == 1
         if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
             return
         row = {
@@ -99,8 +99,8 @@ class RunRecord(ActionCallback):
         self.experiment.append_metrics(row)
         self._write_tensorboard(row)
         self._status("training")
-        seconds_an_update = self._training_seconds / self._num_updates
-        seconds_left = seconds_an_update * (self.total_steps - self.step)
+        seconds_a_step = self._training_seconds / self._num_steps
+        seconds_left = seconds_a_step * (self.total_steps - self.step)
         self.view.add(row, seconds_left)
         self._tell(row, seconds_left)
         if self._divergence is not None and "mlm_loss" in row:
@@ -129,8 +129,8 @@ class RunRecord(ActionCallback):
     def _begin_row(self) -> None:
         self._seconds_at_row, self._items_at_row = self._training_seconds, self.action.items_seen
 
-    def on_bad_update(self, bad: BadUpdate) -> None:
-        self.experiment.append_bad_update(dataclasses.asdict(bad))
+    def on_bad_step(self, bad: BadStep) -> None:
+        self.experiment.append_bad_step(dataclasses.asdict(bad))
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Write an evaluation down; returns it as TensorBoard's scalars."""
@@ -157,7 +157,7 @@ class RunRecord(ActionCallback):
         if cause is not None and not self._has_told_of_divergence:
             self._has_told_of_divergence = True
             logging.warning(
-                "after %s updates the loss of masked words is %.4g; a model that takes all words to be "
+                "after %s steps the loss of masked words is %.4g; a model that takes all words to be "
                 "equally likely has %.2f (ln V): %s",
                 *(f"{self.step:,}", loss, divergence.loss_of_a_guess, cause),
             )
@@ -181,7 +181,7 @@ class RunRecord(ActionCallback):
         """Once, as more of it would not help."""
         if self._plateaus and self._plateaus[of].is_on(self.step, self.total_steps, loss, entropy):
             logging.warning(
-                "after %s updates the %s loss of masked words, %.2f, does not get below their unigram "
+                "after %s steps the %s loss of masked words, %.2f, does not get below their unigram "
                 "entropy, %.2f: the model knows at most how frequent words are, not in which context; %s",
                 f"{self.step:,}",
                 of,

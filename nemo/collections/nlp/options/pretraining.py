@@ -168,14 +168,14 @@ class PretrainingOptions(
 
     @property
     def updates(self) -> int | None:
-        """How many updates end the run; None when epochs or minutes do."""
+        """How many steps end the run; None when epochs or minutes do."""
         if self.num_iters != -1:
             return self.num_iters
         return 100 if self._has_no_end and self.mode == "data_preprocessed" else None
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs end the run; None when updates or minutes do."""
+        """How many epochs end the run; None when steps or minutes do."""
         return 10 if self._has_no_end and self.mode == "data_text" else self.num_epochs
 
     @property

@@ -1,4 +1,4 @@
-"""Starting weights from counting: a BERT that knows which words stand together before its first update.
+"""Starting weights from counting: a BERT that knows which words stand together before its first step.
 
 A randomly initialised BERT spends its first million tokens on learning how frequent words are and which of
 them are neighbours. Counting says so in seconds (pointwise mutual information; Levy and Goldberg 2014), and

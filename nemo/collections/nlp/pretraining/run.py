@@ -92,7 +92,7 @@ class PretrainingResult:
         steps, tokens: finished in all.
         seconds: of this call.
         figures: held-out figures at the end, see `lm_bert_callback.figures`; empty without held-out text.
-        figures_before: the same before the run's first update; empty where they were not asked for.
+        figures_before: the same before the run's first step; empty where they were not asked for.
     """
 
     work_dir: Path
@@ -238,7 +238,7 @@ class Run:
 
     @property
     def first_step(self) -> int:
-        """Updates that were made in another work folder."""
+        """Steps that were made in another work folder."""
         return 0 if self.initial is None else self.initial.step
 
 
@@ -273,7 +273,7 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         raise UsageError(
             "nothing is left to train",
             where=f"--load_dir {options.load_dir}",
-            found=f"{first_step} updates",
+            found=f"{first_step} steps",
             expected=f"fewer than the {plan.total} that the run has in all",
             fix="raise --num_iters or --num_epochs",
         )
@@ -347,7 +347,7 @@ def _train(
         callbacks.append(RateChange(run.earlier_options, options, run.plan))
     if data.tokenizer is not None:
         callbacks.append(Guesses(experiment, model, data.tokenizer, data.eval or data.train))
-    samples_per_update = options.batch_size * options.batches_per_step * factory.world_size
+    samples_per_step = options.batch_size * options.batches_per_step * factory.world_size
     evaluator = None
     best: BestSoFar | None = None
     end_on_time: EndOnTime | None = None
@@ -394,7 +394,7 @@ def _train(
         stream={
             **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "samples")},
             # However they are shared out to batches and processes.
-            "samples_per_update": samples_per_update if options.tokens_per_batch is None else None,
+            "samples_per_step": samples_per_step if options.tokens_per_batch is None else None,
             "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
         },
     )

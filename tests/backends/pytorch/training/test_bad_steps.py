@@ -1,4 +1,4 @@
-"""Losses and gradients that are not finite: never an update, and what was asked for instead."""
+"""Losses and gradients that are not finite: never a step, and what was asked for instead."""
 
 import json
 from itertools import pairwise
@@ -15,7 +15,7 @@ PARAMS = {"lr": 0.1, "max_steps": 6}
 
 
 class Watch(ActionCallback):
-    """Keeps the weights before every update, and what it is told of."""
+    """Keeps the weights before every step, and what it is told of."""
 
     def __init__(self, model):
         self.model, self.steps, self.weights, self.bad = model, [], [], []
@@ -24,7 +24,7 @@ class Watch(ActionCallback):
         self.steps.append(self.step)
         self.weights.append(self.model.weights())
 
-    def on_bad_update(self, bad):
+    def on_bad_step(self, bad):
         self.bad.append(bad)
 
 
@@ -135,7 +135,7 @@ def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisone
     rows = [json.loads(line) for line in experiment.metrics_path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["tokens_per_s"] > 0 for row in rows)
-    bad, _ = [json.loads(line) for line in experiment.bad_updates_path.read_text().splitlines()]
+    bad, _ = [json.loads(line) for line in experiment.bad_steps_path.read_text().splitlines()]
     assert (bad["step"], bad["samples"], bad["loss"]) == (4, [6, 7], None)
 
 

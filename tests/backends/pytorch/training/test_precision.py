@@ -94,7 +94,7 @@ def test_what_an_error_leaves_behind_is_float32(model):
 
 
 def test_small_updates_add_up_in_the_masters(model):
-    """An update of 1e-6 is lost in a bf16 weight, and not in its master."""
+    """A step of 1e-6 is lost in a bf16 weight, and not in its master."""
     before = weights(model)
     train(model, "O2", steps=3, lr=1e-6)
     after = weights(model)

@@ -8,7 +8,7 @@ ENTROPY = 6.0
 
 
 def first_step(losses, total_steps=1000, every=25):
-    """The update after which the plateau is seen; None if it never is."""
+    """The step after which the plateau is seen; None if it never is."""
     plateau = Plateau()
     steps = (every * (i + 1) for i in range(len(losses)))
     told = zip(steps, losses, strict=False)
@@ -21,7 +21,7 @@ def test_only_what_stands_still_at_the_entropy_or_above_it_counts(loss, step):
 
 
 def test_what_still_falls_does_not_count_until_it_stands():
-    falling = [9.0 - 0.1 * i for i in range(31)]  # to 6.0 at update 775
+    falling = [9.0 - 0.1 * i for i in range(31)]  # to 6.0 at step 775
     assert first_step(falling) is None
     assert 775 < first_step([*falling, *[6.0] * 20]) <= 975
 

@@ -222,7 +222,7 @@ def test_the_first_names_of_norms_are_known(tmp_path, tokenizer, theirs):
 
 @pytest.fixture
 def work_dir(tmp_path, tokenizer):
-    """A run of ours that has made 7 updates."""
+    """A run of ours that has made 7 steps."""
     torch.manual_seed(4)
     model = with_heads(BERT(**SIZES, initializer_range=0.3))
     tokenizer.save(tmp_path / "saved")
