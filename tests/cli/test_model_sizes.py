@@ -308,10 +308,10 @@ def test_a_checkpoint_whose_configuration_is_missing_says_so(run, text, tmp_path
 
 def rewrite_manifest(step: Path, manifest: dict) -> None:
     """With the seal that a checkpoint's manifest has."""
-    from nemo.backends.pytorch.checkpoints.checkpoint import _seal, _to_json
+    from nemo.backends.pytorch.checkpoints.manifest import _seal, to_json
 
     del manifest["sha256"]
-    (step / "manifest.json").write_bytes(_to_json(manifest | {"sha256": _seal(manifest)}))
+    (step / "manifest.json").write_bytes(to_json(manifest | {"sha256": _seal(manifest)}))
 
 
 # What is written, and for whom; what is kept of a source.

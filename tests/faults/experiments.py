@@ -20,8 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.checkpoint import latest_good, list_checkpoints
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
 from nemo.utils.errors import CheckpointError
@@ -561,7 +561,7 @@ def _newest_step(work_dir: Path) -> int:
 
 def _is_good(path: Path) -> bool:
     try:
-        checkpoint.verify(path)
+        verify(path)
     except CheckpointError:
         return False
     return True

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer

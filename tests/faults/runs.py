@@ -12,7 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,8 @@
 
 import json
 
-from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from tests.faults.runs import outcome, start, words
 
 

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints, verify
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from tests.faults.runs import STRIKE, final_hash, leftovers, outcome, start, wait_for_step, words
 
 

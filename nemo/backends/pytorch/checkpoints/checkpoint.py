@@ -8,58 +8,46 @@ bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
 """
 
 import errno
-import hashlib
 import itertools
-import json
 import os
 import re
 import shutil
-import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
+from nemo.backends.pytorch.checkpoints.manifest import (
+    CHECKPOINT,
+    MANIFEST,
+    PLAIN_NAME,
+    STATE,
+    TENSORS,
+    FileRecord,
+    Manifest,
+    OtherVersionError,
+    is_whole,
+    read_json,
+    read_tensors,
+    record_of,
+    to_json,
+    verify,
+    write_manifest,
+)
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import FULL, disk_full, let_umask_decide, storage_errors, sync
 from nemo.utils.logging import logging
-from nemo.utils.strict import parse_json
 
-FORMAT, VERSION = "nemo-bert checkpoint", 1
-MANIFEST, STATE = "manifest.json", "state.json"
-
-_CHECKPOINT = re.compile(r"STEP-(0|[1-9][0-9]*)")
 _LEFTOVER = re.compile(r"\.STEP-[0-9]+\.[0-9a-f]{32}\.tmp")
 _OF_THIS_IMPORT = uuid4().hex[:16]
 _numbers = itertools.count()
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
-_TENSORS = ".safetensors"
-_MAX_JSON_BYTES = 64 * 2**20
 _SPARE_BYTES = 2**20  # headers, manifest, and what the file system adds
 
 Content = bytes | str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class FileRecord:
-    """What the manifest knows of a file."""
-
-    size: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a checkpoint holds: `files` by name, as they were after `step` steps."""
-
-    step: int
-    files: dict[str, FileRecord]
 
 
 class _State(dict[str, Any]):
@@ -71,10 +59,6 @@ class _State(dict[str, Any]):
 
     def __missing__(self, key: str) -> Any:
         raise CheckpointError("not the state of a run", where=self._source, found=f"no {key!r}")
-
-
-class _OtherVersionError(CheckpointError):
-    """An undamaged checkpoint that this version cannot read."""
 
 
 def save(
@@ -101,7 +85,7 @@ def save(
         UsageError: a name that is not a plain file name.
     """
     extra_files = extra_files or {}
-    _check_names([STATE, *(stem + _TENSORS for stem in tensors), *extra_files])
+    _check_names([STATE, *(stem + TENSORS for stem in tensors), *extra_files])
     for stem, named in tensors.items():
         _check_unshared(stem, named)
 
@@ -113,8 +97,8 @@ def save(
         try:
             aside.mkdir()
             _write_files(aside, tensors, state, extra_files)
-            records = {path.name: _record(path) for path in sorted(aside.iterdir())}
-            _write_manifest(aside, Manifest(step, records))
+            records = {path.name: record_of(path) for path in sorted(aside.iterdir())}
+            write_manifest(aside, Manifest(step, records))
             sync(aside)
             if not _is_there(target, records):
                 aside.rename(target)
@@ -136,31 +120,9 @@ def list_checkpoints(folder: Path) -> list[Path]:
         path
         for path in folder.iterdir()
         # A link that leads nowhere counts, or the run would start afresh without a word.
-        if _CHECKPOINT.fullmatch(path.name) and (path.is_dir() or path.is_symlink())
+        if CHECKPOINT.fullmatch(path.name) and (path.is_dir() or path.is_symlink())
     ]
     return sorted(found, key=_step_of)
-
-
-def verify(path: Path, contents: bool = True) -> Manifest:
-    """Check a checkpoint against its manifest.
-
-    Args:
-        contents: also read every file, compare its SHA-256, and see that all numbers of tensors are finite;
-            else sizes only. What has not been written to since this process last did so is not read again.
-
-    Raises:
-        CheckpointError: anything missing, changed, or not an ordinary file, or a number that is not finite.
-    """
-    manifest = _read_manifest(path)
-    for name, record in manifest.files.items():
-        file = path / name
-        size = _size(file)
-        if size != record.size:
-            raise CheckpointError("damaged", where=file, found=f"{size} bytes", expected=record.size)
-        if contents:
-            status = file.lstat()
-            _verify_content(file, record.sha256, (status.st_ino, status.st_size, status.st_mtime_ns))
-    return manifest
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
@@ -172,9 +134,9 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         CheckpointError: as `verify`.
     """
     manifest = verify(path)
-    stems = [name.removesuffix(_TENSORS) for name in manifest.files if name.endswith(_TENSORS)]
-    tensors = {stem: _read_tensors(path / f"{stem}{_TENSORS}") for stem in stems}
-    return tensors, _State(_read_json(path / STATE), path / STATE)
+    stems = [name.removesuffix(TENSORS) for name in manifest.files if name.endswith(TENSORS)]
+    tensors = {stem: read_tensors(path / f"{stem}{TENSORS}") for stem in stems}
+    return tensors, _State(read_json(path / STATE), path / STATE)
 
 
 def latest_good(folder: Path, pattern: str = "") -> Path | None:
@@ -192,7 +154,7 @@ def latest_good(folder: Path, pattern: str = "") -> Path | None:
     for path in reversed([path for path in list_checkpoints(folder) if pattern in path.name]):
         try:
             verify(path)
-        except _OtherVersionError:
+        except OtherVersionError:
             raise
         except CheckpointError as error:
             bad[path] = error
@@ -221,7 +183,7 @@ def find(path: Path, pattern: str = "") -> Path | None:
     Raises:
         CheckpointError: the one that is named is damaged; or as `latest_good`.
     """
-    if (path / MANIFEST).is_file() or (_CHECKPOINT.fullmatch(path.name) and path.is_dir()):
+    if (path / MANIFEST).is_file() or (CHECKPOINT.fullmatch(path.name) and path.is_dir()):
         verify(path)
         return path
     checkpoints = path / "checkpoints"
@@ -242,7 +204,7 @@ def prune(folder: Path, keep: int, spared: int | None = None) -> None:
     if keep < 1:
         raise UsageError("out of range", where="checkpoints to keep", found=keep, expected="1 or more")
     _remove_hidden(folder, _of_this_process())
-    whole = [path for path in list_checkpoints(folder) if not path.is_symlink() and _is_whole(path)]
+    whole = [path for path in list_checkpoints(folder) if not path.is_symlink() and is_whole(path)]
     for path in [path for path in whole[:-keep] if _step_of(path) != spared]:
         with storage_errors(path):
             # Renamed first: a checkpoint that is half deleted must not look like one.
@@ -266,61 +228,6 @@ def _remove_hidden(folder: Path, of: str = "") -> None:
                 shutil.rmtree(path)
 
 
-def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
-    """Raise a CheckpointError that names what differs between a checkpoint's run and this one."""
-    for name, value in identity.items():
-        if name in saved and saved[name] != value:
-            raise CheckpointError(
-                f"the checkpoint is of a run with another {name}",
-                where=source,
-                found=saved[name],
-                expected=value,
-                fix="use the same options and data; or start anew in another --work_dir, "
-                "with --bert_checkpoint in place of --load_dir for the weights alone",
-            )
-
-
-def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Check that `found` has the names, shapes and dtypes of `expected`, no more and no fewer.
-
-    Raises:
-        CheckpointError: it does not; tells the first misfit and how many there are of each kind.
-    """
-    missing = [name for name in expected if name not in found]
-    unexpected = [name for name in found if name not in expected]
-    different = [
-        name
-        for name, tensor in found.items()
-        if name in expected and _describe(tensor) != _describe(expected[name])
-    ]
-    misfits = missing + unexpected + different
-    if misfits:
-        raise CheckpointError(
-            f"{what} does not fit: {len(missing)} missing, {len(unexpected)} unexpected, "
-            f"{len(different)} of another shape or type",
-            where=misfits[0],
-            found=_describe(found.get(misfits[0])),
-            expected=_describe(expected.get(misfits[0])),
-        )
-
-
-def check_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
-    """Raise a CheckpointError that names the first tensor in which a number is not finite."""
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            count = int((~tensor.isfinite()).sum())
-            raise CheckpointError(
-                "weights that are not finite numbers",
-                where=f"{source} {name}",
-                found=f"{count:,} of {tensor.numel():,}",
-                fix="use an earlier one, or another",
-            )
-
-
-def _describe(tensor: Tensor | None) -> str:
-    return "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
-
-
 def _step_of(path: Path) -> int:
     return int(path.name.removeprefix("STEP-"))
 
@@ -337,7 +244,7 @@ def _of_this_process() -> str:
 def _check_names(names: Iterable[str]) -> None:
     seen = {MANIFEST}
     for name in names:
-        if not _PLAIN_NAME.fullmatch(name) or name in seen:
+        if not PLAIN_NAME.fullmatch(name) or name in seen:
             raise UsageError(
                 "a checkpoint cannot have a file of this name",
                 found=repr(name),
@@ -360,7 +267,7 @@ def _check_unshared(stem: str, tensors: Mapping[str, Tensor]) -> None:
         if device == next_device and start < end:
             raise CheckpointError(
                 "two tensors share memory",
-                where=f"{stem}{_TENSORS}",
+                where=f"{stem}{TENSORS}",
                 found=f"{name} and {next_name}",
                 fix="save tied weights under one name",
             )
@@ -387,9 +294,9 @@ def _write_files(
     state: Mapping[str, Any],
     extra_files: Mapping[str, Content],
 ) -> None:
-    (folder / STATE).write_bytes(_to_json(state))
+    (folder / STATE).write_bytes(to_json(state))
     for stem, named in tensors.items():
-        path = folder / f"{stem}{_TENSORS}"
+        path = folder / f"{stem}{TENSORS}"
         try:
             save_file({name: t.detach().cpu().contiguous() for name, t in named.items()}, path)
         except SafetensorError as error:
@@ -410,110 +317,6 @@ def _as_os_error(error: SafetensorError, path: Path) -> OSError:
     return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
-def _record(path: Path) -> FileRecord:
-    return FileRecord(path.stat().st_size, _sha256(path))
-
-
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
-    path = folder / MANIFEST
-    path.write_bytes(_to_json(content | {"sha256": _seal(content)}))
-    sync(path)
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    path = folder / MANIFEST
-    content = _read_json(path)
-    if content.pop("sha256", None) != _seal(content) or content.get("format") != FORMAT:
-        raise CheckpointError("damaged, or not the manifest of a checkpoint", where=path)
-    if content.get("version") != VERSION:
-        raise _OtherVersionError(
-            "a checkpoint of another version",
-            where=path,
-            found=content.get("version"),
-            expected=VERSION,
-            fix="use the nemo-bert that wrote it",
-        )
-    try:
-        files = {name: FileRecord(**record) for name, record in content["files"].items()}
-        manifest = Manifest(content["step"], files)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"not the manifest of a checkpoint: {error}", where=path) from error
-    is_own = folder.name == f"STEP-{manifest.step}" or not _CHECKPOINT.fullmatch(folder.name)
-    if not (is_own and STATE in files and all(map(_PLAIN_NAME.fullmatch, files))):
-        raise CheckpointError(
-            "the manifest of something else",
-            where=path,
-            found=f"step {manifest.step}, files {', '.join(files)}",
-        )
-    return manifest
-
-
-def _seal(content: Mapping[str, Any]) -> str:
-    """The manifest vouches for itself as well."""
-    return hashlib.sha256(_to_json(content)).hexdigest()
-
-
-def _to_json(content: Mapping[str, Any]) -> bytes:
-    return json.dumps(content, indent=1, sort_keys=True, allow_nan=False).encode()
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; its keys are unique, its numbers finite."""
-    if _size(path) > _MAX_JSON_BYTES:
-        raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
-    try:
-        content = parse_json(path.read_bytes())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"not good JSON: {error}", where=path) from error
-    if not isinstance(content, dict):
-        raise CheckpointError("not a JSON object", where=path)
-    return content
-
-
-def _size(path: Path) -> int:
-    """Bytes of an ordinary file; a link or a folder in its place is damage."""
-    try:
-        status = path.lstat()
-    except OSError as error:
-        raise CheckpointError(f"damaged: {error.strerror}".lower(), where=path) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("not an ordinary file", where=path)
-    return status.st_size
-
-
-@lru_cache(maxsize=1024)
-def _verify_content(path: Path, sha256: str, identity: tuple[int, ...]) -> None:
-    """Raise a CheckpointError if a file is damaged; once it was good, it is, while it has this identity."""
-    if _sha256(path) != sha256:
-        raise CheckpointError("damaged: its content has changed", where=path)
-    if path.suffix == _TENSORS:
-        check_finite(_read_tensors(path), path)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"tensors cannot be read: {error}", where=path) from error
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
-
-
-def _is_whole(path: Path) -> bool:
-    try:
-        verify(path, contents=False)
-    except CheckpointError:
-        return False
-    return True
-
-
 def _is_there(target: Path, records: Mapping[str, FileRecord]) -> bool:
     """Is `target` there, with the same tensors? If it is damaged, it makes room."""
     if not os.path.lexists(target):
@@ -523,7 +326,7 @@ def _is_there(target: Path, records: Mapping[str, FileRecord]) -> bool:
     except CheckpointError as error:
         _set_aside(target, error, instead="a new one")
         return False
-    names = {name for name in (*there, *records) if name.endswith(_TENSORS)}
+    names = {name for name in (*there, *records) if name.endswith(TENSORS)}
     if any(there.get(name) != records.get(name) for name in names):
         raise CheckpointError(
             "this step was saved before, with other weights",

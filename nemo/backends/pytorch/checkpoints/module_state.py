@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.fit import check_fit
 from nemo.utils.errors import CheckpointError
 
 Parts = Mapping[str, nn.Module] | nn.ModuleDict
@@ -38,7 +39,7 @@ def load_weights_by_part(parts: Parts, tensors: Mapping[str, Mapping[str, Tensor
     """
     saved = _flat(tensors)
     own = _flat(weights_by_part(parts))
-    checkpoint.check_fit(f"the model in {source}", own, saved)
+    check_fit(f"the model in {source}", own, saved)
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(saved[name])

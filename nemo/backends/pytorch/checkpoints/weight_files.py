@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from nemo.backends.pytorch.checkpoints.checkpoint import check_finite
+from nemo.backends.pytorch.checkpoints.fit import check_finite
 from nemo.utils.errors import CheckpointError, MissingFileError
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from nemo.backends.pytorch.checkpoints.checkpoint import check_fit
+from nemo.backends.pytorch.checkpoints.fit import check_fit
 from nemo.backends.pytorch.optim.adamw import OnePassAdamW
 from nemo.backends.pytorch.optim.layer_wise import (
     LAMB,

@@ -8,6 +8,7 @@ import torch
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.background_writer import Background
+from nemo.backends.pytorch.checkpoints.fit import refuse_other_run
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part, weights_by_part
 from nemo.backends.pytorch.environment import fingerprint
 from nemo.backends.pytorch.graph.graph_module import GraphModule
@@ -107,7 +108,7 @@ class TrainingState:
         newest = Path(found)
         tensors, state = world.broadcast_tensors(lambda: checkpoint.load(newest))
         saved_identity = state.get("identity", {})
-        checkpoint.refuse_other_run(saved_identity, identity, newest)
+        refuse_other_run(saved_identity, identity, newest)
         tensors = self.replicas.scattered(tensors)
         optimizer_tensors = {name: tensors.pop(name, None) for name in self.objectives}
         if None in optimizer_tensors.values():

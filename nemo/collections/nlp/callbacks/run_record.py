@@ -120,7 +120,7 @@ class RunRecord(ActionCallback):
         )
 
     def _go_on_from_here(self) -> None:
-        """Forget what was written of later updates, by a run that was killed, say."""
+        """Forget what was written of later steps, by a run that was killed, say."""
         self.experiment.truncate_metrics(self.step)
         self._evaluated = set(evaluations_in(self.experiment.metrics_path))
         self._latest_step = self.step

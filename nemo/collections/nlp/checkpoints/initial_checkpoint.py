@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.manifest import MANIFEST, verify
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
 from nemo.collections.nlp.data.tokenizers import has_tokenizer
@@ -77,7 +78,7 @@ def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | 
     if options.load_dir is not None:
         initial = _of_run(Path(options.load_dir))
         run = Path(initial.name)
-        return dataclasses.replace(initial, run=run, step=checkpoint.verify(run, contents=False).step)
+        return dataclasses.replace(initial, run=run, step=verify(run, contents=False).step)
     if options.bert_checkpoint is None:
         return None
     name = options.bert_checkpoint
@@ -117,9 +118,9 @@ def _of_run(path: Path) -> InitialCheckpoint:
 
 def _of_file(path: Path) -> InitialCheckpoint:
     """The encoder in a module's file."""
-    is_ours = (path.parent / checkpoint.MANIFEST).is_file()
+    is_ours = (path.parent / MANIFEST).is_file()
     if is_ours:
-        checkpoint.verify(path.parent)
+        verify(path.parent)
     config = config_beside(path.parent)
 
     def take(model: PretrainingModel) -> list[str]:

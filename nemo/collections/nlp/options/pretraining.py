@@ -167,7 +167,7 @@ class PretrainingOptions(
         return Sampling(self.max_seq_length, self.masking, probability, self.short_seq_prob, self.seed)
 
     @property
-    def updates(self) -> int | None:
+    def steps(self) -> int | None:
         """How many steps end the run; None when epochs or minutes do."""
         if self.num_iters != -1:
             return self.num_iters

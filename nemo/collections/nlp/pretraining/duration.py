@@ -75,9 +75,9 @@ def planned_steps(
     Raises:
         UsageError: the run in `work_dir` was given another time.
     """
-    if options.updates is not None:
+    if options.steps is not None:
         plan = None if options.step_plan is None else StepPlan.parse(options.step_plan)
-        return plan if plan and plan.total == options.updates else StepPlan.of(options.updates)
+        return plan if plan and plan.total == options.steps else StepPlan.of(options.steps)
     if options.epochs is not None:
         return StepPlan.of(steps_in_epochs(data, options.batches_per_step * num_processes, options.epochs))
     if checkpoint.list_checkpoints(Path(work_dir, "checkpoints")):

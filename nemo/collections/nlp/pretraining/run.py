@@ -167,7 +167,7 @@ def pretrain_together(
         seconds = time.monotonic() - began
         log = logging.warning if has_diverged else logging.info
         log(
-            "%s: %d updates, %s tokens in %s%s; checkpoints are in %s",
+            "%s: %d steps, %s tokens in %s%s; checkpoints are in %s",
             "ended, but the model has diverged (see above)" if has_diverged else "done",
             trainer.step,
             f"{trainer.items_seen:,}",

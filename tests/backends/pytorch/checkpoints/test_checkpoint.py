@@ -18,6 +18,8 @@ import pytest
 import torch
 
 from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.fit import check_fit
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from nemo.utils.errors import CheckpointError, StorageError, UsageError
 
 FILES = ["BERT.safetensors", "bert-config.json", "manifest.json", "optimizer.safetensors", "state.json"]
@@ -156,7 +158,7 @@ def test_saving_a_step_again(tmp_path, capsys):
 
     flip_bit(path / "BERT.safetensors", 900)
     save(tmp_path, 1)
-    checkpoint.verify(path)
+    verify(path)
     assert names(tmp_path) == ["STEP-1", "bad-STEP-1"]
 
 
@@ -223,9 +225,9 @@ def test_flipped_bits_are_found(tmp_path, name):
     for bit in rng.sample(range(8 * size), 40):
         flip_bit(path / name, bit)
         with pytest.raises(CheckpointError, match=name):
-            checkpoint.verify(path)
+            verify(path)
         flip_bit(path / name, bit)
-    checkpoint.verify(path)
+    verify(path)
 
 
 def test_files_that_were_added_are_ignored(tmp_path):
@@ -279,7 +281,7 @@ def test_a_copy_under_another_name_can_be_loaded(tmp_path):
     assert checkpoint.load(tmp_path / "best")[1]["step"] == 1
     shutil.copytree(tmp_path / "STEP-1", tmp_path / "STEP-5")
     with pytest.raises(CheckpointError, match="manifest of something else; found step 1"):
-        checkpoint.verify(tmp_path / "STEP-5")
+        verify(tmp_path / "STEP-5")
 
 
 def test_another_version_is_left_alone(tmp_path):
@@ -315,7 +317,7 @@ def test_a_manifest_of_another_form(tmp_path, change):
     path = save(tmp_path, 1)
     reseal(path / "manifest.json", change)
     with pytest.raises(CheckpointError, match="manifest"):
-        checkpoint.verify(path)
+        verify(path)
 
 
 @pytest.mark.parametrize(
@@ -326,7 +328,7 @@ def test_json_is_read_strictly(tmp_path, text):
     path = save(tmp_path, 1)
     (path / "manifest.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(CheckpointError, match="JSON"):
-        checkpoint.verify(path)
+        verify(path)
 
 
 def test_prune_keeps_the_newest_and_all_that_is_not_ours(tmp_path):
@@ -339,7 +341,7 @@ def test_prune_keeps_the_newest_and_all_that_is_not_ours(tmp_path):
     (tmp_path / "STEP-5").symlink_to("elsewhere/STEP-5")
     checkpoint.prune(tmp_path, keep=2)
     assert names(tmp_path) == ["STEP-0", "STEP-1.bak", "STEP-2", "STEP-3", "STEP-4", "STEP-5", "elsewhere"]
-    checkpoint.verify(tmp_path / "STEP-5")
+    verify(tmp_path / "STEP-5")
 
 
 def test_checkpoints_that_were_moved_and_linked_are_found(tmp_path):
@@ -392,9 +394,9 @@ def test_leftovers_go_and_nothing_else(tmp_path):
 
 def test_fit_names_the_first_misfit():
     expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
-    checkpoint.check_fit("it", expected, {"b": torch.ones(3), "a": torch.ones(2)})
+    check_fit("it", expected, {"b": torch.ones(3), "a": torch.ones(2)})
     with pytest.raises(CheckpointError, match="b: it does not fit: 1 missing, 1 unexpected, 1 of another"):
-        checkpoint.check_fit("it", expected, {"a": torch.zeros(3), "c": torch.zeros(3)})
+        check_fit("it", expected, {"a": torch.zeros(3), "c": torch.zeros(3)})
 
 
 SAVE_UNTIL_KILLED = """
@@ -464,8 +466,8 @@ def test_a_number_that_is_not_finite_is_damage(tmp_path, capsys):
 
 def test_what_was_verified_is_read_again_once_it_is_written_to(tmp_path):
     path = save(tmp_path, 1)
-    checkpoint.verify(path)
+    verify(path)
     weights = path / "BERT.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointError, match="its content has changed"):
-        checkpoint.verify(path)
+        verify(path)

@@ -1,0 +1,64 @@
+"""Does what is in a checkpoint fit the run, the model or the optimizer that takes it?"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from nemo.utils.errors import CheckpointError
+
+
+def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
+    """Raise a CheckpointError that names what differs between a checkpoint's run and this one."""
+    for name, value in identity.items():
+        if name in saved and saved[name] != value:
+            raise CheckpointError(
+                f"the checkpoint is of a run with another {name}",
+                where=source,
+                found=saved[name],
+                expected=value,
+                fix="use the same options and data; or start anew in another --work_dir, "
+                "with --bert_checkpoint in place of --load_dir for the weights alone",
+            )
+
+
+def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Check that `found` has the names, shapes and dtypes of `expected`, no more and no fewer.
+
+    Raises:
+        CheckpointError: it does not; tells the first misfit and how many there are of each kind.
+    """
+    missing = [name for name in expected if name not in found]
+    unexpected = [name for name in found if name not in expected]
+    different = [
+        name
+        for name, tensor in found.items()
+        if name in expected and _describe(tensor) != _describe(expected[name])
+    ]
+    misfits = missing + unexpected + different
+    if misfits:
+        raise CheckpointError(
+            f"{what} does not fit: {len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{len(different)} of another shape or type",
+            where=misfits[0],
+            found=_describe(found.get(misfits[0])),
+            expected=_describe(expected.get(misfits[0])),
+        )
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
+    """Raise a CheckpointError that names the first tensor in which a number is not finite."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            count = int((~tensor.isfinite()).sum())
+            raise CheckpointError(
+                "weights that are not finite numbers",
+                where=f"{source} {name}",
+                found=f"{count:,} of {tensor.numel():,}",
+                fix="use an earlier one, or another",
+            )
+
+
+def _describe(tensor: Tensor | None) -> str:
+    return "nothing" if tensor is None else f"{tensor.dtype} {list(tensor.shape)}"
