@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.checkpoints.manifest import verify
 from nemo.collections.nlp.callbacks.held_out_losses import best_step, held_out_losses
 from nemo.utils.errors import CheckpointError
 from nemo.utils.logging import logging
@@ -38,7 +39,7 @@ def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
     if best is not None and losses[best] < losses[max(losses)]:
         chosen = folder / f"STEP-{best}"
         try:
-            checkpoint.verify(chosen)
+            verify(chosen)
         except CheckpointError as problem:
             logging.warning("%s; the newest checkpoint is used instead", problem)
         else:
