@@ -11,6 +11,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert finetune",
     "Fine-tune a BERT to label words, texts or pairs of texts; measure it, and export it.",
     positional=("model",),
+    examples="nemo-bert finetune my_bert --task classify --train reviews.csv --valid held_out.csv",
 )
 
 

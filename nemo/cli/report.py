@@ -35,6 +35,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert report",
     "Write an HTML page on runs: curves, text, tokenizer, options, guesses, environment. It works offline.",
     positional=("runs",),
+    examples="nemo-bert report outputs/bert_lm\nnemo-bert report outputs/one outputs/other --out both.html",
 )
 
 
