@@ -279,6 +279,9 @@ class CommandLine(Generic[T]):
             UsageError: an unknown option (the closest one is named), or a value that does not fit.
         """
         parser = self.parser()
+        for word in argv:
+            if word.startswith("--") and word.endswith("=--"):  # argparse would make an empty list of it
+                raise UsageError("no value", where=word.removesuffix("=--"), found="'--'")
         given, rest = parser.parse_known_intermixed_args(list(argv))
         if rest:
             known = [name for action in parser._actions for name in action.option_strings]

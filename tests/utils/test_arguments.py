@@ -129,3 +129,9 @@ def test_help_groups_inherited_options_under_the_docstring_of_their_class():
     assert "--edge MM      its edge (default: as wide as it is)" in inherited
     assert "--zero N       its zero (default: 0)" in inherited
     assert text.endswith("examples:\n  prog --colour red\n")
+
+
+@pytest.mark.parametrize("word", ["--rate=--", "--name=--"])
+def test_two_dashes_are_no_value(word):
+    with pytest.raises(UsageError, match=r"^--\w+: no value; found '--'"):
+        parsed(word)

@@ -167,6 +167,8 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
     Raises:
         UsageError: it is not fast, lacks a special token, or two of its tokens have one id.
     """
+    from tokenizers import models
+
     if not tokenizer.is_fast:
         raise UsageError("has no fast tokenizer", where=source, found=type(tokenizer).__name__)
     _fill_gaps(tokenizer, lines or [])
@@ -185,6 +187,15 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
             where=source,
             found=f"no {', '.join(missing)}",
             fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
+        )
+    model = tokenizer.backend_tokenizer.model
+    unknown = getattr(model, "unk_token", None)
+    if isinstance(model, models.WordPiece) and model.token_to_id(unknown) is None:
+        raise UsageError(
+            "its WordPieces have no token for what is unknown",
+            where=source,
+            found=f"{len(vocabulary):,} tokens",
+            expected=f"{unknown} among them",
         )
     if source.is_dir() and lines is None:
         _warn_of_contradiction(tokenizer, source)

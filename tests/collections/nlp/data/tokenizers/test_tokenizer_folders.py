@@ -402,3 +402,11 @@ def test_tokenizers_need_no_torch():
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_wordpieces_without_a_token_for_what_is_unknown_are_refused(tmp_path):
+    """transformers adds [UNK] to what is read, and `tokenizers` fails at the first word that needs it."""
+    write_lines(tmp_path / "t", ["the", "cat"])
+    write_json(tmp_path / "t" / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})
+    with pytest.raises(UsageError, match=r"no token for what is unknown; .*\[UNK\] among them"):
+        load_tokenizer(tmp_path / "t")
