@@ -189,13 +189,12 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
             fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
         )
     model = tokenizer.backend_tokenizer.model
-    unknown = getattr(model, "unk_token", None)
-    if isinstance(model, models.WordPiece) and model.token_to_id(unknown) is None:
+    if isinstance(model, models.WordPiece) and model.token_to_id(model.unk_token) is None:
         raise UsageError(
             "its WordPieces have no token for what is unknown",
             where=source,
             found=f"{len(vocabulary):,} tokens",
-            expected=f"{unknown} among them",
+            expected=f"{model.unk_token} among them",
         )
     if source.is_dir() and lines is None:
         _warn_of_contradiction(tokenizer, source)
