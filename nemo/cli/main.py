@@ -30,6 +30,7 @@ COMMANDS = {
     "show-batch": "a few samples as a model gets them: words, masks and what they hide",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
+    "adapt": "make a BERT know your field, and say what that was worth",
     "extend-vocab": "add the words of your field to the vocabulary of a BERT",
     "finetune": "teach a BERT to label words, texts or pairs of texts, and measure it",
     "fill-mask": "let a checkpoint guess the [MASK] in a sentence",

@@ -36,3 +36,15 @@ def test_a_vocabulary_is_extended(tmp_path):
     options = ["--out", tmp_path / "out", "--pieces", "1"]
     result = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
     assert "o ##w ##l -> owl" in result.stdout and "owl saved" in result.stdout
+
+
+@pytest.mark.slow
+def test_a_bert_is_adapted(tmp_path):
+    write_huggingface(tmp_path / "bert", "BertForMaskedLM")
+    text = tmp_path / "text.txt"
+    text.write_text("".join(f"The owl sees {'owl ' * (n % 5)}.\nThe cat likes it.\n\n" for n in range(99)))
+    train, test = write_columns(tmp_path / "train", 100, seed=1), write_columns(tmp_path / "test", 20, seed=2)
+    command = [sys.executable, EXAMPLES / "adapt.py", tmp_path / "bert", text, train, test]
+    options = ["--minutes=0.02", "--seeds=2", f"--work_dir={tmp_path / 'out'}"]
+    result = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+    assert "adapted: f1" in result.stdout and "f1 on test for" in result.stdout

@@ -16,7 +16,8 @@ from nemo.collections.nlp.options import FinetuningOptions
 
 
 def main(bert, train, test, work_dir, lr):
-    result = finetune(FinetuningOptions(bert, "ner", train, test=test, work_dir=work_dir, lr=lr))
+    options = FinetuningOptions(model=bert, task="ner", train=train, test=test, work_dir=work_dir, lr=lr)
+    result = finetune(options)
     print(summary(result))
     find = pipeline("token-classification", model=str(result.folder), aggregation_strategy="first")
     for sentence in read_sentences(test)[:3]:

@@ -60,7 +60,9 @@ def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool
         if run.model.nsp is not None:  # its first layer is the pooler
             bert.bert.pooler.dense.load_state_dict(run.model.nsp.mlp.get_submodule("layer0").state_dict())
         return Pretrained(bert, run.tokenizer)
-    bert = BERT(pretrained_model_name=name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # of the pooler, where the model has none
+        bert = BERT(pretrained_model_name=name)
     opened = load_tokenizer(tokenizer or name, do_lower_case)
     check_tokenizer(opened, bert.config, name)
     return Pretrained(bert, opened)

@@ -1,7 +1,8 @@
 """Options of the commands: dataclasses that check themselves."""
 
+from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.collections.nlp.options.extension import ExtensionOptions
 from nemo.collections.nlp.options.finetuning import FinetuningOptions
 from nemo.collections.nlp.options.pretraining import PretrainingOptions
 
-__all__ = ["ExtensionOptions", "FinetuningOptions", "PretrainingOptions"]
+__all__ = ["AdaptationOptions", "ExtensionOptions", "FinetuningOptions", "PretrainingOptions"]

@@ -12,18 +12,9 @@ LEARNING_RATES = "3e-5,1e-4,3e-4"
 
 
 @dataclass(frozen=True)
-class FinetuningOptions:
-    """Which BERT to fine-tune, on which labels, and how.
+class TaskOptions:
+    """A task with labels, and how it is learned."""
 
-    Raises:
-        UsageError: a value out of its range, or a model or a file that is missing.
-    """
-
-    model: str = option(
-        "",
-        "a BERT: a run's work folder, what nemo-bert export wrote, a Hugging Face folder or name",
-        is_path=True,
-    )
     task: str = option(
         "ner",
         "ner: a label for each word; classify: one for each text; pairs: one for two texts",
@@ -58,28 +49,15 @@ class FinetuningOptions:
     weight_decay: float = option(0.01, "decoupled decay, never of biases and LayerNorm", at_least=0)
     grad_norm_clip: float = option(1.0, "largest norm of the gradient; 0: no clipping", at_least=0)
     amp_opt_level: str = option("O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1"))
-    seeds: int = option(1, "runs with the chosen rate; figures are their mean and deviation", at_least=1)
     seed: int = option(0, "of the first run: new weights, order and dropout", at_least=0, below=2**32)
     threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)
 
-    # Model
-    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool = option(False, "with --tokenizer: lower-case text for a vocab.txt")
+    def check_task(self) -> None:
+        """Refuse options that contradict each other.
 
-    # Output
-    work_dir: str = option(
-        "outputs/finetune",
-        "folder of the runs and the model; a rerun with the same one resumes",
-        is_path=True,
-    )
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not (self.model and self.train):
-            raise UsageError(
-                "a model and a labelled file are needed",
-                expected="nemo-bert finetune MODEL --task ner|classify|pairs --train FILE",
-            )
+        Raises:
+            UsageError: they do, or something is no learning rate.
+        """
         if self.pair_column is not None and self.task != "pairs":
             raise UsageError(
                 "an option of --task pairs",
@@ -105,3 +83,35 @@ class FinetuningOptions:
                 "not a learning rate", where="--lr", found=repr(self.lr), expected="a number such as 5e-5"
             )
         return rates
+
+
+@dataclass(frozen=True)
+class FinetuningOptions(TaskOptions):
+    """Which BERT to fine-tune, on which labels, and how.
+
+    Raises:
+        UsageError: a value out of its range, or a model or a file that is missing.
+    """
+
+    model: str = option(
+        "",
+        "a BERT: a run's work folder, what nemo-bert export wrote, a Hugging Face folder or name",
+        is_path=True,
+    )
+    seeds: int = option(1, "runs with the chosen rate; figures are their mean and deviation", at_least=1)
+    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
+    do_lower_case: bool = option(False, "with --tokenizer: lower-case text for a vocab.txt")
+    work_dir: str = option(
+        "outputs/finetune",
+        "folder of the runs and the model; a rerun with the same one resumes",
+        is_path=True,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+        if not (self.model and self.train):
+            raise UsageError(
+                "a model and a labelled file are needed",
+                expected="nemo-bert finetune MODEL --task ner|classify|pairs --train FILE",
+            )
+        self.check_task()

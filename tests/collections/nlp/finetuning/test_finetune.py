@@ -11,6 +11,7 @@ from nemo.collections.nlp.finetuning.windows import RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
 from tests.cli.outcome import error_of
 from tests.collections.nlp.finetuning.conftest import write_columns, write_texts
+from tests.huggingface_folders import write_huggingface
 
 
 def options_for(folder, bert, task, **changes):
@@ -82,7 +83,9 @@ def test_a_run_that_broke_off_goes_on_to_the_same_figures(tmp_path, bert, monkey
     assert resumed.test == whole.test and resumed.valid == whole.valid
 
 
-def test_more_seeds_add_to_the_runs_that_are_there(tmp_path, bert):
+def test_more_seeds_add_to_the_runs_that_are_there(tmp_path):
+    bert = str(tmp_path / "bert")
+    write_huggingface(tmp_path / "bert", "BertForMaskedLM")  # without a pooler
     one = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
     made = tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "valid.json"
     before = made.stat().st_mtime_ns

@@ -1,0 +1,1 @@
+"""A BERT for a field, and whether it was worth it."""

@@ -1,0 +1,70 @@
+"""What a model loses on a text, whatever it was made by."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from nemo.collections.nlp.checkpoints.initial_checkpoint import (
+    find_initial_checkpoint,
+    take_weights,
+    with_sizes,
+)
+from nemo.collections.nlp.checkpoints.loading import Pretrained
+from nemo.collections.nlp.data.samples.sampling import Sampling
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.evaluation import evaluate
+from nemo.collections.nlp.extension.figures import cut_of
+from nemo.collections.nlp.extension.vocabulary import count_words
+from nemo.collections.nlp.nm.pretraining_model import build_model
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.utils.errors import UsageError
+
+SEQ_LENGTH = 128
+MOST_LINES = 5000
+
+
+@dataclass(frozen=True)
+class TextFigures:
+    """A model on a held-out text.
+
+    Attributes:
+        mlm_loss: nats per masked token, 15% of whole words masked; None without a head for it.
+        pieces_per_word: mean over the words of the text.
+        unknown_share: of these words.
+    """
+
+    mlm_loss: float | None
+    pieces_per_word: float
+    unknown_share: float
+
+    @property
+    def loss_per_word(self) -> float | None:
+        """Nats per token times tokens per word: comparable between vocabularies, as far as anything is."""
+        return None if self.mlm_loss is None else self.mlm_loss * self.pieces_per_word
+
+
+def figures_on(model: str, text: Path) -> TextFigures:
+    """Measure a model, of a run of ours or of Hugging Face's, on plain text."""
+    options = PretrainingOptions(
+        mode="data_text",
+        train_data=str(text),
+        bert_checkpoint=model,
+        only_mlm_loss=True,
+        max_seq_length=SEQ_LENGTH,
+    )
+    initial = find_initial_checkpoint(options)
+    if initial is None or initial.tokenizer is None:
+        raise UsageError("has no tokenizer beside it", where=model)
+    options, config = with_sizes(options, initial)
+    tokenizer = load_tokenizer(initial.tokenizer)
+    built = build_model(options, tokenizer, config)
+    has_head = str(built.mlm) in take_weights(built, initial)
+    for part in built.parts:
+        part.eval()
+    loss = None
+    if has_head:
+        sampling = Sampling(max_seq_length=options.max_seq_length)
+        loss = evaluate(Pretrained(built, tokenizer, {}, Path(model)), text, sampling)["mlm_loss"]
+    with text.open(encoding="utf-8") as file:
+        words = count_words(tokenizer, (line for line, _ in zip(file, range(MOST_LINES), strict=False)))
+    cut = cut_of(words, tokenizer)
+    return TextFigures(loss, cut.pieces_per_word, cut.unknown_share)

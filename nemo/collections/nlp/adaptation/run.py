@@ -1,0 +1,275 @@
+"""Adapting as one function: a BERT and the text of a field in, a BERT for it and a verdict out.
+
+Each step leaves `[work_dir]/steps/<name>.json` when it is done, and is not done again; pretraining and
+fine-tuning also go on within themselves.
+"""
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, TextFigures, figures_on
+from nemo.collections.nlp.adaptation.text import FIELD, GENERAL, TRAIN, warn_of_leak, write_texts
+from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+from nemo.collections.nlp.extension.run import as_huggingface, extend_vocabulary
+from nemo.collections.nlp.finetuning.data import open_task_data
+from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, mean_and_deviation
+from nemo.collections.nlp.finetuning.run import finetune
+from nemo.collections.nlp.models.hub import load_config
+from nemo.collections.nlp.options import (
+    AdaptationOptions,
+    ExtensionOptions,
+    FinetuningOptions,
+    PretrainingOptions,
+)
+from nemo.collections.nlp.options.finetuning import TaskOptions
+from nemo.collections.nlp.pretraining.run import pretrain
+from nemo.utils.arguments import as_config
+from nemo.utils.errors import DataError, UsageError
+from nemo.utils.files import write_atomically
+from nemo.utils.lock import WorkFolderLock
+from nemo.utils.logging import logging
+
+ADAPTED, STEPS = "model", "steps"
+WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
+"""A vocabulary is extended if a text has so many fewer tokens, or words so rarely unknown, as shares."""
+# What may change without making it another adaptation.
+_FREE = ("seeds", "threads", "work_dir")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A figure of a fine-tuned model over seeds.
+
+    Attributes:
+        mean, deviation: as shares; the deviation, of a sample, is None with one seed.
+        runs: how many.
+    """
+
+    mean: float
+    deviation: float | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What an adaptation comes to.
+
+    Attributes:
+        folder: the adapted model.
+        texts: held-out figures by model (base, extended, adapted) and text (field, general).
+        new_pieces: entries added to the vocabulary.
+        figure: the name of what `scores` are, of `finetuning.metrics.DEFINITIONS`; None without a task.
+        scores: by model, base and adapted, on the test part, or else the validation part.
+        measured_on: the file of that part.
+        seconds: by step.
+    """
+
+    folder: Path
+    texts: Mapping[str, Mapping[str, TextFigures]]
+    new_pieces: int
+    figure: str | None
+    scores: Mapping[str, Score]
+    measured_on: str
+    seconds: Mapping[str, float]
+
+    @property
+    def minutes(self) -> float:
+        """That the adapted model took: vocabulary and pretraining."""
+        return sum(self.seconds.get(step, 0.0) for step in ("extend", "continue")) / 60
+
+    @property
+    def gain(self) -> tuple[float, float | None]:
+        """The difference of the means, and its standard error; None with one seed."""
+        base, adapted = self.scores["base"], self.scores["adapted"]
+        if base.deviation is None or adapted.deviation is None:
+            return adapted.mean - base.mean, None
+        variance = base.deviation**2 / base.runs + adapted.deviation**2 / adapted.runs
+        return adapted.mean - base.mean, math.sqrt(variance)
+
+    @property
+    def verdict(self) -> str:
+        """One sentence; there is a gain, or a loss, if it is over twice its standard error."""
+        if self.figure is None:
+            return f"no task was given, so nobody knows what {self.minutes:.0f} minutes were worth"
+        difference, error = self.gain
+        where = f"on {Path(self.measured_on).name} for {self.minutes:.0f} minutes"
+        if error is None:
+            return f"{100 * difference:+.1f} {self.figure} {where}, with one seed: no proof of anything"
+        told = f"{100 * difference:+.1f} +- {100 * error:.1f} {self.figure} {where}"
+        return told if abs(difference) > 2 * error else f"no measurable gain ({told})"
+
+
+def adapt(options: AdaptationOptions) -> Adaptation:
+    """Adapt a BERT to the text of a field, or go on where an earlier call with this work folder stopped.
+
+    Raises:
+        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+    """
+    with WorkFolderLock(options.work_dir):
+        return _Adapting(options).run()
+
+
+class _Adapting:
+    def __init__(self, options: AdaptationOptions):
+        self._options, self._folder = options, Path(options.work_dir)
+        self._seconds: dict[str, float] = {}
+        deciding = {name: value for name, value in as_config(options).items() if name not in _FREE}
+        deciding = json.loads(json.dumps(deciding))
+        known = self._step("options", lambda: deciding)
+        for name, value in deciding.items():
+            if known.get(name) != value:
+                raise UsageError(
+                    "the folder has an adaptation with another option",
+                    where=f"{self._folder} --{name}",
+                    found=value,
+                    expected=known.get(name),
+                    fix="use another --work_dir",
+                )
+
+    def run(self) -> Adaptation:
+        """All steps."""
+        options = self._options
+        if options.train:  # what is wrong with the task is said before the work
+            self._check_task()
+        self._step("text", lambda: write_texts(options, self._folder / "text"))
+        if options.train:
+            self._step("leak", self._look_for_leak)
+        base = self._step("open", self._open)["model"]
+        extension = self._step("extend", lambda: self._extend(base))
+        start = str(self._path("extended")) if extension["pieces"] else base
+        adapted = start
+        if options.level == "continue":
+            self._step("continue", lambda: self._continue(start))
+            adapted = str(self._path(ADAPTED))
+        models = {"base": base, **({"extended": start} if extension["pieces"] else {}), "adapted": adapted}
+        texts = {name: self._measure(name, model) for name, model in models.items()}
+        scores, figure, part = self._scores({"base": base, "adapted": adapted})
+        return Adaptation(
+            Path(adapted), texts, extension["pieces"], figure, scores, part, dict(self._seconds)
+        )
+
+    def _path(self, name: str) -> Path:
+        return self._folder / name
+
+    def _step(self, name: str, work: Callable[[], Any]) -> Any:
+        """What a step gave, which is done unless it was."""
+        file = self._folder / STEPS / f"{name}.json"
+        if not file.is_file():
+            logging.info("adapt: %s", name)
+            began = time.monotonic()
+            result = {"result": work(), "seconds": time.monotonic() - began}
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(file, json.dumps(result, indent=1).encode())
+        done = json.loads(file.read_bytes())
+        self._seconds[name] = done["seconds"]
+        return done["result"]
+
+    def _check_task(self) -> None:
+        open_task_data(self._finetuning("base", self._options.model))
+
+    def _look_for_leak(self) -> int:
+        data = open_task_data(self._finetuning("base", self._options.model))
+        examples = data.test or data.valid
+        return warn_of_leak(
+            self._path("text") / TRAIN, examples, "the test part" if data.test else "validation"
+        )
+
+    def _open(self) -> dict[str, str]:
+        """The base model in a form that all steps take."""
+        aside = self._path("base")
+        aside.mkdir(exist_ok=True)
+        return {"model": as_huggingface(self._options.model, aside)}
+
+    def _extend(self, base: str) -> dict[str, Any]:
+        """New entries, if they are worth it."""
+        options = ExtensionOptions(
+            model=base,
+            text=(str(self._path("text") / TRAIN),),
+            text_layout="blank",
+            pieces=self._options.pieces,
+            out=str(self._path("extended")),
+            force=True,
+        )
+        try:
+            result = extend_vocabulary(options)
+        except (DataError, UsageError) as reason:
+            logging.info("the vocabulary stays as it is: %s", reason)
+            return {"pieces": 0}
+        saved = 1 - result.after.pieces_per_word / result.before.pieces_per_word
+        spelled = result.before.unknown_share - result.after.unknown_share
+        pays = self._options.pieces is not None or saved >= WORTH_TOKENS or spelled >= WORTH_UNKNOWN
+        logging.info(
+            "%d new entries would save %.1f%% of the tokens: %s",
+            *(len(result.extension.ids), 100 * saved, "taken" if pays else "left out"),
+        )
+        return {"pieces": len(result.extension.ids) if pays else 0, "saved": saved}
+
+    def _continue(self, start: str) -> dict[str, float]:
+        """Pretraining goes on: the masked language model on the field's text."""
+        options, text = self._options, self._path("text")
+        positions = load_config(start).max_position_embeddings
+        result = pretrain(
+            PretrainingOptions(
+                mode="data_text",
+                train_data=str(text / TRAIN),
+                eval_data=str(text / FIELD),
+                text_layout="blank",
+                bert_checkpoint=start,
+                only_mlm_loss=True,
+                max_seq_length=min(SEQ_LENGTH, positions),
+                minutes=options.minutes,
+                batch_size=options.pretraining_batch_size,
+                optimizer="adam_w",
+                lr=options.pretraining_lr,
+                lr_policy="WarmupAnnealing",
+                lr_warmup_proportion=0.1,
+                weight_decay=0.01,
+                grad_norm_clip=1.0,
+                amp_opt_level=options.amp_opt_level,
+                eval_step_freq=-1,
+                seed=options.seed,
+                threads=options.threads,
+                work_dir=str(self._path("continue")),
+            )
+        )
+        export(load_pretrained(result.work_dir), self._path(ADAPTED), force=True)
+        return {"steps": result.steps, "tokens": result.tokens}
+
+    def _measure(self, name: str, model: str) -> dict[str, TextFigures]:
+        files = {"field": FIELD} | ({"general": GENERAL} if self._options.replay else {})
+
+        def measure() -> dict[str, Any]:
+            return {
+                text: dataclasses.asdict(figures_on(model, self._path("text") / file))
+                for text, file in files.items()
+            }
+
+        figures = self._step(f"measure_{name}", measure)
+        return {text: TextFigures(**values) for text, values in figures.items()}
+
+    def _finetuning(self, name: str, model: str) -> FinetuningOptions:
+        options = self._options
+        task = {field.name: getattr(options, field.name) for field in dataclasses.fields(TaskOptions)}
+        work_dir = str(self._path(f"finetune_{name}"))
+        return FinetuningOptions(**task, model=model, seeds=options.seeds, work_dir=work_dir)
+
+    def _scores(self, models: Mapping[str, str]) -> tuple[dict[str, Score], str | None, str]:
+        """Both models, fine-tuned with the same grid and seeds."""
+        options = self._options
+        if not options.train:
+            return {}, None, ""
+        figure = MAIN_FIGURE[options.task]
+        scores = {}
+        for name, model in models.items():
+            began = time.monotonic()
+            result = finetune(self._finetuning(name, model))
+            self._seconds[f"finetune_{name}"] = time.monotonic() - began
+            runs: Sequence[Mapping[str, float]] = result.test or result.valid
+            scores[name] = Score(*mean_and_deviation(runs, figure), len(runs))
+        return scores, figure, options.test or options.valid or options.train

@@ -1,0 +1,121 @@
+"""The text of an adaptation: what is trained on, and what is held out, of the field and of general text.
+
+Documents are held out by a hash of their content, long ones in parts. The files are plain text, with a blank
+line after each document.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from nemo.collections.nlp.data.inputs import read_documents
+from nemo.collections.nlp.finetuning.examples import Example
+from nemo.collections.nlp.options.adaptation import AdaptationOptions
+from nemo.utils.errors import DataError
+from nemo.utils.logging import logging
+
+TRAIN, FIELD, GENERAL = "train.txt", "field_held_out.txt", "general_held_out.txt"
+HELD_OUT = 20
+"""One unit in so many is held out."""
+UNIT = 50
+"""Paragraphs: a longer document is cut into units of so many, as running text is one document."""
+MOST_HELD_OUT = 2_000_000
+"""Characters that are measured on."""
+_SHINGLE = 8  # words by whose sequence a sentence is found
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
+
+Document = Sequence[str]
+
+
+def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
+    """Write the files of an adaptation; returns the characters of each.
+
+    Raises:
+        DataError: there is too little text. Also as `read_documents`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sizes = _part(read_documents(options.text, options.text_options), folder, TRAIN, FIELD)
+    if options.replay is not None:
+        most = int(sizes[TRAIN] * options.replay_share / (1 - options.replay_share))
+        replay = "replay.txt"
+        sizes |= _part(read_documents(options.replay, options.text_options), folder, replay, GENERAL, most)
+        with (
+            (folder / TRAIN).open("a", encoding="utf-8") as train,
+            (folder / replay).open(encoding="utf-8") as more,
+        ):
+            for line in more:
+                train.write(line)
+        (folder / replay).unlink()
+    for name, size in sizes.items():
+        if not size:
+            raise DataError("too little text: none is left for it", where=folder / name)
+    return sizes
+
+
+def _part(
+    documents: Iterable[Document], folder: Path, train: str, held_out: str, most: int | None = None
+) -> dict[str, int]:
+    """Part the units of documents into two files; `train` takes `most` characters, if that is given."""
+    limits = {train: most, held_out: MOST_HELD_OUT}
+    sizes = dict.fromkeys(limits, 0)
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in limits}
+        for text in _units(documents):
+            digest = hashlib.sha256(text.encode()).digest()
+            name = held_out if int.from_bytes(digest[:8]) % HELD_OUT == 0 else train
+            limit = limits[name]
+            if limit is None or sizes[name] < limit:
+                files[name].write(text + "\n\n")
+                sizes[name] += len(text)
+    return sizes
+
+
+def _units(documents: Iterable[Document]) -> Iterator[str]:
+    for document in documents:
+        for start in range(0, len(document), UNIT):
+            yield "\n".join(document[start : start + UNIT])
+
+
+def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
+    """Warn of test examples that stand in the text, word by word; returns how many.
+
+    Case and punctuation do not count. Examples of fewer than eight words are not looked for.
+    """
+    wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for example in examples:
+        words = tuple(_words(" ".join(example.content)))
+        if len(words) >= _SHINGLE:
+            wanted.setdefault(words[:_SHINGLE], []).append(words)
+    found = set()
+    for document in _documents(text):
+        words = tuple(_words(document))
+        for i in range(len(words) - _SHINGLE + 1):
+            for sentence in wanted.get(words[i : i + _SHINGLE], ()):
+                if words[i : i + len(sentence)] == sentence:
+                    found.add(sentence)
+    if found:
+        logging.warning(
+            "%d different examples of %s stand in the text: the gain would be too good; fix: leave the texts "
+            "that they are from out of it",
+            *(len(found), name),
+        )
+    return len(found)
+
+
+def _words(text: str) -> list[str]:
+    return [match.group() for match in _WORD.finditer(text.lower())]
+
+
+def _documents(path: Path) -> Iterator[str]:
+    lines: list[str] = []
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            if line.strip():
+                lines.append(line)
+            elif lines:
+                yield " ".join(lines)
+                lines = []
+    if lines:
+        yield " ".join(lines)

@@ -1,0 +1,86 @@
+"""Adapting end to end on a tiny BERT; what the verdict says of figures; leaks; restarts."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from nemo.cli.main import main
+from nemo.collections.nlp.adaptation.run import Adaptation, Score
+from nemo.collections.nlp.adaptation.text import warn_of_leak
+from nemo.collections.nlp.finetuning.examples import LabelledText
+from tests.cli.outcome import error_of
+from tests.collections.nlp.finetuning.conftest import sentences, write_columns
+from tests.huggingface_folders import write_huggingface
+
+
+def adaptation(base, adapted, figure="f1"):
+    scores = {"base": Score(*base), "adapted": Score(*adapted)} if figure else {}
+    return Adaptation(
+        Path("model"), {}, 0, figure, scores, "data/test.txt", {"extend": 60.0, "continue": 2220.0}
+    )
+
+
+def test_the_verdict_is_one_sentence_with_its_error():
+    gained = adaptation((0.70, 0.010, 5), (0.72, 0.005, 5))
+    assert gained.gain == (pytest.approx(0.02), pytest.approx(math.sqrt((0.01**2 + 0.005**2) / 5)))
+    assert gained.verdict == "+2.0 +- 0.5 f1 on test.txt for 38 minutes"
+    assert adaptation((0.72, 0.005, 5), (0.70, 0.01, 5)).verdict.startswith("-2.0 +- 0.5 f1")
+
+
+def test_what_may_be_chance_is_no_gain():
+    unclear = adaptation((0.70, 0.02, 5), (0.72, 0.02, 5))
+    assert unclear.verdict.startswith("no measurable gain (+2.0 +- 1.3 f1")
+    assert "no proof of anything" in adaptation((0.70, None, 1), (0.72, None, 1)).verdict
+    assert "no task was given" in adaptation(None, None, figure=None).verdict
+
+
+def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
+    text = tmp_path / "text.txt"
+    text.write_text("Before. One two three, four five six\nseven EIGHT nine! After.\n\nAnother one.\n")
+    leaked = LabelledText(("one two three four five six seven eight nine .",), ("x",), "")
+    other = LabelledText(("one two three four five six seven eight ten",), ("x",), "")
+    short = LabelledText(("another one",), ("x",), "")
+    assert warn_of_leak(text, [leaked, other, short], "test") == 1
+    assert "1 different examples of test stand in the text" in capsys.readouterr().err
+
+
+@pytest.fixture
+def command(tmp_path):
+    write_huggingface(tmp_path / "bert", "BertForMaskedLM")
+    for name, seed in (("field", 3), ("general", 4)):
+        documents = [f"{' '.join(words)} ." for words in sentences(200, seed)]
+        (tmp_path / f"{name}.txt").write_text("\n\n".join(documents))
+    train, test = write_columns(tmp_path / "train", 120, seed=1), write_columns(tmp_path / "test", 30, seed=2)
+    words = ["adapt", tmp_path / "bert", tmp_path / "field.txt", "--replay", tmp_path / "general.txt"]
+    words += ["--task", "ner", "--train", train, "--test", test, "--lr", "1e-2", "--num_epochs", "1"]
+    words += ["--text_layout", "lines", "--seeds", "2", "--minutes", "0.02", "--work_dir", tmp_path / "out"]
+    return [str(word) for word in words]
+
+
+@pytest.mark.slow
+def test_it_is_done_once_and_reported(tmp_path, command, capsys):
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "base      f1" in printed and "adapted   f1" in printed and "f1 on test for" in printed
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "general text" in page and "entity-level micro F1" in page
+    assert "http" not in page.replace("https://", "http://").split("<body>")[1]
+    done = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()}
+    assert {"text", "extend", "continue", "measure_base", "measure_adapted"} <= done.keys()
+    measured = json.loads((tmp_path / "out" / "steps" / "measure_base.json").read_text())["result"]
+    assert measured["field"]["mlm_loss"] > 0 and measured["general"]["pieces_per_word"] > 1
+    assert main(command) == 0  # nothing is left to do
+    assert {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()} == done
+    capsys.readouterr()
+    assert main([*command, "--minutes", "1"]) == 2
+    assert "an adaptation with another option" in error_of(capsys)
+
+
+def test_what_is_wrong_with_the_task_is_said_before_the_work(tmp_path, command, capsys):
+    (tmp_path / "test").write_text("the O\n\nfish B-Fish\n")
+    capsys.readouterr()
+    assert main(command) == 3
+    assert "'B-Fish' is not in the training part" in error_of(capsys)
+    assert not (tmp_path / "out" / "text").exists()
