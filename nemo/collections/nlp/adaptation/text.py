@@ -50,7 +50,7 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
         (folder / replay).unlink()
     for name, size in sizes.items():
         if not size:
-            raise DataError("too little text: none is left for it", where=folder / name)
+            raise DataError("too little text: nothing was left for it", where=folder / name, fix="give more")
     return sizes
 
 
