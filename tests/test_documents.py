@@ -1,6 +1,10 @@
 """What our documents say of files and of each other is so, and CONTRIBUTING's examples work."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,3 +93,48 @@ def test_the_data_layer_of_contributing_says_which_line_is_wrong(contributing):
     Path("reviews.tsv").write_text("1\tgood\nbad\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"reviews.tsv:2: not a labelled line; found 'bad'"):
         contributing["LabelledLines"](contributing["tokenizer"], "reviews.tsv")
+
+
+@pytest.fixture
+def patched(tmp_path) -> Path:
+    """A copy of the package to which the patches of CONTRIBUTING.md have been applied."""
+    shutil.copytree(ROOT / "nemo", tmp_path / "nemo", ignore=shutil.ignore_patterns("__pycache__"))
+    for patch in blocks("CONTRIBUTING.md", "diff"):
+        subprocess.run(
+            ["git", "apply", "-"], input=patch.code, text=True, cwd=tmp_path, check=True
+        )
+    return tmp_path
+
+
+PATCHES_AT_WORK = """
+import sys
+import numpy as np
+import torch
+from nemo.backends.pytorch.ops.native.check import checks
+from nemo.cli.main import main
+from nemo.collections.nlp.data.samples.masking import Masking
+
+masking = Masking(0.5, 4, np.arange(5, 50), "initial")
+starts_word = np.array([[True, True, False, True, False, True]])
+may_choose = np.array([[False, True, True, True, True, False]])
+ids = np.array([[2, 10, 11, 12, 13, 3]])
+_, chosen = masking(ids, starts_word, may_choose, np.array([6]), 0, np.array([0]))
+print(chosen.nonzero()[1].tolist())
+print("bias_relu" in [name for name, *_ in checks(torch.float32)])
+main(["count", sys.argv[1]])
+"""
+
+
+@pytest.mark.slow
+def test_the_patches_of_contributing_apply_and_work(patched):
+    (patched / "text.txt").write_text("A story.\nIt ends.\n\nAnother one.\nIt goes on.\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", PATCHES_AT_WORK, "text.txt"],
+        cwd=patched,
+        env={**os.environ, "PYTHONPATH": str(patched)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[:2] == ["[1, 3]", "True"]  # the first tokens of both words
+    assert done.stdout.splitlines()[-1] == "2"

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import CommandLine, check, option
@@ -31,7 +32,7 @@ class EvaluateOptions:
         None,
         "what is hidden at once: whole_word (default for text), token or span; stored: what the shards have "
         "hidden (their default)",
-        choices=("stored", "token", "whole_word", "span"),
+        choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
         None, "share of tokens to predict (0.15); stored masks have their own", above=0, below=1

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
+from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
@@ -47,7 +48,7 @@ class ShowBatchOptions(TextReading):
     masking: str | None = option(
         None,
         "what is hidden together; default: whole_word, and for shards stored",
-        choices=("stored", "token", "whole_word", "span"),
+        choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
         None, "share of tokens to predict (default 0.15); stored masks have their own", above=0, below=1

@@ -15,11 +15,12 @@ from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.inputs.places import place_of
-from nemo.collections.nlp.data.samples.sampling import STORED, Sampling
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.token_store import held_out_in
 from nemo.collections.nlp.guessing import Guess, best_guesses
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
+from nemo.collections.nlp.options.choices import STORED
 from nemo.collections.nlp.pretraining.data_files import held_out_text
 from nemo.utils.errors import UsageError
 from nemo.utils.progress import working

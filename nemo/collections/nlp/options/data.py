@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import option
@@ -98,7 +99,7 @@ class MaskingOptions:
     masking: str | None = option(
         None,
         "what is masked together; stored: the masks in the shards, the others draw new ones in every epoch",
-        choices=("stored", "token", "whole_word", "span"),
+        choices=(STORED, *MASKINGS),
         default_text="whole_word for text, stored for shards",
         decides="samples",
     )

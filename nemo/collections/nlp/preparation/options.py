@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import check, option
@@ -64,7 +65,7 @@ class ShardOptions:
         metavar="NAME",
     )
     masked_lm_prob: float = option(0.15, "share of tokens to predict", above=0, below=1, metavar="SHARE")
-    masking: str = option("whole_word", "what is masked together", choices=("whole_word", "token", "span"))
+    masking: str = option("whole_word", "what is masked together", choices=MASKINGS)
     random_seed: int = option(12345, "seed of masks and pairs", at_least=0, below=2**63, metavar="SEED")
     dupe_factor: int = option(
         5, "passes over the text, each with its own pairs and masks", at_least=1, metavar="PASSES"

@@ -34,8 +34,9 @@ from nemo.collections.nlp.data.samples.batching import bounds_by_samples, bounds
 from nemo.collections.nlp.data.samples.prefetch import prefetched
 from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.samples.remasking import Remasking
-from nemo.collections.nlp.data.samples.sampling import STORED, Sampling
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.options.choices import STORED
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import names_of
 from nemo.utils.logging import logging

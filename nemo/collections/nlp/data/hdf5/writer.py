@@ -25,12 +25,13 @@ import h5py
 import numpy as np
 
 from nemo.collections.nlp.data.hdf5.shard import LABELS, Rows
-from nemo.collections.nlp.data.samples.masking import KINDS, Masking
+from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.pairs import PairTable, joined, make_pairs
 from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
 from nemo.collections.nlp.data.store.mapped import let_go
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing, storage_errors
 from nemo.utils.lookup import choose
@@ -84,7 +85,7 @@ class ShardRecipe:
             if not is_right:
                 found = getattr(self, name)
                 raise UsageError("a value that cannot be", where=name, found=found, expected=expected)
-        choose({kind: kind for kind in KINDS}, self.masking, what="masking")
+        choose({kind: kind for kind in MASKINGS}, self.masking, what="masking")
 
     def folder_name(self, lower_case: bool) -> str:
         """The name of the folder of such shards, as NVIDIA's scripts and the tutorial write it."""

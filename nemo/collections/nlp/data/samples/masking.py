@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
-
-KINDS = ("token", "whole_word", "span")  # what is chosen as one
 
 _WORD_ORDER, _ACTION, _REPLACEMENT, _SPAN_LENGTH, _TURN = range(5)  # what a random number is for
 _ROWS_AT_ONCE = 128  # more do not fit into the processor's cache
@@ -48,7 +47,7 @@ class Masking:
     max_predictions: int | None = None
 
     def __post_init__(self) -> None:
-        choose({name: name for name in KINDS}, self.kind, what="masking")
+        choose({name: name for name in MASKINGS}, self.kind, what="masking")
         if self.max_predictions is not None and self.max_predictions < 1:
             raise UsageError(
                 "out of range", where="max_predictions", found=self.max_predictions, expected="1 or more"

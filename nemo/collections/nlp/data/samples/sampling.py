@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from nemo.collections.nlp.data.samples.masking import KINDS
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH
+from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-STORED = "stored"
 MASK_PROBABILITY = 0.15
 
 
@@ -41,13 +40,13 @@ class Sampling:
         _check("short_seq_prob", self.short_seq_prob, 0 <= self.short_seq_prob <= 1, "0 <= p <= 1")
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more")
         if self.masking is not None:
-            choose({name: name for name in (STORED, *KINDS)}, self.masking, what="masking")
+            choose({name: name for name in (STORED, *MASKINGS)}, self.masking, what="masking")
 
     def of_text(self) -> "Sampling":
         """With the defaults for text. Raises a UsageError for stored masks, which text has none of."""
         if self.masking == STORED:
             raise UsageError(
-                "only shards have stored masks", where="masking", found=STORED, expected=", ".join(KINDS)
+                "only shards have stored masks", where="masking", found=STORED, expected=", ".join(MASKINGS)
             )
         return replace(
             self,

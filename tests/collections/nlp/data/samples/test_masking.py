@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.samples.masking import KINDS, Masking
+from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.utils.errors import UsageError
 
 CLS, SEP, MASK = 2, 3, 4
@@ -115,7 +116,7 @@ def test_another_kind_or_number_is_refused():
         Masking(0.15, MASK, WORDS, max_predictions=0)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASKINGS)
 def test_nothing_to_choose_chooses_nothing(kind):
     masked, chosen = mask([], [], kind=kind)
     assert masked.tolist() == [CLS, SEP] and not chosen.any()
@@ -141,7 +142,7 @@ def many():
     return ids, starts_word, ids > MASK, lengths
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASKINGS)
 def test_the_share_of_chosen_tokens_is_right(many, kind):
     ids, starts_word, may_choose, lengths = many
     _, chosen = Masking(0.15, MASK, WORDS, kind)(ids, starts_word, may_choose, lengths, 0, np.arange(4000))
@@ -159,7 +160,7 @@ def test_no_word_is_split(many, kind):
     np.testing.assert_array_equal(chosen[:, 1:][goes_on], chosen[:, :-1][goes_on])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASKINGS)
 def test_of_the_chosen_tokens_80_10_10_percent_are_hidden_replaced_and_kept(many, kind):
     ids, starts_word, may_choose, lengths = many
     masked, chosen = Masking(0.15, MASK, WORDS, kind)(
@@ -242,7 +243,7 @@ def test_every_place_is_chosen_alike(many):
     np.testing.assert_allclose(shares, shares.mean(), atol=0.03)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MASKINGS)
 def test_a_sample_is_masked_alike_in_every_batch(many, kind):
     ids, starts_word, may_choose, lengths = many
     masking = Masking(0.15, MASK, WORDS, kind)
