@@ -100,9 +100,7 @@ def patched(tmp_path) -> Path:
     """A copy of the package to which the patches of CONTRIBUTING.md have been applied."""
     shutil.copytree(ROOT / "nemo", tmp_path / "nemo", ignore=shutil.ignore_patterns("__pycache__"))
     for patch in blocks("CONTRIBUTING.md", "diff"):
-        subprocess.run(
-            ["git", "apply", "-"], input=patch.code, text=True, cwd=tmp_path, check=True
-        )
+        subprocess.run(["git", "apply", "-"], input=patch.code, text=True, cwd=tmp_path, check=True)
     return tmp_path
 
 
