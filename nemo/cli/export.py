@@ -1,7 +1,9 @@
 """`nemo-bert export WORK_DIR FOLDER`: a Hugging Face folder from a checkpoint."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import CommandLine, check, option
@@ -21,11 +23,26 @@ class ExportOptions:
     do_lower_case: bool = option(
         False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
     )
+    licence: str | None = option(
+        None, "what the model card states, an identifier of the hub: apache-2.0, cc-by-4.0, other, ..."
+    )
+    push: str | None = option(
+        None, "upload the folder to the Hugging Face hub, as USER/MODEL; needs a token (hf auth login)"
+    )
+    private: bool = option(False, "with --push: only you see a new repository")
 
     def __post_init__(self) -> None:
         check(self)
         if not (self.model and self.out):
             raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
+        if self.licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence):
+            raise UsageError(
+                "not an identifier of a licence",
+                where=f"--licence {self.licence}",
+                expected="as in the hub's list: apache-2.0, mit, cc-by-4.0, other, ...",
+            )
+        if self.private and self.push is None:
+            raise UsageError("--private has no effect without --push", fix="leave it out, or give both")
 
 
 COMMAND_LINE = CommandLine(
@@ -41,12 +58,21 @@ def run(argv: Sequence[str]) -> None:
     """Export; the folder has been reloaded and compared before it is there."""
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):
+        from nemo.collections.nlp.checkpoints.export import EXPORTED
         from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+        from nemo.collections.nlp.checkpoints.push import check_may_push, push
 
+    if options.push is not None:
+        check_may_push(options.push)
     with working("reading the model, writing it and comparing the two"):
         export(
             load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.out,
             force=options.force,
+            licence=options.licence,
         )
     logging.info("exported to %s: the same ids and logits after reloading, nothing missing", options.out)
+    if options.push is not None:
+        with working(f"uploading to {options.push}"):
+            address = push(Path(options.out), options.push, sorted(EXPORTED), options.private)
+        logging.info("uploaded: %s", address)

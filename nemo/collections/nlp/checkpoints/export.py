@@ -57,6 +57,8 @@ _MODEL_CLASS = {  # has an MLM head, has an NSP head
     (False, True): "BertForNextSentencePrediction",
     (False, False): "BertModel",
 }
+EXPORTED = frozenset({*_WRITTEN, CARD})
+"""Names of all files that an export may write."""
 _TOLERANCE = 1e-4  # nats
 
 

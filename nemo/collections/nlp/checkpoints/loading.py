@@ -6,19 +6,17 @@ from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
-from nemo.collections.nlp.callbacks.run_record import evaluations_in
 from nemo.collections.nlp.checkpoints.best import choose_checkpoint
 from nemo.collections.nlp.checkpoints.export import export_huggingface
 from nemo.collections.nlp.checkpoints.initial_checkpoint import config_file_beside
 from nemo.collections.nlp.checkpoints.model_card import model_card
+from nemo.collections.nlp.checkpoints.run_facts import facts_of_run
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.models.bert_weights import check_encoder
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import read_config
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.logging import logging
 
@@ -84,40 +82,13 @@ def load_pretrained(
     return Pretrained(model, opened, state, chosen)
 
 
-def run_facts(pretrained: Pretrained) -> dict[str, Any]:
-    """What is known of the run behind a checkpoint, for the model card."""
-    config = pretrained.model.bert.config
-    facts: dict[str, Any] = {
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "positions": config.max_position_embeddings,
-        "vocabulary": config.vocab_size,
-        "weights": pretrained.model.num_weights,
-        "updates": pretrained.state["step"],
-        "training tokens": pretrained.state["items_seen"],
-    }
-    # The work folder, when the checkpoint is still in it, knows more.
-    work_dir = pretrained.folder.parent.parent
-    config_file = work_dir / "config.yaml"
-    if config_file.is_file():
-        options = read_config(PretrainingOptions, config_file)
-        # A card is for others: names, not folders of this machine.
-        facts |= {"training text": _name(options["train_data"]), "held-out text": _name(options["eval_data"])}
-        facts |= {"continues": _name(options["load_dir"] or options["bert_checkpoint"])}
-        batch = "batch_size" if options.get("tokens_per_batch") is None else "tokens_per_batch"
-        facts |= {name: options[name] for name in ("optimizer", "lr", batch, "seed")}
-        facts["command"] = f"nemo-bert pretrain --config {config_file.name}"
-    return facts | evaluations_in(work_dir / "metrics.jsonl").get(pretrained.state["step"], {})
-
-
-def _name(path: str | None) -> str | None:
-    """What a file or folder is called; of any other text all of it."""
-    return Path(path).name if path is not None and Path(path).is_absolute() else path
-
-
-def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> None:
+def export(
+    pretrained: Pretrained, folder: str | Path, force: bool = False, licence: str | None = None
+) -> None:
     """Write a Hugging Face folder with a model card filled in from the run.
+
+    Args:
+        licence: what the card states, an identifier of the hub such as "cc-by-4.0".
 
     Raises:
         UsageError: the folder is there already and `force` is False.
@@ -130,6 +101,6 @@ def export(pretrained: Pretrained, folder: str | Path, force: bool = False) -> N
         model.mlm,
         model.nsp,
         pretrained.tokenizer,
-        model_card(run_facts(pretrained)),
+        model_card(facts_of_run(model, pretrained.state, pretrained.folder, licence)),
         force=force,
     )

@@ -8,7 +8,7 @@ import torch
 import transformers
 
 from nemo.collections.nlp.checkpoints.export import export_huggingface
-from nemo.collections.nlp.checkpoints.model_card import model_card
+from nemo.collections.nlp.checkpoints.model_card import Facts, model_card
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -161,7 +161,7 @@ def test_existing_folder_is_refused_without_force(tmp_path, tokenizer):
 
 
 def test_force_replaces_an_export(tmp_path, tokenizer):
-    cards = [model_card({"updates": number}) for number in (1, 2)]
+    cards = [model_card(Facts(recipe={"steps": number})) for number in (1, 2)]
     for card in cards:
         export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, card, force=True)
     assert (tmp_path / "out" / "README.md").read_text() == cards[1]
@@ -241,7 +241,7 @@ def test_force_leaves_what_is_not_of_an_export_and_names_it(tmp_path, tokenizer,
     for name, text in FOREIGN.items():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text(text)
-    export_huggingface(clone, bert, None, None, tokenizer, model_card({}), force=True)
+    export_huggingface(clone, bert, None, None, tokenizer, model_card(Facts()), force=True)
     export_huggingface(tmp_path / "new", bert, None, None, tokenizer)
     expected = files_in(tmp_path / "new") | {name: text.encode() for name, text in FOREIGN.items()}
     assert files_in(clone) == expected

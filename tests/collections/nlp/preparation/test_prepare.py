@@ -278,7 +278,7 @@ def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, ca
         monkeypatch.setattr(module, name, 0.01)
     assert main(command(corpus, tmp_path / "out")) == 0
     told = capsys.readouterr().out
-    assert re.search(r"tokenise, [0-3] of 3 MB, [0-9]+ s", told)
+    assert re.search(r"tokenise, [0-4] of 4 MB, [0-9]+ s", told)
     assert re.search(r"shards, [1-7] of 8 tasks, [0-9]+ s", told)
 
 

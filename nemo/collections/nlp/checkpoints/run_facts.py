@@ -1,0 +1,87 @@
+"""What the folder of a run knows of its model, for the model card."""
+
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from nemo.collections.nlp.callbacks.run_record import evaluations_in
+from nemo.collections.nlp.checkpoints.model_card import Facts
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.utils.arguments import read_config
+
+LEAST_SHARE = 0.05
+"""Of a text that is in a language; less may well be a wrong guess."""
+RECIPE = (
+    "optimizer",
+    "lr",
+    "lr_policy",
+    "weight_decay",
+    "batch_size",
+    "tokens_per_batch",
+    "batches_per_step",
+    "max_seq_length",
+    "masking",
+    "mask_probability",
+    "hidden_dropout_prob",
+    "initialization",
+    "amp_opt_level",
+    "seed",
+)
+
+
+def facts_of_run(
+    model: PretrainingModel, state: dict[str, Any], checkpoint: Path, licence: str | None = None
+) -> Facts:
+    """Of a checkpoint itself; and, if it is still in its work folder, of that.
+
+    Args:
+        state: of the checkpoint.
+    """
+    config = model.bert.config
+    sizes = {
+        "layers": config.num_hidden_layers,
+        "width": config.hidden_size,
+        "heads": config.num_attention_heads,
+        "positions": config.max_position_embeddings,
+        "vocabulary": config.vocab_size,
+        "weights": model.num_weights,
+    }
+    recipe = {"steps": state["step"], "tokens seen": state["items_seen"]}
+    work_dir = checkpoint.parent.parent
+    if not (work_dir / "config.yaml").is_file():
+        return Facts(sizes, recipe, licence=licence)
+    options = read_config(PretrainingOptions, work_dir / "config.yaml")
+    unused = "batch_size" if options.get("tokens_per_batch") is not None else "tokens_per_batch"
+    recipe |= {name: options.get(name) for name in RECIPE if name != unused}
+    continued = _name(options.get("load_dir") or options.get("bert_checkpoint"))
+    text = _text(work_dir)
+    # A card is for others: names, not folders of this machine.
+    data = {"training text": _name(options["train_data"]), "held-out text": _name(options.get("eval_data"))}
+    for name in ("documents", "sentences", "tokens"):
+        data[name] = text.get(name)
+    languages = text.get("languages")
+    shares = languages if isinstance(languages, dict) else {}
+    return Facts(
+        sizes,
+        recipe | {"continues": continued},
+        data,
+        evaluations_in(work_dir / "metrics.jsonl").get(state["step"], {}),
+        tuple(code for code, share in shares.items() if share >= LEAST_SHARE),
+        licence,
+        continued if continued is not None and continued.count("/") == 1 else None,
+        "nemo-bert pretrain --config config.yaml",
+    )
+
+
+def _text(work_dir: Path) -> dict[str, Any]:
+    """Figures on the training text; none where about.json is absent or damaged."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((work_dir / "about.json").read_bytes())["data"]["training"])
+    return {}
+
+
+def _name(path: str | None) -> str | None:
+    """What a file or folder is called; of any other text all of it."""
+    return Path(path).name if path is not None and Path(path).is_absolute() else path
