@@ -1,6 +1,6 @@
 """What callbacks, the factory and a backend know of each other."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -170,16 +170,6 @@ class BackendActions(Actions, Protocol):
         amp_max_loss_scale: float = 2.0**24,
     ) -> None: ...
 
-    def infer(
-        self,
-        tensors: NmTensor | Sequence[NmTensor],
-        checkpoint_dir: str | Path | None = None,
-        ckpt_pattern: str = "",
-        verbose: bool = True,
-        cache: bool = False,
-        use_cache: bool = False,
-        offload_to_cpu: bool = True,
-        modules_to_restore: Collection[Any] | None = None,
-    ) -> list[list[Any]]: ...
+    def infer(self, tensors: NmTensor | Sequence[NmTensor], **options: Any) -> list[list[Any]]: ...
 
     def clear_cache(self) -> None: ...

@@ -271,13 +271,13 @@ class NeuralModuleFactory:
         """
         return self.get_trainer().infer(
             tensors,
-            checkpoint_dir,
-            ckpt_pattern,
-            verbose,
-            cache,
-            use_cache,
-            offload_to_cpu,
-            modules_to_restore,
+            checkpoint_dir=checkpoint_dir,
+            ckpt_pattern=ckpt_pattern,
+            verbose=verbose,
+            cache=cache,
+            use_cache=use_cache,
+            offload_to_cpu=offload_to_cpu,
+            modules_to_restore=modules_to_restore,
         )
 
     def clear_cache(self) -> None:

@@ -1,6 +1,6 @@
 """`PtActions`: what a factory and callbacks ask of PyTorch. A facade; the work is done in `training/`."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,20 +154,9 @@ class PtActions(Progress):
         """As `Actions.evaluate`."""
         return self._inference.evaluate(tensors)
 
-    def infer(
-        self,
-        tensors: NmTensor | Sequence[NmTensor],
-        checkpoint_dir: str | Path | None = None,
-        ckpt_pattern: str = "",
-        verbose: bool = True,
-        cache: bool = False,
-        use_cache: bool = False,
-        offload_to_cpu: bool = True,
-        modules_to_restore: Collection[Any] | None = None,
-    ) -> list[list[Any]]:
+    def infer(self, tensors: NmTensor | Sequence[NmTensor], **options: Any) -> list[list[Any]]:
         """As `NeuralModuleFactory.infer`."""
-        options = (checkpoint_dir, ckpt_pattern, verbose, cache, use_cache, offload_to_cpu)
-        return self._inference.infer(tensors, *options, modules_to_restore)
+        return self._inference.infer(tensors, **options)
 
     def clear_cache(self) -> None:
         """Forget what `infer` kept."""

@@ -82,13 +82,13 @@ class Inference:
     def infer(
         self,
         tensors: NmTensor | Sequence[NmTensor],
-        checkpoint_dir: str | Path | None,
-        ckpt_pattern: str,
-        verbose: bool,
-        cache: bool,
-        use_cache: bool,
-        offload_to_cpu: bool,
-        modules_to_restore: Collection[Any] | None,
+        checkpoint_dir: str | Path | None = None,
+        ckpt_pattern: str = "",
+        verbose: bool = True,
+        cache: bool = False,
+        use_cache: bool = False,
+        offload_to_cpu: bool = True,
+        modules_to_restore: Collection[Any] | None = None,
     ) -> list[list[Any]]:
         """For each tensor its value in every batch; the arguments are those of `NeuralModuleFactory.infer`.
 

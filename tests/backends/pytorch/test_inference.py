@@ -70,8 +70,10 @@ def test_inference_restores_what_it_is_told_to(toy, batches, tmp_path):
     callbacks = [CheckpointCallback(tmp_path, step_freq=1), Remember()]
     actions = train(model, batches(), callbacks, max_steps=3)
     masked, sequence = model.wire(batches())
-    actions.infer([masked, sequence], tmp_path, ckpt_pattern="STEP-2", modules_to_restore=[model.first])
+    actions.infer(
+        [masked, sequence], checkpoint_dir=tmp_path, ckpt_pattern="STEP-2", modules_to_restore=[model.first]
+    )
     head, first = biases(model)
     assert torch.equal(head, seen[3][0]) and torch.equal(first, seen[2][1])
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        actions.infer([masked], tmp_path, ckpt_pattern="STEP-9")
+        actions.infer([masked], checkpoint_dir=tmp_path, ckpt_pattern="STEP-9")
