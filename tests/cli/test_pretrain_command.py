@@ -378,7 +378,7 @@ def test_the_kind_of_data_may_be_spelled_both_ways(spelling):
 )
 def test_moments_decay_as_suits_the_optimizer_unless_told(words, betas):
     from nemo.cli.pretrain import parse_options
-    from nemo.collections.nlp.pretraining.run import optimization_params
+    from nemo.collections.nlp.pretraining.training import optimization_params
 
     options = parse_options(["--train_data", "x", *words.split()])
     assert optimization_params(options, max_steps=1)["betas"] == betas

@@ -10,7 +10,7 @@ from nemo.backends.pytorch import PtActions
 from nemo.backends.pytorch.training.loop import Training
 from nemo.cli.pretrain import parse_options
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining import duration
+from nemo.collections.nlp.pretraining import duration, setup
 from nemo.collections.nlp.pretraining import run as pretraining
 from nemo.utils import stopwatch
 from nemo.utils.arguments import read_config
@@ -51,7 +51,7 @@ def machine(monkeypatch):
         Training._step,
         PtActions.evaluate,
         PtActions.save,
-        pretraining.open_data,
+        setup.open_data,
     )
 
     def taking(seconds, work):
@@ -77,7 +77,7 @@ def machine(monkeypatch):
 
     monkeypatch.setattr(PtActions, "evaluate", slow_evaluation)
     monkeypatch.setattr(PtActions, "save", taking(lambda: made.save, save))
-    monkeypatch.setattr(pretraining, "open_data", taking(lambda: made.start, open_data))
+    monkeypatch.setattr(setup, "open_data", taking(lambda: made.start, open_data))
     return made
 
 

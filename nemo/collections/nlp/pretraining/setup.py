@@ -1,0 +1,158 @@
+"""From options to everything that a run needs: sizes, data, model, steps."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import nemo
+from nemo.backends.pytorch.checkpoints import checkpoint
+from nemo.backends.pytorch.distributed.world import World
+from nemo.collections.nlp.checkpoints.initial_checkpoint import (
+    InitialCheckpoint,
+    find_initial_checkpoint,
+    settled_sizes,
+    take_weights,
+    with_sizes,
+)
+from nemo.collections.nlp.models.hub import bert_config
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.data import PretrainingData, open_data
+from nemo.collections.nlp.pretraining.duration import planned_steps
+from nemo.collections.nlp.pretraining.earlier_run import (
+    config_of_run,
+    options_of_run,
+    refuse_other_sizes,
+    refuse_other_start,
+)
+from nemo.collections.nlp.pretraining.initialization import start_from_counts, start_head_from_frequencies
+from nemo.collections.nlp.pretraining.shards import open_shards, with_length_of_rows
+from nemo.utils.arguments import names_deciding
+from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
+from nemo.utils.step_plan import StepPlan
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is trained, on what, and where it starts.
+
+    Attributes:
+        options: with everything settled: sizes, and the end as `num_iters`, unless it `ends_on_time`.
+        plan: its steps; that of a run that `ends_on_time` is settled while it goes on.
+        initial: what it starts from, if not from random weights.
+        resumes: it goes on in its own work folder.
+    """
+
+    options: PretrainingOptions
+    data: PretrainingData
+    model: PretrainingModel
+    initial: InitialCheckpoint | None
+    resumes: bool
+    plan: StepPlan
+
+    @property
+    def ends_on_time(self) -> bool:
+        """Do minutes end it?"""
+        return self.options.minutes is not None and self.options.num_iters == -1
+
+    @property
+    def earlier_options(self) -> PretrainingOptions | None:
+        """Those of the run that goes on, here or from another work folder; None where nobody knows."""
+        if self.resumes:
+            work_dir: Path | None = Path(self.options.work_dir)
+        else:
+            work_dir = (
+                None if self.initial is None or self.initial.run is None else self.initial.run.parents[1]
+            )
+        return None if work_dir is None else options_of_run(work_dir)
+
+    @property
+    def first_step(self) -> int:
+        """Steps that were made in another work folder."""
+        return 0 if self.initial is None else self.initial.step
+
+
+def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
+    """Settle what the options leave open, open the data, and make the model.
+
+    Args:
+        world: who prepares the same; process 0 makes what they share.
+
+    Raises:
+        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+    """
+    world = world or World()
+    resumes = world.broadcast_object(lambda: bool(checkpoint.list_checkpoints(work_dir / "checkpoints")))
+    if resumes and world.rank == 0:
+        refuse_other_start(options, work_dir)
+    initial = find_initial_checkpoint(options)
+    options, config = with_sizes(options, initial)
+    earlier = world.broadcast_object(lambda: config_of_run(work_dir))
+    if earlier is not None:  # before any work
+        refuse_other_sizes(settled_sizes(options, config), earlier, work_dir)
+    if options.mode == "data_preprocessed":
+        data = world.in_turn(lambda: open_shards(options, initial))
+        options = with_length_of_rows(options, data)
+    else:
+        data = world.in_turn(lambda: open_data(options, work_dir, initial))
+    first_step = 0 if initial is None else initial.step
+    plan = StepPlan.parse(
+        world.broadcast_object(lambda: str(planned_steps(options, data, work_dir, first_step, world.size)))
+    )
+    if first_step >= plan.total and not resumes:
+        raise UsageError(
+            "nothing is left to train",
+            where=f"--load_dir {options.load_dir}",
+            found=f"{first_step} steps",
+            expected=f"fewer than the {plan.total} that the run has in all",
+            fix="raise --num_iters or --num_epochs",
+        )
+    options = dataclasses.replace(options, num_epochs=None, step_plan=None)
+    if options.minutes is None or options.num_iters != -1:
+        options = dataclasses.replace(options, **as_options(plan))
+    torch.manual_seed(options.seed)
+    if earlier is not None:
+        sizes = sizes_of_model(options, data.tokenizer, config)
+        # With another tokenizer it is that which the checkpoint refuses, not a size that follows from it.
+        if data.tokenizer is None or sizes["vocab_size"] == earlier["vocab_size"]:
+            refuse_other_sizes(sizes, earlier, work_dir)
+            config = bert_config(earlier, work_dir)
+    model = build_model(options, data.tokenizer, config)
+    if not resumes and initial is not None and initial.run is None:
+        taken = take_weights(model, initial)
+        if str(model.mlm) not in taken:
+            counts, special_ids = data.token_counts(model.bert.config.vocab_size)
+            start_head_from_frequencies(model.bert, model.mlm, counts, special_ids)
+            logging.info("the MLM head starts from the frequencies of the tokens, and the word embeddings")
+    if not resumes and initial is None and options.initialization == "counts":
+        assert data.tokenizer is not None  # counts are of text
+        start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
+    return Run(options, data, model, initial, resumes, plan)
+
+
+def refuse_other_run(run: Run, world: World) -> None:
+    """See that all processes train the same model on the same data.
+
+    Raises:
+        DistributedError: names the process, and what differs.
+    """
+    # Paths and the like may differ: the data and the tokenizer are compared themselves.
+    of_machine = names_deciding(PretrainingOptions, "machine")
+    options = {n: v for n, v in dataclasses.asdict(run.options).items() if n not in of_machine}
+    tokenizer, evaluation = run.data.tokenizer, run.data.eval
+    world.check_same(
+        versions={"nemo-bert": nemo.__version__, "torch": torch.__version__},
+        **options,  # before what follows from them, as the first difference is the one reported
+        tokenizer=None if tokenizer is None else tokenizer.fingerprint,
+        training_data=run.data.train.dataset.fingerprint,
+        evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
+        config=run.model.bert.config.to_dict(),
+    )
+
+
+def as_options(plan: StepPlan) -> dict[str, Any]:
+    return {"num_iters": plan.total, "step_plan": str(plan) if plan.is_settled else None}
