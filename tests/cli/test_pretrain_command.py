@@ -164,7 +164,7 @@ def test_an_export_is_what_transformers_loads(trained, tmp_path, capsys):
     ids = tokenizer("The cat sees the dog.", "The dog likes the cat.", return_tensors="pt")
     assert model(**ids).prediction_logits.shape[-1] == tokenizer.vocab_size
     assert tokenizer.model_max_length == 32  # so that truncation knows where to cut
-    assert "nsp accuracy" in (folder / "README.md").read_text()
+    assert "nsp_accuracy" in (folder / "README.md").read_text()
     assert main(["export", str(run), str(folder)]) == 2
     assert main(["export", str(run), str(folder), "--force"]) == 0
 
