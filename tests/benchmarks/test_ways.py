@@ -28,7 +28,7 @@ def test_a_batch_is_cls_a_sep_b_sep_and_padding():
         assert set(batch.labels) <= {0, 1}
 
 
-def test_fifteen_percent_of_every_sequence_are_to_be_guessed_and_specials_never():
+def test_fifteen_percent_of_a_sequence_are_masked_and_specials_never():
     batches = synthetic_batches(PADDED, number=40)
     hidden = other = 0
     for batch in batches:

@@ -90,7 +90,7 @@ def test_fragments_code_and_foreign_text_are_no_prose(text):
     assert paragraphs_of(text) == []
 
 
-def test_docstrings_come_from_modules_classes_functions_and_calls_but_not_assignments():
+def test_docstrings_come_from_everything_but_assignments():
     source = '''"""module"""
 class A:
     """class"""
@@ -106,7 +106,7 @@ x = """assigned"""
     assert docstrings_of(source) == ["module", "class", "method", "function", "added"]
 
 
-def test_a_paragraph_is_a_near_duplicate_when_more_than_half_of_its_grams_are_known():
+def test_a_near_duplicate_has_more_than_half_of_its_grams_known():
     words = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
     duplicates = NearDuplicates(gram=8, share=0.5)
     assert duplicates.is_new(" ".join(words))  # 3 grams
@@ -127,7 +127,7 @@ def test_documents_are_modules_in_order_and_split_as_a_whole(tmp_path):
     assert corpus.sources["pack"].documents == 20
 
 
-def test_the_same_installation_gives_the_same_bytes_with_any_number_of_workers(tmp_path):
+def test_any_number_of_workers_gives_the_same_bytes(tmp_path):
     folders = installation(tmp_path, many_modules(20))
     one, two = (collect(tmp_path / str(n), workers=n, **folders) for n in (1, 2))
     assert one.train.read_bytes() == two.train.read_bytes()

@@ -44,7 +44,7 @@ def test_a_rerun_names_the_rate_that_its_options_make_jump(pretrain, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_loss_that_leaves_the_guess_behind_is_named_while_it_trains_and_at_the_end(pretrain, tmp_path):
+def test_a_diverging_loss_is_named_while_it_trains_and_at_the_end(pretrain, tmp_path):
     said = pretrain("run", "--lr 10 --num_iters 6")
     warnings = [line for line in said.err.splitlines() if "ln V" in line]
     assert len(warnings) == 1

@@ -197,7 +197,7 @@ def test_positions_that_contradict_the_model_are_refused(source, text, tmp_path,
     assert "--max_position_embeddings: contradicts" in error_of(capsys)
 
 
-def test_a_flag_that_a_configuration_file_overrides_is_said_to_have_no_effect(text, tmp_path, capsys):
+def test_a_flag_overridden_by_a_configuration_file_has_no_effect(text, tmp_path, capsys):
     sizes = write_config(tmp_path / "sizes.json", vocab_size=80)
     more = ("--config_file", sizes, "--tokenizer", "word-piece", "--vocab_size", "80", "--hidden_size", "64")
     assert pretrain(text, tmp_path / "run", *more) == 0
@@ -317,7 +317,7 @@ def rewrite_manifest(step: Path, manifest: dict) -> None:
 # What is written, and for whom; what is kept of a source.
 
 
-def test_all_files_of_a_run_and_of_an_export_have_the_permissions_that_the_umask_gives(text, tmp_path):
+def test_files_of_runs_and_exports_have_the_umasks_permissions(text, tmp_path):
     before = os.umask(0o022)
     try:
         assert pretrain(text, tmp_path / "run", *FLAGS, "--max_seq_length", "32") == 0

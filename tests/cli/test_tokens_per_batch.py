@@ -61,7 +61,7 @@ def stopped(work_dir: Path, copy: Path, step: int) -> Path:
     return copy
 
 
-def test_every_update_has_nearly_as_many_tokens_and_epochs_end_where_they_end(trained, data):
+def test_steps_have_nearly_equal_tokens_and_epochs_end_as_they_do(trained, data):
     layer = BertPretrainingDataLayer(load_tokenizer(trained / "tokenizer"), data / "train.txt", 32)
     tokens = tokens_in_updates(trained)
     assert sum(tokens) == sum(layer.dataset.lengths(epoch).sum() for epoch in (0, 1))

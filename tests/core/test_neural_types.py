@@ -80,7 +80,7 @@ def test_any_axis_does_not_forgive_another_mismatch():
     assert port.compare(NeuralType(("B", "D"), ChannelType())) is R.INCOMPATIBLE
 
 
-def test_a_void_port_without_axes_takes_everything_and_gives_to_nothing_typed():
+def test_a_void_port_takes_everything_and_gives_to_nothing_typed():
     void, typed = NeuralType(), NeuralType(("B",), LabelsType())
     assert void.compare(typed) is R.SAME
     assert typed.compare(void) is R.INCOMPATIBLE

@@ -6,7 +6,7 @@ import pytest
 
 
 @pytest.mark.slow
-def test_four_processes_that_start_on_fresh_text_make_one_tokenizer_and_one_store(undisturbed):
+def test_four_processes_make_one_tokenizer_and_one_store(undisturbed):
     run = undisturbed("four")
     made = json.loads((run / "made.json").read_text())
     names = [name.rpartition("/")[2] for name in made]

@@ -99,7 +99,7 @@ def test_a_run_of_one_process_goes_on_with_two(text, undisturbed, tmp_path):
     assert losses(run) == pytest.approx(losses(undisturbed("one")), abs=1e-4)
 
 
-def test_another_number_of_samples_in_an_update_is_refused_by_name(text, undisturbed, tmp_path, capsys):
+def test_another_number_of_samples_in_a_step_is_refused_by_name(text, undisturbed, tmp_path, capsys):
     run = stopped(undisturbed("two"), tmp_path / "run")
     before = (run / "metrics.jsonl").read_bytes()
     assert run_alone(text, run, 16) == 4

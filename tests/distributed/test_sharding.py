@@ -63,7 +63,7 @@ def test_losses_norms_figures_and_weights_are_those_of_a_training_without(traine
 
 
 @pytest.mark.slow
-def test_both_processes_have_all_weights_afterwards_in_the_modules_they_had(trained):
+def test_both_processes_end_with_all_weights_in_their_modules(trained):
     first, second = trained("sharded", 0), trained("sharded", 1)
     for name, weight in first["weights"].items():
         assert torch.equal(second["weights"][name], weight), name

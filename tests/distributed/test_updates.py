@@ -42,7 +42,7 @@ def test_nothing_is_sent_before_the_last_of_the_accumulated_batches(results):
         assert [kind for kind, _ in result["events"]] == ["forward"] * 3 + ["sum", "sum"]
 
 
-def test_an_update_sends_every_gradient_once_and_a_tied_one_as_one(results):
+def test_a_step_sends_every_gradient_once_and_a_tied_one_as_one(results):
     for case in ("accumulation", "several_messages"):
         for result in results(case):
             *gradients, losses = [shapes for kind, shapes in result["events"] if kind == "sum"]

@@ -73,7 +73,7 @@ def test_before_training_there_is_nothing_to_save(undisturbed, tmp_path, number)
     assert "Traceback" not in told
 
 
-def test_a_launchers_copy_of_a_signal_changes_nothing_even_if_it_comes_at_the_end(undisturbed, tmp_path):
+def test_a_launchers_late_copy_of_a_signal_changes_nothing(undisturbed, tmp_path):
     data, _ = undisturbed
     run = start(words(data, tmp_path))
     wait_for_step(run, tmp_path, 3)

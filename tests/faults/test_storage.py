@@ -28,9 +28,7 @@ def test_training_goes_on_and_saves_again_when_the_disk_is_well(undisturbed, tmp
 
 
 @pytest.mark.parametrize("file_size", [40_000, 60_000])
-def test_three_checkpoints_that_fail_end_training_and_the_last_good_one_stays(
-    undisturbed, tmp_path, file_size
-):
+def test_three_failed_checkpoints_end_training_and_keep_the_last_good(undisturbed, tmp_path, file_size):
     data, expected = undisturbed
     run = start(words(data, tmp_path))
     wait_for_step(run, tmp_path, 3)

@@ -30,7 +30,7 @@ def test_control_characters_of_a_users_text_never_reach_the_terminal():
         (errors.BusyError, RuntimeError, 8),
     ],
 )
-def test_each_kind_has_its_exit_code_and_can_be_caught_as_what_python_knows(kind, builtin, exit_code):
+def test_each_kind_has_an_exit_code_and_a_python_base_class(kind, builtin, exit_code):
     error = kind("problem", where="here")
     assert isinstance(error, builtin)
     assert (error.exit_code, str(error)) == (exit_code, "here: problem")

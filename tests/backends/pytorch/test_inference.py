@@ -9,7 +9,7 @@ from nemo.utils.errors import CheckpointError
 from tests.backends.pytorch.toy_training import train
 
 
-def test_evaluation_weighs_batches_by_what_they_count_and_keeps_dropout_off(toy, batches):
+def test_evaluation_weighs_batches_by_count_and_keeps_dropout_off(toy, batches):
     model = toy(dropout=0.5)
     masked, _ = model.wire(batches(samples=8, batch_size=3))
     actions = PtActions(device="cpu")

@@ -98,7 +98,7 @@ def test_losses_and_gradients_are_the_same_with_passes_on_and_off(model):
         torch.testing.assert_close(lean["gradients"][name], gradient, atol=2e-6, rtol=1e-4, msg=name)
 
 
-def test_the_embeddings_add_the_rows_that_were_looked_up_to_the_gradient_of_the_tied_head(model):
+def test_embeddings_add_looked_up_rows_to_the_tied_heads_gradient(model):
     layer = Sentences()
     (batch,) = layer.batches(0)
     graph = GraphModule([wire(model, layer).total])
@@ -124,7 +124,7 @@ def test_only_masked_rows_enter_the_vocabulary_product(model):
     assert not {B * T * V, real * V} & set(recorder.sizes)
 
 
-def test_padding_enters_no_product_and_the_last_layer_only_computes_what_is_read(model):
+def test_padding_enters_no_product_and_unread_rows_are_not_computed(model):
     layer = Sentences()
     (batch,) = layer.batches(0)
     read = int(batch[4].sum()) + B

@@ -37,7 +37,7 @@ def test_a_callback_as_in_0_10_sees_the_run_and_the_tensors_it_registers(graph):
     assert float(mine.values[0]) == pytest.approx(float(((expected - y) ** 2).mean()))
 
 
-def test_tensors_are_registered_at_the_updates_a_callback_reads_them(graph):
+def test_tensors_are_registered_at_the_steps_a_callback_reads_them(graph):
     class EverySecond(ActionCallback):
         def __init__(self, tensor):
             self.tensors, self.seen = [tensor], []

@@ -424,7 +424,7 @@ for line in sys.stdin:  # one process for every line, which need not import torc
 
 
 @pytest.mark.slow
-def test_kill_at_any_moment_leaves_the_last_finished_checkpoint_or_a_newer_one(tmp_path):
+def test_a_kill_leaves_the_last_finished_checkpoint_or_a_newer_one(tmp_path):
     rng = random.Random(0)
     newest = 0
     with subprocess.Popen(

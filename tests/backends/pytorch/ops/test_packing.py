@@ -57,7 +57,7 @@ def test_sizes_can_be_rounded_up_to_buckets():
     assert packing.sequences.longest_keys == 4
 
 
-def test_the_longest_sequences_of_buckets_are_bounds_for_nearly_every_batch():
+def test_bucket_lengths_are_bounds_for_nearly_every_batch():
     masks = [(torch.rand(4, 6) < share).long() for share in (0.2, 0.5, 0.9)]
     packings = [Packing.of((4, 6), mask, mask.flatten().nonzero()[:2, 0], buckets=2) for mask in masks]
     assert len({(p.sequences.longest_keys, p.last_sequences.longest_queries) for p in packings}) == 1

@@ -24,7 +24,7 @@ def test_accumulation_equals_the_large_batch_for_unequal_masked_counts(
     assert torch.allclose(whole.weights(), parts.weights(), atol=1e-6, rtol=0)
 
 
-def test_the_rest_of_an_epoch_makes_an_update_of_its_own(toy, batches):
+def test_the_rest_of_an_epoch_makes_a_step_of_its_own(toy, batches):
     layer = batches(samples=10, batch_size=2)  # 5 batches: 2 + 2 + 1
     actions = train(toy(), layer, num_epochs=2, max_steps=None, batches_per_step=2)
     assert (actions.step, actions.epoch_num, actions.items_seen) == (6, 2, 20)
@@ -67,7 +67,7 @@ def test_a_callback_may_plan_anew(toy, batches):
     assert actions.step == 5 and rates == [0.8, 0.8, 0.8, 0.1, 0.1]
 
 
-def test_an_update_neither_walks_through_the_model_nor_takes_stack_traces(toy, batches, monkeypatch):
+def test_a_step_neither_walks_through_the_model_nor_takes_stack_traces(toy, batches, monkeypatch):
     def counting(name, work):
         def counted(*args, **kwargs):
             calls[name] += 1
@@ -137,7 +137,7 @@ def test_training_leaves_the_generator_to_its_owner(toy, batches):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_update(toy, batches):
+def test_a_loss_that_is_not_finite_stops_before_the_step(toy, batches):
     model = toy()
     with torch.no_grad():
         model.first.linear.bias[0] = float("inf")
@@ -156,7 +156,7 @@ def test_the_gradient_is_clipped_to_its_norm(toy, batches):
     assert torch.allclose((clipped.weights() - start) * 2, free.weights() - start, atol=1e-6)
 
 
-def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batches):
+def test_steps_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batches):
     class Break(ActionCallback):
         """Breaks the bias before steps 2 and 3, mends it after them."""
 
@@ -189,7 +189,7 @@ def test_updates_with_a_loss_that_is_not_finite_are_skipped_on_demand(toy, batch
         actions.train(model.wire(batches()), "sgd", params, when_not_finite="skip")
 
 
-def test_a_callback_gets_whole_tensors_when_it_reads_and_costs_nothing_when_not(toy, batches):
+def test_a_callback_gets_whole_tensors_only_when_it_reads(toy, batches):
     class Read(ActionCallback):
         def __init__(self, tensor):
             self.tensors, self.shapes = [tensor], []

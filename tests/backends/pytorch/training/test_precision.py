@@ -136,7 +136,7 @@ def test_the_gradient_of_one_batch_may_stay_bf16():
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
-def test_an_update_that_was_not_made_scales_no_later_one(clip):
+def test_a_step_that_was_not_made_scales_no_later_one(clip):
     weight = torch.nn.Parameter(torch.ones(4))
     optimizer = OnePassAdamW([weight], lr=0.1)
     precision = Precision(Optimization.mxprO0, torch.device("cpu"))

@@ -125,7 +125,7 @@ def test_encoder_alone_reloads_with_nothing_missing_or_unexpected(tmp_path, toke
     torch.testing.assert_close(hidden_states(bert), output.last_hidden_state, atol=1e-4, rtol=0)
 
 
-def test_folder_holds_safetensors_tokenizer_and_card_and_nothing_is_left_beside_it(tmp_path, tokenizer):
+def test_an_export_is_weights_tokenizer_and_card_and_nothing_else(tmp_path, tokenizer):
     export_huggingface(tmp_path / "new" / "out", encoder(), None, None, tokenizer, "# A card\n")
     files = {path.name for path in (tmp_path / "new" / "out").iterdir()}
     assert {"config.json", "model.safetensors", "tokenizer.json", "README.md"} <= files

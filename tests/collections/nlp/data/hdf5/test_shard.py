@@ -230,7 +230,7 @@ def test_a_row_of_another_structure_is_refused(tmp_path, field, values, expected
     refused(path, f"row 4 {field}: not a row of .*; expected {expected}")
 
 
-def test_a_last_token_that_is_not_the_separator_of_the_other_rows_is_refused(tmp_path, rows):
+def test_a_last_token_that_is_not_the_separator_is_refused(tmp_path, rows):
     rows[11].tokens[-1] = 9
     refused(write_shard(tmp_path / "a.hdf5", rows), r"row 11 input_ids: .*expected \[SEP\] last: 3")
 
@@ -318,7 +318,7 @@ def test_rows_longer_than_any_sequence_are_refused_unread(tmp_path, rows):
         open_shard(path)
 
 
-def test_variable_rows_that_share_one_long_list_are_refused_with_little_memory(tmp_path, rows):
+def test_rows_that_share_one_long_list_are_refused_with_little_memory(tmp_path, rows):
     path = write_variable_shard(tmp_path / "v.hdf5", rows)
     with h5py.File(path, "r+") as file:
         file["input_ids"][3] = np.ones(100_000, "i4")

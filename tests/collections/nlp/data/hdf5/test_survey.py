@@ -72,7 +72,7 @@ def test_unusual_shares_are_warned_of(tmp_path, capsys):
     assert "0 % of the pairs are random; 50 % are usual" in warnings
 
 
-def test_a_text_may_speak_of_the_separator_now_and_then_but_not_in_every_row(tmp_path):
+def test_a_text_may_hold_the_separator_but_not_in_every_row(tmp_path):
     rows = make_rows(200)
     odd = Row([2, 5, 3, 6, 3, 7, 3], length_of_a=5, hidden={1: 4})
     assert surveyed(write_shard(tmp_path / "a.hdf5", [*rows, odd])).frame.sep_id == 3
@@ -98,7 +98,7 @@ def tokenizers(tmp_path_factory):
     return made
 
 
-def test_the_tokenizer_that_made_the_shards_is_accepted_and_another_refused(tmp_path, tokenizers):
+def test_the_shards_own_tokenizer_is_accepted_and_another_refused(tmp_path, tokenizers):
     right, sentences = tokenizers["right"]
     wrong, _ = tokenizers["wrong"]
     specials = right.cls_id, right.sep_id, right.mask_id

@@ -266,7 +266,7 @@ def test_shards_together_have_every_a_and_random_bs_from_the_whole_corpus(tmp_pa
         assert len(set(of_b)) > 80
 
 
-def test_shards_and_stores_and_seeds_and_passes_have_random_numbers_of_their_own(tmp_path):
+def test_shards_stores_seeds_and_passes_have_their_own_random_numbers(tmp_path):
     # Documents that are all alike, so that only random numbers can make a difference: which documents are
     # a true pair (the others are two random ones), and which tokens of these are hidden.
     store, tokenizer = store_of([[25, 25]] * 400)

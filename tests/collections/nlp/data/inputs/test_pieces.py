@@ -45,7 +45,7 @@ def test_pieces_of_plain_text_give_each_document_once(tmp_path, in_pieces, layou
             assert in_pieces(tmp_path, size, layout=layout) == whole, (seed, size)
 
 
-def test_pieces_of_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in_pieces):
+def test_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in_pieces):
     for seed in range(25):
         text = texts("blank", seed).replace(b"\r", b"")
         (tmp_path / "a.txt").write_bytes(text)

@@ -54,7 +54,7 @@ def write(folder, *names: str, content: str = TEXT) -> None:
 # Which files.
 
 
-def test_a_folder_gives_its_text_in_the_order_of_names_and_names_what_it_leaves_out(tmp_path, capsys):
+def test_a_folder_is_read_in_order_of_names_and_lists_what_it_skips(tmp_path, capsys):
     write(tmp_path, "b.txt", "a.txt", "sub/c.txt", "README.txt", "vocab.txt", "notes.md")
     write(tmp_path, ".hidden.txt", ".git/x.txt", "bert/vocab.txt", "bert/more.txt", "x.lock", "LICENSE")
     assert names_of(tmp_path) == ["a.txt", "b.txt", "sub/c.txt"]

@@ -161,7 +161,7 @@ def test_no_word_is_split(many, kind):
 
 
 @pytest.mark.parametrize("kind", MASKINGS)
-def test_of_the_chosen_tokens_80_10_10_percent_are_hidden_replaced_and_kept(many, kind):
+def test_80_10_10_percent_of_chosen_tokens_are_masked_replaced_kept(many, kind):
     ids, starts_word, may_choose, lengths = many
     masked, chosen = Masking(0.15, MASK, WORDS, kind)(
         ids, starts_word, may_choose, lengths, 0, np.arange(4000)

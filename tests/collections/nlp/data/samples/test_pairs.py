@@ -284,7 +284,7 @@ def test_parts_of_a_corpus_have_random_numbers_of_their_own():
     assert rows(again) == rows(first)
 
 
-def test_a_b_starts_at_every_sentence_of_other_documents_and_at_every_part_of_a_long_one():
+def test_b_starts_at_any_sentence_of_others_or_part_of_a_long_one():
     store = store_of([5], [40, 5, 5])  # space for 13 tokens: the sentence of 40 is cut into 7 parts
     starts = [make_pairs(store, 16, 0.0, seed, documents=range(1)).b_start[0] for seed in range(300)]
     count = np.bincount(starts, minlength=56)

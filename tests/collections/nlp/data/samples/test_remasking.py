@@ -108,7 +108,7 @@ def test_chinese_words_are_hidden_whole(tmp_path):
     assert {"北京", "天安门", "人工智能", "我们", "天气", "怎么样", "下雨", "我"} <= hidden
 
 
-def test_training_gets_new_masks_in_every_epoch_and_evaluation_always_the_same(english):
+def test_training_gets_new_masks_each_epoch_and_evaluation_never(english):
     path, tokenizer, _, _ = english
 
     def masks(mode: str, epoch: int, **options) -> np.ndarray:
@@ -123,7 +123,7 @@ def test_training_gets_new_masks_in_every_epoch_and_evaluation_always_the_same(e
     assert np.array_equal(masks("train", 0, masking="stored"), masks("train", 1, masking="stored"))
 
 
-def test_a_resumed_epoch_has_the_masks_of_a_whole_one_whatever_the_size_of_its_batches(english):
+def test_a_resumed_epoch_has_the_masks_of_a_whole_one(english):
     path, tokenizer, _, _ = english
     dataset = shards_dataset(path, tokenizer=tokenizer, masking="span")
     whole, rest = list(dataset.batches(16, 2)), list(dataset.batches(16, 2, first=7))

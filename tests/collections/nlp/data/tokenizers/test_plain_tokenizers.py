@@ -65,7 +65,7 @@ def test_a_plain_tokenizer_is_saved_as_transformers_saves_it(tmp_path, do_lower_
         assert (tmp_path / "ours" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_tokens_added_before_and_after_transformers_was_asked_for_are_known_to_both(tmp_path):
+def test_tokens_added_before_and_after_export_are_known_to_both(tmp_path):
     tokenizer = load_tokenizer(write_plain(tmp_path))
     before = tokenizer.vocab_size
     tokenizer.add_special_tokens(["[BEFORE]"])

@@ -178,7 +178,7 @@ def assert_same_ids(ours: TokenizerSpec, theirs: Any) -> None:
 
 
 @pytest.mark.parametrize("seed", range(14))
-def test_any_folder_gives_the_ids_of_autotokenizer_before_and_after_it_is_saved(tmp_path, seed):
+def test_any_folder_gives_autotokenizers_ids_before_and_after_saving(tmp_path, seed):
     folder, saved = tmp_path / "folder", tmp_path / "saved"
     rng = random.Random(seed)
     make_folder(folder, rng)
@@ -337,9 +337,7 @@ def test_sentencepieces_pieces_are_no_vocabulary_of_wordpieces(tmp_path):
         (lambda lines: lines, None),
     ],
 )
-def test_a_vocabulary_that_contradicts_the_description_that_is_used_is_warned_of(
-    tmp_path, caplog, change, told
-):
+def test_a_vocabulary_that_contradicts_its_description_warns(tmp_path, caplog, change, told):
     folder = write_lines(write_description(tmp_path), change(VOCABULARY))
     load_tokenizer(folder)
     assert ("contradicts" in caplog.text) == (told is not None)
@@ -348,7 +346,7 @@ def test_a_vocabulary_that_contradicts_the_description_that_is_used_is_warned_of
             assert name in caplog.text
 
 
-def test_a_vocabulary_that_is_read_by_itself_is_warned_of_if_its_folder_says_another_case(tmp_path, caplog):
+def test_a_lone_vocabulary_warns_if_its_folder_says_another_case(tmp_path, caplog):
     folder = write_lines(tmp_path, VOCABULARY)
     write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
     assert load_tokenizer(folder / "vocab.txt", do_lower_case=True).text_to_tokens("A") == ["a"]

@@ -120,7 +120,7 @@ def test_the_special_tokens_of_bert_are_five_distinct_ones_by_seven_names():
     assert list(dict.fromkeys(tokens.values())) == ["[UNK]", "[SEP]", "[PAD]", "[CLS]", "[MASK]"]
 
 
-def test_an_unknown_family_of_special_tokens_is_refused_with_the_known_ones():
+def test_an_unknown_family_of_special_tokens_is_refused():
     with pytest.raises(UsageError, match="bert, roberta, albert"):
         get_bert_special_tokens("brt")
 
@@ -148,7 +148,7 @@ def test_a_model_with_berts_special_tokens_needs_no_telling(pieces):
     assert pieces.fingerprint == before
 
 
-def test_special_tokens_that_a_model_does_not_know_are_appended_in_their_order(foreign):
+def test_special_tokens_unknown_to_a_model_are_appended_in_order(foreign):
     foreign.add_special_tokens(get_bert_special_tokens("bert"))
     assert (foreign.original_vocab_size, foreign.vocab_size) == (5, 10)
     assert foreign.special_token_to_id == {"[UNK]": 5, "[SEP]": 6, "[PAD]": 7, "[CLS]": 8, "[MASK]": 9}
@@ -192,7 +192,7 @@ def test_pieces_by_hand(pieces):
     assert pieces.ids_to_text([2, 5, 6, 7, 3]) == "[CLS] the cats [SEP]"
 
 
-def test_special_tokens_are_found_in_text_and_what_follows_one_directly_begins_no_word(pieces):
+def test_special_tokens_are_found_and_what_follows_begins_no_word(pieces):
     assert pieces.text_to_tokens("the [MASK]s cat") == ["▁the", "[MASK]", "s", "▁cat"]
     assert pieces.text_to_tokens("[CLS] the[SEP]") == ["[CLS]", "▁the", "[SEP]"]
     assert pieces.text_to_ids("the [MASK]s cat") == [5, 4, 7, 6]
@@ -279,7 +279,7 @@ def test_odd_text_in_a_corpus_has_the_ids_that_it_has_alone(kind, trained):
         ({"▁": -1.5, "00": -1.25, "0": -1.75}, "000 " * 200),
     ],
 )
-def test_pieces_that_depend_on_the_words_around_them_are_the_same_in_a_corpus(pieces_of_text, text, tmp_path):
+def test_pieces_that_depend_on_their_context_are_the_same_in_a_corpus(pieces_of_text, text, tmp_path):
     model = write_model(tmp_path / "m.model", list(pieces_of_text.items()), own_specials=True)
     tokenizer = SentencePieceTokenizer(model)
     assert [ids.tolist() for ids in tokenizer.encode_batch([text, "b"])] == [
@@ -449,7 +449,7 @@ def test_a_damaged_pretrained_folder_is_refused(words, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_name_is_looked_up_in_the_hubs_cache_and_a_missing_one_is_one_clear_error(words, tmp_path):
+def test_a_name_is_looked_up_in_the_hubs_cache_or_a_clear_error(words, tmp_path):
     cached = tmp_path / "hub" / "models--google-bert--bert-base-uncased"
     words.tokenizer.save_pretrained(cached / "snapshots" / "1")
     (cached / "snapshots" / "1" / "config.json").write_text('{"model_type": "bert"}')

@@ -68,7 +68,7 @@ def test_a_sample_is_drawn_from_the_whole_corpus_in_its_order(tmp_path):
     assert min(in_each_quarter) >= 30
 
 
-def test_of_a_large_corpus_pieces_from_all_over_it_are_read_and_always_the_same(tmp_path, monkeypatch):
+def test_of_a_large_corpus_the_same_pieces_from_all_over_are_read(tmp_path, monkeypatch):
     for name in "abcdefghijklmnopqrst":
         (tmp_path / f"{name}.txt").write_text(f"{name} one\n{name} two\n" * 50)  # 600 bytes
     monkeypatch.setattr(vocabulary, "READ_BYTES", 3000)
@@ -148,7 +148,7 @@ def test_rare_characters_take_no_room(kind, tmp_path):
     assert not {"日", "##日"} & set(tokenizer.vocabulary())
 
 
-def test_of_characters_as_rare_as_each_other_those_with_the_lowest_code_points_are_kept(tmp_path):
+def test_of_equally_rare_characters_the_lowest_code_points_are_kept(tmp_path):
     # 10 010 characters; 99.95 % of them are 10 004.995.
     files = write(tmp_path, *["a" * 100] * 100, "q w e r t y u i o p")
     vocabulary = train_tokenizer("word-piece", files, tmp_path / "bert", 100).vocabulary()

@@ -59,7 +59,7 @@ def test_without_shuffling_an_evaluation_is_the_same_every_time(layer):
     assert torch.equal(first, second)
 
 
-def test_the_tutorials_layer_is_shuffled_in_training_and_in_order_in_evaluation(layer):
+def test_the_tutorials_layer_shuffles_in_training_only(layer):
     def samples(data, epoch):
         return torch.cat([batch[3] for batch in data.batches(epoch)])
 

@@ -99,7 +99,7 @@ def test_an_encoder_of_another_width_is_refused_when_it_is_wired(head):
         head(4, num_classes=2)(hidden_states=hidden)
 
 
-def test_token_ids_that_the_model_or_the_classifier_has_not_are_refused_when_they_are_wired():
+def test_token_ids_beyond_model_or_classifier_are_refused_at_wiring():
     class Data(DataLayerNM):
         output_ports = {
             **BERT.input_ports,
