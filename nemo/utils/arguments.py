@@ -113,15 +113,16 @@ def check(options: Any) -> None:
         if value == "" and field.default != "":
             raise UsageError("is empty", where=where, fix="leave it out, or give a value")
         choices = field.metadata["choices"]
-        if choices and value not in choices:
-            near = closest(str(value), choices)
-            raise UsageError(
-                "not one of the choices",
-                where=where,
-                found=repr(value),
-                expected=", ".join(choices),
-                fix=f"did you mean {near!r}?" if near else "",
-            )
+        for chosen in value if isinstance(value, tuple) else (value,):
+            if choices and chosen not in choices:
+                near = closest(str(chosen), choices)
+                raise UsageError(
+                    "not one of the choices",
+                    where=where,
+                    found=repr(chosen),
+                    expected=", ".join(choices),
+                    fix=f"did you mean {near!r}?" if near else "",
+                )
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError("out of range", where=where, found=value, expected="a finite number")
         limits = {n: b for n, b in field.metadata["bounds"].items() if b is not None}
@@ -207,6 +208,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any], kind: type) -> None:
     more: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help_of(field)}
     if kind is bool:
         more |= {"action": argparse.BooleanOptionalAction}
+    elif kind is tuple:
+        more |= {"action": "append", "metavar": metadata["metavar"] or "NAME"}
     else:
         usual = "NAME" if metadata["choices"] else "PATH" if metadata["is_path"] else _METAVARS[kind]
         more |= {"type": integer if kind is int else kind, "metavar": metadata["metavar"] or usual}

@@ -11,6 +11,7 @@ from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.collections.nlp.callbacks.divergence import Divergence
 from nemo.collections.nlp.callbacks.overfitting import Overfitting
 from nemo.collections.nlp.callbacks.plateau import ADVICE, Plateau
+from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.callbacks.training_view import TrainingView
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadStep
@@ -31,6 +32,7 @@ class RunRecord(ActionCallback):
         step_freq: steps between two rows.
         unigram_entropy: of the training text, nats; None where nobody knows.
         vocab_size: of the model.
+        trackers: get the same figures.
 
     Attributes:
         has_diverged: is the latest loss of masked words far above that of a guess?
@@ -45,8 +47,10 @@ class RunRecord(ActionCallback):
         step_freq: int,
         unigram_entropy: float | None = None,
         vocab_size: int | None = None,
+        trackers: Trackers | None = None,
     ):
         self.experiment = experiment
+        self.trackers = trackers
         self.losses = dict(losses)
         self.tensors = list(losses.values())
         self.step_freq = step_freq
@@ -97,7 +101,7 @@ class RunRecord(ActionCallback):
         }
         self._begin_row()
         self.experiment.append_metrics(row)
-        self._write_tensorboard(row)
+        self._hand_on(row)
         self._status("training")
         seconds_a_step = self._training_seconds / self._num_steps
         seconds_left = seconds_a_step * (self.total_steps - self.step)
@@ -145,7 +149,10 @@ class RunRecord(ActionCallback):
             self._explain_plateau("held-out", figures["mlm_loss"], figures["unigram_entropy"])
         if "mlm_loss" in figures:
             self._name_overfitting(figures["mlm_loss"])
-        return {name.replace("_", "/", 1): value for name, value in row.items()}
+        scalars = {name.replace("_", "/", 1): value for name, value in row.items()}
+        if self.trackers is not None:
+            self.trackers.log(scalars, self.step)
+        return scalars
 
     def on_action_end(self) -> None:
         self._status("training")  # until the last checkpoint is there
@@ -205,12 +212,16 @@ class RunRecord(ActionCallback):
             checkpoint=self.view.checkpoint,
         )
 
-    def _write_tensorboard(self, row: Mapping[str, Any]) -> None:
+    def _hand_on(self, row: Mapping[str, Any]) -> None:
+        """To TensorBoard, which the evaluator knows as well, and to other trackers."""
+        scalars = {f"train/{name}": row[name] for name in (*self.losses, "grad_norm", "tokens_per_s")}
+        scalars["param/lr"] = row["lr"]
+        if self.trackers is not None:
+            self.trackers.log(scalars, self.step)
         writer = getattr(self.action, "tb_writer", None)
         if writer is not None:
-            for name in (*self.losses, "grad_norm", "tokens_per_s"):
-                writer.add_scalar(f"train/{name}", row[name], self.step)
-            writer.add_scalar("param/lr", row["lr"], self.step)
+            for name, value in scalars.items():
+                writer.add_scalar(name, value, self.step)
 
 
 def newest_checkpoint(experiment: ExperimentFolder) -> str | None:

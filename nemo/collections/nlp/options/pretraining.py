@@ -73,6 +73,8 @@ class PretrainingOptions(
             if self.shard and getattr(self, name) == value:
                 raise UsageError(f"--shard excludes --{name} {value}", fix="leave one of them out")
         self._check_schedule()
+        if "none" in self.tracker and len(self.tracker) > 1:
+            raise UsageError("--tracker none excludes other trackers", fix="leave one of them out")
         if self.step_plan is not None:
             StepPlan.parse(self.step_plan)
         if self.num_iters != -1 and self.num_iters < 1:

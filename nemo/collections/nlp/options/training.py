@@ -154,6 +154,13 @@ class OutputOptions:
         is_path=True,
         decides="machine",
     )
+    tracker: tuple[str, ...] = option(
+        ("tensorboard",),
+        "where figures go, beside the work folder; may be given several times",
+        choices=("tensorboard", "wandb", "trackio", "none"),
+        default_text="tensorboard",
+        decides="machine",
+    )
     train_step_freq: int = option(25, "log every this many steps", at_least=1, metavar="STEPS")
     eval_step_freq: int = option(25, "evaluate every this many steps; -1: only at the end", metavar="STEPS")
     save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")

@@ -12,6 +12,7 @@ import torch
 from nemo.backends.pytorch import join, place
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
+from nemo.collections.nlp.callbacks.trackers import TENSORBOARD, refuse_missing
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
@@ -72,6 +73,7 @@ def processes_of(options: PretrainingOptions) -> World:
     Raises:
         UsageError: they are not as many as the options say.
     """
+    refuse_missing(options.tracker)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     if options.num_gpus != 1 or "num_gpus" in options.given:
@@ -100,7 +102,7 @@ def pretrain_together(
             local_rank=options.local_rank,
             optimization_level=options.amp_opt_level,
             log_dir=work_dir,
-            create_tb_writer=True,
+            create_tb_writer=TENSORBOARD in options.tracker,
             random_seed=options.seed,
             gradient_dtype="bfloat16" if options.compress_gradients else None,
             shard=options.shard,

@@ -13,6 +13,7 @@ from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.best_so_far import BestSoFar, Patience
 from nemo.collections.nlp.callbacks.guesses import Guesses
 from nemo.collections.nlp.callbacks.run_record import RunRecord, evaluations_in, newest_checkpoint
+from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy
@@ -26,7 +27,7 @@ from nemo.core import (
     NeuralModuleFactory,
     NmTensor,
 )
-from nemo.utils.arguments import names_deciding
+from nemo.utils.arguments import as_config, names_deciding
 from nemo.utils.errors import Preempted
 from nemo.utils.logging import logging
 from nemo.utils.progress import MOST_SILENCE, working
@@ -51,10 +52,11 @@ def train(
     options = run.options
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     losses = wire(run.model, run.data.train)
-    record = _record(run, experiment, losses.by_name())
+    trackers = Trackers(options.tracker, experiment, as_config(options))
+    record = _record(run, experiment, losses.by_name(), trackers)
     held_out = None if run.data.eval is None else HeldOut(run)
     checkpoints = _checkpoints(run, Path(experiment.checkpoint_dir), factory.world_size)
-    callbacks: list[ActionCallback] = [files, record]
+    callbacks: list[ActionCallback] = [files, trackers, record]
     if run.earlier_options is not None:
         callbacks.append(RateChange(run.earlier_options, options, run.plan))
     if run.data.tokenizer is not None:
@@ -73,7 +75,8 @@ def train(
         callbacks.append(_end_on_time(run, held_out, checkpoints, began, files, world))
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
-    with _status_of(experiment, files), working("training", render=record.view.render, silence=MOST_SILENCE):
+    shown = working("training", render=record.view.render, silence=MOST_SILENCE)
+    with _status_of(experiment, files), trackers, shown:
         factory.train(
             [losses.total],
             optimizer=options.optimizer,
@@ -86,12 +89,14 @@ def train(
     return evaluations_in(experiment.metrics_path), record.has_diverged
 
 
-def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor]) -> RunRecord:
+def _record(
+    run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers
+) -> RunRecord:
     vocab_size = run.model.bert.config.vocab_size
     logging.info("%s weights, a vocabulary of %d", f"{run.model.num_weights:,}", vocab_size)
     is_text = run.options.mode == "data_text"
     entropy = run.data.train.dataset.store.manifest["unigram_entropy"] if is_text else None
-    return RunRecord(experiment, losses, run.options.train_step_freq, entropy, vocab_size)
+    return RunRecord(experiment, losses, run.options.train_step_freq, entropy, vocab_size, trackers)
 
 
 class HeldOut:
