@@ -1,6 +1,7 @@
 """Figures go to the trackers that a run names, and packages of the others are not touched."""
 
 import json
+import shlex
 import sqlite3
 import sys
 
@@ -43,9 +44,8 @@ def data(tmp_path_factory):
 
 
 def pretrain(data, work_dir, *more):
-    return main(
-        ["pretrain", "--data_dir", str(data), "--work_dir", str(work_dir), *SIZES, *more, "data_text"]
-    )
+    words = ["--data_dir", str(data), "--work_dir", str(work_dir), *shlex.split(SIZES), *more]
+    return main(["pretrain", *words, "data_text"])
 
 
 @pytest.fixture

@@ -89,9 +89,7 @@ def train(
     return evaluations_in(experiment.metrics_path), record.has_diverged
 
 
-def _record(
-    run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers
-) -> RunRecord:
+def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:
     vocab_size = run.model.bert.config.vocab_size
     logging.info("%s weights, a vocabulary of %d", f"{run.model.num_weights:,}", vocab_size)
     is_text = run.options.mode == "data_text"
