@@ -26,6 +26,7 @@ COMMANDS = {
     "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
     "prepare": "turn text of any size into a token store and HDF5 shards to pretrain on",
     "pretrain": "train a BERT on your text, or go on with an earlier run",
+    "estimate": "memory, time, steps and disk of a run, before it is made",
     "inspect": "what is in a text, or in what was prepared from it, before a night of training",
     "show-batch": "a few samples as a model gets them: words, masks and what they hide",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.data import MODES
@@ -10,6 +11,8 @@ from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_give
 from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
 from nemo.utils.progress import working
+
+T = TypeVar("T", bound=RecipeOptions)
 
 COMMAND_LINE = CommandLine(
     RecipeOptions,
@@ -26,18 +29,21 @@ COMMAND_LINE = CommandLine(
 
 
 def parse_options(argv: Sequence[str]) -> PretrainingOptions:
-    """Options may stand before or after the text or the kind of data, which may be spelled `--data_text` too.
-
-    Returns:
-        `RecipeOptions` where texts are named, and so the rest is chosen.
-    """
-    words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
-    options = COMMAND_LINE.parse(words)
-    if "minutes" in options.given:  # and what a configuration file says of steps is another run's
-        if "num_iters" in options.given:
-            raise UsageError("--num_iters excludes --minutes", fix="give one of them")
-        options = with_given(dataclasses.replace(options, num_iters=-1, step_plan=None), options)
+    """`RecipeOptions` where texts are named, and so the rest is chosen."""
+    options = parse_words(argv, COMMAND_LINE)
     return options if options.texts else options.as_pretraining_options()
+
+
+def parse_words(argv: Sequence[str], command_line: CommandLine[T]) -> T:
+    """Options may stand before and after the text or the kind of data; that may be spelled `--data_text`."""
+    words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
+    options = command_line.parse(words)
+    if "minutes" not in options.given:
+        return options
+    if "num_iters" in options.given:
+        raise UsageError("--num_iters excludes --minutes", fix="give one of them")
+    # What a configuration file says of steps is another run's.
+    return with_given(dataclasses.replace(options, num_iters=-1, step_plan=None), options)
 
 
 def run(argv: Sequence[str]) -> None:

@@ -1,0 +1,94 @@
+"""What a run will take, from a trial of its first steps: pure arithmetic, and a loss where records allow."""
+
+import math
+from dataclasses import dataclass
+
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.duration import LEAST_TRAINING
+from nemo.collections.nlp.recipe.trial import Trial
+
+# Tokens seen -> nats below the unigram entropy of held-out English, for 4 x 256 that starts from counts:
+# 2026-11-22_demo_recipe. Nothing is said beyond four times its range.
+RECORDED_GAPS = ((343_710, 1.67), (542_233, 1.78))
+RECORDED_SHAPE = (4, 256)
+RANGE = 4.0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run takes and comes to.
+
+    Attributes:
+        steps, tokens: in all.
+        passes: over the text.
+        seconds: of the whole run, its start included.
+        evaluations: of the held-out text.
+        disk_bytes: of the work folder at most, the text as tokens aside.
+        expected_loss: held-out MLM loss, nats; None where there is no record of such a run.
+    """
+
+    steps: int
+    tokens: int
+    passes: float
+    seconds: float
+    evaluations: int
+    disk_bytes: int
+    expected_loss: float | None
+
+
+def estimate(options: PretrainingOptions, trial: Trial, seconds_before: float = 0.0) -> Estimate:
+    """Put a trial's figures together as the run will.
+
+    Args:
+        seconds_before: that the minutes of the options have gone on already when the run's process begins.
+    """
+    start = trial.start_seconds + seconds_before
+    if options.eval_step_freq != -1:
+        start += trial.evaluation_seconds  # before the first step
+    at_end = trial.evaluation_seconds + trial.save_seconds
+    each = trial.step_seconds
+    if options.eval_step_freq != -1:
+        each += trial.evaluation_seconds / options.eval_step_freq
+    steps = _steps(options, trial, start, at_end, each)
+    evaluations = 1 if options.eval_step_freq == -1 else 2 + (steps - 1) // options.eval_step_freq
+    tokens = round(steps * trial.step_tokens)
+    return Estimate(
+        steps=steps,
+        tokens=tokens,
+        passes=steps / trial.steps_per_epoch,
+        seconds=start + steps * each + at_end,
+        evaluations=evaluations if trial.evaluation_seconds else 0,
+        disk_bytes=_checkpoints(options, steps) * trial.checkpoint_bytes,
+        expected_loss=_expected_loss(options, trial, tokens),
+    )
+
+
+def _steps(options: PretrainingOptions, trial: Trial, start: float, at_end: float, each: float) -> int:
+    if options.steps is not None:
+        return options.steps
+    if options.epochs is not None:
+        return options.epochs * trial.steps_per_epoch
+    seconds = 60 * (options.minutes or 0.0)
+    return max(1, round(max(seconds - start - at_end, LEAST_TRAINING * seconds) / each))
+
+
+def _checkpoints(options: PretrainingOptions, steps: int) -> int:
+    """How many there are at the same time, at most."""
+    made = 1 + (steps // options.save_step_freq if options.save_step_freq > 0 else 0)
+    return min(made, options.checkpoints_to_keep) + options.keep_best
+
+
+def _expected_loss(options: PretrainingOptions, trial: Trial, tokens: int) -> float | None:
+    """The unigram entropy less what recorded runs were below it, along the logarithm of their tokens."""
+    is_recorded = (
+        (options.num_hidden_layers, options.hidden_size) == RECORDED_SHAPE
+        and options.initialization == "counts"
+        and trial.unigram_entropy is not None
+        and RECORDED_GAPS[0][0] / RANGE <= tokens <= RECORDED_GAPS[-1][0] * RANGE
+    )
+    if not is_recorded:
+        return None
+    (few, gap_of_few), (many, gap_of_many) = RECORDED_GAPS
+    slope = (gap_of_many - gap_of_few) / math.log(many / few)
+    assert trial.unigram_entropy is not None
+    return trial.unigram_entropy - gap_of_few - slope * math.log(tokens / few)

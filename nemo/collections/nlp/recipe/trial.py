@@ -1,0 +1,180 @@
+"""A few real steps of a run, to be made in a process of its own, so that its memory is the run's."""
+
+import dataclasses
+import itertools
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nemo.collections.nlp.nm.pretraining_model import wire
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.about import about
+from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
+from nemo.collections.nlp.pretraining.run_files import checkpoint_files
+from nemo.collections.nlp.pretraining.setup import Run, prepare
+from nemo.collections.nlp.pretraining.training import optimization_params
+from nemo.core import ActionCallback, NeuralModuleFactory
+from nemo.utils.step_plan import StepPlan
+
+LEAST_STEPS, MOST_STEPS = 6, 200
+"""A trial makes so many steps at least, and no more than so many."""
+FIRST_STEPS = 2
+"""That tell nothing: much is made in them that is used from then on."""
+MOST_SECONDS = 40.0
+"""Of large models; then one step after the first ones is enough."""
+BYTES_PER_KILOBYTE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What a trial measured.
+
+    Attributes:
+        weights: of the model and its heads.
+        vocabulary: entries.
+        start_seconds: from the beginning of the process to the first step, the first evaluation aside.
+        step_seconds: a step takes.
+        step_tokens: in a step, padding left out.
+        padding_share: of the places in its batches.
+        steps_per_epoch: in a pass over the text.
+        evaluation_seconds: an evaluation takes; 0 without held-out text.
+        save_seconds: a checkpoint takes, waited for.
+        checkpoint_bytes: on disk.
+        peak_bytes: of memory: of the GPU, or of the process.
+        unigram_entropy: of the training text, nats; None for shards.
+    """
+
+    weights: int
+    vocabulary: int
+    start_seconds: float
+    step_seconds: float
+    step_tokens: float
+    padding_share: float
+    steps_per_epoch: int
+    evaluation_seconds: float
+    save_seconds: float
+    checkpoint_bytes: int
+    peak_bytes: int
+    unigram_entropy: float | None
+
+
+class _Watch(ActionCallback):
+    """Times steps, a part of an evaluation and a checkpoint, then ends the training."""
+
+    def __init__(self, run: Run, options: PretrainingOptions, folder: Path, seconds: float):
+        self._run, self._options, self._folder, self._seconds = run, options, folder, seconds
+        self.is_over = False
+        self.marks: list[tuple[float, int]] = []
+        self.evaluation_seconds = self.save_seconds = 0.0
+
+    def on_action_start(self) -> None:
+        about(self._options, self._run.data, self._run.model, 1)  # as a run does; it takes time and memory
+        self.began = time.monotonic()
+        held_out = self._run.data.eval
+        if held_out is not None:
+            batches = iter(self.action.evaluate([wire(self._run.model, held_out).total]))
+            next(batches)  # the first one is slow
+            then = time.monotonic()
+            number = sum(1 for _ in itertools.islice(batches, 2 * TELLING_BATCHES)) or 1
+            each = (time.monotonic() - then) / number
+            self.evaluation_seconds = each * held_out.num_batches(0)
+        self.marks.append((time.monotonic(), self.action.items_seen))
+
+    def on_iteration_end(self) -> None:
+        if self.is_over:
+            return
+        self.marks.append((time.monotonic(), self.action.items_seen))
+        taken = self.marks[-1][0] - self.marks[0][0]
+        is_enough = self.step >= LEAST_STEPS and taken >= self._seconds
+        is_slow = self.step > FIRST_STEPS and taken >= MOST_SECONDS
+        if is_enough or is_slow or self.step >= MOST_STEPS:
+            self._save(wait=False)  # another step while it is written: that takes the most memory
+            self.is_over = True
+            self.action.plan = dataclasses.replace(self.action.plan, max_steps=self.step + 1)
+
+    def on_action_end(self) -> None:
+        self.action.is_saved()
+        then = time.monotonic()
+        self._save(wait=True)
+        self.save_seconds = time.monotonic() - then
+
+    def _save(self, wait: bool) -> None:
+        files = checkpoint_files(self._run.model, self._run.data.tokenizer)
+        self.action.save(self._folder / str(wait), 1, files, {}, wait)
+
+
+def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Trial:
+    """Make some steps of a run.
+
+    Args:
+        options: `work_dir` is a folder to throw away.
+        began: when the process did, of `time.monotonic()`.
+        seconds: that steps are made for, about.
+
+    Raises:
+        UsageError, DataError, MemoryShortageError: as the run would.
+    """
+    if options.threads is not None:
+        torch.set_num_threads(options.threads)
+    work_dir = Path(options.work_dir)
+    options = dataclasses.replace(
+        options, num_iters=MOST_STEPS + 1, num_epochs=None, minutes=None, step_plan=None
+    )
+    factory = NeuralModuleFactory(
+        optimization_level=options.amp_opt_level,
+        log_dir=work_dir,
+        create_tb_writer=True,
+        random_seed=options.seed,
+    )
+    run = prepare(options, work_dir)
+    watch = _Watch(run, options, work_dir / "saved", seconds)
+    factory.train(
+        [wire(run.model, run.data.train).total],
+        optimizer=options.optimizer,
+        optimization_params=optimization_params(options, MOST_STEPS + 1),
+        callbacks=[watch],
+        lr_policy=lr_policy(options, StepPlan.of(MOST_STEPS + 1)),
+        batches_per_step=options.batches_per_step,
+    )
+    saved = sum(file.stat().st_size for file in (work_dir / "saved" / "True").rglob("*") if file.is_file())
+    factory.close()
+    first = min(FIRST_STEPS, len(watch.marks) - 2)
+    (then, before), (now, after) = watch.marks[first], watch.marks[-1]
+    steps = len(watch.marks) - 1 - first
+    tokens = (after - before) / steps
+    train = run.data.train
+    manifest: dict[str, Any] = getattr(getattr(train.dataset, "store", None), "manifest", {})
+    return Trial(
+        weights=run.model.num_weights,
+        vocabulary=run.model.bert.config.vocab_size,
+        start_seconds=watch.began - began,
+        step_seconds=(now - then) / steps,
+        step_tokens=tokens,
+        padding_share=_padding_share(run),
+        steps_per_epoch=-(-train.num_batches(0) // options.batches_per_step),
+        evaluation_seconds=watch.evaluation_seconds,
+        save_seconds=watch.save_seconds,
+        checkpoint_bytes=saved,
+        peak_bytes=_peak_bytes(),
+        unigram_entropy=manifest.get("unigram_entropy"),
+    )
+
+
+def _padding_share(run: Run) -> float:
+    """Of the places in the first batches."""
+    train = run.data.train
+    places = tokens = 0
+    for batch in itertools.islice(train.batches(0), 20):
+        mask = batch[list(train.output_ports).index("input_mask")]
+        places += mask.numel()
+        tokens += int(mask.sum())
+    return 1 - tokens / max(1, places)
+
+
+def _peak_bytes() -> int:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_reserved()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_KILOBYTE
