@@ -18,9 +18,9 @@ from nemo.utils.logging import logging
 
 TRAIN, FIELD, GENERAL = "train.txt", "field_held_out.txt", "general_held_out.txt"
 HELD_OUT = 20
-"""One unit in so many is held out."""
+"""A twentieth of the units is held out."""
 UNIT = 50
-"""Paragraphs: a longer document is cut into units of so many, as running text is one document."""
+"""Paragraphs in a unit: longer documents are cut, as running text is one document."""
 MOST_HELD_OUT = 2_000_000
 """Characters that are measured on."""
 _SHINGLE = 8  # words by whose sequence a sentence is found

@@ -23,7 +23,7 @@ from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
 HELD_OUT = 10
-"""One line in so many is measured on, and not learned from."""
+"""A tenth of the lines is held out."""
 TIMED_LINES, ROUNDS = 64, 5
 
 

@@ -67,7 +67,7 @@ class Selection:
         self._costs = {word: cost(word, self._vocabulary) for word in words}
 
     def run(self, at_most: int | None, least: float) -> None:
-        """Add candidates until there are so many, or the next one saves fewer than `least` tokens.
+        """Add candidates until there are `at_most`, or the next one saves fewer than `least` tokens.
 
         Gains go down as pieces are added, with few exceptions, so the one whose gain was the highest when it
         was last computed is looked at first, and taken if its gain of now is still the highest.

@@ -1,7 +1,7 @@
 """Labels: of entities as BIO, all of a task in order, and what is wrong between the parts of a data set.
 
-An entity is (type, first word, word after its last). Which labels begin one is told as conlleval does, so
-IOB1, IOB2, BIOES and BILOU are all read.
+An entity is (type, first word, word after its last). conlleval's rules say which labels begin one, so IOB1,
+IOB2, BIOES and BILOU are all read.
 """
 
 import hashlib

@@ -6,6 +6,7 @@ by runs with the chosen rate alone.
 """
 
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -79,6 +80,7 @@ def finetune(options: FinetuningOptions) -> FinetuningResult:
     Raises:
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
+    refuse_several_processes("fine-tuning")
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     data = open_task_data(options)
@@ -105,6 +107,15 @@ def finetune(options: FinetuningOptions) -> FinetuningResult:
         )
         _write_json(work_dir / RESULTS, {**vars(result), "folder": str(result.folder)})
     return result
+
+
+def refuse_several_processes(what: str) -> None:
+    """Raise a UsageError where a launcher has started several."""
+    size = os.environ.get("WORLD_SIZE", "1")
+    if size != "1":
+        raise UsageError(
+            f"{what} is done by one process", where="WORLD_SIZE", found=size, fix="start it without torchrun"
+        )
 
 
 class Finetuning:

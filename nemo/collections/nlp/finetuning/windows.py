@@ -17,7 +17,7 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import LabelsType, MaskType, NeuralType
 
 OVERLAP_SHARE = 4
-"""Of a row's places, one in so many is shared with the next row."""
+"""A quarter of a row is shared with the next row."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def test_what_may_be_chance_is_no_gain():
     unclear = adaptation((0.70, 0.02, 5), (0.72, 0.02, 5))
     assert unclear.verdict.startswith("no measurable gain (+2.0 +- 1.3 f1")
     assert "no proof of anything" in adaptation((0.70, None, 1), (0.72, None, 1)).verdict
-    assert "no task was given" in adaptation(None, None, figure=None).verdict
+    assert "the gain is not known" in adaptation(None, None, figure=None).verdict
 
 
 def test_test_sentences_are_found_in_running_text(tmp_path, capsys):

@@ -136,6 +136,12 @@ def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
     assert "not a BERT: model_type" in error_of(capsys)
 
 
+def test_several_processes_are_refused(tmp_path, bert, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="done by one process; found 2"):
+        finetune(options_for(tmp_path, bert, "ner"))
+
+
 def test_a_folder_has_the_runs_of_one_fine_tuning(tmp_path, bert):
     finetune(options_for(tmp_path, bert, "ner", num_epochs=1))
     with pytest.raises(ValueError, match="runs with another num_epochs"):
