@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, TextFigures, figures_on
-from nemo.collections.nlp.adaptation.text import FIELD, GENERAL, TRAIN, warn_of_leak, write_texts
+from nemo.collections.nlp.adaptation.text import FIELD, GENERAL, MIXED, TRAIN, warn_of_leak, write_texts
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.extension.run import as_huggingface, extend_vocabulary
 from nemo.collections.nlp.finetuning.data import open_task_data
@@ -218,7 +218,7 @@ class _Adapting:
         result = pretrain(
             PretrainingOptions(
                 mode="data_text",
-                train_data=str(text / TRAIN),
+                train_data=str(text / MIXED),
                 eval_data=str(text / FIELD),
                 text_layout="blank",
                 bert_checkpoint=start,
@@ -266,8 +266,11 @@ class _Adapting:
         if not options.train:
             return {}, None, ""
         figure = MAIN_FIGURE[options.task]
-        scores = {}
+        scores: dict[str, Score] = {}
         for name, model in models.items():
+            if model == models["base"] and scores:  # nothing was worth adding
+                scores[name] = scores["base"]
+                continue
             began = time.monotonic()
             result = finetune(self._finetuning(name, model))
             self._seconds[f"finetune_{name}"] = time.monotonic() - began

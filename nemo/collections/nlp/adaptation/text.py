@@ -6,6 +6,7 @@ line after each document.
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,8 @@ from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
-TRAIN, FIELD, GENERAL = "train.txt", "field_held_out.txt", "general_held_out.txt"
+TRAIN, REPLAY, MIXED = "field.txt", "replay.txt", "field_and_replay.txt"
+FIELD, GENERAL = "field_held_out.txt", "general_held_out.txt"
 HELD_OUT = 20
 """A twentieth of the units is held out."""
 UNIT = 50
@@ -37,17 +39,15 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     sizes = _part(read_documents(options.text, options.text_options), folder, TRAIN, FIELD)
+    mixed = [TRAIN]
     if options.replay is not None:
         most = int(sizes[TRAIN] * options.replay_share / (1 - options.replay_share))
-        replay = "replay.txt"
-        sizes |= _part(read_documents(options.replay, options.text_options), folder, replay, GENERAL, most)
-        with (
-            (folder / TRAIN).open("a", encoding="utf-8") as train,
-            (folder / replay).open(encoding="utf-8") as more,
-        ):
-            for line in more:
-                train.write(line)
-        (folder / replay).unlink()
+        sizes |= _part(read_documents(options.replay, options.text_options), folder, REPLAY, GENERAL, most)
+        mixed.append(REPLAY)
+    with (folder / MIXED).open("wb") as out:
+        for name in mixed:
+            with (folder / name).open("rb") as file:
+                shutil.copyfileobj(file, out)
     for name, size in sizes.items():
         if not size:
             raise DataError("too little text: nothing was left for it", where=folder / name, fix="give more")

@@ -3,14 +3,18 @@
 import json
 
 import pytest
+import torch
 import transformers
 
 from nemo.cli.main import main
+from nemo.collections.nlp.checkpoints.loading import load_pretrained
+from nemo.collections.nlp.finetuning.model import FinetuningModel, open_pretrained
 from nemo.collections.nlp.finetuning.run import finetune
 from nemo.collections.nlp.finetuning.windows import RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
 from tests.cli.outcome import error_of
 from tests.collections.nlp.finetuning.conftest import write_columns, write_texts
+from tests.conftest import write_english
 from tests.huggingface_folders import write_huggingface
 
 
@@ -134,6 +138,33 @@ def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
         assert told in error_of(capsys)
     assert main(["finetune", str(other), "--train", train]) == 2
     assert "not a BERT: model_type" in error_of(capsys)
+
+
+@pytest.mark.slow
+def test_a_run_of_ours_is_fine_tuned_from_its_weights_and_tokenizer(tmp_path):
+    run = str(tmp_path / "run")
+    text = write_english(tmp_path / "text")
+    sizes = "--vocab_size 90 --hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2"
+    sizes += " --intermediate_size 16 --max_seq_length 32 --num_iters 1 --eval_step_freq -1"
+    command = [
+        "pretrain",
+        "--train_data",
+        str(text / "train.txt"),
+        "--work_dir",
+        run,
+        *sizes.split(),
+        "data_text",
+    ]
+    assert main(command) == 0
+    source = load_pretrained(run)
+    pretrained = open_pretrained(run)
+    assert pretrained.tokenizer.fingerprint == source.tokenizer.fingerprint
+    model = FinetuningModel.of(pretrained, "classify", 3)
+    for kind in ("weight", "bias"):
+        pooler = getattr(source.model.nsp.mlp.layer0, kind)
+        assert torch.equal(getattr(model.head.mlp.layer0, kind), pooler)
+    result = finetune(options_for(tmp_path, run, "classify", num_epochs=1))
+    assert transformers.pipeline("text-classification", model=str(result.folder))("The cat")[0]["label"]
 
 
 def test_several_processes_are_refused(tmp_path, bert, monkeypatch):
