@@ -124,7 +124,7 @@ def test_trackio_itself_has_the_run(data, tmp_path):
     with sqlite3.connect(TRACKIO_DIR / "nemo-bert.db") as database:
         logged = database.execute("select run_name, step, metrics from metrics").fetchall()
         ((config,),) = database.execute("select config from configs").fetchall()
-    assert {name.rpartition("-2")[0] for name, _, _ in logged} == {"mine"}
+    assert all(name.startswith("mine-") for name, _, _ in logged)
     assert [step for _, step, _ in logged] == [1, 2, 4, 4]
     assert "train/mlm_loss" in json.loads(logged[0][2]) and "eval/mlm_loss" in json.loads(logged[-1][2])
     assert json.loads(config)["lr"] == 0.001

@@ -94,13 +94,12 @@ def environment(run: RunFiles) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of the runs: its value in each, whether it was changed from its default, and why."""
+    """An option of the runs: its value in each, and whether it was changed from its default."""
 
     name: str
     values: list[str]
     is_default: bool
     differs: bool
-    reason: str
 
 
 def options(runs: Sequence[RunFiles]) -> list[Option]:
@@ -109,14 +108,12 @@ def options(runs: Sequence[RunFiles]) -> list[Option]:
     for name in dict.fromkeys(name for run in runs for name in run.options):
         values = [run.options.get(name) for run in runs]
         default = getattr(PretrainingOptions, name, None)
-        reasons = dict.fromkeys(run.reasons[name] for run in runs if name in run.reasons)
         found.append(
             Option(
                 name,
                 [_exact(value) for value in values],
-                is_default=not reasons and all(value == default for value in values),
+                is_default=all(value == default for value in values),
                 differs=any(value != values[0] for value in values),
-                reason="; ".join(reasons),
             )
         )
     return sorted(found, key=lambda option: option.is_default)

@@ -1,7 +1,7 @@
 """The curves of runs, as figures of Bokeh."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ MOST_POINTS = 2000  # of all runs, in a figure
 SMOOTHED_FROM, SMOOTHING = 40, 0.1
 HEIGHT, MAIN_HEIGHT = 260, 380
 MOST_BESIDE = 3  # entries of a legend beside each other, on a phone
+LEGEND_HEIGHT = 20
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ PLOTS = (
         ("mlm_loss",),
         ("mlm_loss",),
         has_entropy=True,
-        note="Dashed: the unigram entropy, the loss of a model that knows how frequent words are and not "
-        "their context.",
+        note="Dots: held out. Dashed: the unigram entropy, the loss of a model that knows how frequent words "
+        "are and not their context.",
     ),
     Plot("Accuracy of masked words, held out", "", (), ("mlm_accuracy",), format="0.[0]%"),
     Plot(
@@ -65,11 +66,17 @@ PLOTS = (
 
 @dataclass(frozen=True)
 class _Look:
-    """Of the lines of a run."""
+    """Of the lines of a run.
+
+    Attributes:
+        prefix: of their names.
+        run: what all of them are in the legend; None where each has an entry of its own.
+    """
 
     colour: str
     prefix: str
     most_points: int
+    run: str | None
 
 
 def figures_of(runs: Sequence[RunFiles]) -> list[tuple[Plot, Any]]:
@@ -106,12 +113,12 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
     drawn = []
     for run, colour, other in zip(runs, cycle(COLOURS), cycle(COLOURS[1:] + COLOURS[:1])):
         prefix = "" if is_only else f"{_plain(run.name)}: "
-        look = _Look(colour, prefix, most)
+        look = _Look(colour, prefix, most, None if is_only else _plain(run.name))
         drawn += [_draw_training(fig, run, name, look) for name in plot.training]
-        look = _Look(other if is_only and plot.training else colour, prefix, most)
+        look = replace(look, colour=other if is_only and plot.training else colour)
         drawn += [_draw_held_out(fig, run, name, look) for name in plot.held_out]
         if plot.has_entropy and any(drawn) and run.unigram_entropy is not None:
-            _draw_entropy(fig, run, _Look(GREY if is_only else colour, prefix, most))
+            _draw_entropy(fig, run, replace(look, colour=GREY if is_only else colour))
     if not any(drawn):
         return None
     fig.add_tools(
@@ -126,12 +133,14 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
 def _lay_out_legend(fig: Any) -> None:
     """Below the curves, where it hides none of them; one line by itself needs no legend."""
     (legend,) = fig.legend
-    is_of_one, is_of_few = len(legend.items) == 1, len(legend.items) <= MOST_BESIDE
-    legend.visible = not is_of_one or ":" in legend.items[0].label.value
-    legend.orientation = "horizontal" if is_of_few else "vertical"
+    number = len(legend.items)
+    legend.visible = number > 1
+    legend.orientation = "horizontal"
+    legend.ncols = min(number, MOST_BESIDE)
+    fig.height += LEGEND_HEIGHT * (-(-number // MOST_BESIDE) - 1)
     legend.click_policy = "hide"
     legend.label_text_font_size = "11px"
-    legend.margin, legend.padding, legend.spacing = 0, 4, 12 if is_of_few else 0
+    legend.margin, legend.padding, legend.spacing = 0, 4, 12
     legend.background_fill_alpha = legend.border_line_alpha = 0
     if legend.visible:
         fig.add_layout(legend, "below")
@@ -145,10 +154,12 @@ def _draw_training(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
     label = f"{look.prefix}training"
     values = [row[name] for row in rows]
     if len(rows) < SMOOTHED_FROM or name == "lr":
-        _line(fig, rows, values, label, look, legend_label=label)
+        _line(fig, rows, values, label, look, legend_label=look.run or label)
     else:
         _line(fig, rows, values, label, look, line_alpha=0.25, line_width=1)
-        _line(fig, rows, smoothed(values, SMOOTHING), f"{label}, smoothed", look, legend_label=label)
+        _line(
+            fig, rows, smoothed(values, SMOOTHING), f"{label}, smoothed", look, legend_label=look.run or label
+        )
     return True
 
 
@@ -158,8 +169,16 @@ def _draw_held_out(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
     if rows:
         label = f"{look.prefix}held out"
         values = [row[name] for row in rows]
-        source = _line(fig, rows, values, label, look, legend_label=label)
-        fig.scatter("step", "value", source=source, size=6, color=look.colour, name=label, legend_label=label)
+        source = _line(fig, rows, values, label, look, legend_label=look.run or label)
+        fig.scatter(
+            "step",
+            "value",
+            source=source,
+            size=6,
+            color=look.colour,
+            name=label,
+            legend_label=look.run or label,
+        )
     return bool(rows)
 
 
@@ -167,7 +186,9 @@ def _draw_entropy(fig: Any, run: RunFiles, look: "_Look") -> None:
     steps = [row["step"] for row in (*run.training, *run.evaluations)]
     rows = [{"step": min(steps)}, {"step": max(steps)}]
     label = f"{look.prefix}unigram entropy"
-    _line(fig, rows, [run.unigram_entropy] * 2, label, look, line_dash="dashed", legend_label=label)
+    _line(
+        fig, rows, [run.unigram_entropy] * 2, label, look, line_dash="dashed", legend_label=look.run or label
+    )
 
 
 def _line(

@@ -2,10 +2,9 @@
 
 import json
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +26,7 @@ class RunFiles:
         training, evaluations: rows of metrics.jsonl in the order of their steps, numbers alone; those of
             evaluations without `eval_`.
         status, options, about: as they are in the files; empty without one.
-        reasons: option -> why it was chosen, where config.yaml says so.
+        choices: of a run by the recipe, from the head of config.yaml: what about, what was chosen, and why.
         sentences: of guesses.json.
         problems: what could not be read, a line each.
     """
@@ -38,7 +37,7 @@ class RunFiles:
     evaluations: list[dict[str, float]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
+    choices: list[tuple[str, str, str]] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
     sentences: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -140,9 +139,6 @@ def _read_metrics(run: RunFiles) -> None:
     run.evaluations = [row for is_evaluation, row in ordered if is_evaluation]
 
 
-_REASON = re.compile(r"^(\w+):.*\s# (.+)$")
-
-
 def _read_options(run: RunFiles) -> None:
     text = _read_text(run, CONFIG)
     try:
@@ -151,10 +147,23 @@ def _read_options(run: RunFiles) -> None:
         content = text
     if isinstance(content, dict):
         run.options = {str(name): value for name, value in content.items()}
-        found = map(_REASON.match, text.splitlines())
-        run.reasons = {match[1]: match[2] for match in found if match and match[1] in run.options}
+        head = takewhile(lambda line: line.startswith("#"), text.splitlines())
+        run.choices = [choice for line in head if (choice := _choice(line)) is not None]
     elif text:
         run.problems.append(f"{CONFIG} is damaged")
+
+
+def _choice(line: str) -> tuple[str, str, str] | None:
+    """`#   about: value (reason)`; None for another comment. The reason may have brackets, too."""
+    about, colon, rest = line.removeprefix("#").strip().partition(": ")
+    if not (colon and rest.endswith(")")):
+        return None
+    depth = 0
+    for at in range(len(rest) - 1, -1, -1):
+        depth += (rest[at] == ")") - (rest[at] == "(")
+        if depth == 0:
+            return about, rest[:at].strip(), rest[at + 1 : -1]
+    return None
 
 
 def _sentences(content: dict[str, Any]) -> list[dict[str, Any]]:

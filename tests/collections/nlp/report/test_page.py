@@ -45,7 +45,7 @@ def test_what_files_say_is_text_and_never_code(tmp_path):
     about = {"command": EVIL, "environment": {EVIL: EVIL}, "tokenizer": {EVIL: EVIL, "example": [EVIL]}}
     about["data"] = {"training": {EVIL: EVIL, "examples": [EVIL]}}
     sentence = {"before": EVIL, "word": EVIL, "after": EVIL, "guesses": {"1": [[EVIL, 0.5]]}}
-    config = f"work_dir: '{EVIL}'  # {EVIL}\n"
+    config = f"#  {EVIL}: {EVIL} ({EVIL})\nwork_dir: '{EVIL}'\n"
     run = write_run(
         tmp_path / EVIL.replace("/", "_"),
         about=about,
@@ -60,12 +60,15 @@ def test_what_files_say_is_text_and_never_code(tmp_path):
     assert "49" not in body_of(page)
 
 
-def test_options_come_with_their_reasons_and_those_at_their_default_last(tmp_path):
-    config = "seed: 0\nlr: 0.5  # what this optimizer likes\nmode: data_text\n"
-    text = body_of(page_on(write_run(tmp_path / "run", config=config)))
-    assert re.search(
-        r"lr\s+0\.5\s+what this optimizer likes.*options at their defaults.*seed", text, re.DOTALL
+def test_what_was_chosen_comes_with_its_reasons_and_options_at_their_default_last(tmp_path):
+    head = (
+        "# Chosen.\n#   optimizer: AdamW at 0.5 (what it (mostly) likes)\n#   model: tiny: 2 layers (given)\n"
     )
+    config = f"{head}seed: 0\nlr: 0.5\nmode: data_text\n"
+    text = body_of(page_on(write_run(tmp_path / "run", config=config)))
+    assert re.search(r"optimizer\s+AdamW at 0\.5\s+what it \(mostly\) likes", text)
+    assert re.search(r"model\s+tiny: 2 layers\s+given", text)
+    assert re.search(r"lr\s+0\.5.*at their defaults.*seed", text, re.DOTALL)
 
 
 def test_runs_stand_side_by_side_and_have_names_of_their_own(tmp_path):
