@@ -290,6 +290,9 @@ def _give_value(rng: random.Random, case: Case, options: type, folder: Path) -> 
     """Any option, with a value at or beyond the border of what it takes."""
     hints = typing.get_type_hints(options)
     fields = [f for f in dataclasses.fields(options) if not f.metadata.get("is_path")]
+    if not fields:
+        _give_path(rng, case, options, folder)
+        return
     chosen = rng.choice(fields)
     kinds = typing.get_args(hints[chosen.name]) or (hints[chosen.name],)
     if bool in kinds:
