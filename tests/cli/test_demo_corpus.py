@@ -7,9 +7,8 @@ import pytest
 from nemo.cli.demo_corpus import (
     NearDuplicates,
     collect,
-    docstrings_of,
-    paragraphs_of,
 )
+from nemo.cli.demo_prose import docstrings_of, paragraphs_of
 from nemo.utils.errors import DataError
 
 FIRST = "This function returns the largest of the numbers in the list that it is given."

@@ -14,10 +14,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nemo.backends.pytorch.checkpoints.module_state import load_weights
 from nemo.backends.pytorch.checkpoints.weight_files import read_weights
 from nemo.core.neural_modules import NeuralModule, WeightShareTransform
 from nemo.core.neural_types import LossType, NeuralType
-from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing
 
 
@@ -207,34 +208,6 @@ class TrainableNM(TorchNM):
             CheckpointError: it cannot be read, or its names or shapes are not ours.
         """
         load_weights(self, read_weights(path), path)
-
-
-def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) -> None:
-    """Copy `tensors` into `module`, all of them or none.
-
-    Raises:
-        CheckpointError: a name is missing or unexpected, or a shape differs; names the first of each.
-    """
-    own = module.state_dict()
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    if missing or unexpected:
-        raise CheckpointError(
-            f"not the weights of {module}",
-            where=source,
-            found=f"{len(missing)} missing {missing[:1]}, {len(unexpected)} unexpected {unexpected[:1]}",
-            expected=f"the {len(own)} names of this module",
-        )
-    for name, tensor in own.items():
-        if tensor.shape != tensors[name].shape:
-            raise CheckpointError(
-                f"{name} has another shape",
-                where=source,
-                found=tuple(tensors[name].shape),
-                expected=tuple(tensor.shape),
-                fix="build the model with the sizes it was trained with",
-            )
-    module.load_state_dict(dict(tensors))
 
 
 def _submodule(module: nn.Module, path: str) -> Any:

@@ -75,3 +75,31 @@ def restore_weights(
 
 def _flat(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
     return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) -> None:
+    """Copy `tensors` into `module`, all of them or none.
+
+    Raises:
+        CheckpointError: a name is missing or unexpected, or a shape differs; names the first of each.
+    """
+    own = module.state_dict()
+    missing = [name for name in own if name not in tensors]
+    unexpected = [name for name in tensors if name not in own]
+    if missing or unexpected:
+        raise CheckpointError(
+            f"not the weights of {module}",
+            where=source,
+            found=f"{len(missing)} missing {missing[:1]}, {len(unexpected)} unexpected {unexpected[:1]}",
+            expected=f"the {len(own)} names of this module",
+        )
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise CheckpointError(
+                f"{name} has another shape",
+                where=source,
+                found=tuple(tensors[name].shape),
+                expected=tuple(tensor.shape),
+                fix="build the model with the sizes it was trained with",
+            )
+    module.load_state_dict(dict(tensors))

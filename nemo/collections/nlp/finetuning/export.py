@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from nemo.backends.pytorch.nm import load_weights
+from nemo.backends.pytorch.checkpoints.module_state import load_weights
 from nemo.collections.nlp.checkpoints.export import fixed_batch, new_export, refuse_other_answers
 from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec

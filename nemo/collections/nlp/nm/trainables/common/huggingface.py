@@ -10,8 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from nemo.backends.pytorch.checkpoints.module_state import load_weights
 from nemo.backends.pytorch.checkpoints.weight_files import read_weights
-from nemo.backends.pytorch.nm import TrainableNM, load_weights
+from nemo.backends.pytorch.nm import TrainableNM
 from nemo.backends.pytorch.ops.packing import Packing
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.collections.nlp.models.bert_weights import canonical, check_encoder, encoder_of
