@@ -189,6 +189,8 @@ class _Adapting:
 
     def _extend(self, base: str) -> dict[str, Any]:
         """New entries, if they are worth it."""
+        if self._options.pieces == 0:
+            return {"pieces": 0}
         options = ExtensionOptions(
             model=base,
             text=(str(self._path("text") / TRAIN),),

@@ -42,7 +42,10 @@ class AdaptationOptions(TaskOptions, TextReading):
     )
     pretraining_batch_size: int = option(32, "sequences in a batch of pretraining", at_least=1)
     pieces: int | None = option(
-        None, "new entries at most; None: as many as are worth it", at_least=1, at_most=LARGEST_VOCABULARY
+        None,
+        "new entries at most; 0: none; None: as many as are worth it",
+        at_least=0,
+        at_most=LARGEST_VOCABULARY,
     )
     seeds: int = option(5, "fine-tuning runs of each model", at_least=1)
     work_dir: str = option(

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from nemo.cli.main import main
-from nemo.collections.nlp.adaptation.run import Adaptation, Score
+from nemo.collections.nlp.adaptation.run import Adaptation, Score, adapt
 from nemo.collections.nlp.adaptation.text import warn_of_leak
 from nemo.collections.nlp.finetuning.examples import LabelledText
+from nemo.collections.nlp.options import AdaptationOptions
 from tests.cli.outcome import error_of
 from tests.collections.nlp.finetuning.conftest import sentences, write_columns
 from tests.huggingface_folders import write_huggingface
@@ -76,6 +77,22 @@ def test_it_is_done_once_and_reported(tmp_path, command, capsys):
     capsys.readouterr()
     assert main([*command, "--minutes", "1"]) == 2
     assert "an adaptation with another option" in error_of(capsys)
+
+
+@pytest.mark.slow
+def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, command):
+    options = AdaptationOptions(
+        model=command[1],
+        text=(command[2],),
+        text_layout="lines",
+        level="vocabulary",
+        pieces=0,
+        work_dir=str(tmp_path / "out"),
+    )
+    result = adapt(options)
+    assert (str(result.folder), result.new_pieces) == (command[1], 0)
+    assert result.texts["base"] == result.texts["adapted"]
+    assert result.verdict.endswith("the gain is not known")
 
 
 def test_what_is_wrong_with_the_task_is_said_before_the_work(tmp_path, command, capsys):
