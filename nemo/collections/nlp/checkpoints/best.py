@@ -16,10 +16,12 @@ class ChosenCheckpoint:
 
     Attributes:
         reason: why this one; "" where there is no choice.
+        is_newest: of those that are whole.
     """
 
     path: Path
     reason: str
+    is_newest: bool = True
 
 
 def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
@@ -43,8 +45,8 @@ def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
         except CheckpointError as problem:
             logging.warning("%s; the newest checkpoint is used instead", problem)
         else:
-            newest = f"the newest is STEP-{steps[-1]}" if steps[-1] != best else "also the newest"
-            return ChosenCheckpoint(chosen, f"the best by held-out MLM loss, {losses[best]:.3f}; {newest}")
+            reason = f"the best by held-out MLM loss, {losses[best]:.3f}; the newest is STEP-{steps[-1]}"
+            return ChosenCheckpoint(chosen, reason, is_newest=steps[-1] == best)
     found = checkpoint.find(path)
     if found is None:
         return None

@@ -53,7 +53,9 @@ def load_pretrained(
     if found is None:
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
     if found.reason:
-        logging.info("%s of %s is taken: %s", found.path.name, path, found.reason)
+        # Even where little is told, that it is not the newest has to be known.
+        log = logging.info if found.is_newest else logging.warning
+        log("%s of %s is taken: %s", found.path.name, path, found.reason)
     chosen = found.path
     tensors, state = checkpoint.load(chosen)
     tensors.pop("optimizer", None)

@@ -12,6 +12,7 @@ import torch
 from nemo.backends.pytorch import join, place
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
+from nemo.collections.nlp.callbacks.held_out_losses import best_step, finite_mlm_losses
 from nemo.collections.nlp.callbacks.trackers import TENSORBOARD, refuse_missing
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
@@ -134,10 +135,24 @@ def pretrain_together(
                 last["unigram_entropy"],
             )
         if world.rank == 0:
+            _name_best(evaluations, Path(factory.checkpoint_dir or work_dir), trainer.step)
             _report(work_dir)
     return PretrainingResult(
         work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, last, first
     )
+
+
+def _name_best(evaluations: Mapping[int, Mapping[str, float]], folder: Path, last_step: int) -> None:
+    """Say so if another checkpoint than the last one is the best."""
+    kept = {step: figures for step, figures in evaluations.items() if (folder / f"STEP-{step}").is_dir()}
+    losses = finite_mlm_losses(kept)
+    best = best_step(losses)
+    if best is not None and best != last_step:
+        logging.info(
+            "the best checkpoint is STEP-%d, with a held-out MLM loss of %.2f; it is the one that "
+            "nemo-bert export takes",
+            *(best, losses[best]),
+        )
 
 
 def _report(work_dir: Path) -> None:

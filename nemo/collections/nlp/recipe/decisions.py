@@ -21,7 +21,7 @@ MINUTES = 10.0
 SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12),
           "large": (24, 1024, 16)}  # fmt: skip
 """Layers, width and heads; Turc et al. 2019, arXiv 1908.08962, and Devlin et al. 2019."""
-LEAST_TOKENS = {"tiny": 0, "mini": 100_000, "small": 8_000_000, "base": 200_000_000, "large": 3_000_000_000}
+LEAST_TOKENS = {"tiny": 0, "mini": 300_000, "small": 8_000_000, "base": 200_000_000, "large": 3_000_000_000}
 """Seen in training, from which a size learns more than the one before it: 2026-11-29_recipe for mini."""
 LEAST_CHARACTERS = {"tiny": 0, "mini": 100_000, "small": 10_000_000, "base": 100_000_000, "large": 10**9}
 """Of text: with less, a larger model learns it by heart."""

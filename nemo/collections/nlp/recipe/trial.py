@@ -25,7 +25,8 @@ FIRST_STEPS = 2
 """That tell nothing: much is made in them that is used from then on."""
 MOST_SECONDS = 40.0
 """Of large models; then one step after the first ones is enough."""
-BYTES_PER_KILOBYTE = 1024
+LATER_BYTES = 40_000_000
+"""Of a process, that come later than in a trial: for the report at the end, and shapes that are rare."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,4 +178,4 @@ def _padding_share(run: Run) -> float:
 def _peak_bytes() -> int:
     if torch.cuda.is_available():
         return torch.cuda.max_memory_reserved()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * BYTES_PER_KILOBYTE
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + LATER_BYTES
