@@ -147,8 +147,10 @@ def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | 
         return Trial(**json.loads(done.stdout.splitlines()[-1]))
     if done.returncode < 0 or _NO_MEMORY in done.stderr:  # killed, as by the kernel where memory runs out
         return None
-    last = done.stderr.splitlines()[-1] if done.stderr else f"exit code {done.returncode}"
-    raise NemoError(f"the trial failed: {last.partition('] ')[2] or last}")
+    last = done.stderr.splitlines()[-1] if done.stderr else f"error[INTERNAL] exit code {done.returncode}"
+    kind, _, what = last.removeprefix("error[").partition("] ")
+    kinds = {error.kind: error for error in NemoError.__subclasses__()}
+    raise kinds.get(kind, NemoError)(f"the trial failed: {what or last}")
 
 
 def _print(trial: "Trial", found: "Estimate") -> None:

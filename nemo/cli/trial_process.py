@@ -8,6 +8,7 @@ import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from nemo.cli.main import program
 from nemo.utils.children import die_with_parent
@@ -23,8 +24,12 @@ def run(argv: Sequence[str]) -> None:
     from nemo.collections.nlp.options import PretrainingOptions
     from nemo.collections.nlp.recipe.trial import try_steps
 
+    # JSON has lists for tuples.
+    values: dict[str, Any] = {
+        name: tuple(v) if isinstance(v, list) else v for name, v in asked["options"].items()
+    }
     with logging.temp_verbosity("ERROR"):
-        trial = try_steps(PretrainingOptions(**asked["options"]), asked["began"], asked["seconds"])
+        trial = try_steps(PretrainingOptions(**values), asked["began"], asked["seconds"])
     sys.stdout.write("\n" + json.dumps(asdict(trial)) + "\n")
 
 
