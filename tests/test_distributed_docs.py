@@ -137,8 +137,8 @@ def test_every_command_trains(told, checkout):
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(told, checkout):
-    assert "processes 1 instead of 2: the same samples and masks" in told["two again"]
-    assert "begins anew" not in told["two again"]
+    assert "processes 1 instead of 2: same samples and masks" in told["two again"]
+    assert "restarting the epoch" not in told["two again"]
     assert checkpoints(checkout, "two") == ["STEP-2", "STEP-4", "STEP-6"]
 
 

@@ -157,7 +157,7 @@ def test_it_trains_on_shards_and_goes_on_from_load_dir(with_corpus, capsys):
     run_page(ENGLISH, "outputs/second", num_iters=5, load_dir=load_dir, **on_shards)
     assert last_step("outputs/second") == 5
     log = capsys.readouterr().out
-    assert f"continuing from {load_dir}/STEP-3" in log
+    assert f"resuming from {load_dir}/STEP-3" in log
     assert len(held_out(log, "NSP loss")) == 1  # at the end, as the start was evaluated by the first run
 
 

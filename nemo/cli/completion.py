@@ -21,7 +21,7 @@ class CompletionOptions:
 
     def __post_init__(self) -> None:
         if not self.shell:
-            raise UsageError("no shell is named", expected=f"nemo-bert completion {' | '.join(SHELLS)}")
+            raise UsageError("no shell given", expected=f"nemo-bert completion {' | '.join(SHELLS)}")
         check(self)
 
 

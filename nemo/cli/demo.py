@@ -70,7 +70,7 @@ def run(argv: Sequence[str]) -> None:
     out = Path(options.work_dir)
     corpus = out / "corpus"
     if all((corpus / name).is_file() for name in ("train.txt", "valid.txt")):
-        logging.info("1/4 using the text that is in %s", corpus)
+        logging.info("1/4 using the text in %s", corpus)
     else:
         logging.info("1/4 collecting English prose from the installed packages")
         collect(corpus)
@@ -85,7 +85,7 @@ def run(argv: Sequence[str]) -> None:
     before = result.figures_before
     if before:
         gain = before["unigram_entropy"] - before["mlm_loss"]
-        sys.stdout.write(f"(before the first step, from counting neighbours alone: {gain:.4f} nat)\n")
+        sys.stdout.write(f"(before the first step, from counting neighbouring words: {gain:.4f} nat)\n")
     sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:

@@ -291,7 +291,7 @@ def _write(
             where=folder,
             found=f"{len(documents)} documents",
             expected="two or more",
-            fix="train on a text of your own",
+            fix="train on your own text",
         )
     folder.mkdir(parents=True, exist_ok=True)
     for name, texts in parts.items():

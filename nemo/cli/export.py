@@ -71,7 +71,7 @@ def run(argv: Sequence[str]) -> None:
             force=options.force,
             licence=options.licence,
         )
-    logging.info("exported to %s: the same ids and logits after reloading, nothing missing", options.out)
+    logging.info("exported to %s: reloads with the same ids and logits", options.out)
     if options.push is not None:
         with working(f"uploading to {options.push}"):
             address = push(Path(options.out), options.push, sorted(EXPORTED), options.private)

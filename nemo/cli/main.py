@@ -122,12 +122,12 @@ def _exit_code(run: Callable[[], None], debug: bool) -> int:
             sys.stderr.write(f"error[{error.kind}] {error}\n")
         return error.exit_code
     except Stop as stopped:  # it came while the handlers were being put back
-        sys.stderr.write(f"error[{Stop.kind}] {stopped}; fix: run the same command again to go on\n")
+        sys.stderr.write(f"error[{Stop.kind}] {stopped}; fix: run the same command again to resume\n")
         return Preempted.exit_code
     except SystemExit as stop:  # argparse has printed its help
         return int(stop.code or 0)
     except KeyboardInterrupt:
-        sys.stderr.write("error[INTERRUPTED] stopped; run the same command again to go on\n")
+        sys.stderr.write("error[INTERRUPTED] stopped; run the same command again to resume\n")
         return 130
     return 0
 

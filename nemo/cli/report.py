@@ -25,7 +25,7 @@ class ReportOptions:
     def __post_init__(self) -> None:
         check(self)
         if not self.runs:
-            raise UsageError("no run is named", expected="nemo-bert report WORK_DIR...")
+            raise UsageError("no run given", expected="nemo-bert report WORK_DIR...")
         if self.out is not None and Path(self.out).is_dir():
             raise UsageError("is a folder", where=f"--out {self.out}", expected="the name of a page, .html")
 

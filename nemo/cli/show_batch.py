@@ -97,7 +97,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
     from rich.text import Text
 
     console = make_console()
-    console.print(Text(f"words are parted by spaces, and the pieces of a word by {PIECE_MARK}", FAINT))
+    console.print(Text(f"words are separated by spaces, the pieces of a word by {PIECE_MARK}", FAINT))
     for number, sample in enumerate(samples, start=1):
         follows = {None: "one text", False: "B follows A", True: "B is random"}[sample.is_random]
         num_hidden = sum(token.is_hidden for token in (*sample.a, *sample.b))

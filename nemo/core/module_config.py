@@ -125,7 +125,10 @@ def _map_in(parent: Any, name: str, path: Path) -> dict[str, Any]:
     value = {} if parent[name] is None else parent[name]
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ModuleConfigError(
-            "is no map", where=f"{path} {name}", found=type(value).__name__, expected="names with values"
+            "is not a mapping",
+            where=f"{path} {name}",
+            found=type(value).__name__,
+            expected="names with values",
         )
     return value
 
@@ -151,7 +154,7 @@ def find_class(full_spec: str, base: type, source: StrPath) -> Any:
             break
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ModuleConfigError(
-            f"names no {base.__name__} that is known here",
+            f"names an unknown {base.__name__}",
             where=f"{source} header.full_spec",
             found=repr(full_spec),
             expected="a class of nemo, or of a module that is imported already",

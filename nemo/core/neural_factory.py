@@ -78,10 +78,10 @@ class NeuralModuleFactory:
         shard: bool = False,
     ):
         if backend is not Backend.PyTorch:
-            raise NotImplementedError("only Backend.PyTorch is there")
+            raise NotImplementedError("only Backend.PyTorch is supported")
         if random_seed is not None and cudnn_benchmark:
             raise UsageError(
-                "cudnn_benchmark is not reproducible, so random_seed cannot be kept",
+                "cudnn_benchmark makes runs irreproducible, which contradicts random_seed",
                 fix="leave one of the two out",
             )
         if create_tb_writer and log_dir is None and tensorboard_dir is None:
@@ -349,7 +349,7 @@ class NeuralModuleFactory:
         failed = self._backend.num_failed(self.world, status)
         if failed:
             raise DistributedError(
-                "not all processes are fine", where="sync_all_processes", found=f"{failed} failed"
+                "some processes failed", where="sync_all_processes", found=f"{failed} failed"
             )
 
     @deprecated(explanation="make the module by calling its class")

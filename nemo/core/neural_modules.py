@@ -168,7 +168,7 @@ class NeuralModule:
         given = [value for value in (*args, *kwargs.values()) if value is not None]
         if any(isinstance(value, NmTensor) for value in args):
             raise NeuralPortInputError(
-                "outputs of modules are passed by the name of their port",
+                "module outputs must be passed by port name",
                 where=self,
                 expected=f"{self}({', '.join(f'{port}=...' for port in self.input_ports)})",
             )
@@ -176,7 +176,7 @@ class NeuralModule:
             return self.connect(**kwargs)
         if not args and not any(isinstance(value, self.real_inputs) for value in given):
             raise NeuralPortInputError(
-                "cannot be wired to these",
+                "cannot take these inputs",
                 where=self,
                 found=", ".join(f"{name}: {type(value).__name__}" for name, value in kwargs.items()),
                 expected="outputs of modules" + (", or tensors" if self.real_inputs else ""),
@@ -242,7 +242,7 @@ class NeuralModule:
         made_by = _class_in(config, config_file)
         if cls not in (made_by, NeuralModule):
             raise ModuleConfigError(
-                "the module is of another class",
+                "the module is of a different class",
                 where=f"{config_file} header.full_spec",
                 found=module_config.full_name(made_by),
                 expected=module_config.full_name(cls),

@@ -176,7 +176,7 @@ def _at_most_a_warning(path: Path) -> Iterator[None]:
         with storage_errors(path):
             yield
     except StorageError as error:
-        logging.warning(f"{error}; training goes on", mode=LogMode.ONCE)
+        logging.warning(f"{error}; training continues", mode=LogMode.ONCE)
 
 
 def _git_info() -> bytes | None:

@@ -15,7 +15,7 @@ _LESS_MEMORY = "a smaller --batch_size, shorter sequences, a smaller model, or f
 
 
 def as_error(problem: Exception) -> NemoError:
-    """The error to report for an exception; what no one foresaw is a fault of ours, an INTERNAL one."""
+    """The error to report for an exception; what no one foresaw is an internal error, an INTERNAL one."""
     if isinstance(problem, NemoError):
         return problem
     if isinstance(problem, OSError) and problem.errno in _OF_A_PATH:
@@ -27,5 +27,5 @@ def as_error(problem: Exception) -> NemoError:
     if is_named or "can't allocate memory" in told:
         return MemoryShortageError(f"not enough memory: {told}", fix=_LESS_MEMORY)
     return NemoError(
-        f"a fault of ours: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
+        f"internal error: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
     )

@@ -53,7 +53,7 @@ class _Patient(_std.StreamHandler):
             name = getattr(self, "baseFilename", "the log")
             with suppress(OSError):
                 sys.stderr.write(
-                    f"[NeMo W] {name}: {error.strerror}; its lines are lost until it can be written\n"
+                    f"[NeMo W] {name}: {error.strerror}; log lines are lost until it can be written\n"
                 )
 
 

@@ -42,7 +42,7 @@ class WarmupPolicy:
             raise UsageError(f"{type(self).__name__} needs total_steps")
         if total_steps is not None and total_steps <= 0:
             raise UsageError(
-                "there is no step to train",
+                "no steps to train",
                 where="total_steps",
                 found=total_steps,
                 expected="1 or more",
@@ -53,7 +53,7 @@ class WarmupPolicy:
         if total_steps is not None and self.warmup_steps > total_steps:
             logging.warning(
                 f"the warm-up ({self.warmup_steps} steps) is longer than the run ({total_steps}): "
-                "the learning rate will not get to its height"
+                "the learning rate will not reach its peak"
             )
 
     def __call__(self, initial_lr: float, step: int, epoch: int = 0) -> float:
@@ -136,7 +136,7 @@ class CosineAnnealing(_Annealing):
     def _curve(self, lr: float, step: int) -> float:
         if lr < self.min_lr:
             raise UsageError(
-                "CosineAnnealing cannot fall",
+                "CosineAnnealing needs room to fall",
                 where="min_lr",
                 found=self.min_lr,
                 expected=f"no more than the initial learning rate {lr}",
@@ -218,7 +218,7 @@ def _number_of_steps(phase: str, steps: int | None, ratio: float | None, total_s
     if ratio is None:
         return int(_in_range(f"{phase}_steps", steps or 0, low=0))
     if total_steps is None:
-        raise UsageError(f"{phase}_ratio is a share of total_steps, which is not given")
+        raise UsageError(f"{phase}_ratio is a fraction of total_steps, which is not given")
     return int(_in_range(f"{phase}_ratio", ratio, low=0, high=1) * total_steps)
 
 

@@ -36,7 +36,7 @@ class StepPlan:
             fits = False
         if not fits:
             raise UsageError(
-                "not a plan of steps",
+                "not a step plan",
                 where="--step_plan",
                 found=repr(text),
                 expected="FINISHED_STEPS:STEPS_IN_ALL,... from 0 on, as in the config.yaml of a run",

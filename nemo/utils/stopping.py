@@ -71,7 +71,7 @@ def stops_are_errors() -> Iterator[None]:
     try:
         yield
     except Stop as stopped:
-        raise Preempted(str(stopped), fix="run the same command again to go on") from None
+        raise Preempted(str(stopped), fix="run the same command again to resume") from None
     finally:
         _put_back(before)
 

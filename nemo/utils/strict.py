@@ -14,7 +14,7 @@ def parse_json(content: bytes | str) -> Any:
     """The value in a JSON text; bytes may begin with a byte order mark.
 
     Raises:
-        ValueError: not JSON, a key that is there twice, a number that is not finite, or nested too deeply.
+        ValueError: not JSON, a key that appears twice, a number that is not finite, or nested too deeply.
     """
     try:
         return json.loads(
@@ -43,7 +43,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} appears twice")
     return unique
 
 
@@ -58,7 +58,7 @@ def read_yaml(path: Path, error: type[UsageError] = UsageError) -> Any:
     """The value in a YAML file, of plain types only.
 
     Raises:
-        UsageError: not YAML, a key that is there twice, or nested too deeply; names the line if it can.
+        UsageError: not YAML, a key that appears twice, or nested too deeply; names the line if it can.
     """
     import yaml
 
@@ -67,7 +67,7 @@ def read_yaml(path: Path, error: type[UsageError] = UsageError) -> Any:
             seen = set()
             for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
                 if (key.tag, key.value) in seen:
-                    problem = f"{key.value!r} is there twice"
+                    problem = f"{key.value!r} appears twice"
                     raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
                 seen.add((key.tag, key.value))
             return super().construct_mapping(node, deep)

@@ -33,7 +33,7 @@ def user_cache() -> Path:
     try:
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nemo-bert"
     except RuntimeError:
-        raise StorageError("no home folder, and so no cache", fix="set HOME or XDG_CACHE_HOME") from None
+        raise StorageError("no home folder to put the cache in", fix="set HOME or XDG_CACHE_HOME") from None
 
 
 def cache_entries() -> list[CacheEntry]:

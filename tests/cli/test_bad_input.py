@@ -64,7 +64,7 @@ MISTAKES = [
     (pretrain("--hidden_act gello"), USAGE, "did you mean 'gelu"),
     (pretrain("--amp_opt_level O5"), USAGE, "--amp_opt_level: not one of the choices; found 'O5'"),
     (pretrain("--tokenizer sentence-peice"), USAGE, "did you mean 'sentence-piece'"),
-    (pretrain("--num_attention_heads 5"), USAGE, "the heads do not divide the width; found 5 heads"),
+    (pretrain("--num_attention_heads 5"), USAGE, "the heads do not divide the hidden size; found 5 heads"),
     (pretrain("--hidden_size 999999999999"), USAGE, "--hidden_size: out of range"),
     (pretrain("--num_hidden_layers 100000"), USAGE, "--num_hidden_layers: out of range"),
     (pretrain("--num_gpus 2"), USAGE, "--num_gpus"),
@@ -78,7 +78,7 @@ MISTAKES = [
     (pretrain("--config unknown.yaml"), USAGE, "unknown.yaml: unknown name; found 'hiden_size'"),
     (pretrain("--config typed.yaml"), USAGE, "batch_size: a value of the wrong type; found 'many'"),
     (pretrain("--config_file nowhere.json"), DATA, "nowhere.json: no such file"),
-    (pretrain("--config_file text/train.txt"), USAGE, "train.txt: not a configuration of a BERT"),
+    (pretrain("--config_file text/train.txt"), USAGE, "train.txt: not a BERT configuration"),
     (pretrain("--config_file gpt2.json"), USAGE, "gpt2.json: not a BERT: model_type; found gpt2"),
     # Text.
     (pretrain("--train_data nowhere.txt"), DATA, "nowhere.txt: no such file or folder"),
@@ -112,12 +112,12 @@ MISTAKES = [
     (
         f"pretrain {SIZES} --train_data shards --text_field content",
         USAGE,
-        "--text_field: an option of data_text",
+        "--text_field: only for data_text",
     ),
-    (pretrain("--eval_data text/train.txt"), USAGE, "train.txt: the held-out text is trained on"),
+    (pretrain("--eval_data text/train.txt"), USAGE, "train.txt: the held-out text is also trained on"),
     (pretrain("--train_data two_texts"), DATA, "two_texts.other.txt"),
     # Without a subcommand the data are prepared shards.
-    (f"pretrain {GOOD}", USAGE, "if the data is text, say data_text"),
+    (f"pretrain {GOOD}", USAGE, "if the data is text, add data_text"),
     ("pretrain --work_dir out --train_data text/train.txt", DATA, "text/train.txt: .*data_text"),
     # Vocabularies.
     (pretrain("--vocab_size 10"), USAGE, "vocab_size|vocabulary"),
@@ -125,8 +125,8 @@ MISTAKES = [
     (pretrain("--train_data bad_model/train.txt --tokenizer sentence-piece"), USAGE, "tokenizer.model"),
     (pretrain("--train_data no_mask/train.txt"), USAGE, r"vocab.txt: special tokens are missing; .*\[MASK\]"),
     # Checkpoints.
-    (pretrain("--load_dir nowhere"), CHECKPOINT, "nowhere: no checkpoint to continue from"),
-    (pretrain("--load_dir text"), CHECKPOINT, "text: no checkpoint to continue from"),
+    (pretrain("--load_dir nowhere"), CHECKPOINT, "nowhere: no checkpoint to resume from"),
+    (pretrain("--load_dir text"), CHECKPOINT, "text: no checkpoint to resume from"),
     (pretrain("--load_dir damaged"), CHECKPOINT, "BERT.safetensors: damaged: its content has changed"),
     (
         pretrain("--load_dir run --hidden_size 64"),
@@ -146,7 +146,7 @@ MISTAKES = [
     (
         pretrain("--work_dir run --batch_size 4"),
         CHECKPOINT,
-        "a run with another samples_per_step; found 8, expected 4",
+        "a run with a different samples_per_step; found 8, expected 4",
     ),
     # The work folder.
     (pretrain("--work_dir text/train.txt"), STORAGE, "train.txt"),

@@ -107,7 +107,7 @@ def test_with_another_text_the_epoch_begins_anew(stopped, data, tmp_path, capsys
     with (tmp_path / "other" / "train.txt").open("a") as file:
         file.write("\n\nThe cat sees the dog.\nThe dog sees the cat.\n")
     assert run(tmp_path / "other", tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "8") == 0
-    assert "the epoch begins anew, as the checkpoint is of another text" in capsys.readouterr().out
+    assert "restarting the epoch: the checkpoint has a different text" in capsys.readouterr().out
     state = json.loads((tmp_path / "on" / "checkpoints" / "STEP-8" / "state.json").read_text())
     assert (state["step"], state["epoch"], state["batch_in_epoch"]) == (8, 0, 2)
 
@@ -117,7 +117,7 @@ def test_a_rerun_goes_on_in_its_own_folder(stopped, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", *words) == 0
     capsys.readouterr()
     assert run(data, tmp_path / "on", *words) == 0
-    assert f"continuing from {tmp_path / 'on'}" in capsys.readouterr().out
+    assert f"resuming from {tmp_path / 'on'}" in capsys.readouterr().out
 
 
 def damage(path: Path) -> None:
@@ -141,9 +141,9 @@ def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
         (("--hidden_size", "64"), 2, "--hidden_size: contradicts"),
         (("--vocab_size", "81"), 2, "--vocab_size: contradicts"),
         (("--max_seq_length", "40"), 2, "--max_seq_length: longer than the model's positions; found 40"),
-        (("--optimizer", "sgd"), 4, "a run with another optimizer; found adam_w, expected sgd"),
-        (("--only_mlm_loss",), 4, "a run with another only_mlm_loss; found False, expected True"),
-        (("--num_iters", "6"), 2, "nothing is left to train; found 6 steps"),
+        (("--optimizer", "sgd"), 4, "a run with a different optimizer; found adam_w, expected sgd"),
+        (("--only_mlm_loss",), 4, "a run with a different only_mlm_loss; found False, expected True"),
+        (("--num_iters", "6"), 2, "nothing left to train; found 6 steps"),
         (("--bert_checkpoint", "x"), 2, "--load_dir excludes --bert_checkpoint"),
     ],
 )
@@ -156,7 +156,7 @@ def test_a_run_that_does_not_fit_is_refused(stopped, data, tmp_path, capsys, mor
 def test_a_run_with_another_tokenizer_is_refused(stopped, huggingface, data, tmp_path, capsys):
     words = ["--load_dir", str(stopped), *UPDATES, "--tokenizer", str(huggingface)]
     assert run(data, tmp_path / "on", *words) == 4
-    assert "a run with another tokenizer" in error_of(capsys)
+    assert "a run with a different tokenizer" in error_of(capsys)
 
 
 def test_weights_without_a_run_are_told_from_one(huggingface, data, tmp_path, capsys):

@@ -195,7 +195,7 @@ def test_mistakes_are_told_in_one_line(made, tmp_path, capsys):
     for words, exit_code, message in (
         ([], 2, "nothing to inspect"),
         ([str(tmp_path / "nowhere")], 3, "no such file or folder"),
-        ([str(made / "out"), str(made / "text")], 2, "several inputs"),
+        ([str(made / "out"), str(made / "text")], 2, "only text can be inspected together"),
         ([str(made / "text"), "--workers", "0"], 2, "--workers: out of range"),
     ):
         assert main(["inspect", *words]) == exit_code

@@ -238,7 +238,8 @@ def test_a_work_folder_of_a_model_of_another_size_is_refused_by_the_option(
     assert pretrain(text, run, *more) == 4
     error = error_of(capsys)
     assert (
-        f"{run}: the checkpoint is of a run with another {option}; found {found}, expected {value}" in error
+        f"{run}: the checkpoint comes from a run with a different {option}; found {found}, expected {value}"
+        in error
     )
     assert "fix: use the same options and data, or another --work_dir" in error
 
@@ -271,7 +272,7 @@ def test_what_only_config_yaml_knows_is_said(run, text, capsys, words, known, fi
     (run / "config.yaml").unlink()
     assert pretrain(text, run, *FLAGS, "--max_seq_length", "32", *words) == 2
     error = error_of(capsys)
-    assert f"config.yaml: not there, though there are checkpoints: only it says {known}" in error
+    assert f"config.yaml: missing, although there are checkpoints: only this file records {known}" in error
     assert f"fix: copy it as well, or {fix}" in error
 
 
@@ -298,12 +299,12 @@ def test_a_checkpoint_whose_configuration_is_missing_says_so(run, text, tmp_path
     rewrite_manifest(step, manifest)
     if command == "pretrain":
         assert pretrain(text, tmp_path / "on", *FLAGS, "--max_seq_length", "32", "--load_dir", str(run)) == 2
-        assert "nothing is left to train" in error_of(capsys)  # its sizes are those of the options
+        assert "nothing left to train" in error_of(capsys)  # its sizes are those of the options
         return
     assert main(shlex.split(command.format(run))) == 4
     error = error_of(capsys)
-    assert f"{step}: nothing says the sizes of the model; expected bert-config.json" in error
-    assert f"fix: copy the one of the run to {step.parent}" in error
+    assert f"{step}: the model has no configuration; expected bert-config.json" in error
+    assert f"fix: copy the run's to {step.parent}" in error
 
 
 def rewrite_manifest(step: Path, manifest: dict) -> None:

@@ -61,7 +61,7 @@ def test_without_held_out_documents_there_is_nothing_to_evaluate_on(tmp_path, ca
     assert main([*words, "--test_fraction", "0"]) == 0
     words = ["--train_data", str(text), "--eval_data", str(out), "--work_dir", str(tmp_path / "run")]
     assert main(["pretrain", *SIZES, *words, "data_text"]) == 3
-    assert "nothing was held out" in error_of(capsys)
+    assert "no text was held out" in error_of(capsys)
 
 
 def test_a_missing_text_leaves_no_folder_behind(tmp_path, capsys):

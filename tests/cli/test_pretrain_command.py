@@ -94,7 +94,7 @@ def test_the_same_command_again_does_nothing_more(trained, capsys):
     run, data = trained
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*.safetensors")}
     assert pretrain(data, run, "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
-    assert "continuing from" in capsys.readouterr().out
+    assert "resuming from" in capsys.readouterr().out
     after = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*.safetensors")}
     assert before == after
 
@@ -124,7 +124,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
         assert process.returncode == -signal.SIGKILL
     done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert "continuing from" in done.stdout
+    assert "resuming from" in done.stdout
     expected, found = weights(run / "checkpoints" / "STEP-40"), weights(checkpoints / "STEP-40")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -199,12 +199,12 @@ def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
     [
         (("--batch_size", "0"), 2, "--batch_size: out of range; found 0"),
         (("--bach_size", "8"), 2, "did you mean --batch_size?"),
-        (("--num_attention_heads", "5"), 2, "the heads do not divide the width"),
+        (("--num_attention_heads", "5"), 2, "the heads do not divide the hidden size"),
         (("--num_epochs", "1", "--num_iters", "5"), 2, "--num_epochs excludes --num_iters"),
         (("--optimizer", "adamw"), 2, "did you mean 'adam_w'"),
         (("--train_data", "nowhere.txt"), 3, "nowhere.txt"),
         (("--vocab_size", "3"), 2, "vocab_size"),
-        (("--load_dir", "nowhere"), 4, "nowhere: no checkpoint to continue from"),
+        (("--load_dir", "nowhere"), 4, "nowhere: no checkpoint to resume from"),
         (("--bert_checkpoint", "nowhere.pt"), 3, "nowhere.pt: no such file"),
         (("--tokenizer", "wordpiece"), 2, "did you mean 'word-piece'"),
         (("--initialization", "counts", "--bert_checkpoint", "x"), 2, "would overwrite the weights"),
@@ -256,7 +256,7 @@ def test_a_tokenizer_left_by_a_run_with_other_options_is_not_used(tmp_path, caps
     assert pretrain(data, tmp_path / "run", "--vocab_size", "60", "--num_iters", "1") == 0
     shutil.rmtree(tmp_path / "run" / "checkpoints")  # as where it was killed before the first
     assert pretrain(data, tmp_path / "run", "--vocab_size", "70", "--num_iters", "1") == 0
-    assert "was trained with another vocab_size" in capsys.readouterr().out
+    assert "was trained with a different vocab_size" in capsys.readouterr().out
     assert len((tmp_path / "run" / "tokenizer" / "vocab.txt").read_text().splitlines()) == 70
 
 
@@ -287,7 +287,7 @@ def test_only_the_masked_language_model_can_be_trained_and_exported(tmp_path):
 
 def test_more_processes_than_were_started_are_refused(tmp_path, capsys):
     assert pretrain(tmp_path, tmp_path / "run", "--num_gpus", "2") == 2
-    assert "--num_gpus: not the number of processes that were started; found 2" in capsys.readouterr().err
+    assert "--num_gpus: does not match the number of processes started; found 2" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -323,14 +323,14 @@ def test_text_that_is_held_out_is_never_trained_on(tmp_path, capsys):
     (data / "train.txt").rename(data / "book.txt")
     words = ["pretrain", "--train_data", str(data), "--work_dir", str(tmp_path / "run"), *TINY, "data_text"]
     assert main([*words, "--eval_data", str(data / "book.txt")]) == 2
-    assert "the held-out text is trained on" in capsys.readouterr().err
+    assert "the held-out text is also trained on" in capsys.readouterr().err
 
 
 def test_a_run_of_other_minutes_is_not_taken_for_the_same(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
     assert pretrain(data, tmp_path / "run", "--minutes", "0.02") == 2
-    assert "planned for another time" in capsys.readouterr().err
+    assert "planned for a different duration" in capsys.readouterr().err
 
 
 def test_a_fault_of_ours_is_one_line_too(capsys, monkeypatch):
@@ -338,7 +338,7 @@ def test_a_fault_of_ours_is_one_line_too(capsys, monkeypatch):
 
     monkeypatch.setattr(nemo.cli.tokenizer, "run", lambda words: 1 // 0)
     assert main(["tokenizer"]) == 1
-    assert capsys.readouterr().err.startswith("error[INTERNAL] a fault of ours: ZeroDivisionError")
+    assert capsys.readouterr().err.startswith("error[INTERNAL] internal error: ZeroDivisionError")
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported():

@@ -148,7 +148,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
     assert process.returncode == -signal.SIGKILL
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
-    assert "continuing from" in done.stdout
+    assert "resuming from" in done.stdout
     expected, found = weights(run / "checkpoints" / "STEP-40"), weights(checkpoints / "STEP-40")
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
@@ -210,7 +210,7 @@ def test_without_a_tokenizer_a_run_works_and_says_what_it_lacks(made, tmp_path, 
     assert main(["evaluate", str(tmp_path / "run"), "--eval_data", str(text), *named]) == 0
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "exported"), *named]) == 0
     assert pretrain(tmp_path / "run", *words, *named) == 4
-    assert "another tokenizer; found none" in error_of(capsys)
+    assert "a different tokenizer; found none" in error_of(capsys)
 
 
 def test_a_checkpoint_with_its_tokenizer_takes_no_other(trained, made, capsys):
@@ -259,7 +259,7 @@ def test_a_model_is_evaluated_on_shards_as_the_run_did(trained, made, tmp_path, 
     assert drawn == figures("--masking", "whole_word", "--mask_probability", "0.3")
     assert drawn["unigram_entropy"] != figures()["unigram_entropy"]
     for more, message in (
-        (["--mask_probability", "0.3"], "the masks are those of the shards; found 0.3"),
+        (["--mask_probability", "0.3"], "the masks are already in the shards; found 0.3"),
         (["--max_seq_length", "16"], f"rows of another length; found {LENGTH}, expected 16"),
     ):
         assert main(["evaluate", str(run), "--eval_data", str(made[0]), *more]) == 2
@@ -306,19 +306,19 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--train_data text/train.txt", 3, "train.txt: this is a text file; .*add data_text"),
         ("--data_dir nowhere", 3, "nowhere: no such file or folder"),
         ("--data_dir shards --eval_data nowhere", 3, "nowhere: no such file or folder"),
-        ("--data_dir shards --mask_probability 0.2", 2, "the masks are those of the shards; .*--masking wh"),
+        ("--data_dir shards --mask_probability 0.2", 2, "masks are already in the shards; .*--masking wh"),
         ("--data_dir shards --masking words", 2, "--masking: .*stored, token, whole_word, span"),
-        ("--data_dir shards --vocab_size 80 --masking span", 2, "where words begin; .*name .* --tokenizer"),
-        ("--data_dir shards --sample_size 9", 2, "--sample_size: an option of data_text"),
+        ("--data_dir shards --vocab_size 80 --masking span", 2, "word boundaries .*name .* --tokenizer"),
+        ("--data_dir shards --sample_size 9", 2, "--sample_size: only for data_text"),
         ("--data_dir shards --initialization counts", 2, "counts: words are counted in text"),
-        ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer is trained on shards"),
+        ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer can be trained on shards"),
         ("--data_dir shards --max_predictions_per_seq 20", 3, "found 5, expected 20; fix: give --max_pred"),
         ("--data_dir shards --max_seq_length 64", 2, "rows of another length; found 64"),
         ("--data_dir shards --vocab_size 60", 3, "beyond the vocabulary; .*--vocab_size"),
-        ("--data_dir shards --tokenizer wrong", 3, r"another tokenizer: \[CLS\] has another id; found 2"),
-        ("--data_dir shards --eval_data {one}", 2, "training_0.hdf5: the held-out shard is trained on"),
-        ("--train_data {one} --eval_data other", 3, r"other: made with another tokenizer than .*\[CLS\] 77"),
-        ("--data_dir shards data_text", 2, "--max_pred.*: an option of data_preprocessed, .*data_text"),
+        ("--data_dir shards --tokenizer wrong", 3, r"a different tokenizer: \[CLS\] has another id; found 2"),
+        ("--data_dir shards --eval_data {one}", 2, "training_0.hdf5: the held-out shard is also trained on"),
+        ("--train_data {one} --eval_data other", 3, r"made with a different tokenizer than .*\[CLS\] 77"),
+        ("--data_dir shards data_text", 2, "--max_pred.*: only for data_preprocessed, .*data_text"),
     ],
 )  # fmt: skip
 def test_mistakes_end_in_one_line_and_the_right_exit_code(

@@ -35,9 +35,9 @@ def my_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("my.txt data_text", "a text, and a kind of data"),
+        ("my.txt data_text", "both a text and a kind of data"),
         ("my.txt --train_data other.txt", "--train_data excludes a text"),
-        ("--size tiny --train_data x", "--size: only where a recipe chooses"),
+        ("--size tiny --train_data x", "--size: only available when a recipe chooses"),
         ("my.txt --size huge", "not one of the choices"),
         ("my.txt --size bse", "did you mean 'base'?"),
     ],
@@ -87,7 +87,7 @@ def test_a_run_leaves_nothing_beside_the_text_says_why_and_can_be_repeated(my_te
     other.write_text(my_text.read_text().replace("The", "A"))
     capsys.readouterr()
     assert main(["pretrain", str(other), *TINY.split(), "--work_dir", str(run)]) == 2
-    assert "a run on other text is here" in error_of(capsys)
+    assert "the folder has a run on other text" in error_of(capsys)
     # And its configuration repeats it, to the bit.
     assert main(["pretrain", "--config", str(run / "config.yaml"), "--work_dir", "again"]) == 0
     first, second = (

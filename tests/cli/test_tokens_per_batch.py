@@ -91,17 +91,17 @@ def test_other_batches_make_another_run_and_another_epoch(trained, data, tmp_pat
     work_dir = stopped(trained, tmp_path / "run", 3)
     words = [*other.split(), "--num_iters", "4"]
     assert run(data, work_dir, *words) == 4
-    assert "the checkpoint is of a run with another tokens_per_batch; found 2000" in error_of(capsys)
+    assert "the checkpoint comes from a run with a different tokens_per_batch; found 2000" in error_of(capsys)
     assert run(data, tmp_path / "on", "--load_dir", str(work_dir), *words) == 0
     told = capsys.readouterr().out
-    assert "the epoch begins anew, as the checkpoint is of another tokens_per_batch" in told
+    assert "restarting the epoch: the checkpoint has a different tokens_per_batch" in told
     assert state(tmp_path / "on", 4)["batch_in_epoch"] == 1
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--tokens_per_batch 31", "tokens_per_batch: less than one sequence may have; found 31, expected 32"),
+        ("--tokens_per_batch 31", "tokens_per_batch: less than the longest sequence; found 31, expected 32"),
         ("--tokens_per_batch 0", "--tokens_per_batch: out of range; found 0, expected 8 or more"),
         ("--tokens_per_batch 1000 --batch_size 8", "--tokens_per_batch excludes --batch_size; fix: give one"),
     ],

@@ -100,9 +100,9 @@ def test_producers_are_remembered():
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda net, x: net(x=5), "TaylorNet: cannot be wired to these; found x: int"),
+        (lambda net, x: net(x=5), "TaylorNet: cannot take these inputs; found x: int"),
         (lambda net, x: net(x="a text"), "found x: str, expected outputs of modules, or tensors"),
-        (lambda net, x: net(x), r"passed by the name of their port; expected TaylorNet\(x=...\)"),
+        (lambda net, x: net(x), r"passed by port name; expected TaylorNet\(x=...\)"),
         (lambda net, x: Three()(x=torch.zeros(1)), "expected outputs of modules$"),
         (lambda net, x: net.connect(x=torch.zeros(1)), "TaylorNet.x: symbolic and real inputs"),
     ],

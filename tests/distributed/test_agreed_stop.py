@@ -41,7 +41,7 @@ def test_one_is_asked_and_all_stop_together(text, undisturbed, tmp_path, more):
     assert (status["state"], status["step"], status["checkpoint"]) == ("preempted", step, f"STEP-{step}")
     with by_hand(tmp_path, [words_for(text, run, *more)] * 2) as (first, second):
         second.succeed()
-        assert "continuing from" in first.succeed().out
+        assert "resuming from" in first.succeed().out
     if not more:
         assert same_weights(run, undisturbed("two"))
 

@@ -86,7 +86,12 @@ def test_workers_do_not_outlive_the_launcher(tmp_path):
         ("bad_data", 1, 3, r"error\[DATA\] text:7: a record that cannot be read$"),
         ("no_folder", 0, 5, r"error\[STORAGE\] .*file"),
         ("slow_listener", 0, 5, r"error\[STORAGE\] .*file"),
-        ("other_model", 1, 7, r"error\[DISTRIBUTED\] rank 1 on \S+, weights: not what rank 0 has; found "),
+        (
+            "other_model",
+            1,
+            7,
+            r"error\[DISTRIBUTED\] rank 1 on \S+, weights: differs from rank 0 has; found ",
+        ),
     ],
 )
 def test_who_raises_tells_why_and_the_others_are_silent(tmp_path, case, rank, exit_code, error):
@@ -112,7 +117,7 @@ def test_who_never_comes_is_named(text, tmp_path):
     with by_hand(tmp_path, [pretraining(text, tmp_path / "run", "--hang_timeout=5")], size=2) as (job,):
         assert job.wait() == 7
         (error,) = job.errors()
-    assert error.startswith("error[DISTRIBUTED] rank 0: not all processes have come; found no rank 1,")
+    assert error.startswith("error[DISTRIBUTED] rank 0: not all processes have joined; found no rank 1,")
     assert "expected 2 processes within 5 s" in error
 
 
@@ -163,4 +168,4 @@ def test_who_has_something_else_is_refused_by_name(text, tmp_path, field):
         assert wait_for_all(jobs) == [7, 7], jobs[1].err
         assert jobs[0].errors() == []
         (error,) = jobs[1].errors()
-    assert re.match(rf"error\[DISTRIBUTED\] rank 1 on \S+, {field}: not what rank 0 has; found ", error)
+    assert re.match(rf"error\[DISTRIBUTED\] rank 1 on \S+, {field}: differs from rank 0 has; found ", error)

@@ -41,5 +41,5 @@ def test_who_does_not_come_is_named(is_first_time):
     store = dist.HashStore()
     if not is_first_time:
         meet(store)
-    with pytest.raises(DistributedError, match=r"not all processes have come; found no rank 1, expected 3"):
+    with pytest.raises(DistributedError, match=r"not all processes have joined; found no rank 1, expected 3"):
         meet(store, absent=1, seconds=3.0)

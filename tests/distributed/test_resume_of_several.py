@@ -23,7 +23,7 @@ from tests.distributed.launching import (
 
 pytestmark = pytest.mark.slow
 STEP = 21
-NOTE = "the same samples and masks, but not to the bit the same"
+NOTE = "same samples and masks, but not bit-identical"
 
 
 def stopped(run, folder):
@@ -58,7 +58,7 @@ def disturbed(text, tmp_path_factory):
         wait_for_updates(run, 7, first)
         time.sleep(random.uniform(0, 0.1))
         first.kill(1)
-        wait_until(lambda: "continuing from" in first.out, first)
+        wait_until(lambda: "resuming from" in first.out, first)
         wait_for_updates(run, checkpoint_at(run) + 1, first)
         first.kill()
         assert first.wait() == -9
@@ -71,12 +71,12 @@ def disturbed(text, tmp_path_factory):
 def test_the_launcher_starts_all_again_when_one_is_killed_and_they_go_on(disturbed):
     _, first, _ = disturbed
     assert first.count("2 processes train together") == 2
-    assert first.count("continuing from") == 1
+    assert first.count("resuming from") == 1
 
 
 def test_two_processes_killed_at_some_step_go_on_bit_for_bit(disturbed, undisturbed):
     run, _, second = disturbed
-    assert "continuing from" in second
+    assert "resuming from" in second
     assert NOTE not in second
     expected, found = (weights(r / "checkpoints" / f"STEP-{UPDATES}") for r in (undisturbed("two"), run))
     assert expected.keys() == found.keys()

@@ -28,5 +28,5 @@ def test_a_loss_that_stays_at_the_unigram_entropy_is_explained_once(undisturbed,
     run = start(words(data, tmp_path, "--lr", "1e-9", "--num_iters", "260", "--eval_step_freq", "40"))
     code, told = outcome(run)
     assert code == 0, told
-    (line,) = [line for line in told.splitlines() if "does not get below their unigram entropy" in line]
+    (line,) = [line for line in told.splitlines() if "is not below the unigram entropy" in line]
     assert "likely causes are: a learning rate that is too high" in line

@@ -1,4 +1,4 @@
-"""A disk that is full or fails while a checkpoint is written: training goes on, the last good one stays."""
+"""A disk that is full or fails while a checkpoint is written: training continues, the last good one stays."""
 
 import re
 import signal
@@ -17,7 +17,7 @@ def test_training_goes_on_and_saves_again_when_the_disk_is_well(undisturbed, tmp
     strike = (str(STRIKE), error, "12", "12", str(tmp_path / "count"))
     code, told = outcome(start(words(data, tmp_path / "run", "--checkpoints_to_keep", "99"), *strike))
     assert code == 0, told
-    missed = [line for line in told.splitlines() if "training goes on" in line]
+    missed = [line for line in told.splitlines() if "training continues" in line]
     assert len(missed) == 1
     if error == "ENOSPC":
         assert re.search(r"disk full.*found [\d,]+ bytes free.*expected [\d,]+ bytes", missed[0])
@@ -38,7 +38,7 @@ def test_three_failed_checkpoints_end_training_and_keep_the_last_good(undisturbe
     code, told = outcome(start(words(data, tmp_path), file_size=file_size))
     assert code == 5, told
     assert re.match(r"error\[STORAGE\] .*disk full.*expected [\d,]+ bytes", told.splitlines()[-1])
-    assert told.count("training goes on, and the next checkpoint") == 2
+    assert told.count("training continues, and the next checkpoint") == 2
     assert list_checkpoints(tmp_path / "checkpoints") == good
     verify(good[0])
     assert leftovers(tmp_path) == []

@@ -129,13 +129,13 @@ def test_numbers_that_make_no_sense(options):
 
 
 def test_a_ratio_needs_total_steps():
-    with pytest.raises(UsageError, match="warmup_ratio is a share of total_steps"):
+    with pytest.raises(UsageError, match="warmup_ratio is a fraction of total_steps"):
         get_lr_policy("WarmupPolicy", warmup_ratio=0.1)
 
 
 def test_cosine_cannot_rise():
     policy = get_lr_policy("CosineAnnealing", total_steps=10, min_lr=0.5)
-    with pytest.raises(ValueError, match="min_lr: CosineAnnealing cannot fall"):
+    with pytest.raises(ValueError, match="min_lr: CosineAnnealing needs room to fall"):
         policy(0.1, 3, 0)
 
 

@@ -121,7 +121,7 @@ class PtActions(Progress):
     ) -> None:
         """As `NeuralModuleFactory.train`."""
         if self._training is not None and not self._training.may_retry:
-            raise UsageError("this factory has trained already", fix="pass reset=True to start anew")
+            raise UsageError("this factory has trained already", fix="pass reset=True to start over")
         params = optimization_params or {}
         plan = TrainingPlan.from_params(
             params,

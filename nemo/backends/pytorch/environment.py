@@ -27,7 +27,7 @@ def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.
         return torch.device("cpu")
     if not has_gpu:
         raise UsageError(
-            "no GPU can be used here",
+            "no usable GPU",
             where="placement",
             found=placement.name if placement else None,
             fix="leave placement out, or pass DeviceType.CPU",

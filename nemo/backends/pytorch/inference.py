@@ -149,7 +149,7 @@ class InferenceCache:
         """
         if not set(graph.fed) <= set(self.passes[0]):
             raise UsageError(
-                "the cache is of other data",
+                "the cache was filled from other data",
                 where=graph.source,
                 fix="wire new modules to tensors of the cached graph, or call clear_cache()",
             )

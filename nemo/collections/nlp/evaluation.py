@@ -52,7 +52,7 @@ def evaluate(
 
     Raises:
         UsageError: a length or masks that do not fit the model or the data.
-        DataError: data that cannot be used, or was made with another tokenizer.
+        DataError: data that cannot be used, or was made with a different tokenizer.
     """
     max_seq_length = sampling.max_seq_length
     positions = pretrained.model.bert.config.max_position_embeddings
@@ -116,9 +116,7 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
     ids = [tokenizer.cls_id, *tokenizer.text_to_ids(text), tokenizer.sep_id]
     positions = model.bert.config.max_position_embeddings
     if tokenizer.mask_id not in ids:
-        raise UsageError(
-            "there is nothing to fill", found=repr(text[:80]), expected="a text with [MASK] in it"
-        )
+        raise UsageError("nothing to fill", found=repr(text[:80]), expected="a text with [MASK] in it")
     if len(ids) > positions:
         raise UsageError("the text is too long", found=f"{len(ids)} tokens", expected=f"{positions} or less")
     return best_guesses(model, tokenizer, torch.tensor(ids), top)

@@ -59,7 +59,7 @@ class CheckpointCallback(ActionCallback):
     ):
         if folder is None:  # what `nf.checkpoint_dir` is without a log_dir
             raise UsageError(
-                "there is no folder to save to",
+                "no folder to save to",
                 where="CheckpointCallback",
                 fix="give it a folder, or give the factory log_dir or checkpoint_dir",
             )
@@ -104,7 +104,7 @@ class CheckpointCallback(ActionCallback):
             logging.info("weights, optimizer and step come from %s", self.load_from_folder)
         elif self.load_from_folder is not None or self.force_load:
             raise CheckpointError(
-                "no checkpoint to continue from",
+                "no checkpoint to resume from",
                 where=self.load_from_folder or self.folder,
                 expected="a folder that holds STEP-<n> folders, or one of them",
             )
@@ -163,7 +163,9 @@ class CheckpointCallback(ActionCallback):
             self._num_missed += 1
             if self._num_missed == MAX_MISSED_IN_A_ROW:
                 raise
-            logging.warning("%s; training goes on, and the next checkpoint is tried when it is due", problem)
+            logging.warning(
+                "%s; training continues, and the next checkpoint is tried when it is due", problem
+            )
 
     def _save(self, wait: bool) -> None:
         if self._saved_at != self.step:

@@ -82,7 +82,7 @@ class ModuleSaverCallback(ActionCallback):
         for module, path in zip(self.modules, paths, strict=True):
             with replacing(path) as aside:
                 module.save_to(aside)
-            logging.info("%s is saved to %s", module, path)
+            logging.info("saved %s to %s", module, path)
         self._written[self.step] = paths
         for step in sorted(self._written)[: -self.checkpoints_to_keep]:
             for path in self._written.pop(step):

@@ -86,7 +86,7 @@ class ValueSetterCallback(ActionCallback):
         if not hasattr(module, arg_name):
             near = closest(arg_name, dir(module))
             raise UsageError(
-                "there is no such attribute to set",
+                "no such attribute to set",
                 where=f"{type(module).__name__}.{arg_name}",
                 fix=f"did you mean {near!r}?" if near else "",
             )
@@ -120,7 +120,7 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
             return border
         if total_steps is None:
             raise UsageError(
-                "a share of an unknown number of steps",
+                "a fraction of an unknown number of steps",
                 where="policies",
                 found=border,
                 expected="total_steps",
@@ -133,7 +133,7 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
         start, end = as_step(first), as_step(last)
         if start != reached or end < start:
             raise UsageError(
-                "the policies leave steps out or overlap",
+                "the policies leave a gap or overlap",
                 where="policies",
                 found=f"one from step {start} to {end}",
                 expected=f"one that starts at step {reached}",
@@ -142,7 +142,7 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
         reached = end
     if reached == 0 or reached != (total_steps or reached):
         raise UsageError(
-            "the policies end elsewhere than the steps",
+            "the policies do not end at the last step",
             where="policies",
             found=f"step {reached}",
             expected=f"step {total_steps}" if total_steps else "a later one",

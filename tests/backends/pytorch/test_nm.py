@@ -270,7 +270,7 @@ def test_weights_can_come_under_other_names_and_transposed():
 @pytest.mark.parametrize(
     ("values", "renamed", "says"),
     [
-        ({"linear.weight": (torch.zeros(2, 3), True)}, None, r"another shape; found \(2, 3\)"),
+        ({"linear.weight": (torch.zeros(2, 3), True)}, None, r"wrong shape for a weight; found \(2, 3\)"),
         ({"linear.wait": (torch.zeros(1, 3), True)}, None, r"Line\.linear\.wait: no such weight"),
         ({}, {"linear.bias": ("b", WeightShareTransform.SAME)}, "b: no such value"),
     ],

@@ -53,7 +53,7 @@ def test_a_rerun_goes_on_in_its_folder_and_another_folder_can_be_the_start(tmp_p
     moved, _ = run("new", 5, load_from_folder=tmp_path / "old")
     assert torch.equal(whole, moved)
     assert saved(tmp_path / "old") == [2, 3]
-    with pytest.raises(CheckpointError, match="no checkpoint to continue from"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         run("none", 5, force_load=True)
 
 

@@ -52,9 +52,9 @@ FAULTS = [
     (
         f"{ON_TEXT} --train_data text/train.txt --work_dir run --tokenizer tokenizers/other.txt",
         CHECKPOINT,
-        "a run with another tokenizer; found [0-9a-f]+, expected [0-9a-f]+",
+        "a run with a different tokenizer; found [0-9a-f]+, expected [0-9a-f]+",
     ),
-    ("tokenizer text/train.txt --out tokenizers/hf_list", USAGE, "tokenizer.json: there already"),
+    ("tokenizer text/train.txt --out tokenizers/hf_list", USAGE, "tokenizer.json: already exists"),
 ]
 
 

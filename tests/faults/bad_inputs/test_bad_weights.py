@@ -36,8 +36,8 @@ FAULTS = [
         )
     ],
     (weights("objects.npy.pt"), CHECKPOINT, "objects.npy.pt"),
-    (weights("nan.safetensors"), CHECKPOINT, "nan.safetensors .*: weights that are not finite numbers"),
-    (weights("half.safetensors"), CHECKPOINT, "half.safetensors|another shape or type|missing"),
+    (weights("nan.safetensors"), CHECKPOINT, "nan.safetensors .*: weights are not finite"),
+    (weights("half.safetensors"), CHECKPOINT, "half.safetensors|a different shape or type|missing"),
     (train("texts/code.npy.txt"), DATA, "code.npy.txt"),
 ]
 

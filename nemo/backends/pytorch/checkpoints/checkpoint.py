@@ -167,7 +167,7 @@ def latest_good(folder: Path, pattern: str = "") -> Path | None:
             f"none of the {len(bad)} checkpoints can be used",
             where=folder,
             found="; ".join(map(str, bad.values())),
-            fix="bring back a copy, or start afresh in another folder",
+            fix="restore a backup, or start over in another folder",
         )
     return None
 
@@ -246,9 +246,9 @@ def _check_names(names: Iterable[str]) -> None:
     for name in names:
         if not PLAIN_NAME.fullmatch(name) or name in seen:
             raise UsageError(
-                "a checkpoint cannot have a file of this name",
+                "invalid name for a file of a checkpoint",
                 found=repr(name),
-                expected="letters, digits and _ . + -, each name once",
+                expected="a unique name of letters, digits and _ . + -",
             )
         seen.add(name)
 
@@ -329,7 +329,7 @@ def _is_there(target: Path, records: Mapping[str, FileRecord]) -> bool:
     names = {name for name in (*there, *records) if name.endswith(TENSORS)}
     if any(there.get(name) != records.get(name) for name in names):
         raise CheckpointError(
-            "this step was saved before, with other weights",
+            "this step was already saved with different weights",
             where=target,
             fix="train in another folder, or move the old checkpoints away",
         )
@@ -342,7 +342,7 @@ def _set_aside(path: Path, error: CheckpointError, instead: str) -> None:
     while os.path.lexists(aside):
         number += 1
         aside = path.with_name(f"bad-{path.name}.{number}")
-    logging.warning(f"{error}; {path.name} becomes {aside.name}, {instead} is used")
+    logging.warning(f"{error}; renaming {path.name} to {aside.name}, using {instead}")
     try:
         path.rename(aside)
         (aside / "reason.txt").write_text(f"{error}\n", encoding="utf-8")

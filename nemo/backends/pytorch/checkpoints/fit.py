@@ -14,11 +14,11 @@ def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], sour
     for name, value in identity.items():
         if name in saved and saved[name] != value:
             raise CheckpointError(
-                f"the checkpoint is of a run with another {name}",
+                f"the checkpoint comes from a run with a different {name}",
                 where=source,
                 found=saved[name],
                 expected=value,
-                fix="use the same options and data; or start anew in another --work_dir, "
+                fix="use the same options and data; or start over in another --work_dir, "
                 "with --bert_checkpoint in place of --load_dir for the weights alone",
             )
 
@@ -40,7 +40,7 @@ def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Ten
     if misfits:
         raise CheckpointError(
             f"{what} does not fit: {len(missing)} missing, {len(unexpected)} unexpected, "
-            f"{len(different)} of another shape or type",
+            f"{len(different)} with a different shape or type",
             where=misfits[0],
             found=_describe(found.get(misfits[0])),
             expected=_describe(expected.get(misfits[0])),
@@ -53,10 +53,10 @@ def check_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             count = int((~tensor.isfinite()).sum())
             raise CheckpointError(
-                "weights that are not finite numbers",
+                "weights are not finite",
                 where=f"{source} {name}",
                 found=f"{count:,} of {tensor.numel():,}",
-                fix="use an earlier one, or another",
+                fix="use an earlier checkpoint, or other weights",
             )
 
 

@@ -54,7 +54,7 @@ def verify(path: Path, contents: bool = True) -> Manifest:
             else sizes only. What has not been written to since this process last did so is not read again.
 
     Raises:
-        CheckpointError: anything missing, changed, or not an ordinary file, or a number that is not finite.
+        CheckpointError: anything missing, changed, or not a regular file, or a number that is not finite.
     """
     manifest = _read_manifest(path)
     for name, record in manifest.files.items():
@@ -91,24 +91,24 @@ def _read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     content = read_json(path)
     if content.pop("sha256", None) != _seal(content) or content.get("format") != FORMAT:
-        raise CheckpointError("damaged, or not the manifest of a checkpoint", where=path)
+        raise CheckpointError("damaged, or not a checkpoint manifest", where=path)
     if content.get("version") != VERSION:
         raise OtherVersionError(
-            "a checkpoint of another version",
+            "unsupported checkpoint version",
             where=path,
             found=content.get("version"),
             expected=VERSION,
-            fix="use the nemo-bert that wrote it",
+            fix="use the version of nemo-bert that wrote it",
         )
     try:
         files = {name: FileRecord(**record) for name, record in content["files"].items()}
         manifest = Manifest(content["step"], files)
     except (AttributeError, KeyError, TypeError) as error:
-        raise CheckpointError(f"not the manifest of a checkpoint: {error}", where=path) from error
+        raise CheckpointError(f"not a checkpoint manifest: {error}", where=path) from error
     is_own = folder.name == f"STEP-{manifest.step}" or not CHECKPOINT.fullmatch(folder.name)
     if not (is_own and STATE in files and all(map(PLAIN_NAME.fullmatch, files))):
         raise CheckpointError(
-            "the manifest of something else",
+            "the manifest of a different checkpoint",
             where=path,
             found=f"step {manifest.step}, files {', '.join(files)}",
         )
@@ -131,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"not good JSON: {error}", where=path) from error
+        raise CheckpointError(f"invalid JSON: {error}", where=path) from error
     if not isinstance(content, dict):
         raise CheckpointError("not a JSON object", where=path)
     return content
@@ -144,7 +144,7 @@ def _size(path: Path) -> int:
     except OSError as error:
         raise CheckpointError(f"damaged: {error.strerror}".lower(), where=path) from error
     if not stat.S_ISREG(status.st_mode):
-        raise CheckpointError("not an ordinary file", where=path)
+        raise CheckpointError("not a regular file", where=path)
     return status.st_size
 
 

@@ -46,10 +46,10 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     except Exception as error:  # a damaged pickle may fail in any way
         # torch's own text advises to load unsafely, which is never the answer.
         raise CheckpointError(
-            "cannot be read as weights: damaged, or not only weights",
+            "cannot be read as weights: damaged, or not weights alone",
             where=path,
             found=f"{type(error).__name__} while reading",
-            expected="a file of tensors, with nothing else pickled in it",
+            expected="a file that contains only tensors",
         ) from error
     content = _unwrapped(content)
     if not _are_tensors_by_name(content):
@@ -57,7 +57,8 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
             "not the weights of a module",
             where=path,
             found=_outline(content),
-            expected="tensors by name, as `save_to` writes, or these as one of " + ", ".join(_WRAPPED_IN),
+            expected="tensors by name, as `save_to` writes them, or nested under one of "
+            + ", ".join(_WRAPPED_IN),
         )
     check_finite(content, path)
     return dict(content)

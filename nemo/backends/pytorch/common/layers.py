@@ -117,7 +117,7 @@ class MultiLayerPerceptron(nn.Module):
     ):
         super().__init__()
         if num_layers < 1:
-            raise UsageError("a perceptron has layers", where="num_layers", found=num_layers)
+            raise UsageError("a perceptron needs at least one layer", where="num_layers", found=num_layers)
         self.num_layers = num_layers
         self.activation = get_activation(activation)
         for i in range(num_layers - 1):

@@ -169,7 +169,7 @@ class SequenceLoss(LossNM):
             raise UsageError("out of range", where="smoothing_coef", found=smoothing_coef, expected="0 to 1")
         if aux_ctc and ctc_blank_id is None:
             raise UsageError(
-                "aux_ctc needs a blank", where="ctc_blank_id", expected="an id that is no target"
+                "aux_ctc needs a blank", where="ctc_blank_id", expected="an id that no target uses"
             )
         self.pad_id = pad_id
         self.smoothing_coef = smoothing_coef
@@ -231,7 +231,7 @@ class LossAggregatorNM(NonTrainableNM):
         self.weights = [1.0] * num_inputs if weights is None else list(weights)
         if len(self.weights) != num_inputs:
             raise UsageError(
-                "every loss needs its weight",
+                "every loss needs a weight",
                 where="weights",
                 found=f"{len(self.weights)} weights",
                 expected=f"num_inputs = {num_inputs}",

@@ -112,12 +112,12 @@ def _check_layers(layers: Sequence[DataLayerNM], combination: DataCombination) -
     for layer in layers:
         if layer.dataset is None:
             raise UsageError(
-                "cannot be combined: its samples have no numbers", where=layer, expected="a dataset"
+                "cannot be combined: its samples cannot be indexed", where=layer, expected="a dataset"
             )
     lengths = [len(layer.dataset) for layer in layers]
     if combination is DataCombination.ZIP and len(set(lengths)) > 1:
         raise UsageError(
-            "data layers that are zipped are of one length",
+            "zipped data layers must have the same length",
             found=", ".join(f"{layer}: {length}" for layer, length in zip(layers, lengths, strict=True)),
         )
 
@@ -127,10 +127,10 @@ def _ports(layers: Sequence[DataLayerNM], names: Sequence[str] | None) -> dict[s
     names = _unique_names(layers) if names is None else names
     if len(names) != len(types) or len(set(names)) != len(names):
         raise UsageError(
-            "every port needs a name of its own",
+            "every port needs a unique name",
             where="port_names",
             found=", ".join(names),
-            expected=f"{len(types)} names, none of them twice",
+            expected=f"{len(types)} different names",
         )
     return dict(zip(names, types, strict=True))
 

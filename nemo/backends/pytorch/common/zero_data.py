@@ -47,7 +47,10 @@ class ZerosDataLayer(DataLayerNM):
         for name, values in (("dtype", dtypes), ("shapes", shapes)):
             if len(values) != len(output_ports):
                 raise UsageError(
-                    "every port needs its own", where=name, found=len(values), expected=len(output_ports)
+                    "every output port needs one value",
+                    where=name,
+                    found=len(values),
+                    expected=len(output_ports),
                 )
         # One number in memory, however many samples there are.
         self.dataset = torch.utils.data.TensorDataset(

@@ -100,7 +100,7 @@ class GradientSum:
         strangers = [p for p in self._parameters if p.grad is not None and p not in self._bucket_of]
         if strangers:
             raise DistributedError(
-                "a weight has a gradient that it had not in the first step",
+                "a weight first received a gradient after the first step",
                 where=f"rank {self._world.rank}",
                 found=f"a weight of shape {tuple(strangers[0].shape)}",
                 fix="let every step use the same modules, or train with one process",

@@ -59,7 +59,7 @@ class Shards:
         scalars = [name for name, parameter in parts.named_parameters() if parameter.ndim == 0]
         if scalars:
             raise UsageError(
-                "a weight without axes cannot be shared out",
+                "a scalar weight cannot be sharded",
                 where=scalars[0],
                 fix="give it the shape (1,), or train without shard",
             )
@@ -101,9 +101,9 @@ class Shards:
         """
         if not isinstance(optimizer, Adam | SGD | NovoGrad | LAMB) or optimizer.state:
             raise UsageError(
-                "this optimizer cannot update weights that are shared out",
+                "this optimizer cannot update sharded weights",
                 where="shard",
-                found=f"{type(optimizer).__name__}{' that has updated weights' if optimizer.state else ''}",
+                found=f"{type(optimizer).__name__}{' after its first step' if optimizer.state else ''}",
                 expected="adam_w, adam, sgd, novograd or lamb",
             )
         for group in optimizer.param_groups:

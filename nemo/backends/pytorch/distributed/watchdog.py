@@ -116,7 +116,9 @@ class Watchdog:
         while self._looks < enough and self._threads[0].is_alive():  # it ends us when there is a verdict
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
         told = reason(problem)
-        return DistributedError("the connection to the others broke", where=f"rank {self._rank}", found=told)
+        return DistributedError(
+            "lost the connection to the other processes", where=f"rank {self._rank}", found=told
+        )
 
     def _look(self) -> None:
         try:
@@ -228,7 +230,7 @@ class Watchdog:
         error = DistributedError(
             problem,
             where=f"rank {self._rank}",
-            fix="run the same command again: it goes on from the last checkpoint",
+            fix="run the same command again: it resumes from the last checkpoint",
             **more,
         )
         self._last_words.acquire()  # never given back

@@ -144,7 +144,7 @@ class Processes(World):
         # Whoever differs says so, and the others wait until it has.
         if others:
             raise DistributedError(
-                "not what rank 0 has",
+                "differs from rank 0",
                 where=f"rank {self.rank} on {socket.gethostname()}, {others[0]}",
                 found=_short(ours[others[0]]),
                 expected=_short(theirs.get(others[0])),
@@ -219,9 +219,9 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
         raise UsageError(
-            "WORLD_SIZE is set, and this is not",
+            "WORLD_SIZE is set, but this is not",
             where=", ".join(missing),
-            fix="start the processes with torchrun, or set what is missing",
+            fix="start the processes with torchrun, or set the missing variables",
         )
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()  # the launcher, which would not be there to end us
@@ -335,11 +335,11 @@ def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.S
         time.sleep(_SECONDS_BETWEEN_LOOKS)
     missing = [str(r) for r, answer in enumerate(answers) if not store.check([answer])]
     raise DistributedError(
-        "not all processes have come",
+        "not all processes have joined",
         where=f"rank {rank}",
         found=f"no rank {', '.join(missing[:10] or ['0'])}",
         expected=f"{size} processes within {limit.total_seconds():g} s",
-        fix="see what the missing ones say, or start them",
+        fix="check the output of the missing processes, or start them",
     )
 
 
@@ -370,7 +370,7 @@ def refuse_other_world(num_gpus: int) -> None:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if num_gpus not in (1, size):
         raise UsageError(
-            "not the number of processes that were started",
+            "does not match the number of processes started",
             where="--num_gpus",
             found=num_gpus,
             expected=f"{size}, which is WORLD_SIZE",

@@ -31,7 +31,7 @@ class Deployed:
             2 or more, as exporters take a size of 1 for a constant.
 
     Raises:
-        UsageError: the example does not fit the ports.
+        UsageError: the example does not match the ports.
     """
 
     def __init__(self, module: TorchNM, example: Any, device: str | None = None):
@@ -86,7 +86,7 @@ class Deployed:
                 else:
                     continue
                 raise ExportError(
-                    f"the exported {what} model computes something else",
+                    f"the exported {what} model gives different results",
                     where=f"{self.module.module}.{name}",
                     found=f"{difference} for inputs of {[tuple(i.shape) for i in inputs]}",
                 )
@@ -129,7 +129,7 @@ def _by_port(module: TorchNM, example: Any) -> dict[str, Tensor]:
     needed = [name for name in ports if not module.input_ports[name].optional]
     if not fits or not given.keys() <= module.input_ports.keys() or not given.keys() >= set(needed):
         raise UsageError(
-            "does not fit the ports",
+            "does not match the ports",
             where="input_example",
             found=", ".join(f"{name}: {type(value).__name__}" for name, value in given.items()) or "nothing",
             expected=f"tensors for {', '.join(ports)} of {module}",

@@ -83,7 +83,7 @@ def export_module(
     params_file = Path(f"{output}.json")
     for file in (output, params_file) if has_params else (output,):
         if file.exists():
-            raise ExistingFileError("exists already", where=file, fix="choose another name")
+            raise ExistingFileError("already exists", where=file, fix="choose another name")
     if not output.parent.is_dir():
         raise MissingFileError("no such folder", where=output.parent)
     params = _init_params(module) if has_params else b""
@@ -97,7 +97,7 @@ def export_module(
 def _format_of(output: Path) -> DeploymentFormat:
     if output.suffix not in _FORMAT_OF_SUFFIX:
         raise UsageError(
-            "the suffix tells no format",
+            "the suffix names no known format",
             where=output,
             expected=f"{', '.join(_FORMAT_OF_SUFFIX)}, or a d_format",
         )

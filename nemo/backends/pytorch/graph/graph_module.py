@@ -46,7 +46,7 @@ class GraphModule(nn.Module):
         sources = [call for call in calls if isinstance(call.module, DataLayerNM)]
         if len(sources) != 1:
             raise UsageError(
-                "a graph is fed by one call of one data layer",
+                "a graph takes its data from exactly one call of one data layer",
                 found=", ".join(str(call.module) for call in sources) or "none",
                 expected="exactly one",
             )

@@ -49,7 +49,10 @@ def load_optimizers(path: str | Path, optimizers: Sequence[Optimizer]) -> dict[s
             numbers, groups = json.loads(header["numbers"]), json.loads(header["groups"])
             if len(groups) != len(optimizers):
                 raise CheckpointError(
-                    "of other optimizers", where=path, found=len(groups), expected=len(optimizers)
+                    "saved by a different number of optimizers",
+                    where=path,
+                    found=len(groups),
+                    expected=len(optimizers),
                 )
             for name in file.keys():  # noqa: SIM118 - not a dict
                 i, parameter, key = name.split(".", 2)

@@ -82,7 +82,7 @@ def make_optimizer(
     _check_numbers(lr=lr, eps=eps, weight_decay=weight_decay, momentum=momentum, betas=betas)
     if (luc and kind != "novograd") or (larc and kind != "sgd"):
         raise UsageError(
-            f"{'luc' if luc else 'larc'} does not go with {name}",
+            f"{'luc' if luc else 'larc'} is not supported by {name}",
             expected="luc with novograd, larc with sgd",
         )
     parameters = _unique(named_parameters)
@@ -254,9 +254,7 @@ def _by_name(
         if parameter in owners
     }
     if len(named) < len(owners):
-        raise UsageError(
-            "parameters of the optimizer have no name", found=f"{len(owners) - len(named)} of them"
-        )
+        raise UsageError("the optimizer has parameters without a name", found=len(owners) - len(named))
     return named
 
 
@@ -285,4 +283,4 @@ def _check_numbers(betas: tuple[float, float] | None, **numbers: float | None) -
         if number is not None and not 0 <= number < math.inf:
             raise UsageError("out of range", where=name, found=number, expected="0 or more")
     if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        raise UsageError("out of range", where="betas", found=betas, expected="two numbers of 0 to below 1")
+        raise UsageError("out of range", where="betas", found=betas, expected="two numbers in [0, 1)")

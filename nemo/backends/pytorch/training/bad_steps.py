@@ -54,7 +54,7 @@ class BadSteps:
         first, stop = bad.batches
         batches = f"batch {first}" if stop - first == 1 else f"batches {first} to {stop - 1}"
         problem = NumericError(
-            "the loss or its gradient is not finite; this step was not made",
+            "the loss or its gradient is not finite; this step was not taken",
             where=f"step {bad.step}, epoch {bad.epoch}, {batches}",
             found=f"loss {bad.loss}, gradient norm {bad.grad_norm}{_some(bad.weights, ', in ')}"
             f"{_some(bad.samples, ', of samples ')}",

@@ -148,7 +148,7 @@ class Training:
                     break
             else:
                 if progress.batch_in_epoch == 0:
-                    raise DataError("an epoch has no batch", where=self.graph.source)
+                    raise DataError("the epoch has no batches", where=self.graph.source)
                 progress.epoch_num += 1  # only whole epochs count
                 progress.batch_in_epoch = 0
         self._notify("epoch_end")
@@ -211,8 +211,10 @@ class Training:
             raise UsageError(
                 "cannot be optimized",
                 where=", ".join(f"{tensor.producer}.{tensor.name}" for tensor in losses),
-                found=f"a value of shape {tuple(loss.shape)}" if loss.ndim else "no weights it depends on",
-                expected="the output of a loss that depends on a module that is not frozen",
+                found=f"a value of shape {tuple(loss.shape)}"
+                if loss.ndim
+                else "no weights that it depends on",
+                expected="the output of a loss that depends on a trainable module",
             )
         self.precision.scaler.scale(loss if counts else 0 * loss).backward()
         if counts:
@@ -263,13 +265,13 @@ class Training:
         by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"
         step = self.progress.step
         logging.info(
-            "stopped by %s after step %d: saving, then exit code %d; a second signal ends it at once",
+            "stopped by %s after step %d: saving, then exiting with code %d; a second signal exits at once",
             by,
             step,
             Preempted.exit_code,
         )
         problem = Preempted(
-            f"stopped by {by} after step {step}, and saved", fix="run the same command again to go on"
+            f"stopped by {by} after step {step}, and saved", fix="run the same command again to resume"
         )
         problem.is_of_all = True
         return problem

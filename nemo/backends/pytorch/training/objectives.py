@@ -53,7 +53,7 @@ def tasks_of(tensors_to_optimize: Any, optimizer: str | Optimizer | None) -> lis
         "these cannot be optimized",
         where="tensors_to_optimize",
         found=", ".join(type(item).__name__ for item in given) or "nothing",
-        expected="losses, or pairs of an optimizer that create_optimizer made and a list of losses",
+        expected="losses, or pairs (optimizer from create_optimizer, list of losses)",
     )
 
 

@@ -46,7 +46,7 @@ class Precision:
         without_bf16 = level is Optimization.mxprO2 and device.type != "cpu" and not bf16
         if level is Optimization.mxprO3 or without_bf16:
             raise UsageError(
-                "this level is for hardware with bf16" if without_bf16 else "there is no such level here",
+                "this level needs bf16 hardware" if without_bf16 else "unsupported level",
                 where="optimization_level",
                 found=level.name,
                 expected="O0 or O1" if without_bf16 else "O0, O1 or O2",
@@ -69,7 +69,7 @@ class Precision:
             )
         if not self.enabled and bf16:
             logging.info(
-                "this device multiplies bf16 matrices at least twice as fast: consider O2",
+                "bf16 matrix products are at least twice as fast on this device: consider O2",
                 mode=LogMode.ONCE,
             )
 

@@ -46,7 +46,7 @@ class Replicas:
     def __init__(self, world: World, device: torch.device, shard: bool, gradient_dtype: str | None):
         if gradient_dtype not in _GRADIENT_DTYPES:
             raise UsageError(
-                "gradients cannot be sent as this type",
+                "unsupported gradient type",
                 where="gradient_dtype",
                 found=repr(gradient_dtype),
                 expected="'bfloat16' or None",
@@ -156,7 +156,7 @@ class Replicas:
         """
         if self._shard:
             raise UsageError(
-                "weights and optimizers are sharded between processes",
+                "weights and optimizers are sharded across processes",
                 where=what,
                 fix="save with CheckpointCallback, while training",
             )

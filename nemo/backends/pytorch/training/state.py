@@ -120,14 +120,14 @@ class TrainingState:
             self.precision.scaler.load_state_dict(state["scaler"])
         progress.step, progress.epoch_num, progress.batch_in_epoch = state["step"], state["epoch"], 0
         progress.items_seen = state["items_seen"]
-        logging.info("continuing from %s: step %d, epoch %d", newest, progress.step, progress.epoch_num)
+        logging.info("resuming from %s: step %d, epoch %d", newest, progress.step, progress.epoch_num)
         then, now = state.get("environment", {}), self._environment()
         changed = [f"{n} {now[n]} instead of {then[n]}" for n in now if then.get(n, now[n]) != now[n]]
         if changed:
-            logging.info("%s: the same samples and masks, but not to the bit the same", ", ".join(changed))
+            logging.info("%s: same samples and masks, but not bit-identical", ", ".join(changed))
         others = [name for name, value in stream.items() if saved_identity.get(name, value) != value]
         if others:
-            logging.info("the epoch begins anew, as the checkpoint is of another %s", ", ".join(others))
+            logging.info("restarting the epoch: the checkpoint has a different %s", ", ".join(others))
         else:
             progress.batch_in_epoch = self._batch_of(state, newest)
         return True
@@ -148,11 +148,11 @@ class TrainingState:
         batch = self.graph.source.batch_after(samples)
         if batch is None:
             raise CheckpointError(
-                "the epoch was left within one of these batches",
+                "the checkpoint falls inside a batch of this size",
                 where=source,
                 found=f"{samples} samples",
                 expected="a whole number of batches",
-                fix="take batches of the size they had, or of one that divides it",
+                fix="use the previous batch size, or a divisor of it",
             )
         return batch
 

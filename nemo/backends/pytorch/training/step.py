@@ -97,7 +97,7 @@ class StepValues:
             raise UsageError(
                 "not computed in this step",
                 where=f"{tensor.producer}.{tensor.name}",
-                fix="put it into the callback's `tensors`, and let `reads_at` answer True",
+                fix="add it to the callback's `tensors`, and return True from `reads_at`",
             )
         return self._values[tensor]
 

@@ -109,7 +109,7 @@ def _value(loss: NmTensor, means: Mapping[NmTensor, float]) -> float:
         return means[loss]
     if not all(map(_is_loss, loss.producer_args.values())):
         raise UsageError(
-            "the mean of this loss does not follow from other means",
+            "the mean of this loss cannot be computed from other means",
             where=f"{loss.producer}.{loss.name}",
             expected="a loss module, or one that takes nothing but losses",
             fix="put the losses it is made of into eval_tensors instead",

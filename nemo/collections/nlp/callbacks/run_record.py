@@ -178,9 +178,9 @@ class RunRecord(ActionCallback):
         if since is not None:
             self._overfitting = None
             logging.warning(
-                "the model learns its text by heart: since step %d the held-out MLM loss rises (to %.2f) "
-                "while the training loss falls; take more text, a smaller model, more dropout or fewer steps "
-                "(--patience ends such a run, --keep_best keeps its best checkpoint)",
+                "the model is overfitting: since step %d the held-out MLM loss has been rising (to %.2f) "
+                "while the training loss falls; use more text, a smaller model, more dropout or fewer steps "
+                "(--patience stops such a run, --keep_best keeps its best checkpoint)",
                 *(since, held_out),
             )
 
@@ -188,8 +188,8 @@ class RunRecord(ActionCallback):
         """Once, as more of it would not help."""
         if self._plateaus and self._plateaus[of].is_on(self.step, self.total_steps, loss, entropy):
             logging.warning(
-                "after %s steps the %s loss of masked words, %.2f, does not get below their unigram "
-                "entropy, %.2f: the model knows at most how frequent words are, not in which context; %s",
+                "after %s steps the %s loss of masked words, %.2f, is not below the unigram "
+                "entropy, %.2f: the model has learned token frequencies, not context; %s",
                 f"{self.step:,}",
                 of,
                 loss,

@@ -43,7 +43,7 @@ def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
         try:
             verify(chosen)
         except CheckpointError as problem:
-            logging.warning("%s; the newest checkpoint is used instead", problem)
+            logging.warning("%s; using the newest checkpoint instead", problem)
         else:
             reason = f"the best by held-out MLM loss, {losses[best]:.3f}; the newest is STEP-{steps[-1]}"
             return ChosenCheckpoint(chosen, reason, is_newest=steps[-1] == best)

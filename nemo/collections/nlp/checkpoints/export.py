@@ -160,9 +160,9 @@ def _replace_files(folder: Path, aside: Path) -> None:
     for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG):
         path.replace(folder / path.name)
     if others := sorted(path.name for path in folder.iterdir() if path.name not in new):
-        logging.info("left as they were in %s: %s", folder, ", ".join(others))
+        logging.info("left unchanged in %s: %s", folder, ", ".join(others))
     if weights := [name for name in others if Path(name).suffix in (*WEIGHT_SUFFIXES, *OTHER_SUFFIXES)]:
-        logging.warning("in %s there are still weights of another model: %s", folder, ", ".join(weights))
+        logging.warning("%s still contains weights of another model: %s", folder, ", ".join(weights))
 
 
 def _check_fits(
@@ -180,20 +180,20 @@ def _check_fits(
         last = head.mlp.last_linear_layer
         if (last.in_features, last.out_features) != (config.hidden_size, num_classes):
             raise UsageError(
-                "of another size than BERT's head",
+                "size differs from BERT's head",
                 where=head,
                 found=f"hidden_size {last.in_features}, num_classes {last.out_features}",
                 expected=f"hidden_size {config.hidden_size}, num_classes {num_classes}",
             )
     if mlm is not None and mlm.activation is not get_activation(config.hidden_act):
         raise UsageError(
-            "BERT's head has the activation of its layers",
+            "BERT's head must use the activation of its layers",
             where=f"{mlm}.activation",
             expected=f"hidden_act = {config.hidden_act!r}",
         )
     if nsp is not None and (nsp.mlp.num_layers != 2 or nsp.mlp.activation is not torch.tanh):
         raise UsageError(
-            "BERT's pooler and next-sentence head are two layers with tanh",
+            "BERT's pooler and next-sentence head must be two layers with tanh",
             where=nsp,
             found=f"num_layers = {nsp.mlp.num_layers}",
             expected="num_layers = 2, activation = 'tanh'",
@@ -272,7 +272,7 @@ def refuse_other_answers(
     difference = max(float((a - b).abs().max()) for a, b in zip(ours, theirs, strict=True))
     if not difference <= _TOLERANCE:
         raise CheckpointError(
-            f"answers otherwise as {model_class}",
+            f"gives different outputs as {model_class}",
             where=folder,
             found=f"a difference of {difference:.2g}",
             expected=f"at most {_TOLERANCE:g}",

@@ -103,7 +103,7 @@ def _of_run(path: Path) -> InitialCheckpoint:
         if (path / "config.json").is_file():
             weights.append(path)
         raise CheckpointError(
-            "no checkpoint to continue from",
+            "no checkpoint to resume from",
             where=path,
             expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
             fix=f"--bert_checkpoint {weights[-1]} starts from the weights alone" if weights else "",
@@ -160,7 +160,7 @@ def _take(
         has_new_pooler: the encoder's is one that nothing has trained.
     """
     if "BERT" not in weights:
-        raise CheckpointError("holds no BERT", where=source, found=", ".join(weights))
+        raise CheckpointError("contains no BERT", where=source, found=", ".join(weights))
     parts = {str(part): part for part in model.parts if str(part) in weights}
     taken = {name: dict(weights[name]) for name in parts}
     encoder = taken["BERT"]
@@ -168,7 +168,7 @@ def _take(
         head = weights["SequenceClassifier"]
         encoder |= {f"{POOLER}{kind}": head[f"mlp.layer0.{kind}"] for kind in ("weight", "bias")}
         has_new_pooler = False
-        logging.info("the NSP head of %s is left out; its pooler is kept, and goes into an export", source)
+        logging.info("dropping the NSP head of %s; its pooler is kept and exported", source)
     check_encoder(model.bert.config, model.bert.state_dict(), encoder, source)
     if not has_new_pooler and any(name.startswith(POOLER) for name in encoder):
         setattr(model.bert.config, KEEPS_POOLER, True)
@@ -182,7 +182,9 @@ def _take(
             if torch.equal(decoder, encoder["bert.embeddings.word_embeddings.weight"]):
                 del head["mlp.layer0.weight"]
             else:
-                logging.warning("%s: its decoder is not its word embeddings, and is trained apart", source)
+                logging.warning(
+                    "%s: its decoder is not tied to the word embeddings, and is trained separately", source
+                )
                 model.untie()
     load_weights_by_part(parts, taken, source)
     return list(parts)
@@ -268,7 +270,7 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
                 expected=f"{positions} or less, the max_position_embeddings of {source}",
             )
         logging.warning(
-            "sequences of %d tokens, not %d: %s has no more positions",
+            "using sequences of %d tokens, not %d: %s has no more positions",
             *(positions, options.max_seq_length, source),
         )
     return min(options.max_seq_length, positions)

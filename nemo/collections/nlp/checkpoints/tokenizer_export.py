@@ -46,7 +46,7 @@ def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str
             found = theirs(word, add_special_tokens=False)["input_ids"]
             if found != (expected := tokenizer.text_to_ids(word)):
                 raise CheckpointError(
-                    f"the tokenizer gives other ids for {_shortened(word)}",
+                    f"the tokenizer gives different ids for {_shortened(word)}",
                     where=folder,
                     found=theirs.convert_ids_to_tokens(found)[:10],
                     expected=tokenizer.ids_to_tokens(expected)[:10],

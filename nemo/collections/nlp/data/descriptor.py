@@ -97,7 +97,7 @@ class BERTPretrainingDataDesc:
 def _existing(path: Path_) -> Path:
     if is_url(path):
         raise UsageError(
-            "an address, and the tokenizer belongs beside the text",
+            "a remote address, but the tokenizer is stored beside the text",
             where=shown(path),
             fix="download it, or train with nemo-bert pretrain",
         )

@@ -86,13 +86,13 @@ def extend(
     known = set(vocabulary)
     tokens = sum(count * len(split_word(word, known) or "?") for word, count in words.items())
     least = 0.0 if pieces is not None else least_saving * tokens
-    logging.info("%d candidates for %d words, %d different ones", len(candidates), words.total(), len(words))
+    logging.info("%d candidates from %d words (%d distinct)", len(candidates), words.total(), len(words))
     selection.run(pieces, least)
     while selection.drop_unused():
         selection.run(pieces, least)
     if not selection.chosen:
         raise DataError(
-            "no new entry is worth having: the vocabulary fits the text",
+            "no new entry saves enough: the vocabulary already fits the text",
             found=f"{tokens / max(1, words.total()):.2f} pieces per word",
             fix="a lower --least_saving, or --pieces",
         )
@@ -144,11 +144,11 @@ def prove(before: TokenizerSpec, after: TokenizerSpec, words: Words, new: Mappin
         reached |= used
         if not used and old_ids.tolist() != ids.tolist():
             raise CheckpointError(
-                "a word is cut otherwise without a new entry",
+                "a word without new entries is split differently",
                 where=repr(text),
                 found=after.ids_to_tokens(ids.tolist()),
                 expected=before.ids_to_tokens(old_ids.tolist()),
             )
     for piece, number in new.items():
         if number not in reached:
-            raise CheckpointError("no word reaches the new entry", where=repr(piece))
+            raise CheckpointError("the new entry is never used", where=repr(piece))

@@ -95,7 +95,7 @@ def check_config(config: BertConfig) -> None:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory and torch.get_default_device().type != "meta":
         raise UsageError(
-            "a model that is larger than the memory",
+            "the model is larger than the memory",
             where="hidden_size, num_hidden_layers, vocab_size, ...",
             found=f"{needed / 2**30:,.0f} GiB of weights",
             expected=f"less than {memory / 2**30:,.0f} GiB",
@@ -338,7 +338,7 @@ class BertModel(nn.Module):
         longest = self.embeddings.position_embeddings.num_embeddings
         if length > longest:
             raise UsageError(
-                "the sequences are longer than the model",
+                "the sequences are longer than the model allows",
                 found=f"{length} tokens",
                 expected=f"at most max_position_embeddings = {longest}",
             )

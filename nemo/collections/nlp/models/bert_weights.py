@@ -64,14 +64,14 @@ def canonical(tensors: Mapping[str, Tensor], source: Any) -> dict[str, Tensor]:
     prefixes = [name.removesuffix(_WORDS) for name in plain if name.endswith(_WORDS)]
     if not prefixes:
         raise CheckpointError(
-            "holds no BERT", where=source, found=next(iter(tensors), "nothing"), expected=f"bert.{_WORDS}"
+            "contains no BERT", where=source, found=next(iter(tensors), "nothing"), expected=f"bert.{_WORDS}"
         )
     if len(prefixes) > 1 or not set(prefixes[0].split(".")[:-1]) <= _HOLDERS:
         raise CheckpointError(
-            "holds several BERTs" if len(prefixes) > 1 else "not known as a BERT's names",
+            "contains several BERTs" if len(prefixes) > 1 else "unknown parameter names for a BERT",
             where=source,
             found=" and ".join(f"{prefix}{_WORDS}" for prefix in prefixes),
-            expected=f"{_WORDS}, with bert. or what wraps a model before it",
+            expected=f"{_WORDS}, with an optional prefix such as bert.",
             fix="save the encoder's state_dict() alone",
         )
     before = prefixes[0]
@@ -146,7 +146,7 @@ def check_encoder(config: Any, own: Mapping[str, Tensor], encoder: Mapping[str, 
     for size, found in sizes.items():
         if found != getattr(config, size):
             raise CheckpointError(
-                f"a model with another {size}",
+                f"the weights have a different {size}",
                 where=source,
                 found=found,
                 expected=getattr(config, size),

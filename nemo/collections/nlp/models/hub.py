@@ -100,7 +100,7 @@ def read_config(path: Path) -> Any:
         if not isinstance(settings, dict):
             raise TypeError("not a JSON object")
     except (ValueError, TypeError) as error:
-        raise UsageError("not a configuration of a BERT", where=path, found=reason(error)) from error
+        raise UsageError("not a BERT configuration", where=path, found=reason(error)) from error
     for key in settings:
         # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
         (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
@@ -122,7 +122,7 @@ def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
     try:
         return BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
     except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UsageError("not a configuration of a BERT", where=source, found=reason(error)) from error
+        raise UsageError("not a BERT configuration", where=source, found=reason(error)) from error
 
 
 def find(name: str, load: Callable[[str, bool], T]) -> T:
@@ -152,18 +152,18 @@ def _ask_hub(hub_id: str) -> None:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, HFValidationError
 
     if constants.HF_HUB_OFFLINE:
-        raise OSError("nothing of that name in the cache, and HF_HUB_OFFLINE is set")
+        raise OSError("not in the cache, and HF_HUB_OFFLINE is set")
     try:
         get_hf_file_metadata(hf_hub_url(hub_id, "config.json"), timeout=ANSWER_SECONDS)
     except HFValidationError as error:
-        raise OSError("no folder, and no name that the hub could have") from error
+        raise OSError("not a folder, and not a valid hub name") from error
     except EntryNotFoundError:
         return  # the repository is there; what it lacks is for the reader to say
     except HfHubHTTPError as error:
         raise OSError(f"not in the cache, and the hub says: {reason(error)}") from error
     except Exception as error:  # of the HTTP library, whose name changes with the hub's version
         raise OSError(
-            f"nothing of that name in the cache, and {constants.ENDPOINT} cannot be reached: {reason(error)}"
+            f"not in the cache, and {constants.ENDPOINT} cannot be reached: {reason(error)}"
         ) from error
 
 
@@ -247,7 +247,7 @@ def _parts(index: Path) -> list[str]:
 def _part(place: str, name: str, index: Path, local_only: bool) -> Path:
     part = _file(place, name, local_only)
     if part is None:
-        raise CheckpointError("not all of its files are there", where=index, found=f"no {name}")
+        raise CheckpointError("some of its files are missing", where=index, found=f"no {name}")
     return part
 
 
@@ -299,7 +299,7 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
         ) from error
     except (pickle.UnpicklingError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         raise CheckpointError(
-            "the model's files are damaged, or do not go together", where=name, found=reason(error)
+            "the model's files are damaged or do not match", where=name, found=reason(error)
         ) from error
 
 

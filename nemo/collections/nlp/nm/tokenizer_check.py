@@ -22,7 +22,7 @@ def check_tokenizer(tokenizer: TokenizerSpec, config: BertConfig, source: Any) -
     _ = tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
     if tokenizer.vocab_size > config.vocab_size:
         raise UsageError(
-            "the tokenizer has ids that the model has not",
+            "the tokenizer has more entries than the model",
             where=source,
             found=f"{tokenizer.vocab_size} entries",
             expected=f"at most vocab_size = {config.vocab_size}",

@@ -89,7 +89,7 @@ class PretrainingOptions(
         has_sizes = not (self.config_file or self.load_dir or self.bert_checkpoint)
         if has_sizes and self.hidden_size % self.num_attention_heads:
             raise UsageError(
-                "the heads do not divide the width",
+                "the heads do not divide the hidden size",
                 where="--num_attention_heads",
                 found=f"{self.num_attention_heads} heads for --hidden_size {self.hidden_size}",
                 expected=f"one of {', '.join(str(d) for d in _divisors(self.hidden_size))}",
@@ -112,7 +112,7 @@ class PretrainingOptions(
                 continue
             if self.lr_policy is None or name not in parameters_of(self.lr_policy):
                 raise UsageError(
-                    "the schedule has no such number",
+                    "the schedule has no such parameter",
                     where=f"--{option}",
                     found=f"--lr_policy {self.lr_policy}" if self.lr_policy else "a constant learning rate",
                     expected="--lr_policy " + ", ".join(p for p in LR_POLICIES if name in parameters_of(p)),
@@ -124,9 +124,9 @@ class PretrainingOptions(
             mode = "data_text" if field.name in TextReading.__annotations__ else field.metadata["only_for"]
             if mode not in (None, self.mode) and getattr(self, field.name) != field.default:
                 raise UsageError(
-                    f"an option of {mode}, and the data is {self.mode}",
+                    f"only for {mode}, but the data is {self.mode}",
                     where=f"--{field.name}",
-                    fix=f"leave it out, or say {mode} after the options",
+                    fix=f"leave it out, or add {mode} after the options",
                 )
         if self.mode == "data_text" and self.masking == "stored":
             raise UsageError(
@@ -136,23 +136,23 @@ class PretrainingOptions(
             )
         if self.draws_no_masks and self.mask_probability != PretrainingOptions.mask_probability:
             raise UsageError(
-                "the masks are those of the shards",
+                "the masks are already in the shards",
                 where="--mask_probability",
                 found=self.mask_probability,
-                fix="leave it out, or let other masks be drawn: --masking whole_word",
+                fix="leave it out, or draw new masks: --masking whole_word",
             )
         if self.mode == "data_preprocessed" and self.initialization == "counts":
             raise UsageError(
-                "words are counted in text, and the data is data_preprocessed",
+                "words are counted in text, but the data is data_preprocessed",
                 where="--initialization counts",
-                fix="leave it out, or say data_text after the options",
+                fix="leave it out, or add data_text after the options",
             )
         if self.mode == "data_preprocessed" and self.tokenizer == "word-piece":
             raise UsageError(
-                "no tokenizer is trained on shards",
+                "no tokenizer can be trained on shards",
                 where="--tokenizer word-piece",
                 expected="the folder, name or vocab.txt of the one that made them, or nothing",
-                fix="if the data is text, say data_text after the options",
+                fix="if the data is text, add data_text after the options",
             )
 
     @property

@@ -51,7 +51,7 @@ class RecipeOptions(PretrainingOptions):
         if not texts:
             if modes and self.train_data is None and self.data_dir is None and os.path.exists(modes[-1]):
                 raise UsageError(
-                    "a kind of data, and there is a file of this name",
+                    "a kind of data, but also the name of a file",
                     found=modes[-1],
                     fix=f"write ./{modes[-1]} to train on it, or give --train_data",
                 )
@@ -63,11 +63,11 @@ class RecipeOptions(PretrainingOptions):
         for text in texts:
             if closest(text, MODES) and not os.path.exists(text):
                 raise UsageError(
-                    "no such text, and no kind of data", found=repr(text), expected=" or ".join(MODES)
+                    "neither a text nor a kind of data", found=repr(text), expected=" or ".join(MODES)
                 )
         if modes:
             raise UsageError(
-                "a text, and a kind of data",
+                "both a text and a kind of data",
                 found=f"{texts[0]} and {modes[-1]}",
                 fix=f"leave {modes[-1]} out and the rest is chosen, or give the text as --train_data; "
                 f"a file of this name is ./{modes[-1]}",
@@ -81,7 +81,7 @@ class RecipeOptions(PretrainingOptions):
     def _refuse_alone(self, name: str) -> None:
         if getattr(self, name) != getattr(RecipeOptions, name):
             raise UsageError(
-                "only where a recipe chooses",
+                "only available when a recipe chooses",
                 where=f"--{name}",
                 expected="nemo-bert pretrain TEXT, without --train_data, --data_dir and a kind of data",
             )

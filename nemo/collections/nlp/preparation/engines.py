@@ -211,7 +211,7 @@ def _run_on_ray(
 
     def no_cluster(found: str) -> UsageError:
         return UsageError(
-            "Ray does not start, or its cluster does not answer",
+            "Ray does not start, or its cluster does not respond",
             where="--engine ray" if cluster else f"RAY_ADDRESS={os.environ['RAY_ADDRESS']}",
             found=found,
             fix="use --engine local" if cluster else "unset RAY_ADDRESS to start one on this machine",
@@ -245,7 +245,7 @@ def _check_ray_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
     except OSError as error:
         raise UsageError(
-            "no Ray cluster answers there",
+            "no Ray cluster responds there",
             where=f"RAY_ADDRESS={address}",
             found=reason(error),
             fix="name one that runs, or unset RAY_ADDRESS to start one on this machine",
@@ -288,9 +288,9 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
             "sbatch failed, see above",
             where="--engine slurm",
             found=f"exit code {error.returncode}",
-            fix="mind --slurm_partition, --slurm_time and --slurm_qos",
+            fix="check --slurm_partition, --slurm_time and --slurm_qos",
         ) from None
-    logging.info("submitted; the last job is %s. Waiting; the jobs go on if you stop this.", executor.job_id)
+    logging.info("submitted, last job %s; waiting (the jobs continue if you stop this)", executor.job_id)
     _wait_for_job(str(executor.job_id), all_notes)
 
 

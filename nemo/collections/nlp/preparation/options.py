@@ -137,7 +137,9 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
         self.shapes  # noqa: B018 - raises where it cannot be read
         if self.engine == "slurm" and not self.slurm_partition:
             raise UsageError(
-                "the jobs need one", where="--slurm_partition", fix="name a partition; sinfo lists them"
+                "the jobs need a partition",
+                where="--slurm_partition",
+                fix="name a partition; sinfo lists them",
             )
 
     @property
@@ -148,7 +150,7 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
         shapes = [(int(match[1]), int(match[2])) for match in matches if match]
         if len(shapes) < len(phases) or len(set(shapes)) < len(shapes):
             raise UsageError(
-                "not tokens/predictions, each once",
+                "not a list of tokens/predictions, each once",
                 where="--phases",
                 found=repr(self.phases),
                 expected="such as 128/20,512/80",

@@ -71,16 +71,16 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
         if (done := _read_manifest(out)) is not None:
             if done["plan"] == plan.key:
-                logging.info("%s is there already, made of this text with these options", out)
+                logging.info("%s already exists, made from this text with these options", out)
                 if done.get("reader") != READER:
                     logging.warning(
-                        "%s was made by a version that cuts text otherwise; it can be trained on as it is, "
+                        "%s was made by a version that splits text differently; train on it as it is, "
                         "or delete it to prepare it again",
                         out,
                     )
                 return done
             raise StorageError(
-                "holds what was prepared of other text, or with other options",
+                "contains data prepared from other text or with other options",
                 where=out,
                 fix="use another --out, or delete it",
             )
@@ -99,7 +99,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             raise
         manifest = _read_manifest(out)
         if manifest is None:
-            raise DataError("the manifest is gone", where=out / MANIFEST_FILE)
+            raise DataError("the manifest is missing", where=out / MANIFEST_FILE)
         shutil.rmtree(work, ignore_errors=True)
         _tell(manifest, out)
         return manifest

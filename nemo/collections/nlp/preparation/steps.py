@@ -274,8 +274,8 @@ def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
             "too few documents to hold some out",
             where=plan.out,
             found=sum(num_documents.values()),
-            expected="two that differ",
-            fix="hold none out (--test_fraction 0), or see where documents end (--text_layout)",
+            expected="two different ones",
+            fix="hold none out (--test_fraction 0), or check where documents end (--text_layout)",
         )
 
 

@@ -116,7 +116,7 @@ def process_lost(ended: str, where: str) -> NemoError:
     return DistributedError(
         f"{ended}, most likely because the memory ran out",
         where=where,
-        fix="use fewer --workers, and run the same command again: it goes on with what is done",
+        fix="use fewer --workers, and run the same command again: it resumes from the finished tasks",
     )
 
 

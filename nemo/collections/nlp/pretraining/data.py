@@ -124,13 +124,13 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
         if earlier and earlier[name] != value:
             if checkpoint.list_checkpoints(folder.parent / "checkpoints"):
                 raise UsageError(
-                    f"the tokenizer of this run was trained with another {name}",
+                    f"the tokenizer of this run was trained with a different {name}",
                     where=folder,
                     found=value,
                     expected=earlier[name],
                     fix="use the same options, or another --work_dir",
                 )
-            logging.info("%s was trained with another %s, so it is trained again", folder, name)
+            logging.info("%s was trained with a different %s, so it is trained again", folder, name)
             shutil.rmtree(folder)
             break
     if earlier != made_for:

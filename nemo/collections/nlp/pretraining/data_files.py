@@ -23,7 +23,7 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
     such names, see `inputs.splits`. What `nemo-bert prepare` wrote gives the stores `train` and `test` in it.
 
     Raises:
-        UsageError: the held-out text is trained on.
+        UsageError: the held-out text is also trained on.
         DataError: there are shards instead of text, or nothing but held-out text.
     """
     given = place_of(options.train_data or options.data_dir or "")
@@ -43,7 +43,7 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
     else:
         held_out = held_out_text(place_of(options.eval_data), text)
     if held_out is None:
-        logging.warning("there is no held-out text, so nothing is evaluated; give --eval_data")
+        logging.warning("no held-out text, so nothing is evaluated; give --eval_data")
     else:
         compare(train, held_out, text)
     return train, held_out
@@ -107,7 +107,7 @@ def _refuse_shards(place: Place) -> None:
         raise DataError(
             "HDF5 shards, not text",
             where=place,
-            fix="to train on shards add data_preprocessed, no data_text",
+            fix="to train on shards add data_preprocessed instead of data_text",
         )
 
 
@@ -116,15 +116,15 @@ def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
     trained_on, evaluated_on = _sources(train, text), _sources(held_out, text, held_out=True)
     if both := _places(train, trained_on) & _places(held_out, evaluated_on):
         raise UsageError(
-            "the held-out text is trained on",
+            "the held-out text is also trained on",
             where=min(both),
-            fix="give --train_data and --eval_data that have no file in common",
+            fix="give --train_data and --eval_data without a common file",
         )
     layouts = [_main_layout(sources) for sources in (trained_on, evaluated_on)]
     if None not in layouts and layouts[0] != layouts[1]:
         logging.warning(
-            "documents end elsewhere in the held-out text: %s is read as layout %r and %s as %r, so a loss "
-            "of one says little of the other; if they are alike, say which it is (--text_layout)",
+            "training and held-out text differ in layout: %s is read as %r and %s as %r, so their losses "
+            "are hard to compare; if the layouts are the same, give it (--text_layout)",
             *(some_of([str(source) for source in trained_on]), layouts[0]),
             *(some_of([str(source) for source in evaluated_on]), layouts[1]),
         )

@@ -84,11 +84,11 @@ def planned_steps(
         earlier = earlier_options(Path(work_dir), "how many steps were planned", "give --num_iters")
         if earlier["minutes"] != options.minutes:
             raise UsageError(
-                "the run in this folder was planned for another time",
+                "the run in this folder was planned for a different duration",
                 where=work_dir,
                 found=f"--minutes {options.minutes:g}",
                 expected=f"--num_iters {earlier['num_iters']}, or --minutes {earlier['minutes']}",
-                fix="use another folder to train anew",
+                fix="use another folder for a new run",
             )
         if earlier.get("step_plan"):
             return StepPlan.parse(earlier["step_plan"])

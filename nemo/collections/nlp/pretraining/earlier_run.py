@@ -26,7 +26,7 @@ def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
     file = work_dir / "config.yaml"
     if not file.is_file():
         raise UsageError(
-            f"not there, though there are checkpoints: only it says {known}",
+            f"missing, although there are checkpoints: only this file records {known}",
             where=file,
             fix=f"copy it as well, or {fix}",
         )
@@ -58,7 +58,7 @@ def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
         is_same = given is None or (before is not None and absolute(given) == absolute(before))
         if not (is_same or is_this_run):
             raise UsageError(
-                f"the run in {work_dir} did not start from it, and would go on without it",
+                f"the run in {work_dir} did not start from it, and would resume without it",
                 where=f"--{name}",
                 found=given,
                 expected=before or "nothing",
@@ -85,7 +85,7 @@ def refuse_other_sizes(sizes: Mapping[str, Any], earlier: Mapping[str, Any], sou
     for name in SIZES:
         if name in sizes and sizes[name] != earlier[name]:
             raise CheckpointError(
-                f"the checkpoint is of a run with another {name}",
+                f"the checkpoint comes from a run with a different {name}",
                 where=source,
                 found=earlier[name],
                 expected=sizes[name],

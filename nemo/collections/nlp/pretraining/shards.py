@@ -24,7 +24,7 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
 
     Raises:
         UsageError: held-out shards are trained on.
-        DataError: shards that cannot be used, do not go together, or were made with another tokenizer.
+        DataError: shards that cannot be used, do not go together, or were made with a different tokenizer.
     """
     sampling = options.sampling
     path, held_out = shard_folders(options)
@@ -56,8 +56,8 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
             logging.warning("%s: %s", path, unknown)
     else:
         logging.warning(
-            "no tokenizer is given, so the shards are not held to one, and checkpoints will have none "
-            "to use the model with; --tokenizer names the one that made the shards"
+            "no tokenizer is given, so the shards are not checked against one, and checkpoints will not "
+            "contain one; give the tokenizer that made the shards with --tokenizer"
         )
     if held_out is None:
         return PretrainingData(tokenizer, train, None)
@@ -83,7 +83,7 @@ def check_same_kind(
     """
     if held_out.max_seq_length > train.max_seq_length:
         raise DataError(
-            "longer rows than in the shards for training",
+            "the rows are longer than in the training shards",
             where=where,
             found=held_out.max_seq_length,
             expected=train.max_seq_length,
@@ -92,7 +92,7 @@ def check_same_kind(
     masks = {found.mask_id, expected.mask_id} - {None}
     if found.frame != expected.frame or len(masks) > 1:
         raise DataError(
-            "made with another tokenizer than the shards for training",
+            "made with a different tokenizer than the training shards",
             where=where,
             found=found.special_tokens,
             expected=expected.special_tokens,
@@ -111,14 +111,14 @@ def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
     held_out = Path(options.eval_data or options.data_dir or train)
     trained_on = {shard.resolve() for shard in shards_of(train, "train")}
     if options.eval_data is None and not has_held_out_shards(held_out):
-        logging.warning("there are no held-out shards, so nothing is evaluated; give --eval_data")
+        logging.warning("no held-out shards, so nothing is evaluated; give --eval_data")
         return train, None
     both = [shard for shard in shards_of(held_out, "eval") if shard.resolve() in trained_on]
     if both:
         raise UsageError(
-            "the held-out shard is trained on",
+            "the held-out shard is also trained on",
             where=both[0],
-            fix="give --train_data and --eval_data that have no shard in common",
+            fix="give --train_data and --eval_data without a common shard",
         )
     return train, held_out
 

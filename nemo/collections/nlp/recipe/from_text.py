@@ -119,14 +119,14 @@ def _earlier_recipe(work_dir: Path, texts: tuple[str, ...]) -> Recipe:
         recipe = recipe_of_json(parse_json(file.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):
         raise UsageError(
-            "a run is here, and not what was decided for it",
+            "the folder has a run, but not its recipe",
             where=file,
-            fix=f"go on with it by nemo-bert pretrain --config {work_dir / 'config.yaml'}, "
+            fix=f"resume it with nemo-bert pretrain --config {work_dir / 'config.yaml'}, "
             "or train in another --work_dir",
         ) from None
     if recipe.texts != texts:
         raise UsageError(
-            "a run on other text is here",
+            "the folder has a run on other text",
             where=work_dir,
             found=", ".join(texts),
             expected=", ".join(recipe.texts),

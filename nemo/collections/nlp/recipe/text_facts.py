@@ -90,7 +90,7 @@ def facts_of(texts: Sequence[str], options: TextOptions) -> TextFacts:
     prepared = [(text, kind) for text in texts if (kind := _kind_of_prepared(text)) is not None]
     if prepared and len(texts) > 1:
         raise UsageError(
-            "what was prepared is trained on by itself",
+            "prepared data cannot be combined with other text",
             where=shown(prepared[0][0]),
             found=f"{len(texts)} texts",
             fix="give it alone, or the text that it was made from",
@@ -198,8 +198,8 @@ def _facts_of_text(
             "too little text to learn from",
             where=some_of([str(source) for source in sources]),
             found=f"{looked_at:,} characters",
-            expected=f"{LEAST_CHARACTERS:,} or more; 200,000 teach which words are frequent together, "
-            "10 million and more make a model of use",
+            expected=f"{LEAST_CHARACTERS:,} or more; 200,000 teach which words occur together, "
+            "10 million or more make a useful model",
         )
     windows = counts.sample.windows
     paragraphs = [paragraph for window in windows for paragraph in window.paragraphs]

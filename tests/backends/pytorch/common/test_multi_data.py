@@ -74,7 +74,7 @@ def test_ports_can_be_renamed():
 
 @pytest.mark.parametrize("names", [["a", "b", "c"], ["a", "b", "c", "c"]])
 def test_every_port_needs_a_name_of_its_own(names):
-    with pytest.raises(UsageError, match=r"port_names.*expected 4 names, none of them twice"):
+    with pytest.raises(UsageError, match=r"port_names.*expected 4 different names"):
         MultiDataLayer([zeros(4, "a", "b"), zeros(4, "a", "b")], batch_size=4, port_names=names)
 
 

@@ -226,7 +226,7 @@ class Deciding(TrainableNM):
 
 def test_a_file_that_computes_something_else_is_not_written(tmp_path):
     with pytest.raises(
-        UsageError, match=r"TorchScript model computes something else; found a difference of 1 for"
+        UsageError, match=r"TorchScript model gives different results; found a difference of 1 for"
     ):
         export_module(Deciding(), tmp_path / "net.ts", input_example=torch.randn(4, 1))
     assert list(tmp_path.iterdir()) == []
@@ -236,14 +236,14 @@ def test_a_file_that_computes_something_else_is_not_written(tmp_path):
 def test_no_file_is_overwritten(tmp_path, d_format):
     path = tmp_path / "net"
     path.write_text("mine")
-    with pytest.raises(FileExistsError, match="net: exists already"):
+    with pytest.raises(FileExistsError, match="net: already exists"):
         export_module(TaylorNet(dim=2), path, d_format, torch.randn(2, 1))
     assert path.read_text() == "mine"
 
 
 def test_no_parameter_file_is_overwritten(tmp_path):
     (tmp_path / "net.pt.json").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"net\.pt\.json: exists already"):
+    with pytest.raises(FileExistsError, match=r"net\.pt\.json: already exists"):
         export_module(TaylorNet(dim=2), tmp_path / "net.pt")
     assert [path.name for path in tmp_path.iterdir()] == ["net.pt.json"]
 
@@ -251,7 +251,7 @@ def test_no_parameter_file_is_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("make", "file", "d_format", "example", "says"),
     [
-        (lambda: TaylorNet(2), "net.bin", DeploymentFormat.AUTO, None, "the suffix tells no format"),
+        (lambda: TaylorNet(2), "net.bin", DeploymentFormat.AUTO, None, "the suffix names no known format"),
         (lambda: TaylorNet(2), "net", "ONNX", None, "d_format: no such format; found 'ONNX'"),
         (lambda: TaylorNet(2), "none/net.pt", PYTORCH, None, "none: no such folder"),
         (
@@ -268,7 +268,7 @@ def test_no_parameter_file_is_overwritten(tmp_path):
             "net.ts",
             TORCHSCRIPT,
             {"y": torch.ones(1, 1)},
-            "does not fit the ports; found y",
+            "does not match the ports; found y",
         ),
         (lambda: TaylorNet(2), "net.ts", TORCHSCRIPT, {"x": 1}, "found x: int"),
         (

@@ -33,13 +33,13 @@ def compiler_that(does: str, folder, monkeypatch):
 def test_no_compiler(cache, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
-    assert problem_of_build() == "no C++ compiler: g++ or clang++ is not there"
+    assert problem_of_build() == "no C++ compiler: g++ or clang++ not found"
 
 
 def test_a_compiler_that_is_named_and_not_there(cache, monkeypatch):
     monkeypatch.setenv("CXX", "ccache no-such-compiler")
     monkeypatch.setenv("PATH", "/nowhere")
-    assert problem_of_build() == "no C++ compiler: ccache no-such-compiler is not there"
+    assert problem_of_build() == "no C++ compiler: ccache no-such-compiler not found"
 
 
 def test_a_compiler_that_fails(cache, tmp_path, monkeypatch):

@@ -213,11 +213,11 @@ WRONG_STATES = {
     "unexpected": (lambda s: s.update({"x.step": torch.zeros(())}), "x.step.*1 unexpected"),
     "shape": (
         lambda s: s.update({"decoder.bias.exp_avg": torch.zeros(4)}),
-        r"decoder.bias.exp_avg: .*1 of another shape.*found torch.float32 \[4\], .*\[5\]",
+        r"decoder.bias.exp_avg: .*1 with a different shape.*found torch.float32 \[4\], .*\[5\]",
     ),
     "dtype": (
         lambda s: s.update({"decoder.bias.exp_avg": torch.zeros(5, dtype=torch.half)}),
-        "1 of another shape or type; found torch.float16",
+        "1 with a different shape or type; found torch.float16",
     ),
 }
 
@@ -240,7 +240,7 @@ def test_a_state_that_does_not_fit_changes_nothing(kind):
 def test_a_parameter_of_the_optimizer_needs_a_name():
     net = Net()
     optimizer = make_optimizer("adam_w", named(net), lr=0.1)
-    with pytest.raises(UsageError, match="have no name; found 1 of them"):
+    with pytest.raises(UsageError, match="parameters without a name; found 1"):
         optimizer_state(optimizer, {k: v for k, v in named(net).items() if k != "decoder.bias"})
 
 
@@ -251,8 +251,8 @@ def test_a_parameter_of_the_optimizer_needs_a_name():
         ("adam_w", {"lr": float("nan")}, "lr: out of range"),
         ("adam_w", {"lr": 0.1, "weight_decay": -1}, "weight_decay: out of range"),
         ("adam_w", {"lr": 0.1, "betas": (0.9, 1.0)}, "betas: out of range"),
-        ("adam_w", {"lr": 0.1, "luc": True}, "luc does not go with adam_w"),
-        ("novograd", {"lr": 0.1, "larc": True}, "larc does not go with novograd"),
+        ("adam_w", {"lr": 0.1, "luc": True}, "luc is not supported by adam_w"),
+        ("novograd", {"lr": 0.1, "larc": True}, "larc is not supported by novograd"),
     ],
 )
 def test_what_cannot_be(name, options, message):

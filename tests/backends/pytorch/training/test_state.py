@@ -48,13 +48,13 @@ def test_a_checkpoint_of_another_run_is_refused(toy, batches, tmp_path):
         train(toy(), batches(), [callback], max_steps=2)
 
     run({"data": "abc"})
-    with pytest.raises(CheckpointError, match="a run with another data; found abc, expected xyz"):
+    with pytest.raises(CheckpointError, match="a run with a different data; found abc, expected xyz"):
         run({"data": "xyz"})
 
 
 def test_loading_from_an_empty_folder_is_an_error(toy, batches, tmp_path):
     callback = CheckpointCallback(tmp_path / "mine", load_from_folder=tmp_path / "none", step_freq=1)
-    with pytest.raises(CheckpointError, match="no checkpoint to continue from"):
+    with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
         train(toy(), batches(), [callback])
 
 
@@ -117,7 +117,7 @@ def test_counters_and_optimizers_round_trip_through_a_file_without_pickle(toy, b
     assert [o.param_groups[0]["lr"] for o in actions.optimizers] == [1.0, 2.0, 3.0, 4.0]
     assert torch.equal(actions.optimizers[3].state[model.head.linear.weight]["exp_avg"], moments)
     assert (actions.step, actions.epoch_num) == (0, 0)
-    with pytest.raises(CheckpointError, match="of other optimizers; found 4, expected 0"):
+    with pytest.raises(CheckpointError, match="a different number of optimizers; found 4, expected 0"):
         PtActions(device="cpu").restore_state_from(path)
     path.write_bytes(b"no such thing")
     with pytest.raises(CheckpointError, match=r"optimizer\.pt: not the state of these optimizers"):

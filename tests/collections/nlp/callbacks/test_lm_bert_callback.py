@@ -234,7 +234,7 @@ def test_a_total_that_is_not_made_of_losses_alone_is_refused(model):
             return loss * logits.exp().mean()
 
     graph = Wired(model)
-    with pytest.raises(UsageError, match=r"Odd.loss: the mean of this loss does not follow"):
+    with pytest.raises(UsageError, match=r"Odd.loss: the mean of this loss cannot be computed"):
         evaluated(Odd()(loss=graph.nsp, logits=graph.nsp_logits))
 
 

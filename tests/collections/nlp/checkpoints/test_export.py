@@ -178,7 +178,7 @@ def test_a_model_that_answers_otherwise_is_not_written(tmp_path, tokenizer):
     """Another epsilon in the head's norm has no place in BERT's configuration."""
     bert = encoder()
     mlm = mlm_head(bert, layer_norm_eps=0.5)
-    with pytest.raises(CheckpointError, match="answers otherwise as BertForMaskedLM"):
+    with pytest.raises(CheckpointError, match="gives different outputs as BertForMaskedLM"):
         export_huggingface(tmp_path / "out", bert, mlm, None, tokenizer)
     assert [path.name for path in tmp_path.iterdir()] == ["vocab.txt"]
 
@@ -245,7 +245,7 @@ def test_force_leaves_what_is_not_of_an_export_and_names_it(tmp_path, tokenizer,
     export_huggingface(tmp_path / "new", bert, None, None, tokenizer)
     expected = files_in(tmp_path / "new") | {name: text.encode() for name, text in FOREIGN.items()}
     assert files_in(clone) == expected
-    assert f"left as they were in {clone}: .git, .gitattributes, NOTES.md, README.md, onnx" in caplog.text
+    assert f"left unchanged in {clone}: .git, .gitattributes, NOTES.md, README.md, onnx" in caplog.text
     output, strays = read(transformers.AutoModel, clone)
     assert not strays
     torch.testing.assert_close(hidden_states(bert), output.last_hidden_state, atol=1e-4, rtol=0)
@@ -257,7 +257,7 @@ def test_force_warns_of_weights_of_another_model_that_stay(tmp_path, tokenizer, 
         (tmp_path / "out" / name).touch()
     export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, force=True)
     warning = next(record for record in caplog.records if record.levelname == "WARNING")
-    assert "still weights of another model: pytorch_model.bin, tf_model.h5" in warning.getMessage()
+    assert "still contains weights of another model: pytorch_model.bin, tf_model.h5" in warning.getMessage()
 
 
 def test_a_pooler_to_keep_is_exported_beside_the_head(tmp_path, tokenizer):

@@ -48,7 +48,7 @@ def test_a_run_is_loaded_by_any_of_its_folders(tmp_path, named):
 
 def test_a_tokenizer_with_more_tokens_than_its_model_is_refused(tmp_path):
     write_run(tmp_path, words=[*WORDS, "more"])
-    with pytest.raises(UsageError, match="STEP-3: the tokenizer has ids that the model has not; found 26"):
+    with pytest.raises(UsageError, match="STEP-3: the tokenizer has more entries than the model; found 26"):
         load_pretrained(tmp_path)
 
 

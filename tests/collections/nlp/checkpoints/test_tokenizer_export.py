@@ -87,11 +87,11 @@ def test_the_vocabulary_is_exported_line_by_line(tmp_path, words):
 def test_a_tokenizer_that_reloads_with_other_ids_is_not_exported(tmp_path, words, monkeypatch):
     other = BertTokenizer(vocab=str(tmp_path / "vocab.txt"), do_lower_case=True)
     monkeypatch.setattr(words, "to_huggingface", lambda: other)
-    with pytest.raises(CheckpointError, match=r"the tokenizer gives other ids for '[A-Z]'"):
+    with pytest.raises(CheckpointError, match=r"the tokenizer gives different ids for '[A-Z]'"):
         export_tokenizer(words, tmp_path / "out", 64)
 
 
 def test_a_tokenizer_that_gives_other_ids_for_long_words_is_not_exported(tmp_path, long_words, words):
     long_words.to_huggingface = words.to_huggingface
-    with pytest.raises(CheckpointError, match=r"other ids for 'a+' ... \(101 characters\)"):
+    with pytest.raises(CheckpointError, match=r"different ids for 'a+' ... \(101 characters\)"):
         export_tokenizer(long_words, tmp_path / "out", 64)

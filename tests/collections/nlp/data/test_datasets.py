@@ -200,10 +200,10 @@ def test_a_single_sentence_is_an_error(tmp_path, letters):
 def test_documents_of_one_sentence_give_a_warning(tmp_path, letters, capsys):
     (tmp_path / "text.txt").write_text("\n\n".join(["ab c", "d e f"] * 5))
     dataset_of(letters, tmp_path, max_seq_length=20)
-    assert "hardly a sentence" not in capsys.readouterr().err  # running text: they follow each other
+    assert "few sentences are followed" not in capsys.readouterr().err  # running text: they follow each other
     (tmp_path / "text.txt").write_text("\n".join(["ab " * 500, "d e f " * 300] * 5))
     dataset_of(letters, tmp_path, max_seq_length=2000)
-    assert "next-sentence task teaches nothing" in capsys.readouterr().err
+    assert "next-sentence prediction learns nothing" in capsys.readouterr().err
 
 
 def test_a_corpus_cut_short_while_in_use_is_an_error(dataset):

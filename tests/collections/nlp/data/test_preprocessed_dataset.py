@@ -156,7 +156,7 @@ def test_rows_without_padding_give_the_same_batches(tmp_path, rows):
 def test_shards_without_labels_serve_the_masked_language_model_alone(tmp_path, rows):
     write_shard(tmp_path / "train_shard_0.hdf5", rows, labels=False)
     with pytest.raises(
-        DataError, match=r"no labels for next-sentence .*; fix: train the masked .*--only_mlm_loss"
+        DataError, match=r"no labels for next-sentence .*; fix: train without it.*--only_mlm_loss"
     ):
         shards_dataset(tmp_path, 3)
     found = joined(shards_dataset(tmp_path, 3, "eval", only_mlm_loss=True).batches(8))
@@ -173,12 +173,10 @@ def test_training_never_sees_held_out_shards(folder):
 
 def test_all_headers_are_checked_before_the_first_step(folder):
     write_shard(folder / "wiki_training_9.hdf5", make_rows(3, length=20), length=20)
-    with pytest.raises(DataError, match=r"training_9\.hdf5: rows of another length .*found 20, expected 16"):
+    with pytest.raises(DataError, match=r"training_9\.hdf5: row length differs .*found 20, expected 16"):
         shards_dataset(folder, 3)
     write_shard(folder / "wiki_training_9.hdf5", make_rows(3, predictions=2), predictions=2)
-    with pytest.raises(
-        DataError, match=r"training_9\.hdf5 masked_lm_positions: another number of predictions"
-    ):
+    with pytest.raises(DataError, match=r"training_9\.hdf5 masked_lm_positions: wrong number of predictions"):
         shards_dataset(folder, 3)
     (folder / "wiki_training_9.hdf5").write_bytes(b"gone")
     with pytest.raises(DataError, match=r"training_9\.hdf5: this is a text file"):
@@ -231,7 +229,7 @@ def test_lengths_are_checked_wherever_they_are_read(folder, rows, monkeypatch):
     path = folder / "wiki_training_2.hdf5"
     write_shard(path, rows[25:], change=lambda arrays: arrays["input_mask"].__setitem__((24, 0), -2))
     dataset = shards_dataset(folder, 3, vocab_size=60)
-    with pytest.raises(DataError, match=r"wiki_training_2\.hdf5 row 24 input_mask: a value that cannot be"):
+    with pytest.raises(DataError, match=r"wiki_training_2\.hdf5 row 24 input_mask: out of range"):
         dataset.bounds(8, tokens_per_batch=40)
 
 

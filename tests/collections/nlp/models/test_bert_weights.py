@@ -122,13 +122,16 @@ def test_a_file_gives_the_same_encoder_however_its_weights_are_named(source, tmp
 @pytest.mark.parametrize(
     ("wrap", "words"),
     [
-        (prefixed("student."), r"not known as a BERT's names; found student\.bert\.embeddings\.word"),
-        (renamed(("bert.", "roberta.")), r"not known as a BERT's names; found roberta\.embeddings\.word"),
+        (prefixed("student."), r"unknown parameter names for a BERT; found student\.bert\.embeddings\.word"),
+        (
+            renamed(("bert.", "roberta.")),
+            r"unknown parameter names for a BERT; found roberta\.embeddings\.word",
+        ),
         (lambda t: prefixed("a.")(t) | prefixed("b.")(t), r"several BERTs; found a\.bert\..* and b\.bert\."),
         (lambda t: {"net": t, "epoch": 3}, r"not the weights of a module; found net \(OrderedDict\), epoch"),
         (lambda t: {"model": {"net": t}}, r"not the weights of a module; found net \(OrderedDict\)"),
-        (lambda t: {"linear.weight": torch.zeros(2)}, "holds no BERT; found linear.weight"),
-        (lambda t: {}, "holds no BERT; found nothing"),
+        (lambda t: {"linear.weight": torch.zeros(2)}, "contains no BERT; found linear.weight"),
+        (lambda t: {}, "contains no BERT; found nothing"),
         (
             lambda t: {**t, "bert.encoder.layer.0.attention.self.lora_A.weight": torch.zeros(2)},
             r"an encoder of another kind; found 1 weights not known, .*lora_A",
@@ -165,7 +168,9 @@ def test_weights_of_another_size_are_refused_by_the_name_of_the_size(source, tmp
     _, theirs = source
     torch.save(theirs.state_dict(), tmp_path / "weights.pt")
     found = getattr(theirs.config, size)
-    with pytest.raises(CheckpointError, match=f"another {size}; found {found}, expected {value}; fix: .*"):
+    with pytest.raises(
+        CheckpointError, match=f"a different {size}; found {found}, expected {value}; fix: .*"
+    ):
         BERT(**{**SIZES, size: value}).restore_from(tmp_path / "weights.pt")
 
 

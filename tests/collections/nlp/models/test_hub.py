@@ -74,7 +74,7 @@ def test_a_hub_that_is_out_of_reach_is_said_so(hub):
     with hub_that_answers(200) as (address, _):
         pass  # nobody is there any more
     hub(address)
-    assert f"nothing of that name in the cache, and {address} cannot be reached" in refusal(
+    assert f"not in the cache, and {address} cannot be reached" in refusal(
         lambda: BERT("nobody/no-such-bert")
     )
 
@@ -96,7 +96,7 @@ def test_a_name_of_nemo_0_10_is_asked_for_as_the_hub_has_it(hub):
 def test_what_no_hub_could_have_is_not_asked_for(hub, name):
     with hub_that_answers(503) as (address, requests):
         hub(address)
-        assert "no folder, and no name that the hub could have" in refusal(lambda: BERT(name))
+        assert "not a folder, and not a valid hub name" in refusal(lambda: BERT(name))
     assert not requests
 
 
@@ -162,7 +162,7 @@ def test_a_file_that_is_missing_among_several_is_named(tmp_path):
     model.save_pretrained(tmp_path / "bert", max_shard_size="5KB")
     missing = sorted((tmp_path / "bert").glob("model-*"))[1]
     missing.unlink()
-    with pytest.raises(CheckpointError, match=f"not all of its files are there; found no {missing.name}"):
+    with pytest.raises(CheckpointError, match=f"some of its files are missing; found no {missing.name}"):
         weights_of(tmp_path / "bert")
 
 

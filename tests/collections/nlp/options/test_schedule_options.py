@@ -44,7 +44,7 @@ def test_the_least_rate_of_a_cosine():
     ],
 )
 def test_a_number_that_the_schedule_has_no_use_for_is_refused(number, policy, expected):
-    with pytest.raises(UsageError, match=f"--{number}: the schedule has no such number") as problem:
+    with pytest.raises(UsageError, match=f"--{number}: the schedule has no such parameter") as problem:
         PretrainingOptions(train_data="text", lr_policy=policy, **{number: 0.5})
 
     assert expected in str(problem.value)

@@ -159,7 +159,7 @@ def test_a_ray_that_does_not_answer_is_told_at_once(corpus, tmp_path, monkeypatc
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main(command(corpus, tmp_path / "out", "--engine", "ray")) == 2
-    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster answers there; found" in error_of(capsys)
+    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster responds there; found" in error_of(capsys)
 
 
 SBATCH = """#!{python}
@@ -331,7 +331,7 @@ def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, cap
 def test_what_is_done_is_not_done_again(undisturbed, corpus, capsys):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
     assert main(command(corpus, undisturbed)) == 0
-    assert "is there already" in capsys.readouterr().out
+    assert "already exists" in capsys.readouterr().out
     assert before == {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
 
 
@@ -370,7 +370,7 @@ def test_a_worker_that_is_killed_ends_the_run_and_is_named(undisturbed, corpus, 
     assert re.fullmatch(
         rf"error\[DISTRIBUTED\] task {notes[0].stem}, text/text_\w+\.hdf5 of (32|64) tokens: worker process "
         rf"{pid} was killed by SIGKILL, most likely because the memory ran out; fix: use fewer --workers, "
-        r"and run the same command again: it goes on with what is done",
+        r"and run the same command again: it resumes from the finished tasks",
         told.splitlines()[-1],
     )
 
@@ -494,5 +494,5 @@ def test_what_an_earlier_version_prepared_stays_and_is_told_of(tmp_path, capsys)
     del manifest["reader"]
     path.write_text(json.dumps(manifest))
     assert main([*words, "--test_fraction", "0"]) == 0
-    assert "was made by a version that cuts text otherwise" in capsys.readouterr().err
+    assert "was made by a version that splits text differently" in capsys.readouterr().err
     assert json.loads(path.read_bytes()) == manifest

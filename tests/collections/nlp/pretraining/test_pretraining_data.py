@@ -100,9 +100,9 @@ def test_texts_of_two_layouts_are_told_of(tmp_path, capsys):
     write(tmp_path, "valid.txt", ("x " * 700 + "\n") * 5)
     data_files(options(data_dir=str(tmp_path)))
     told = capsys.readouterr().err
-    assert "train.txt is read as layout 'blank'" in told and "valid.txt as 'lines'" in told
+    assert "train.txt is read as 'blank'" in told and "valid.txt as 'lines'" in told
     data_files(options(data_dir=str(tmp_path), text_layout="lines"))
-    assert "documents end elsewhere" not in capsys.readouterr().err
+    assert "differ in layout" not in capsys.readouterr().err
 
 
 def test_nothing_is_left_beside_held_out_text_that_lies_elsewhere(english, tmp_path):
@@ -133,7 +133,7 @@ def test_a_corpus_of_one_document_is_told_of(english, tmp_path, capsys):
 def test_text_that_is_held_out_is_not_trained_on(english):
     (english / "AA").mkdir()
     (english / "train.txt").rename(english / "AA/a.txt")
-    with pytest.raises(UsageError, match=r"a\.txt: the held-out text is trained on"):
+    with pytest.raises(UsageError, match=r"a\.txt: the held-out text is also trained on"):
         data_files(options(train_data=str(english), eval_data=str(english / "AA")))
 
 
@@ -151,7 +151,7 @@ def test_what_was_prepared_is_trained_on_without_reading_any_text(prepared, tmp_
 def test_a_store_itself_may_be_given(prepared, tmp_path):
     chosen = options(train_data=str(prepared / "train"), eval_data=str(prepared / "test"))
     assert open_data(chosen, tmp_path / "run").tokenizer is not None
-    with pytest.raises(UsageError, match="the held-out text is trained on"):
+    with pytest.raises(UsageError, match="the held-out text is also trained on"):
         data_files(options(train_data=str(prepared), eval_data=str(prepared / "train")))
 
 
@@ -159,10 +159,12 @@ def test_another_tokenizer_than_that_of_the_store_is_refused(prepared, tmp_path)
     other = tmp_path / "other"
     (tmp_path / "text.txt").write_text("some other words\n" * 20)
     train_tokenizer("word-piece", [tmp_path / "text.txt"], other, 40)
-    with pytest.raises(DataError, match=r"made by another tokenizer; found [0-9a-f]+, expected [0-9a-f]+"):
+    with pytest.raises(
+        DataError, match=r"made by a different tokenizer; found [0-9a-f]+, expected [0-9a-f]+"
+    ):
         open_data(options(train_data=str(prepared), tokenizer=str(other)), tmp_path / "run")
     shutil.rmtree(prepared / "bert")
-    with pytest.raises(UsageError, match=r"a token store without the tokenizer that made it.*--tokenizer"):
+    with pytest.raises(UsageError, match=r"the tokenizer that made the token store is missing.*--tokenizer"):
         open_data(options(train_data=str(prepared)), tmp_path / "run")
 
 

@@ -52,5 +52,5 @@ def test_too_little_text_is_told_how_much_is_needed(tmp_path):
 def test_shards_are_trained_on_alone(tmp_path, english):
     (tmp_path / "a.hdf5").write_bytes(b"\x89HDF\r\n\x1a\n")
     assert facts_of([str(tmp_path)], AUTO).kind == "shards"
-    with pytest.raises(UsageError, match="by itself"):
+    with pytest.raises(UsageError, match="cannot be combined"):
         facts_of([str(tmp_path), str(english)], AUTO)

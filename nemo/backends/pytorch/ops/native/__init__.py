@@ -77,13 +77,15 @@ class Library:
         try:
             compiler = _compiler()
             path = _library_path(compiler)
-            logging.info("building native kernels for this processor with %s, once", shlex.join(compiler))
+            logging.info("building native kernels for this CPU with %s (only once)", shlex.join(compiler))
             self.kernels = _build(compiler, path)
         except (_Unusable, OSError, StorageError) as problem:
             self.problem = str(problem)
-            logging.warning("without native kernels, so slower: %s", self.problem)
+            logging.warning("native kernels are unavailable, so training is slower: %s", self.problem)
         else:
-            logging.info("native kernels: built in %.0f s, kept in %s", time.monotonic() - began, path.parent)
+            logging.info(
+                "built native kernels in %.0f s, cached in %s", time.monotonic() - began, path.parent
+            )
 
 
 class _Unusable(Exception):
@@ -145,7 +147,7 @@ def _compiler() -> list[str]:
     for command in commands:
         if command and shutil.which(command[0]):
             return command
-    raise _Unusable(f"no C++ compiler: {' or '.join(map(shlex.join, commands))} is not there")
+    raise _Unusable(f"no C++ compiler: {' or '.join(map(shlex.join, commands))} not found")
 
 
 def _library_path(compiler: list[str]) -> Path:

@@ -93,8 +93,8 @@ class BertPretrainingDataset:
             logging.warning(f"{self.store.folder}: {few}", mode=LogMode.ONCE)
         if random_share > MAX_RANDOM_SHARE:
             logging.warning(
-                "hardly a sentence is followed by another of its document, so the next-sentence task "
-                "teaches nothing; check where documents end (text layout), or leave that loss out"
+                "few sentences are followed by another one in their document, so next-sentence prediction "
+                "learns nothing; check where documents end (text layout), or drop that loss"
             )
 
     def __len__(self) -> int:

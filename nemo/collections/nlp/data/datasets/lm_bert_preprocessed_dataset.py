@@ -102,7 +102,7 @@ class BertPretrainingPreprocessedDataset:
 
     Raises:
         UsageError: an argument that cannot be.
-        DataError: shards that cannot be used, do not go together, or were made with another tokenizer.
+        DataError: shards that cannot be used, do not go together, or were made with a different tokenizer.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class BertPretrainingPreprocessedDataset:
         for shard in self.shards:
             if shard.seq_length != first.seq_length:
                 raise DataError(
-                    "rows of another length than in the first shard",
+                    "row length differs from the first shard",
                     where=shard.path,
                     found=shard.seq_length or "variable",
                     expected=f"{first.seq_length or 'variable'}, as in {first.path}",
@@ -174,7 +174,7 @@ class BertPretrainingPreprocessedDataset:
                 )
             if shard.max_predictions not in (None, self._limits.max_predictions):
                 raise DataError(
-                    "another number of predictions in a row",
+                    "wrong number of predictions per row",
                     where=f"{shard.path} masked_lm_positions",
                     found=shard.max_predictions,
                     expected=self._limits.max_predictions,
@@ -187,7 +187,7 @@ class BertPretrainingPreprocessedDataset:
                     "no labels for next-sentence prediction",
                     where=shard.path,
                     expected=LABELS,
-                    fix="train the masked language model alone: --only_mlm_loss",
+                    fix="train without it: --only_mlm_loss",
                 )
 
     def _cut(self) -> list[Block]:

@@ -64,7 +64,7 @@ def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
         chosen = [shard for shard in shards if meanings[shard] != HELD_OUT]
         if not chosen:
             raise DataError(
-                "only held-out shards in this folder, which are not to be trained on",
+                "this folder contains only held-out shards",
                 where=path,
                 found=shards[0].relative_to(path),
             )

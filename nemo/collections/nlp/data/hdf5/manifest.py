@@ -50,7 +50,7 @@ class Manifest:
             found = file.stat().st_size if file.is_file() else None
             if found != size:
                 raise DataError(
-                    "a shard is missing" if found is None else "a shard of another size than was written",
+                    "a shard is missing" if found is None else "the size of a shard has changed",
                     where=file,
                     found="nothing" if found is None else f"{found:,} bytes",
                     expected=f"{size:,} bytes, as {self.folder / MANIFEST_FILE} says",
@@ -65,7 +65,7 @@ class Manifest:
         """
         if tokenizer.fingerprint != self.tokenizer:
             raise DataError(
-                "made with another tokenizer",
+                "made with a different tokenizer",
                 where=self.folder / MANIFEST_FILE,
                 found=self.tokenizer,
                 expected=f"{tokenizer.fingerprint}, the given one's",
@@ -113,4 +113,4 @@ def _read(folder: Path) -> Manifest | None:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
         fix = "copy it again, or run nemo-bert prepare again"
-        raise DataError("a damaged manifest", where=file, found=str(problem), fix=fix) from problem
+        raise DataError("damaged manifest", where=file, found=str(problem), fix=fix) from problem

@@ -134,7 +134,7 @@ def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[
     """Those of the fields that there are; a mask there always is."""
     with _opened(shard.path) as file:
         if _header(file, shard.path) != shard:
-            raise DataError("the file was changed while it was used", where=shard.path)
+            raise DataError("the file changed while in use", where=shard.path)
         names = [name for name in fields if _has(file, name)]
         for name in names:
             _check_stored(file[name], start, stop)
@@ -158,7 +158,7 @@ def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[
 def _out_of_range(where: str, field: str, found: Any, low: int, high: int) -> DataError:
     is_unknown_id = field in ("input_ids", "masked_lm_ids") and found > high
     return DataError(
-        "beyond the vocabulary" if is_unknown_id else "a value that cannot be",
+        "beyond the vocabulary" if is_unknown_id else "out of range",
         where=where,
         found=found,
         expected=f"{low} to {high}",
@@ -190,7 +190,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     # HDF5 has no exception of its own: whatever it makes of damaged bytes ends here.
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise DataError(
-            "damaged, or cut off", where=path, found=reason(problem).strip("'\""), fix="copy it again"
+            "damaged or truncated", where=path, found=reason(problem).strip("'\""), fix="copy it again"
         ) from problem
 
 
@@ -207,7 +207,7 @@ def _open(path: Path) -> h5py.File:
             if "flag values don't match" not in str(problem):
                 raise
     raise DataError(
-        "open in this process with other locking",
+        "already open in this process with different locking",
         where=path,
         fix="close it first, or open it with h5py.File(..., locking=False)",
     )
@@ -239,13 +239,13 @@ def _header(file: h5py.File, path: Path) -> Shard:
     optional = {LABELS, "input_mask"} if is_variable else {LABELS}
     missing = [name for name in FIELDS if name not in datasets and name not in optional]
     if missing:
-        raise DataError("a missing field", where=path, expected=missing[0])
+        raise DataError("missing field", where=path, expected=missing[0])
     for name, dataset in datasets.items():
         _check_dataset(dataset, f"{path} {name}", is_variable and name != LABELS)
     _check_shapes(datasets, is_variable, path)
     ids = datasets["input_ids"]
     if len(ids) == 0:
-        raise DataError("a shard without rows", where=path)
+        raise DataError("the shard has no rows", where=path)
     return Shard(
         path,
         num_rows=len(ids),
@@ -267,11 +267,11 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
         raise DataError("a group", where=where, expected="a dataset")
     properties = dataset.id.get_create_plist()
     if properties.get_layout() == h5py.h5d.VIRTUAL or properties.get_external_count():
-        raise DataError("data that lies in another file", where=where, expected="the data itself")
+        raise DataError("data stored in another file", where=where, expected="the data itself")
     for index in range(properties.get_nfilters()):
         if properties.get_filter(index)[0] not in _FILTERS:
             found = f"filter {properties.get_filter(index)[0]}"
-            raise DataError("packed in an unknown way", where=where, found=found, expected="gzip or lzf")
+            raise DataError("unsupported compression", where=where, found=found, expected="gzip or lzf")
     return dataset
 
 
@@ -280,7 +280,7 @@ def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None
     dtype = h5py.check_vlen_dtype(dataset.dtype) if is_variable else dataset.dtype
     if dtype is None or not isinstance(dtype, np.dtype) or dtype.kind not in "iub":
         expected = "integers" if not is_variable else "integers, a row as long as it needs"
-        raise DataError("another type", where=where, found=dataset.dtype, expected=expected)
+        raise DataError("wrong type", where=where, found=dataset.dtype, expected=expected)
     if dataset.size is None or dataset.nbytes > MAX_RATIO * dataset.id.get_storage_size():
         raise DataError(
             "declares more than it stores",
@@ -289,7 +289,9 @@ def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None
         )
     if dataset.chunks and np.prod(dataset.chunks, dtype=float) * dataset.dtype.itemsize > MAX_CHUNK_BYTES:
         expected = f"{MAX_CHUNK_BYTES >> 20} MiB or less"
-        raise DataError("chunks too large to unpack", where=where, found=dataset.chunks, expected=expected)
+        raise DataError(
+            "chunks too large to decompress", where=where, found=dataset.chunks, expected=expected
+        )
 
 
 def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
@@ -311,13 +313,13 @@ def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Pa
             found = datasets[name].shape
             if len(found) != 1 + has_columns or (has_columns and found[1] == 0):
                 needed = "rows and columns" if has_columns else "one value for each row"
-                raise DataError("another shape", where=f"{path} {name}", found=found, expected=needed)
+                raise DataError("wrong shape", where=f"{path} {name}", found=found, expected=needed)
             if has_columns and found[1] > LONGEST_SEQUENCE:
                 raise _too_long(f"{path} {name}", found[1])
             expected = (*datasets["input_ids"].shape[:1], *datasets[present[0]].shape[1:])
             if found != expected:
                 raise DataError(
-                    "another shape than the fields beside it",
+                    "shape does not match the other fields",
                     where=f"{path} {name}",
                     found=found,
                     expected=expected,
@@ -341,7 +343,7 @@ def longest_row(shard: Shard) -> int:
 
 def _too_long(where: str, found: int) -> DataError:
     expected = f"{LONGEST_SEQUENCE:,} tokens or fewer"
-    return DataError("longer than any sequence", where=where, found=f"{found:,}", expected=expected)
+    return DataError("too long for a sequence", where=where, found=f"{found:,}", expected=expected)
 
 
 def _variable_rows(
@@ -374,7 +376,7 @@ def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Lim
                 row = int(wrong[0])
                 is_long = lengths[name][row] > limit
                 raise DataError(
-                    f"longer than {option}" if is_long else f"another length than {present[0]}",
+                    f"longer than {option}" if is_long else f"length differs from {present[0]}",
                     where=f"{shard.path} row {start + row} {name}",
                     found=int(lengths[name][row]),
                     expected=limit if is_long else int(first[row]),

@@ -105,9 +105,9 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
     assert frame is not None  # a shard has rows
     if odd_rows > MAX_ODD_SHARE * shard.num_rows:
         raise DataError(
-            "[SEP] stands inside sentences",
+            "[SEP] inside sentences",
             where=f"{shard.path} input_ids",
-            found=f"{odd_rows} rows with more than one behind each sentence",
+            found=f"{odd_rows} rows with more than one per sentence",
             expected="[CLS] A [SEP] B [SEP]",
         )
     return Survey(
@@ -122,21 +122,21 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
 
 def _mask_id(behind: Counter[int], shard: Shard) -> int | None:
     if not behind:
-        raise DataError("there is nothing to guess", where=f"{shard.path} masked_lm_positions")
+        raise DataError("nothing to predict", where=f"{shard.path} masked_lm_positions")
     ((mask_id, times),) = behind.most_common(1)
     share = times / behind.total()
     if behind.total() < ENOUGH:
         return None
     if share < 0.5:
         raise DataError(
-            "tokens that are to be guessed are not hidden",
+            "tokens to predict are not masked",
             where=f"{shard.path} input_ids",
-            found=f"id {mask_id}, the commonest in their places, in {share:.0%} of them",
+            found=f"the most frequent id in their place, {mask_id}, in only {share:.0%}",
             expected="[MASK] in about 80%",
         )
     if not USUAL_HIDDEN_SHARE[0] <= share <= USUAL_HIDDEN_SHARE[1]:
         logging.warning(
-            "%s: of the tokens to be guessed %.0f %% are hidden behind one id (%d); 80 %% are usual",
+            "%s: %.0f %% of the tokens to predict are replaced by one id (%d); 80 %% is usual",
             shard.path,
             100 * share,
             mask_id,
@@ -151,7 +151,7 @@ def _random_share(random_rows: int, shard: Shard) -> float | None:
     low, high = USUAL_RANDOM_SHARE
     if shard.num_rows >= 10 * ENOUGH and not low <= share <= high:
         logging.warning(
-            "%s: %.0f %% of the pairs are random; 50 %% are usual, labels that are all alike teach nothing",
+            "%s: %.0f %% of the pairs are random; 50 %% is usual, labels that are all alike teach nothing",
             shard.path,
             100 * share,
         )
@@ -172,7 +172,7 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
     ):
         if in_shard is not None and in_shard != of_tokenizer:
             raise DataError(
-                f"made with another tokenizer: {token} has another id",
+                f"made with a different tokenizer: {token} has another id",
                 where=shard.path,
                 found=in_shard,
                 expected=f"{of_tokenizer}, as in the tokenizer",
@@ -185,9 +185,9 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
     share = np.mean([tuple(ids.tolist()) == word for ids, word in zip(cut, words, strict=True)])
     if share < MIN_CANONICAL_SHARE:
         raise DataError(
-            "made with another tokenizer: it cuts words in another way",
+            "made with a different tokenizer: it splits words differently",
             where=shard.path,
-            found=f"{share:.0%} of {len(words)} words cut as the tokenizer does",
+            found=f"{share:.0%} of {len(words)} words split as the tokenizer does",
             expected="nearly all",
             fix=fix,
         )

@@ -58,7 +58,7 @@ class ShardRecipe:
         masking: "token", "whole_word" or "span", see `Masking`.
 
     Raises:
-        UsageError: a value that cannot be.
+        UsageError: out of range.
     """
 
     seq_length: int
@@ -84,7 +84,7 @@ class ShardRecipe:
         ):
             if not is_right:
                 found = getattr(self, name)
-                raise UsageError("a value that cannot be", where=name, found=found, expected=expected)
+                raise UsageError("out of range", where=name, found=found, expected=expected)
         choose({kind: kind for kind in MASKINGS}, self.masking, what="masking")
 
     def folder_name(self, lower_case: bool) -> str:

@@ -39,7 +39,7 @@ def compression_of(path: str, head: bytes) -> str | None:
     for name, (_, endings) in COMPRESSIONS.items():
         if head and shown(path).lower().endswith(endings):
             fix = "the file is damaged, or has a wrong name"
-            raise DataError(f"named as {name}, and is not", where=shown(path), fix=fix)
+            raise DataError(f"named as {name}, but is not", where=shown(path), fix=fix)
     return None
 
 
@@ -104,7 +104,7 @@ class _Decompressed:
             except (lzma.LZMAError, zlib.error, zstandard.ZstdError, OSError) as error:
                 raise self._damaged(error) from error
             if is_hungry and not data and not content and not self._stream.eof:
-                raise self._damaged("it ends in the midst of compressed data")
+                raise self._damaged("the compressed data is truncated")
             if content:
                 return content
         return b""
@@ -121,8 +121,8 @@ class _Decompressed:
         self._is_over = True
         if data:
             logging.warning(
-                f"{self.name}: what follows byte {self.stored.tell() - len(data)} is not {self.compression}, "
-                "and is not read; is the file whole?",
+                f"{self.name}: data after byte {self.stored.tell() - len(data)} is not {self.compression} "
+                "and is ignored; is the file complete?",
                 mode=LogMode.ONCE,
             )
 

@@ -50,7 +50,7 @@ def leave_out(problem: DataError, at_most: int, odd: Oddities) -> None:
     odd.bad_records += 1
     if odd.bad_records > at_most:
         raise problem
-    logging.warning("left out: %s", problem)
+    logging.warning("skipped: %s", problem)
 
 
 def documents_of(text: str, title: str, odd: Oddities) -> Iterator[list[str]]:

@@ -53,11 +53,11 @@ class Listing:
         if splits.has_training:
             self._tell(f"training text: {some_of(splits.training)}; not trained on, by name", splits.training)
         elif splits.training:
-            self._warn(f"nothing is training text by name, so all is: {some_of(splits.training)}")
+            self._warn(f"no file is named as training text, so all are read: {some_of(splits.training)}")
         if splits.train and splits.others:
             self._warn(
-                f"not read, as by name {some_of(splits.train)} is the training text: "
-                f"{some_of(splits.others)}; to read both, give each by its name"
+                f"skipped, as the names say that {some_of(splits.train)} is the training text: "
+                f"{some_of(splits.others)}; to read both, name each file"
             )
         return {name: self.files[name] for name in splits.training}
 
@@ -76,7 +76,7 @@ class Listing:
         if unclear := self.splits.contradictory:
             said = ", ".join(f"{name} ({split_of(name)})" for name in unclear[:_NAMED])
             self._warn(
-                f"names that say more than one of training, validation and test, taken for one: {said}"
+                f"names that match more than one of training, validation and test were read as one: {said}"
             )
 
     def _warn(self, what: str) -> None:
@@ -153,14 +153,14 @@ def check_and_tell(folder: str, num_files: int, others: list[str]) -> None:
             logging.info(f"{folder}: not read as text: {some_of(others)}", mode=LogMode.ONCE)
         return
     if any(name.lower().endswith(_SHARDS) for name in others):
-        fix = "to train on shards add data_preprocessed, no data_text"
+        fix = "to train on shards add data_preprocessed instead of data_text"
         raise DataError("HDF5 shards, not text", where=folder, fix=fix)
     raise DataError(
         "no text in this folder",
         where=folder,
         found=some_of(others) or "nothing",
         expected="files named *.txt, *.jsonl, *.parquet or *.csv, or these with .gz, .bz2, .xz or .zst",
-        fix="for files of other names say which format they have: --text_format" if others else "",
+        fix="for other file names, give the format: --text_format" if others else "",
     )
 
 

@@ -98,5 +98,5 @@ def no_field(text_field: str, names: list[str], strings: dict[str, str]) -> Data
     return DataError(
         f"no field {text_field!r}",
         found=", ".join(map(repr, names[:10])) or "an empty object",
-        fix=f"name the field of the text, such as {near!r} (--text_field)" if near is not None else "",
+        fix=f"name the text field, such as {near!r} (--text_field)" if near is not None else "",
     )

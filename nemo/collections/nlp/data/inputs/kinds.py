@@ -33,7 +33,7 @@ _FOREIGN: list[tuple[bytes, str, str]] = [
     (b"%PDF", "a PDF", "extract its text, for example with pdftotext"),
     (b"\xd0\xcf\x11\xe0", "an old Office document", _AS_TEXT),
     (b"{\\rtf", "an RTF document", _AS_TEXT),
-    (b"\x89HDF", "HDF5 shards, not text", "to train on shards add data_preprocessed, no data_text"),
+    (b"\x89HDF", "HDF5 shards, not text", "to train on shards add data_preprocessed instead of data_text"),
     (b"ARROW1", "an Arrow file", "save it as Parquet"),
     (b"7z\xbc\xaf", "an archive (7z)", "unpack it"),
     (b"Rar!", "an archive (rar)", "unpack it"),
@@ -84,7 +84,7 @@ def format_of(path: str, head: bytes) -> str:
     check_readable(path, head)
     if by_name == "parquet":
         fix = "the file is damaged, or has a wrong name"
-        raise DataError("named as Parquet, and is not", where=shown(path), fix=fix)
+        raise DataError("named as Parquet, but is not", where=shown(path), fix=fix)
     if by_name == "csv":
         return "csv"
     if _MARKUP.match(head.removeprefix(codecs.BOM_UTF8)):
@@ -133,7 +133,7 @@ def check_readable(path: str, head: bytes) -> None:
             fix = _CONVERT.format(encoding)
             raise DataError("text in UTF-16", where=shown(path), expected="UTF-8", fix=fix)
         found = f"{num_nuls} NUL bytes in the first {len(head)}"
-        raise DataError("binary?", where=shown(path), found=found, expected="UTF-8 text")
+        raise DataError("looks binary", where=shown(path), found=found, expected="UTF-8 text")
 
 
 def _is_json_lines(head: bytes) -> bool:

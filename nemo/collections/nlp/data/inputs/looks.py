@@ -75,8 +75,8 @@ def layout_of(path: str, samples: Sequence[bytes], has_cr: bool) -> str:
     layout = detect_layout([line for lines in parts for line in lines])
     if len(parts) > 1 and (other := other_layout([lines[:FEW_LINES] for lines in parts], layout)):
         logging.warning(
-            f"{shown(path)}: all is read as layout {layout!r} ({LAYOUTS[layout].meaning}), and parts of it "
-            f"look like {other!r} ({LAYOUTS[other].meaning}); make a file of each, or say --text_layout",
+            f"{shown(path)}: read as layout {layout!r} ({LAYOUTS[layout].meaning}), but parts of it "
+            f"look like {other!r} ({LAYOUTS[other].meaning}); split the file, or give --text_layout",
             mode=LogMode.ONCE,
         )
     _warn_of_other_ends(path, parts)
@@ -99,7 +99,7 @@ def _warn_of_other_ends(path: str, parts: Sequence[Sequence[str]]) -> None:
         >= _FEW_ENDS
     ):
         logging.warning(
-            f"{shown(path)}: one line, in which U+{ord(ends[0]):04X} seems to end lines; only LF, CR LF "
-            "and CR do, so put LF in its place",
+            f"{shown(path)}: a single line in which U+{ord(ends[0]):04X} seems to end lines; only LF, CR LF "
+            "and CR do, so replace it with LF",
             mode=LogMode.ONCE,
         )

@@ -50,7 +50,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
             ) from None
         except ValueError as error:
             found = " ".join(str(error).split())
-            raise UsageError("an address that cannot be read", where=shown(url), found=found) from None
+            raise UsageError("unsupported address", where=shown(url), found=found) from None
 
 
 @contextmanager

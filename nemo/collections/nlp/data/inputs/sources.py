@@ -86,7 +86,7 @@ def sources_of(
         MissingFileError: nothing is there.
         DataError: a folder without text; an entry that is no regular file; or one that is no text. A link in
             a folder is refused too, as it may lead anywhere; give its target.
-        UsageError: an address that cannot be read with what is installed.
+        UsageError: unsupported address with what is installed.
     """
     given = [path] if isinstance(path, str | os.PathLike | Source) else list(path)
     known = [each for each in given if isinstance(each, Source)]
@@ -246,8 +246,8 @@ def _tell(given: Iterable[Any], sources: list[Source], options: TextOptions) -> 
     where = some_of([shown(each) for each in given])
     if len(formats := {source.format for source in sources}) > 1:
         logging.warning(
-            f"{where}: {' and '.join(sorted(FORMATS[each] for each in formats))} together, and all is read; "
-            "to read one of them give its files, or its format (--text_format)",
+            f"{where}: {' and '.join(sorted(FORMATS[each] for each in formats))} in one place, all are read; "
+            "to read only one, give its files or its format (--text_format)",
             mode=LogMode.ONCE,
         )
     for (format_, compression, layout), count in Counter(

@@ -57,7 +57,7 @@ class StoredFile:
                 ) from None
             if stop is not None and (end := stored.tell()) < stop:
                 found = f"{end} bytes"
-                raise DataError("the text was cut short while it was being read", where=self, found=found)
+                raise DataError("the text was truncated while it was being read", where=self, found=found)
 
     def line_number(self, start: int, num_ends: int) -> int:
         """The number of the line that begins `num_ends` line ends behind byte `start`."""

@@ -60,7 +60,9 @@ def inspect_all(
         return [Part(", ".join(map(shown, inputs)), "text", figures, advice_on_text(figures))]
     if len(inputs) > 1:
         raise UsageError(
-            "several inputs, and one of them is not text", where=prepared[0], fix="inspect it by itself"
+            "only text can be inspected together with other inputs",
+            where=prepared[0],
+            fix="inspect it by itself",
         )
     return [_inspect_prepared(place, tokenizer) for place in prepared_in(Path(prepared[0]))]
 

@@ -81,7 +81,7 @@ def inspect_store(folder: Path, tokenizer: TokenizerSpec | None = None) -> Store
         tokenizer: the store is held to it.
 
     Raises:
-        MissingFileError, DataError: there is none, it is damaged, or was made with another tokenizer.
+        MissingFileError, DataError: there is none, it is damaged, or was made with a different tokenizer.
     """
     return figures_of_store(TokenStore(folder) if tokenizer is None else open_or_build(folder, tokenizer))
 
@@ -133,7 +133,7 @@ def inspect_shards(path: Path, tokenizer: TokenizerSpec | None = None) -> ShardF
         tokenizer: the shards are held to it.
 
     Raises:
-        DataError: shards that cannot be used, or were made with another tokenizer.
+        DataError: shards that cannot be used, or were made with a different tokenizer.
     """
     dataset = BertPretrainingPreprocessedDataset(path, None, tokenizer=tokenizer, only_mlm_loss=True)
     return figures_of_shards(dataset, path, tokenizer)

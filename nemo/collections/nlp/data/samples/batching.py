@@ -44,7 +44,7 @@ def check_tokens_per_batch(tokens_per_batch: int | None, max_seq_length: int) ->
     """
     if tokens_per_batch is not None and tokens_per_batch < max_seq_length:
         raise UsageError(
-            "less than one sequence may have",
+            "less than the longest sequence",
             where="tokens_per_batch",
             found=tokens_per_batch,
             expected=f"{max_seq_length} or more, as max_seq_length is {max_seq_length}",

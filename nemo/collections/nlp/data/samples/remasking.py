@@ -60,15 +60,15 @@ class Remasking:
         fix = "name the one that made the shards with --tokenizer"
         if kind != "token":
             raise UsageError(
-                "without a tokenizer nobody knows where words begin",
+                "word boundaries are unknown without a tokenizer",
                 where="--masking",
                 found=kind,
                 fix=f"{fix}, or give --masking token",
             )
         if survey.mask_id is None or vocab_size is None:
             raise UsageError(
-                "without a tokenizer nobody knows "
-                + ("the size of the vocabulary" if vocab_size is None else "which id [MASK] has"),
+                "unknown without a tokenizer: "
+                + ("the size of the vocabulary" if vocab_size is None else "the id of [MASK]"),
                 where="--masking",
                 found=kind,
                 fix=fix,

@@ -59,7 +59,7 @@ class Sampling:
         masking = self.masking or STORED
         if masking == STORED and self.mask_probability is not None:
             raise UsageError(
-                "the masks are those of the shards",
+                "the masks are already in the shards",
                 where="mask_probability",
                 found=self.mask_probability,
                 fix="leave it out, or draw new masks: masking whole_word",

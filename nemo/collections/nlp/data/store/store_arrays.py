@@ -47,7 +47,7 @@ def read_manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
         raise DataError(f"not the manifest of a {kind}", where=path) from error
     if found != (kind, version):
         expected = f"{kind} {version}"
-        raise DataError("another format", where=path, found="{} {}".format(*found), expected=expected)
+        raise DataError("unsupported format", where=path, found="{} {}".format(*found), expected=expected)
     return manifest
 
 

@@ -83,7 +83,7 @@ class TokenStore:
         self.manifest = read_manifest(path, FORMAT, VERSION)
         fix = f"delete {self.folder}, and make it again from the text"
         if not has_shape(self.manifest, _MANIFEST) or self._array_lengths() != self._counted_lengths():
-            raise DataError("a damaged manifest", where=path, fix=fix)
+            raise DataError("damaged manifest", where=path, fix=fix)
         self._arrays = ArrayReader(self.folder, self.manifest["arrays"], "token store", fix)
         self.check_sizes()
         self.tokens, self.starts_word, self.sentence_offsets, self.document_offsets = (
@@ -145,7 +145,7 @@ def held_out_in(path: Path_) -> Path | None:
     store = store_in(path, "test")
     if store is None and store_in(path, "train"):
         fix = "give other text, or prepare it again with a --test_fraction"
-        raise DataError("nothing was held out of what was prepared", where=path, fix=fix)
+        raise DataError("no text was held out when this was prepared", where=path, fix=fix)
     return store
 
 
@@ -233,11 +233,11 @@ def _open_prepared(folder: Path, tokenizer: TokenizerSpec) -> TokenStore:
     store = _opened(folder)
     if (made_by := store.manifest["tokenizer"]) != tokenizer.fingerprint:
         raise DataError(
-            "a token store made by another tokenizer",
+            "the token store was made by a different tokenizer",
             where=folder,
             found=made_by,
             expected=tokenizer.fingerprint,
-            fix="give the tokenizer it was made by, which `nemo-bert prepare` put beside it in bert/",
+            fix="use the tokenizer that made it, which `nemo-bert prepare` stored beside it in bert/",
         )
     logging.info("%s: %s", folder, store.describe())
     return store
@@ -251,18 +251,18 @@ def _open_if_current(
     except FileNotFoundError:
         return None
     except DataError as error:
-        logging.warning(f"the token store is made again: {error}", mode=LogMode.ONCE)
+        logging.warning(f"rebuilding the token store: {error}", mode=LogMode.ONCE)
         return None
     found = store.manifest
     differs = {
         "tokenizer": found["tokenizer"] != tokenizer.fingerprint,
         "options": found["options"] != asdict(options),
-        "version that cuts text otherwise": found.get("reader") != READER,
+        "version that splits text differently": found.get("reader") != READER,
         "text": not _are_the_same(found["sources"], sources),
     }
     if any(differs.values()):
         changed = ", ".join(what for what, is_so in differs.items() if is_so)
-        logging.info(f"{folder} was made with another {changed}; it is made again", mode=LogMode.ONCE)
+        logging.info(f"rebuilding {folder}: it was made with a different {changed}", mode=LogMode.ONCE)
         return None
     return store
 
@@ -288,7 +288,7 @@ def _locked(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                logging.info("waiting for another process that builds %s", folder)
+                logging.info("waiting for another process to build %s", folder)
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -302,7 +302,7 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
     total = sum(source.num_bytes for source in sources)
     if total > MUCH_TEXT:
         logging.info(
-            "%.1f GB of text: `nemo-bert prepare` uses all cores, and goes on where it was stopped",
+            "%.1f GB of text: `nemo-bert prepare` uses all cores and can be resumed",
             total / 1e9,
         )
     # The version spares the hashing of what has not been touched since.

@@ -86,15 +86,15 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
         return choose(SPLITTERS, name, what="sentence splitter")(sample)
     others = [paragraph for paragraph in sample if not is_cjk(paragraph)]
     if len(others) < len(sample):
-        logging.info("in Chinese or Japanese sentences end at its punctuation")
+        logging.info("Chinese or Japanese text: sentences end at punctuation marks")
         return ByScript(make_splitter(others)) if others else split_cjk
     with working("learning where sentences end"):
         punkt = train_punkt(sample)
     if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
-        logging.info("every line is a sentence")
+        logging.info("each line is one sentence")
         return split_lines
     size = sum(map(len, sample))
-    logging.info("sentences are found by Punkt, trained on %d characters of the corpus", size)
+    logging.info("splitting sentences with Punkt, trained on %d characters of the corpus", size)
     return punkt
 
 

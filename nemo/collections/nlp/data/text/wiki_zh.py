@@ -80,14 +80,14 @@ def process_wiki_zh(
     Raises:
         MissingFileError: there is no such folder, or no corpus in it.
         DataError: a record is bad, or there are not two different documents.
-        UsageError: `output_dir/bert` holds a SentencePiece model, which its vocab.txt belongs to.
+        UsageError: `output_dir/bert` contains a SentencePiece model, which its vocab.txt belongs to.
         StorageError: the files cannot be written.
     """
     files = corpus_files(data_dir, max_files)
     bert = output_dir / "bert"
     if (bert / MODEL_FILE).exists():
         raise UsageError(
-            "there already, with a vocabulary of its own", where=bert / MODEL_FILE, fix="use another folder"
+            "already exists, with a different vocabulary", where=bert / MODEL_FILE, fix="use another folder"
         )
     with storage_errors(output_dir):
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def process_wiki_zh(
         train, valid = _write_texts(documents, train_file, valid_file)
         if not train.documents:
             found = f"{train.documents + valid.documents} with text"
-            raise DataError("too few documents", where=data_dir, found=found, expected="two that differ")
+            raise DataError("too few documents", where=data_dir, found=found, expected="two different ones")
         vocabulary = character_vocabulary(train.characters, min_frequency)
         bert.mkdir(exist_ok=True)
         for folder in (output_dir, bert):
@@ -130,7 +130,7 @@ def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
             raise DataError("not a regular file", where=path)
     splits = splits_of(path.relative_to(data_dir).as_posix() for path in sorted(found))
     if splits.has_training and (held_out := splits.held_out_by_name):
-        logging.info("%s: left out, as by name it is not training text: %s", data_dir, some_of(held_out))
+        logging.info("%s: skipped, not training text by name: %s", data_dir, some_of(held_out))
         found -= {data_dir / name for name in held_out}
     return sorted(found)[: max_files if max_files >= 0 else None]
 

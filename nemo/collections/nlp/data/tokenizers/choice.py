@@ -112,7 +112,8 @@ def _beside_data(situation: Situation) -> TokenizerChoice | None:
         if has_tokenizer(folder) and not is_other_kind:
             if situation.initial is not None:
                 logging.warning(
-                    "%s has no tokenizer, so one in %s is used; its weights are of use with their own only",
+                    "%s has no tokenizer, so the one in %s is used; its weights only work with the tokenizer "
+                    "they were trained with",
                     *(situation.initial.name, folder),
                 )
             return TokenizerChoice(str(folder), "beside the data")
@@ -125,9 +126,9 @@ def _new(situation: Situation) -> TokenizerChoice | None:
     beside = _places(situation)
     if situation.data is not None and is_store(situation.data):
         raise UsageError(
-            "a token store without the tokenizer that made it",
+            "the tokenizer that made the token store is missing",
             where=situation.data,
-            expected=f"it in {beside[-1]}",
+            expected=f"a tokenizer in {beside[-1]}",
             fix="name it with --tokenizer",
         )
     if situation.initial is not None:

@@ -94,7 +94,7 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
-        raise UsageError(problem, where=where, found=f"no answer from it in {TRIAL_SECONDS} s") from None
+        raise UsageError(problem, where=where, found=f"no response within {TRIAL_SECONDS} s") from None
     if done.returncode < 0:
         found = f"it crashed with {signal.Signals(-done.returncode).name} when it was tried"
         raise UsageError(problem, where=where, found=found)

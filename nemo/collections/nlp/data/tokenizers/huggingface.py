@@ -52,7 +52,7 @@ def open_description(file: Path) -> Any:
     """The tokenizer in a `tokenizer.json`, whatever is beside it.
 
     Raises:
-        MissingFileError, UsageError: it cannot be read, or is not the tokenizer of a BERT.
+        MissingFileError, UsageError: it cannot be read, or is not a BERT tokenizer.
     """
     from transformers import PreTrainedTokenizerFast
 
@@ -183,7 +183,7 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
             missing = []
     if missing:
         raise UsageError(
-            "not the tokenizer of a BERT",
+            "not a BERT tokenizer",
             where=source,
             found=f"no {', '.join(missing)}",
             fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
@@ -253,8 +253,8 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
         first = min(differ)
         told = ["missing" if names.get(first) is None else repr(names[first]) for names in (known, listed)]
         logging.warning(
-            "%s is used, and contradicts %s, which is not: token %d is %s, and line %d is %s; "
-            "fix: delete the one that is out of date",
+            "%s is used but contradicts %s, which is ignored: token %d is %s, and line %d is %s; "
+            "fix: delete the outdated one",
             *(used, unused, first, told[0], first + 1, told[1]),
         )
 

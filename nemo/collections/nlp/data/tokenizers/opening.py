@@ -32,7 +32,7 @@ def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -
     tokenizer = _open(Path(place), os.fspath(place), do_lower_case)
     if do_lower_case and keeps_capitals(tokenizer):
         raise UsageError(
-            "the tokenizer that is there keeps capital letters",
+            "the existing tokenizer is cased",
             where="--do_lower_case",
             found=place,
             fix="leave it out, or use another tokenizer",

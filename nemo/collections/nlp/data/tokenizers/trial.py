@@ -32,7 +32,7 @@ def try_sentencepiece(content: bytes) -> None:
     for text in TEXTS:
         ids = model.encode(text)
         if not all(0 <= number < len(pieces) for number in ids):
-            raise ValueError(f"encodes as {max(ids)}, and has {len(pieces)} pieces")
+            raise ValueError(f"encodes as id {max(ids)}, but has only {len(pieces)} pieces")
         model.decode(ids)
 
 

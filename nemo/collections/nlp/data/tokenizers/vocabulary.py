@@ -79,7 +79,7 @@ def find_or_train_tokenizer(
     tokenizer = load_tokenizer(folder, do_lower_case)
     if kind == "word-piece" and isinstance(tokenizer, SentencePieceTokenizer):
         raise UsageError(
-            "holds a SentencePiece model",
+            "contains a SentencePiece model",
             where=folder,
             expected="none, or a vocab.txt",
             fix="use another folder",
@@ -146,7 +146,7 @@ def train_tokenizer(
             tokenizer = NemoBertTokenizer(pretrained_model=folder)
             tokenizer.add_special_tokens(special_tokens or ())
         if tokenizer.vocab_size < vocab_size:
-            logging.info("the text gives %d entries, not %d", tokenizer.vocab_size, vocab_size)
+            logging.info("the text yields only %d entries, not %d", tokenizer.vocab_size, vocab_size)
         return tokenizer
 
 
@@ -155,7 +155,7 @@ def _place_for_tokenizer(folder: Path) -> Iterator[None]:
     """Make sure before the work that its result can be written, and that nothing is lost by it."""
     for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE):
         if (folder / name).exists():
-            raise UsageError("there already, not overwritten", where=folder / name, fix="use another folder")
+            raise UsageError("already exists, not overwritten", where=folder / name, fix="use another folder")
     with ExitStack() as stack:
         with storage_errors(folder):
             stack.enter_context(gone_if_empty(folder))

@@ -192,7 +192,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
 
     Raises:
         UsageError: an argument that cannot be.
-        DataError: shards that cannot be used, or were made with another tokenizer.
+        DataError: shards that cannot be used, or were made with a different tokenizer.
     """
 
     def __init__(

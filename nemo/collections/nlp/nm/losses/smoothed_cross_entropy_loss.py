@@ -42,7 +42,7 @@ class SmoothedCrossEntropyLoss(LossNM):
     def __init__(self, pad_id: int | None = None, label_smoothing: float = 0, predict_last_k: int = 0):
         super().__init__()
         if not 0 <= label_smoothing < 1:
-            raise UsageError("is no probability", where="label_smoothing", found=label_smoothing)
+            raise UsageError("not a probability", where="label_smoothing", found=label_smoothing)
         self.pad_id = pad_id
         self.label_smoothing = label_smoothing
         self.predict_last_k = predict_last_k

@@ -74,7 +74,9 @@ def test_a_missing_shard_is_named_whatever_it_is_for(prepared, place):
 def test_a_shard_of_another_size_is_refused(prepared, place):
     with open(places(prepared)[3], "ab") as file:
         file.write(b"\0")
-    with pytest.raises(DataError, match=r"wiki_training_0\.hdf5: a shard of another size .* found .* bytes"):
+    with pytest.raises(
+        DataError, match=r"wiki_training_0\.hdf5: the size of a shard has changed; found .* bytes"
+    ):
         BertPretrainingPreprocessedDataset(places(prepared)[place], 3)
 
 
@@ -87,7 +89,7 @@ def test_a_file_given_itself_needs_no_others(prepared):
 def test_one_other_line_in_the_vocabulary_is_another_tokenizer(prepared, tmp_path, place):
     made_with = vocabulary(tmp_path / "vocabulary", WORDS)
     other = vocabulary(tmp_path / "other", [*WORDS[:-1], "other"])
-    match = f"made with another tokenizer; found {made_with.fingerprint}, expected {other.fingerprint}"
+    match = f"made with a different tokenizer; found {made_with.fingerprint}, expected {other.fingerprint}"
     with pytest.raises(DataError, match=match):
         BertPretrainingPreprocessedDataset(places(prepared)[place], 3, tokenizer=other)
 
@@ -98,7 +100,7 @@ def test_one_other_line_in_the_vocabulary_is_another_tokenizer(prepared, tmp_pat
 def test_a_damaged_manifest_is_refused(prepared, content):
     (file,) = prepared.glob("hdf5_*/manifest.json")
     file.write_bytes(content)
-    with pytest.raises(DataError, match=r"manifest\.json: a damaged manifest"):
+    with pytest.raises(DataError, match=r"manifest\.json: damaged manifest"):
         manifests_of(file.parent)
 
 

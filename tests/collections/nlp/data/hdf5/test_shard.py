@@ -84,7 +84,7 @@ def test_a_file_that_is_no_shard_is_refused(tmp_path):
         refused(tmp_path / name, match)
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["weights"] = np.zeros(3)
-    refused(tmp_path / "other.hdf5", "a missing field; expected input_ids")
+    refused(tmp_path / "other.hdf5", "missing field; expected input_ids")
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9, 0.999])
@@ -92,26 +92,26 @@ def test_a_file_that_was_cut_off_is_refused(tmp_path, rows, share):
     path = write_shard(tmp_path / "a.hdf5", rows)
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    refused(path, "damaged, or cut off")
+    refused(path, "damaged or truncated")
 
 
 @pytest.mark.parametrize("field", FIELDS[:5])
 def test_a_missing_field_is_named(tmp_path, rows, field):
     path = write_shard(tmp_path / "a.hdf5", rows, change=lambda arrays: arrays.pop(field))
-    refused(path, f"a missing field; expected {field}")
+    refused(path, f"missing field; expected {field}")
 
 
 @pytest.mark.parametrize(
     ("field", "change", "match"),
     [
-        ("input_mask", lambda a: a[:-1], "another shape than .*; found .19, 16., expected .20, 16."),
-        ("segment_ids", lambda a: a[:, :-1], "another shape than .* found .20, 15."),
-        ("masked_lm_ids", lambda a: a[:, :-1], "another shape than"),
-        ("next_sentence_labels", lambda a: a[:3], "another shape than"),
-        ("next_sentence_labels", lambda a: a[:, None], "another shape; .* expected one value for each row"),
-        ("input_ids", lambda a: a[0], "another shape; .* expected rows and columns"),
-        ("input_ids", lambda a: a.astype("f4"), "another type; found float32, expected integers"),
-        ("input_ids", lambda a: a.astype("S5"), "another type"),
+        ("input_mask", lambda a: a[:-1], "shape does not match .*; found .19, 16., expected .20, 16."),
+        ("segment_ids", lambda a: a[:, :-1], "shape does not match .* found .20, 15."),
+        ("masked_lm_ids", lambda a: a[:, :-1], "shape does not match"),
+        ("next_sentence_labels", lambda a: a[:3], "shape does not match"),
+        ("next_sentence_labels", lambda a: a[:, None], "wrong shape; .* expected one value for each row"),
+        ("input_ids", lambda a: a[0], "wrong shape; .* expected rows and columns"),
+        ("input_ids", lambda a: a.astype("f4"), "wrong type; found float32, expected integers"),
+        ("input_ids", lambda a: a.astype("S5"), "wrong type"),
     ],
 )  # fmt: skip
 def test_a_field_of_another_shape_or_type_is_refused(tmp_path, rows, field, change, match):
@@ -124,7 +124,7 @@ def test_a_shard_without_rows_is_refused(tmp_path, rows):
         arrays.update({name: values[:0] for name, values in arrays.items()})
 
     path = write_shard(tmp_path / "a.hdf5", rows, change=empty, compression=None, chunks=None)
-    refused(path, "a shard without rows")
+    refused(path, "the shard has no rows")
 
 
 @pytest.mark.parametrize("kind", ["soft link", "external link", "external storage", "virtual", "group"])
@@ -148,7 +148,7 @@ def test_nothing_outside_the_file_is_followed(tmp_path, rows, kind):
             file.create_group("input_ids")
     secret.unlink()  # if it were opened, the message would be another
     match = {"soft link": "a link to elsewhere", "external link": "a link to elsewhere", "group": "a group"}
-    refused(path, f"input_ids: {match.get(kind, 'data that lies in another file')}")
+    refused(path, f"input_ids: {match.get(kind, 'data stored in another file')}")
 
 
 @pytest.mark.parametrize("rows_there", [0, 1000])
@@ -189,13 +189,13 @@ def test_a_chunk_too_large_to_unpack_is_refused(tmp_path, rows):
             60,
             "beyond the vocabulary; found 60, expected 0 to 59; fix: .*--tokenizer.*--vocab_size",
         ),
-        ("input_ids", 3, -1, "a value that cannot be; found -1, expected 0 to 59"),
+        ("input_ids", 3, -1, "out of range; found -1, expected 0 to 59"),
         ("masked_lm_ids", 0, 1000, "beyond the vocabulary; found 1000"),
-        ("masked_lm_positions", 0, 16, "a value that cannot be; found 16, expected 0 to 15"),
-        ("masked_lm_positions", 0, -3, "a value that cannot be; found -3"),
-        ("input_mask", 0, 2, "a value that cannot be; found 2, expected 0 to 1"),
-        ("segment_ids", 0, 7, "a value that cannot be; found 7"),
-        ("next_sentence_labels", None, 2, "a value that cannot be; found 2"),
+        ("masked_lm_positions", 0, 16, "out of range; found 16, expected 0 to 15"),
+        ("masked_lm_positions", 0, -3, "out of range; found -3"),
+        ("input_mask", 0, 2, "out of range; found 2, expected 0 to 1"),
+        ("segment_ids", 0, 7, "out of range; found 7"),
+        ("next_sentence_labels", None, 2, "out of range; found 2"),
     ],
 )
 def test_one_bad_value_is_named_by_file_row_and_field(tmp_path, rows, row, field, column, value, match):
@@ -246,13 +246,13 @@ def test_rows_without_padding_are_held_to_the_lengths(tmp_path, rows):
     )
     with h5py.File(path, "r+") as file:
         file["segment_ids"][5] = np.zeros(2, "i1")
-    refused(path, "row 5 segment_ids: another length than input_ids; found 2")
+    refused(path, "row 5 segment_ids: length differs from input_ids; found 2")
 
 
 def test_a_file_that_is_changed_while_it_is_used_is_noticed(tmp_path, rows):
     shard = open_shard(write_shard(tmp_path / "a.hdf5", rows))
     write_shard(tmp_path / "a.hdf5", rows[:10])
-    with pytest.raises(DataError, match="the file was changed while it was used"):
+    with pytest.raises(DataError, match="the file changed while in use"):
         read_checked(shard, 0, 10, LIMITS)
     shard.path.unlink()
     with pytest.raises(MissingFileError):
@@ -314,7 +314,7 @@ def test_rows_longer_than_any_sequence_are_refused_unread(tmp_path, rows):
             del file[name]
             file.create_dataset(name, shape=(len(rows), 100_000), dtype="i1", compression="gzip")
             file[name][:] = 1
-    with pytest.raises(DataError, match="longer than any sequence; found 100,000"):
+    with pytest.raises(DataError, match="too long for a sequence; found 100,000"):
         open_shard(path)
 
 
@@ -322,7 +322,7 @@ def test_rows_that_share_one_long_list_are_refused_with_little_memory(tmp_path, 
     path = write_variable_shard(tmp_path / "v.hdf5", rows)
     with h5py.File(path, "r+") as file:
         file["input_ids"][3] = np.ones(100_000, "i4")
-    with pytest.raises(DataError, match="longer than any sequence; found 100,000"):
+    with pytest.raises(DataError, match="too long for a sequence; found 100,000"):
         longest_row(open_shard(path))
 
 

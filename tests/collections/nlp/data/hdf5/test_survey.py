@@ -53,12 +53,12 @@ def test_inputs_that_hide_nothing_are_refused(tmp_path):
     for row in rows:
         row.hidden = {position: row.tokens[position] for position in row.hidden}
     with pytest.raises(
-        DataError, match=r"to be guessed are not hidden; found id .*expected \[MASK\] in about 80%"
+        DataError, match=r"tokens to predict are not masked; found .*expected \[MASK\] in about 80%"
     ):
         surveyed(write_shard(tmp_path / "a.hdf5", rows))
     for row in rows:
         row.hidden = {}
-    with pytest.raises(DataError, match="masked_lm_positions: there is nothing to guess"):
+    with pytest.raises(DataError, match="masked_lm_positions: nothing to predict"):
         surveyed(write_shard(tmp_path / "b.hdf5", rows))
 
 
@@ -68,15 +68,15 @@ def test_unusual_shares_are_warned_of(tmp_path, capsys):
         row.is_random, row.hidden = False, dict.fromkeys(row.hidden, MASK)
     surveyed(write_shard(tmp_path / "a.hdf5", rows))
     warnings = capsys.readouterr().err
-    assert "100 % are hidden behind one id (4); 80 % are usual" in warnings
-    assert "0 % of the pairs are random; 50 % are usual" in warnings
+    assert "100 % of the tokens to predict are replaced by one id (4); 80 % is usual" in warnings
+    assert "0 % of the pairs are random; 50 % is usual" in warnings
 
 
 def test_a_text_may_hold_the_separator_but_not_in_every_row(tmp_path):
     rows = make_rows(200)
     odd = Row([2, 5, 3, 6, 3, 7, 3], length_of_a=5, hidden={1: 4})
     assert surveyed(write_shard(tmp_path / "a.hdf5", [*rows, odd])).frame.sep_id == 3
-    with pytest.raises(DataError, match="stands inside sentences; found 9 rows"):
+    with pytest.raises(DataError, match="inside sentences; found 9 rows"):
         surveyed(write_shard(tmp_path / "b.hdf5", [*rows, *[odd] * 9]))
 
 
@@ -107,7 +107,9 @@ def test_the_shards_own_tokenizer_is_accepted_and_another_refused(tmp_path, toke
     found = survey_of(shard, Limits(64, 9, right.vocab_size))
     check_tokenizer(right, found, shard)
     assert (wrong.vocab_size, wrong.cls_id, wrong.mask_id) == (right.vocab_size, right.cls_id, right.mask_id)
-    with pytest.raises(DataError, match="made with another tokenizer: it cuts words in another way; found"):
+    with pytest.raises(
+        DataError, match="made with a different tokenizer: it splits words differently; found"
+    ):
         check_tokenizer(wrong, found, shard)
 
 

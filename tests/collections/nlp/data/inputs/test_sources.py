@@ -196,7 +196,7 @@ def test_a_compressed_file_that_was_cut_short_is_told(tmp_path, ending):
 
 def test_a_name_that_promises_another_compression_is_told(tmp_path):
     write(tmp_path, "a.txt.gz")
-    with pytest.raises(DataError, match=r"a\.txt\.gz: named as gzip, and is not"):
+    with pytest.raises(DataError, match=r"a\.txt\.gz: named as gzip, but is not"):
         sources_of(tmp_path)
 
 
@@ -240,7 +240,7 @@ def test_formats_that_lie_together_are_told(tmp_path, capsys):
     write(tmp_path, "AA/wiki_00", content=RECORD)
     sources_of(tmp_path)
     told = capsys.readouterr()
-    assert "JSON lines and plain text together" in told.err
+    assert "JSON lines and plain text in one place" in told.err
     assert "1 file of plain text, a blank line ends a document (layout 'blank')" in told.out
 
 
@@ -259,7 +259,7 @@ def _docx() -> bytes:
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
         (b"\x89PNG\r\n", "a picture"),
         (b"\x7fELF" + bytes(1 << 20), "a program"),
-        (bytes(1 << 20), "binary.*1048576 NUL bytes"),
+        (bytes(1 << 20), "looks binary.*1048576 NUL bytes"),
         (gzip.compress(bytes(257) + b"ustar" + bytes(250), mtime=0), r"an archive \(tar\).*unpack"),
         ("Some words in a file.".encode("utf-16"), "text in UTF-16.*iconv -f utf-16 "),
         ("Some words in a file.".encode("utf-16-be"), "text in UTF-16.*iconv -f utf-16-be"),
@@ -293,7 +293,7 @@ def test_a_changed_file_is_noticed_and_a_copy_has_the_same_hash(tmp_path):
 def test_a_file_that_is_shorter_than_it_was_is_an_error(tmp_path):
     write(tmp_path, "a.txt")
     source = the_source(tmp_path)
-    with pytest.raises(DataError, match="was cut short"):
+    with pytest.raises(DataError, match="was truncated"):
         list(read_documents(replace(source, num_bytes=source.num_bytes + 1)))
 
 
@@ -326,11 +326,11 @@ def test_what_is_behind_the_compressed_data_is_told_and_not_read(tmp_path, capsy
     options = TextOptions(layout="blank")
     assert len(list(read_documents(tmp_path, options))) == 60_002
     told = capsys.readouterr().err
-    assert f"a.txt{ending}: what follows byte {len(data)} is not " in told
+    assert f"a.txt{ending}: data after byte {len(data)} is not " in told
     capsys.readouterr()
     (tmp_path / f"a.txt{ending}").write_bytes(data + bytes(size))  # padding
     assert len(list(read_documents(tmp_path, options))) == 60_002
-    assert "what follows" not in capsys.readouterr().err
+    assert "data after byte" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("ending", COMPRESS)

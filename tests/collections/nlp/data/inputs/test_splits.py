@@ -101,7 +101,9 @@ def test_only_training_text_is_read_from_a_folder_and_the_rest_is_named(tmp_path
     assert list(read_documents(tmp_path)) == [["train/a.txt"], ["train/b.txt"]]
     told = capsys.readouterr()
     assert "not trained on, by name: validation/a.txt (validation), test/a.txt (test)" in told.out
-    assert "not read, as by name train/a.txt, train/b.txt is the training text: notes.txt" in told.err
+    assert (
+        "skipped, as the names say that train/a.txt, train/b.txt is the training text: notes.txt" in told.err
+    )
     held_out = sources_of(tmp_path, held_out=True)
     assert [source.path for source in held_out] == [str(tmp_path / "validation/a.txt")]
 
@@ -114,7 +116,9 @@ def test_what_is_not_named_for_anything_is_trained_on_beside_held_out_text(tmp_p
 def test_a_folder_of_held_out_text_alone_is_read_with_a_warning(tmp_path, capsys):
     write(tmp_path, "valid.txt test.txt")
     assert len(list(read_documents(tmp_path))) == 2
-    assert "nothing is training text by name, so all is: valid.txt, test.txt" in capsys.readouterr().err
+    assert (
+        "no file is named as training text, so all are read: valid.txt, test.txt" in capsys.readouterr().err
+    )
 
 
 def test_a_folder_of_books_is_read_whole(tmp_path):

@@ -74,7 +74,7 @@ def test_damaged_parquet_is_told(tmp_path, at):
     with pytest.raises(DataError, match=r"a\.parquet: "):
         list(read_documents(file))
     file.write_bytes(b"no table")
-    with pytest.raises(DataError, match="named as Parquet, and is not"):
+    with pytest.raises(DataError, match="named as Parquet, but is not"):
         sources_of(file)
 
 

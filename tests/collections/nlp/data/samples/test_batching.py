@@ -44,6 +44,6 @@ def test_tokens_that_no_32_bits_can_count():
 def test_a_batch_has_room_for_the_longest_sample():
     check_tokens_per_batch(None, 128)
     check_tokens_per_batch(128, 128)
-    message = "tokens_per_batch: less than one sequence may have; found 127, expected 128 or more"
+    message = "tokens_per_batch: less than the longest sequence; found 127, expected 128 or more"
     with pytest.raises(UsageError, match=message):
         check_tokens_per_batch(127, 128)

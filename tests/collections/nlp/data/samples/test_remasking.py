@@ -158,10 +158,10 @@ def test_without_a_tokenizer_single_tokens_can_be_hidden(english):
     replacements = Remasking(Sampling(masking="token"), dataset.survey, vocab_size=80).masking.replacements
     assert set(range(80)) - set(replacements) == {0, *frame}
     with pytest.raises(
-        UsageError, match=r"nobody knows where words begin; .*--tokenizer, or give --masking tok"
+        UsageError, match=r"word boundaries are unknown without .*--tokenizer, or give --masking tok"
     ):
         shards_dataset(path, masking="span", vocab_size=80)
-    with pytest.raises(UsageError, match="nobody knows the size of the vocabulary"):
+    with pytest.raises(UsageError, match="unknown without a tokenizer: the size of the vocabulary"):
         shards_dataset(path, masking="token")
 
 
@@ -188,7 +188,9 @@ def test_other_masks_are_other_data(english):
 
 
 def test_masks_that_are_not_drawn_take_no_share(english):
-    with pytest.raises(UsageError, match=r"mask_probability: the masks are those of the shards; found 0\.2"):
+    with pytest.raises(
+        UsageError, match=r"mask_probability: the masks are already in the shards; found 0\.2"
+    ):
         shards_dataset(english[0], mask_probability=0.2)
     with pytest.raises(
         UsageError, match=r"unknown masking; found 'whole', .*stored, token, whole_word, span"

@@ -235,7 +235,7 @@ def test_one_of_a_version_that_cut_text_otherwise_is_made_again(corpus, letters,
     (store.folder / "manifest.json").write_text(json.dumps(manifest))  # as it was before there were two
     assert open_or_build(store.folder, letters).manifest == manifest  # what was prepared is as it is
     assert open_or_build(corpus, letters).manifest["reader"] == READER
-    assert "with another version that cuts text otherwise; it is made again" in capsys.readouterr().out
+    assert "it was made with a different version that splits text differently" in capsys.readouterr().out
 
 
 def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, letters):
@@ -329,7 +329,9 @@ def test_a_store_of_another_tokenizer_is_refused_where_text_is_asked_for(corpus,
     store, other = open_or_build(corpus, letters, corpus.parent / "prepared"), small_tokenizer("ab")
     with pytest.raises(DataError) as caught:
         open_or_build(store.folder, other)
-    assert str(caught.value).startswith(f"{store.folder}: a token store made by another tokenizer; found")
+    assert str(caught.value).startswith(
+        f"{store.folder}: the token store was made by a different tokenizer; found"
+    )
     assert letters.fingerprint in str(caught.value) and other.fingerprint in str(caught.value)
 
 
@@ -401,5 +403,5 @@ def test_a_manifest_with_a_value_it_cannot_have_is_damaged(corpus, letters, plac
         at = at[key]
     at[place[-1]] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest\.json: a damaged manifest; fix: delete"):
+    with pytest.raises(DataError, match=r"manifest\.json: damaged manifest; fix: delete"):
         TokenStore(store.folder)

@@ -269,7 +269,7 @@ def test_a_failure_leaves_what_was_there(corpus, tmp_path):
 @pytest.mark.parametrize("documents", [[], [document(1)], [document(1), document(1)], [{"text": " \n"}] * 3])
 def test_a_corpus_that_cannot_be_split(documents, tmp_path):
     write(tmp_path / "in/AA/wiki_00", documents)
-    with pytest.raises(DataError, match=r"too few documents.*expected two that differ"):
+    with pytest.raises(DataError, match=r"too few documents.*expected two different ones"):
         process_wiki_zh(tmp_path / "in", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
 
@@ -283,7 +283,7 @@ def test_two_documents_are_enough(tmp_path):
 def test_the_vocabulary_of_a_sentencepiece_model_is_not_replaced(corpus, tmp_path):
     (tmp_path / "bert").mkdir()
     (tmp_path / "bert/tokenizer.model").touch()
-    with pytest.raises(UsageError, match="there already, with a vocabulary of its own"):
+    with pytest.raises(UsageError, match="already exists, with a different vocabulary"):
         process_wiki_zh(corpus, tmp_path)
 
 

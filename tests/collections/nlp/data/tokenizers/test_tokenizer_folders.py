@@ -366,9 +366,7 @@ def test_the_flag_says_the_case_of_a_vocabulary_that_does_not_say_it(tmp_path, d
 def test_the_flag_is_refused_for_a_tokenizer_that_says_otherwise(tmp_path):
     folder = write_lines(tmp_path, VOCABULARY)
     write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
-    with pytest.raises(
-        UsageError, match="--do_lower_case: the tokenizer that is there keeps capital letters"
-    ):
+    with pytest.raises(UsageError, match="--do_lower_case: the existing tokenizer is cased"):
         load_tokenizer(folder, do_lower_case=True)
 
 

@@ -437,7 +437,7 @@ def test_a_tokenizer_that_no_bert_can_use_is_refused(tmp_path):
     config = tmp_path / "model" / "tokenizer_config.json"
     settings = json.loads(config.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
     config.write_text(json.dumps({key: value for key, value in settings.items() if key != "mask_token"}))
-    with pytest.raises(UsageError, match="not the tokenizer of a BERT; found no mask_token"):
+    with pytest.raises(UsageError, match="not a BERT tokenizer; found no mask_token"):
         NemoBertTokenizer(pretrained_model=tmp_path / "model")
 
 

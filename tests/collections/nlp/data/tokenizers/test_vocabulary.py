@@ -214,7 +214,7 @@ def test_every_run_gives_the_same_bytes(corpus, tmp_path):
 
 def test_nothing_in_the_folder_is_overwritten(kind, corpus, tmp_path):
     (tmp_path / "vocab.txt").write_text("mine\n")
-    with pytest.raises(UsageError, match=r"vocab\.txt: there already, not overwritten"):
+    with pytest.raises(UsageError, match=r"vocab\.txt: already exists, not overwritten"):
         train_tokenizer(kind, corpus, tmp_path, 120)
     assert (tmp_path / "vocab.txt").read_text() == "mine\n"
 
@@ -246,5 +246,5 @@ def test_a_vocabulary_file_is_used_whatever_was_asked_for(kind, corpus, tmp_path
 
 def test_word_piece_is_not_silently_sentence_piece(corpus, tmp_path):
     find_or_train_tokenizer("sentence-piece", corpus, tmp_path, 120)
-    with pytest.raises(UsageError, match="holds a SentencePiece model"):
+    with pytest.raises(UsageError, match="contains a SentencePiece model"):
         find_or_train_tokenizer("word-piece", corpus, tmp_path, 120)

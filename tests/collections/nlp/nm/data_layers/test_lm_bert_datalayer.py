@@ -137,7 +137,7 @@ def test_an_evaluation_by_tokens_is_the_one_by_samples(short):
 
 
 def test_a_batch_that_has_no_room_for_a_sequence_is_refused(short, shards):
-    message = "tokens_per_batch: less than one sequence may have; found {}, expected {} or more"
+    message = "tokens_per_batch: less than the longest sequence; found {}, expected {} or more"
     with pytest.raises(UsageError, match=message.format(127, 128)):
         short(tokens_per_batch=127)
     with pytest.raises(UsageError, match=message.format(15, 16)):

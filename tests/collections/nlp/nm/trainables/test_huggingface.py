@@ -160,9 +160,9 @@ def test_config_of_googles_release_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("{", "not a configuration of a BERT"),
+        ("{", "not a BERT configuration"),
         ("[]", "not a JSON object"),
-        ('{"hidden_size": "wide"}', "not a configuration of a BERT"),
+        ('{"hidden_size": "wide"}', "not a BERT configuration"),
         ('{"model_type": "roberta"}', "not a BERT: model_type; found roberta, expected bert"),
         ('{"position_embedding_type": "relative_key"}', "position_embedding_type; found relative_key"),
     ],
@@ -211,7 +211,9 @@ def test_damaged_weights_are_refused(folder):
 def test_weights_of_other_sizes_than_the_configuration_are_refused(folder):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 31}))
-    with pytest.raises(CheckpointError, match="a model with another vocab_size; found 30, expected 31"):
+    with pytest.raises(
+        CheckpointError, match="the weights have a different vocab_size; found 30, expected 31"
+    ):
         BERT(str(folder))
 
 

@@ -87,7 +87,7 @@ class BERT(TrainableNM):
         given = [name for name, value in sources.items() if value is not None]
         if len(given) != 1:
             raise UsageError(
-                "what the model is made from",
+                "the model needs exactly one source",
                 where=self,
                 found=" and ".join(given) or "nothing",
                 expected=f"exactly one of {', '.join(sources)}",

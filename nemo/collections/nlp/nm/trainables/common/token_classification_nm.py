@@ -56,7 +56,7 @@ class Head(TrainableNM):
             width = getattr(producer, "hidden_size", self.hidden_size)
             if width != self.hidden_size:
                 raise NeuralPortNmTensorMismatchError(
-                    f"{self}.{port} takes another width than {producer} gives",
+                    f"{self}.{port} expects a different width than {producer} gives",
                     found=width,
                     expected=self.hidden_size,
                     fix=f"make {self} with hidden_size={width}",
