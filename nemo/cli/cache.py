@@ -14,7 +14,7 @@ from nemo.utils.arguments import CommandLine, check, option
 class CacheOptions:
     """Whether to delete it."""
 
-    clear: bool = option(False, "delete everything in it; what is needed is made again")
+    clear: bool = option(False, "delete everything in it; it is rebuilt when needed")
 
     def __post_init__(self) -> None:
         check(self)
@@ -23,7 +23,7 @@ class CacheOptions:
 COMMAND_LINE = CommandLine(
     CacheOptions,
     "nemo-bert cache",
-    "List what runs share in the user's cache folder: texts as tokens, and kernels for this processor.",
+    "List the user's cache folder: tokenized texts and compiled CPU kernels, shared by all runs.",
     examples="nemo-bert cache\nnemo-bert cache --clear",
 )
 
@@ -47,7 +47,7 @@ def run(argv: Sequence[str]) -> None:
 def _what(path: Path) -> str:
     """What an entry is for."""
     if path.name.startswith("kernels-"):
-        return f"{path.name}: kernels for this processor"
+        return f"{path.name}: kernels for this CPU"
     names = []
     for manifest in sorted(path.glob("store-*/manifest.json")):
         try:

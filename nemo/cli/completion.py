@@ -28,7 +28,7 @@ class CompletionOptions:
 COMMAND_LINE = CommandLine(
     CompletionOptions,
     "nemo-bert completion",
-    "Print a script by which a shell completes commands, options and their values.",
+    "Print a shell script that completes commands, options and their values.",
     positional=("shell",),
     examples="nemo-bert completion bash",
 )

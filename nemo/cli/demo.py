@@ -1,4 +1,4 @@
-"""`nemo-bert demo`: from nothing to a trained, measured, exported BERT, offline, in a few minutes."""
+"""`nemo-bert demo`: train, evaluate and export a small BERT, offline, in a few minutes."""
 
 import sys
 import time
@@ -26,11 +26,11 @@ class DemoOptions(RecipeOptions):
 
     texts: tuple[str, ...] = option((), "")
     minutes: float | None = option(
-        3.0, "duration of the whole run, its start included", above=0, metavar="MINUTES"
+        3.0, "duration of the whole run, startup included", above=0, metavar="MINUTES"
     )
     work_dir: str = option(
         "outputs/demo",
-        "folder to write; the same command with the same folder goes on from what is there",
+        "output folder; the same command with the same folder resumes",
         aliases=("--out",),
         metavar="FOLDER",
         is_path=True,
@@ -52,7 +52,7 @@ class DemoOptions(RecipeOptions):
 COMMAND_LINE = CommandLine(
     DemoOptions,
     "nemo-bert demo",
-    "Train a small BERT on the documentation that is installed on this machine.",
+    "Train a small BERT on the documentation installed on this machine.",
     examples="nemo-bert demo --minutes 10",
 )
 

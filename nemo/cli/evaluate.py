@@ -30,18 +30,18 @@ class EvaluateOptions:
     )
     masking: str | None = option(
         None,
-        "what is hidden at once: whole_word (default for text), token or span; stored: what the shards have "
-        "hidden (their default)",
+        "what is masked at once: whole_word (default for text), token or span; stored: the masks in the "
+        "shards (their default)",
         choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
         None, "share of tokens to predict (0.15); stored masks have their own", above=0, below=1
     )
-    seed: int = option(0, "masks and pairs follow from it", at_least=0)
+    seed: int = option(0, "seed of masks and pairs", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
+        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
 
     def __post_init__(self) -> None:

@@ -18,10 +18,10 @@ class ExportOptions:
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     out: str = option("", "folder to write; must not exist yet", is_path=True)
-    force: bool = option(False, "replace the folder if it is there")
+    force: bool = option(False, "replace the folder if it exists")
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
+        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
     licence: str | None = option(
         None, "what the model card states, an identifier of the hub: apache-2.0, cc-by-4.0, other, ..."

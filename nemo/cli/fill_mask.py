@@ -17,10 +17,10 @@ class FillMaskOptions:
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
-    top: int = option(5, "guesses for each mask", at_least=1)
+    top: int = option(5, "predictions for each mask", at_least=1)
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case text for a vocab.txt, which does not say so itself"
+        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
 
     def __post_init__(self) -> None:
@@ -35,7 +35,7 @@ class FillMaskOptions:
 COMMAND_LINE = CommandLine(
     FillMaskOptions,
     "nemo-bert fill-mask",
-    "Guess the words behind [MASK].",
+    "Predict the words that [MASK] stands for.",
     positional=("model", "text"),
     examples="nemo-bert fill-mask outputs/bert_lm 'The [MASK] is blue.'",
 )

@@ -22,12 +22,12 @@ class _What:
     )
     tokenizer: str | None = option(
         None,
-        f"for figures on tokens: {ANY_TOKENIZER}",
+        f"for token statistics: {ANY_TOKENIZER}",
         is_path=True,
     )
-    do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
+    do_lower_case: bool = option(False, "lower-case the text (for a vocab.txt, which does not record it)")
     json: bool = option(False, "print one JSON object instead of a report")
-    workers: int | None = option(None, "processes that read; None takes all cores", at_least=1, at_most=1024)
+    workers: int | None = option(None, "reading processes; None: one per core", at_least=1, at_most=1024)
 
 
 # The fields of the second base come first, also in --help.
@@ -44,7 +44,7 @@ class InspectOptions(TextReading, _What):
 COMMAND_LINE = CommandLine(
     InspectOptions,
     "nemo-bert inspect",
-    "Figures on a text, or on what was prepared from it, and warnings of what would spoil a training.",
+    "Show figures on a text or on prepared data, and warn of what would harm training.",
     positional=("inputs",),
     examples="nemo-bert inspect corpus/",
 )

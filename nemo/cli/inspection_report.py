@@ -114,7 +114,7 @@ def _pair_rows(entropy: float, pairs: dict[int, PairFigures]) -> dict[str, str]:
         for length, p in pairs.items()
     )
     return {
-        "entropy": f"{f'{entropy:.2f} nats':<14} per token: the loss of a model that knows frequencies alone",
+        "entropy": f"{f'{entropy:.2f} nats':<14} per token: the loss of a model that knows only frequencies",
         "pairs": ", ".join(told) or "none can be made",
     }
 
@@ -148,7 +148,9 @@ def _print_shards(console: "Console", path: str, figures: ShardFigures) -> None:
         "padding": f"{figures.padding_share:.0%}",
         "random pairs": random,
         "specials": named,
-        "tokenizer": "the one that made them" if figures.fits_tokenizer else "not at hand (give --tokenizer)",
+        "tokenizer": "the one that made them"
+        if figures.fits_tokenizer
+        else "not available (give --tokenizer)",
     }
     for label, value in rows.items():
         print_labelled(console, label, value)

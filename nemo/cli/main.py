@@ -23,22 +23,22 @@ from nemo.utils.progress import shown_to_people
 from nemo.utils.stopping import Stop, stops_are_errors
 
 COMMANDS = {
-    "demo": "from nothing to a trained, measured, exported BERT, offline, in a few minutes",
-    "prepare": "turn text of any size into a token store and HDF5 shards to pretrain on",
-    "pretrain": "train a BERT on your text, or go on with an earlier run",
+    "demo": "train, evaluate and export a small BERT, offline, in a few minutes",
+    "prepare": "turn text of any size into a token store and HDF5 shards for pretraining",
+    "pretrain": "train a BERT on your text, or resume a run",
     "estimate": "memory, time, steps and disk of a run, before it is made",
-    "inspect": "what is in a text, or in what was prepared from it, before a night of training",
-    "show-batch": "a few samples as a model gets them: words, masks and what they hide",
+    "inspect": "show figures on a text or on prepared data before you train on it",
+    "show-batch": "show a few samples as the model sees them, with their masks",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
     "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
     "adapt": "make a BERT know your field, and say what that was worth",
     "extend-vocab": "add the words of your field to the vocabulary of a BERT",
-    "finetune": "teach a BERT to label words, texts or pairs of texts, and measure it",
-    "fill-mask": "let a checkpoint guess the [MASK] in a sentence",
+    "finetune": "fine-tune a BERT to label words, texts or pairs of texts",
+    "fill-mask": "predict the [MASK] in a sentence",
     "report": "one HTML page on a run, or on several side by side",
     "export": "write a checkpoint as a Hugging Face folder",
-    "cache": "list or clear what runs share in the user's cache folder",
-    "completion": "print a script by which bash, zsh or fish completes commands and options",
+    "cache": "list or clear the user's cache folder",
+    "completion": "print a completion script for bash, zsh or fish",
 }
 
 
@@ -49,7 +49,7 @@ def usage() -> str:
         [
             "usage: nemo-bert COMMAND [options]",
             "",
-            "Pretrain a BERT of your own.",
+            "Pretrain your own BERT.",
             "",
             "commands:",
             *lines,

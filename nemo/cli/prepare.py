@@ -11,7 +11,7 @@ from nemo.utils.progress import working
 COMMAND_LINE = CommandLine(
     PrepareOptions,
     "nemo-bert prepare",
-    "Turn text of any size into a token store and HDF5 shards to pretrain on.",
+    "Turn text of any size into a token store and HDF5 shards for pretraining.",
     positional=("inputs",),
     examples="nemo-bert prepare corpus/ --out prepared --vocab_size 8000\n"
     "nemo-bert prepare corpus/ --out prepared --phases 128/20,512/80 --workers 8",

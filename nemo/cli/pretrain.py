@@ -18,8 +18,8 @@ COMMAND_LINE = CommandLine(
     RecipeOptions,
     "nemo-bert pretrain",
     "Train the best BERT that the text, the machine and the time allow: nemo-bert pretrain TEXT. "
-    "With data_text or data_preprocessed in place of TEXT, what is not given is as in NeMo 0.10. "
-    "A rerun of the same command goes on where the last one stopped.",
+    "With data_text or data_preprocessed in place of TEXT, the defaults are those of NeMo 0.10. "
+    "Rerunning the same command resumes the run.",
     positional=("texts",),
     examples="nemo-bert pretrain my_text.txt\n"
     "nemo-bert pretrain my_folder more.jsonl --minutes 60 --size small\n"

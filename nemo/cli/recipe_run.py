@@ -51,4 +51,4 @@ def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
 def remarks(recipe: Recipe) -> str:
     """The same for a configuration file."""
     rows = [f"  {about}: {value} ({reason})" for about, value, reason in recipe.table()]
-    return "\n".join(["Chosen by nemo-bert pretrain, and why; what was given says so.", *rows])
+    return "\n".join(["Chosen by nemo-bert pretrain, with the reason; options you gave are marked.", *rows])

@@ -37,8 +37,8 @@ class ShowBatchOptions(TextReading):
         f"{ANY_TOKENIZER}; default: the one saved with prepared data",
         is_path=True,
     )
-    do_lower_case: bool = option(False, "lower-case text for a vocab.txt, which does not say so itself")
-    num_samples: int = option(4, "how many", at_least=1, at_most=1000, aliases=("-n",))
+    do_lower_case: bool = option(False, "lower-case the text (for a vocab.txt, which does not record it)")
+    num_samples: int = option(4, "number of samples", at_least=1, at_most=1000, aliases=("-n",))
     max_seq_length: int = option(
         128,
         "tokens in a sequence, specials included; shards have theirs",
@@ -47,13 +47,13 @@ class ShowBatchOptions(TextReading):
     )
     masking: str | None = option(
         None,
-        "what is hidden together; default: whole_word, and for shards stored",
+        "what is masked together; default: whole_word, or stored for shards",
         choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
         None, "share of tokens to predict (default 0.15); stored masks have their own", above=0, below=1
     )
-    seed: int = option(0, "which samples, and which masks", at_least=0, below=2**63)
+    seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63)
     json: bool = option(False, "print one JSON object instead")
 
     def __post_init__(self) -> None:
@@ -65,7 +65,7 @@ class ShowBatchOptions(TextReading):
 COMMAND_LINE = CommandLine(
     ShowBatchOptions,
     "nemo-bert show-batch",
-    "A few samples as a model gets them: the words, the masks, and what they hide.",
+    "Show a few samples as the model sees them: words, masks and the masked words.",
     positional=("input",),
     examples="nemo-bert show-batch corpus/ --masking whole_word",
 )
@@ -102,7 +102,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
         follows = {None: "one text", False: "B follows A", True: "B is random"}[sample.is_random]
         num_hidden = sum(token.is_hidden for token in (*sample.a, *sample.b))
         length = f"{sample.num_tokens} of {sample.max_seq_length} tokens"
-        remarks = f"{follows}, {length}, {num_hidden} to guess"
+        remarks = f"{follows}, {length}, {num_hidden} to predict"
         console.print()
         console.print(Text.assemble((f"sample {number}", STRONG), (f"   {remarks}", FAINT)))
         sides = {"A": sample.a, "B": sample.b} if sample.b else {"A": sample.a}

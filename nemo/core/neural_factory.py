@@ -152,7 +152,7 @@ class NeuralModuleFactory:
         return self._checkpoint_dir
 
     @property
-    @deprecated(explanation="take nemo.logging instead")
+    @deprecated(explanation="use nemo.logging instead")
     def logger(self) -> Logger:
         """The logger that `nemo.logging` is."""
         return logging
@@ -352,7 +352,7 @@ class NeuralModuleFactory:
                 "some processes failed", where="sync_all_processes", found=f"{failed} failed"
             )
 
-    @deprecated(explanation="make the module by calling its class")
+    @deprecated(explanation="create the module by calling its class")
     def get_module(
         self, name: str, collection: str, params: Mapping[str, Any], pretrained: bool = False
     ) -> NeuralModule:

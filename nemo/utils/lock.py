@@ -104,4 +104,4 @@ def _describe(holder: str) -> str:
         who = json.loads(holder)
         return f"process {who['pid']} on {who['host']} since {who['started']}"
     except (ValueError, KeyError, TypeError):
-        return "a process that has not said who it is yet"
+        return "a process that has not identified itself yet"

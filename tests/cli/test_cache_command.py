@@ -26,7 +26,7 @@ def test_a_text_in_the_cache_is_named_and_deleted(cache, tmp_path, capsys):
     capsys.readouterr()
     assert main(["cache"]) == 0
     kernels, tokens, total = capsys.readouterr().out.splitlines()
-    assert kernels.startswith("   3.0 MB") and "kernels for this processor" in kernels
+    assert kernels.startswith("   3.0 MB") and "kernels for this CPU" in kernels
     assert "tokens of letters.txt" in tokens
     assert str(cache) in total
     assert main(["cache", "--clear"]) == 0

@@ -62,7 +62,7 @@ def test_one_after_the_other(tmp_path):
 def test_a_holder_that_has_not_said_its_name(tmp_path):
     with WorkFolderLock(tmp_path):
         (tmp_path / ".lock").write_text('{"pid"')
-        with pytest.raises(BusyError, match="not said who"), WorkFolderLock(tmp_path):
+        with pytest.raises(BusyError, match="not identified itself"), WorkFolderLock(tmp_path):
             pass
 
 

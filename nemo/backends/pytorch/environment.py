@@ -122,7 +122,7 @@ def _at_most_a_warning(work: Callable[..., None], folder: str | Path) -> Callabl
         try:
             work(*arguments)
         except OSError as error:
-            told = f"{folder}: {error.strerror or error}; training goes on without further events here"
+            told = f"{folder}: {error.strerror or error}; training continues without further events here"
             logging.warning(told, mode=LogMode.ONCE)
 
     return try_to

@@ -21,7 +21,7 @@ def test_a_full_disk_silences_tensorboard_and_ends_nothing(tmp_path, capsys):
         writer.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert capsys.readouterr().err.count("training goes on without further events here") == 1
+    assert capsys.readouterr().err.count("training continues without further events here") == 1
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ MAX_IN_A_ROW = 3
 
 _WHAT_IS_DONE = {
     "skip": "the weights stay as they are",
-    "rewind": "going on from the newest checkpoint, with the batches that come next",
+    "rewind": "resuming from the newest checkpoint with the next batches",
 }
 
 

@@ -31,8 +31,8 @@ class Divergence:
             return None
         if self.is_far(first) and loss < first + FAR:
             return (
-                "it began so, from weights of another vocabulary, with a very large --initializer_range, or "
-                "from a run that had diverged"
+                "it started that way, from weights of another vocabulary, with a very large "
+                "--initializer_range, or from a run that had diverged"
             )
         return (
             f"the learning rate ({learning_rate:.2g}) is probably too high; start again with a tenth of it, "

@@ -10,7 +10,7 @@ ADVICE = (
     "every BERT stays there for a while (hundreds to thousands of steps), but if it lasts, likely causes "
     "are: a learning rate that is too high (try a third of it) or too low (try three times it); no warm-up "
     "(--lr_policy with --lr_warmup_proportion); a gradient that is clipped to nearly nothing; masks or "
-    "labels that do not belong to the tokens (look at them with nemo-bert show-batch); text without context, "
+    "labels that do not match the tokens (check with nemo-bert show-batch); text without context, "
     "such as shuffled lines; a run that is too short (--initialization counts starts below the entropy)"
 )
 

@@ -92,7 +92,7 @@ class TrainingView:
     def lines(self) -> list[str]:
         """Loss, and what was evaluated and saved last."""
         if not self.row:
-            return ["the first step is on its way"]
+            return ["waiting for the first step"]
         loss = f"loss {self.losses[-1]:.3f} {self.trend} {self.bars}"
         if self.unigram_entropy is not None:
             loss += f"  unigram {self.unigram_entropy:.2f}"

@@ -16,7 +16,7 @@ FIGURES = {
     "mlm_perplexity": "the exponential of that cross entropy",
     "unigram_entropy": "the mlm_loss of a model that knows how frequent tokens are and nothing else, in nats",
     "nsp_loss": "mean cross entropy of whether one text follows the other, in nats; guesses have 0.69",
-    "nsp_accuracy": "share of the pairs that are told right; half of them are right by chance",
+    "nsp_accuracy": "share of the pairs classified correctly; half of them are by chance",
     "loss": "the sum of the losses that were trained",
 }
 """What the held-out figures mean."""

@@ -77,7 +77,7 @@ class TokenizerOptions:
     )
     vocab_size: int = option(
         3200,
-        "entries of a vocabulary to train; for shards without --tokenizer: of theirs",
+        "size of the vocabulary to train; for shards without --tokenizer: the size of theirs",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -113,8 +113,7 @@ class MaskingOptions:
     )
     max_predictions_per_seq: int | None = option(
         None,
-        "data_preprocessed: predictions in a row, to check stored masks against; at most this many where "
-        "masks are drawn",
+        "data_preprocessed: maximum predictions per row; stored masks are checked against it",
         at_least=1,
         metavar="TOKENS",
         only_for="data_preprocessed",

@@ -35,7 +35,7 @@ class ExtensionOptions(TextReading):
     )
     sample_bytes: int = option(50_000_000, "bytes of text to learn from at most", at_least=1)
     out: str = option("outputs/extended", "folder to write; must not exist yet", is_path=True)
-    force: bool = option(False, "replace the folder if it is there")
+    force: bool = option(False, "replace the folder if it exists")
 
     def __post_init__(self) -> None:
         check(self)

@@ -18,7 +18,7 @@ class TextReading:
 
     text_format: str = option(
         "auto",
-        "kind of the files; told from their names and content unless given",
+        "format of the files; detected from their names and content unless given",
         choices=("auto", "text", "json-lines", "parquet", "csv"),
     )
     text_layout: str = option(
@@ -28,14 +28,14 @@ class TextReading:
         choices=("auto", "headings", "wikiextractor", "blank", "lines", "running"),
     )
     sentences: str = option(
-        "auto", "how lines are cut into sentences", choices=("auto", "punkt", "cjk", "line")
+        "auto", "how lines are split into sentences", choices=("auto", "punkt", "cjk", "line")
     )
     invalid_bytes: str = option(
         "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
     )
     text_field: str = option("text", "field or column of the text in JSON lines, Parquet and CSV")
     max_bad_records: int = option(
-        0, "records without text to leave out at most, each with a warning", at_least=0
+        0, "maximum number of records without text to skip, each with a warning", at_least=0
     )
 
     @property

@@ -68,7 +68,7 @@ class OptimizerOptions:
         None, "learning-rate schedule", choices=tuple(LR_POLICIES), default_text="constant"
     )
     lr_warmup_proportion: float = option(
-        0.05, "share of the steps that warm up", at_least=0, at_most=1, metavar="SHARE"
+        0.05, "fraction of the steps spent on warm-up", at_least=0, at_most=1, metavar="SHARE"
     )
     lr_min: float | None = option(
         None,
@@ -86,7 +86,7 @@ class OptimizerOptions:
     )
     lr_hold: float | None = option(
         None,
-        "share of the steps at the peak rate after the warm-up, in the schedules that hold",
+        "fraction of the steps held at the peak learning rate after warm-up",
         default_text="0",
         at_least=0,
         at_most=1,
@@ -114,7 +114,7 @@ class OptimizerOptions:
     grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
     when_not_finite: str = option(
         "stop",
-        "if a loss or gradient is not finite, the step is not made and the run stops, skips to the next "
+        "if a loss or gradient is not finite, the step is not taken and the run stops, skips to the next "
         "batches, or rewinds to the newest checkpoint and then skips; at most 3 times in a row",
         choices=("stop", "skip", "rewind"),
     )
@@ -129,9 +129,7 @@ class MachineOptions:
         "precision. O0: fp32; O1: matrix products in bf16; O2: weights and activations in bf16 as well",
         choices=("O0", "O1", "O2"),
     )
-    seed: int = option(
-        0, "seed of everything random", at_least=0, below=2**63, metavar="SEED", decides="samples"
-    )
+    seed: int = option(0, "random seed", at_least=0, below=2**63, metavar="SEED", decides="samples")
     threads: int | None = option(
         None,
         "CPU threads",
@@ -169,7 +167,7 @@ class OutputOptions:
     keep_best: bool = option(False, "also keep the checkpoint with the lowest held-out MLM loss")
     patience: int | None = option(
         None,
-        "end the run after this many evaluations in a row without a lower held-out MLM loss",
+        "stop after this many evaluations in a row without a lower held-out MLM loss",
         at_least=1,
         metavar="EVALUATIONS",
     )

@@ -27,7 +27,7 @@ class VocabularyOptions:
     )
     vocab_size: int = option(
         8000,
-        "entries of a vocabulary to train, special tokens included",
+        "size of the vocabulary to train, special tokens included",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -46,7 +46,7 @@ class DocumentOptions:
         0.1, "share of the documents held out for evaluation", at_least=0, at_most=0.5, metavar="SHARE"
     )
     near_duplicates: bool = option(False, "find near-duplicates too; exact duplicates are always counted")
-    remove_duplicates: bool = option(False, "leave out the duplicates found, all but the first")
+    remove_duplicates: bool = option(False, "leave out duplicates, except the first of each")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class ShardOptions:
     )
     dataset_name: str | None = option(
         None,
-        "start of the shards' names",
+        "prefix of the shard names",
         default_text="the name of the input that sorts first",
         metavar="NAME",
     )
@@ -89,7 +89,7 @@ class WorkerOptions:
     engine: str = option("local", "what runs the tasks", choices=ENGINES, decides="machine")
     workers: int | None = option(
         None,
-        "processes that work at the same time; 1: this one alone",
+        "worker processes; 1: no other process",
         default_text="1 up to 64 MB of text, counted once and again for each pass of each phase; above that, "
         "one for each core",
         at_least=1,
@@ -124,7 +124,7 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
     )
     out: str = option(
         "outputs/prepared",
-        "folder to write; the same command goes on after a stop",
+        "folder to write; the same command resumes after a stop",
         metavar="FOLDER",
         is_path=True,
         decides="machine",

@@ -138,7 +138,7 @@ def _is_begun(work: Path, plan: Plan) -> bool:
         is_same = load_plan(work) == plan
     except DataError:
         is_same = False
-    told = "going on with what was stopped" if is_same else "what was begun of other text or options goes"
+    told = "resuming what was stopped" if is_same else "discarding unfinished work on other text or options"
     logging.info("%s: %s", plan.out, told)
     return is_same
 
@@ -192,7 +192,7 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
         duplicates += f" and {documents['near_duplicates']:,} near ones"
     if documents["exact_duplicates"] or documents.get("near_duplicates"):
         is_removed = manifest["options"]["remove_duplicates"]
-        duplicates += ", removed" if is_removed else ", kept (--remove_duplicates leaves them out)"
+        duplicates += ", removed" if is_removed else ", kept (--remove_duplicates drops them)"
     logging.info("%s documents, %s", f"{documents['documents']:,}", duplicates)
     for folder, store in manifest["stores"].items():
         counts = store["counts"]

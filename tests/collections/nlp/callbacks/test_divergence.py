@@ -27,7 +27,7 @@ def test_a_loss_that_leaves_the_guess_behind_names_the_learning_rate():
 
 def test_a_loss_that_began_far_away_has_another_cause():
     began, still, worse = causes(12.0, 11.0, 15.0)
-    assert "it began so" in began and "it began so" in still
+    assert "it started that way" in began and "it started that way" in still
     assert "learning rate" in worse
 
 

@@ -47,4 +47,4 @@ def test_everything_is_told():
 def test_before_the_first_row_it_says_so():
     console = Console(file=io.StringIO(), width=100)
     console.print(TrainingView().render())
-    assert "the first step is on its way" in console.file.getvalue()
+    assert "waiting for the first step" in console.file.getvalue()

@@ -325,7 +325,7 @@ def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, cap
     stopped(corpus, tmp_path / "out")
     assert main([*command(corpus, tmp_path / "out"), "--test_fraction", "0", "--workers", "1"]) == 0
     assert not (tmp_path / "out" / "test").exists()
-    assert "what was begun of other text or options goes" in capsys.readouterr().out
+    assert "discarding unfinished work on other text or options" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(undisturbed, corpus, capsys):

@@ -70,9 +70,9 @@ def _faults(rows: Rows, frame: Frame, is_pair: bool) -> list[tuple[str, np.ndarr
     is_not_in_b = (segments != ((place >= b_starts[:, None]) & (mask == 1))).any(1)
     no_sep_before_b = has_b & (ids[every, b_starts - 1] != frame.sep_id)
     return [
-        ("input_mask", mask_has_gaps, "1 for every token, 0 behind the last"),
+        ("input_mask", mask_has_gaps, "1 for every token, 0 after the last"),
         ("input_mask", length < 2, "two tokens or more"),
-        ("masked_lm_positions", has_gaps | is_unordered, "ascending positions, 0 behind the last"),
+        ("masked_lm_positions", has_gaps | is_unordered, "ascending positions, 0 after the last"),
         ("masked_lm_positions", (positions >= length[:, None]).any(1), "positions of tokens, not of padding"),
         ("input_ids", ids[:, 0] != frame.cls_id, f"[CLS] first: {frame.cls_id}, as in row 0"),
         ("input_ids", ids[every, length - 1] != frame.sep_id, f"[SEP] last: {frame.sep_id}, as in row 0"),
@@ -82,5 +82,5 @@ def _faults(rows: Rows, frame: Frame, is_pair: bool) -> list[tuple[str, np.ndarr
             "0 in [CLS] A [SEP], 1 in B [SEP], 0 in padding",
         ),
         ("segment_ids", ~has_b & is_pair, "a sentence B, as there are next_sentence_labels"),
-        ("segment_ids", no_sep_before_b, f"1 from behind the first [SEP] ({frame.sep_id}) on"),
+        ("segment_ids", no_sep_before_b, f"1 from the token after the first [SEP] ({frame.sep_id}) on"),
     ]

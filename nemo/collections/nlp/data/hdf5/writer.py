@@ -78,7 +78,7 @@ class ShardRecipe:
                 "1 or more, and below seq_length",
             ),
             ("masked_lm_prob", 0 < self.masked_lm_prob < 1, "0 < p < 1"),
-            ("random_seed", self.random_seed >= 0, "a number from 0 up"),
+            ("random_seed", self.random_seed >= 0, "0 or more"),
             ("dupe_factor", self.dupe_factor >= 1, "1 or more"),
             ("short_seq_prob", 0 <= self.short_seq_prob <= 1, "0 <= p <= 1"),
         ):

@@ -38,7 +38,7 @@ def compression_of(path: str, head: bytes) -> str | None:
             return name
     for name, (_, endings) in COMPRESSIONS.items():
         if head and shown(path).lower().endswith(endings):
-            fix = "the file is damaged, or has a wrong name"
+            fix = "check whether the file is damaged or misnamed"
             raise DataError(f"named as {name}, but is not", where=shown(path), fix=fix)
     return None
 

@@ -83,7 +83,7 @@ def format_of(path: str, head: bytes) -> str:
         return "parquet"
     check_readable(path, head)
     if by_name == "parquet":
-        fix = "the file is damaged, or has a wrong name"
+        fix = "check whether the file is damaged or misnamed"
         raise DataError("named as Parquet, but is not", where=shown(path), fix=fix)
     if by_name == "csv":
         return "csv"

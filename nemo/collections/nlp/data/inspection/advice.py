@@ -56,8 +56,9 @@ def _on_text(figures: TextFigures) -> Iterator[tuple[str, str]]:
     if figures.characters < FEW_CHARS:
         yield (
             "little_text",
-            f"{figures.characters:,} characters are little: a BERT that starts from nothing learns hardly "
-            "more than frequencies from them. Add text, or start from trained weights (--bert_checkpoint).",
+            f"{figures.characters:,} characters are few: a BERT trained from scratch learns "
+            "little more than token frequencies from them. Add text, or start from pretrained weights "
+            "(--bert_checkpoint).",
         )
     if few := warning_of_few_documents(figures.documents):
         yield "few_documents", few
@@ -65,20 +66,20 @@ def _on_text(figures: TextFigures) -> Iterator[tuple[str, str]]:
     if figures.sentence_chars[1] > LONG_SENTENCE:
         yield (
             "long_sentences",
-            f"a tenth of the sentences has more than {figures.sentence_chars[1]:,} characters: their ends "
+            f"a tenth of the sentences have more than {figures.sentence_chars[1]:,} characters: their ends "
             "may have been missed (--sentences).",
         )
     if figures.repeated_documents > MANY_COPIES:
         yield (
             "repeated_documents",
-            f"{figures.repeated_documents:.1%} of the documents are copies of earlier ones, and would be "
-            "learned by heart: nemo-bert prepare --remove_duplicates leaves them out.",
+            f"{figures.repeated_documents:.1%} of the documents are copies of earlier ones, which a "
+            "model memorizes: nemo-bert prepare --remove_duplicates drops them.",
         )
     if figures.repeated_paragraphs > max(MANY_REPEATS, 2 * figures.repeated_documents):
         yield (
             "repeated_paragraphs",
-            f"{figures.repeated_paragraphs:.0%} of the paragraphs were there before: menus, notices or "
-            "templates, as a rule, which are better left out.",
+            f"{figures.repeated_paragraphs:.0%} of the paragraphs are repeated, usually menus, "
+            "notices or templates: better remove them.",
         )
     yield from _on_characters(figures)
     if figures.tokens is not None:
@@ -94,7 +95,7 @@ def _on_documents(one_sentence_share: float) -> Iterator[tuple[str, str]]:
         yield (
             "documents_too_short_for_pairs",
             f"documents too short for sentence pairs: {one_sentence_share:.0%} of them are a single "
-            "sentence, which nothing follows. See where documents end (--text_layout), or train without "
+            "sentence. Check where documents end (--text_layout), or train without "
             "next-sentence prediction (--only_mlm_loss).",
         )
 
@@ -105,19 +106,20 @@ def _on_characters(figures: TextFigures) -> Iterator[tuple[str, str]]:
     if damaged > 0:
         yield (
             "replacement_characters",
-            f"{damaged:,} character(s) are U+FFFD: what was there was lost when somebody read the text in a "
-            "wrong encoding. Look for the original.",
+            f"{damaged:,} character(s) are U+FFFD: the characters were lost when the text was read "
+            "in a wrong encoding. Look for the original.",
         )
     if mended := list(figures.removed.tell()):
         yield (
             "mended_text",
-            f"reading mended some of the text: {', '.join(mended)}. See whether it is all there.",
+            f"some of the text was repaired while reading: {', '.join(mended)}. "
+            "Check that nothing is missing.",
         )
     if odd:
         named = ", ".join(f"U+{ord(c):04X}" for c in list(odd)[:5])
         yield (
             "control_characters",
-            f"{sum(odd.values()):,} character(s) are no text ({named}): take them out.",
+            f"{sum(odd.values()):,} character(s) are not text ({named}): remove them.",
         )
     if figures.markup_share > MUCH_MARKUP:
         yield (
@@ -135,10 +137,10 @@ def _on_characters(figures: TextFigures) -> Iterator[tuple[str, str]]:
     scripts = list(figures.scripts.items())
     if len(languages) > 1 and languages[1][1] > MIXED_LANGUAGES:
         named = ", ".join(f"{name_of(code)} {share:.0%}" for code, share in languages[:3])
-        yield "mixed_languages", f"several languages ({named}): give them a larger vocabulary (--vocab_size)."
+        yield "mixed_languages", f"several languages ({named}): use a larger vocabulary (--vocab_size)."
     elif len(scripts) > 1 and scripts[1][1] > MIXED_SCRIPTS:
         named = ", ".join(f"{script} {share:.0%}" for script, share in scripts[:3])
-        yield "mixed_scripts", f"several scripts ({named}): give them a larger vocabulary (--vocab_size)."
+        yield "mixed_scripts", f"several scripts ({named}): use a larger vocabulary (--vocab_size)."
 
 
 def _on_vocabulary(
@@ -149,14 +151,14 @@ def _on_vocabulary(
     if pieces_per_word > MANY_PIECES:
         yield (
             "many_pieces",
-            f"words are cut into {pieces_per_word:.1f} pieces: this vocabulary is too small, or of other "
-            "text (nemo-bert tokenizer trains one).",
+            f"words are split into {pieces_per_word:.1f} pieces: the vocabulary is too small, or was "
+            "trained on other text (nemo-bert tokenizer trains one).",
         )
 
 
 def _on_pairs(pairs: dict[int, PairFigures]) -> Iterator[tuple[str, str]]:
     if not pairs:
-        yield "no_pairs", "not a single pair of sentences can be made: no document has two."
+        yield "no_pairs", "no sentence pairs can be made: no document has two sentences."
     wasteful = {length: p.padding_share for length, p in pairs.items() if p.padding_share > MUCH_PADDING}
     if wasteful:
         named = ", ".join(f"{share:.0%} at length {length}" for length, share in wasteful.items())

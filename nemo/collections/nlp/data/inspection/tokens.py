@@ -62,7 +62,7 @@ def pair_figures(store: Store, max_seq_length: int, documents: range | None = No
 
 
 def unigram_entropy(tokens: np.ndarray, tokenizer: TokenizerSpec) -> float:
-    """Nats per token, specials left out: the loss of a model that knows frequencies alone."""
+    """Nats per token, specials left out: the loss of a model that knows only token frequencies."""
     counts = np.bincount(tokens, minlength=tokenizer.vocab_size)
     counts[tokenizer.special_ids] = 0
     shares = counts[counts > 0] / max(counts.sum(), 1)

@@ -75,8 +75,8 @@ def warning_of_few_documents(num_documents: int) -> str | None:
             "1 document: half of the pairs have a random B, and every one comes from the same document as A"
         )
     else:
-        found = f"{num_documents} documents: the random B of half of the pairs can come from few others"
-    return f"{found}, so next-sentence prediction is easily guessed. See where documents end (--text_layout)."
+        found = f"{num_documents} documents: the random B of half the pairs comes from only a few others"
+    return f"{found}, so next-sentence prediction is too easy. Check where documents end (--text_layout)."
 
 
 def joined(tables: Sequence[PairTable]) -> PairTable:

@@ -165,7 +165,7 @@ class _Part:
 
 def _open_part(folder: Path) -> _Part:
     manifest = read_manifest(folder / "part.json", PART_FORMAT, PART_VERSION)
-    fix = f"delete {folder}; it is made again from the text"
+    fix = f"delete {folder}; it is rebuilt from the text"
     return _Part(manifest, ArrayReader(folder, manifest["arrays"], "part of a token store", fix))
 
 
@@ -356,8 +356,8 @@ def _check_parts(parts: Sequence[_Part]) -> None:
         for what in ("tokenizer", "options"):
             found, expected = part.manifest[what], parts[0].manifest[what]
             if found != expected:
-                fix = "delete it; it is made again from the text"
-                problem = f"a part made with another {what}"
+                fix = "delete it; it is rebuilt from the text"
+                problem = f"a part made with a different {what}"
                 raise DataError(problem, where=part.arrays.folder, found=found, expected=expected, fix=fix)
         total.update(part.manifest["counts"] | part.manifest["oddities"])
         total["bytes_read"] += part.manifest["bytes_read"]
@@ -367,7 +367,7 @@ def _check_parts(parts: Sequence[_Part]) -> None:
         found = f"no tokens in {total['bytes_read']} bytes"
         raise DataError("no text in the corpus", where=where, found=found)
     if total["unknown_tokens"] == total["tokens"]:
-        found, fix = f"{total['tokens']} tokens", "use a tokenizer that was trained on such text"
+        found, fix = f"{total['tokens']} tokens", "use a tokenizer trained on such text"
         raise DataError("every token is unknown to the tokenizer", where=where, found=found, fix=fix)
 
 
@@ -379,5 +379,5 @@ def _some(names: Sequence[str]) -> str:
 def refuse_other_things(folder: Path) -> None:
     """Raise a StorageError if there is a folder that is no store: its content would be lost."""
     if folder.exists() and (others := {entry.name for entry in folder.iterdir()} - FILES):
-        fix = "give an empty or a new folder"
+        fix = "use an empty or a new folder"
         raise StorageError("no place for a token store", where=folder, found=min(others), fix=fix)

@@ -81,7 +81,7 @@ class TokenStore:
         self.folder = Path(folder)
         path = self.folder / "manifest.json"
         self.manifest = read_manifest(path, FORMAT, VERSION)
-        fix = f"delete {self.folder}, and make it again from the text"
+        fix = f"delete {self.folder}, and rebuild it from the text"
         if not has_shape(self.manifest, _MANIFEST) or self._array_lengths() != self._counted_lengths():
             raise DataError("damaged manifest", where=path, fix=fix)
         self._arrays = ArrayReader(self.folder, self.manifest["arrays"], "token store", fix)

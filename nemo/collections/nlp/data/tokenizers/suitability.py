@@ -53,7 +53,7 @@ def warning_of_lost_marks(lost: LostMarks) -> str | None:
     if lost.share < MANY_LOST:
         return None
     return (
-        f"lower-casing strips marks too, from {lost.share:.1%} of the letters of this text "
+        f"lower-casing also strips marks from {lost.share:.1%} of the letters of this text "
         f"({', '.join(_told(letter, left) for letter, left in lost.letters.items())}): to keep them leave "
         "--do_lower_case out, or use a tokenizer that keeps them."
     )
@@ -87,9 +87,9 @@ def warning_of_unknown(share: float, is_uncased: bool = False) -> str | None:
     advice = (
         "its vocabulary has no capital letters, so lower-case the text (--do_lower_case)"
         if is_uncased
-        else "use a tokenizer that was trained on such text (nemo-bert tokenizer)"
+        else "use a tokenizer trained on such text (nemo-bert tokenizer)"
     )
-    return f"{share:.1%} of the tokens are unknown, and can be neither learned nor guessed: {advice}."
+    return f"{share:.1%} of the tokens are unknown, and can be neither learned nor predicted: {advice}."
 
 
 def _without_marks(text: str) -> str:

@@ -210,7 +210,7 @@ def test_one_bad_value_is_named_by_file_row_and_field(tmp_path, rows, row, field
     [
         ("input_mask", [1, 0, 1, *[0] * 13], "1 for every token"),
         ("input_mask", [1, *[0] * 15], "two tokens or more"),
-        ("masked_lm_positions", [0, 2, 0], "ascending positions, 0 behind the last"),
+        ("masked_lm_positions", [0, 2, 0], "ascending positions, 0 after the last"),
         ("masked_lm_positions", [3, 2, 0], "ascending positions"),
         ("masked_lm_positions", [2, 2, 0], "ascending positions"),
         ("masked_lm_positions", [2, 15, 0], "positions of tokens, not of padding"),
@@ -218,7 +218,7 @@ def test_one_bad_value_is_named_by_file_row_and_field(tmp_path, rows, row, field
         ("segment_ids", [0] * 16, "a sentence B"),
         ("segment_ids", [1] * 16, r"0 in \[CLS\] A \[SEP\], 1 in B \[SEP\], 0 in padding"),
         ("segment_ids", [0, 1, 0, *[1] * 13], "0 in"),
-        ("segment_ids", [0, 0, *[1] * 7, *[0] * 7], "1 from behind the first"),
+        ("segment_ids", [0, 0, *[1] * 7, *[0] * 7], "1 from the token after the first"),
     ],
 )
 def test_a_row_of_another_structure_is_refused(tmp_path, field, values, expected):

@@ -242,7 +242,9 @@ def test_a_damaged_part_is_not_used(corpus, tmp_path, letters):
 def test_parts_of_different_tokenizers_do_not_go_together(corpus, tmp_path, letters, small_tokenizer):
     parts = one_part(tmp_path / "a", corpus / "a.txt", letters)
     parts += one_part(tmp_path / "b", corpus / "b.txt", small_tokenizer("abcdef"))
-    with pytest.raises(DataError, match=r"b/0: a part made with another tokenizer; found .* fix: delete it"):
+    with pytest.raises(
+        DataError, match=r"b/0: a part made with a different tokenizer; found .* fix: delete it"
+    ):
         assemble(parts, {"store": (tmp_path / "store", None)}, {"sources": []})
 
 
