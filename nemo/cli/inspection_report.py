@@ -178,7 +178,7 @@ def _print_lengths(
 
 
 def _copies(share: float) -> str:
-    return f"{share:.1%} are copies of earlier ones" if share else "none is there twice"
+    return f"{share:.1%} are copies of earlier ones" if share else "no duplicates"
 
 
 def _about(number: int, is_exact: bool) -> str:

@@ -137,7 +137,7 @@ def _check_may_write(folder: Path, force: bool) -> None:
     if not folder.exists():
         return
     if not force:
-        raise UsageError("exists already", where=folder, fix="choose another folder, or --force")
+        raise UsageError("already exists", where=folder, fix="choose another folder, or --force")
     # A slip of the pen must not put a model among somebody's files.
     is_for_models = folder.is_dir() and ((folder / CONFIG).is_file() or (folder / ".git").exists())
     if not is_for_models and (not folder.is_dir() or any(folder.iterdir())):

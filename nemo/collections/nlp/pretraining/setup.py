@@ -105,10 +105,10 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     )
     if first_step >= plan.total and not resumes:
         raise UsageError(
-            "nothing is left to train",
+            "nothing left to train",
             where=f"--load_dir {options.load_dir}",
             found=f"{first_step} steps",
-            expected=f"fewer than the {plan.total} that the run has in all",
+            expected=f"fewer than the {plan.total} of the whole run",
             fix="raise --num_iters or --num_epochs",
         )
     options = dataclasses.replace(options, num_epochs=None, step_plan=None)

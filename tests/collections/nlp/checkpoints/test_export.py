@@ -156,7 +156,7 @@ def test_the_model_itself_is_left_as_it_was(tmp_path, tokenizer):
 
 def test_existing_folder_is_refused_without_force(tmp_path, tokenizer):
     export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer)
-    with pytest.raises(UsageError, match="exists already"):
+    with pytest.raises(UsageError, match="already exists"):
         export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer)
 
 

@@ -113,7 +113,7 @@ def test_the_command_reports_before_and_after(tmp_path, capsys):
     assert "pieces per word" in printed and "a ##s ##p ##i ##r ##i ##n -> aspirin" in printed
     capsys.readouterr()
     assert main(words) == 2  # the folder is there
-    assert "exists already" in error_of(capsys)
+    assert "already exists" in error_of(capsys)
 
 
 def test_what_cannot_be_extended_is_refused(tmp_path, capsys):
