@@ -10,7 +10,7 @@ from nemo.core.plan import LrPolicy, TrainingPlan
 
 
 class Hooks(Protocol):
-    """The moments of a run that a callback is told of."""
+    """The hooks of a run that a callback can implement."""
 
     action: "Actions"
     tensors: Sequence[NmTensor]
@@ -36,7 +36,7 @@ class BadStep:
         step: its number, from 1.
         epoch: from 0.
         batches: the first batch of the epoch that it was of, and the first one it was not of.
-        samples: the numbers of their samples in the data; None where nobody knows.
+        samples: the indices of their samples in the data; None if unknown.
         loss, grad_norm: of all batches together.
         weights: names of those whose gradient is not finite.
     """
@@ -68,7 +68,7 @@ class EvaluatedBatch(dict[str, Any]):
 
 
 class Actions(Protocol):
-    """A run that is going on, as its callbacks see it.
+    """A running action, as its callbacks see it.
 
     Attributes:
         step: finished steps.
@@ -122,7 +122,7 @@ class Actions(Protocol):
 
         Args:
             wait: until it is on the disk; else, within `train`, what is saved is copied and written while
-                training goes on, and `is_saved` says how that went.
+                training continues, and `is_saved` tells when it is done.
             spared: a step whose checkpoint stays, too.
 
         Raises:
@@ -144,7 +144,7 @@ class Actions(Protocol):
         Args:
             folder: what `save` was given; or a work folder with it, or one checkpoint in it.
             identity: what the checkpoint's state must hold, name by name, for the run to be the same one.
-            stream: what decides the batches, by name; an epoch of others begins anew.
+            stream: what determines the batches, by name; if it differs, the epoch restarts.
 
         Raises:
             CheckpointError: there are checkpoints, but none is good, or it is of another model or run.

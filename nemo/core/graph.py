@@ -21,7 +21,7 @@ class Call:
     """One use of a module.
 
     Args:
-        module: what is called; None stands for no module, where a tensor comes from nowhere.
+        module: the called module; None if no module makes the tensor.
         inputs: the tensor given to each input port.
     """
 

@@ -25,7 +25,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def make_header(module_class: type) -> dict[str, Any]:
-    """The class, and the versions of what it belongs to."""
+    """The class, and the versions of its packages."""
     from nemo import __version__
 
     full_spec = full_name(module_class)
@@ -170,7 +170,7 @@ def _module(name: str) -> ModuleType | None:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not name.startswith(str(error.name)):
-                raise  # ours is there, but something that it needs is not
+                raise  # the module exists, but something that it imports does not
     return sys.modules.get(name)
 
 

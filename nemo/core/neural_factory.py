@@ -182,7 +182,7 @@ class NeuralModuleFactory:
             optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`; or a torch optimizer, which keeps
                 its own learning rate and options.
             optimization_params: `lr`, and `num_epochs` or `max_steps`; more in `nemo.core.plan`.
-            callbacks: told of every step in this order.
+            callbacks: called in this order at every step.
             lr_policy: see `nemo.utils.lr_policies`.
             batches_per_step: batches whose gradients make one step.
             stop_on_nan_loss: False is short for `when_not_finite="skip"`.
@@ -193,12 +193,12 @@ class NeuralModuleFactory:
             amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
             reset: train from step 0 again with this factory.
             when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
-                "stop" (default) raises; "skip" goes on with the next batches; "rewind" does so from the
+                "stop" (default) raises; "skip" continues with the next batches; "rewind" does so from the
                 weights and the step of the newest checkpoint. The last two do so three times in a row at
                 most.
 
         Raises:
-            UsageError: options that cannot be; a second `train` without `reset`.
+            UsageError: invalid options; a second `train` without `reset`.
             NumericError: a loss or gradient that is not finite.
             Preempted: a signal asked it to stop, and a CheckpointCallback saved it.
         """

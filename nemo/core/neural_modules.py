@@ -107,7 +107,7 @@ class NeuralModule:
         return 0
 
     def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call: check that every tensor fits its port and hand out the outputs.
+        """Record a call: check that every tensor fits its port, and return the outputs.
 
         Returns:
             One NmTensor, or a namedtuple `<Class>Output` of them when there are several output ports.
@@ -158,7 +158,7 @@ class NeuralModule:
         Which of the two is decided by what is passed in. Ports are passed by name when wiring.
 
         Args:
-            force_pt: compute, whatever is passed in.
+            force_pt: compute even if symbolic tensors are passed.
 
         Raises:
             NeuralPortInputError: what is passed in is neither; the other errors of `connect`.
@@ -187,7 +187,7 @@ class NeuralModule:
         """Write how to make this module again: a YAML file with the maps `header` and `init_params`.
 
         Args:
-            config_file: where to; a file that is there is replaced.
+            config_file: file to write; an existing one is replaced.
 
         Raises:
             UsageError: a parameter is something else than text, number, bool, None, or a list or dict of
@@ -251,7 +251,7 @@ class NeuralModule:
         return config
 
     def __validate_params(self, params: Mapping[str, Any]) -> bool:
-        """True; a parameter that cannot be written raises."""
+        """Always True: a parameter that cannot be written raises an error."""
         module_config.check_params(params)
         return True
 

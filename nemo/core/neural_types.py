@@ -1,6 +1,6 @@
 """What a port takes or gives: axes (what each dimension means) and the kind of element in them.
 
-Comparing two types answers in one of the eight ways of NeMo 0.10. Wiring accepts two of them: SAME, and
+Comparing two types gives one of the eight results of NeMo 0.10. Wiring accepts two of them: SAME, and
 GREATER (the tensor's elements are a kind of what the port takes).
 """
 
@@ -73,7 +73,7 @@ class AxisKind(AxisKindAbstract):
 
     @staticmethod
     def from_str(label: str) -> "AxisKind":
-        """The kind that a letter or word stands for, upper and lower case alike.
+        """The kind that a letter or word denotes, case-insensitive.
 
         Raises:
             UsageError: nothing is called that.

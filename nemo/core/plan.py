@@ -32,7 +32,7 @@ def optimizer_params(optimization_params: Mapping[str, Any]) -> dict[str, Any]:
     """What of `optimization_params` makes an optimizer: `lr`, and what else is not None.
 
     Raises:
-        UsageError: an unknown key (the nearest one is named), or an `lr` that is missing or cannot be.
+        UsageError: an unknown key (the closest one is named), or an `lr` that is missing or invalid.
     """
     _check_keys(optimization_params)
     if "lr" not in optimization_params:
@@ -55,7 +55,7 @@ class TrainingPlan:
         lr_policy: `(lr, step, epoch) -> lr`; None leaves the optimizer's rate alone.
         grad_norm_clip: largest norm of the whole gradient; None or a value <= 0 turns clipping off.
         when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
-            "stop" raises; "skip" goes on with the next batches; "rewind" does so from the weights of the
+            "stop" raises; "skip" continues with the next batches; "rewind" does so from the weights of the
             newest checkpoint, as training may have gone wrong before.
         max_loss_scale, min_loss_scale: bounds of the loss scale, where there is one (fp16).
 

@@ -54,7 +54,7 @@ def option(
         aliases: other spellings, dashes included.
         is_path: a file, folder or address; `~` means the home folder.
         not_paths: words that mean something else there.
-        metavar: stands for the value in `--help`; default: N for a number, TEXT or PATH.
+        metavar: name of the value in `--help`; default: N for a number, TEXT or PATH.
         default_text: the default in words, where the value does not say it.
         decides: "model": what is trained, which a resumed run must keep; "samples": which samples it sees,
             which it must keep too; "machine": where and by whom it is done, which leaves the result as it is.
@@ -146,7 +146,7 @@ def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]
 def as_config(options: Any) -> dict[str, Any]:
     """A dataclass of `option`s by name, for a configuration file that means the same from any folder.
 
-    Paths that are there become absolute; anything else may be a name or an address.
+    Existing paths become absolute; anything else may be a name or an address.
     """
     values = {
         field.name: getattr(options, field.name)
@@ -157,7 +157,7 @@ def as_config(options: Any) -> dict[str, Any]:
 
 
 def _usable_path(path: str) -> str:
-    """With the home folder for `~`. Raises a UsageError for a name that some libraries refuse."""
+    """Expand `~`. Raises a UsageError for a name that is not valid UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError:
@@ -166,12 +166,12 @@ def _usable_path(path: str) -> str:
 
 
 def absolute(path: str) -> str:
-    """A path that is there, from the root on; else what was given."""
+    """The absolute path if it exists, else the argument unchanged."""
     return os.path.abspath(path) if os.path.exists(path) else path
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong by raising, and which known option comes closest."""
+    """Raises on wrong arguments, naming the closest known option."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, where=self.prog, fix=f"see {self.prog} --help")
@@ -257,9 +257,9 @@ class CommandLine(Generic[T]):
     """The words after a command, which describe an `options`.
 
     Args:
-        options: a dataclass of `option`s. If it has an attribute `given`, its instance is told the names that
-            were on the command line, and in `given_in_file` those in the configuration file: to give a
-            default is not to give nothing.
+        options: a dataclass of `option`s. If it has an attribute `given`, its instance receives the names on the
+            command line, and `given_in_file` those in the configuration file: a default that was given
+            explicitly counts as given.
         prog, description: for `--help`.
         examples: command lines, one on each line, for the end of `--help`.
         positional: fields that are given without `--name`, anywhere among the options; one that is a tuple

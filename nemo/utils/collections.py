@@ -8,7 +8,7 @@ def register_collection(name: str, *addresses: str) -> None:
 
     Args:
         name: of the collection.
-        addresses: Python modules that hold its classes; imported when one of them is asked for.
+        addresses: Python modules that hold its classes; imported when one of them is first used.
     """
     _addresses[name] = addresses
 

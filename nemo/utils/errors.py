@@ -1,14 +1,14 @@
-"""Errors that tell the whole story in one line, and the exit code each of them ends with."""
+"""One-line errors, and the exit code of each."""
 
 import re
 from typing import Any
 
-MOST_OF_A_REASON = 400  # characters of what another library says
-_STACK = re.compile(r"Exception raised from |frame #0")  # what torch says of its own source
+MOST_OF_A_REASON = 400  # characters kept of another library's message
+_STACK = re.compile(r"Exception raised from |frame #0")  # where torch appends its C++ stack
 
 
 class NemoError(Exception):
-    """Something went wrong that its reader can mend.
+    """Base class of errors that the user can fix.
 
     The text reads `where: problem; found X, expected Y; fix: Z`, each part only when given.
 
@@ -17,13 +17,13 @@ class NemoError(Exception):
         where: file, file:line, option or field.
         found: what was there.
         expected: what should have been there.
-        fix: what to do about it.
+        fix: how to fix it.
     """
 
     kind = "INTERNAL"
     exit_code = 1
     is_of_all = False
-    """Do all processes that train together raise it at the same moment? Then one need not tell the others."""
+    """Whether all processes of a run raise it at the same step, so that none has to notify the others."""
 
     def __init__(
         self, problem: str, *, where: Any = "", found: Any = None, expected: Any = None, fix: str = ""
@@ -47,26 +47,26 @@ class NemoError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """What an error of another library says, in one line; the cause may stand anywhere in its text."""
-    told, *_ = _STACK.split(str(error))
-    text = " ".join(told.split()).rstrip(".") or type(error).__name__
+    """The message of another library's error, in one line; the cause may be anywhere in its text."""
+    message, *_ = _STACK.split(str(error))
+    text = " ".join(message.split()).rstrip(".") or type(error).__name__
     return text if len(text) <= MOST_OF_A_REASON else f"{text[:MOST_OF_A_REASON]} ..."
 
 
 class MemoryShortageError(NemoError, MemoryError):
-    """More memory was needed than there is."""
+    """Not enough memory."""
 
     kind = "MEMORY"
 
 
 class UsageError(NemoError, ValueError):
-    """An option, argument or configuration that cannot be."""
+    """An invalid option, argument or configuration."""
 
     kind, exit_code = "USAGE", 2
 
 
 class ExistingFileError(UsageError, FileExistsError):
-    """A file that would have to be overwritten."""
+    """A file that already exists and is not overwritten."""
 
 
 class DataError(NemoError, ValueError):
@@ -76,11 +76,11 @@ class DataError(NemoError, ValueError):
 
 
 class MissingFileError(DataError, FileNotFoundError):
-    """A file or folder that is not there."""
+    """A file or folder that does not exist."""
 
 
 class CheckpointError(NemoError, ValueError):
-    """A checkpoint or model that is damaged or does not fit."""
+    """A checkpoint or model that is damaged or does not match."""
 
     kind, exit_code = "CHECKPOINT", 4
 
@@ -112,7 +112,7 @@ class BusyError(NemoError, RuntimeError):
 class Preempted(NemoError, SystemExit):
     """Training was asked to stop; it saved and can be resumed.
 
-    A SystemExit, so that a script that leaves it alone ends with exit code 75, and without a traceback.
+    A SystemExit, so that a script that does not catch it exits with code 75 and without a traceback.
     """
 
     kind, exit_code = "PREEMPTED", 75

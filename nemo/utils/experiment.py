@@ -19,7 +19,7 @@ from nemo.utils.logging import LogMode, logging
 
 LOG_FILES = "log_globalrank-*_localrank-*.txt"
 MADE_AT_ONCE = ("checkpoints", "cmd-args_*.log", "git-info_*.log", "tensorboard", "tensorboard/events.out.*")
-"""Names, as `Path.glob` takes them, of what is there before anything has happened."""
+"""Glob patterns of files that exist before a run begins."""
 
 
 class ExperimentFolder:
@@ -103,7 +103,7 @@ class ExperimentFolder:
                     raise
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file for people and programs that look at the run; training does not end for want of it."""
+        """Write a file about the run; a failure is logged and does not stop training."""
         if self.global_rank == 0:
             path = self.work_dir / name
             with _at_most_a_warning(path):
@@ -118,7 +118,7 @@ class ExperimentFolder:
         self._append(self.bad_steps_path, row)
 
     def truncate_metrics(self, step: int) -> None:
-        """Drop what is behind `step`, and a line that a crash cut short, before a run goes on from there."""
+        """Drop lines after `step`, and a line truncated by a crash, before a run resumes there."""
         if self.global_rank == 0 and self.metrics_path.is_file():
             with storage_errors(self.metrics_path):
                 lines = self.metrics_path.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -171,7 +171,7 @@ def _overwrite(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _at_most_a_warning(path: Path) -> Iterator[None]:
-    """Training does not end because its record cannot be written for a while."""
+    """Log a failure to write records; it does not stop training."""
     try:
         with storage_errors(path):
             yield

@@ -1,4 +1,4 @@
-"""Whatever was raised -> the error that its reader can mend."""
+"""Turns any exception into an error that the user can fix."""
 
 import errno
 
@@ -21,11 +21,11 @@ def as_error(problem: Exception) -> NemoError:
     if isinstance(problem, OSError) and problem.errno in _OF_A_PATH:
         found, fix = _OF_A_PATH[problem.errno]
         return DataError("cannot be read", where=problem.filename or "", found=found, fix=fix)
-    told = next(iter(str(problem).splitlines()), "")
+    message = next(iter(str(problem).splitlines()), "")
     # torch says so in its own ways: in an error's name, or only in its text.
     is_named = isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError"
-    if is_named or "can't allocate memory" in told:
-        return MemoryShortageError(f"not enough memory: {told}", fix=_LESS_MEMORY)
+    if is_named or "can't allocate memory" in message:
+        return MemoryShortageError(f"not enough memory: {message}", fix=_LESS_MEMORY)
     return NemoError(
-        f"internal error: {type(problem).__name__}: {told}", fix="report it with what --debug shows"
+        f"internal error: {type(problem).__name__}: {message}", fix="report it with what --debug shows"
     )

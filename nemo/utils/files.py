@@ -1,4 +1,4 @@
-"""Names of files; and files that are there whole or not at all, also after a crash or a power cut."""
+"""File names, and files that are complete or absent, even after a crash or a power cut."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ from nemo.utils.errors import StorageError
 
 
 def common_folder(files: Sequence[str | os.PathLike[str]]) -> Path:
-    """The innermost folder that holds all of them."""
+    """The innermost common folder."""
     return Path(os.path.commonpath([os.path.dirname(os.path.abspath(file)) for file in files]))
 
 
@@ -85,7 +85,7 @@ def sync(path: Path) -> None:
 
 
 def let_umask_decide(folder: Path) -> None:
-    """Give the files in a folder the permissions of any new one: safetensors lets nobody else read its own.
+    """Give the files in a folder the permissions of any new one: safetensors makes its files private.
 
     Raises:
         StorageError: it cannot be written to.

@@ -10,7 +10,7 @@ def lazy_parts(package: str, addresses: Mapping[str, str]) -> Callable[[str], An
 
     Args:
         package: its name.
-        addresses: what can be asked of it -> where that is, as `package.module` or `package.module:name`.
+        addresses: public name -> its location, as `package.module` or `package.module:name`.
     """
 
     def load(name: str) -> Any:

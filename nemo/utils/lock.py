@@ -26,7 +26,7 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class WorkFolderLock:
-    """`with WorkFolderLock(folder):` - nobody else gets in meanwhile.
+    """`with WorkFolderLock(folder):` - excludes all other runs meanwhile.
 
     The kernel holds the lock and lets go when the process ends, however it ends; so there are no stale
     locks; a child that is forked meanwhile does not hold it. Who holds it stands in `<folder>/.lock`, only to
@@ -76,13 +76,13 @@ class WorkFolderLock:
     ) -> None:
         _held.discard(self._descriptor)
         with suppress(OSError):
-            self.path.unlink()  # while it is held, so that nobody else's goes
+            self.path.unlink()  # while it is held, so that another run's file is never deleted
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
         self._folder.close()
 
     def _busy(self) -> BusyError:
-        """Who is in; lets go of the file."""
+        """The holder; closes the file."""
         holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace")
         os.close(self._descriptor)
         return BusyError(

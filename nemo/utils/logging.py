@@ -40,7 +40,7 @@ class _FormatterForPeople(_std.Formatter):
 
 
 class _Patient(_std.StreamHandler):
-    """Goes on when nothing can be written: the disk is full (told once), or who read a pipe is gone."""
+    """Keeps going when writing fails: the disk is full (reported once), or a pipe is closed."""
 
     _has_told = False
 

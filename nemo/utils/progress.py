@@ -1,6 +1,6 @@
 """What a program is doing, for the person who waits for it.
 
-Code that may take long says so: `with working("learning a vocabulary"):`. Nothing comes of it in a library.
+Code that may take long says so: `with working("learning a vocabulary"):`. In a library it does nothing.
 Inside `shown_to_people` a terminal has one live display below the lines of the log, and a pipe gets a line
 when nothing else was written for a while.
 """
@@ -33,7 +33,7 @@ class Work:
 
     Attributes:
         text: what is done, as "building the token store".
-        total, done: how much there is of it, and how much is finished; a `total` of None is unknown.
+        total, done: total amount of work (None: unknown) and the finished amount.
         unit: of both, "MB" for example.
         render: what a terminal shows; default: a line with text, bar and times.
         silence: seconds without a line that a pipe bears.

@@ -1,4 +1,4 @@
-"""What is refused before it begins leaves a folder as it was."""
+"""A run that is refused at the start leaves its folder as it was."""
 
 import os
 import shutil

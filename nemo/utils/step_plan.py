@@ -1,4 +1,4 @@
-"""How many steps a run has, as it was planned and planned again while it went on."""
+"""The number of steps of a run, as planned and replanned during it."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ class StepPlan:
 
     @classmethod
     def of(cls, total: int) -> "StepPlan":
-        """So many steps from the beginning to the end."""
+        """A fixed number of steps."""
         return cls(((0, total),))
 
     @classmethod

@@ -51,7 +51,7 @@ class StopSignals:
 
 
 class Stop(BaseException):
-    """A signal came. No Exception, which whoever happens to work might swallow, or take for its own."""
+    """A signal arrived. Not an Exception, so that no handler in between swallows it."""
 
     kind = Preempted.kind
 
@@ -96,7 +96,7 @@ def _put_back(handlers: dict[int, Handler]) -> None:
 
 
 def _forget_in_child() -> None:
-    """A pool ends its workers by SIGTERM: they must die of it."""
+    """Restore default handlers in a worker: its pool stops it by SIGTERM."""
     _put_back(dict(_handled))
 
 

@@ -1,4 +1,4 @@
-"""JSON and YAML that say one thing only: what a parser would have to guess about is an error."""
+"""Strict JSON and YAML: ambiguous input is an error."""
 
 import json
 import math
@@ -81,9 +81,9 @@ def read_yaml(path: Path, error: type[UsageError] = UsageError) -> Any:
     except yaml.MarkedYAMLError as problem:
         if problem.problem_mark:
             where += f":{problem.problem_mark.line + 1}"
-        told = problem.problem or ""
+        message = problem.problem or ""
     except (yaml.YAMLError, ValueError) as problem:
-        told = " ".join(str(problem).split())
+        message = " ".join(str(problem).split())
     except RecursionError:
-        told = "nested too deeply"
-    raise error(f"not YAML: {told}", where=where)
+        message = "nested too deeply"
+    raise error(f"not YAML: {message}", where=where)

@@ -50,7 +50,7 @@ def cache_entries() -> list[CacheEntry]:
 
 
 def clear_cache() -> int:
-    """Delete all that is in the cache; returns its bytes. Who uses any of it keeps what is open.
+    """Delete everything in the cache and return its size in bytes; open files stay usable.
 
     Raises:
         StorageError: something cannot be deleted.

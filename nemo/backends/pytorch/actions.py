@@ -37,7 +37,7 @@ class PtActions(Progress):
         shard: shard weights between the processes of `world`, if there are several, while `train` runs.
 
     Raises:
-        UsageError: the optimization level cannot be sharded, or gradients cannot be sent so.
+        UsageError: the optimization level does not support sharding, or the gradient type is unsupported.
     """
 
     def __init__(

@@ -55,7 +55,7 @@ def to_device(values: Iterable[Any], device: torch.device) -> list[Any]:
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed instead of giving it back to the kernel at once.
 
-    A training step frees and asks for the same large blocks again and again, and every page that comes anew
+    A training step frees and asks for the same large blocks again and again, and every new page
     from the kernel is a page fault: 5% of a step in fp32, up to half of one with bf16 matrix units. Does
     nothing where the C library is not glibc.
     """

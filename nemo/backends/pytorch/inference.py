@@ -21,7 +21,7 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
 Batch = tuple[Sequence[Any], Mapping[NmTensor, Any]]
-"""What the data layer gave, and what is known of it from an earlier pass."""
+"""A batch of the data layer, and its cached outputs of an earlier pass."""
 
 Values = dict[NmTensor, Any]
 
@@ -142,7 +142,7 @@ class InferenceCache:
             raise UsageError("use_cache was set, but cache was empty", fix="infer with cache=True first")
 
     def batches(self, graph: GraphModule) -> Iterator[Batch]:
-        """The batches of that inference with all that is known of them.
+        """The batches of that inference, with their cached outputs.
 
         Raises:
             UsageError: the graph is fed by other data.

@@ -11,7 +11,7 @@ from nemo.utils.logging import Logger, logging
 
 
 class ActionCallback:
-    """Told of the moments of a run; every hook does nothing until overridden.
+    """Base class of callbacks: hooks into a run, which do nothing until overridden.
 
     An exception in a hook ends the run.
 
@@ -28,14 +28,14 @@ class ActionCallback:
     tb_writer: Any = None
 
     def reads_at(self, step: int) -> bool:
-        """Are `tensors` read after step number `step`? Tensors nobody reads are not computed."""
+        """Whether `tensors` are read after step `step`; tensors that are never read are not computed."""
         return True
 
     def on_restore(self) -> None:
         """The graph and the optimizer are made; the time to load what an earlier run saved."""
 
     def on_action_start(self) -> None:
-        """Everything is where training goes on from; nothing is trained yet."""
+        """The state is restored; no step has been taken yet."""
 
     def on_epoch_start(self) -> None:
         """Before the first step of an epoch, or of what a resume left of it."""
@@ -47,7 +47,7 @@ class ActionCallback:
         """After a step; `step` counts it."""
 
     def on_bad_step(self, bad: BadStep) -> None:
-        """After a step that was not made; before training stops, goes on or goes back for it."""
+        """After a step that was not taken, before training stops, skips or rewinds."""
 
     def on_epoch_end(self) -> None:
         """After an epoch (`epoch_num` counts it), or where `max_steps` cut it short."""

@@ -1,4 +1,4 @@
-"""Saving a run, and going on from what was saved."""
+"""Saving a run, and resuming it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +16,7 @@ MAX_MISSED_IN_A_ROW = 3
 class CheckpointCallback(ActionCallback):
     """Saves every `step_freq` steps and `epoch_freq` epochs and at the end; continues from what it finds.
 
-    A checkpoint is written while training goes on, one at a time. If that fails, training goes on, too, and
+    Checkpoints are written in the background, one at a time. If that fails, training continues, and
     the next one is tried when it is due. With this callback SIGTERM, SIGUSR1, SIGHUP and Ctrl-C save and end
     training, see `nemo.utils.stopping`.
 
@@ -26,21 +26,21 @@ class CheckpointCallback(ActionCallback):
             `STEP-<n>`. None means `folder`, so that a rerun resumes.
         step_freq, epoch_freq: how often; -1 means never. Both together are fine; with neither only the end is
             saved.
-        checkpoints_to_keep: superseded ones beyond the newest so many are deleted.
+        checkpoints_to_keep: number of newest ones to keep; older ones are deleted.
         force_load: refuse to start fresh.
         extra_files: name -> path or bytes that every checkpoint carries along (configuration, vocabulary).
         identity: what must be the same wherever a run continues from (the tokenizer), by name.
         stream: what decides the batches and their order (data, seed, ...), by name; must be the same, too,
-            when a run goes on in its own folder. From another one, its epoch begins anew where they differ.
+            when a run resumes in its own folder. From another folder, the epoch restarts where they differ.
 
     Attributes:
-        time_spent: by training, which stands still for them, on checkpoints.
+        time_spent: seconds that training waited for checkpoints.
 
     Raises:
         UsageError: no folder, or a number out of range.
         CheckpointError (when training starts): there are checkpoints, but none is good or fits; or there is
             none although `load_from_folder` or `force_load` asked for one.
-        StorageError (while it goes on): three in a row could not be written; or the last of all could not.
+        StorageError (during training): three in a row, or the final one, could not be written.
     """
 
     saves_on_stop = True
@@ -124,7 +124,7 @@ class CheckpointCallback(ActionCallback):
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this step, unless there is one, and return when it is there.
+        """Write a checkpoint of this step unless one exists; return when it is on disk.
 
         Raises:
             StorageError: it cannot be written.
@@ -149,7 +149,7 @@ class CheckpointCallback(ActionCallback):
     def _save_while_training(self, is_due: bool) -> None:
         if not self._takes_part:
             return
-        if self.action.is_sharded:  # all processes take part, so none of them may go on by itself
+        if self.action.is_sharded:  # all processes take part, so none may continue alone
             if is_due:
                 self._save(wait=True)
             return

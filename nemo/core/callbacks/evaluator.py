@@ -1,4 +1,4 @@
-"""Evaluation while training goes on."""
+"""Evaluation during training."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from nemo.utils.stopwatch import Stopwatch
 
 
 class EvaluatorCallback(ActionCallback):
-    """Runs an evaluation graph before training, every so many steps or epochs, and at the end.
+    """Runs an evaluation graph before training, every few steps or epochs, and at the end.
 
     Args:
         eval_tensors: what to compute on every evaluation batch: one tensor or several.
@@ -80,7 +80,7 @@ class EvaluatorCallback(ActionCallback):
 
     def on_action_end(self) -> None:
         self._evaluate_new_weights()
-        self._evaluated_at = None  # whoever asks again wants an answer again
+        self._evaluated_at = None  # a repeated request wants a fresh result
 
     def _evaluate_new_weights(self) -> None:
         if self._evaluated_at != self.step:

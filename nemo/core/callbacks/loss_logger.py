@@ -11,7 +11,7 @@ from nemo.utils.logging import logging
 
 
 class SimpleLossLoggerCallback(ActionCallback):
-    """Logs losses at step 1 and then every `step_freq` steps. Several of them may work in one training.
+    """Logs losses at step 1 and then every `step_freq` steps. Several may be used in one training.
 
     Args:
         tensors: one tensor or several.

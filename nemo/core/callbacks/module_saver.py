@@ -1,4 +1,4 @@
-"""Weights of single modules, as training goes on."""
+"""Saving the weights of single modules during training."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from nemo.utils.logging import logging
 
 
 class ModuleSaverCallback(ActionCallback):
-    """Writes the weights of modules every `step_freq` steps and at the end, each to a file of its own.
+    """Writes the weights of modules every `step_freq` steps and at the end, each to its own file.
 
     A file is `<class>_<unique_instance_id>-STEP-<n>.safetensors`; `module.restore_from` reads it. It is there
     whole or not at all. To go on with a training, optimizer included, use CheckpointCallback.

@@ -44,7 +44,7 @@ class _Policy(NamedTuple):
 class ValueSetterCallback(ActionCallback):
     """Sets an attribute before every step, by the number of steps that are finished.
 
-    So a resumed run goes on with the values that it would have had. Beyond the last policy its last value
+    So a resumed run continues with the values it would have had. Beyond the last policy its last value
     stays.
 
         ValueSetterCallback(

@@ -30,14 +30,14 @@ def open_run(name: str | None, project: str | None) -> Any:
 class WandbCallback(ActionCallback):
     """Logs tensors and the learning rate ("LR") to Weights & Biases, and each epoch's number and seconds.
 
-    It goes on with the run that is open, or opens one. That run stays open, as other callbacks may still log
+    It uses the open run, or opens one. That run stays open, as other callbacks may still log
     to it; it ends with the program or with `wandb.finish()`.
 
     Args:
         train_tensors: one tensor or several; logged as `<class>/<port>`.
         wandb_name, wandb_project: of the new run.
         args: options of the program to keep with the run: a namespace or a dict.
-        update_freq: logs at step 1 and then every so many steps.
+        update_freq: logs at step 1 and then every this many steps.
 
     Raises:
         UsageError: something that is no tensor of a graph, or an `update_freq` below 1; when training starts:

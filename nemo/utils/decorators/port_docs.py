@@ -8,7 +8,7 @@ from typing import Any
 def add_port_docs(wrapped: Callable[..., Any] | None = None, value: str = "") -> Any:
     """Say in the docstring of a port property what it maps; the ports stay what they are.
 
-    Stands beneath `@property`, bare or with arguments: `@add_port_docs()`.
+    Goes below `@property`, with or without arguments: `@add_port_docs()`.
 
     Args:
         wrapped: the function that gives the ports, when used bare.

@@ -1,4 +1,4 @@
-"""Work that is done while training goes on."""
+"""Writing files in the background while training continues."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,7 +10,7 @@ from nemo.utils.logging import logging
 class Background:
     """`with Background() as background:` - one piece of work at a time; leaving the block waits for it.
 
-    A failure is raised by whoever looks next; nobody does when the block is left by another error.
+    A failure is raised at the next call; it is dropped if the block is left by another error.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A checkpoint is a folder that is there whole or not at all, and is checked before it is used.
+"""A checkpoint is a folder that is complete or absent, and is checked before it is used.
 
     <folder>/STEP-<n>/   <stem>.safetensors ..., state.json, further files, manifest.json
 
@@ -70,18 +70,18 @@ def save(
 ) -> Path:
     """Write `<folder>/STEP-<step>` and return it.
 
-    When it is there already with the very same tensors, it stays as it is.
+    If it already exists with the same tensors, it is left as it is.
 
     Args:
         folder: where checkpoints are; made if needed.
         step: finished steps.
         tensors: file stem -> tensors by name, for example `{"BERT": bert.state_dict()}`.
-        state: whatever else is needed to go on, as JSON.
+        state: everything else needed to resume, as JSON.
         extra_files: name -> its bytes, or the path of a file to copy.
 
     Raises:
         StorageError: too little room, or the disk fails; nothing is left behind.
-        CheckpointError: tensors share memory, or the step is there with other tensors.
+        CheckpointError: tensors share memory, or the step exists with different tensors.
         UsageError: a name that is not a plain file name.
     """
     extra_files = extra_files or {}
@@ -113,7 +113,7 @@ def save(
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder` by step, whatever state they are in; links may be among them."""
+    """The checkpoints in `folder` by step, good or damaged; may include links."""
     if not folder.is_dir():
         return []
     found = [
@@ -173,7 +173,7 @@ def latest_good(folder: Path, pattern: str = "") -> Path | None:
 
 
 def find(path: Path, pattern: str = "") -> Path | None:
-    """The checkpoint that `path` stands for; None when there is none.
+    """The checkpoint that `path` refers to; None if there is none.
 
     Args:
         path: one `STEP-<n>`; or a folder of them, or a work folder with `checkpoints` in it, of which it is

@@ -51,7 +51,7 @@ def verify(path: Path, contents: bool = True) -> Manifest:
 
     Args:
         contents: also read every file, compare its SHA-256, and see that all numbers of tensors are finite;
-            else sizes only. What has not been written to since this process last did so is not read again.
+            else sizes only. Files that are unchanged since this process last checked them are not read again.
 
     Raises:
         CheckpointError: anything missing, changed, or not a regular file, or a number that is not finite.

@@ -32,7 +32,7 @@ def weights_by_part(parts: Parts) -> dict[str, dict[str, Tensor]]:
 
 
 def load_weights_by_part(parts: Parts, tensors: Mapping[str, Mapping[str, Tensor]], source: Path) -> None:
-    """Copy a checkpoint's weights into the parts: all of them or none.
+    """Copy a checkpoint's weights into the parts: all or none.
 
     Raises:
         CheckpointError: the checkpoint has other modules, names, shapes or types.

@@ -136,16 +136,16 @@ class SequenceLoss(LossNM):
 
     `aux_ctc` adds `ctc_initial_coef` times the mean, over sequences, of the loss of connectionist temporal
     classification (Graves et al. 2006). Of a sequence it reads as many `log_probs` as there are targets; it
-    is 0 where these cannot be aligned, which is so when a target follows itself.
+    is 0 where these cannot be aligned, as when a target follows itself.
 
     Args:
         pad_id: padding, at the end of a sequence's targets.
         smoothing_coef: e, from 0 to 1.
         sample_wise: divide by the number of sequences, not of tokens.
-        aux_ctc: see above.
-        ctc_initial_coef: see above.
+        aux_ctc: add the CTC loss.
+        ctc_initial_coef: weight of the CTC loss.
         ctc_blank_id: the blank of the alignment, which is no target.
-        eps: taken for 0.10's sake; we need none, as we divide by 1 where all is padding.
+        eps: accepted for compatibility with 0.10; unused, as we divide by 1 if all is padding.
 
     Raises:
         UsageError: `aux_ctc` without `ctc_blank_id`, or `smoothing_coef` out of range.

@@ -1,4 +1,4 @@
-"""Gradients summed over processes, while the backward pass goes on."""
+"""Gradients summed over processes, overlapped with the backward pass."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -47,7 +47,7 @@ class GradientSum:
         return self
 
     def enable_sync(self) -> None:
-        """The next backward pass is the last one, so gradients may leave as soon as they are there."""
+        """The next backward pass is the last one: send gradients as soon as they are ready."""
         # Not before they are planned for; parameters may be frozen and unfrozen on the way.
         self._may_leave = self._trained == self._which_are_trained()
 

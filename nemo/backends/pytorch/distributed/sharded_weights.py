@@ -2,7 +2,7 @@
 
 torch's `fully_shard` (FSDP2; Rajbhandari et al. 2020, arXiv 1910.02054, Zhao et al. 2023, arXiv 2304.11277)
 gathers weights for the time that they are used and sums up gradients into shares. Here is what it takes for
-graphs, our optimizers and our checkpoints to see nothing of it.
+graphs, our optimizers and our checkpoints do not notice it.
 """
 
 from collections import Counter
@@ -130,7 +130,7 @@ class Shards:
         return self
 
     def enable_sync(self) -> None:
-        """The next backward pass is the last one, so gradients are sent as soon as they are there."""
+        """The next backward pass is the last one: send gradients as soon as they are ready."""
         self._root.set_requires_gradient_sync(True)
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> None:
@@ -204,7 +204,7 @@ class Shards:
 
 
 class _Root(nn.Module):
-    """Everything that is sharded, and whatever computes with it.
+    """All sharded weights, and the modules that compute with them.
 
     What is not in a region is whole for all of a pass: losses and tied layers read weights of modules that
     are not running.
@@ -219,7 +219,7 @@ class _Root(nn.Module):
 
 
 def _regions_apart(parts: nn.ModuleDict) -> list[nn.Module]:
-    """Regions that are sharded by themselves: those with weights that nobody else has."""
+    """Regions sharded separately: those with weights that no other region has."""
     places = _places_of_weights(parts)
     regions = dict.fromkeys(region for part in parts.values() for region in getattr(part, "regions", ()))
     return [region for region in regions if _places_of_weights(region).items() <= places.items()]

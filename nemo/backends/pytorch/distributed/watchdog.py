@@ -40,7 +40,7 @@ _WAITING = "waiting for "
 
 
 class Watchdog:
-    """Leaves the notes of process `rank`, and looks after the next one, in a thread of its own.
+    """Writes the heartbeat of process `rank` and watches the next one, in a separate thread.
 
     It ends this process with exit code 7 when there is a verdict that the work cannot go on.
 
@@ -75,7 +75,7 @@ class Watchdog:
         """Around what needs the others.
 
         Raises:
-            DistributedError: they cannot be reached; tells whose fault it is where that is known.
+            DistributedError: they cannot be reached; names the cause if known.
         """
         before = self._doing
         self.now(f"{_WAITING}{what}", limited=False)
@@ -104,7 +104,7 @@ class Watchdog:
         """Look no longer; wait for the threads, which would abort the interpreter if it ended before them.
 
         Args:
-            seconds: to wait for each of them; None waits for as long as they take.
+            seconds: to wait for each of them; None: no limit.
         """
         self._ended.set()
         for thread in self._threads:
@@ -115,9 +115,9 @@ class Watchdog:
         enough = self._looks + LOOKS_UNTIL_JUDGED
         while self._looks < enough and self._threads[0].is_alive():  # it ends us when there is a verdict
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
-        told = reason(problem)
+        found = reason(problem)
         return DistributedError(
-            "lost the connection to the other processes", where=f"rank {self._rank}", found=told
+            "lost the connection to the other processes", where=f"rank {self._rank}", found=found
         )
 
     def _look(self) -> None:
@@ -125,8 +125,8 @@ class Watchdog:
             self._look_until_ended()
         except RuntimeError as problem:  # there is no store any more, and so no rank 0 or launcher
             if not self._ended.wait(SECONDS_FOR_OTHERS_TO_SPEAK):
-                told = reason(problem)
-                self._end("the store of rank 0 or its launcher cannot be reached", found=told)
+                found = reason(problem)
+                self._end("the store of rank 0 or its launcher cannot be reached", found=found)
 
     def _watch_store(self) -> None:
         """Who asks a store that is stopped gets no answer, and no error either."""
@@ -250,7 +250,7 @@ def _who(note: dict[str, Any]) -> str:
 
 
 def _is_lost(note: dict[str, Any]) -> bool:
-    """Is a process of this machine gone or stopped? Of those of other machines nobody knows."""
+    """Is a process on this machine gone or stopped? Processes on other machines are never reported."""
     if (note["host"], note["pids"]) != (socket.gethostname(), _pids()):
         return False
     try:

@@ -1,8 +1,7 @@
-"""Several processes that train as one: who is who, sums over all of them, and waiting for each other.
+"""Several processes that train as one: ranks, sums over all processes, and barriers.
 
-torch.distributed does the work: its launcher says who is who, in the environment; CPU tensors go by gloo,
-those of GPUs by NCCL. What processes tell each other otherwise is JSON, so that nobody unpickles what another
-sent.
+torch.distributed does the work: its launcher sets the ranks in the environment; CPU tensors go through
+gloo, GPU tensors through NCCL. All other messages are JSON, so that no process unpickles data from another.
 """
 
 import atexit
@@ -36,7 +35,7 @@ _LONGER_THAN_ANY_WAIT = timedelta(days=7)  # how long one waits for others is th
 
 
 class World:
-    """The processes that train together; by itself, the only one.
+    """The processes that train together; by default, a single one.
 
     Attributes:
         rank, size: which process this is, of how many.
@@ -70,7 +69,7 @@ class World:
     def in_turn(self, work: Callable[[], T]) -> T:
         """Process 0 works first, then the first one of every other machine, then the others.
 
-        So what is made once, on every machine or for all of them, is there when the others look for it.
+        So what is made once, per machine or for all, exists when the others look for it.
         """
         return work()
 
@@ -141,7 +140,7 @@ class Processes(World):
         ours = json.loads(json.dumps(fields))  # a tuple comes back as a list
         theirs = self.broadcast_object(lambda: ours)
         others = [name for name in ours if ours[name] != theirs.get(name)]
-        # Whoever differs says so, and the others wait until it has.
+        # A process that differs reports it, and the others wait until it has.
         if others:
             raise DistributedError(
                 "differs from rank 0",
@@ -210,8 +209,8 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
         seconds_until_hung: how long to wait for the others, now and later, before one is held to hang.
 
     Raises:
-        DistributedError: the others did not come in time, or cannot be reached.
-        UsageError: an environment that tells only half of it.
+        DistributedError: the others did not join in time, or cannot be reached.
+        UsageError: an incomplete environment.
     """
     global _world
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _world.size > 1:
@@ -281,21 +280,21 @@ def _meeting_place(limit: timedelta) -> dist.Store:
         int(os.environ["MASTER_PORT"]),
         is_master=is_host,
         timeout=limit,
-        wait_for_workers=False,  # for whom nobody could say who is missing
+        wait_for_workers=False,  # which could not say which one is missing
         multi_tenant=True,
         master_listen_fd=_loopback_socket() if is_host and _are_on_one_machine() else None,
     )
 
 
 def _are_on_one_machine() -> bool:
-    """Do all processes run here, so that nobody else need reach them?"""
+    """Do all processes run on this machine, so that no other needs to reach them?"""
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         return True
     return ipaddress.ip_address(socket.gethostbyname(os.environ["MASTER_ADDR"])).is_loopback
 
 
 def _loopback_socket() -> int | None:
-    """A socket for the store to listen at, as by itself it listens to the whole network."""
+    """A local socket for the store, which by default listens on the whole network."""
     try:
         return socket.create_server((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).detach()
     except OSError:
@@ -303,7 +302,7 @@ def _loopback_socket() -> int | None:
 
 
 def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.Store:
-    """Wait until every process has come; gloo by itself would not say who did not.
+    """Wait until every process has joined; gloo alone would not say which one is missing.
 
     Returns:
         The part of the store that is theirs alone. A launcher that starts processes again gives them the

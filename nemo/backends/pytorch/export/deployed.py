@@ -58,7 +58,7 @@ class Deployed:
         """The axes that may have any size, as torch's exporters take them.
 
         Args:
-            dimension: what stands for an axis of that kind.
+            dimension: the symbol of such an axis.
         """
         return (
             tuple(

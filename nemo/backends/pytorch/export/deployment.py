@@ -65,8 +65,8 @@ def export_module(
         The file.
 
     Raises:
-        ExistingFileError: the file is there already.
-        UsageError: an unknown format, a package that is missing, or an example that does not fit the ports.
+        ExistingFileError: the file already exists.
+        UsageError: an unknown format, a package that is missing, or an example that does not match the ports.
         ExportError: the format cannot hold the module, or what came out computes something else.
         StorageError: the file cannot be written.
     """

@@ -1,4 +1,4 @@
-"""Fused heads: a pass over the graph that finds scores nobody needs to see.
+"""Fused heads: a pass over the graph that finds logits which only a loss reads.
 
 Where a loss (`LossNM.takes_features`) is the only reader of what a classifier's last linear layer scores
 (`TrainableNM.decoder`), the loss takes the features before that layer and the layer itself: the scores and

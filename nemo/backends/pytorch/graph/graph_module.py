@@ -32,7 +32,7 @@ class GraphModule(nn.Module):
     Attributes:
         source: the data layer that feeds the graph.
         fed: the tensors it gives, in the order of its ports.
-        parts: the modules by a name of their own: the class, numbered from the second one on.
+        parts: the modules by unique name: the class, numbered from the second one on.
         losses: the calls of loss modules, in the order of `counts`.
         given: the tensors that `forward` gives the values of: `outputs` and every loss.
 
@@ -263,7 +263,7 @@ class _Parts:
         return {"packing": planned or make(rows=asked, buckets=self._plan.buckets, **inputs)}
 
     def select(self, call: Call, inputs: Mapping[str, Any], wanted: Sequence[Rows]) -> None:
-        """Run a module that hands out only the rows that are wanted."""
+        """Run a module that returns only the requested rows."""
         shape = next(iter(inputs.values())).shape
         device = next(iter(inputs.values())).device
         indices = [self.indices(rows, *shape[:2]).to(device) for rows in wanted]

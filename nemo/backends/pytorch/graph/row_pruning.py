@@ -1,4 +1,4 @@
-"""Row demand: a pass over the graph that finds work nobody reads.
+"""Row pruning: a pass over the graph that finds rows whose result is never read.
 
 A loss says which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole
 sequences reads their first token only (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`)

@@ -111,7 +111,7 @@ def _within(indices: Tensor, table: Tensor) -> Tensor:
 
 
 def _summed_by_index(grad: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The indices that occur, [M], and the sum of the rows of `grad` for each of them, [M, D]."""
+    """The distinct indices, [M], and for each the sum of its rows of `grad`, [M, D]."""
     in_order, order = indices.sort(stable=True)
     used, counts = in_order.unique_consecutive(return_counts=True)
     starts = F.pad(counts.cumsum(0), (1, 0))

@@ -55,7 +55,7 @@ class _Native(torch.autograd.Function):
 
 
 def transposed(matrix: Tensor) -> Tensor:
-    """The transpose of a bf16 matrix, laid out anew: [N, O] -> [O, N]."""
+    """The transpose of a bf16 matrix, contiguous: [N, O] -> [O, N]."""
     rows, columns = matrix.shape
     # Rows that are a multiple of the page size apart would all fall into the same sets of the cache.
     stride = rows + 32 if rows % 2048 == 0 else rows

@@ -64,7 +64,7 @@ class Packing:
         tokens = keys = None
         places = rows
         if real is not None and rows is not None and real[rows].all():
-            tokens = real.nonzero().squeeze(1)  # padding can be left out, as nobody asks for it
+            tokens = real.nonzero().squeeze(1)  # padding can be dropped, as it is never read
             queries, places = seen, torch.searchsorted(tokens, rows)
         elif real is not None:
             keys = real.nonzero().squeeze(1)

@@ -2,7 +2,7 @@
 
 A parameter that has several names is updated once. Weight decay is decoupled (Loshchilov and Hutter
 2019: it shrinks the weights and stays out of the moments), but for `sgd` and `adam`, where it is the
-L2 term that those names stand for. It leaves bias and LayerNorm alone: whatever is not a matrix.
+L2 term that those names stand for. It skips biases and LayerNorm: everything that is not a matrix.
 """
 
 import math
@@ -134,7 +134,7 @@ def own_betas(name: str) -> tuple[float, float]:
 
 
 class Joined(Optimizer):
-    """Several optimizers, each with parameters of its own, that act as one.
+    """Several optimizers, each with its own parameters, that act as one.
 
     `param_groups` holds the very groups of the parts, and `state` is one for all.
     """
@@ -168,7 +168,7 @@ def parameters_of(
 def optimizer_state(optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
     """What `optimizer` remembers, as `<parameter>.<key>`, for example `dense.weight.exp_avg`.
 
-    A trainable parameter that was never updated is there, too: what its first update would start
+    A trainable parameter that was never updated is included, too: what its first update would start
     from. So a state is complete or it is damaged.
 
     Raises:
@@ -197,10 +197,10 @@ def load_optimizer_state(
     named_parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Make `optimizer` remember what `optimizer_state` returned: all of it to the bit, or nothing.
+    """Load into `optimizer` what `optimizer_state` returned: all of it, bit for bit, or nothing.
 
     Raises:
-        CheckpointError: names, shapes or dtypes that do not fit; `optimizer` is as it was.
+        CheckpointError: names, shapes or dtypes that do not match; `optimizer` is unchanged.
     """
     owners = _by_name(optimizer, named_parameters)
     saved: dict[str, dict[str, Tensor]] = {}

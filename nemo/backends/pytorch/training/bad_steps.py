@@ -1,4 +1,4 @@
-"""Steps that are not made, as a number in them is not finite: what is said of them, and how many may be."""
+"""Steps skipped because a number is not finite: how they are reported, and how many are allowed."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from nemo.utils.errors import NumericError
 from nemo.utils.logging import logging
 
 MAX_IN_A_ROW = 3
-"""After so many the next one ends training, whatever was asked for."""
+"""Consecutive bad steps allowed; one more stops training, whatever the option says."""
 
 _WHAT_IS_DONE = {
     "skip": "the weights stay as they are",
@@ -20,7 +20,7 @@ _WHAT_IS_DONE = {
 
 
 def find_bad_step(inputs: StepInputs, loss: float, progress: Progress) -> BadStep | None:
-    """What is not finite in a step's loss and gradient; None if all of it is."""
+    """The non-finite parts of a step's loss and gradient; None if all are finite."""
     if math.isfinite(loss) and math.isfinite(progress.grad_norm):
         return None
     batches = progress.batch_in_epoch, progress.batch_in_epoch + inputs.num_batches
@@ -48,7 +48,7 @@ class BadSteps:
         Raises:
             NumericError: training is to stop, or there were too many in a row.
         """
-        # A step that gets beyond the last bad one ends the row, be it after a skip or a rewind.
+        # A good step beyond the last bad one ends the series, after a skip or a rewind.
         self._in_a_row = self._in_a_row + 1 if bad.step <= self._latest + 1 else 1
         self._latest = bad.step
         first, stop = bad.batches
@@ -68,7 +68,7 @@ class BadSteps:
 
 
 def _some(things: Sequence[Any] | None, intro: str) -> str:
-    """The first few of them after `intro`, and how many more there are; "" without any."""
+    """The first few things after `intro`, and the number of others; "" if there are none."""
     if not things:
         return ""
     more = f" and {len(things) - 5} more" if len(things) > 5 else ""

@@ -28,7 +28,7 @@ from nemo.utils.logging import logging
 from nemo.utils.stopping import StopSignals
 
 STEPS_WORTH_A_BUILD = 20
-"""A shorter training does not wait for kernels to be built; it uses those that are there."""
+"""A shorter training does not wait for kernels to be built; it uses existing ones."""
 STEPS_WORTH_COMPILING = 200
 
 
@@ -39,7 +39,7 @@ class Training:
         plan: when it ends, and how a step is made; a callback may replace it after any step.
         tasks: optimizers, or their names, with the losses they make small.
         optimization_params: of the optimizers that are given by name.
-        callbacks: told of every moment, in this order.
+        callbacks: called at every hook, in this order.
         progress: where it starts from; moved on step by step.
         level, device, seed: see `PtActions`.
         replicas: the processes that train together.
@@ -51,7 +51,7 @@ class Training:
         may_retry: it failed before its first step, so nothing was trained.
 
     Raises:
-        UsageError: something cannot be optimized, or not so.
+        UsageError: something cannot be optimized, or not in this way.
         DistributedError: another process has another model.
     """
 

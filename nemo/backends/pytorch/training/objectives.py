@@ -63,7 +63,7 @@ def make_objectives(
     """The objectives of a graph with these parameters, and new optimizers where there are only names.
 
     Raises:
-        UsageError: an optimizer cannot be made, or has parameters that are not the graph's.
+        UsageError: an optimizer cannot be created, or has parameters that are not the graph's.
     """
     objectives = []
     for optimizer, losses in tasks:
@@ -86,7 +86,7 @@ def optimizer_for(
         optimization_params: `lr` and more, see `nemo.core.plan`.
 
     Raises:
-        UsageError: these things have no weights, or the optimizer cannot be made.
+        UsageError: these have no weights, or the optimizer cannot be created.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

@@ -143,7 +143,7 @@ class Precision:
         self.skip()
 
     def skip(self) -> None:
-        """The end of a step, be it made or not."""
+        """The end of a step, taken or not."""
         if self.scaler.is_enabled():
             self.scaler.update()
             low, high = self.scale_bounds
@@ -158,7 +158,7 @@ _CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 class LowPrecisionMatrices:
     """Parameters that hold a bf16 copy of themselves for a while.
 
-    The Parameter objects stay the same, so ties, optimizers and hooks do not notice. The copy is made anew
+    The Parameter objects stay the same, so ties, optimizers and hooks do not notice. The copy is made again
     every time: a value that a callback or a checkpoint has changed is never missed.
     """
 
@@ -172,7 +172,7 @@ class LowPrecisionMatrices:
 
     @property
     def are_low(self) -> bool:
-        """Are there any?"""
+        """Whether any weights are kept in both types."""
         return bool(self._masters)
 
     def collect(self) -> None:

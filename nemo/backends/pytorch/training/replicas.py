@@ -82,7 +82,7 @@ class Replicas:
             self._sharded_parts = list(graph.parts.values())
 
     def move(self, graph: GraphModule) -> None:
-        """Move to the device what is not sharded; a shard is there already."""
+        """Move unsharded weights to the device; a shard is already on it."""
         for part in graph.parts.values():
             if part not in self._sharded_parts:
                 part.to(self._device)

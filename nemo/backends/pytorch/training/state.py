@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a training: saved while it goes on, restored to the bit."""
+"""The training state in a checkpoint: saved during training, restored bit for bit."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ class TrainingState:
     """Weights, optimizers, loss scale and progress of one training.
 
     Attributes:
-        background: writes checkpoints while training goes on; None when it does not.
+        background: writes checkpoints during training; None outside of it.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class TrainingState:
         return {"processes": self.replicas.world.size, **fingerprint(self.device)}
 
     def _batch_of(self, state: Mapping[str, Any], source: Path) -> int:
-        """The micro-batch that a checkpoint's epoch goes on with; batches may have another size now.
+        """The micro-batch at which a checkpoint's epoch resumes; the batch size may have changed.
 
         Raises:
             CheckpointError: it was left within one.

@@ -1,4 +1,4 @@
-"""What one step is made of: its micro-batches and their divisors, and the values that come out."""
+"""One step: its micro-batches with their divisors, and the values it computes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

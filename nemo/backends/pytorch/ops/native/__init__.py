@@ -96,7 +96,7 @@ library = Library()
 
 
 def build() -> bool:
-    """Have the kernels built if they are not; False where they cannot be, and one line has said why."""
+    """Build the kernels if needed; False, after one logged line, if that fails."""
     library.build()
     return library.kernels is not None
 
@@ -165,7 +165,7 @@ def _library_path(compiler: list[str]) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Is the library there as it was built? Loading one that was cut off would end the process."""
+    """Is the library complete? Loading a truncated one would crash the process."""
     checksum = path.with_suffix(".sha256")
     return (
         checksum.exists() and checksum.read_bytes() == hashlib.sha256(path.read_bytes()).hexdigest().encode()
@@ -198,7 +198,7 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
             wrong = _problem([*compiler, *FLAGS, *sources, *_openmp(), "-o", name])
         if wrong is not None:
             raise _Unusable(f"{compiler[0]} {wrong}")
-        # In a process of its own: what is wrong with a kernel may be that it ends the process.
+        # In a separate process, as a bad kernel may crash it.
         with working("checking the CPU kernels"):
             wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
         if wrong is not None:

@@ -3,7 +3,7 @@
     python -m nemo.backends.pytorch.ops.native.check LIBRARY
 
 Ends with 1 and a line that names the first kernel that differs. The compiler, the processor and torch's own
-products are the user's, and nobody has tried them together before.
+products are the user's, and this combination is untested.
 """
 
 import sys
