@@ -257,9 +257,9 @@ class CommandLine(Generic[T]):
     """The words after a command, which describe an `options`.
 
     Args:
-        options: a dataclass of `option`s. If it has an attribute `given`, its instance receives the names on the
-            command line, and `given_in_file` those in the configuration file: a default that was given
-            explicitly counts as given.
+        options: a dataclass of `option`s. If it has an attribute `given`, its instance receives the names
+            on the command line, and `given_in_file` those in the configuration file: a default that was
+            given explicitly counts as given.
         prog, description: for `--help`.
         examples: command lines, one on each line, for the end of `--help`.
         positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
