@@ -20,7 +20,7 @@ FAULTS = [
     (shards("only_readme"), DATA, "only_readme: no HDF5 shards in this folder"),
     (shards("bad_shards/missing.hdf5"), DATA, "missing.hdf5: missing field; expected segment_ids"),
     (shards("bad_shards/rank.hdf5"), DATA, "rank.hdf5 next_sentence_labels: wrong shape"),
-    (shards("bad_shards/lengths.hdf5"), DATA, "lengths.hdf5 masked_lm_ids: wrong shape"),
+    (shards("bad_shards/lengths.hdf5"), DATA, "lengths.hdf5 masked_lm_ids: shape does not match"),
     (shards("bad_shards/float.hdf5"), DATA, "float.hdf5 input_ids: wrong type; found float32"),
     (shards("bad_shards/objects.hdf5"), DATA, "objects.hdf5 input_ids: wrong type"),
     (shards("bad_shards/no_rows.hdf5"), DATA, "no_rows.hdf5: the shard has no rows"),
