@@ -50,14 +50,14 @@ class TrainableNM(TorchNM):
     """A computation with weights.
 
     Attributes:
-        token_wise: every token of the (B, T, ...) inputs is treated alone, so gathered rows (R, ...) will do.
-        reads_first_token: of the (B, T, ...) inputs only token 0 is read, so (B, 1, ...) will do.
-        selects_rows: `forward` takes `rows`, indices into B*T, and gives these rows of its output only. A
-            module that also has `packing`, of the same arguments and `buckets` (see `Packing`), is given what
-            that makes of them as `packing`.
+        token_wise: every token of the (B, T, ...) inputs is treated alone, so gathered rows (R, ...) suffice.
+        reads_first_token: of the (B, T, ...) inputs only token 0 is read, so (B, 1, ...) suffices.
+        selects_rows: `forward` takes `rows`, indices into B*T, and returns only these rows of its output. If
+            the module also has a method `packing`, with the same arguments and `buckets` (see `Packing`),
+            `forward` receives its result as `packing`.
         decoder: the linear layer from `features` (same arguments as `forward`) to the output; None if
             there is none.
-        regions: submodules that a GPU runs as programs compiled for them, the equal ones compiled once.
+        regions: submodules that are compiled on a GPU; equal ones are compiled once.
     """
 
     token_wise = False
@@ -66,12 +66,12 @@ class TrainableNM(TorchNM):
 
     @property
     def decoder(self) -> nn.Linear | None:
-        """See above."""
+        """The last linear layer, from `features` to the output; None if there is none."""
         return None
 
     @property
     def regions(self) -> Sequence[nn.Module]:
-        """See above."""
+        """The submodules to compile on a GPU."""
         return ()
 
     def __init__(self, pretrained_model_name: str | None = None) -> None:
@@ -100,7 +100,7 @@ class TrainableNM(TorchNM):
         name2weight: Mapping[str, tuple[Tensor, bool]],
         name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
     ) -> None:
-        """Copy values into our parameters, all of them or none.
+        """Copy values into our parameters, all or none.
 
         Args:
             name2weight: values by name, and whether they are trained; what `get_weights` of a module gives.
@@ -124,7 +124,7 @@ class TrainableNM(TorchNM):
             value = value.detach().t() if transform is WeightShareTransform.TRANSPOSE else value.detach()
             if parameter.shape != value.shape:
                 raise UsageError(
-                    "a weight of another shape",
+                    "wrong shape for a weight",
                     where=f"{self}.{name}",
                     found=tuple(value.shape),
                     expected=tuple(parameter.shape),
@@ -161,7 +161,7 @@ class TrainableNM(TorchNM):
             )
             if transform is not WeightShareTransform.SAME:
                 raise UnsupportedTransformError(
-                    "only WeightShareTransform.SAME can be one Parameter",
+                    "only WeightShareTransform.SAME can share one Parameter",
                     where=f"{self}.{name}",
                     found=transform.name,
                 )
@@ -191,7 +191,7 @@ class TrainableNM(TorchNM):
             _parameter(self, name).requires_grad_(value)
 
     def save_to(self, path: str | Path) -> None:
-        """Write the weights as safetensors, whatever the suffix of `path`.
+        """Write the weights as safetensors, regardless of the suffix of `path`.
 
         Raises:
             StorageError: it cannot be written.
@@ -205,7 +205,7 @@ class TrainableNM(TorchNM):
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: it cannot be read, or its names or shapes are not ours.
+            CheckpointError: it cannot be read, or its names or shapes do not match.
         """
         load_weights(self, read_weights(path), path)
 
@@ -229,7 +229,7 @@ def _parameter(module: nn.Module, path: str) -> nn.Parameter:
 
 
 class LossNM(NonTrainableNM):
-    """A loss: a sum over items and the number of them, so that any split of a batch gives the same gradient.
+    """A loss: a sum over items and their number, so that any split of a batch gives the same gradient.
 
     A subclass defines `total` and `count`, or only `_loss_function`, a mean that counts as one item.
 
@@ -247,7 +247,7 @@ class LossNM(NonTrainableNM):
 
     @property
     def takes_features(self) -> bool:
-        """See above."""
+        """Whether the loss can be computed from a classifier's features instead of its logits."""
         return False
 
     # `*args: Any` lets subclasses name their ports.
@@ -350,7 +350,7 @@ class DataLayerNM(NeuralModule):
         return np.random.default_rng((self.seed, epoch)).permutation(len(self))
 
     def for_training(self) -> "DataLayerNM":
-        """What training reads: this very layer, but shuffled where nobody said whether it is to be."""
+        """The layer that training reads: this one, but shuffled unless `shuffle` was set."""
         if self.shuffle is not None:
             return self
         layer = copy.copy(self)
@@ -368,7 +368,7 @@ class DataLayerNM(NeuralModule):
         return self.order(epoch)[first * self.batch_size : stop * self.batch_size].tolist()
 
     def batch_after(self, samples: int) -> int | None:
-        """The batch that begins after so many samples of an epoch; None if they end within one."""
+        """Index of the batch that begins after `samples` of an epoch; None if they end within one."""
         whole = samples % self.batch_size == 0 or samples == len(self)
         return -(-samples // self.batch_size) if whole else None
 

@@ -55,17 +55,17 @@ def load_pretrained(
     if found.reason:
         # Even where little is told, that it is not the newest has to be known.
         log = logging.info if found.is_newest else logging.warning
-        log("%s of %s is taken: %s", found.path.name, path, found.reason)
+        log("using %s of %s: %s", found.path.name, path, found.reason)
     chosen = found.path
     tensors, state = checkpoint.load(chosen)
     tensors.pop("optimizer", None)
     config_file = config_file_beside(chosen)
     if config_file is None:
         raise CheckpointError(
-            "nothing says the sizes of the model",
+            "the model has no configuration",
             where=chosen,
             expected="bert-config.json in it, or beside it",
-            fix=f"copy the one of the run to {chosen.parent}",
+            fix=f"copy the run's to {chosen.parent}",
         )
     model = with_heads(BERT(config_filename=str(config_file)), only_mlm="SequenceClassifier" not in tensors)
     check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), chosen)
