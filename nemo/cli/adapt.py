@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.utils.arguments import CommandLine
+from nemo.utils.progress import working
 
 COMMAND_LINE = CommandLine(
     AdaptationOptions,
@@ -21,10 +22,11 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     from pathlib import Path
 
-    from nemo.collections.nlp.adaptation.page import in_words, write_page
-    from nemo.collections.nlp.adaptation.run import adapt
+    with working("adapting"):
+        from nemo.collections.nlp.adaptation.page import in_words, write_page
+        from nemo.collections.nlp.adaptation.run import adapt
 
-    adaptation = adapt(options)
+        adaptation = adapt(options)
     page = write_page(adaptation, Path(options.work_dir))
     for name, score in adaptation.scores.items():
         sys.stdout.write(f"{name:<9} {adaptation.figure} {in_words(score)}\n")

@@ -16,6 +16,7 @@ from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.utils.arguments import CommandLine, as_config, option
 from nemo.utils.errors import MemoryShortageError, NemoError
 from nemo.utils.logging import logging
+from nemo.utils.progress import working
 
 if TYPE_CHECKING:
     from nemo.collections.nlp.recipe.estimate import Estimate
@@ -46,9 +47,10 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Prepare, try, tell."""
     options = parse_words(argv, COMMAND_LINE)
-    from nemo.collections.nlp.recipe.estimate import estimate
+    verbosity = "WARNING" if options.json else "INFO"
+    with logging.temp_verbosity(verbosity), working("estimating"):
+        from nemo.collections.nlp.recipe.estimate import estimate
 
-    with logging.temp_verbosity("WARNING" if options.json else "INFO"):
         settled, seconds = _prepared(options)
         trial = fitting_trial(settled)
     found = estimate(settled, trial, seconds)

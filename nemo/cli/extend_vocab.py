@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from nemo.collections.nlp.options.extension import ExtensionOptions
 from nemo.utils.arguments import CommandLine
+from nemo.utils.progress import working
 
 COMMAND_LINE = CommandLine(
     ExtensionOptions,
@@ -18,7 +19,9 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Extend, and print what it brings."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.extension.report import summary
-    from nemo.collections.nlp.extension.run import extend_vocabulary
+    with working("extending the vocabulary"):
+        from nemo.collections.nlp.extension.report import summary
+        from nemo.collections.nlp.extension.run import extend_vocabulary
 
-    sys.stdout.write(summary(extend_vocabulary(options)) + "\n")
+        text = summary(extend_vocabulary(options))
+    sys.stdout.write(text + "\n")

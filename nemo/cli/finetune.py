@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from nemo.collections.nlp.options.finetuning import FinetuningOptions
 from nemo.utils.arguments import CommandLine
+from nemo.utils.progress import working
 
 COMMAND_LINE = CommandLine(
     FinetuningOptions,
@@ -18,7 +19,9 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Fine-tune, and print the figures with their definitions."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.finetuning.report import summary
-    from nemo.collections.nlp.finetuning.run import finetune
+    with working("fine-tuning"):
+        from nemo.collections.nlp.finetuning.report import summary
+        from nemo.collections.nlp.finetuning.run import finetune
 
-    sys.stdout.write(summary(finetune(options)) + "\n")
+        text = summary(finetune(options))
+    sys.stdout.write(text + "\n")

@@ -8,6 +8,7 @@ from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining import PretrainingResult
 from nemo.collections.nlp.pretraining.run import pretrain_together, processes_of
 from nemo.collections.nlp.recipe.from_text import Recipe, choose, prepare_text, settle
+from nemo.utils.progress import working
 
 VALUE_WIDTH = 40
 
@@ -22,7 +23,8 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
         UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
     """
     with processes_of(options) as world:
-        recipe = choose(options, world)
+        with working("looking at the text"):
+            recipe = choose(options, world)
         settled = settle(options, recipe)
         if world.rank == 0:
             print_table(recipe.table())

@@ -97,12 +97,13 @@ def export(
         CheckpointError: what was written does not reload as the same model.
     """
     model = pretrained.model
+    facts = facts_of_run(model, pretrained.state, pretrained.folder, licence)
     export_huggingface(
         Path(folder),
         model.bert,
         model.mlm,
         model.nsp,
         pretrained.tokenizer,
-        model_card(facts_of_run(model, pretrained.state, pretrained.folder, licence)),
+        model_card(facts, Path(folder).absolute().name),
         force=force,
     )
