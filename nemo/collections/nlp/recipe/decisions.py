@@ -1,7 +1,6 @@
 """What a run does where nobody said: from what is known of text, machine and time to options and reasons.
 
-Pure functions. All constants are here, each with the record it comes from; benchmarks/records has them. Where
-none is named nothing was measured: the value is the field's, or a guess.
+Pure functions; their numbers are in constants.py.
 """
 
 import math
@@ -13,57 +12,36 @@ from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import SIZES
+from nemo.collections.nlp.recipe.constants import (
+    ADAPTING_RATE,
+    CHARACTERS_PER_TOKEN,
+    COUNTING_TOKENS,
+    DROPOUT,
+    EFFICIENCY,
+    EVALUATION_SHARE,
+    EVALUATIONS,
+    FEW_PASSES,
+    HELD_OUT_CHARACTERS,
+    HELD_OUT_SHARE,
+    LEARNING_RATES,
+    LEAST_CHARACTERS,
+    LEAST_TOKENS,
+    LINES,
+    MINUTES,
+    OPTIMIZER,
+    SAVE_MINUTES,
+    SCHEDULE,
+    SEQUENCE_LENGTH,
+    SHAPES,
+    STEP_TOKENS,
+    STEP_TOKENS_OF_RUN,
+    TRAINING_SHARE,
+    UNSPACED,
+    VOCABULARY,
+    VOCABULARY_CHARACTERS,
+    VOCABULARY_GROWTH,
+)
 from nemo.collections.nlp.recipe.text_facts import TextFacts
-
-MINUTES = 10.0
-"""Enough for a model to learn contexts on a laptop, and not too long to wait for the first result."""
-
-SHAPES = {"tiny": (2, 128, 2), "mini": (4, 256, 4), "small": (4, 512, 8), "base": (12, 768, 12),
-          "large": (24, 1024, 16)}  # fmt: skip
-"""Layers, width and heads; Turc et al. 2019, arXiv 1908.08962, and Devlin et al. 2019."""
-LEAST_TOKENS = {"tiny": 0, "mini": 300_000, "small": 8_000_000, "base": 200_000_000, "large": 3_000_000_000}
-"""Seen in training, from which a size learns more than the one before it: 2026-11-29_recipe for mini."""
-LEAST_CHARACTERS = {"tiny": 0, "mini": 100_000, "small": 10_000_000, "base": 100_000_000, "large": 10**9}
-"""Of text: with less, a larger model learns it by heart."""
-
-# Of 2026-11-22_demo_recipe: 4 x 256, 11.4 MB of English, 335 steps of 1,618 tokens.
-VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
-"""Entries for a text of so many characters, and the power by which they grow with it (Heaps' law)."""
-STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
-LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
-"""mini: the record; base and large: Devlin et al. 2019, twice their rate as it decays to 0 in a short run."""
-ADAPTING_RATE = 1e-4
-"""Where a trained model is trained further."""
-SCHEDULE: dict[str, Any] = {"lr_policy": "PolynomialDecayAnnealing", "lr_warmup_proportion": 0.1}
-OPTIMIZER: dict[str, Any] = {
-    "optimizer": "adam_w",
-    "beta1": 0.9,
-    "beta2": 0.98,
-    "weight_decay": 0.01,
-    "grad_norm_clip": 1.0,
-}
-COUNTING_TOKENS = 100e6
-"""Seen in training, up to which counts are a head start; measured to 0.7 million, see decision 0007."""
-SEQUENCE_LENGTH = 128
-
-# 2026-11-29_recipe
-EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}
-"""Of the rate of matrix products alone that a training step gets."""
-TRAINING_SHARE = 0.8
-"""Of the minutes; the rest goes to reading, tokenising, evaluating and saving."""
-
-HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
-"""Of the text at most: some 7,000 masked words, which tell losses apart to 0.02 nat."""
-DROPOUT = 0.1
-FEW_PASSES = 2.0
-"""Passes over the text, up to which there is nothing to overfit."""
-EVALUATIONS, EVALUATION_SHARE = 10, 0.05
-SAVE_MINUTES = (1.0, 15.0)
-"""Between two checkpoints: a tenth of the run, within these."""
-LINES = 50
-UNSPACED = ("Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Hiragana", "Katakana")
-"""Scripts without spaces between words, which WordPiece would take for words."""
-CHARACTERS_PER_TOKEN = {"Han": 1.0, "others": 4.0}
 
 
 @dataclass(frozen=True)
