@@ -29,6 +29,7 @@ from nemo.utils.stopwatch import duration
 
 STEPS_PER_SECOND_AT_MOST = 1000
 """More than any model makes: the first plan is too long rather than too short."""
+MUCH = 0.2  # of the planned steps
 TOLERANCE = 0.03
 """Of the time; a plan that misses the end by less is kept."""
 LATE = 0.1
@@ -255,7 +256,7 @@ class EndOnTime(ActionCallback):
         takes = self._seconds(start, at_end)
         total = self._steps_in_all(self._began + takes - at_end - self._time, each)
         if total != self.plan.total:
-            self._tell(total, takes, pace, each)
+            self._log_plan(total, takes, pace, each)
         asks_again = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
         return total, self._made + max(1, asks_again)
 
@@ -279,14 +280,16 @@ class EndOnTime(ActionCallback):
         """That the run takes, with what comes before and after training."""
         return max(self.seconds, start + LEAST_TRAINING * self.seconds + at_end)
 
-    def _tell(self, total: int, takes: float, pace: float, each: float) -> None:
-        planned = f" instead of {self.plan.total:,}" if self.plan.is_settled else ""
+    def _log_plan(self, total: int, takes: float, pace: float, each: float) -> None:
+        """The first plan, and one that moves the end by much; small corrections are for debugging."""
+        before = self.plan.total if self.plan.is_settled else None
+        is_news = before is None or abs(total - before) > MUCH * before
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
-        logging.info(
+        (logging.info if is_news else logging.debug)(
             "planned after step %d: %s steps in all%s, to end after %s (%.3g s a step%s)",
             self.step,
             f"{total:,}",
-            planned,
+            "" if before is None else f" instead of {before:,}",
             duration(takes),
             pace,
             others,
