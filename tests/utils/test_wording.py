@@ -2,9 +2,9 @@
 
 import pytest
 
-from nemo.utils.wording import counted
+from nemo.utils.wording import quantity
 
 
 @pytest.mark.parametrize("number, said", [(0, "0 files"), (1, "1 file"), (1000, "1,000 files")])
 def test_a_noun_is_plural_unless_there_is_one(number, said):
-    assert counted(number, "file") == said
+    assert quantity(number, "file") == said

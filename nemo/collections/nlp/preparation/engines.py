@@ -30,7 +30,7 @@ from nemo.utils.errors import UsageError, reason
 from nemo.utils.failures import as_error
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
-from nemo.utils.wording import counted
+from nemo.utils.wording import quantity
 
 SECONDS_BETWEEN_REPORTS = 10.0
 MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
@@ -105,7 +105,7 @@ def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
     """The notes of the tasks of a step, none of which has begun."""
     notes = Notes(work, step.name, step.num_tasks(plan), lambda number: step.subject(plan, number))
     notes.forget()
-    logging.info("%s: %s", step.name, counted(notes.num_tasks, "task"))
+    logging.info("%s: %s", step.name, quantity(notes.num_tasks, "task"))
     return notes
 
 

@@ -41,7 +41,7 @@ from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
 from nemo.utils.refusal import AsItWas
-from nemo.utils.wording import counted
+from nemo.utils.wording import quantity
 
 SAMPLE_BYTES = 100_000_000  # that a vocabulary is learned from: all that is in memory at once
 WORK_FOLDER, LOCK_FILE = ".work", ".lock"
@@ -62,7 +62,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     _refuse_other_things(out)
     sources = sources_of(options.inputs, options.text_options)
     megabytes = sum(max(source.num_bytes, 0) for source in sources) / 1e6
-    logging.info("%s, %.1f MB", counted(len(sources), "file"), megabytes)
+    logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
     with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:
         choice = choose_tokenizer(
             Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")

@@ -40,7 +40,7 @@ from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.suitability import LostMarks, lacks_capitals, lost_marks
 from nemo.utils.errors import DataError
 from nemo.utils.progress import counted, working
-from nemo.utils.wording import counted
+from nemo.utils.wording import quantity
 
 BATCH_CHARS = 1 << 20  # text that is counted at once
 MOST_CHARS_SHOWN = 80
@@ -157,7 +157,7 @@ def inspect_text(
         raise DataError(
             "no text in the corpus",
             where=", ".join(shown(source.path) for source in sources[:3]),
-            found=f"{counted(len(sources), 'file')} of {sum(source.num_bytes for source in sources)} bytes",
+            found=f"{quantity(len(sources), 'file')} of {sum(source.num_bytes for source in sources)} bytes",
         )
     characters = characters_of(counts.code_points)
     num_chars = sum(characters.values())
