@@ -1,4 +1,4 @@
-"""`nemo-bert cache`: what runs share in the user's cache folder, and how to be rid of it."""
+"""`nemo-bert cache`: list or clear the user's cache folder, which runs share."""
 
 import json
 import sys

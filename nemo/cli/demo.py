@@ -22,7 +22,7 @@ SENTENCES = (
 
 @dataclass(frozen=True)
 class DemoOptions(RecipeOptions):
-    """How long, where to, and whatever else is not left to the recipe."""
+    """Duration, output folder, and options that override the recipe."""
 
     texts: tuple[str, ...] = option((), "")
     minutes: float | None = option(
@@ -58,7 +58,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Collect, train, measure, guess, export."""
+    """Collect, train, evaluate, predict, export."""
     began = time.monotonic()
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):

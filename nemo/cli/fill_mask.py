@@ -1,4 +1,4 @@
-"""`nemo-bert fill-mask WORK_DIR "Paris is the [MASK] of France ."`: let a checkpoint guess."""
+"""`nemo-bert fill-mask WORK_DIR "Paris is the [MASK] of France ."`: predict masked words."""
 
 import sys
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class FillMaskOptions:
-    """Which model, and how many guesses."""
+    """The model, and the number of predictions."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
@@ -42,9 +42,9 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Print the guesses for every mask, most probable first."""
+    """Print the predictions for every mask, most probable first."""
     options = COMMAND_LINE.parse(argv)
-    with logging.temp_verbosity("WARNING"), working("reading the model"):  # the guesses say it all
+    with logging.temp_verbosity("WARNING"), working("reading the model"):  # the predictions say it all
         from nemo.collections.nlp.checkpoints.loading import load_pretrained
         from nemo.collections.nlp.evaluation import fill_mask
 

@@ -20,7 +20,7 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
         began: when the command did, of `time.monotonic()`.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     with processes_of(options) as world:
         with working("looking at the text"):

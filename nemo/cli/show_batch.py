@@ -93,7 +93,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def print_samples(samples: Sequence["Sample"]) -> None:
-    """Each sample as it was, as the model sees it, and what it has to guess."""
+    """Each sample, as the model sees it, and the tokens it has to predict."""
     from rich.text import Text
 
     console = make_console()
@@ -115,7 +115,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
 
 
 def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
-    """Tokens as words, with what is to be guessed in colour."""
+    """Tokens as words, with those to predict in colour."""
     from rich.text import Text
 
     text = Text()
@@ -127,7 +127,7 @@ def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
 
 
 def _guesses(tokens: Sequence["Token"]) -> dict[str, str]:
-    """What is to be guessed: behind a mask, replaced by something else, or left as it is."""
+    """The tokens to predict: behind a mask, replaced by something else, or left as it is."""
     from nemo.collections.nlp.data.inspection.samples import hidden_words
 
     guesses: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}

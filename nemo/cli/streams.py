@@ -1,4 +1,4 @@
-"""The standard streams of a command, which goes on whatever is written to them and whoever reads them."""
+"""The standard streams of a command: any character can be written, and a closed pipe does no harm."""
 
 import codecs
 import io
@@ -113,9 +113,9 @@ def open_standard_descriptors() -> None:
 
 
 def use_utf8() -> None:
-    """Begin anew in Python's UTF-8 mode where the locale (`LC_ALL=C`) knows ASCII alone.
+    """Restart in Python's UTF-8 mode where the locale (`LC_ALL=C`) knows ASCII alone.
 
-    Python does so by itself unless it is told not to. File names and words of the command line would be
+    Python does so by default unless configured otherwise. File names and words of the command line would be
     half-decoded, which libraries that are not written in Python refuse.
     """
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":

@@ -1,4 +1,4 @@
-"""What a trained model is worth: held-out figures, and its guesses for masked words.
+"""Evaluating a trained model: held-out figures, and predictions for masked words.
 
 Shapes: B batch, T tokens, V vocabulary.
 """

@@ -109,7 +109,7 @@ def adapt(options: AdaptationOptions) -> Adaptation:
     """Adapt a BERT to the text of a field, or go on where an earlier call with this work folder stopped.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     refuse_several_processes("adapting")
     with WorkFolderLock(options.work_dir):

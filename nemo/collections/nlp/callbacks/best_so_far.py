@@ -57,7 +57,7 @@ class BestSoFar(ActionCallback):
 class Patience(ActionCallback):
     """Ends a run after some evaluations in a row without a lower held-out loss; put it last.
 
-    A run that was stopped and goes on ends at the same step, as the losses are those of its record.
+    A run that was stopped and resumed ends at the same step, as the losses are those of its record.
 
     Args:
         best: knows the losses.

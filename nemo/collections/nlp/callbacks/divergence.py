@@ -1,4 +1,4 @@
-"""A loss that is far worse than a guess."""
+"""A loss that is far worse than a uniform prediction."""
 
 import math
 

@@ -3,7 +3,7 @@
 NEAR = 0.1
 """Nats that a loss may lie below the unigram entropy and still tell of nothing more."""
 LEAST_GAIN = 0.05
-"""Nats from the first half of a stretch to the second; with less, a loss stands still."""
+"""Nats from the first half of a stretch to the second; with less, a loss counts as flat."""
 LEAST_FIGURES = 4
 
 ADVICE = (

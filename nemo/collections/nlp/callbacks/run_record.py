@@ -30,12 +30,12 @@ class RunRecord(ActionCallback):
         experiment: the work folder.
         losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
         step_freq: steps between two rows.
-        unigram_entropy: of the training text, nats; None where nobody knows.
+        unigram_entropy: of the training text, nats; None if unknown.
         vocab_size: of the model.
         trackers: get the same figures.
 
     Attributes:
-        has_diverged: is the latest loss of masked words far above that of a guess?
+        has_diverged: whether the latest masked-token loss is far above that of a uniform prediction.
     """
 
     has_diverged = False

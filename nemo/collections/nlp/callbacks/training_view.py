@@ -27,7 +27,7 @@ class TrainingView:
         row: the latest of metrics.jsonl.
         seconds_left: at `at`.
         losses: of masked words, smoothed, the latest ones.
-        unigram_entropy: nats; None where nobody knows.
+        unigram_entropy: nats; None if unknown.
         evaluation: the latest held-out figures, and their step.
         checkpoint: name of the newest.
     """

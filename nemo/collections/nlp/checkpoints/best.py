@@ -25,7 +25,7 @@ class ChosenCheckpoint:
 
 
 def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
-    """The checkpoint that `path` stands for, whole; None where there is none.
+    """The undamaged checkpoint that `path` refers to; None if there is none.
 
     Args:
         path: one `STEP-<n>`; or a run's work folder or its `checkpoints`: of these the best by held-out loss,

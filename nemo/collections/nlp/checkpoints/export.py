@@ -85,7 +85,7 @@ def export_huggingface(
 
     Raises:
         UsageError: the folder is taken, or the modules are no BERT that transformers knows.
-        CheckpointError: what was written does not reload with the same names, or answers otherwise.
+        CheckpointError: the export does not reload with the same names, or gives different outputs.
         StorageError: it cannot be written.
     """
     # One copy of all three, so that tied weights stay tied.

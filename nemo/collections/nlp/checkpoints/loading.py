@@ -93,7 +93,7 @@ def export(
         licence: what the card states, an identifier of the hub such as "cc-by-4.0".
 
     Raises:
-        UsageError: the folder is there already and `force` is False.
+        UsageError: the folder already exists and `force` is False.
         CheckpointError: what was written does not reload as the same model.
     """
     model = pretrained.model

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TAG = "\n- nemo-bert\n"
-"""By which a card of ours is told from others."""
+"""Marks a model card as one of ours."""
 FIGURES = {
     "mlm_loss": "mean cross entropy of the hidden tokens of the held-out text, in nats",
     "mlm_accuracy": "share of the hidden tokens whose most probable guess is right",

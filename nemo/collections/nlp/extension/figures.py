@@ -1,4 +1,4 @@
-"""What a vocabulary makes of a text: pieces per word, unknown words, and those that break most."""
+"""How a vocabulary splits a text: pieces per word, unknown words, and words split most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

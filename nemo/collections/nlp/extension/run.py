@@ -35,7 +35,7 @@ class ExtensionResult:
         folder: the model with its new vocabulary.
         extension: the new entries.
         before, after: how words are cut.
-        changed: the words that are cut otherwise.
+        changed: the words that are split differently.
         speed: seconds of the encoder on the same lines before, over those after.
     """
 
@@ -56,7 +56,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
     """Give a BERT entries for the words of a text.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     with TemporaryDirectory() as aside:
         name = as_huggingface(options.model, Path(aside))

@@ -75,7 +75,7 @@ def extend(
 
     Raises:
         DataError: no piece is worth it.
-        CheckpointError: the new vocabulary cuts words otherwise where it should not.
+        CheckpointError: the new vocabulary splits words differently where it should not.
     """
     words = count_words(tokenizer, lines)
     vocabulary = tokenizer.vocabulary()
@@ -134,7 +134,7 @@ def prove(before: TokenizerSpec, after: TokenizerSpec, words: Words, new: Mappin
     """Hold a vocabulary with new entries to what it promises, on all words of the text and of the old one.
 
     Raises:
-        CheckpointError: an entry that no word reaches, or a word without new ones that is cut otherwise.
+        CheckpointError: an entry that is never used, or a word without new entries that is split differently.
     """
     texts = [*words, *(token for token in before.vocabulary() if not token.startswith(CONTINUATION))]
     reached: set[int] = set()

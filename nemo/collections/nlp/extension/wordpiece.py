@@ -1,4 +1,4 @@
-"""WordPiece on words that are counted: what a vocabulary makes of them, and which pieces would save most.
+"""WordPiece on word counts: how a vocabulary splits them, and which new pieces would save most.
 
 A word is cut greedily: the longest entry that it begins with, then the longest one that goes on, and so on.
 So a new entry can also make a word longer, and what it is worth is found by cutting the words anew.

@@ -78,7 +78,7 @@ def finetune(options: FinetuningOptions) -> FinetuningResult:
     """Fine-tune a BERT, or go on where an earlier call with the same work folder stopped.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     refuse_several_processes("fine-tuning")
     if options.threads is not None:

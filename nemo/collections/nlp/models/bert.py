@@ -57,7 +57,7 @@ _SIZES = (
 
 
 def check_config(config: BertConfig) -> None:
-    """Refuse what cannot be built.
+    """Reject configurations that cannot be built.
 
     Raises:
         UsageError: a size below 1, more layers than any model has, a hidden size that the heads cannot
@@ -111,7 +111,7 @@ def _num_weights(config: BertConfig) -> int:
 
 
 class BertEmbeddings(nn.Module):
-    """The sum of what stands where in which sentence, normed."""
+    """The normalised sum of token, position and segment embeddings."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -161,8 +161,8 @@ class BertSelfAttention(nn.Module):
 
         Args:
             hidden: all tokens.
-            query_states: those of which the mixture is wanted; `hidden` itself where it is all of them.
-            keys: which of `hidden` are no padding, (K,); None means all.
+            query_states: the states to compute attention for; `hidden` itself for all.
+            keys: which of `hidden` are not padding, (K,); None: all.
             sequences: the queries in `query_states` and the keys of every sequence.
             seed: of the dropout.
         """

@@ -39,7 +39,7 @@ class PretrainingModel:
         return self.mlm.mlp.last_linear_layer.weight is self._word_embeddings.weight
 
     def untie(self) -> None:
-        """Give the MLM head's decoder weights of its own, which start as copies of the word embeddings."""
+        """Give the MLM head's decoder its own weights, initialized as copies of the word embeddings."""
         weight = self._word_embeddings.weight.detach().clone()
         self.mlm.mlp.last_linear_layer.weight = torch.nn.Parameter(weight)
         self.bert.config.tie_word_embeddings = False

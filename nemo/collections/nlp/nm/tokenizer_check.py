@@ -8,7 +8,7 @@ from nemo.utils.errors import UsageError
 
 
 def check_tokenizer(tokenizer: TokenizerSpec, config: BertConfig, source: Any) -> None:
-    """Refuse a tokenizer that pretraining or guessing with this model cannot use.
+    """Reject a tokenizer that this model cannot be pretrained or used with.
 
     Args:
         tokenizer: any.

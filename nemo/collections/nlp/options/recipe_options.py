@@ -17,7 +17,7 @@ SIZES = ("tiny", "mini", "small", "base", "large")
 
 @dataclass(frozen=True)
 class RecipeOptions(PretrainingOptions):
-    """Text to train on, and whatever is not left to the recipe.
+    """Text to train on, and options that override the recipe.
 
     A mode word among the texts means the tutorial's form of the command, in which nothing is chosen.
 

@@ -1,4 +1,4 @@
-"""Who runs the tasks: this process, or by datatrove other local ones, Ray or Slurm.
+"""Engines that run the tasks: this process, or by datatrove other local ones, Ray or Slurm.
 
 datatrove's own notes of what is completed are not used: a task looks at its result itself (see steps.py), and
 tells how it fares (see tasks.py).
@@ -113,7 +113,7 @@ def _execute(executor: Any, step: type[Step], plan: Plan, notes: Notes, give_up:
     """Have datatrove run a step.
 
     Raises:
-        NemoError: what a task said that failed, whatever datatrove makes of it: it is what the user needs.
+        NemoError: the error of the failed task, not datatrove's.
     """
     try:
         with _working(step, plan, notes) as report, Watch(notes, report, give_up):
@@ -171,7 +171,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 
 @contextlib.contextmanager
 def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
-    """Shows how far a step has come; the block is given what is to be told of it."""
+    """Shows the progress of a step; the block receives the function to report it with."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
     is_by_bytes = step is Tokenise
     total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
@@ -194,7 +194,7 @@ def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
 def _run_on_ray(
     steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
 ) -> None:
-    """Run steps by the cluster that RAY_ADDRESS names, or one on this machine for as long as it takes.
+    """Run steps by the cluster that RAY_ADDRESS names, or one started on this machine for the duration.
 
     Raises:
         UsageError: there is no such cluster, or it does not start.

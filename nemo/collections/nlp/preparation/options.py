@@ -84,7 +84,7 @@ class ShardOptions:
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """Who does the work."""
+    """Engine and workers."""
 
     engine: str = option("local", "what runs the tasks", choices=ENGINES, decides="machine")
     workers: int | None = option(
@@ -110,7 +110,7 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOptions, TextReading):
-    """What to prepare, into what, and who does it.
+    """What to prepare, where to, and with which engine.
 
     Raises:
         UsageError: a value out of its range, or options that contradict each other.

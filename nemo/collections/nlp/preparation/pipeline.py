@@ -1,4 +1,4 @@
-"""A step as datatrove runs it, in processes of its own."""
+"""A step as datatrove runs it, in separate processes."""
 
 from typing import Any
 

@@ -140,7 +140,7 @@ def _num_shards(options: PrepareOptions, sources: Sequence[Source]) -> dict[str,
 
 
 def _text_bytes(stored: int, source: Source) -> int:
-    """About how much text `stored` bytes of a file are; negative where nobody knows."""
+    """Approximate bytes of text in `stored` bytes of a file; negative if unknown."""
     return stored if source.compression is None else stored * COMPRESSION
 
 

@@ -1,6 +1,6 @@
 """The steps, as tasks that can run in any process that sees the work folder.
 
-A task that finds its result there, whole and undamaged, leaves it as it is: so a run that was killed goes on.
+A task whose result exists undamaged is skipped: that is how a killed run resumes.
 
     [work]/plan.json, tokenizer/, splitter.json     what every task needs
     [work]/parts/<number>/                          of `Tokenise`
@@ -172,7 +172,7 @@ class WriteShards(Step):
 
 
 class Finish(Step):
-    """Manifests of all that was written; the last one says that all is there."""
+    """Manifests of all that was written; the last one marks the output as complete."""
 
     name = "finish"
 

@@ -1,4 +1,4 @@
-"""What each task tells of itself, in a file, so that all of it can be seen from outside, whatever runs it.
+"""The status of each task, in a file, visible from outside whatever engine runs it.
 
 [work]/tasks/<step>-<number>.json   {"state": "running" | "done" | "failed", ...}
 """
@@ -58,7 +58,7 @@ def path_of(work: Path, step: str, number: int) -> Path:
 
 
 class Notes:
-    """What the tasks of a step have told, as seen from outside.
+    """The reported status of a step's tasks, as seen from outside.
 
     Args:
         subject: of a task's number, what it works on, for a person.

@@ -13,9 +13,9 @@ from nemo.utils.errors import NemoError
 SECONDS_BETWEEN_GLANCES, SECONDS_BETWEEN_LOOKS = 0.05, 0.5
 
 Report = Callable[[dict[int, dict[str, Any]]], None]
-"""Told the notes of the tasks that run."""
+"""Called with the notes of the running tasks."""
 GiveUp = Callable[[NemoError], None]
-"""Told the error that ends it all."""
+"""Called with the error that stops the step."""
 
 
 class Watch:
@@ -89,7 +89,7 @@ class _PoolWorkers:
     def told_of(self, pid: int | None = None) -> str:
         """That the process of a number, or the one that is gone, was killed, and by what if that is known."""
         gone = [p for p in self._seen - self._children() if pid in (None, p.pid)]
-        # By the signal it is told from those that ended by themselves.
+        # The signal distinguishes it from those that ended on their own.
         number, pid = max(((-(p.exitcode or 0), p.pid) for p in gone), default=(0, pid))
         name = "a worker process" if pid is None else f"worker process {pid}"
         return f"{name} was killed" + (f" by {signal.Signals(number).name}" if number > 0 else "")

@@ -52,7 +52,7 @@ def steps_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int =
 
 
 def steps_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -> int:
-    """Steps in the first so many epochs; with tokens_per_batch, epochs differ in length."""
+    """Steps in the first epochs; with tokens_per_batch, epochs differ in length."""
     if data.train.tokens_per_batch is None:
         return epochs * steps_per_epoch(data.train, batches_per_step)
     logging.info("counting the batches of %d epochs", epochs)

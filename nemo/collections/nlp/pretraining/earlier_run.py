@@ -1,4 +1,4 @@
-"""The run that is in a work folder already, and what another that goes on with it has to agree to."""
+"""The existing run in a work folder, and what must match to resume it."""
 
 from collections.abc import Mapping
 from pathlib import Path

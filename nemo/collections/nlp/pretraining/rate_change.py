@@ -1,4 +1,4 @@
-"""A run that goes on with another learning rate than it had says so."""
+"""Warns when a run resumes with a different learning rate."""
 
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.duration import lr_policy

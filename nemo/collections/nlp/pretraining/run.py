@@ -61,7 +61,7 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
         began: when the minutes of `options` did, of `time.monotonic()`; None is now.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     began = time.monotonic() if began is None else began
     with processes_of(options) as world:

@@ -42,9 +42,9 @@ class Run:
 
     Attributes:
         options: with everything settled: sizes, and the end as `num_iters`, unless it `ends_on_time`.
-        plan: its steps; that of a run that `ends_on_time` is settled while it goes on.
+        plan: its steps; for a run that `ends_on_time` it is settled during the run.
         initial: what it starts from, if not from random weights.
-        resumes: it goes on in its own work folder.
+        resumes: it resumes in its own work folder.
     """
 
     options: PretrainingOptions
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def earlier_options(self) -> PretrainingOptions | None:
-        """Those of the run that goes on, here or from another work folder; None where nobody knows."""
+        """The options of the run being continued, here or from another work folder; None if unknown."""
         if self.resumes:
             work_dir: Path | None = Path(self.options.work_dir)
         else:
@@ -83,7 +83,7 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         world: who prepares the same; process 0 makes what they share.
 
     Raises:
-        UsageError, DataError, CheckpointError: what cannot be used, and how to mend it.
+        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     world = world or World()
     resumes = world.broadcast_object(lambda: bool(checkpoint.list_checkpoints(work_dir / "checkpoints")))

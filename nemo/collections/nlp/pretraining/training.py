@@ -47,7 +47,7 @@ def train(
         files: writes down what the run is.
 
     Returns:
-        The held-out figures by step; and whether the loss ended far above that of a uniform guess.
+        The held-out figures by step; and whether the loss ended far above that of a uniform prediction.
     """
     options = run.options
     experiment: Any = factory.experiment  # there is one, as log_dir was given

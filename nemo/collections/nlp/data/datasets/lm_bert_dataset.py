@@ -1,4 +1,4 @@
-"""Text -> batches of pairs with hidden tokens, ready to be trained on.
+"""Text -> batches of sentence pairs with masked tokens, ready for training.
 
 Shapes: B batch, T max_seq_length.
 """
@@ -141,11 +141,11 @@ class BertPretrainingDataset:
         """Samples of an epoch.
 
         Returns:
-            input_ids: (B, T) int64, `[CLS] A [SEP] B [SEP]` and padding, some tokens hidden.
+            input_ids: (B, T) int64, `[CLS] A [SEP] B [SEP]` and padding, some tokens masked.
             input_type_ids: (B, T) int64, 1 for B and its [SEP].
             input_mask: (B, T) int64, 1 for tokens, 0 for padding.
-            output_ids: (B, T) int64, the tokens, none hidden.
-            output_mask: (B, T) float32, 1 for tokens to guess.
+            output_ids: (B, T) int64, the tokens, none masked.
+            output_mask: (B, T) float32, 1 for tokens to predict.
             labels: (B) int64, 0 where B follows A in the corpus, 1 where it is random.
         """
         samples = np.asarray(indices, dtype=np.int64)

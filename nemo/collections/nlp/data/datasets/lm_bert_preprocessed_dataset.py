@@ -91,7 +91,7 @@ class BertPretrainingPreprocessedDataset:
         sampling: the seed, and which masks: those in the shards, or new ones. Words are the tokenizer's; in
             Chinese and Japanese they are rjieba's. A length is for shards without padding; default: the
             longest row of the first one. All others have L in their arrays.
-        tokenizer: what the shards were made with, if it is at hand: they are held to it.
+        tokenizer: the one the shards were made with, if available; they are checked against it.
         vocab_size: ids have to be smaller; default: `tokenizer.vocab_size`.
         only_mlm_loss: the shards may lack next_sentence_labels; labels are -1 then, which no loss takes.
 
@@ -101,7 +101,7 @@ class BertPretrainingPreprocessedDataset:
         survey: what is in the first shard.
 
     Raises:
-        UsageError: an argument that cannot be.
+        UsageError: an invalid argument.
         DataError: shards that cannot be used, do not go together, or were made with a different tokenizer.
     """
 
@@ -200,7 +200,7 @@ class BertPretrainingPreprocessedDataset:
         return blocks
 
     def _check_others(self) -> None:
-        """Hold the rows of the other shards to what the first one is, before anything is trained on."""
+        """Check the rows of the other shards against the first one before training."""
         blocks = [block for block in self._blocks if block.shard > 0]
         step = -(-sum(map(len, blocks)) // ROWS_CHECKED_AT_ONCE) or 1
         for block in blocks[::step]:
@@ -288,7 +288,7 @@ class BertPretrainingPreprocessedDataset:
         stride: int = 1,
         tokens_per_batch: int | None = None,
     ) -> Generator[dict[str, np.ndarray], None, None]:
-        """Every `stride`th batch of an epoch from number `first` on, whatever shards its rows are in.
+        """Every `stride`th batch of an epoch from number `first` on, across shards.
 
         Only the last one may be short. What comes before `first` is not read.
 
@@ -298,15 +298,15 @@ class BertPretrainingPreprocessedDataset:
                 least L.
 
         Yields:
-            input_ids: (B, L) int64, some tokens hidden.
+            input_ids: (B, L) int64, some tokens masked.
             input_type_ids: (B, L) int64, 1 for B and its [SEP].
             input_mask: (B, L) int64, 1 for tokens, 0 for padding.
-            output_ids: (B, L) int64, the tokens, none hidden.
-            output_mask: (B, L) float32, 1 for tokens to guess.
+            output_ids: (B, L) int64, the tokens, none masked.
+            output_mask: (B, L) float32, 1 for tokens to predict.
             labels: (B) int64, 0 where B follows A, 1 where it is random.
 
         Raises:
-            DataError: a row that cannot be, or a shard that was damaged or changed since it was opened.
+            DataError: an invalid row, or a shard that was damaged or changed since it was opened.
         """
         bounds = self.bounds(batch_size, epoch, tokens_per_batch)
         sizes = iter(np.diff(bounds)[first:].tolist())

@@ -1,4 +1,4 @@
-"""Shards of NVIDIA's BERT scripts: which files they are, how they are read, what they are held to."""
+"""Shards of NVIDIA's BERT scripts: finding, reading and checking them."""
 
 from nemo.collections.nlp.data.hdf5.folders import (
     has_held_out_shards,

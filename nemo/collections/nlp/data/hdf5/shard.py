@@ -1,9 +1,9 @@
 """One HDF5 shard as NVIDIA's `create_pretraining_data.py` writes it, opened as a stranger's file.
 
-    input_ids             [N, L]  [CLS] A [SEP] B [SEP] and padding, some tokens hidden
+    input_ids             [N, L]  [CLS] A [SEP] B [SEP] and padding, some tokens masked
     input_mask            [N, L]  1 for a token, 0 for padding
     segment_ids           [N, L]  0 in [CLS] A [SEP] and padding, 1 in B [SEP]
-    masked_lm_positions   [N, P]  where tokens are to be guessed, ascending; 0 means no more of them
+    masked_lm_positions   [N, P]  where tokens are to be predicted, ascending; 0 means no more
     masked_lm_ids         [N, P]  the tokens that are there
     next_sentence_labels  [N]     0 if B follows A, 1 if it is random
 
@@ -198,7 +198,7 @@ def _open(path: Path) -> h5py.File:
     """Without a lock, as shards may lie on a disk that has none; or as this process has opened it already.
 
     Raises:
-        DataError: it is open in this process in a way that nobody can share.
+        DataError: it is already open in this process in an incompatible way.
     """
     for locking in (False, None, True):
         try:

@@ -20,7 +20,7 @@ class Frame:
 
 
 def restored(rows: Rows) -> np.ndarray:
-    """The tokens as they were before some were hidden, [N, L]."""
+    """The tokens before masking, [N, L]."""
     row, slot = rows["masked_lm_positions"].nonzero()
     ids = rows["input_ids"].copy()
     ids[row, rows["masked_lm_positions"][row, slot]] = rows["masked_lm_ids"][row, slot]

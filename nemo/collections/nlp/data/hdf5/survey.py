@@ -1,4 +1,4 @@
-"""What is checked before shards are trained on, so that nothing wrong is learned in silence.
+"""Checks of shards before training, so that wrong data is not learned silently.
 
 Nothing in a shard says which tokenizer made it. But its rows have a structure, which gives the special tokens
 away, and those have to be the tokenizer's; and its words have to be cut as that tokenizer cuts them.
@@ -21,7 +21,7 @@ from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
 BLOCK_BYTES = 4 << 20  # of rows in memory that are read at a time
-ENOUGH = 50  # predictions that a share can be told from
+ENOUGH = 50  # predictions needed to estimate a share
 USUAL_HIDDEN_SHARE = (0.75, 0.85)  # of predictions that are behind [MASK]: 0.8 for BERT
 USUAL_RANDOM_SHARE = (0.45, 0.70)  # of pairs: 0.5 for BERT, 0.54 to 0.65 where documents are short
 MAX_ODD_SHARE = 0.01  # of rows with a [SEP] inside a sentence: a text may speak of [SEP]
@@ -35,14 +35,14 @@ SAMPLED_ROWS, SAMPLED_WORDS = 512, 1000
 
 @dataclass(frozen=True)
 class Survey:
-    """What a shard that was read in full has in it.
+    """Statistics of a shard that was read in full.
 
     Attributes:
         frame: the special tokens around every row.
-        mask_id: what hides most tokens that are to be guessed; None where there are too few to tell.
+        mask_id: the id that masks most tokens to predict; None if there are too few to tell.
         random_share: of the pairs; None without labels.
         padding_share: of all places.
-        sample: the first rows, no token hidden, [SAMPLED_ROWS at most, L].
+        sample: the first rows, unmasked, [SAMPLED_ROWS at most, L].
         sha256: of all values.
     """
 
@@ -85,7 +85,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
             should learn from.
     """
     frame: Frame | None = None
-    behind: Counter[int] = Counter()  # what stands where a token is to be guessed
+    behind: Counter[int] = Counter()  # the ids at the positions to predict
     tokens = odd_rows = random_rows = 0
     samples: list[np.ndarray] = []
     digest = hashlib.sha256()

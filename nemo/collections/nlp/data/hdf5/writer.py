@@ -2,7 +2,7 @@
 
 Where this differs from those scripts:
 - A random B comes from the whole corpus, not from the documents of its own shard.
-- Every shard and every pass over its documents has random numbers of its own.
+- Every shard and every pass over its documents has its own random numbers.
 - A short pair is as long as was drawn for it, and label 1 is never given to a true next sentence (pairs.py).
 - Every dataset carries checksums, and its chunks hold whole rows: theirs cut columns too, so that a row is
   unpacked from eight of them.
@@ -51,7 +51,7 @@ class ShardRecipe:
 
     Attributes:
         seq_length, max_predictions: L and P.
-        masked_lm_prob: share of tokens to be guessed, within P.
+        masked_lm_prob: share of tokens to predict, at most P.
         random_seed: 0 or more.
         dupe_factor: passes over the documents, each with its own pairs and masks.
         short_seq_prob: share of documents whose pairs are of a random smaller length in a pass.
@@ -128,7 +128,7 @@ def write_shard(
 ) -> dict[str, Any]:
     """Write the shard of these documents: a function of the arguments, to the byte.
 
-    The file appears whole or not at all. Memory is bounded whatever its size.
+    The file appears complete or not at all. Memory is bounded, whatever its size.
 
     Args:
         tokenizer: the one that made the store.
@@ -304,6 +304,6 @@ class _Output(io.FileIO):
             return size or 0
 
     def check(self) -> None:
-        """Raise what the system said when something failed."""
+        """Raise the operating system's error after a failure."""
         if self._problem is not None:
             raise self._problem

@@ -50,7 +50,7 @@ def without_compression(name: str) -> str:
 
 
 def decompressed(stored: BinaryIO, compression: str | None, name: str) -> Readable:
-    """The content of a file that is read from first to last, in bounded memory whatever its ratio.
+    """The content of a file, read sequentially in bounded memory, whatever the compression ratio.
 
     Args:
         compression: a name in `COMPRESSIONS`; or None, for content as it is stored.
@@ -68,7 +68,7 @@ class _Decompressor(Protocol):
 
     @property
     def needs_input(self) -> bool:
-        """Is there nothing to be had without more data?"""
+        """Whether more data is needed for more content."""
 
     @property
     def unused_data(self) -> bytes:
@@ -79,7 +79,7 @@ class _Decompressor(Protocol):
 
 
 class _Decompressed:
-    """The content of all streams of a file. Zeros behind one are padding; anything else is told of."""
+    """The content of all streams of a file. Zeros after one are padding; anything else is logged."""
 
     def __init__(self, stored: BinaryIO, compression: str, name: str):
         self.stored, self.compression, self.name = stored, compression, name

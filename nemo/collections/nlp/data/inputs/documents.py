@@ -1,4 +1,4 @@
-"""What a document is, whatever it was read from: its paragraphs, none of them empty, none of them endless."""
+"""A document, whatever it was read from: paragraphs, none empty, none too long."""
 
 import re
 from collections.abc import Iterator
@@ -19,10 +19,10 @@ _MAX_PARAGRAPH_CHARS = MAX_LINE_BYTES // 4  # of four bytes each
 
 @dataclass
 class Oddities:
-    """What was odd in a text, and was mended.
+    """Defects of a text that were repaired while reading.
 
     Attributes:
-        cuts: how often a line was cut because it was too long.
+        cuts: how often a line was split because it was too long.
         nul_characters: how many were removed.
         replaced_bytes: how many were no UTF-8.
         bad_records: how many were left out.
@@ -46,7 +46,7 @@ class Oddities:
 
 
 def leave_out(problem: DataError, at_most: int, odd: Oddities) -> None:
-    """Count a bad record and tell of it in the log; raise `problem` if it is one too many."""
+    """Count and log a bad record; raise `problem` if there are too many."""
     odd.bad_records += 1
     if odd.bad_records > at_most:
         raise problem

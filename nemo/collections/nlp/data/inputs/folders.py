@@ -44,7 +44,7 @@ class Listing:
 
     @cached_property
     def splits(self) -> Splits:
-        """What the files are for, by their names."""
+        """The purpose of the files, by their names."""
         return splits_of(self.files)
 
     def training(self) -> dict[str, Place]:
@@ -68,7 +68,7 @@ class Listing:
         return {name: self.files[name] for name in chosen}
 
     def _tell(self, what: str, chosen: list[str]) -> None:
-        """Say which files are left out because they, or others, are named as what they are for."""
+        """Log which files are skipped because of their names."""
         splits = {TRAIN: self.splits.train, VALIDATION: self.splits.validation, TEST: self.splits.test}
         left_out = [f"{some_of(names)} ({split})" for split, names in splits.items() if {*names} - {*chosen}]
         if left_out:
@@ -143,7 +143,7 @@ def _listing_at_address(url: str, format_: str) -> Listing | None:
 
 
 def check_and_tell(folder: str, num_files: int, others: list[str]) -> None:
-    """Name in the log what is not read.
+    """Log the files that are not read.
 
     Raises:
         DataError: that is all there is.

@@ -1,4 +1,4 @@
-"""What a file is by its name and first bytes: plain text, JSON lines, Parquet or CSV, or nothing of these."""
+"""The format of a file, by name and first bytes: plain text, JSON lines, Parquet, CSV, or none of these."""
 
 import codecs
 import json
@@ -112,7 +112,7 @@ def not_json_lines(path: str, head: bytes) -> DataError:
 
 
 def check_readable(path: str, head: bytes) -> None:
-    """Raise a DataError if the first bytes are those of something that is no text, and say what it is."""
+    """Raise a DataError, naming the format, if the first bytes are not those of text."""
     for magic, what, fix in _FOREIGN:
         if head.startswith(magic):
             raise DataError(what, where=shown(path), expected="text", fix=fix)

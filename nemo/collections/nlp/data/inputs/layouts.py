@@ -1,4 +1,4 @@
-"""What a document is in plain text: where one starts, and which lines are no text of it."""
+"""Documents in plain text: where one starts, and which lines are not part of its text."""
 
 import html
 import re
@@ -87,7 +87,7 @@ def detect_layout(lines: Sequence[str]) -> str:
 
 
 def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
-    """The layout that many parts of a file look like, which cuts them otherwise than `layout`; or None."""
+    """The layout that many parts of a file look like, if it splits them unlike `layout`; or None."""
     found: Counter[str] = Counter()
     for lines in parts:
         own = detect_layout(lines)

@@ -19,7 +19,7 @@ _OTHER_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 
 
 def read_up_to(file: Readable, size: int) -> bytes:
-    """So many bytes, or all there are."""
+    """The first bytes of a file, or all of them."""
     parts, missing = [], size
     while missing > 0 and (data := file.read(missing)):
         parts.append(data)
@@ -31,7 +31,7 @@ def samples_of(path: str, compression: str | None, num_bytes: int, version: str,
     """Parts from all over a file, in its order, as far as they can be reached.
 
     Args:
-        num_bytes, version: of the file as it is stored, -1 where nobody knows.
+        num_bytes, version: of the stored file; -1 if unknown.
         head: its first `HEAD_BYTES`, decompressed.
     """
     if len(head) < HEAD_BYTES:

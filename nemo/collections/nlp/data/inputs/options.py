@@ -21,10 +21,10 @@ class TextOptions:
     """How text is read.
 
     Args:
-        format: a name in `FORMATS`, or "auto": told for each file from its name and its first MiB.
-        layout: where documents end in plain text, a name in `LAYOUTS`, or "auto": told for each file from
+        format: a name in `FORMATS`, or "auto": detected for each file from its name and its first MiB.
+        layout: where documents end in plain text, a name in `LAYOUTS`, or "auto": detected for each file from
             samples all over it (of a compressed file the first 16 MiB, of a web server's the first MiB).
-        sentences: a name in `sentences.SPLITTERS`, or "auto": told from a sample of the corpus.
+        sentences: a name in `sentences.SPLITTERS`, or "auto": detected from a sample of the corpus.
         invalid_bytes: what to do with bytes that are not UTF-8: "error", or "replace" each by U+FFFD.
         text_field: where a document's text is in JSON lines, Parquet and CSV. If it begins with what is in a
             field `title`, that line is left out.

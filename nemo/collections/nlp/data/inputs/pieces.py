@@ -19,7 +19,7 @@ PIECE_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a file; `str` of it is how to name it to a reader.
+    """A part of a file; `str` gives its name for messages.
 
     A document belongs to the piece in whose range the line that starts it begins, so that all pieces of a
     file together give each of its documents once.
@@ -82,7 +82,7 @@ class PieceReader:
         A paragraph is a line without the space around it; none is empty, a heading, or a title repeated.
 
         Raises:
-            DataError: what is read is not UTF-8 or no such record, or changed in the meantime.
+            DataError: the text is not UTF-8, a record is invalid, or the file changed in the meantime.
         """
         source = self.piece.source
         with reading(source.path):

@@ -1,4 +1,4 @@
-"""Where text lies: files of this machine, and addresses that fsspec opens (http, s3, gs, memory, ...)."""
+"""Where text is stored: local files, and addresses that fsspec opens (http, s3, gs, memory, ...)."""
 
 import io
 import re
@@ -55,7 +55,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def reading(path: Any) -> Iterator[None]:
-    """Turn what a disk or a network says into one line that names the file.
+    """Turn an error of a disk or a network into one line that names the file.
 
     Raises:
         MissingFileError: the file is not there.

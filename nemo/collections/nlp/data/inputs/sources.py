@@ -37,7 +37,7 @@ from nemo.utils.logging import LogMode, logging
 Path_ = str | os.PathLike[str]
 
 _FIRST_BYTES = 64
-_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server tells of a file
+_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server reports about a file
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Source:
 def sources_of(
     path: "Path_ | Source | Iterable[Path_ | Source]", options: TextOptions = AUTO, held_out: bool = False
 ) -> list[Source]:
-    """The files of a corpus, sorted by name; what was detected is told in the log.
+    """The files of a corpus, sorted by name; logs what was detected.
 
     Args:
         path: a file, a folder, an address that fsspec opens, or several of these. Of a folder and the folders
@@ -86,7 +86,7 @@ def sources_of(
         MissingFileError: nothing is there.
         DataError: a folder without text; an entry that is no regular file; or one that is no text. A link in
             a folder is refused too, as it may lead anywhere; give its target.
-        UsageError: unsupported address with what is installed.
+        UsageError: an address that needs a package that is not installed.
     """
     given = [path] if isinstance(path, str | os.PathLike | Source) else list(path)
     known = [each for each in given if isinstance(each, Source)]
@@ -167,7 +167,7 @@ def _source_in_folder(path: str, options: TextOptions) -> Source | None:
     except DataError:
         return None
     if source.format == "text" and first.startswith(b"{"):
-        # Its faults are to be told, not left out.
+        # Its defects are reported, not skipped.
         return replace(source, format="json-lines", layout=None)
     return source if source.format != "text" or first.startswith(b"<doc id=") else None
 
@@ -239,7 +239,7 @@ def _place(path: str) -> str:
     return f"/{parts.scheme}/{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-# What is told in the log.
+# Logging.
 
 
 def _tell(given: Iterable[Any], sources: list[Source], options: TextOptions) -> None:

@@ -1,4 +1,4 @@
-"""What the files of a folder are for, by their names: training, validation or test.
+"""The purpose of the files of a folder, by their names: training, validation or test.
 
 The words, and what may stand around them, are those of Hugging Face's `datasets`, so that a folder is split
 as `load_dataset` splits it: `train-00000-of-00001.parquet`, `wiki.valid.raw`, `dev.jsonl`, `data/test/a.txt`,
@@ -31,7 +31,7 @@ _IN_FOLDER = {split: _pattern(words, f"{_AROUND}|$") for split, words in KEYWORD
 
 @dataclass
 class Splits:
-    """Names of files by what they are for, in the order in which they were given.
+    """File names by purpose, in the order given.
 
     Attributes:
         train, validation, test: by their names, or those of their folders.
@@ -47,17 +47,17 @@ class Splits:
 
     @property
     def has_training(self) -> bool:
-        """Is there anything that is not held-out text?"""
+        """Whether any file is not held-out text."""
         return bool(self.train or self.others)
 
     @property
     def training(self) -> list[str]:
-        """What is trained on: what is named so, else what has no such name, else all there is."""
+        """The training text: files named so, else files with no such name, else all."""
         return self.train or self.others or self.held_out_by_name
 
     @property
     def held_out(self) -> list[str]:
-        """What is evaluated on: validation text, else tests, else all there is."""
+        """The evaluation text: validation files, else test files, else all."""
         return self.validation or self.test or self.train + self.others
 
     @property
@@ -67,7 +67,7 @@ class Splits:
 
 
 def splits_of(names: Iterable[str]) -> Splits:
-    """Sort names of files, with their folders and `/` between, by what they are for.
+    """Sort file names, with their folders and `/` between, by purpose.
 
     Folders count, and where these say nothing, the file's own name.
     """

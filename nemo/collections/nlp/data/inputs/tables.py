@@ -154,7 +154,7 @@ def _over_network(file: Any, path: str) -> Any:
 
 
 def _holds_text(table: Any, name: str) -> bool:
-    """Is there a column of strings, dictionaries of them included, by that name?"""
+    """Whether a column of strings, also dictionary-encoded, has this name."""
     import pyarrow.types as types
 
     schema = table.schema_arrow

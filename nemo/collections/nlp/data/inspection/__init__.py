@@ -1,4 +1,4 @@
-"""Seeing the data before it is trained on: figures, and what is odd in them."""
+"""Inspecting the data before training: figures and advice."""
 
 from nemo.collections.nlp.data.inspection.parts import Part, inspect_all
 

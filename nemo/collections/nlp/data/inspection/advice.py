@@ -1,4 +1,4 @@
-"""Figures -> what a person should know before training on it: what is odd, what it does, what to do."""
+"""Figures -> advice before training: what is unusual, its effect, and what to do."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ class Advice:
 
 
 def advice_on_text(figures: TextFigures) -> list[Advice]:
-    """What is odd in a text."""
+    """Advice on a text."""
     return [Advice(code, text) for code, text in _on_text(figures)]
 
 
 def advice_on_store(figures: StoreFigures) -> list[Advice]:
-    """What is odd in a token store."""
+    """Advice on a token store."""
     found = [
         *_on_documents(figures.one_sentence_share),
         *_on_vocabulary(figures.unknown_share, figures.pieces_per_word),

@@ -1,4 +1,4 @@
-"""What the characters of a corpus say of it: its scripts, and what should not be in it."""
+"""The characters of a corpus: its scripts, and characters that should not be in it."""
 
 import unicodedata
 from collections import Counter

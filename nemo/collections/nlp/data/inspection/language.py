@@ -1,11 +1,11 @@
-"""In which languages a text is, guessed from its letters (py3langid, Lui and Baldwin 2012)."""
+"""The languages of a text, predicted from its letters (py3langid, Lui and Baldwin 2012)."""
 
 from collections import Counter
 from collections.abc import Iterable
 
-GUESS_CHARS = 500  # a few words are guessed badly
+GUESS_CHARS = 500  # predictions for a few words are poor
 MOST_GUESSES = 400
-_CHINESE = ("wuu", "yue")  # hardly told from zh by their characters
+_CHINESE = ("wuu", "yue")  # hard to distinguish from zh by their characters
 _NO_LANGUAGE = "zxx"
 _NAMES = {
     "ar": "Arabic", "bg": "Bulgarian", "bn": "Bengali", "ca": "Catalan", "cs": "Czech", "da": "Danish",
@@ -20,7 +20,7 @@ _NAMES = {
 
 
 def name_of(language: str) -> str:
-    """What a language is called; its code where it is a rare one."""
+    """The name of a language; its code if it is rare."""
     return _NAMES.get(language, language)
 
 

@@ -1,4 +1,4 @@
-"""Whatever a person points at -> its parts, each with its figures and what is odd in it."""
+"""Any input -> its parts, each with figures and advice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -42,7 +42,7 @@ class Token:
         text: what is there, without marks.
         shown: what the model sees in its place.
         starts_word: whether a word begins with it.
-        is_hidden: whether it is to be guessed.
+        is_hidden: whether it is to be predicted.
         is_masked: whether the model sees a mask in its place.
     """
 
@@ -119,7 +119,7 @@ def draw_samples(
 
 
 def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
-    """The words of which tokens are to be guessed, and of these words only such tokens."""
+    """The words with tokens to predict, and of these words only those tokens."""
     number = itertools.accumulate(token.starts_word for token in tokens)
     words = itertools.groupby(zip(number, tokens, strict=True), key=lambda pair: pair[0])
     hidden = ([token for _, token in word if token.is_hidden] for _, word in words)

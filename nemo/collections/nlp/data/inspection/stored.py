@@ -19,7 +19,7 @@ MOST_PAIRED = 1 << 16  # documents whose pairs are looked at
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """What is in a token store.
+    """Figures on a token store.
 
     Attributes:
         documents, sentences, tokens: how many.
@@ -47,7 +47,7 @@ class StoreFigures:
 
 @dataclass(frozen=True)
 class ShardFigures:
-    """What is in a folder of shards, told from the headers and from the first shard.
+    """Figures on a folder of shards, from the headers and the first shard.
 
     Attributes:
         shards, rows, bytes: of the shards for training.

@@ -54,7 +54,7 @@ _MARKUP = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]{{0,200}})?/?>|&(?:[a-z]{{2,8}}|
 
 @dataclass(frozen=True)
 class TokenFigures:
-    """What a tokenizer makes of the text, told from a sample.
+    """Token statistics of the text, estimated from a sample.
 
     Attributes:
         vocab_size: entries of the tokenizer.

@@ -1,4 +1,4 @@
-"""Things made by a thread that runs ahead of who takes them."""
+"""Prefetching: items produced ahead of the consumer by a thread."""
 
 import queue
 import threading

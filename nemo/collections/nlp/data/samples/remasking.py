@@ -17,17 +17,17 @@ class Remasking:
     """Hides other tokens in every epoch, as `Masking` does.
 
     Which tokens are special and where words begin is the tokenizer's to say. Without it the rows themselves
-    say which [CLS], [SEP] and [MASK] are, and id 0 is padding; words nobody knows then.
+    say which [CLS], [SEP] and [MASK] are, and id 0 is padding; words are unknown then.
 
     Args:
         sampling: which masks, how many, and their seed.
         survey: what is in the shards.
-        tokenizer: what they were made with, if it is at hand.
+        tokenizer: the one they were made with, if available.
         vocab_size: ids are smaller; needed where there is no tokenizer.
-        max_predictions: the most tokens to guess in a row; None: only the sampling's probability counts.
+        max_predictions: the most tokens to predict in a row; None: only the sampling's probability counts.
 
     Raises:
-        UsageError: a kind that cannot be, or one that needs a tokenizer.
+        UsageError: an invalid kind, or one that needs a tokenizer.
     """
 
     def __init__(
@@ -81,13 +81,13 @@ class Remasking:
         """Hide tokens of a batch.
 
         Args:
-            ids: (B, L) int, none hidden.
+            ids: (B, L) int, none masked.
             is_token: (B, L) bool, False for padding, which is at the end.
             epoch: 0 or more.
             samples: (B) int, the number of each row.
 
         Returns:
-            ids with some hidden, (B, L) int, and which tokens are to be guessed, (B, L) bool.
+            ids with some masked, (B, L) int, and which tokens to predict, (B, L) bool.
         """
         starts_word = np.ones_like(is_token)
         if self._words is not None:

@@ -12,7 +12,7 @@ MASK_PROBABILITY = 0.15
 
 @dataclass(frozen=True)
 class Sampling:
-    """How samples are made of a token store, or taken from shards.
+    """How samples are drawn from a token store, or read from shards.
 
     Attributes:
         max_seq_length: T, tokens in a sample, special tokens included; 8 or more. None, for shards: theirs.
@@ -20,7 +20,7 @@ class Sampling:
             in the shards. None: "whole_word" for text, "stored" for shards.
         mask_probability: share of a sample's tokens to predict, between 0 and 1. None: 0.15, where masks are
             drawn.
-        short_seq_prob: share of documents whose pairs have a smaller length, drawn anew in each epoch.
+        short_seq_prob: share of documents whose pairs have a smaller length, drawn again in each epoch.
         seed: of pairs, masks and order; 0 or more.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Pairs of text in a token store -> the rows that a model reads, nothing hidden yet.
+"""Pairs of text in a token store -> the rows that a model reads, before masking.
 
 Shapes: B batch, T tokens of a row.
 """
@@ -30,8 +30,8 @@ class Sequences:
         ids: (B, T) int64.
         is_token: (B, T) bool, False for padding.
         in_b: (B, T) bool, True for B and its [SEP].
-        may_choose: (B, T) bool, True for what may be hidden: the tokens of A and B but [UNK].
-        starts_word: (B, T) bool; what it is for special tokens and padding means nothing.
+        may_choose: (B, T) bool, True for tokens that may be masked: those of A and B except [UNK].
+        starts_word: (B, T) bool; undefined for special tokens and padding.
         lengths: (B) int64, tokens of each row.
     """
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-SMALL = 128 << 20  # bytes; what is smaller may stay, and is faster for it
+SMALL = 128 << 20  # bytes; smaller arrays stay in memory, which is faster
 ROWS_AT_ONCE = 256
 
 

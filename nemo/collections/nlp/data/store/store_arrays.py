@@ -32,7 +32,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
-    """What a manifest says.
+    """The content of a manifest.
 
     Raises:
         MissingFileError: there is none.
@@ -120,7 +120,7 @@ class ArrayWriter:
             path.touch()
 
     def append(self, values: np.ndarray) -> None:
-        """Write values behind those that are there."""
+        """Append values."""
         data = np.ascontiguousarray(values, dtype=self.dtype).data
         self._hash.update(data)
         with storage_errors(self.path), open(self.path, "ab") as file:
@@ -151,7 +151,7 @@ class BlockWriter:
         self.token_counts = np.zeros(vocab_size, dtype=np.int64)
 
     def append(self, block: Block) -> None:
-        """Write a block behind what is there."""
+        """Append a block."""
         self._arrays["tokens"].append(block.tokens)
         self._arrays["starts_word"].append(block.starts_word)
         for name, before, lengths in (
@@ -198,7 +198,7 @@ class ArrayReader:
         return self.folder / f"{name}.bin"
 
     def check_sizes(self) -> None:
-        """Raise a DataError if an array was cut short or is gone."""
+        """Raise a DataError if an array is truncated or missing."""
         for name, array in self.arrays.items():
             path = self.path(name)
             found = path.stat().st_size if path.exists() else 0

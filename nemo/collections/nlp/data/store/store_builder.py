@@ -59,7 +59,7 @@ def describe_source(source: Source) -> dict[str, Any]:
 def groups_of(pieces: Sequence[Piece], group_bytes: int = GROUP_BYTES) -> list[list[Piece]]:
     """Neighbouring pieces together for parts of at most `group_bytes` of text, or one piece.
 
-    A file whose size nobody knows counts as much as a part.
+    A file of unknown size counts as a whole part.
     """
     groups: list[list[Piece]] = []
     size = 0
@@ -99,12 +99,12 @@ def write_part(
     near_duplicates: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tokenise pieces into a part at `folder`, which is there whole or not at all.
+    """Tokenise pieces into a part at `folder`, which is complete or absent.
 
     Args:
         splitter: paragraph -> sentences.
         near_duplicates: also write what near duplicates are found by.
-        progress: told now and then how many bytes of the pieces have been read.
+        progress: called now and then with the number of bytes read.
 
     Returns:
         What `part.json` says.
@@ -287,7 +287,7 @@ def assemble(
     targets: Mapping[str, tuple[Path, np.ndarray | None]],
     header: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """Put parts together into stores, all of them in one pass; each is there whole or not at all.
+    """Put parts together into stores, all of them in one pass; each is complete or absent.
 
     Args:
         parts: folders in the order of the text.

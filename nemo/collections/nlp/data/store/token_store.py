@@ -1,4 +1,4 @@
-"""A corpus, tokenised once: flat arrays in a folder, memory-mapped by all who train on it.
+"""A corpus, tokenised once: flat arrays in a folder, memory-mapped by every run.
 
     tokens.bin            uint16 or uint32 [N]  ids, sentence after sentence
     starts_word.bin       bool [N]              whether the token begins a word
@@ -74,7 +74,7 @@ class TokenStore:
 
     Raises:
         MissingFileError: no store is there.
-        DataError: the store is of another version, or an array has not the size it should have.
+        DataError: the store is of another version, or an array has the wrong size.
     """
 
     def __init__(self, folder: Path_):
@@ -105,7 +105,7 @@ class TokenStore:
         return TokenStore, (self.folder,)
 
     def check_sizes(self) -> None:
-        """Raise a DataError if an array was cut short: touching what is gone would kill the process."""
+        """Raise a DataError if an array is truncated: reading past its end would kill the process."""
         self._arrays.check_sizes()
 
     def verify(self) -> None:
@@ -123,7 +123,7 @@ class TokenStore:
 
 
 def is_store(path: Path_) -> bool:
-    """Is this the folder of a token store, of whatever version?"""
+    """Whether this is the folder of a token store, of any version."""
     try:
         return json.loads((Path(path) / "manifest.json").read_bytes())["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
@@ -155,7 +155,7 @@ def open_or_build(
     folder: Path_ | None = None,
     options: TextOptions = AUTO,
 ) -> TokenStore:
-    """The store of a corpus: the one that is there if it fits text, tokenizer and options, else a new one.
+    """The store of a corpus: the existing one if it matches text, tokenizer and options, else a new one.
 
     Of several processes that ask at once, one builds and the others wait for it.
 
@@ -222,7 +222,7 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _opened(folder: Path) -> TokenStore:
-    """A store that is as it was written, as far as that can be told in a second. Raises as `TokenStore`."""
+    """A store that passes the checks that take less than a second. Raises as `TokenStore`."""
     store = TokenStore(folder)
     if sum(array["bytes"] for array in store.manifest["arrays"].values()) <= VERIFIED_BYTES:
         store.verify()

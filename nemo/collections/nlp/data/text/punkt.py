@@ -1,4 +1,4 @@
-"""Punkt (Kiss and Strunk 2006): where sentences end, by what a sample of the corpus taught of its words.
+"""Punkt (Kiss and Strunk 2006): where sentences end, learned from a sample of the corpus.
 
 NLTK trains it and NLTK judges; here is what makes it fast. NLTK judges every full stop anew, by the word
 before it and the one behind it. But most words end a sentence whatever follows, and those that need not

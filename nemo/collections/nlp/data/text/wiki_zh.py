@@ -1,4 +1,4 @@
-"""wiki2019zh and its sister corpora -> what a Chinese BERT is trained on: train.txt, valid.txt, vocab.txt.
+"""wiki2019zh and its sister corpora -> training data for a Chinese BERT: train.txt, valid.txt, vocab.txt.
 
 The text stays as it is, punctuation included. A line is a sentence and a blank line ends a document: what
 a reader tells from any other layout most surely, and what Google's BERT reads.

@@ -1,4 +1,4 @@
-"""What every tokenizer can do, and what they do alike: tokens, ids and special tokens."""
+"""The interface and common behaviour of tokenizers: tokens, ids and special tokens."""
 
 import hashlib
 import json
@@ -23,7 +23,7 @@ class TokenizerSpec(ABC):
     Args:
         tokens: the model's own tokens, in the order of their ids.
         mark: what a token begins with if it continues a word (`##`), or else if it begins one (`▁`, `Ġ`).
-        unknown_id: what the model makes of text it cannot spell.
+        unknown_id: the id of text that the vocabulary cannot spell.
         control_ids: tokens that are no text and are not found in text either.
 
     Attributes:
@@ -136,12 +136,12 @@ class TokenizerSpec(ABC):
 
     @property
     def unk_id(self) -> int:
-        """Id of the token that stands for text the vocabulary cannot spell."""
+        """Id of the token for text that the vocabulary cannot spell."""
         return self._id_of("unk_token")
 
     @property
     def cls_id(self) -> int:
-        """Id of the token that begins a sequence and stands for it as a whole."""
+        """Id of the token that begins a sequence and represents it as a whole."""
         return self._id_of("cls_token")
 
     @property

@@ -43,7 +43,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Situation:
-    """What the rules look at.
+    """The inputs of the rules.
 
     Attributes:
         asked: `--tokenizer`: a folder, file or name, a kind of `TRAINED`, or None.
@@ -63,7 +63,7 @@ class Situation:
 
 
 def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
-    """The tokenizer by the first rule that has one, told in the log; None if none has.
+    """The tokenizer of the first rule that finds one, which is logged; None if none does.
 
     Raises:
         UsageError: an unknown kind, a tokenizer for a checkpoint with its own, or none where one is needed.
@@ -150,7 +150,7 @@ RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
     _beside_data,
     _new,
 )
-"""In their order: what is named is used, then what belongs to a model, what is beside the data, a new one."""
+"""In order: the one named, the one of the model, the one beside the data, a new one."""
 
 
 def _places(situation: Situation) -> list[Path]:

@@ -78,7 +78,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
-    """Let a library open what makes a tokenizer in a process of its own: in this one a crash is the end.
+    """Let a library open tokenizer files in a separate process, which may crash without harm.
 
     Args:
         library: as trial.py takes it.

@@ -35,7 +35,7 @@ _CANNOT_BE_READ = "the tokenizer cannot be read"
 
 
 def open_vocabulary(file: Path, do_lower_case: bool) -> Any:
-    """BERT's tokenizer over a `vocab.txt`, whatever is beside it.
+    """BERT's tokenizer over a `vocab.txt`, ignoring files beside it.
 
     Raises:
         MissingFileError, UsageError: as `read_vocabulary`; or a special token is missing.
@@ -49,7 +49,7 @@ def open_vocabulary(file: Path, do_lower_case: bool) -> Any:
 
 
 def open_description(file: Path) -> Any:
-    """The tokenizer in a `tokenizer.json`, whatever is beside it.
+    """The tokenizer in a `tokenizer.json`, ignoring files beside it.
 
     Raises:
         MissingFileError, UsageError: it cannot be read, or is not a BERT tokenizer.

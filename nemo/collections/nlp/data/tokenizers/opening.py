@@ -1,4 +1,4 @@
-"""The one reader of tokenizers: whatever a person can point at -> a `TokenizerSpec`."""
+"""The one reader of tokenizers: any path or name -> a `TokenizerSpec`."""
 
 import os
 from pathlib import Path

@@ -244,7 +244,7 @@ class _SpacedUnits(Units):
 
 
 def _num_threads() -> int:
-    """All cores, but one where `tokenizers` is told to use one thread, as each has a process of its own."""
+    """All cores, or one if `tokenizers` is limited to one thread, as each core then has its own process."""
     return 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else os.cpu_count() or 1
 
 

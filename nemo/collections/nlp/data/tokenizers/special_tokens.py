@@ -1,4 +1,4 @@
-"""What the special tokens of a model family are called, and in which order a vocabulary has them."""
+"""The special tokens of a model family, and their order in a vocabulary."""
 
 from collections.abc import Iterable, Mapping
 

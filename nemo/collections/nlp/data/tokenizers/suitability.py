@@ -15,7 +15,7 @@ NAMED = 6
 
 @dataclass(frozen=True)
 class LostMarks:
-    """What a tokenizer that strips accents takes from the letters of a text.
+    """What a tokenizer that strips accents removes from the letters of a text.
 
     Attributes:
         share: of the letters.

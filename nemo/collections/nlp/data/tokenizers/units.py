@@ -1,4 +1,4 @@
-"""Text -> ids by way of units: parts of a text that are encoded the same whatever stands beside them.
+"""Text -> ids through units: parts of a text that are encoded the same in any context.
 
 A corpus repeats its words: in English a MiB has 230,000 words and marks, and 4,000 of them are new once
 8 MiB have been seen. Only the new ones are encoded.

@@ -30,11 +30,11 @@ from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
 
 PRETRAINING_BATCH = {
-    "input_ids": NeuralType(("B", "T"), ChannelType()),  # the tokens, some hidden behind [MASK]
+    "input_ids": NeuralType(("B", "T"), ChannelType()),  # the tokens, some masked
     "input_type_ids": NeuralType(("B", "T"), ChannelType()),  # 0 in sentence A, 1 in sentence B
     "input_mask": NeuralType(("B", "T"), ChannelType()),  # 1 for a token, 0 for padding
-    "output_ids": NeuralType(("B", "T"), LabelsType()),  # the tokens, none hidden
-    "output_mask": NeuralType(("B", "T"), MaskType()),  # 1 where a token has to be guessed
+    "output_ids": NeuralType(("B", "T"), LabelsType()),  # the tokens, none masked
+    "output_mask": NeuralType(("B", "T"), MaskType()),  # 1 where a token is to be predicted
     "labels": NeuralType(("B",), LabelsType()),  # 0 if B follows A in the corpus, 1 if it is random
 }
 
@@ -44,10 +44,10 @@ PLACES_AT_ONCE = 1 << 14
 
 
 class PretrainingDataLayer(DataLayerNM):
-    """What both kinds of data have in common: the ports, how batches are told, and that they are made ahead.
+    """The common part of both kinds of data: ports, batch numbers, and prefetching.
 
     Attributes:
-        vocab_size: token ids are smaller; None where nobody knows.
+        vocab_size: token ids are smaller; None if unknown.
         num_segments: segment ids are smaller.
         tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
     """
@@ -100,13 +100,13 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         dataset: a token store; or text, as `inputs.sources_of` takes it (a file, folder or address, or
             several), or the folder of a store, see `open_or_build`.
         max_seq_length: T, `[CLS]` and both `[SEP]` included.
-        mask_probability: share of a sample's tokens that are to be guessed.
+        mask_probability: share of a sample's tokens to predict.
         short_seq_prob: share of documents cut into short sequences.
         batch_size: B.
         shuffle: another order in every epoch. Default: only where it is trained on.
         seed: of order, pairs and masks.
         text: how the text is read.
-        masking: what is hidden together: "whole_word", "token" or "span", see `Masking`.
+        masking: what is masked together: "whole_word", "token" or "span", see `Masking`.
         tokens_per_batch: a batch takes samples until the next would make them more tokens than that, padding
             not counted; at least T. `batch_size` is not used then. Default: `batch_size` counts.
 
@@ -166,7 +166,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
-    """Rows of HDF5 shards, `nemo-bert prepare`'s or NVIDIA's: pairs with tokens hidden already.
+    """Rows of HDF5 shards, `nemo-bert prepare`'s or NVIDIA's: pairs with tokens already masked.
 
     With `mode="train"` rows are shuffled, see `BertPretrainingPreprocessedDataset`; the order of epoch `e`
     depends on the shards, `seed` and `e` alone, and a resume reads nothing of what was seen. In any other
@@ -185,13 +185,13 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         only_mlm_loss: the shards may lack next_sentence_labels; `labels` are -1 then.
         max_seq_length: of shards without padding, see `BertPretrainingPreprocessedDataset`.
         masking: "stored"; or "token", "whole_word" or "span": undo the masks and draw others in every epoch.
-        mask_probability: share of tokens to guess, where masks are drawn; default: 0.15.
+        mask_probability: share of tokens to predict, where masks are drawn; default: 0.15.
         tokens_per_batch: a batch takes rows until the next would make them more tokens than that, padding not
             counted; at least the length of the rows. `batch_size` is not used then. Default: `batch_size`
             counts.
 
     Raises:
-        UsageError: an argument that cannot be.
+        UsageError: an invalid argument.
         DataError: shards that cannot be used, or were made with a different tokenizer.
     """
 

@@ -1,4 +1,4 @@
-"""Cross entropy with label smoothing over the tokens that have to be guessed.
+"""Cross entropy with label smoothing over the tokens to predict.
 
 Shapes: B batch, T tokens, V vocabulary; R gathered rows may stand for B, T.
 """
@@ -27,11 +27,11 @@ class SmoothedCrossEntropyLoss(LossNM):
     Args:
         pad_id: without an `output_mask`, labels other than this one count.
         label_smoothing: probability given to the wrong classes.
-        predict_last_k: only the last so many tokens of each sequence count; 0 means all.
+        predict_last_k: only this many last tokens of each sequence count; 0: all.
 
     Attributes:
         num_tokens: how many of the classes are tokens, as the data layer of the labels knows; None if it does
-            not. Classes beyond them, embeddings to spare, are never counted as a guess.
+            not. Classes beyond them, embeddings to spare, are never counted as a prediction.
 
     Raises:
         UsageError: `label_smoothing` outside [0, 1), or, when called, neither a mask nor `pad_id`.
