@@ -19,7 +19,7 @@ def _lines(result: ExtensionResult) -> Iterator[str]:
     yield f"pieces per word    {before.pieces_per_word:.3f} -> {after.pieces_per_word:.3f} on held-out lines"
     yield f"unknown words      {before.unknown_share:.3%} -> {after.unknown_share:.3%} of them"
     yield f"tokens             {fewer:.1%} fewer for the same text"
-    yield f"speed              the encoder takes {result.speed:.2f} times as long before, on the same lines"
+    yield f"speed              the encoder took {result.speed:.2f} times as long before, on the same lines"
     yield f"words cut longer   {result.num_longer}, as a new entry took the place of a better one"
     yield f"model              {result.folder}"
     if result.changed:

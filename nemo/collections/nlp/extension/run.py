@@ -36,7 +36,7 @@ class ExtensionResult:
         extension: the new entries.
         before, after: how words are cut.
         changed: the words that are split differently.
-        speed: seconds of the encoder on the same lines before, over those after.
+        speed: processor seconds of the encoder on the same lines before, over those after.
     """
 
     folder: Path
@@ -98,7 +98,7 @@ def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 def _speed(
     old: str, old_tokenizer: TokenizerSpec, new: str, new_tokenizer: TokenizerSpec, lines: Sequence[str]
 ) -> float:
-    """Median over rounds of the seconds that the old model takes for these lines, over those of the new."""
+    """Median over rounds of the processor seconds that the old model takes for these lines, over the new."""
     ways = [
         (BERT(pretrained_model_name=n).eval(), t) for n, t in ((old, old_tokenizer), (new, new_tokenizer))
     ]
@@ -112,8 +112,8 @@ def _speed(
                 for ids in tokenizer.encode_batch(lines)
             ]
             ids = torch.nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], True, -1)
-            began = time.perf_counter()
+            began = time.process_time()
             bert.compute(input_ids=ids.clamp(min=0), attention_mask=(ids >= 0).long())
-            seconds.append(time.perf_counter() - began)
+            seconds.append(time.process_time() - began)
         ratios.append(seconds[0] / seconds[1])
     return statistics.median(ratios)

@@ -20,6 +20,8 @@ from nemo.utils.logging import logging
 
 CANDIDATES = 40_000
 """WordPieces that are learned on the text, characters included; the best of them are added."""
+LEAST_SAVED = 20
+"""Tokens that an entry has to save in any case, without `pieces`: what is rarer is not learned."""
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 
@@ -85,7 +87,7 @@ def extend(
     selection = Selection(words, vocabulary, candidates)
     known = set(vocabulary)
     tokens = sum(count * len(split_word(word, known) or "?") for word, count in words.items())
-    least = 0.0 if pieces is not None else least_saving * tokens
+    least = 0.0 if pieces is not None else max(LEAST_SAVED, least_saving * tokens)
     logging.info("%d candidates from %d words (%d distinct)", len(candidates), words.total(), len(words))
     selection.run(pieces, least)
     while selection.drop_unused():

@@ -31,7 +31,10 @@ class ExtensionOptions(TextReading):
         at_most=LARGEST_VOCABULARY,
     )
     least_saving: float = option(
-        5e-5, "share of the text's tokens that an entry has to save, without --pieces", above=0, below=1
+        5e-5,
+        "share of the text's tokens that an entry has to save, and 20 of them at least; without --pieces",
+        above=0,
+        below=1,
     )
     sample_bytes: int = option(50_000_000, "bytes of text to learn from at most", at_least=1)
     out: str = option("outputs/extended", "folder to write; must not exist yet", is_path=True)
