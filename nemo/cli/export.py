@@ -55,7 +55,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Export; the folder has been reloaded and compared before it is there."""
+    """Export; the folder is reloaded and compared before it appears."""
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):
         from nemo.collections.nlp.checkpoints.export import EXPORTED

@@ -77,7 +77,7 @@ class _StreamOfTheMoment(_Patient):
         """The base class sets a stream once; ours is looked up at each use."""
 
     def emit(self, record: _std.LogRecord) -> None:
-        # No stream is there where nobody has opened it; what a display shows need not scroll by as well.
+        # A closed stream is skipped, and lines that a live display already shows are not repeated.
         if self.stream is not None and not getattr(record, "is_shown", False):
             super().emit(record)
             logging.last_shown = time.monotonic()

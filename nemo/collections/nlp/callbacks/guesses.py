@@ -1,4 +1,4 @@
-"""What a model guesses for a few hidden words, before training and after it: guesses.json of a run."""
+"""The model's predictions for a few masked words, before and after training: guesses.json of a run."""
 
 import json
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ Layer = BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
 class Guesses(ActionCallback):
     """Hides a word in each of a few sentences, and writes down what the model takes it to be.
 
-    The file keeps the earliest and the latest guesses. Sharded weights guess nothing: that would take all
+    The file keeps the earliest and latest predictions. Sharded weights predict nothing: that would take all
     processes.
 
     Args:
@@ -64,7 +64,7 @@ class Guesses(ActionCallback):
         self.experiment.write_json(FILE, {"tokenizer": self.tokenizer.fingerprint, "sentences": sentences})
 
     def _earlier(self) -> list[dict[str, Any]]:
-        """The sentences of the run that goes on; none where the file is absent, damaged or another run's."""
+        """The sentences of the resumed run; none if the file is absent, damaged or another run's."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads((self.experiment.work_dir / FILE).read_bytes())
             if content["tokenizer"] == self.tokenizer.fingerprint:
@@ -73,7 +73,7 @@ class Guesses(ActionCallback):
         return []
 
     def _chosen(self) -> list[dict[str, Any]]:
-        """Sentences of the data, the longest word that is a single token hidden in each."""
+        """Sentences of the data, the longest single-token word masked in each."""
         sentences = (self._with_hidden_word(ids) for ids in _rows(self.layer))
         return list(islice(filter(None, sentences), NUM_SENTENCES))
 
@@ -103,7 +103,7 @@ class Guesses(ActionCallback):
 
 
 def _rows(layer: Layer) -> Iterator[np.ndarray]:
-    """Token ids of some rows of epoch 0, nothing hidden, no padding."""
+    """Token ids of some rows of epoch 0, unmasked, without padding."""
     if isinstance(layer, BertPretrainingDataLayer):
         samples = np.unique(np.linspace(0, len(layer.dataset) - 1, TRIED_ROWS).astype(int))
         batch = layer.dataset.batch(0, samples)

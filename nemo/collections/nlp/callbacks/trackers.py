@@ -1,6 +1,6 @@
 """Figures to the trackers that a run names, beside TensorBoard; each is imported when it is used, not before.
 
-A run that goes on is the same run there: `trackers.json` in its folder says under which name.
+A resumed run is the same run there: `trackers.json` in its folder says under which name.
 """
 
 import importlib

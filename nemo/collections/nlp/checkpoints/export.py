@@ -138,7 +138,7 @@ def _check_may_write(folder: Path, force: bool) -> None:
         return
     if not force:
         raise UsageError("already exists", where=folder, fix="choose another folder, or --force")
-    # A slip of the pen must not put a model among somebody's files.
+    # A typo must not write a model among other files.
     is_for_models = folder.is_dir() and ((folder / CONFIG).is_file() or (folder / ".git").exists())
     if not is_for_models and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("not replaced: it holds no exported model", where=folder)

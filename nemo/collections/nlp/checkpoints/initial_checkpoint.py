@@ -56,7 +56,7 @@ class InitialCheckpoint:
         config: its `transformers.BertConfig`; None where there are weights only.
         tokenizer: its tokenizer, as `load_tokenizer` takes it; None where there is none.
         take: gives a model the weights; returns the names of the parts that got some.
-        run: the checkpoint, where a run goes on with everything that is in it.
+        run: the checkpoint, if a run resumes from it with its full state.
         step: steps that are in it; 0 where only weights are taken.
     """
 

@@ -30,7 +30,7 @@ class Facts:
         model, recipe, data: name -> value, in the order of their tables.
         figures: held-out figures, as `lm_bert_callback.figures` has them.
         languages: ISO 639 codes, the most frequent first.
-        licence: its identifier on the hub; None where nobody has stated one.
+        licence: its identifier on the hub; None if not given.
         base_model: what training went on from, by a name that others know.
         command: what repeats the run.
     """
@@ -102,7 +102,7 @@ fill_mask = pipeline("fill-mask", model="path/to/this/folder")
 def _figures(figures: Mapping[str, float]) -> str:
     rows = [f"| {_inline(n)} | {_readable(v)} | {FIGURES.get(n, '')} |" for n, v in figures.items()]
     if not rows:
-        return "Nothing was held out, so nobody knows how well it guesses words of other text."
+        return "Nothing was held out, so its accuracy on other text is unknown."
     return "\n".join(["| | held out | what it is |", "|---|---|---|", *rows])
 
 

@@ -20,7 +20,7 @@ class BERTPretrainingDataDesc:
     """The files of a corpus, and a tokenizer for them.
 
     The tokenizer is looked for in `[data_dir]/bert`: `tokenizer.model` first, then `vocab.txt`. If neither
-    is there, one is trained on the training text and put there; nothing that is there is overwritten.
+    is there, one is trained on the training text and put there; existing files are never overwritten.
 
     Args:
         dataset_name: any; only for the reader.

@@ -1,6 +1,6 @@
 """WordPiece on word counts: how a vocabulary splits them, and which new pieces would save most.
 
-A word is cut greedily: the longest entry that it begins with, then the longest one that goes on, and so on.
+A word is split greedily: the longest entry that it begins with, then the longest that continues it, etc.
 So a new entry can also make a word longer, and what it is worth is found by cutting the words anew.
 """
 

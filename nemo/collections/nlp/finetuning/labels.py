@@ -45,7 +45,7 @@ def entities_of(labels: Sequence[str]) -> list[Entity]:
 
 
 def as_bio(labels: Sequence[str]) -> tuple[str, ...]:
-    """The same entities in IOB2: each begins with B, and goes on with I.
+    """The same entities in IOB2: each begins with B and continues with I.
 
     Raises:
         ValueError: as `entities_of`.

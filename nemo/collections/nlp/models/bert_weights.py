@@ -91,7 +91,7 @@ def encoder_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Canonical names -> those of our modules, by module: `BERT`, and each head that is there.
+    """Canonical names -> those of our modules, by module: `BERT`, and each head that exists.
 
     The MLM head has no `mlp.layer0.weight` where the file has no decoder: it is tied to the embeddings then.
     """
@@ -112,7 +112,7 @@ def as_huggingface(part: Mapping[str, Tensor], names: Mapping[str, str]) -> dict
 def sizes_of(encoder: Mapping[str, Tensor]) -> dict[str, int]:
     """The sizes that an encoder's weights tell, by the names of a configuration: all but the heads.
 
-    What is not there, or has not the axes that it should have, tells none.
+    Weights that are missing or have the wrong number of axes give none.
     """
     axes = {
         "vocab_size": ("bert." + _WORDS, 0),

@@ -27,10 +27,10 @@ class AdaptationOptions(TaskOptions, TextReading):
     )
     level: str = option(
         "continue",
-        "vocabulary: new entries only; continue: then pretraining goes on on the text",
+        "vocabulary: new entries only; continue: also continue pretraining on the text",
         choices=LEVELS,
     )
-    minutes: float = option(30.0, "that pretraining goes on for", above=0)
+    minutes: float = option(30.0, "duration of continued pretraining", above=0)
     replay: str | None = option(
         None,
         "general text: some of it is mixed in, and what is forgotten is measured on the rest",
@@ -48,9 +48,7 @@ class AdaptationOptions(TaskOptions, TextReading):
         at_most=LARGEST_VOCABULARY,
     )
     seeds: int = option(5, "fine-tuning runs of each model", at_least=1)
-    work_dir: str = option(
-        "outputs/adapt", "folder of it all; a rerun with the same one goes on", is_path=True
-    )
+    work_dir: str = option("outputs/adapt", "output folder; a rerun with the same one resumes", is_path=True)
 
     def __post_init__(self) -> None:
         check(self)

@@ -40,17 +40,20 @@ class TaskOptions:
     )
 
     # Training
-    lr: str = option(LEARNING_RATES, "learning rate; of several, parted by commas, --valid chooses one")
+    lr: str = option(LEARNING_RATES, "learning rate; --valid chooses among several, separated by commas")
     num_epochs: int = option(3, "passes over the training part", at_least=1)
     batch_size: int = option(16, "sequences in a batch", at_least=1)
     lr_warmup_proportion: float = option(
-        0.1, "share of the steps that warm up; then the rate falls to zero", at_least=0, below=1
+        0.1,
+        "fraction of the steps spent on warm-up; the learning rate then falls to zero",
+        at_least=0,
+        below=1,
     )
     weight_decay: float = option(0.01, "decoupled decay, never of biases and LayerNorm", at_least=0)
     grad_norm_clip: float = option(1.0, "largest norm of the gradient; 0: no clipping", at_least=0)
     amp_opt_level: str = option("O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1"))
-    seed: int = option(0, "of the first run: new weights, order and dropout", at_least=0, below=2**32)
-    threads: int | None = option(None, "CPU threads; None takes all cores", at_least=1, at_most=1024)
+    seed: int = option(0, "seed of the first run: new weights, order and dropout", at_least=0, below=2**32)
+    threads: int | None = option(None, "CPU threads; None: all cores", at_least=1, at_most=1024)
 
     def check_task(self) -> None:
         """Refuse options that contradict each other.
@@ -98,7 +101,9 @@ class FinetuningOptions(TaskOptions):
         "a BERT: a run's work folder, what nemo-bert export wrote, a Hugging Face folder or name",
         is_path=True,
     )
-    seeds: int = option(1, "runs with the chosen rate; figures are their mean and deviation", at_least=1)
+    seeds: int = option(
+        1, "runs with the chosen learning rate; figures are their mean and deviation", at_least=1
+    )
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
     do_lower_case: bool = option(False, "with --tokenizer: lower-case text for a vocab.txt")
     work_dir: str = option(

@@ -23,7 +23,7 @@ from nemo.utils.files import write_atomically
 VERSION = 1
 PLAN_FILE = "plan.json"
 BYTES_PER_SHARD = 80_000_000  # of text, each token as often as it is in the shard
-COMPRESSION = 4  # text is about so many times as large as its compressed file
+COMPRESSION = 4  # approximate ratio of text to its compressed file
 SMALL_BYTES = 64_000_000  # of text: one process is done with it in some seconds
 TRAINING, TEST = "training", "test"
 STORES = {TRAINING: "train", TEST: "test"}  # the folders of the token stores
@@ -96,7 +96,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
     """The plan for a corpus.
 
     Args:
-        tokenizer: the fingerprint of one that is there, or the kind of the one to train.
+        tokenizer: the fingerprint of an existing one, or the kind of the one to train.
     """
     decisive = {
         field.name: getattr(options, field.name)

@@ -125,7 +125,7 @@ def _about_data(
 
 
 def _sentences(store: TokenStore, number: int) -> Iterator[np.ndarray]:
-    """The token ids of so many sentences at most, evenly spaced over the text."""
+    """The token ids of at most `number` sentences, evenly spaced over the text."""
     offsets = store.sentence_offsets
     for i in np.unique(np.linspace(0, len(offsets) - 2, number).astype(int)):
         yield store.tokens[offsets[i] : offsets[i + 1]]

@@ -165,7 +165,7 @@ class EndOnTime(ActionCallback):
     """Plans the steps of a run so that it ends `minutes` after it began, evaluations and saves included.
 
     Put it last among the callbacks. Training has at least half of the time, however long the rest takes. A
-    run that goes on in its own folder has as large a share of the time as of the steps left. Process 0
+    run that resumes in its own folder has as large a share of the time as of the steps left. Process 0
     decides for all.
 
     Args:

@@ -22,7 +22,7 @@ class RateChange(ActionCallback):
 
     Args:
         before: the options of the run as it was, its steps settled.
-        now, plan: as it goes on.
+        now, plan: of the resumed run.
     """
 
     def __init__(self, before: PretrainingOptions, now: PretrainingOptions, plan: StepPlan):

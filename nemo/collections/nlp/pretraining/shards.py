@@ -136,7 +136,7 @@ def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> P
     """The options with the length of the sequences that there are: shards have theirs.
 
     Raises:
-        UsageError: another length was given, or the model has not so many positions.
+        UsageError: a different length was given, or the model has too few positions.
     """
     length = data.train.dataset.max_seq_length
     positions = options.max_position_embeddings or length  # the model's, where it is known already

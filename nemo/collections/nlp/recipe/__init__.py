@@ -1,1 +1,1 @@
-"""What a run does where nobody said: a text is looked at, decided on, prepared and trained on."""
+"""Runs from a text alone: inspect the text, choose the options, prepare and train."""

@@ -18,7 +18,7 @@ LEAST_CHARACTERS = {"tiny": 0, "mini": 100_000, "small": 10_000_000, "base": 100
 
 # Of 2026-11-22_demo_recipe: 4 x 256, 11.4 MB of English, 335 steps of 1,618 tokens.
 VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
-"""Entries for a text of so many characters, and the power by which they grow with it (Heaps' law)."""
+"""Entries for a text of this many characters, and the exponent by which they grow with it (Heaps' law)."""
 STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
 LEARNING_RATES = {"tiny": 1e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
 """mini: the record; base and large: Devlin et al. 2019, twice their rate as it decays to 0 in a short run."""

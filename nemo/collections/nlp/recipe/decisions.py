@@ -1,4 +1,4 @@
-"""What a run does where nobody said: from what is known of text, machine and time to options and reasons.
+"""Choosing the options of a run: from facts on text, machine and time to options and reasons.
 
 Pure functions; their numbers are in constants.py.
 """
@@ -155,7 +155,7 @@ def flops_per_token(layers: int, width: int, vocabulary: int) -> float:
 
 
 def tokens_in(minutes: float, machine: Machine, layers: int, width: int, vocabulary: int) -> float:
-    """How many tokens a model sees in so many minutes, about."""
+    """Approximate number of tokens that a model sees in this time."""
     rate = EFFICIENCY[machine.device] * machine.matmul_rate / flops_per_token(layers, width, vocabulary)
     return TRAINING_SHARE * minutes * 60 * rate
 

@@ -76,7 +76,7 @@ def recipe_of_json(content: Mapping[str, Any]) -> Recipe:
 
 
 def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
-    """Decide; or, where a run goes on in its work folder, what was decided then.
+    """Decide; or, when a run resumes in its work folder, return the earlier decisions.
 
     Raises:
         UsageError, DataError: text that cannot be used, or the work folder is of another text.

@@ -20,7 +20,7 @@ from nemo.core import ActionCallback, NeuralModuleFactory
 from nemo.utils.step_plan import StepPlan
 
 LEAST_STEPS, MOST_STEPS = 6, 200
-"""A trial makes so many steps at least, and no more than so many."""
+"""Least and largest number of steps of a trial."""
 FIRST_STEPS = 2
 """That tell nothing: much is made in them that is used from then on."""
 MOST_SECONDS = 40.0

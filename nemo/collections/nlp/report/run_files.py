@@ -59,7 +59,7 @@ class RunFiles:
 
 
 def read_run(folder: str | Path) -> RunFiles:
-    """Read what is there.
+    """Read the files that exist.
 
     Raises:
         MissingFileError: there is no such folder.
@@ -187,7 +187,7 @@ def _is_guess(guess: Any) -> bool:
 
 
 def thinned(rows: Sequence[T], most: int) -> list[T]:
-    """At most so many rows, evenly spaced, the first and the last among them."""
+    """At most this many rows, evenly spaced, including the first and the last."""
     if len(rows) <= most:
         return list(rows)
     return [rows[round(i * (len(rows) - 1) / (most - 1))] for i in range(most)]

@@ -35,7 +35,7 @@ def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
         mode: "train" or not.
 
     Raises:
-        MissingFileError: nothing is there.
+        MissingFileError: it does not exist.
         DataError: a folder without shards (for this mode), or with an entry that is a link or no regular
             file.
     """

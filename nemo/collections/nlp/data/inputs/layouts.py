@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.inputs.invisible import visible
 
 ARTICLE_BYTES = 1024  # lines of at least this median length are articles, not paragraphs
 MANY_LINES = 20  # of text between two blank lines: fewer long ones are a document, more are articles
-MANY_PARTS = 0.2  # of a file: if so many look like another layout, it is worth a warning
+MANY_PARTS = 0.2  # share of a file that looks like another layout and gives a warning
 FEW_DOCUMENTS = 5  # in a part of a file, too few to tell its layout from
 
 _TITLE = re.compile(r"= [^=].* =")

@@ -57,7 +57,7 @@ class Block:
         offset: where in the file they begin.
         num_lines_before: LFs between the start of the part that is read and these lines.
         is_beyond: whether all lines begin behind the part that is read.
-        is_cut: whether this is a line that goes on in the next block.
+        is_cut: whether the line continues in the next block.
     """
 
     data: bytes

@@ -84,7 +84,7 @@ def layout_of(path: str, samples: Sequence[bytes], has_cr: bool) -> str:
 
 
 def _lines_of(sample: bytes, number: int) -> list[str]:
-    """Whole lines; of a line that is longer than the sample, what is there."""
+    """Whole lines; of a line longer than the sample, its beginning."""
     lines = sample.decode(errors="replace").split("\n")
     is_cut = len(sample) in (PART_BYTES, HEAD_BYTES)
     return lines[number > 0 : -1 if is_cut else None] or lines

@@ -83,7 +83,7 @@ def sources_of(
             to evaluate on, not those to train on.
 
     Raises:
-        MissingFileError: nothing is there.
+        MissingFileError: it does not exist.
         DataError: a folder without text; an entry that is no regular file; or one that is no text. A link in
             a folder is refused too, as it may lead anywhere; give its target.
         UsageError: an address that needs a package that is not installed.

@@ -22,10 +22,10 @@ _SCRIPTS = {
 
 
 def characters_of(code_points: np.ndarray) -> dict[str, int]:
-    """Character -> how often it is there, the most frequent one first.
+    """Character -> how often it occurs, the most frequent first.
 
     Args:
-        code_points: how often each code point is there, int64 [0x110000].
+        code_points: how often each code point occurs, int64 [0x110000].
     """
     present = np.flatnonzero(code_points)
     order = present[np.argsort(-code_points[present], kind="stable")]

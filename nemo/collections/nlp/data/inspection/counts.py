@@ -71,7 +71,7 @@ class Repeats:
         return 1 - len(np.unique(hashes)) / max(len(hashes), 1)
 
     def times(self, hashes: np.ndarray) -> np.ndarray:
-        """How often each text is there, int64 [n]; 0 where its hash was not kept."""
+        """How often each text occurs, int64 [n]; 0 where its hash was not kept."""
         known, counts = np.unique(np.concatenate(self._parts), return_counts=True)
         place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
         return np.where(known[place] == hashes, counts[place], 0)
@@ -138,7 +138,7 @@ class Counts:
 
     Attributes:
         documents, paragraphs: how many.
-        code_points: how often each character is there, int64 [0x110000].
+        code_points: how often each character occurs, int64 [0x110000].
         documents_by_length, chars_by_length: documents whose characters are `LENGTHS[i]` to
             `LENGTHS[i + 1] - 1`, and the characters in them, int64 [len(LENGTHS)].
         odd: what the readers found odd, and mended.

@@ -76,7 +76,7 @@ def _inspect_prepared(path: Path, tokenizer: TokenizerSpec | None) -> Part:
 
 
 def kind_of(path: str | Path) -> str:
-    """What is there: "text", a "store", "shards", or all that `nemo-bert prepare` makes: "prepared"."""
+    """The kind of input: "text", a "store", "shards", or all that `nemo-bert prepare` makes: "prepared"."""
     if is_url(path):
         return "text"
     path = Path(path)

@@ -39,7 +39,7 @@ class Token:
     """One token of a sample.
 
     Attributes:
-        text: what is there, without marks.
+        text: the original token, without marks.
         shown: what the model sees in its place.
         starts_word: whether a word begins with it.
         is_hidden: whether it is to be predicted.

@@ -1,4 +1,4 @@
-"""Which samples make a batch: a fixed number of them, or as many as have about so many tokens.
+"""Which samples make a batch: a fixed number, or as many as fit a number of tokens.
 
 Batches are told by their bounds, int64 [batches + 1]: batch i is samples bounds[i] to bounds[i + 1].
 """

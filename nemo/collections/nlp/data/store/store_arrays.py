@@ -138,7 +138,7 @@ class BlockWriter:
 
     Attributes:
         documents, sentences: how many there are so far.
-        token_counts: how often each id is there, int64 [vocab_size].
+        token_counts: how often each id occurs, int64 [vocab_size].
     """
 
     def __init__(self, folder: Path, vocab_size: int):

@@ -73,7 +73,7 @@ class TokenStore:
         manifest: what `manifest.json` says.
 
     Raises:
-        MissingFileError: no store is there.
+        MissingFileError: there is no store.
         DataError: the store is of another version, or an array has the wrong size.
     """
 
@@ -305,7 +305,7 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
             "%.1f GB of text: `nemo-bert prepare` uses all cores and can be resumed",
             total / 1e9,
         )
-    # The version spares the hashing of what has not been touched since.
+    # The version saves hashing unchanged files.
     recorded = [{**describe_source(source), "version": source.version} for source in sources]
     pieces = pieces_of(sources)
     splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)

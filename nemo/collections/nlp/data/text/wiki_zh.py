@@ -25,7 +25,7 @@ from nemo.utils.logging import logging
 
 PATTERNS = ("*/wiki*", "wiki*", "*.json", "*.jsonl")  # wiki_zh/AA/wiki_00; news2016zh_train.json
 SPECIAL_TOKENS = ("[PAD]", "[SEP]", "[CLS]", "[MASK]", "[UNK]")  # the order of NeMo 0.10's script
-HELD_OUT = 20  # one document of so many goes to valid.txt
+HELD_OUT = 20  # one document in 20 goes to valid.txt
 DOCUMENTS_BETWEEN_REPORTS = 100_000
 
 
@@ -34,7 +34,7 @@ class PartCount:
     """What went into train.txt or valid.txt.
 
     Attributes:
-        characters: how often each is there.
+        characters: how often each occurs.
     """
 
     documents: int = 0

@@ -26,7 +26,7 @@ def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -
 
     Raises:
         MissingFileError: a folder without a tokenizer.
-        UsageError: what is there cannot be read, no BERT could use it, or it keeps capital letters although
+        UsageError: it cannot be read, no BERT could use it, or it keeps capital letters although
             `do_lower_case` is True; or there is neither a file nor a model of that name.
     """
     tokenizer = _open(Path(place), os.fspath(place), do_lower_case)

@@ -66,10 +66,10 @@ def find_or_train_tokenizer(
 ) -> TokenizerSpec:
     """The tokenizer that is in `folder` (see `load_tokenizer`), or else a new one. See `train_tokenizer`.
 
-    A `vocab.txt` that is there is taken for "sentence-piece" too, as the tutorial has it.
+    An existing `vocab.txt` is also taken for "sentence-piece", as in the tutorial.
 
     Raises:
-        UsageError: "word-piece" is asked for and a SentencePiece model is there. Also as `train_tokenizer`.
+        UsageError: "word-piece" is requested, but a SentencePiece model exists. Also as `train_tokenizer`.
     """
     choose(SAMPLE_BYTES, kind, what="tokenizer")
     if not has_tokenizer(folder):
@@ -106,7 +106,7 @@ def train_tokenizer(
         kind: "sentence-piece" (writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
         files: text, as `inputs.sources_of` takes it.
         folder: made if need be.
-        vocab_size: entries, special tokens included; fewer where the text does not give so many.
+        vocab_size: entries, special tokens included; fewer if the text does not yield that many.
         sample_size: lines to learn from at most, drawn from the whole corpus alike.
         special_tokens: as `vocabulary_order` takes them; they come first.
         do_lower_case: lower-case the text, and here and ever after; WordPiece also strips accents.
@@ -196,7 +196,7 @@ def sample_text(
 
 
 def _some_of(pieces: Sequence[Piece]) -> list[Piece]:
-    """All pieces of a corpus of up to `READ_BYTES`; of a larger one so many, drawn alike, in their order."""
+    """All pieces of a corpus of up to `READ_BYTES`; of a larger one a uniform sample, in order."""
     order = list(range(len(pieces)))
     Random(0).shuffle(order)
     kept, size = [], 0

@@ -159,7 +159,7 @@ class BERT(TrainableNM):
         """Record a call; the ids of a data layer that says how many there are must all have an embedding.
 
         Raises:
-            NeuralPortNmTensorMismatchError: they have not. Also as `NeuralModule.connect`.
+            NeuralPortNmTensorMismatchError: they do not. Also as `NeuralModule.connect`.
         """
         outputs = super().connect(**inputs)
         for port, counted, size, ids, fix in (
