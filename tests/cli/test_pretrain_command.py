@@ -230,9 +230,9 @@ def test_a_rerun_with_other_data_or_sizes_is_refused(trained, tmp_path, capsys):
     assert pretrain(data, run, "--num_iters", "50", "--hidden_size", "16") == 4
     capsys.readouterr()
     assert pretrain(data, run, "--num_iters", "50", "--num_attention_heads", "4") == 4
-    assert "another num_attention_heads; found 2, expected 4" in capsys.readouterr().err
+    assert "a different num_attention_heads; found 2, expected 4" in capsys.readouterr().err
     assert pretrain(data, run, "--num_iters", "50", "--hidden_act", "relu") == 4
-    assert "another hidden_act; found gelu, expected relu" in capsys.readouterr().err
+    assert "a different hidden_act; found gelu, expected relu" in capsys.readouterr().err
 
 
 def test_a_refused_rerun_leaves_the_record_of_the_good_run_alone(trained):

@@ -103,5 +103,5 @@ def test_another_number_of_samples_in_a_step_is_refused_by_name(text, undisturbe
     run = stopped(undisturbed("two"), tmp_path / "run")
     before = (run / "metrics.jsonl").read_bytes()
     assert run_alone(text, run, 16) == 4
-    assert "another samples_per_step; found 32, expected 16" in error_of(capsys)
+    assert "a different samples_per_step; found 32, expected 16" in error_of(capsys)
     assert (run / "metrics.jsonl").read_bytes() == before
