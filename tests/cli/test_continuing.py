@@ -21,7 +21,7 @@ from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
 SIZES = shlex.split(
-    "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
+    "--no-report --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
     "--max_seq_length 32 --vocab_size 80 --tokenizer word-piece"
 )
 TRAINING = shlex.split(

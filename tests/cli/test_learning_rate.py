@@ -9,6 +9,7 @@ from nemo.cli.main import main
 from tests.conftest import write_english
 
 TINY = (
+    "--no-report "
     "--tokenizer word-piece --vocab_size 120 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 64 --max_seq_length 32 --batch_size 8 --eval_step_freq -1 --threads 1 "
     "--train_step_freq 1 --optimizer adam_w"

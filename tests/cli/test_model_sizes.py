@@ -21,7 +21,7 @@ from tests.conftest import write_english
 from tests.huggingface_folders import SIZES, write_huggingface
 from tests.shards import make_rows, write_shard
 
-TINY = shlex.split("--batch_size 8 --optimizer adam_w --lr 1e-3 --eval_step_freq -1 --threads 1")
+TINY = shlex.split("--no-report --batch_size 8 --optimizer adam_w --lr 1e-3 --eval_step_freq -1 --threads 1")
 STEPS = ("--num_iters", "2")
 FLAGS = shlex.split(
     "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 24 "

@@ -26,6 +26,7 @@ from tests.shards import Row, make_rows, write_shard, write_variable_shard
 
 LENGTH, PREDICTIONS = 32, 5
 TINY = shlex.split(
+    "--no-report "
     f"--max_predictions_per_seq {PREDICTIONS} --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 64 --batch_size 8 --optimizer adam_w --lr 1e-3 --train_step_freq 5 --threads 1 "
     "--eval_step_freq -1"

@@ -15,7 +15,10 @@ from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of, weights
 from tests.conftest import write_english
 
-TINY = "--size tiny --vocab_size 120 --max_seq_length 32 --threads 1 --num_iters 6 --eval_step_freq 2"
+TINY = (
+    "--no-report "
+    "--size tiny --vocab_size 120 --max_seq_length 32 --threads 1 --num_iters 6 --eval_step_freq 2"
+)
 
 
 def rows(run):

@@ -16,6 +16,7 @@ from tests.conftest import write_english
 
 ODD = "Привет 今天 naïve — “quoted”…"
 TINY = (
+    "--no-report "
     "--tokenizer word-piece --vocab_size 120 --hidden_size 32 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 64 --max_seq_length 32 --batch_size 8 --eval_step_freq -1 --threads 1 --num_iters 2"
 )

@@ -17,7 +17,7 @@ from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
 OPTIONS = shlex.split(
-    "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 32 "
+    "--no-report --hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 32 "
     "--max_seq_length 32 --vocab_size 80 --tokenizer word-piece --optimizer adam_w --lr 1e-3 "
     "--lr_policy CosineAnnealing --train_step_freq 1 --eval_step_freq -1 --threads 1"
 )

@@ -21,7 +21,7 @@ EXAMPLE = ROOT / "examples/nlp/language_modeling/bert_pretraining.py"
 WORKER = Path(__file__).parent / "worker.py"
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone")
 TINY = shlex.split(
-    "--hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
+    "--no-report --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
     "--intermediate_size 64 --max_seq_length 32 --hidden_dropout_prob 0 --attention_probs_dropout_prob 0 "
     "--optimizer adam_w --beta2 0.98 --lr 1e-3 --train_step_freq 1 --eval_step_freq -1 --save_step_freq 7 "
     "--checkpoints_to_keep 1000"

@@ -33,7 +33,7 @@ def losses(options: list[str], folder: Path) -> list[float]:
         "pretrain", "--data_dir", str(data), "--work_dir", str(folder / "run"), "--vocab_size", "80",
         "--hidden_size", "32", "--num_hidden_layers", "2", "--num_attention_heads", "2",
         "--intermediate_size", "64", "--max_seq_length", "32", "--batch_size", "8", "--train_step_freq", "1",
-        "--eval_step_freq", "-1", "--threads", "1", *options, "data_text", "--num_iters", "12",
+        "--eval_step_freq", "-1", "--threads", "1", "--no-report", *options, "data_text", "--num_iters", "12",
     ]  # fmt: skip
     assert main(words) == 0
     rows = map(json.loads, (folder / "run" / "metrics.jsonl").read_text().splitlines())

@@ -159,6 +159,7 @@ class OutputOptions:
         default_text="tensorboard",
         decides="machine",
     )
+    report: bool = option(True, "write report.html, a page on the run, at its end")
     train_step_freq: int = option(25, "log every this many steps", at_least=1, metavar="STEPS")
     eval_step_freq: int = option(25, "evaluate every this many steps; -1: only at the end", metavar="STEPS")
     save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")

@@ -136,7 +136,8 @@ def pretrain_together(
             )
         if world.rank == 0:
             _name_best(evaluations, Path(factory.checkpoint_dir or work_dir), trainer.step)
-            _report(work_dir)
+            if options.report:
+                _report(work_dir)
     return PretrainingResult(
         work_dir, run.model, run.data.tokenizer, trainer.step, trainer.items_seen, seconds, last, first
     )

@@ -18,6 +18,7 @@ from nemo.utils.errors import UsageError
 from tests.conftest import write_english
 
 TINY = shlex.split(
+    "--no-report "
     "--tokenizer word-piece --vocab_size 80 --hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 32 --max_seq_length 32 --batch_size 4 --optimizer adam_w --lr 1e-3 "
     "--lr_policy PolynomialDecayAnnealing --lr_warmup_proportion 0.1 --train_step_freq 1 "
