@@ -226,7 +226,7 @@ def test_a_rerun_with_other_data_or_sizes_is_refused(trained, tmp_path, capsys):
     assert pretrain(data, run, "--num_iters", "50", "--batch_size", "4") == 4
     assert "a different samples_per_step; found 8, expected 4" in capsys.readouterr().err
     assert pretrain(data, run, "--num_iters", "50", "--seed", "4") == 4
-    assert "another seed; found 0, expected 4" in capsys.readouterr().err
+    assert "a different seed; found 0, expected 4" in capsys.readouterr().err
     assert pretrain(data, run, "--num_iters", "50", "--hidden_size", "16") == 4
     capsys.readouterr()
     assert pretrain(data, run, "--num_iters", "50", "--num_attention_heads", "4") == 4

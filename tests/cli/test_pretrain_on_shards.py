@@ -180,7 +180,7 @@ def test_a_rerun_on_other_shards_or_on_text_is_refused(trained, made, tmp_path, 
     words = TINY[2:]  # no --max_predictions_per_seq
     words += ["--data_dir", str(text), "--tokenizer", str(tokenizer), "--max_seq_length", str(LENGTH)]
     assert main(["pretrain", *words, "--work_dir", str(run), "--num_iters", "50", "data_text"]) == 4
-    assert "another mode; found data_preprocessed, expected data_text" in error_of(capsys)
+    assert "a different mode; found data_preprocessed, expected data_text" in error_of(capsys)
 
 
 def test_a_run_on_shards_can_be_used(trained, made, tmp_path, capsys):
@@ -242,7 +242,7 @@ def test_masks_are_drawn_anew_with_the_tokenizer_of_the_prepared_folder(made, tm
     config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
     assert (config["masking"], config["mask_probability"]) == ("whole_word", 0.3)
     assert pretrain(tmp_path / "run", *words, "--masking", "span") == 4
-    assert "another masking; found whole_word, expected span" in error_of(capsys)
+    assert "a different masking; found whole_word, expected span" in error_of(capsys)
 
 
 def test_a_model_is_evaluated_on_shards_as_the_run_did(trained, made, tmp_path, capsys):
