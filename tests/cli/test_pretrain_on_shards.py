@@ -175,7 +175,7 @@ def test_a_rerun_on_other_shards_or_on_text_is_refused(trained, made, tmp_path, 
     next(tmp_path.glob("shards/*/*training_1.hdf5")).unlink()
     other = ["--train_data", str(tmp_path / "shards"), *words[2:]]
     assert pretrain(run, *other, "--num_iters", "50") == 4
-    assert "another shards" in error_of(capsys)
+    assert "a different shards" in error_of(capsys)
     text = write_english(tmp_path / "text")
     words = TINY[2:]  # no --max_predictions_per_seq
     words += ["--data_dir", str(text), "--tokenizer", str(tokenizer), "--max_seq_length", str(LENGTH)]
