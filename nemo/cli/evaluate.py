@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -15,7 +15,7 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(TextReading):
     """What to evaluate, and on what."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
@@ -78,5 +78,6 @@ def run(argv: Sequence[str]) -> None:
             options.eval_data,
             Sampling(options.max_seq_length, options.masking, options.mask_probability, seed=options.seed),
             options.batch_size,
+            options.text_options,
         )
     sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

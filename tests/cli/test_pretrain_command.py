@@ -382,3 +382,13 @@ def test_moments_decay_as_suits_the_optimizer_unless_told(words, betas):
 
     options = parse_options(["--train_data", "x", *words.split()])
     assert optimization_params(options, max_steps=1)["betas"] == betas
+
+
+def test_evaluate_reads_text_as_it_is_told_to(trained, tmp_path, capsys):
+    run, data = trained
+    text = tmp_path / "text.txt"
+    text.write_bytes((data / "valid.txt").read_bytes() + b"\nA caf\xe9 in the garden.\n")
+
+    assert main(["evaluate", str(run), "--eval_data", str(text)]) == 3
+    assert "--invalid_bytes replace" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "--eval_data", str(text), "--invalid_bytes", "replace"]) == 0

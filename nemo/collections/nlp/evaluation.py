@@ -13,7 +13,7 @@ from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
-from nemo.collections.nlp.data.inputs import AUTO
+from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.token_store import held_out_in
@@ -42,6 +42,7 @@ def evaluate(
     dataset: str | Path,
     sampling: Sampling = DEFAULT,
     batch_size: int = 32,
+    text: TextOptions = AUTO,
 ) -> dict[str, float]:
     """Figures on a text or on shards; the same pairs and masks at every call with the same sampling.
 
@@ -49,6 +50,7 @@ def evaluate(
         dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. Of
             these, what is held out is used alone, if there is any.
         sampling: how samples and masks are drawn; its length, for text, is the model's positions by default.
+        text: how text is read.
 
     Raises:
         UsageError: a length or masks that do not fit the model or the data.
@@ -88,9 +90,10 @@ def evaluate(
     else:
         layer = BertPretrainingDataLayer(
             pretrained.tokenizer,
-            held_out_text(place_of(dataset), AUTO),
+            held_out_text(place_of(dataset), text),
             **asdict(replace(sampling, max_seq_length=max_seq_length or positions).of_text()),
             batch_size=batch_size,
+            text=text,
         )
     return held_out_figures(PtActions(), wire(pretrained.model, layer))
 

@@ -9,6 +9,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     with_sizes,
 )
 from nemo.collections.nlp.checkpoints.loading import Pretrained
+from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.evaluation import evaluate
@@ -63,7 +64,9 @@ def figures_on(model: str, text: Path) -> TextFigures:
     loss = None
     if has_head:
         sampling = Sampling(max_seq_length=options.max_seq_length)
-        loss = evaluate(Pretrained(built, tokenizer, {}, Path(model)), text, sampling)["mlm_loss"]
+        loss = evaluate(
+            Pretrained(built, tokenizer, {}, Path(model)), text, sampling, text=TextOptions(layout="blank")
+        )["mlm_loss"]
     with text.open(encoding="utf-8") as file:
         words = count_words(tokenizer, (line for line, _ in zip(file, range(MOST_LINES), strict=False)))
     cut = cut_of(words, tokenizer)
