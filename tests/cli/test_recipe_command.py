@@ -83,6 +83,8 @@ def test_a_run_leaves_nothing_beside_the_text_says_why_and_can_be_repeated(my_te
         for name in ("train", "test")
     )
     assert train + test == 120  # none is lost
+    assert main(["export", str(run), "exported"]) == 0
+    assert "| training text | my_text.txt |" in Path("exported/README.md").read_text()
     # The same command goes on, and has nothing to do; another text is refused.
     assert main(words) == 0
     assert sorted(p.name for p in (run / "checkpoints").glob("STEP-*"))[-1] == "STEP-6"

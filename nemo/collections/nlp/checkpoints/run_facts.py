@@ -58,7 +58,11 @@ def facts_of_run(
     continued = _name(options.get("load_dir") or options.get("bert_checkpoint"))
     text = _text(work_dir)
     # A card is for others: names, not folders of this machine.
-    data = {"training text": _name(options["train_data"]), "held-out text": _name(options.get("eval_data"))}
+    files = ", ".join(text.get("files") or [])
+    data = {
+        "training text": files or _name(options["train_data"]),
+        "held-out text": _name(options.get("eval_data")),
+    }
     for name in ("documents", "sentences", "tokens"):
         data[name] = text.get(name)
     languages = text.get("languages")

@@ -23,6 +23,7 @@ from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData
 
+NAMED_FILES = 5
 READ_SENTENCES = 400  # for the language; evenly spaced over the text
 SHOWN_SENTENCES, SHOWN_CHARS, SHOWN_TOKENS = 3, 300, 40
 
@@ -116,6 +117,7 @@ def _about_data(
     texts = [tokenizer.ids_to_text(ids.tolist()) for ids in _sentences(dataset.store, READ_SENTENCES)]
     return {
         "kind": "text",
+        "files": [source["name"] for source in dataset.store.manifest["sources"]][:NAMED_FILES],
         **asdict(figures_of_store(dataset.store, (max_seq_length,))),
         "languages": languages_of(texts),
         "examples": [text[:SHOWN_CHARS] for text in texts[:: max(1, len(texts) // SHOWN_SENTENCES)]][

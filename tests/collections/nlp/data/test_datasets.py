@@ -221,3 +221,10 @@ def test_real_text_is_masked_at_the_asked_rate(shared_data, tmp_path, letters):
     wanted = np.maximum(1, np.rint(0.15 * lengths)).sum()
     assert chosen.sum() == pytest.approx(wanted, rel=0.01)
     assert np.mean(batch["input_ids"][chosen] == MASK) == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_warning_of_few_documents_names_the_users_text(tmp_path, letters, capsys):
+    (tmp_path / "text.txt").write_text("\n\n".join(["ab c\nd e", "d e f\ng h"]))
+    dataset_of(letters, tmp_path / "text.txt", max_seq_length=20)
+    warning = next(line for line in capsys.readouterr().err.splitlines() if "2 documents" in line)
+    assert f"{tmp_path / 'text.txt'}: " in warning

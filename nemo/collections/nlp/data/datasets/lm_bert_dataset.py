@@ -68,10 +68,11 @@ class BertPretrainingDataset:
             str(sampling.masking),
             sampling.seed,
         )
-        self._pairs = self._made_pairs(0, store.folder if source is None else source)
+        source = store.folder if source is None else source
+        self._pairs = self._made_pairs(0, source)
         self._pairs_epoch = 0
         self._length = len(self._pairs)
-        self._report()
+        self._report(source)
 
     def _made_pairs(self, epoch: int, source: object = "") -> PairTable:
         sampling = self.sampling
@@ -79,7 +80,7 @@ class BertPretrainingDataset:
             self.store, self.max_seq_length, sampling.short_seq_prob, sampling.seed, epoch, source
         )
 
-    def _report(self) -> None:
+    def _report(self, source: object) -> None:
         random_share = np.mean(self._pairs.is_random)
         mean_length = np.mean(self._pairs.a_length + self._pairs.b_length) + NUM_SPECIALS
         logging.info(
@@ -90,7 +91,7 @@ class BertPretrainingDataset:
             self.max_seq_length,
         )
         if few := warning_of_few_documents(len(self.store.document_offsets) - 1):
-            logging.warning(f"{self.store.folder}: {few}", mode=LogMode.ONCE)
+            logging.warning(f"{source}: {few}", mode=LogMode.ONCE)
         if random_share > MAX_RANDOM_SHARE:
             logging.warning(
                 "few sentences are followed by another one in their document, so next-sentence prediction "
