@@ -1,10 +1,12 @@
 """The tokenizer of an exported folder, and the proof that `AutoTokenizer` gives the same ids there."""
 
 from pathlib import Path
+from typing import Any
 
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.huggingface import save_pretrained
+from nemo.collections.nlp.data.tokenizers.special_tokens import NEEDED_KINDS
 from nemo.collections.nlp.data.tokenizers.trial import TEXTS
 from nemo.collections.nlp.models.hub import quiet
 from nemo.utils.errors import CheckpointError
@@ -39,6 +41,10 @@ def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str
     with quiet():
         theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         reloaded = theirs(texts, add_special_tokens=False)["input_ids"]
+    _compare("sizes", folder, len(theirs), tokenizer.vocab_size)
+    for kind in NEEDED_KINDS:
+        ours = tokenizer.token_to_id(tokenizer.special_tokens[kind])
+        _compare(f"ids for the {kind}", folder, getattr(theirs, f"{kind}_id"), ours)
     for text, ids in zip(texts, reloaded, strict=True):
         if tokenizer.text_to_ids(text) == ids:
             continue
@@ -51,6 +57,13 @@ def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str
                     found=theirs.convert_ids_to_tokens(found)[:10],
                     expected=tokenizer.ids_to_tokens(expected)[:10],
                 )
+
+
+def _compare(what: str, folder: Path, found: Any, expected: Any) -> None:
+    if found != expected:
+        raise CheckpointError(
+            f"the tokenizer has different {what}", where=folder, found=found, expected=expected
+        )
 
 
 def _texts(vocabulary: list[str]) -> list[str]:

@@ -95,6 +95,15 @@ def is_bare(folder: Path) -> bool:
     return (folder / VOCABULARY_FILE).is_file() and not any((folder / name).exists() for name in says_how)
 
 
+def tokens_of(tokenizer: Any) -> list[str]:
+    """The tokens as they are written, in the order of their ids.
+
+    `convert_ids_to_tokens` gives some added ones as they are after normalisation: `[mask]` for `[MASK]`.
+    """
+    ids: dict[str, int] = tokenizer.get_vocab()
+    return sorted(ids, key=ids.__getitem__)
+
+
 def save_pretrained(tokenizer: Any, folder: Path) -> None:
     """Write what transformers, of today and of version 4, opens as the same tokenizer."""
     with quiet():
@@ -243,8 +252,8 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
     ):
         return
     read = {line.rstrip(TRIMMED): i for i, line in enumerate(vocabulary_lines(read_file(unused)))}
-    listed = {i: line for line, i in read.items() if line}
-    tokens = enumerate(tokenizer.convert_ids_to_tokens(list(range(len(tokenizer)))))
+    listed = {i: line for line, i in read.items() if line and not is_placeholder(line)}
+    tokens = enumerate(tokens_of(tokenizer))
     known = {i: token for i, token in tokens if token.strip(TRIMMED) and not is_placeholder(token)}
     of_model = range(tokenizer.vocab_size)  # what is added to it may stand in the file, or not
     differ = [i for i, token in known.items() if listed.get(i) != token and (i in listed or i in of_model)]

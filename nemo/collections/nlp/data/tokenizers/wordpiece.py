@@ -21,6 +21,7 @@ from nemo.collections.nlp.data.tokenizers.huggingface import (
     open_pretrained,
     open_vocabulary,
     save_pretrained,
+    tokens_of,
 )
 from nemo.collections.nlp.data.tokenizers.plain import Plain, open_plain
 from nemo.collections.nlp.data.tokenizers.special_tokens import KINDS, SpecialTokens
@@ -79,7 +80,7 @@ class NemoBertTokenizer(TokenizerSpec):
         if self._plain is not None:
             tokens, kinds = self._plain.tokens, self._plain.kinds
         else:
-            tokens = self.tokenizer.convert_ids_to_tokens(list(range(len(self.tokenizer))))
+            tokens = tokens_of(self.tokenizer)
             kinds = self.tokenizer.special_tokens_map
         mark = choose(_MARKS, type(self._backend.model).__name__, what="kind of tokenizer")
         unused = (number for number, token in enumerate(tokens) if is_placeholder(token))
