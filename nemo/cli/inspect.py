@@ -14,7 +14,9 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class _What:
+class InspectOptions(TextReading):
+    """What to look at, and how it is read."""
+
     inputs: tuple[str, ...] = option(
         (),
         "text (files, folders, addresses), or what was prepared from it: a folder, a token store, shards",
@@ -28,12 +30,6 @@ class _What:
     do_lower_case: bool = option(False, "lower-case the text (for a vocab.txt, which does not record it)")
     json: bool = option(False, "print one JSON object instead of a report")
     workers: int | None = option(None, "reading processes; None: one per core", at_least=1, at_most=1024)
-
-
-# The fields of the second base come first, also in --help.
-@dataclass(frozen=True)
-class InspectOptions(TextReading, _What):
-    """What to look at, and how it is read."""
 
     def __post_init__(self) -> None:
         check(self)

@@ -57,6 +57,21 @@ def disk_full(where: Any, needed: int | None = None) -> StorageError:
     )
 
 
+GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_PAGE = (b"<!doctype html", b"<html")
+
+
+def stand_in(path: Path) -> tuple[str, str] | None:
+    """What a failed download left in a file's place, and how to mend it; None: nothing of the kind."""
+    with open(path, "rb") as file:
+        head = file.read(256)
+    if head.startswith(GIT_LFS_POINTER):
+        return "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"
+    if head.lstrip().lower().startswith(_PAGE):
+        return "a web page, not the file itself", "download the file again, by its direct address"
+    return None
+
+
 @contextmanager
 def storage_errors(where: Any) -> Iterator[None]:
     """Turn what the operating system says of `where` (disk full, read-only) into a `StorageError`."""

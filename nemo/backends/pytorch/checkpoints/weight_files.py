@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nemo.backends.pytorch.checkpoints.fit import check_finite
 from nemo.utils.errors import CheckpointError, MissingFileError
+from nemo.utils.files import stand_in
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 """How files that are read here are called."""
@@ -34,6 +36,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise MissingFileError("no such file", where=path)
+    refuse_stand_in(path)
     try:
         is_safetensors = _begins_as_safetensors(path)
         with warnings.catch_warnings():
@@ -62,6 +65,14 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         )
     check_finite(content, path)
     return dict(content)
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Raise a CheckpointError for a Git LFS pointer or a web page in the place of weights."""
+    with suppress(OSError):
+        if found := stand_in(path):
+            what, fix = found
+            raise CheckpointError(what, where=path, expected="weights", fix=fix)
 
 
 def _are_tensors_by_name(content: Any) -> bool:

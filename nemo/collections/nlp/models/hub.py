@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nemo.backends.pytorch.checkpoints.weight_files import refuse_stand_in
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.strict import parse_json
 
@@ -287,6 +288,9 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
             )
             return load(settings, place, local_only)
 
+    for ending in ("*.safetensors", "*.bin"):  # none where it is a name of the hub
+        for file in sorted(Path(name).glob(ending)):
+            refuse_stand_in(file)
     try:
         return find(name, load_from)
     except OSError as error:

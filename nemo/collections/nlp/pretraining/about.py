@@ -22,6 +22,8 @@ from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPr
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData
+from nemo.utils.errors import StorageError
+from nemo.utils.logging import logging
 
 NAMED_FILES = 5
 READ_SENTENCES = 400  # for the language; evenly spaced over the text
@@ -119,11 +121,20 @@ def _about_data(
         "kind": "text",
         "files": [source["name"] for source in dataset.store.manifest["sources"]][:NAMED_FILES],
         **asdict(figures_of_store(dataset.store, (max_seq_length,))),
-        "languages": languages_of(texts),
+        "languages": _languages_of(texts),
         "examples": [text[:SHOWN_CHARS] for text in texts[:: max(1, len(texts) // SHOWN_SENTENCES)]][
             :SHOWN_SENTENCES
         ],
     }
+
+
+def _languages_of(texts: list[str]) -> dict[str, float]:
+    """The languages, or none with a warning: a run must not end because its page would lack them."""
+    try:
+        return languages_of(texts)
+    except StorageError as problem:
+        logging.warning("the languages of the text are left out of about.json: %s", problem)
+        return {}
 
 
 def _sentences(store: TokenStore, number: int) -> Iterator[np.ndarray]:

@@ -2,8 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +34,7 @@ from nemo.collections.nlp.pretraining.data_files import HeldOut, data_files
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
+from nemo.utils.strict import parse_json
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,25 @@ def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: Toke
         logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
 
 
+def _read_note(note: Path, made_for: Mapping[str, Any]) -> dict[str, Any]:
+    """What the tokenizer in this folder was made for; nothing where that is not known.
+
+    Without it the tokenizer is used, if checkpoints need it: they know its fingerprint. Otherwise it goes.
+    """
+    if not note.is_file():
+        return {}
+    try:
+        earlier = parse_json(note.read_bytes())
+    except ValueError:
+        earlier = None
+    if isinstance(earlier, dict) and set(made_for) <= set(earlier):
+        return earlier
+    logging.warning("%s is damaged, and is written again", note)
+    if not checkpoint.list_checkpoints(note.parent.parent / "checkpoints"):
+        shutil.rmtree(note.parent)
+    return {}
+
+
 def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], folder: Path) -> None:
     """Remove a tokenizer that an earlier run in this work folder trained with other options or on other text.
 
@@ -119,7 +141,7 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
         "text": [[source.name, source.num_bytes] for source in sources],
     }
     note = folder / "made-for.json"
-    earlier = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else {}
+    earlier = _read_note(note, made_for)
     for name, value in made_for.items():
         if earlier and earlier[name] != value:
             if checkpoint.list_checkpoints(folder.parent / "checkpoints"):

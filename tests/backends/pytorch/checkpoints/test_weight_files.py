@@ -73,3 +73,20 @@ def test_something_else_than_weights(tmp_path, content):
     torch.save(content, tmp_path / "trainer-STEP-5.pt")
     with pytest.raises(CheckpointError, match="not the weights of a module"):
         read_weights(tmp_path / "trainer-STEP-5.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n",
+            "a Git LFS pointer.*git lfs pull",
+        ),
+        (b"\n<!DOCTYPE html><html><body>Sign in</body></html>", "a web page"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
+def test_what_a_failed_download_left_is_named(tmp_path, name, content, found):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=f"{name}: {found}"):
+        read_weights(tmp_path / name)

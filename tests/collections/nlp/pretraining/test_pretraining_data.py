@@ -190,3 +190,19 @@ def test_json_lines_are_trained_on_by_the_field_that_is_named(tmp_path):
         open_data(options(**given), tmp_path / "run")
     data = open_data(options(**given, max_bad_records=1), tmp_path / "run")
     assert data.train.dataset.store.manifest["counts"]["documents"] == 60
+
+
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[1]", b'{"a": 1}'])
+def test_a_damaged_note_of_what_a_tokenizer_was_made_for_has_it_trained_again(
+    english, tmp_path, capsys, content
+):
+    chosen = options(data_dir=str(english), tokenizer="word-piece")
+    made = open_data(chosen, tmp_path / "run").tokenizer
+    note = tmp_path / "run" / "tokenizer" / "made-for.json"
+    good = note.read_bytes()
+    note.write_bytes(content)
+
+    again = open_data(chosen, tmp_path / "run").tokenizer
+
+    assert "made-for.json is damaged" in capsys.readouterr().err
+    assert again.fingerprint == made.fingerprint and note.read_bytes() == good

@@ -122,7 +122,10 @@ def _entries(folder: Path) -> tuple[list[Path], list[str]]:
             entry = Path(place, name)
             is_shard = name not in folders and entry.suffix.lower() in SUFFIXES
             if entry.is_symlink() and (is_shard or name in folders):
-                raise DataError("a link, not a file", where=entry, fix=f"give {os.readlink(entry)} itself")
+                fix = f"copy the folder together with the targets of its links: cp -rL {entry.parent} COPY"
+                raise DataError(
+                    "a link, not a file", where=entry, found=f"-> {os.path.realpath(entry)}", fix=fix
+                )
             if name in folders or name.startswith("."):
                 continue
             if not is_shard:

@@ -205,7 +205,8 @@ def _may_be_text(name: str, format_: str) -> bool:
 
 def _refuse_link(path: Path) -> None:
     if path.is_symlink():
-        raise DataError("a link, not a file", where=path, fix=f"give {os.readlink(path)} itself")
+        fix = f"copy the folder together with the targets of its links: cp -rL {path.parent} COPY"
+        raise DataError("a link, not a file", where=path, found=f"-> {os.path.realpath(path)}", fix=fix)
 
 
 def _is_store(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from nemo.collections.nlp.data.inputs.compression import without_compression
 from nemo.collections.nlp.data.inputs.places import shown
 from nemo.collections.nlp.data.inputs.splits import split_of
 from nemo.utils.errors import DataError
+from nemo.utils.files import GIT_LFS_POINTER
 
 ENDINGS = {
     ".txt": "text",
@@ -122,6 +123,12 @@ def check_readable(path: str, head: bytes) -> None:
         raise DataError(what or "an archive (zip)", where=shown(path), expected="text", fix=fix)
     if head[257:262] == b"ustar":
         raise DataError("an archive (tar)", where=shown(path), expected="text", fix="unpack it")
+    if head.startswith(GIT_LFS_POINTER):
+        fix = "fetch the file: git lfs pull"
+        raise DataError("a Git LFS pointer, not the file itself", where=shown(path), expected="text", fix=fix)
+    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # UTF-16's is the beginning of UTF-32's
+        fix = _CONVERT.format("utf-32")
+        raise DataError("text in UTF-32", where=shown(path), expected="UTF-8", fix=fix)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         fix = _CONVERT.format("utf-16")
         raise DataError("text in UTF-16", where=shown(path), expected="UTF-8", fix=fix)

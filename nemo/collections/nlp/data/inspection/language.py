@@ -1,7 +1,10 @@
 """The languages of a text, predicted from its letters (py3langid, Lui and Baldwin 2012)."""
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
+
+from nemo.utils.files import storage_errors
 
 GUESS_CHARS = 500  # predictions for a few words are poor
 MOST_GUESSES = 400
@@ -25,14 +28,19 @@ def name_of(language: str) -> str:
 
 
 def languages_of(texts: Iterable[str]) -> dict[str, float]:
-    """ISO 639 code of a language -> its share, the largest first; a guess, none for text without letters."""
+    """ISO 639 code of a language -> its share, the largest first; a guess, none for text without letters.
+
+    Raises:
+        StorageError: no room for a temporary file, into which py3langid unpacks its model.
+    """
     from py3langid import classify
 
     chunks = _chunks(texts)
     sizes: Counter[str] = Counter()
     for chunk in chunks[:: max(1, len(chunks) // MOST_GUESSES)]:
         if any(map(str.isalpha, chunk)):
-            code = classify(chunk)[0]
+            with storage_errors(tempfile.gettempdir()):
+                code = classify(chunk)[0]
             sizes["zh" if code in _CHINESE else code] += len(chunk)
     del sizes[_NO_LANGUAGE]
     return {language: size / sizes.total() for language, size in sizes.most_common()}

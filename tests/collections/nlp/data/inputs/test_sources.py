@@ -263,6 +263,8 @@ def _docx() -> bytes:
         (gzip.compress(bytes(257) + b"ustar" + bytes(250), mtime=0), r"an archive \(tar\).*unpack"),
         ("Some words in a file.".encode("utf-16"), "text in UTF-16.*iconv -f utf-16 "),
         ("Some words in a file.".encode("utf-16-be"), "text in UTF-16.*iconv -f utf-16-be"),
+        ("Some words in a file.".encode("utf-32"), "text in UTF-32.*iconv -f utf-32 "),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer.*git lfs pull"),
         (b"<!DOCTYPE html><p>text", "HTML or XML"),
     ],
 )
