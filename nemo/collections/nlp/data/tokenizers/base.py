@@ -40,6 +40,8 @@ class TokenizerSpec(ABC):
     mask_token: str | None = None
     bos_token: str | None = None
     eos_token: str | None = None
+    tokens_without_text: frozenset[str] = frozenset()
+    """Tokens that a text which spells them is not cut into."""
 
     def __init__(self, tokens: Sequence[str], mark: str, unknown_id: int, control_ids: Iterable[int] = ()):
         self._tokens = list(tokens)

@@ -22,6 +22,7 @@ from nemo.collections.nlp.data.tokenizers.special_tokens import (
 from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
+from nemo.utils.logging import logging
 
 MODEL_FILE = "tokenizer.model"
 SPECIAL_TOKENS_FILE = "special_tokens.json"
@@ -30,6 +31,9 @@ _NOT_A_MODEL = "not a SentencePiece model, or a damaged one"
 SCORE_STEP = 1 / 256
 """Scores of pieces that are multiples of it are added without rounding, see `_SpacedUnits`."""
 _EXACT_SUM = SCORE_STEP * 2**24  # up to which they are, in float32
+_USE_OURS = "train with a unigram model, such as --tokenizer sentence-piece makes"
+_WIDE_TILDE = "\uff5e"  # NFKC has a tilde for it, SentencePiece's nmt_nfkc keeps it
+_STAND_IN = "\ufdd1\ufdd0"  # no characters, and not in the order in which a text may list them
 _USUAL_LENGTH = 40  # of a word and the space behind it
 _UNKNOWN_PENALTY = 10  # SentencePiece scores an unknown character so much below all pieces
 
@@ -58,6 +62,8 @@ class SentencePieceTokenizer(TokenizerSpec):
         controls = [i for i, e in enumerate(entries) if e.type in (e.CONTROL, e.UNKNOWN)]
         super().__init__(pieces, SPACE, self._model.unk_id(), controls)
         known = {pieces[i] for i in controls}
+        self.tokens_without_text = frozenset({SPACE, *known, *(e.piece for e in entries if e.type == e.BYTE)})
+        self._source = model_path
         of_bert = get_bert_special_tokens("bert").items()
         self.add_special_tokens({kind: token for kind, token in of_bert if token in known})
         self.add_special_tokens(special_tokens)
@@ -66,6 +72,11 @@ class SentencePieceTokenizer(TokenizerSpec):
     def from_file(cls, file: Path) -> "SentencePieceTokenizer":
         """What `save` wrote; or any SentencePiece model, to which BERT's special tokens are added."""
         tokenizer = cls(file)
+        if reason := tokenizer._not_exported:
+            logging.warning(
+                "%s is %s: BERT can be trained with it, but not exported for transformers; fix: %s",
+                *(file, reason, _USE_OURS),
+            )
         notes = file.with_name(SPECIAL_TOKENS_FILE)
         if notes.is_file():
             special_tokens = read_json(notes)
@@ -166,8 +177,11 @@ class SentencePieceTokenizer(TokenizerSpec):
         and for models from elsewhere, where two splits of a word are equally likely (see
         `vocabulary.train_sentencepiece`).
 
+        A text that spells a control or byte piece, such as `<unk>`, is that piece in `tokenizers`; here it is
+        text, as in SentencePiece.
+
         Raises:
-            UsageError: the model is of another kind than unigram, or a special token is not known.
+            UsageError: `tokenizers` has no such model, or a special token is not known.
         """
         from tokenizers import AddedToken, processors
         from transformers import PreTrainedTokenizerFast
@@ -184,27 +198,48 @@ class SentencePieceTokenizer(TokenizerSpec):
             **kinds,
         )
 
+    @property
+    def _not_exported(self) -> str | None:
+        """What kind of model this is if `tokenizers` has none like it."""
+        proto = parse_model(self._content, self._source)
+        trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
+        if trainer.model_type != trainer.UNIGRAM:
+            return f"a {trainer.ModelType.Name(trainer.model_type).lower()} model"
+        if trainer.treat_whitespace_as_suffix or not normalizer.escape_whitespaces:
+            return "a model without a mark where words begin"
+        return None if normalizer.remove_extra_whitespaces else "a model in which every space counts"
+
     def _unigram(self) -> Any:
         """The model as `tokenizers` has it."""
         from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
         proto = parse_model(self._content, MODEL_FILE)
         trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
-        if trainer.model_type != trainer.UNIGRAM:
+        if reason := self._not_exported:
             raise UsageError(
-                "only unigram models can be exported",
-                found=trainer.ModelType.Name(trainer.model_type).lower(),
+                "cannot be exported for transformers",
+                where=self._source,
+                found=reason,
+                expected="a unigram model",
+                fix=_USE_OURS,
             )
         pieces = [(piece.piece, piece.score) for piece in proto.pieces]
         backend = Tokenizer(models.Unigram(pieces, self._model.unk_id(), trainer.byte_fallback))
-        steps = [
-            normalizers.Replace(Regex(f"[ {SPACE}]+"), " "),
-            normalizers.Strip(left=False, right=True),
-        ]
-        if normalizer.precompiled_charsmap:
-            steps.insert(0, normalizers.Precompiled(normalizer.precompiled_charsmap))
+        steps: list[normalizers.Normalizer] = []
         if "nfkc" in normalizer.name:
-            steps.insert(0, normalizers.NFKC())
+            steps.append(normalizers.NFKC())
+        if normalizer.precompiled_charsmap:
+            steps.append(normalizers.Precompiled(normalizer.precompiled_charsmap))
+        if self.normalized(_WIDE_TILDE) == _WIDE_TILDE:
+            steps = [
+                normalizers.Replace(_WIDE_TILDE, _STAND_IN),
+                *steps,
+                normalizers.Replace(_STAND_IN, _WIDE_TILDE),
+            ]
+        is_mark_a_space = self._model.normalize(f"a{SPACE} a").endswith(f"a{SPACE}a")
+        steps.append(normalizers.Replace(Regex(f"[ {SPACE}]+" if is_mark_a_space else " +"), " "))
+        ends = f"[ {SPACE}]+$" if normalizer.add_dummy_prefix else f"^ +|[ {SPACE}]+$"
+        steps.append(normalizers.Replace(Regex(ends), ""))
         backend.normalizer = normalizers.Sequence(steps)
         scheme = "first" if normalizer.add_dummy_prefix else "never"
         backend.pre_tokenizer = pre_tokenizers.Metaspace(SPACE, scheme)
