@@ -7,7 +7,6 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nemo.backends.pytorch.checkpoints.weight_files import refuse_stand_in
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.strict import parse_json
 
@@ -287,6 +286,8 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
                 place, local_files_only=local_only, _configuration_file=_configuration_file(place)
             )
             return load(settings, place, local_only)
+
+    from nemo.backends.pytorch.checkpoints.weight_files import refuse_stand_in  # imports torch
 
     for ending in ("*.safetensors", "*.bin"):  # none where it is a name of the hub
         for file in sorted(Path(name).glob(ending)):
