@@ -16,6 +16,7 @@ from nemo.collections.nlp.data.tokenizers.files import (
     try_out,
     vocabulary_lines,
 )
+from nemo.collections.nlp.data.tokenizers.requirements import check_kind, warn_of_shared_tokens
 from nemo.collections.nlp.data.tokenizers.special_tokens import (
     MODEL_SPECIAL_TOKENS,
     NEEDED_KINDS,
@@ -85,8 +86,26 @@ def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
             expected="a Hugging Face folder, or a name in the cache or on the hub",
         ) from error
     except Exception as error:  # `tokenizers` has no narrower class for what it cannot read
-        raise UsageError(_CANNOT_BE_READ, where=name, found=reason(error)) from error
+        raise _unreadable(folder, error) from error
     return _fit_for_bert(tokenizer, folder, lines)
+
+
+def _unreadable(folder: Path, error: Exception) -> UsageError:
+    """What stands for an error of transformers, of which one is a page on what it tried."""
+    if "Couldn't instantiate the backend tokenizer" not in str(error) or not folder.is_dir():
+        return UsageError(_CANNOT_BE_READ, where=folder, found=reason(error))
+    said = [
+        f"{key} {value!r}"
+        for name, key in ((CONFIG_FILE, "tokenizer_class"), (MODEL_CONFIG_FILE, "model_type"))
+        if (folder / name).is_file() and (value := read_json(folder / name).get(key))
+    ]
+    return UsageError(
+        "transformers cannot make the kind of tokenizer that the folder says from its files",
+        where=folder,
+        found=", ".join(said) or None,
+        fix=f'add its {TOKENIZER_FILE}, or say "tokenizer_class": "BertTokenizer" in {CONFIG_FILE} if '
+        f"{VOCABULARY_FILE} is of a BERT",
+    )
 
 
 def is_bare(folder: Path) -> bool:
@@ -174,12 +193,11 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
         lines: of the `vocab.txt` that was read.
 
     Raises:
-        UsageError: it is not fast, lacks a special token, or two of its tokens have one id.
+        UsageError: as `check_kind`; or it lacks a special token, or two of its tokens have one id.
     """
     from tokenizers import models
 
-    if not tokenizer.is_fast:
-        raise UsageError("has no fast tokenizer", where=source, found=type(tokenizer).__name__)
+    check_kind(tokenizer, source)
     _fill_gaps(tokenizer, lines or [])
     vocabulary = tokenizer.get_vocab()
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
@@ -188,6 +206,7 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
     for family in MODEL_SPECIAL_TOKENS.values():
         if missing and all(family[kind] in vocabulary for kind in NEEDED_KINDS):
             for kind in missing:
+                _warn_of_none(source, kind, family[kind])
                 setattr(tokenizer, kind, family[kind])
             missing = []
     if missing:
@@ -197,6 +216,7 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
             found=f"no {', '.join(missing)}",
             fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
         )
+    warn_of_shared_tokens(tokenizer, source)
     model = tokenizer.backend_tokenizer.model
     if isinstance(model, models.WordPiece) and model.token_to_id(model.unk_token) is None:
         raise UsageError(
@@ -208,6 +228,13 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
     if source.is_dir() and lines is None:
         _warn_of_contradiction(tokenizer, source)
     return tokenizer
+
+
+def _warn_of_none(source: Path, kind: str, token: str) -> None:
+    """Warn if a configuration says that there is no such token, and one is needed."""
+    config = source / CONFIG_FILE
+    if config.is_file() and read_json(config).get(kind, token) is None:
+        logging.warning("%s says %s: null, but BERT needs one: %s is used", config, kind, token)
 
 
 def _fill_gaps(tokenizer: Any, lines: list[str]) -> None:

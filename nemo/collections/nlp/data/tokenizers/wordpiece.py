@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, SPACE, is_placeholder
+from nemo.collections.nlp.data.tokenizers.files import is_placeholder
 from nemo.collections.nlp.data.tokenizers.huggingface import (
     open_description,
     open_pretrained,
@@ -24,12 +24,12 @@ from nemo.collections.nlp.data.tokenizers.huggingface import (
     tokens_of,
 )
 from nemo.collections.nlp.data.tokenizers.plain import Plain, open_plain
+from nemo.collections.nlp.data.tokenizers.requirements import MARKS
 from nemo.collections.nlp.data.tokenizers.special_tokens import KINDS, SpecialTokens
 from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-_MARKS = {"WordPiece": CONTINUATION, "Unigram": SPACE, "BPE": "Ġ"}  # model -> mark, see TokenizerSpec
 # Fingerprints say 200 letters in a word where transformers has 100: all WordPieces were read so once, and
 # what was made then stays valid.
 _LONGEST_WORDS = {100: 200, 200: 100}
@@ -82,7 +82,7 @@ class NemoBertTokenizer(TokenizerSpec):
         else:
             tokens = tokens_of(self.tokenizer)
             kinds = self.tokenizer.special_tokens_map
-        mark = choose(_MARKS, type(self._backend.model).__name__, what="kind of tokenizer")
+        mark = MARKS[type(self._backend.model).__name__]
         unused = (number for number, token in enumerate(tokens) if is_placeholder(token))
         super().__init__(tokens, mark, self._backend.token_to_id(kinds["unk_token"]), unused)
         added = sorted(self._backend.get_added_tokens_decoder().items())
