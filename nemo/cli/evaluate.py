@@ -40,8 +40,8 @@ class EvaluateOptions(TextReading):
     seed: int = option(0, "seed of masks and pairs", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+    do_lower_case: bool | None = option(
+        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
 
     def __post_init__(self) -> None:

@@ -20,8 +20,8 @@ class ExportOptions:
     out: str = option("", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it exists")
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+    do_lower_case: bool | None = option(
+        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
     licence: str | None = option(
         None, "what the model card states, an identifier of the hub: apache-2.0, cc-by-4.0, other, ..."

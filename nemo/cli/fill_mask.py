@@ -19,8 +19,8 @@ class FillMaskOptions:
     text: str = option("", "a sentence with [MASK] in it")
     top: int = option(5, "predictions for each mask", at_least=1)
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool = option(
-        False, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+    do_lower_case: bool | None = option(
+        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
 
     def __post_init__(self) -> None:

@@ -27,7 +27,9 @@ class InspectOptions(TextReading):
         f"for token statistics: {ANY_TOKENIZER}",
         is_path=True,
     )
-    do_lower_case: bool = option(False, "lower-case the text (for a vocab.txt, which does not record it)")
+    do_lower_case: bool | None = option(
+        None, "lower-case the text (for a vocab.txt, which does not record it)"
+    )
     json: bool = option(False, "print one JSON object instead of a report")
     workers: int | None = option(None, "reading processes; None: one per core", at_least=1, at_most=1024)
 

@@ -37,7 +37,9 @@ class ShowBatchOptions(TextReading):
         f"{ANY_TOKENIZER}; default: the one saved with prepared data",
         is_path=True,
     )
-    do_lower_case: bool = option(False, "lower-case the text (for a vocab.txt, which does not record it)")
+    do_lower_case: bool | None = option(
+        None, "lower-case the text (for a vocab.txt, which does not record it)"
+    )
     num_samples: int = option(4, "number of samples", at_least=1, at_most=1000, aliases=("-n",))
     max_seq_length: int = option(
         128,

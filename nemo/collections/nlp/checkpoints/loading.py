@@ -32,7 +32,7 @@ class Pretrained:
 
 
 def load_pretrained(
-    path: str | Path, tokenizer: str | None = None, do_lower_case: bool = False
+    path: str | Path, tokenizer: str | None = None, do_lower_case: bool | None = None
 ) -> Pretrained:
     """Read a checkpoint; its hashes are checked first.
 

@@ -43,7 +43,7 @@ class Pretrained:
         return digest.hexdigest()
 
 
-def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool = False) -> Pretrained:
+def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool | None = None) -> Pretrained:
     """The encoder and tokenizer of a run of ours, or of a Hugging Face folder or name.
 
     Args:

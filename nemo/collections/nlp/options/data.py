@@ -89,7 +89,7 @@ class TokenizerOptions:
         metavar="SENTENCES",
         only_for="data_text",
     )
-    do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
+    do_lower_case: bool | None = option(None, "lower-case the text (WordPiece)")
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ class FinetuningOptions(TaskOptions):
         1, "runs with the chosen learning rate; figures are their mean and deviation", at_least=1
     )
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool = option(False, "with --tokenizer: lower-case text for a vocab.txt")
+    do_lower_case: bool | None = option(None, "with --tokenizer: lower-case text for a vocab.txt")
     work_dir: str = option(
         "outputs/finetune",
         "folder of the runs and the model; a rerun with the same one resumes",

@@ -35,7 +35,7 @@ class VocabularyOptions:
     sample_size: int = option(
         10_000_000, "train the tokenizer on at most this many sentences", at_least=1, metavar="SENTENCES"
     )
-    do_lower_case: bool = option(False, "lower-case the text (a vocabulary to train, or a vocab.txt)")
+    do_lower_case: bool | None = option(None, "lower-case the text (a vocabulary to train, or a vocab.txt)")
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
         for field in dataclasses.fields(options)
         if field.metadata["decides"] != "machine"
     }
-    decisive |= {"dataset_name": options.name}
+    decisive |= {"dataset_name": options.name, "do_lower_case": bool(options.do_lower_case)}
     described = [describe_source(source) for source in sources]
     key = json.dumps([VERSION, tokenizer, decisive, described], sort_keys=True)
     return Plan(

@@ -172,7 +172,7 @@ def _begin(
             work / "tokenizer",
             options.vocab_size,
             options.sample_size,
-            do_lower_case=options.do_lower_case,
+            do_lower_case=bool(options.do_lower_case),
             text=plan.text,
             sample_bytes=SAMPLE_BYTES,
         )

@@ -137,7 +137,7 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
         "tokenizer": options.tokenizer,
         "vocab_size": options.vocab_size,
         "sample_size": options.sample_size,
-        "do_lower_case": options.do_lower_case,
+        "do_lower_case": bool(options.do_lower_case),
         "text": [[source.name, source.num_bytes] for source in sources],
     }
     note = folder / "made-for.json"

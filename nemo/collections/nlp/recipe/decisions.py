@@ -10,6 +10,7 @@ from typing import Any
 
 from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.data.inspection.language import name_of
+from nemo.collections.nlp.data.tokenizers.choice import TRAINED
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import SIZES
 from nemo.collections.nlp.recipe.constants import (
@@ -220,6 +221,8 @@ def _tokenizer(pick: _Pick) -> Decision | None:
         kind, why = "word-piece", f"{language}: a token for every character, words masked whole"
     else:
         kind, why = "word-piece", f"{language}, with spaces between words"
+    if pick.typed.get("tokenizer", kind) not in TRAINED:  # an existing one has its case
+        return pick.decision("tokenizer", "", "", {"tokenizer": kind})
     lower, about_case = _lower_case(text, kind)
     return pick.decision(
         "tokenizer",

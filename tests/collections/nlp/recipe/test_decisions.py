@@ -57,6 +57,11 @@ def test_the_tokenizer_suits_the_script(facts, tokenizer, lower):
     assert (options["tokenizer"], options["do_lower_case"]) == (tokenizer, lower)
 
 
+def test_the_case_of_an_existing_tokenizer_is_its_own():
+    assert "do_lower_case" not in chosen(tokenizer="some/folder")
+    assert chosen(tokenizer="word-piece")["do_lower_case"]
+
+
 def test_a_vocabulary_grows_with_the_text_and_holds_its_characters():
     small = chosen(dataclasses.replace(ENGLISH, characters=200_000))["vocab_size"]
     large = chosen(dataclasses.replace(ENGLISH, characters=10**10))["vocab_size"]

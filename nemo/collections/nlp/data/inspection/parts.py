@@ -95,7 +95,7 @@ def prepared_in(path: Path) -> list[Path]:
     return stores + sorted(folder for folder in path.glob("hdf5_*") if folder.is_dir())
 
 
-def named_tokenizer(name: str | None, do_lower_case: bool = False) -> TokenizerSpec | None:
+def named_tokenizer(name: str | None, do_lower_case: bool | None = None) -> TokenizerSpec | None:
     """The tokenizer that `--tokenizer` names; None if it names none."""
     choice = choose_tokenizer(Situation(asked=name))
     return None if choice is None else load_tokenizer(choice.source, do_lower_case)

@@ -14,7 +14,7 @@ _FILES = (TOKENIZER_FILE, MODEL_FILE, VOCABULARY_FILE)
 _FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json")  # as transformers names them
 
 
-def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -> TokenizerSpec:
+def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool | None = None) -> TokenizerSpec:
     """The tokenizer of a folder, of a file, or of a name of the hub.
 
     A folder is read as `AutoTokenizer` reads it (see `huggingface.open_pretrained`), unless it has a
@@ -22,18 +22,19 @@ def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool = False) -
     model, or a `vocab.txt`.
 
     Args:
-        do_lower_case: lower-case text. A `vocab.txt` by itself does not say it; other files do.
+        do_lower_case: lower-case text. A `vocab.txt` by itself does not say it (None: it is cased); other
+            files do, and must agree.
 
     Raises:
         MissingFileError: a folder without a tokenizer.
         UsageError: it cannot be read, no BERT could use it, or it keeps capital letters although
-            `do_lower_case` is True; or there is neither a file nor a model of that name.
+            `do_lower_case` is True, or the reverse; or there is neither a file nor a model of that name.
     """
-    tokenizer = _open(Path(place), os.fspath(place), do_lower_case)
-    if do_lower_case and keeps_capitals(tokenizer):
+    tokenizer = _open(Path(place), os.fspath(place), bool(do_lower_case))
+    if do_lower_case is not None and do_lower_case == keeps_capitals(tokenizer):
         raise UsageError(
-            "the existing tokenizer is cased",
-            where="--do_lower_case",
+            f"the existing tokenizer is {'cased' if do_lower_case else 'uncased'}",
+            where="--do_lower_case" if do_lower_case else "--no-do_lower_case",
             found=place,
             fix="leave it out, or use another tokenizer",
         )

@@ -61,7 +61,7 @@ def find_or_train_tokenizer(
     vocab_size: int,
     sample_size: int = SAMPLE_SIZE,
     special_tokens: SpecialTokens | None = None,
-    do_lower_case: bool = False,
+    do_lower_case: bool | None = None,
     text: TextOptions = AUTO,
 ) -> TokenizerSpec:
     """The tokenizer that is in `folder` (see `load_tokenizer`), or else a new one. See `train_tokenizer`.
@@ -74,7 +74,7 @@ def find_or_train_tokenizer(
     choose(SAMPLE_BYTES, kind, what="tokenizer")
     if not has_tokenizer(folder):
         return train_tokenizer(
-            kind, files, folder, vocab_size, sample_size, special_tokens, do_lower_case, text
+            kind, files, folder, vocab_size, sample_size, special_tokens, bool(do_lower_case), text
         )
     tokenizer = load_tokenizer(folder, do_lower_case)
     if kind == "word-piece" and isinstance(tokenizer, SentencePieceTokenizer):

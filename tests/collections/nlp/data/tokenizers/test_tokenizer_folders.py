@@ -375,6 +375,10 @@ def test_the_flag_is_refused_for_a_tokenizer_that_says_otherwise(tmp_path):
     write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
     with pytest.raises(UsageError, match="--do_lower_case: the existing tokenizer is cased"):
         load_tokenizer(folder, do_lower_case=True)
+    write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
+    with pytest.raises(UsageError, match="--no-do_lower_case: the existing tokenizer is uncased"):
+        load_tokenizer(folder, do_lower_case=False)
+    assert load_tokenizer(folder).text_to_tokens("A") == ["a"]
 
 
 def test_in_a_corpus_special_tokens_of_no_kind_are_found(tmp_path):
