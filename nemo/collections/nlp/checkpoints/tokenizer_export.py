@@ -42,29 +42,32 @@ def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str
     with quiet():
         theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         reloaded = theirs(texts, add_special_tokens=False)["input_ids"]
-    _compare("sizes", folder, len(theirs), tokenizer.vocab_size)
+    if len(theirs) != tokenizer.vocab_size:
+        raise _differs("another size", len(theirs), tokenizer.vocab_size)
     for kind in NEEDED_KINDS:
-        ours = tokenizer.token_to_id(tokenizer.special_tokens[kind])
-        _compare(f"ids for the {kind}", folder, getattr(theirs, f"{kind}_id"), ours)
+        number = tokenizer.token_to_id(tokenizer.special_tokens[kind])
+        if getattr(theirs, f"{kind}_id") != number:
+            raise _differs(f"another {kind}", getattr(theirs, kind), tokenizer.special_tokens[kind])
     for text, ids in zip(texts, reloaded, strict=True):
         if tokenizer.text_to_ids(text) == ids:
             continue
         for word in (*text.split(), text):
             found = theirs(word, add_special_tokens=False)["input_ids"]
             if found != (expected := tokenizer.text_to_ids(word)):
-                raise CheckpointError(
-                    f"the tokenizer gives different ids for {_shortened(word)}",
-                    where=folder,
-                    found=theirs.convert_ids_to_tokens(found)[:10],
-                    expected=tokenizer.ids_to_tokens(expected)[:10],
+                raise _differs(
+                    f"different ids for {_shortened(word)}",
+                    theirs.convert_ids_to_tokens(found)[:10],
+                    tokenizer.ids_to_tokens(expected)[:10],
                 )
 
 
-def _compare(what: str, folder: Path, found: Any, expected: Any) -> None:
-    if found != expected:
-        raise CheckpointError(
-            f"the tokenizer has different {what}", where=folder, found=found, expected=expected
-        )
+def _differs(what: str, found: Any, expected: Any) -> CheckpointError:
+    return CheckpointError(
+        f"as transformers reads it, the tokenizer has {what}",
+        found=found,
+        expected=expected,
+        fix="train with another tokenizer: this one cannot be exported",
+    )
 
 
 def _texts(tokenizer: TokenizerSpec, vocabulary: list[str]) -> list[str]:

@@ -87,7 +87,7 @@ def test_the_vocabulary_is_exported_line_by_line(tmp_path, words):
 def test_a_tokenizer_that_reloads_with_other_ids_is_not_exported(tmp_path, words, monkeypatch):
     other = BertTokenizer(vocab=str(tmp_path / "vocab.txt"), do_lower_case=True)
     monkeypatch.setattr(words, "to_huggingface", lambda: other)
-    with pytest.raises(CheckpointError, match=r"the tokenizer gives different ids for '[A-Z]'"):
+    with pytest.raises(CheckpointError, match=r"different ids for '[A-Z]'.*; fix: train with another"):
         export_tokenizer(words, tmp_path / "out", 64)
 
 
@@ -95,3 +95,21 @@ def test_a_tokenizer_that_gives_other_ids_for_long_words_is_not_exported(tmp_pat
     long_words.to_huggingface = words.to_huggingface
     with pytest.raises(CheckpointError, match=r"different ids for 'a+' ... \(101 characters\)"):
         export_tokenizer(long_words, tmp_path / "out", 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda other: other.add_tokens(["new"]), r"another size; found 13, expected 12"),
+        (
+            lambda other: setattr(other, "mask_token", "the"),
+            r"another mask_token; found the, expected \[MASK\]",
+        ),
+    ],
+)
+def test_other_special_tokens_or_sizes_are_refused(tmp_path, monkeypatch, words, change, message):
+    other = words.to_huggingface()
+    change(other)
+    monkeypatch.setattr(words, "to_huggingface", lambda: other)
+    with pytest.raises(CheckpointError, match=message):
+        export_tokenizer(words, tmp_path / "out", 64)
