@@ -16,12 +16,12 @@ PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "take a batch": (("lm_bert_datalayer.py", "batches"),),
     "divisors": (("training/loop.py", "_next_inputs"),),  # which takes the batch as well
     "seed": (("pytorch/environment.py", "seed_dropout"),),
-    "plan rows": (("pytorch/graph_module.py", "plan"),),
-    "weights to bf16": (("pytorch/precision.py", "matrices"),),
-    "forward": (("pytorch/graph_module.py", "forward"),),
+    "plan rows": (("graph/graph_module.py", "plan"),),
+    "weights to bf16": (("training/precision.py", "matrices"),),
+    "forward": (("graph/graph_module.py", "forward"),),
     "backward": (("torch/_tensor.py", "backward"),),
-    "norm": (("pytorch/precision.py", "gradient_norm"),),
-    "update": (("pytorch/precision.py", "step"),),
+    "norm": (("training/precision.py", "gradient_norm"),),
+    "update": (("training/precision.py", "step"),),
     "callbacks": (("training/loop.py", "_notify"),),
 }
 ARITHMETIC = ("forward", "backward", "norm", "update")

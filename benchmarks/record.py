@@ -14,6 +14,7 @@ steady.
 
 import argparse
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+LOG_LINE = re.compile(r"\[NeMo |\d\d:\d\d:\d\d ")  # of a run, with paths of this machine
 HERE = Path(__file__).resolve().parent
 TINY_MODEL = shlex.split(
     "--vocab_size 120 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
@@ -111,7 +113,7 @@ def _readme(out: Path, codes: dict[str, int]) -> str:
         valid = "" if report.get("steady", True) else " **Not valid**: the machine was not steady meanwhile."
         lines += [f"## {name}.py", "", f"`{report['environment']['command']}`{valid}", ""]
         told = (out / f"{name}.txt").read_text(encoding="utf-8").splitlines()
-        kept = [line.rstrip() for line in told if not line.startswith("[NeMo")]
+        kept = [line.rstrip() for line in told if not LOG_LINE.match(line)]
         lines += [*_as_markdown(kept), ""]
     return "\n".join(lines).rstrip() + "\n"
 

@@ -73,7 +73,8 @@ def run(argv: Sequence[str]) -> None:
         logging.info("1/4 using the text in %s", corpus)
     else:
         logging.info("1/4 collecting English prose from the installed packages")
-        collect(corpus)
+        with working("collecting text"):
+            collect(corpus)
         began = time.monotonic()  # the minutes are for training
     logging.info("2/4 training, as nemo-bert pretrain %s does", corpus)
     result = run_recipe(options.on(corpus), began)

@@ -39,7 +39,8 @@ def my_text(tmp_path, monkeypatch):
     ("words", "found"),
     [
         ("my.txt data_text", "both a text and a kind of data"),
-        ("my.txt --train_data other.txt", "--train_data excludes a text"),
+        ("my.txt --train_data other.txt", "given twice, by itself and as --train_data"),
+        ("my.txt --size mini --bert_checkpoint b", "--size contradicts --bert_checkpoint"),
         ("--size tiny --train_data x", "--size: only available when a recipe chooses"),
         ("my.txt --size huge", "not one of the choices"),
         ("my.txt --size bse", "did you mean 'base'?"),

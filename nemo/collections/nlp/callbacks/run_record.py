@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,9 @@ class RunRecord(ActionCallback):
         self._losses_since_evaluation: list[float] = []
         self._plateaus = {"training": Plateau(), "held-out": Plateau()}
 
+    is_planned: Callable[[], bool] = staticmethod(lambda: True)
+    """Is the number of steps known? Not at first where minutes end the run."""
+
     @property
     def total_steps(self) -> int:
         """Steps of the whole run, as they are planned now."""
@@ -84,7 +87,7 @@ class RunRecord(ActionCallback):
     def on_iteration_end(self) -> None:
         self._training_seconds += time.monotonic() - self._step_began
         self._num_steps += 1
-        self.view.step, self.view.total = self.step, self.total_steps
+        self._show_step()
         self._latest_step = self.step
         is_due = self.step % self.step_freq == 0 or self._num_steps == 1
         if not (is_due or self.step >= self.total_steps) or self.global_rank != 0:
@@ -113,13 +116,17 @@ class RunRecord(ActionCallback):
         if self.unigram_entropy is not None and "mlm_loss" in row:
             self._explain_plateau("training", row["mlm_loss"], self.unigram_entropy)
 
+    def _show_step(self) -> None:
+        self.view.step, self.view.total = self.step, self.total_steps if self.is_planned() else 0
+
     def _tell(self, row: Mapping[str, Any], seconds_left: float) -> None:
         """A line, unless a terminal shows all of it anyway; the log of the work folder has it in any case."""
         losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
+        is_planned = self.is_planned()
         logging.info(
-            "step %d/%d  %s  lr %.2e  %s tokens/s  %s left",
-            *(row["step"], self.total_steps, losses, row["lr"]),
-            *(f"{row['tokens_per_s']:,.0f}", duration(seconds_left)),
+            "step %d%s  %s  lr %.2e  %s tokens/s%s",
+            *(row["step"], f"/{self.total_steps}" if is_planned else "", losses, row["lr"]),
+            *(f"{row['tokens_per_s']:,.0f}", f"  {duration(seconds_left)} left" if is_planned else ""),
             extra={"is_shown": is_displayed()},
         )
 
@@ -199,7 +206,7 @@ class RunRecord(ActionCallback):
             self._plateaus.clear()
 
     def _status(self, state: str) -> None:
-        self.view.step, self.view.total = self.step, self.total_steps
+        self._show_step()
         self.view.checkpoint = newest_checkpoint(self.experiment)
         self.experiment.write_status(
             state=state,

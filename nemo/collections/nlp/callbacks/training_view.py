@@ -23,7 +23,7 @@ class TrainingView:
     """What is known of the run, and how it looks.
 
     Attributes:
-        step, total: finished steps, and those of the whole run.
+        step, total: finished steps, and those of the whole run; 0 until they are planned.
         row: the latest of metrics.jsonl.
         seconds_left: at `at`.
         losses: of masked words, smoothed, the latest ones.
@@ -74,13 +74,14 @@ class TrainingView:
         from rich.text import Text
 
         head = Table.grid(padding=(0, 1))
-        left = max(self.seconds_left - (time.monotonic() - self.at), 0) if self.row else None
+        is_known = bool(self.row and self.total)
+        left = max(self.seconds_left - (time.monotonic() - self.at), 0)
         head.add_row(
-            Text(f"step {self.step:,}/{self.total:,}", "bold"),
-            ProgressBar(max(self.total, 1), self.step, width=24),
-            Text(f"{self.step / max(self.total, 1):.0%}"),
+            Text(f"step {self.step:,}/{self.total:,}" if self.total else f"step {self.step:,}", "bold"),
+            ProgressBar(max(self.total, 1), self.step if self.total else 0, width=24),
+            Text(f"{self.step / self.total:.0%}" if self.total else ""),
             Text(f"{self.row['tokens_per_s']:,.0f} tokens/s" if self.row else "", "dim"),
-            Text("" if left is None else f"{duration(left)} left"),
+            Text(f"{duration(left)} left" if is_known else ""),
         )
         lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self.lines()]
         for line in lines:
@@ -100,6 +101,8 @@ class TrainingView:
         if self.evaluation is not None:
             step, figures = self.evaluation
             told = [f"held out {figures.get('mlm_loss', figures['loss']):.3f}"]
+            if "unigram_entropy" in figures:
+                told[0] += f" (unigram {figures['unigram_entropy']:.2f})"
             if "mlm_accuracy" in figures:
                 told.append(f"accuracy {figures['mlm_accuracy']:.1%}")
             done.append(f"{', '.join(told)} at step {step:,}")

@@ -72,10 +72,17 @@ class RecipeOptions(PretrainingOptions):
                 fix=f"leave {modes[-1]} out and the rest is chosen, or give the text as --train_data; "
                 f"a file of this name is ./{modes[-1]}",
             )
+        for name in ("bert_checkpoint", "load_dir", "config_file"):
+            if self.size is not None and getattr(self, name) is not None:
+                raise UsageError(
+                    f"--size contradicts --{name}, whose model has a size of its own", fix="give one of them"
+                )
         for name in ("train_data", "data_dir"):
             if getattr(self, name) is not None:
                 raise UsageError(
-                    f"--{name} excludes a text without it", found=texts[0], fix="give one of them"
+                    f"the text to train on is given twice, by itself and as --{name}",
+                    found=f"{texts[0]} and {getattr(self, name)}",
+                    fix="give one of them",
                 )
 
     def _refuse_alone(self, name: str) -> None:

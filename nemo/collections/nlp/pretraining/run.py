@@ -134,6 +134,11 @@ def pretrain_together(
                 last["mlm_loss"],
                 last["unigram_entropy"],
             )
+        if last and last["mlm_loss"] >= last["unigram_entropy"]:
+            logging.warning(
+                "the held-out loss is not below the unigram entropy: the model knows how frequent words are "
+                "and nothing of their context; train longer, or on more text"
+            )
         if world.rank == 0:
             _name_best(evaluations, Path(factory.checkpoint_dir or work_dir), trainer.step)
             if options.report:

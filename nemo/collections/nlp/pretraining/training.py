@@ -72,7 +72,9 @@ def train(
         held_out.listeners.append(record.evaluated)
     callbacks.append(checkpoints)
     if run.ends_on_time:
-        callbacks.append(_end_on_time(run, held_out, checkpoints, began, files, world))
+        end = _end_on_time(run, held_out, checkpoints, began, files, world)
+        record.is_planned = lambda: end.plan.is_settled
+        callbacks.append(end)
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     shown = working("training", render=record.view.render, silence=MOST_SILENCE)

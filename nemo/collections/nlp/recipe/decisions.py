@@ -109,7 +109,7 @@ class _Pick:
         if given and len(given) == len(options):
             value, reason = told, "given"
         elif given:
-            reason = f"{reason}; given: {told}"
+            value = f"{told}; else {value}"
         return Decision(about, value, reason, options)
 
     @property

@@ -25,6 +25,7 @@ from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_give
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.collections.nlp.pretraining.data_files import HeldOut, compare, held_out_text
+from nemo.collections.nlp.recipe.constants import SHAPES
 from nemo.collections.nlp.recipe.decisions import Decision, Situation, decide, held_out_share
 from nemo.collections.nlp.recipe.text_facts import TextFacts, facts_of
 from nemo.utils.errors import DataError, UsageError
@@ -89,7 +90,7 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     texts = tuple(os.path.abspath(text) if os.path.exists(text) else text for text in options.texts)
     work_dir = work_folder(options)
     if checkpoint.list_checkpoints(work_dir / "checkpoints"):
-        return _earlier_recipe(work_dir, texts)
+        return _earlier_recipe(work_dir, texts, options)
     facts = facts_of(options.texts, options.text_options)
     machine = this_machine(place(None, int(os.environ.get("LOCAL_RANK", "0"))))
     machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
@@ -113,7 +114,7 @@ def work_folder(options: RecipeOptions) -> Path:
     return Path(OUTPUTS, PrepareOptions(inputs=options.texts).name)
 
 
-def _earlier_recipe(work_dir: Path, texts: tuple[str, ...]) -> Recipe:
+def _earlier_recipe(work_dir: Path, texts: tuple[str, ...], options: RecipeOptions) -> Recipe:
     file = work_dir / RECIPE_FILE
     try:
         recipe = recipe_of_json(parse_json(file.read_bytes()))
@@ -130,6 +131,16 @@ def _earlier_recipe(work_dir: Path, texts: tuple[str, ...]) -> Recipe:
             where=work_dir,
             found=", ".join(texts),
             expected=", ".join(recipe.texts),
+            fix="use another --work_dir",
+        )
+    chosen = recipe.chosen
+    found = chosen.get("num_hidden_layers"), chosen.get("hidden_size")
+    if options.size is not None and SHAPES[options.size][:2] != found:
+        raise UsageError(
+            "the folder has a run of a model of another size",
+            where=work_dir,
+            found=f"--size {options.size}",
+            expected=next((size for size, shape in SHAPES.items() if shape[:2] == found), "no --size"),
             fix="use another --work_dir",
         )
     return recipe

@@ -9,9 +9,11 @@ import nemo
 from nemo.collections.nlp.report import facts
 from nemo.collections.nlp.report.plots import COLOURS, figures_of
 from nemo.collections.nlp.report.run_files import CONFIG, RunFiles, read_run
+from nemo.utils.errors import UsageError
 from nemo.utils.files import storage_errors, write_atomically
 
 REPORT = "report.html"
+GENERATOR = b'<meta name="generator" content="nemo-bert'  # as in page.html.jinja
 
 
 def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
@@ -19,14 +21,27 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
 
     Raises:
         MissingFileError, DataError: a folder that is no run's.
+        UsageError: the file exists and is not such a page, or its folder does not exist.
         StorageError: it cannot be written.
     """
     out = Path(out)
+    _refuse_other_file(out)
     content = page([read_run(folder) for folder in folders])
-    with storage_errors(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(out, content.encode("utf-8", "replace"), durable=False)
     return out
+
+
+def _refuse_other_file(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise UsageError("no such folder", where=out.parent, fix="make it, or write the page elsewhere")
+    if not out.exists():
+        return
+    with storage_errors(out), open(out, "rb") as file:
+        head = file.read(1000)
+    if GENERATOR not in head:
+        raise UsageError(
+            "a file that is not a report, which it would overwrite", where=out, fix="give another name"
+        )
 
 
 def page(runs: Sequence[RunFiles]) -> str:

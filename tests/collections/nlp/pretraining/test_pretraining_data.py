@@ -193,9 +193,7 @@ def test_json_lines_are_trained_on_by_the_field_that_is_named(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[1]", b'{"a": 1}'])
-def test_a_damaged_note_of_what_a_tokenizer_was_made_for_has_it_trained_again(
-    english, tmp_path, capsys, content
-):
+def test_a_tokenizer_with_a_damaged_note_is_trained_again(english, tmp_path, capsys, content):
     chosen = options(data_dir=str(english), tokenizer="word-piece")
     made = open_data(chosen, tmp_path / "run").tokenizer
     note = tmp_path / "run" / "tokenizer" / "made-for.json"

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from nemo.collections.nlp.report import write_report
-from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.errors import DataError, MissingFileError, UsageError
 from tests.collections.nlp.report.run_folders import write_run
 
 MOST_BYTES = 2_000_000
@@ -62,7 +62,7 @@ def test_what_files_say_is_text_and_never_code(tmp_path):
     assert "49" not in body_of(page)
 
 
-def test_what_was_chosen_comes_with_its_reasons_and_options_at_their_default_last(tmp_path):
+def test_choices_come_with_reasons_and_defaults_last(tmp_path):
     head = (
         "# Chosen.\n#   optimizer: AdamW at 0.5 (what it (mostly) likes)\n#   model: tiny: 2 layers (given)\n"
     )
@@ -139,3 +139,14 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(MissingFileError, match="no such run"):
         write_report([tmp_path / "absent"], tmp_path / "page.html")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_report_never_replaces_a_file_that_is_not_one(tmp_path):
+    (tmp_path / "text.txt").write_text("My text.")
+
+    with pytest.raises(UsageError, match="text.txt: a file that is not a report"):
+        write_report([write_run(tmp_path / "run")], tmp_path / "text.txt")
+    with pytest.raises(UsageError, match="no such folder"):
+        write_report([tmp_path / "run"], tmp_path / "nowhere" / "page.html")
+
+    assert (tmp_path / "text.txt").read_text() == "My text."

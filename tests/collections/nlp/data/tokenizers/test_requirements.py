@@ -78,7 +78,7 @@ def test_a_tokenizer_that_cannot_be_trained_with_is_refused(tmp_path, files, mes
 
 @pytest.mark.parametrize("config", [None, {"model_type": "bert"}])
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model"])
-def test_a_model_that_nothing_describes_is_not_read_as_a_bert_without_words(tmp_path, name, config):
+def test_a_model_that_nothing_describes_is_not_read_as_a_bert(tmp_path, name, config):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["the cat sat"] * 30),
@@ -95,7 +95,7 @@ def test_a_model_that_nothing_describes_is_not_read_as_a_bert_without_words(tmp_
     assert load_tokenizer(tmp_path / name).vocab_size > 5
 
 
-def test_a_special_token_that_a_configuration_denies_is_used_with_a_warning(tmp_path, caplog):
+def test_a_special_token_that_is_denied_is_used_with_a_warning(tmp_path, caplog):
     said = {"tokenizer_class": "BertTokenizer", "mask_token": None}
     folder = write_folder(tmp_path / "folder", tokenizer_config=said)
     assert AutoTokenizer.from_pretrained(folder).mask_token is None

@@ -250,7 +250,7 @@ def test_a_blank_line_is_warned_of_without_advice_that_would_do_damage(tmp_path,
     assert "delete" not in caplog.text
 
 
-def test_what_was_saved_of_blank_and_repeated_lines_does_not_contradict_itself(tmp_path, caplog):
+def test_saved_blank_and_repeated_lines_do_not_contradict_themselves(tmp_path, caplog):
     load_tokenizer(write_lines(tmp_path / "folder", [*SPECIALS, "a", "", "b", "a"])).save(tmp_path / "saved")
     caplog.clear()
     load_tokenizer(tmp_path / "saved")
