@@ -144,7 +144,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_report_never_replaces_a_file_that_is_not_one(tmp_path):
     (tmp_path / "text.txt").write_text("My text.")
 
-    with pytest.raises(UsageError, match="text.txt: a file that is not a report"):
+    with pytest.raises(UsageError, match=r"text\.txt: a file that is not a report"):
         write_report([write_run(tmp_path / "run")], tmp_path / "text.txt")
     with pytest.raises(UsageError, match="no such folder"):
         write_report([tmp_path / "run"], tmp_path / "nowhere" / "page.html")
