@@ -177,7 +177,7 @@ def test_a_rerun_on_other_shards_or_on_text_is_refused(trained, made, tmp_path, 
     assert pretrain(run, *other, "--num_iters", "50") == 4
     assert "a different shards" in error_of(capsys)
     text = write_english(tmp_path / "text")
-    words = TINY[2:]  # no --max_predictions_per_seq
+    words = TINY[3:]  # no --max_predictions_per_seq
     words += ["--data_dir", str(text), "--tokenizer", str(tokenizer), "--max_seq_length", str(LENGTH)]
     assert main(["pretrain", *words, "--work_dir", str(run), "--num_iters", "50", "data_text"]) == 4
     assert "a different mode; found data_preprocessed, expected data_text" in error_of(capsys)

@@ -90,7 +90,7 @@ def test_workers_do_not_outlive_the_launcher(tmp_path):
             "other_model",
             1,
             7,
-            r"error\[DISTRIBUTED\] rank 1 on \S+, weights: differs from rank 0 has; found ",
+            r"error\[DISTRIBUTED\] rank 1 on \S+, weights: differs from rank 0; found ",
         ),
     ],
 )
@@ -168,4 +168,4 @@ def test_who_has_something_else_is_refused_by_name(text, tmp_path, field):
         assert wait_for_all(jobs) == [7, 7], jobs[1].err
         assert jobs[0].errors() == []
         (error,) = jobs[1].errors()
-    assert re.match(rf"error\[DISTRIBUTED\] rank 1 on \S+, {field}: differs from rank 0 has; found ", error)
+    assert re.match(rf"error\[DISTRIBUTED\] rank 1 on \S+, {field}: differs from rank 0; found ", error)
