@@ -27,6 +27,9 @@ def addresses(pids):
         path = Path(f"/proc/self/net/{table}")
         for line in path.read_text().splitlines()[1:] if path.exists() else ():
             fields = line.split()
+            address, port = fields[2].split(":")
+            if table.startswith("udp") and port == "0000" and address.strip("0"):
+                continue  # the resolver asks the kernel for its own address, and sends nothing
             if f"socket:[{fields[9]}]" in inodes:
                 found.add((fields[1].split(":")[0], fields[2].split(":")[0]))
     return found

@@ -136,7 +136,7 @@ def pretrain_together(
             )
         if last and last["mlm_loss"] >= last["unigram_entropy"]:
             logging.warning(
-                "the held-out loss is not below the unigram entropy: the model knows how frequent words are "
+                "the held-out loss ended above the unigram entropy: the model knows how frequent words are "
                 "and nothing of their context; train longer, or on more text"
             )
         if world.rank == 0:
