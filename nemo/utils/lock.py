@@ -53,7 +53,12 @@ class WorkFolderLock:
 
     def _take(self) -> bool:
         """Lock the file; False if it was gone by then, removed by who had it before."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            if self.path.parent.exists() and not self.path.parent.is_dir():
+                raise
+            return False  # the run before removed the empty folder while this one looked at it
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
