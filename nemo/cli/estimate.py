@@ -28,7 +28,7 @@ _NO_MEMORY = "error[MEMORY]"
 
 @dataclass(frozen=True)
 class EstimateOptions(RecipeOptions):
-    """The run, and how it is told."""
+    """The run to estimate, and the format of the answer."""
 
     json: bool = option(False, "print one JSON object instead of a table")
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import CommandLine, check, option
@@ -23,7 +24,7 @@ class TokenizerOptions(TextReading):
         "text: a file, folder or address of .txt, .jsonl, .parquet or .csv; also .gz, .zst, .bz2, .xz",
         is_path=True,
     )
-    kind: str = option("word-piece", "kind of tokenizer", choices=("word-piece", "sentence-piece"))
+    kind: str = option("word-piece", "kind of tokenizer", choices=TRAINED)
     vocab_size: int = option(8000, "entries, special tokens included", at_least=1, at_most=LARGEST_VOCABULARY)
     sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
     do_lower_case: bool = option(False, "lower-case the text (WordPiece)")

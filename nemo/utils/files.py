@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from nemo.utils.errors import StorageError
+from nemo.utils.errors import DataError, StorageError
 
 
 def common_folder(files: Sequence[str | os.PathLike[str]]) -> Path:
@@ -57,7 +57,21 @@ def disk_full(where: Any, needed: int | None = None) -> StorageError:
     )
 
 
+def refuse_link(path: Path) -> None:
+    """Raise a DataError if an entry of a folder is a link: what it leads to may be anywhere."""
+    if path.is_symlink():
+        fix = f"copy the folder together with the targets of its links: cp -rL {path.parent} COPY"
+        raise DataError("a link, not a file", where=path, found=f"-> {os.path.realpath(path)}", fix=fix)
+
+
+def refuse_special(path: Path) -> None:
+    """Raise a DataError if a path is no regular file: opening a pipe or a socket would wait for ever."""
+    if not path.is_file():
+        raise DataError("not a regular file", where=path)
+
+
 GIT_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+LFS_ADVICE = "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"
 _PAGE = (b"<!doctype html", b"<html")
 
 
@@ -66,7 +80,7 @@ def stand_in(path: Path) -> tuple[str, str] | None:
     with open(path, "rb") as file:
         head = file.read(256)
     if head.startswith(GIT_LFS_POINTER):
-        return "a Git LFS pointer, not the file itself", "fetch the file: git lfs pull"
+        return LFS_ADVICE
     if head.lstrip().lower().startswith(_PAGE):
         return "a web page, not the file itself", "download the file again, by its direct address"
     return None

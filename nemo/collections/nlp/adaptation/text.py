@@ -4,7 +4,6 @@ Documents are held out by a hash of their content, long ones in parts. The files
 line after each document.
 """
 
-import hashlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +14,7 @@ from nemo.collections.nlp.data.inputs import read_documents
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.utils.errors import DataError
+from nemo.utils.hashing import number_of
 from nemo.utils.logging import logging
 
 TRAIN, REPLAY, MIXED = "field.txt", "replay.txt", "field_and_replay.txt"
@@ -63,8 +63,7 @@ def _part(
     with ExitStack() as stack:
         files = {name: stack.enter_context((folder / name).open("w", encoding="utf-8")) for name in limits}
         for text in _units(documents):
-            digest = hashlib.sha256(text.encode()).digest()
-            name = held_out if int.from_bytes(digest[:8]) % HELD_OUT == 0 else train
+            name = held_out if number_of(text) % HELD_OUT == 0 else train
             limit = limits[name]
             if limit is None or sizes[name] < limit:
                 files[name].write(text + "\n\n")

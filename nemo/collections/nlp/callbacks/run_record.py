@@ -36,6 +36,7 @@ class RunRecord(ActionCallback):
 
     Attributes:
         has_diverged: whether the latest masked-token loss is far above that of a uniform prediction.
+        is_planned: says whether the number of steps is known; at first it is not where minutes end the run.
     """
 
     has_diverged = False
@@ -59,12 +60,10 @@ class RunRecord(ActionCallback):
         self._has_told_of_divergence = False
         self._latest_step = 0
         self.view = TrainingView(unigram_entropy)
+        self.is_planned: Callable[[], bool] = lambda: True
         self._overfitting: Overfitting | None = Overfitting()
         self._losses_since_evaluation: list[float] = []
         self._plateaus = {"training": Plateau(), "held-out": Plateau()}
-
-    is_planned: Callable[[], bool] = staticmethod(lambda: True)
-    """Is the number of steps known? Not at first where minutes end the run."""
 
     @property
     def total_steps(self) -> int:

@@ -28,6 +28,7 @@ from nemo.collections.nlp.models.bert_weights import (
 from nemo.collections.nlp.models.hub import (
     CONFIG_FILES,
     SIZES,
+    is_other_folder,
     load_config,
     load_tensors,
     read_config,
@@ -87,7 +88,7 @@ def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | 
         refuse_foreign_format(path)
     if path.is_file():
         return _of_file(path)
-    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+    if is_other_folder(path):
         return _of_run(path)
     if not path.is_dir() and path.suffix in WEIGHT_SUFFIXES:
         raise MissingFileError("no such file", where=name, expected="weights such as BERT.safetensors")

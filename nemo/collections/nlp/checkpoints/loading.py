@@ -53,7 +53,7 @@ def load_pretrained(
     if found is None:
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
     if found.reason:
-        # Even where little is told, that it is not the newest has to be known.
+        # Taking an older checkpoint than the newest is worth a warning even in quiet commands.
         log = logging.info if found.is_newest else logging.warning
         log("using %s of %s: %s", found.path.name, path, found.reason)
     chosen = found.path

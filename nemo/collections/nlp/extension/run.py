@@ -1,6 +1,5 @@
 """Extending a vocabulary as one function: options in, a Hugging Face folder and figures out."""
 
-import hashlib
 import statistics
 import time
 from collections.abc import Sequence
@@ -16,10 +15,11 @@ from nemo.collections.nlp.data.tokenizers.vocabulary import sample_text
 from nemo.collections.nlp.extension.figures import Change, Cut, changes, cut_of
 from nemo.collections.nlp.extension.vocabulary import Extension, count_words, extend, refuse_other_kinds
 from nemo.collections.nlp.extension.weights import write_extended
-from nemo.collections.nlp.models.hub import CONFIG_FILES, load_config, load_tensors
+from nemo.collections.nlp.models.hub import is_other_folder, load_config, load_tensors
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import ExtensionOptions
 from nemo.utils.errors import DataError
+from nemo.utils.hashing import number_of
 from nemo.utils.logging import logging
 
 HELD_OUT = 10
@@ -78,7 +78,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
 def as_huggingface(model: str, aside: Path) -> str:
     """A Hugging Face folder or name of a model; that of a run of ours is made in `aside`."""
     path = Path(model)
-    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+    if is_other_folder(path):
         export(load_pretrained(path), aside / "model")
         return str(aside / "model")
     return model
@@ -88,7 +88,7 @@ def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     """Lines to learn from, and one in `HELD_OUT` to measure on, by a hash, so that alike ones go together."""
     parts: tuple[list[str], list[str]] = ([], [])
     for line in lines:
-        parts[int.from_bytes(hashlib.sha256(line.encode()).digest()[:8]) % HELD_OUT == 0].append(line)
+        parts[number_of(line) % HELD_OUT == 0].append(line)
     if not all(parts):
         raise DataError("too little text", found=f"{len(lines)} lines", expected="some to measure on as well")
     return parts

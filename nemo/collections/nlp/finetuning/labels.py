@@ -4,12 +4,12 @@ An entity is (type, first word, word after its last). conlleval's rules say whic
 IOB2, BIOES and BILOU are all read.
 """
 
-import hashlib
 import re
 from collections.abc import Sequence
 
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.utils.errors import DataError
+from nemo.utils.hashing import number_of
 from nemo.utils.logging import logging
 
 OUTSIDE = "O"
@@ -106,8 +106,7 @@ def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]
     """
     parts: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        digest = hashlib.sha256("\0".join(example.content).encode()).digest()
-        parts[int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64].append(example)
+        parts[number_of("\0".join(example.content)) < HELD_OUT_SHARE * 2**64].append(example)
     if not all(parts):
         raise DataError(
             "too few examples to hold some out for validation",

@@ -15,7 +15,7 @@ from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.collections.nlp.checkpoints.loading import load_pretrained
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.finetuning.windows import Row, RowLayer
-from nemo.collections.nlp.models.hub import CONFIG_FILES
+from nemo.collections.nlp.models.hub import is_other_folder
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import SequenceClassifier, TokenClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -54,7 +54,7 @@ def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool
         UsageError: it is no BERT, or has no tokenizer.
     """
     path = Path(name)
-    if path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES):
+    if is_other_folder(path):
         run = load_pretrained(path, tokenizer, do_lower_case)
         bert = run.model.bert
         if run.model.nsp is not None:  # its first layer is the pooler

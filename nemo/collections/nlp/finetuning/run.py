@@ -25,7 +25,7 @@ from nemo.collections.nlp.finetuning.model import FinetuningModel, Pretrained, o
 from nemo.collections.nlp.finetuning.windows import Encoder, Row, RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
 from nemo.core import CheckpointCallback, NeuralModuleFactory, SimpleLossLoggerCallback
-from nemo.utils.arguments import as_config
+from nemo.utils.arguments import as_config, names_deciding
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
@@ -33,17 +33,6 @@ from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
 
 MODEL, RESULTS, IDENTITY = "model", "results.json", "identity.json"
-# Options that, besides model and data, decide what a run of a given rate and seed comes to.
-_DECIDING = (
-    "task",
-    "num_epochs",
-    "batch_size",
-    "max_seq_length",
-    "lr_warmup_proportion",
-    "weight_decay",
-    "grad_norm_clip",
-    "amp_opt_level",
-)
 LOGGED_STEPS = 100
 """Steps between two lines of the log."""
 
@@ -147,7 +136,7 @@ class Finetuning:
         identity = {
             "model": self._pretrained.fingerprint,
             "data": fingerprint_of([*self._data.train, *self._data.valid]),
-            **{name: getattr(self._options, name) for name in _DECIDING},
+            **{name: getattr(self._options, name) for name in names_deciding(FinetuningOptions, "model")},
         }
         known = _read_json(self._work_dir / IDENTITY) or identity
         for name, value in identity.items():

@@ -69,6 +69,11 @@ SIZES = (
 """What a configuration says that another BERT's weights could not do with."""
 
 
+def is_other_folder(path: Path) -> bool:
+    """Is it a folder without a model's configuration, and so a run of ours if anything?"""
+    return path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep transformers from talking: its reports are ours to make."""

@@ -3,5 +3,8 @@
 MASKINGS = ("token", "whole_word", "span")
 """What is masked together, see `nemo.collections.nlp.data.samples.masking`."""
 
+TRAINED = ("word-piece", "sentence-piece")
+"""Kinds of tokenizers that are trained on the text."""
+
 STORED = "stored"
 """The masks that are in shards."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nemo.collections.nlp.options.choices import MASKINGS, STORED
+from nemo.collections.nlp.options.choices import MASKINGS, STORED, TRAINED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import option
@@ -72,7 +72,7 @@ class TokenizerOptions:
         "the one that made them",
         metavar="NAME_OR_PATH",
         is_path=True,
-        not_paths=("sentence-piece", "word-piece"),
+        not_paths=TRAINED,
         decides="machine",
     )
     vocab_size: int = option(

@@ -19,6 +19,7 @@ class TaskOptions:
         "ner",
         "ner: a label for each word; classify: one for each text; pairs: one for two texts",
         choices=TASKS,
+        decides="model",
     )
 
     # Data
@@ -37,21 +38,29 @@ class TaskOptions:
         "tokens in a sequence; what is longer is cut with overlap. None: the model's positions",
         at_least=16,
         at_most=LONGEST_SEQUENCE,
+        decides="model",
     )
 
     # Training
     lr: str = option(LEARNING_RATES, "learning rate; --valid chooses among several, separated by commas")
-    num_epochs: int = option(3, "passes over the training part", at_least=1)
-    batch_size: int = option(16, "sequences in a batch", at_least=1)
+    num_epochs: int = option(3, "passes over the training part", at_least=1, decides="model")
+    batch_size: int = option(16, "sequences in a batch", at_least=1, decides="model")
     lr_warmup_proportion: float = option(
         0.1,
         "fraction of the steps spent on warm-up; the learning rate then falls to zero",
         at_least=0,
         below=1,
+        decides="model",
     )
-    weight_decay: float = option(0.01, "decoupled decay, never of biases and LayerNorm", at_least=0)
-    grad_norm_clip: float = option(1.0, "largest norm of the gradient; 0: no clipping", at_least=0)
-    amp_opt_level: str = option("O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1"))
+    weight_decay: float = option(
+        0.01, "decoupled decay, never of biases and LayerNorm", at_least=0, decides="model"
+    )
+    grad_norm_clip: float = option(
+        1.0, "largest norm of the gradient; 0: no clipping", at_least=0, decides="model"
+    )
+    amp_opt_level: str = option(
+        "O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1"), decides="model"
+    )
     seed: int = option(0, "seed of the first run: new weights, order and dropout", at_least=0, below=2**32)
     threads: int | None = option(None, "CPU threads; None: all cores", at_least=1, at_most=1024)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.collections.nlp.options.choices import MASKINGS
+from nemo.collections.nlp.options.choices import MASKINGS, TRAINED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import check, option
@@ -22,7 +22,7 @@ class VocabularyOptions:
         f"an existing tokenizer: {ANY_TOKENIZER}. Or word-piece or sentence-piece: trained on the text",
         metavar="NAME_OR_PATH",
         is_path=True,
-        not_paths=("word-piece", "sentence-piece"),
+        not_paths=TRAINED,
         decides="machine",
     )
     vocab_size: int = option(

@@ -9,11 +9,11 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoin
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import TRAINED, Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.options.choices import STORED
+from nemo.collections.nlp.options.choices import STORED, TRAINED
 from nemo.collections.nlp.pretraining.data import PretrainingData
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging

@@ -54,7 +54,7 @@ def train(
     losses = wire(run.model, run.data.train)
     trackers = Trackers(options.tracker, experiment, as_config(options))
     record = _record(run, experiment, losses.by_name(), trackers)
-    held_out = None if run.data.eval is None else HeldOut(run)
+    held_out = None if run.data.eval is None else HeldOutEvaluation(run)
     checkpoints = _checkpoints(run, Path(experiment.checkpoint_dir), factory.world_size)
     callbacks: list[ActionCallback] = [files, trackers, record]
     if run.earlier_options is not None:
@@ -99,7 +99,7 @@ def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers:
     return RunRecord(experiment, losses, run.options.train_step_freq, entropy, vocab_size, trackers)
 
 
-class HeldOut:
+class HeldOutEvaluation:
     """Evaluation on held-out data.
 
     Attributes:
@@ -175,7 +175,7 @@ def _checkpoints(run: Run, folder: Path, world_size: int) -> CheckpointCallback:
 
 def _end_on_time(
     run: Run,
-    held_out: HeldOut | None,
+    held_out: HeldOutEvaluation | None,
     checkpoints: CheckpointCallback,
     began: float,
     files: RunFiles,

@@ -10,8 +10,8 @@ from typing import Any
 
 from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.data.inspection.language import name_of
-from nemo.collections.nlp.data.tokenizers.choice import TRAINED
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.recipe_options import SIZES
 from nemo.collections.nlp.recipe.constants import (
     ADAPTING_RATE,
@@ -192,7 +192,7 @@ def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
 def _held_out(pick: _Pick) -> Decision:
     text = pick.text
     if text.kind != "text":
-        return Decision("held out", "what it has of it", "prepared already", {})
+        return Decision("held out", "what the prepared data holds out", "prepared already", {})
     if text.held_out is not None:
         return pick.decision(
             "held out", text.held_out, "by the names of its files", {"eval_data": text.held_out}
@@ -247,7 +247,7 @@ def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
 
 def _vocabulary(pick: _Pick) -> Decision | None:
     text = pick.text
-    is_new = text.kind == "text" and pick("tokenizer") in ("word-piece", "sentence-piece")
+    is_new = text.kind == "text" and pick("tokenizer") in TRAINED
     if not is_new or pick.starts_from_model:
         return None
     grown = VOCABULARY * (text.characters / VOCABULARY_CHARACTERS) ** VOCABULARY_GROWTH

@@ -62,7 +62,7 @@ class Recipe:
         return [(decision.about, decision.value, decision.reason) for decision in self.decisions]
 
     def to_json(self) -> dict[str, Any]:
-        """See `recipe_of_json`."""
+        """A form that JSON can hold, for `recipe_of_json`."""
         return asdict(self)
 
 

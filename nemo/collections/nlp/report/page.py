@@ -1,14 +1,13 @@
 """Runs -> one HTML page that needs nothing else: no network, no other file."""
 
 import shlex
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import nemo
 from nemo.collections.nlp.report import facts
 from nemo.collections.nlp.report.plots import COLOURS, figures_of
 from nemo.collections.nlp.report.run_files import CONFIG, RunFiles, read_run
+from nemo.collections.nlp.report.templates import rendered
 from nemo.utils.errors import UsageError
 from nemo.utils.files import storage_errors, write_atomically
 
@@ -45,29 +44,20 @@ def _refuse_other_file(out: Path) -> None:
 
 
 def page(runs: Sequence[RunFiles]) -> str:
-    """The page. Whatever comes from files is escaped: the template engine does so with every value."""
+    """The page on some runs."""
     from bokeh.embed import components
     from bokeh.resources import Resources
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     _give_each_a_name(runs)
     figures = figures_of(runs)
     scripts, divs = components([figure for _, figure in figures]) if figures else ("", ())
     library = Resources("inline", components=["bokeh"]).render_js() if figures else ""
-    environment = Environment(
-        loader=PackageLoader("nemo.collections.nlp.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.jinja").render(
+    return rendered(
+        "page.html.jinja",
         title=", ".join(run.name for run in runs),
         runs=runs,
         colours=[COLOURS[i % len(COLOURS)] for i in range(len(runs))],
-        version=nemo.__version__,
-        written=time.strftime("%Y-%m-%d %H:%M"),
         library=Markup(library),
         scripts=Markup(scripts),
         plots=[(plot, Markup(div)) for (plot, _), div in zip(figures, divs, strict=True)],
@@ -83,7 +73,7 @@ def page(runs: Sequence[RunFiles]) -> str:
 
 
 def _give_each_a_name(runs: Sequence[RunFiles]) -> None:
-    """Runs whose folders have the same name are told apart by their paths."""
+    """Call a run by its path where several folders have the same name."""
     names = [run.name for run in runs]
     for run in runs:
         if names.count(run.name) > 1:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bokeh.models import ColumnDataSource
 
 COLOURS = ("#2f7ed8", "#e8743b", "#19a979", "#b8477f", "#945ecf", "#bf9b00", "#13a4b4", "#e05d5d")
-"""Of runs one after the other: to be told apart on white and on black, also by most who see fewer colours."""
+"""One per run, in this order. Distinct on white and on black, and to most colour-blind readers."""
 GREY = "#808080"
 MOST_POINTS = 2000  # of all runs, in a figure
 SMOOTHED_FROM, SMOOTHING = 40, 0.1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from nemo.collections.nlp.data.hdf5.manifest import MANIFEST_FILE, TOKENIZER_FOLDER
 from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.files import refuse_link, refuse_special
 from nemo.utils.logging import LogMode, logging
 
 SUFFIXES = (".hdf5", ".h5")
@@ -121,18 +122,14 @@ def _entries(folder: Path) -> tuple[list[Path], list[str]]:
         for name in (*folders, *files):
             entry = Path(place, name)
             is_shard = name not in folders and entry.suffix.lower() in SUFFIXES
-            if entry.is_symlink() and (is_shard or name in folders):
-                fix = f"copy the folder together with the targets of its links: cp -rL {entry.parent} COPY"
-                raise DataError(
-                    "a link, not a file", where=entry, found=f"-> {os.path.realpath(entry)}", fix=fix
-                )
+            if is_shard or name in folders:
+                refuse_link(entry)
             if name in folders or name.startswith("."):
                 continue
             if not is_shard:
                 if name != MANIFEST_FILE and entry.parent.name != TOKENIZER_FOLDER:
                     others.append(str(entry.relative_to(folder)))
-            elif not entry.is_file():  # opening a pipe or a socket would wait for ever
-                raise DataError("not a regular file", where=entry)
             else:
+                refuse_special(entry)
                 shards.append(entry)
     return sorted(shards), sorted(others)

@@ -26,6 +26,7 @@ import numpy as np
 
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.utils.errors import DataError, MissingFileError, reason
+from nemo.utils.files import refuse_special
 
 Rows = dict[str, np.ndarray]  # field -> array, one row after the other
 
@@ -176,8 +177,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     """The file, open for reading; what HDF5 stumbles over becomes a `DataError`."""
     if not path.exists():
         raise MissingFileError("no such file", where=path)
-    if not path.is_file():
-        raise DataError("not a regular file", where=path)
+    refuse_special(path)
     try:
         with path.open("rb") as raw:
             head = raw.read(1024)

@@ -10,6 +10,7 @@ from nemo.collections.nlp.data.inputs.kinds import format_by_name
 from nemo.collections.nlp.data.inputs.places import filesystem_of, reading, shown
 from nemo.collections.nlp.data.inputs.splits import TEST, TRAIN, VALIDATION, Splits, split_of, splits_of
 from nemo.utils.errors import DataError
+from nemo.utils.files import refuse_link, refuse_special
 from nemo.utils.logging import LogMode, logging
 
 _NAMED = 5
@@ -110,8 +111,8 @@ def _listing_of(folder: Path, format_: str) -> Listing:
         if not _may_be_text(file.name, format_):
             others.append(name)
             continue
-        _refuse_link(file)
-        check_regular(file)
+        refuse_link(file)
+        refuse_special(file)
         files[name] = file
     return Listing(str(folder), files, others)
 
@@ -170,12 +171,6 @@ def some_of(names: list[str]) -> str:
     return ", ".join(names[:_NAMED]) + more
 
 
-def check_regular(path: Path) -> None:
-    """Raise a DataError if a path is no file: opening a pipe or a socket would wait for ever."""
-    if not path.is_file():
-        raise DataError("not a regular file", where=path)
-
-
 def _entries(folder: Path) -> list[Path]:
     """The files in a folder and the folders in it, without those that are never text."""
     files = []
@@ -186,7 +181,7 @@ def _entries(folder: Path) -> list[Path]:
     for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = [n for n in folders if not n.startswith(".") and n not in _FOLDERS_BESIDE]
         for name in folders:
-            _refuse_link(Path(place, name))
+            refuse_link(Path(place, name))
         folders[:] = [name for name in folders if not _is_store(Path(place, name))]
         files += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(files)
@@ -201,12 +196,6 @@ def _may_be_text(name: str, format_: str) -> bool:
     if format_ != "auto":
         return by_name in (None, format_) and ending not in _SHARDS
     return by_name is not None or not ending
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        fix = f"copy the folder together with the targets of its links: cp -rL {path.parent} COPY"
-        raise DataError("a link, not a file", where=path, found=f"-> {os.path.realpath(path)}", fix=fix)
 
 
 def _is_store(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.inputs.compression import without_compression
 from nemo.collections.nlp.data.inputs.places import shown
 from nemo.collections.nlp.data.inputs.splits import split_of
 from nemo.utils.errors import DataError
-from nemo.utils.files import GIT_LFS_POINTER
+from nemo.utils.files import GIT_LFS_POINTER, LFS_ADVICE
 
 ENDINGS = {
     ".txt": "text",
@@ -31,6 +31,7 @@ _AS_TEXT = "export it as plain text in UTF-8"
 _CONVERT = "convert it, for example with iconv -f {0} -t utf-8"
 # First bytes -> what such a file is, and what to do with it.
 _FOREIGN: list[tuple[bytes, str, str]] = [
+    (GIT_LFS_POINTER, *LFS_ADVICE),
     (b"%PDF", "a PDF", "extract its text, for example with pdftotext"),
     (b"\xd0\xcf\x11\xe0", "an old Office document", _AS_TEXT),
     (b"{\\rtf", "an RTF document", _AS_TEXT),
@@ -123,9 +124,6 @@ def check_readable(path: str, head: bytes) -> None:
         raise DataError(what or "an archive (zip)", where=shown(path), expected="text", fix=fix)
     if head[257:262] == b"ustar":
         raise DataError("an archive (tar)", where=shown(path), expected="text", fix="unpack it")
-    if head.startswith(GIT_LFS_POINTER):
-        fix = "fetch the file: git lfs pull"
-        raise DataError("a Git LFS pointer, not the file itself", where=shown(path), expected="text", fix=fix)
     if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # UTF-16's is the beginning of UTF-32's
         fix = _CONVERT.format("utf-32")
         raise DataError("text in UTF-32", where=shown(path), expected="UTF-8", fix=fix)

@@ -14,7 +14,6 @@ from nemo.collections.nlp.data.inputs.compression import compression_of, decompr
 from nemo.collections.nlp.data.inputs.folders import (
     Listing,
     check_and_tell,
-    check_regular,
     listing_at,
     some_of,
 )
@@ -32,6 +31,7 @@ from nemo.collections.nlp.data.inputs.places import (
     shown,
 )
 from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.files import refuse_special
 from nemo.utils.logging import LogMode, logging
 
 Path_ = str | os.PathLike[str]
@@ -137,7 +137,7 @@ def _sources_at(path: Path_, options: TextOptions, held_out: bool) -> list[Sourc
     listing = listing_at(place, options.format)
     if listing is None:
         if isinstance(place, Path):
-            check_regular(place)
+            refuse_special(place)
         return [_source(str(place), options)]
     return _sources_in(listing, options, held_out)
 

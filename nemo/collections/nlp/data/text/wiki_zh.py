@@ -20,7 +20,7 @@ from nemo.collections.nlp.data.tokenizers.plain import bert_backend
 from nemo.collections.nlp.data.tokenizers.sentencepiece import MODEL_FILE
 from nemo.collections.nlp.data.tokenizers.vocabulary import continues_word
 from nemo.utils.errors import DataError, MissingFileError, UsageError
-from nemo.utils.files import replacing, storage_errors
+from nemo.utils.files import refuse_special, replacing, storage_errors
 from nemo.utils.logging import logging
 
 PATTERNS = ("*/wiki*", "wiki*", "*.json", "*.jsonl")  # wiki_zh/AA/wiki_00; news2016zh_train.json
@@ -126,8 +126,7 @@ def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
             fix=f"did you mean {inside.parents[1]}?" if inside else "unpack the corpus there",
         )
     for path in found:
-        if not path.is_file():
-            raise DataError("not a regular file", where=path)
+        refuse_special(path)
     splits = splits_of(path.relative_to(data_dir).as_posix() for path in sorted(found))
     if splits.has_training and (held_out := splits.held_out_by_name):
         logging.info("%s: skipped, not training text by name: %s", data_dir, some_of(held_out))

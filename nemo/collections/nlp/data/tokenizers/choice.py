@@ -9,12 +9,10 @@ from typing import Protocol
 from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece
+from nemo.collections.nlp.options.choices import TRAINED
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 from nemo.utils.lookup import closest
-
-TRAINED = ("word-piece", "sentence-piece")
-"""Values of `--tokenizer` that name no tokenizer but a kind of one to train."""
 
 
 @dataclass(frozen=True)

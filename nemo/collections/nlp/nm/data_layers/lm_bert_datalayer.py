@@ -24,7 +24,7 @@ from nemo.collections.nlp.data.samples.batching import (
 )
 from nemo.collections.nlp.data.samples.prefetch import prefetched
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.store.token_store import TokenStore, open_or_build
+from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.core import ChannelType, LabelsType, MaskType, NeuralType
 from nemo.utils.errors import UsageError
@@ -118,7 +118,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     def __init__(
         self,
         tokenizer: TokenizerSpec,
-        dataset: TokenStore | str | Path | Sequence[str | Path],
+        dataset: str | Path | Sequence[str | Path],
         max_seq_length: int,
         mask_probability: float = 0.15,
         short_seq_prob: float = 0.1,
@@ -132,9 +132,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         _check_batch_size(batch_size)
         check_tokens_per_batch(tokens_per_batch, max_seq_length)
         sampling = Sampling(max_seq_length, masking, mask_probability, short_seq_prob, seed).of_text()
-        store = (
-            dataset if isinstance(dataset, TokenStore) else open_or_build(dataset, tokenizer, options=text)
-        )
+        store = open_or_build(dataset, tokenizer, options=text)
         self.dataset = BertPretrainingDataset(tokenizer, store, sampling, source=dataset)
         self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
