@@ -10,6 +10,7 @@ from typing import Any
 
 from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.data.inspection.language import name_of
+from nemo.collections.nlp.data.tokenizers.suitability import MANY_LOST
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.recipe_options import SIZES
@@ -240,7 +241,7 @@ def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
         return False, "capitals stay, as in programs they mean something"
     if scripts.get("Latin", 0) < 0.5:
         return False, "lower-casing would strip marks, and helps other scripts little"
-    if text.lost_marks > 0.005:
+    if text.lost_marks >= MANY_LOST:
         return False, f"lower-casing would strip marks from {text.lost_marks:.1%} of the letters"
     return True, "a text of this size has too few of each word to learn it twice"
 

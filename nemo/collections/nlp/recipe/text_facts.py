@@ -19,6 +19,7 @@ from nemo.collections.nlp.data.inspection.text import count
 from nemo.collections.nlp.data.store.token_store import TokenStore, is_store, store_in
 from nemo.collections.nlp.data.tokenizers.plain import bert_backend
 from nemo.collections.nlp.data.tokenizers.special_tokens import vocabulary_order
+from nemo.collections.nlp.data.tokenizers.suitability import lost_marks
 from nemo.collections.nlp.data.tokenizers.vocabulary import COVERAGE
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
@@ -206,6 +207,7 @@ def _facts_of_text(
     documents = [window.paragraphs for window in windows if window.is_document]
     single = sum(len(document) == 1 and not _SECOND_SENTENCE.search(document[0]) for document in documents)
     layouts = {source.layout or source.format: None for source in sources}
+    lower_casing = bert_backend(vocabulary_order(), do_lower_case=True).normalizer
     return TextFacts(
         names,
         inputs,
@@ -220,17 +222,9 @@ def _facts_of_text(
         one_sentence_share=single / len(documents) if documents else 0.0,
         scripts=tuple(scripts_of(characters).items()),
         languages=tuple(languages_of(paragraphs).items()),
-        lost_marks=_lost_marks(characters),
+        lost_marks=lost_marks(characters, lower_casing.normalize_str).share,
         alphabet=_alphabet(characters),
     )
-
-
-def _lost_marks(characters: dict[str, int]) -> float:
-    """See `TextFacts.lost_marks`."""
-    normalize = bert_backend(vocabulary_order(), do_lower_case=True).normalizer.normalize_str
-    letters = {c: times for c, times in characters.items() if c.isalpha()}
-    lost = sum(times for c, times in letters.items() if normalize(c).strip() != c.lower())
-    return lost / max(1, sum(letters.values()))
 
 
 def _alphabet(characters: dict[str, int]) -> int:

@@ -281,7 +281,7 @@ def _token_figures(
         unknown_share=float(np.mean(tokens == tokenizer.unk_id)) if len(tokens) else 0.0,
         unknown_characters=unknown_characters(characters, tokenizer),
         is_uncased=lacks_capitals(tokenizer),
-        lost_marks=lost_marks(characters, tokenizer),
+        lost_marks=lost_marks(characters, tokenizer.normalized),
         pieces_per_word=len(tokens) / max(int(store.starts_word.sum()), 1),
         chars_per_token=num_chars / max(len(tokens), 1),
         unigram_entropy=unigram_entropy(tokens, tokenizer),

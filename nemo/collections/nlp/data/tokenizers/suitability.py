@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
@@ -26,16 +26,17 @@ class LostMarks:
     letters: dict[str, str]
 
 
-def lost_marks(characters: Mapping[str, int], tokenizer: TokenizerSpec) -> LostMarks:
+def lost_marks(characters: Mapping[str, int], normalized: Callable[[str], str]) -> LostMarks:
     """What lower-casing as BERT's takes from letters beside their case: accents, dakuten, vowel signs.
 
     Args:
         characters: how often each is in the text.
+        normalized: what the tokenizer makes of a text before it cuts it.
     """
     letters = {c: times for c, times in characters.items() if unicodedata.category(c)[0] in "LM"}
     lost = {}
     for letter, times in letters.items():
-        small, left = letter.lower(), tokenizer.normalized(letter).strip()
+        small, left = letter.lower(), normalized(letter).strip()
         if left != small and left == _without_marks(small):
             lost[letter] = times
     most = sorted(lost, key=lambda letter: -lost[letter])[:NAMED]
@@ -66,7 +67,7 @@ def warning_of_lost_marks_in(paragraphs: Iterable[str], tokenizer: TokenizerSpec
     characters: Counter[str] = Counter()
     for paragraph in paragraphs:
         characters.update(paragraph)
-    return warning_of_lost_marks(lost_marks(characters, tokenizer))
+    return warning_of_lost_marks(lost_marks(characters, tokenizer.normalized))
 
 
 def lacks_capitals(tokenizer: TokenizerSpec) -> bool:
