@@ -1,4 +1,4 @@
-"""Make docs/tutorials/bert_pretraining.ipynb of the Markdown page beside it: `python docs/make_notebook.py`.
+"""Make the notebooks in docs/tutorials of the Markdown pages beside them: `python docs/make_notebook.py`.
 
 Python becomes cells to run, and so does the first command, which fetches the corpus; the rest stays text.
 """
@@ -8,8 +8,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).parent / "tutorials" / "bert_pretraining.md"
-NOTEBOOK = PAGE.with_suffix(".ipynb")
+TUTORIALS = Path(__file__).parent / "tutorials"
+PAGES = [TUTORIALS / "bert_pretraining.md", TUTORIALS / "your_field.md"]
 TO_THE_ROOT = 'import os\n\nos.chdir("../..")  # the root of the checkout, from which all paths count\n'
 
 
@@ -45,4 +45,6 @@ def text_of(notebook: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    NOTEBOOK.write_text(text_of(notebook_of(PAGE.read_text(encoding="utf-8"))), encoding="utf-8")
+    for page in PAGES:
+        notebook = notebook_of(page.read_text(encoding="utf-8"))
+        page.with_suffix(".ipynb").write_text(text_of(notebook), encoding="utf-8")

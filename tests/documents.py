@@ -18,11 +18,11 @@ class Block(NamedTuple):
     line: int
 
 
-def blocks(document: str, *languages: str) -> list[Block]:
+def blocks(document: str | Path, *languages: str) -> list[Block]:
     """The blocks of a document, a path below the project's root, that are in one of these languages."""
     text = (ROOT / document).read_text(encoding="utf-8")
     fenced = re.finditer(rf"^```({'|'.join(languages)})\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
-    return [Block(document, m[1], m[2], text.count("\n", 0, m.start(2))) for m in fenced]
+    return [Block(str(document), m[1], m[2], text.count("\n", 0, m.start(2))) for m in fenced]
 
 
 def commands(document: str) -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""The commands and the code of docs/adapt.md run, on tiny files."""
+"""The commands and the code of docs/adapt.md and its notebook run, on tiny files."""
 
 import pytest
 
@@ -6,6 +6,7 @@ from nemo.cli.main import main
 from tests.collections.nlp.finetuning.conftest import write_columns
 from tests.documents import blocks, commands, run_python
 from tests.huggingface_folders import write_huggingface
+from tests.notebooks import run_notebook
 
 
 @pytest.fixture
@@ -25,6 +26,18 @@ def test_the_page(files):
         assert nemo_bert == "nemo-bert"
         assert main([{"5": "2"}.get(word, word) for word in words]) == 0
     run_python(blocks("docs/adapt.md", "python"), {})
+
+
+@pytest.mark.slow
+def test_the_notebook_of_a_field_runs(files, tmp_path, monkeypatch):
+    tiny = 'MINUTES, SEEDS, GENERAL = 0.02, 2, "papers/a.txt"'
+    printed = run_notebook("your_field.ipynb", tmp_path, "BERT = ", tiny, monkeypatch)
+    assert len(printed) == 12 + 1  # a field in 12 cells, and the change
+    first, words, adapted, used = (text for text in printed if text)
+    assert "validation f1" in first
+    assert "o ##w ##l -> owl" in words
+    assert "f1 on test.txt for" in adapted.splitlines()[-1]
+    assert "Animal" in used
 
 
 def test_both_languages_have_the_same_commands():

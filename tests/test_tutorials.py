@@ -11,8 +11,6 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import nbclient
-import nbformat
 import pytest
 import transformers
 
@@ -20,8 +18,11 @@ from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.conftest import PATIENCE, SHARED_DATA, write_wikitext
 from tests.distributed.launching import free_port
 from tests.documents import ROOT, Block, blocks, run_python
+from tests.notebooks import run_notebook
 
 ENGLISH, CHINESE = "docs/tutorials/bert_pretraining.md", "docs/tutorials/bert_pretraining_zh.md"
+MAKER = runpy.run_path(str(ROOT / "docs" / "make_notebook.py"))
+PAGES = MAKER["PAGES"]
 
 TINY = {
     "vocab_size": 300,
@@ -201,38 +202,30 @@ def test_every_command_runs(checkout, capsys):
     assert after < before
 
 
-def test_both_pages_have_the_same_code_and_the_same_steps():
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_both_languages_have_the_same_code_and_the_same_steps(page):
+    chinese = page.with_stem(f"{page.stem}_zh")
     for language in ("python", "bash"):
-        assert [b.code for b in blocks(ENGLISH, language)] == [b.code for b in blocks(CHINESE, language)]
+        assert [b.code for b in blocks(page, language)] == [b.code for b in blocks(chinese, language)]
 
-    def levels(page: str) -> list[str]:
-        text = (ROOT / page).read_text(encoding="utf-8")
-        prose = re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    def levels(page: Path) -> list[str]:
+        prose = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         return re.findall(r"^#+(?= )", prose, re.MULTILINE)
 
-    assert levels(ENGLISH) == levels(CHINESE)
+    assert levels(page) == levels(chinese)
 
 
-def test_the_notebook_is_the_page():
-    maker = runpy.run_path(str(ROOT / "docs" / "make_notebook.py"))
-    page = (ROOT / ENGLISH).read_text(encoding="utf-8")
-    notebook = maker["NOTEBOOK"].read_text(encoding="utf-8")
-    assert notebook == maker["text_of"](maker["notebook_of"](page)), "run python docs/make_notebook.py"
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_notebook_is_the_page(page):
+    notebook = page.with_suffix(".ipynb").read_text(encoding="utf-8")
+    made = MAKER["text_of"](MAKER["notebook_of"](page.read_text(encoding="utf-8")))
+    assert notebook == made, "run python docs/make_notebook.py"
 
 
 @pytest.mark.slow
-def test_the_notebook_runs(with_corpus, tmp_path, monkeypatch):
-    for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    notebook = nbformat.read(ROOT / "docs" / "tutorials" / "bert_pretraining.ipynb", as_version=4)
-    (settings,) = [i for i, cell in enumerate(notebook.cells) if "args = SimpleNamespace" in cell.source]
-    notebook.cells.insert(settings + 1, nbformat.v4.new_code_cell(f"vars(args).update({TINY})"))
-    folder = with_corpus / "docs" / "tutorials"
-    folder.mkdir(parents=True)
-    nbclient.NotebookClient(
-        notebook, timeout=PATIENCE, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    ).execute()
+def test_the_notebook_runs(with_corpus, monkeypatch):
+    tiny = f"vars(args).update({TINY})"
+    printed = run_notebook("bert_pretraining.ipynb", with_corpus, "args = Simple", tiny, monkeypatch)
     assert last_step("outputs/tutorial") > 0
-    printed = "".join(o.get("text", "") for cell in notebook.cells for o in cell.get("outputs", ()))
-    before, after = held_out(printed, "MLM loss")
+    before, after = held_out("".join(printed), "MLM loss")
     assert after < before
