@@ -64,7 +64,11 @@ MISTAKES = [
     (pretrain("--hidden_act gello"), USAGE, "did you mean 'gelu"),
     (pretrain("--amp_opt_level O5"), USAGE, "--amp_opt_level: not one of the choices; found 'O5'"),
     (pretrain("--tokenizer sentence-peice"), USAGE, "did you mean 'sentence-piece'"),
-    (pretrain("--num_attention_heads 5"), USAGE, "the heads do not divide the hidden size; found 5 heads"),
+    (
+        pretrain("--num_attention_heads 5"),
+        USAGE,
+        "the hidden size is not divisible by the number of heads; found 5",
+    ),
     (pretrain("--hidden_size 999999999999"), USAGE, "--hidden_size: out of range"),
     (pretrain("--num_hidden_layers 100000"), USAGE, "--num_hidden_layers: out of range"),
     (pretrain("--num_gpus 2"), USAGE, "--num_gpus"),

@@ -199,7 +199,7 @@ def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
     [
         (("--batch_size", "0"), 2, "--batch_size: out of range; found 0"),
         (("--bach_size", "8"), 2, "did you mean --batch_size?"),
-        (("--num_attention_heads", "5"), 2, "the heads do not divide the hidden size"),
+        (("--num_attention_heads", "5"), 2, "the hidden size is not divisible by the number of heads"),
         (("--num_epochs", "1", "--num_iters", "5"), 2, "--num_epochs excludes --num_iters"),
         (("--optimizer", "adamw"), 2, "did you mean 'adam_w'"),
         (("--train_data", "nowhere.txt"), 3, "nowhere.txt"),

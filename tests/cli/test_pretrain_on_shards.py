@@ -311,7 +311,7 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--data_dir shards --masking words", 2, "--masking: .*stored, token, whole_word, span"),
         ("--data_dir shards --vocab_size 80 --masking span", 2, "word boundaries .*name .* --tokenizer"),
         ("--data_dir shards --sample_size 9", 2, "--sample_size: only for data_text"),
-        ("--data_dir shards --initialization counts", 2, "counts: words are counted in text"),
+        ("--data_dir shards --initialization counts", 2, "counts: needs text to count words in"),
         ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer can be trained on shards"),
         ("--data_dir shards --max_predictions_per_seq 20", 3, "found 5, expected 20; fix: give --max_pred"),
         ("--data_dir shards --max_seq_length 64", 2, "rows of another length; found 64"),

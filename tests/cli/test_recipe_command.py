@@ -38,10 +38,10 @@ def my_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("my.txt data_text", "both a text and a kind of data"),
-        ("my.txt --train_data other.txt", "given twice, by itself and as --train_data"),
+        ("my.txt data_text", "a text and a kind of data exclude each other"),
+        ("my.txt --train_data other.txt", "given twice, as an argument and as --train_data"),
         ("my.txt --size mini --bert_checkpoint b", "--size contradicts --bert_checkpoint"),
-        ("--size tiny --train_data x", "--size: only available when a recipe chooses"),
+        ("--size tiny --train_data x", "--size: only available with the recipe"),
         ("my.txt --size huge", "not one of the choices"),
         ("my.txt --size bse", "did you mean 'base'?"),
     ],

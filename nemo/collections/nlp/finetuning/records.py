@@ -87,7 +87,7 @@ def table_records(text: str, path: str | Path) -> Iterator[Record]:
                 continue
             if len(row) != len(header):
                 raise DataError(
-                    "a row of another length",
+                    "a row with the wrong number of columns",
                     where=where,
                     found=f"{len(row)} columns",
                     expected=f"{len(header)} as in the first line",

@@ -1,4 +1,4 @@
-"""Options of the commands: dataclasses that check themselves."""
+"""The options of each command, as dataclasses that validate themselves."""
 
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.collections.nlp.options.extension import ExtensionOptions

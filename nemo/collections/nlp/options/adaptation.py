@@ -1,4 +1,4 @@
-"""The options of an adaptation to a field."""
+"""Options of `nemo-bert adapt`."""
 
 from dataclasses import dataclass
 
@@ -13,10 +13,10 @@ LEVELS = ("vocabulary", "continue")
 
 @dataclass(frozen=True)
 class AdaptationOptions(TaskOptions, TextReading):
-    """Which BERT to adapt, to which text, and what shows whether it was worth it.
+    """The model to adapt, the text of the field, and the task that measures the gain.
 
     Raises:
-        UsageError: a value out of its range, or a model or a text that is missing.
+        UsageError: a value is out of range, or the model or the text is missing.
     """
 
     model: str = option(
@@ -27,28 +27,33 @@ class AdaptationOptions(TaskOptions, TextReading):
     )
     level: str = option(
         "continue",
-        "vocabulary: new entries only; continue: also continue pretraining on the text",
+        "vocabulary: only add entries; continue: also continue pretraining on the text",
         choices=LEVELS,
     )
     minutes: float = option(30.0, "duration of continued pretraining", above=0)
     replay: str | None = option(
         None,
-        "general text: some of it is mixed in, and what is forgotten is measured on the rest",
+        "general text: part of it is mixed into training, the rest measures forgetting",
         is_path=True,
     )
-    replay_share: float = option(0.1, "share of --replay in the text, by characters", at_least=0, below=1)
-    pretraining_lr: float = option(
-        1e-4, "highest learning rate of pretraining, warmed up anew and down to zero", above=0, below=1
+    replay_share: float = option(
+        0.1, "share of --replay in the training text, by characters", at_least=0, below=1
     )
-    pretraining_batch_size: int = option(32, "sequences in a batch of pretraining", at_least=1)
+    pretraining_lr: float = option(
+        1e-4, "peak learning rate of pretraining; it warms up again, then decays to zero", above=0, below=1
+    )
+    pretraining_batch_size: int = option(32, "sequences in a pretraining batch", at_least=1)
     pieces: int | None = option(
         None,
-        "new entries at most; 0: none; None: as many as are worth it",
+        "maximum number of new vocabulary entries; 0: none",
+        default_text="as many as pay off",
         at_least=0,
         at_most=LARGEST_VOCABULARY,
     )
     seeds: int = option(5, "fine-tuning runs of each model", at_least=1)
-    work_dir: str = option("outputs/adapt", "output folder; a rerun with the same one resumes", is_path=True)
+    work_dir: str = option(
+        "outputs/adapt", "output folder; the same command with the same folder resumes", is_path=True
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -1,10 +1,10 @@
 """Choices that several commands offer."""
 
 MASKINGS = ("token", "whole_word", "span")
-"""What is masked together, see `nemo.collections.nlp.data.samples.masking`."""
+"""The units of masking, see `nemo.collections.nlp.data.samples.masking`."""
 
 TRAINED = ("word-piece", "sentence-piece")
-"""Kinds of tokenizers that are trained on the text."""
+"""Tokenizers that can be trained on the text."""
 
 STORED = "stored"
-"""The masks that are in shards."""
+"""The masks stored in shards."""

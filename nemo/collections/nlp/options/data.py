@@ -1,4 +1,4 @@
-"""Options: the data, its tokenizer, and what is masked in it."""
+"""Options for data, tokenizer and masking."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class DataOptions:
     )
     eval_data: str | None = option(
         None,
-        "held-out data, of the same kinds",
+        "held-out data, in any form that --train_data takes",
         default_text="the validation data found in the training folder",
         metavar="PATH",
         is_path=True,
@@ -35,8 +35,9 @@ class DataOptions:
     )
     data_dir: str | None = option(
         None,
-        "folder with both, instead of --train_data and --eval_data: train.txt and valid.txt (or other usual "
-        "names of splits), or shards named training and test (or in folders of these names)",
+        "folder with training and held-out data, instead of --train_data and --eval_data: train.txt and "
+        "valid.txt (or other common names of splits), or shards with training or test in their names (or "
+        "those of their folders)",
         metavar="FOLDER",
         is_path=True,
         decides="machine",
@@ -44,7 +45,7 @@ class DataOptions:
     dataset_name: str = option("wikitext-2", "name of the data, for logs only", metavar="NAME")
     max_seq_length: int = option(
         128,
-        "tokens in a sequence, special tokens included; shards have their own length",
+        "maximum tokens in a sequence, including special tokens; shards fix their own length",
         at_least=8,
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
@@ -67,9 +68,9 @@ class TokenizerOptions:
 
     tokenizer: str = option(
         "sentence-piece",
-        f"an existing tokenizer: {ANY_TOKENIZER}. Or sentence-piece or word-piece: that of the initial "
-        "checkpoint or in [data_dir]/bert, else a new one of this kind, trained on the text. For shards: "
-        "the one that made them",
+        f"an existing tokenizer: {ANY_TOKENIZER}; or sentence-piece or word-piece: the tokenizer of the "
+        "initial checkpoint or in [data_dir]/bert if there is one, else one trained on the text. For shards: "
+        "the tokenizer that made them",
         metavar="NAME_OR_PATH",
         is_path=True,
         not_paths=TRAINED,
@@ -77,7 +78,7 @@ class TokenizerOptions:
     )
     vocab_size: int = option(
         3200,
-        "size of the vocabulary to train; for shards without --tokenizer: the size of theirs",
+        "size of the vocabulary to train; for shards without --tokenizer: the size of their vocabulary",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -98,14 +99,14 @@ class MaskingOptions:
 
     masking: str | None = option(
         None,
-        "what is masked together; stored: the masks in the shards, the others draw new ones in every epoch",
+        "unit of masking, with new masks in every epoch; stored: use the masks in the shards",
         choices=(STORED, *MASKINGS),
         default_text="whole_word for text, stored for shards",
         decides="samples",
     )
     mask_probability: float = option(
         0.15,
-        "share of tokens to predict; stored masks have their own",
+        "share of tokens to predict; ignored with stored masks",
         above=0,
         below=1,
         metavar="SHARE",
@@ -113,7 +114,7 @@ class MaskingOptions:
     )
     max_predictions_per_seq: int | None = option(
         None,
-        "data_preprocessed: maximum predictions per row; stored masks are checked against it",
+        "data_preprocessed: maximum number of predictions per row; stored masks are checked against it",
         at_least=1,
         metavar="TOKENS",
         only_for="data_preprocessed",

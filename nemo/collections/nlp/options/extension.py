@@ -1,4 +1,4 @@
-"""The options of an extension of a vocabulary."""
+"""Options of `nemo-bert extend-vocab`."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from nemo.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class ExtensionOptions(TextReading):
-    """Which BERT's vocabulary to extend, and by what text.
+    """The model whose vocabulary to extend, and the text to take new entries from.
 
     Raises:
-        UsageError: a value out of its range, or a model or a text that is missing.
+        UsageError: a value is out of range, or the model or the text is missing.
     """
 
     model: str = option(
         "",
-        "a BERT with WordPieces: a run's work folder, an export, a Hugging Face folder or name",
+        "a BERT with a WordPiece vocabulary: a run's work folder, an export, a Hugging Face folder or name",
         is_path=True,
     )
     text: tuple[str, ...] = option(
@@ -26,17 +26,18 @@ class ExtensionOptions(TextReading):
     )
     pieces: int | None = option(
         None,
-        "entries to add at most; None: as many as save --least_saving each",
+        "maximum number of entries to add",
+        default_text="every entry that saves --least_saving",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
     )
     least_saving: float = option(
         5e-5,
-        "share of the text's tokens that an entry has to save, and 20 of them at least; without --pieces",
+        "without --pieces: share of the text's tokens that each new entry must save (at least 20 tokens)",
         above=0,
         below=1,
     )
-    sample_bytes: int = option(50_000_000, "bytes of text to learn from at most", at_least=1)
+    sample_bytes: int = option(50_000_000, "maximum bytes of text to learn from", at_least=1)
     out: str = option("outputs/extended", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it exists")
 

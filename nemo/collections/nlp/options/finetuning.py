@@ -1,4 +1,4 @@
-"""Every option of a fine-tuning: default, range, meaning; for command line, YAML and Python alike."""
+"""Options of `nemo-bert finetune`, with the same names on the command line, in YAML and in Python."""
 
 from dataclasses import dataclass
 
@@ -13,11 +13,11 @@ LEARNING_RATES = "3e-5,1e-4,3e-4"
 
 @dataclass(frozen=True)
 class TaskOptions:
-    """A task with labels, and how it is learned."""
+    """Labelled task, and how to train on it."""
 
     task: str = option(
         "ner",
-        "ner: a label for each word; classify: one for each text; pairs: one for two texts",
+        "ner: one label per word; classify: one label per text; pairs: one label per pair of texts",
         choices=TASKS,
         decides="model",
     )
@@ -26,24 +26,28 @@ class TaskOptions:
     train: str = option("", "labelled file: words in columns, PubTator, JSON lines, CSV or TSV", is_path=True)
     valid: str | None = option(
         None,
-        "labelled file that chooses the learning rate and the model; default: a tenth of --train, by a hash",
+        "labelled file that selects the learning rate and the checkpoint",
+        default_text="a tenth of --train, selected by a hash",
         is_path=True,
     )
-    test: str | None = option(None, "labelled file for the final figure", is_path=True)
-    text_column: str | None = option(None, "field or column of the text; found by its name unless given")
+    test: str | None = option(None, "labelled file for the final score", is_path=True)
+    text_column: str | None = option(None, "field or column of the text", default_text="found by name")
     pair_column: str | None = option(None, "pairs: field or column of the second text")
     label_column: str | None = option(None, "field or column of the label")
     max_seq_length: int | None = option(
         None,
-        "tokens in a sequence; what is longer is cut with overlap. None: the model's positions",
+        "maximum tokens in a sequence; longer texts are split into overlapping windows",
+        default_text="the model's maximum",
         at_least=16,
         at_most=LONGEST_SEQUENCE,
         decides="model",
     )
 
     # Training
-    lr: str = option(LEARNING_RATES, "learning rate; --valid chooses among several, separated by commas")
-    num_epochs: int = option(3, "passes over the training part", at_least=1, decides="model")
+    lr: str = option(
+        LEARNING_RATES, "learning rate, or several separated by commas, of which --valid selects the best"
+    )
+    num_epochs: int = option(3, "passes over the training data", at_least=1, decides="model")
     batch_size: int = option(16, "sequences in a batch", at_least=1, decides="model")
     lr_warmup_proportion: float = option(
         0.1,
@@ -53,22 +57,26 @@ class TaskOptions:
         decides="model",
     )
     weight_decay: float = option(
-        0.01, "decoupled decay, never of biases and LayerNorm", at_least=0, decides="model"
+        0.01, "decoupled weight decay, not applied to biases and LayerNorm", at_least=0, decides="model"
     )
     grad_norm_clip: float = option(
-        1.0, "largest norm of the gradient; 0: no clipping", at_least=0, decides="model"
+        1.0, "clip the gradient to this norm; 0: no clipping", at_least=0, decides="model"
     )
     amp_opt_level: str = option(
-        "O0", "precision: O0 fp32, O1 bf16 products", choices=("O0", "O1"), decides="model"
+        "O0", "precision. O0: fp32; O1: matrix products in bf16", choices=("O0", "O1"), decides="model"
     )
-    seed: int = option(0, "seed of the first run: new weights, order and dropout", at_least=0, below=2**32)
-    threads: int | None = option(None, "CPU threads; None: all cores", at_least=1, at_most=1024)
+    seed: int = option(
+        0, "seed of the first run, for new weights, sample order and dropout", at_least=0, below=2**32
+    )
+    threads: int | None = option(
+        None, "CPU threads", default_text="one for each core", at_least=1, at_most=1024
+    )
 
     def check_task(self) -> None:
         """Refuse options that contradict each other.
 
         Raises:
-            UsageError: they do, or something is no learning rate.
+            UsageError: they do, or `--lr` is not a list of learning rates.
         """
         if self.pair_column is not None and self.task != "pairs":
             raise UsageError(
@@ -81,10 +89,10 @@ class TaskOptions:
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
-        """The rates to choose from, as `--lr` gives them.
+        """The learning rates in `--lr`, to select from.
 
         Raises:
-            UsageError: something that is no rate.
+            UsageError: one of them is not a learning rate.
         """
         try:
             rates = tuple(float(rate) for rate in self.lr.split(","))
@@ -99,25 +107,27 @@ class TaskOptions:
 
 @dataclass(frozen=True)
 class FinetuningOptions(TaskOptions):
-    """Which BERT to fine-tune, on which labels, and how.
+    """The model to fine-tune, the labelled data, and how to train on it.
 
     Raises:
-        UsageError: a value out of its range, or a model or a file that is missing.
+        UsageError: a value is out of range, or the model or the training file is missing.
     """
 
     model: str = option(
         "",
-        "a BERT: a run's work folder, what nemo-bert export wrote, a Hugging Face folder or name",
+        "a BERT: a run's work folder, an export, a Hugging Face folder or name",
         is_path=True,
     )
     seeds: int = option(
-        1, "runs with the chosen learning rate; figures are their mean and deviation", at_least=1
+        1, "runs with the selected learning rate; scores are their mean and standard deviation", at_least=1
     )
     tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool | None = option(None, "with --tokenizer: lower-case text for a vocab.txt")
+    do_lower_case: bool | None = option(
+        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+    )
     work_dir: str = option(
         "outputs/finetune",
-        "folder of the runs and the model; a rerun with the same one resumes",
+        "folder for the runs and the model; the same command with the same folder resumes",
         is_path=True,
     )
 

@@ -1,4 +1,4 @@
-"""What no model comes near: a number beyond it is a slip, and would end in a crash for want of memory."""
+"""Upper limits far beyond any real model: a larger number is a typo and would run out of memory."""
 
 LONGEST_SEQUENCE = 1 << 16  # tokens
 LARGEST_VOCABULARY = 1 << 21  # entries

@@ -1,4 +1,4 @@
-"""Options: the model and where its weights come from."""
+"""Options for the model and its initial weights."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class ModelOptions:
 
     config_file: str | None = option(
         None,
-        "bert-config.json with the model's sizes; overrides the options below",
+        "bert-config.json with the model's sizes; it overrides the options below",
         metavar="FILE",
         is_path=True,
     )
@@ -22,7 +22,7 @@ class ModelOptions:
     intermediate_size: int = option(3072, "width of the feed-forward layers", at_least=1)
     max_position_embeddings: int | None = option(
         None,
-        "positions of the model; with more than max_seq_length, a second run can train on longer sequences",
+        "number of positions; with more than max_seq_length, a later run can train on longer sequences",
         default_text="max_seq_length",
         at_least=8,
         at_most=LONGEST_SEQUENCE,
@@ -47,19 +47,20 @@ class WeightOptions:
     bert_checkpoint: str | None = option(
         None,
         "start from these weights: an encoder (a .safetensors or .pt file) or a BERT with its heads (a run's "
-        "folder, a Hugging Face folder or name); the model's sizes apply where no others are given",
+        "folder, a Hugging Face folder or name); its sizes are the defaults of the options above",
         metavar="NAME_OR_PATH",
         is_path=True,
     )
     load_dir: str | None = option(
         None,
-        "continue another run, optimizer and step included: its work folder, or one of its STEP-<n>",
+        "continue another run, with its optimizer state and step: its work folder, or one checkpoint of it "
+        "(STEP-<n>)",
         metavar="FOLDER",
         is_path=True,
     )
     initialization: str = option(
         "normal",
-        "normal: as in BERT; counts: from counts of neighbouring words in the text, which learns far faster",
+        "normal: random as in BERT; counts: from counts of neighbouring words in the text; learns far faster",
         choices=("normal", "counts"),
     )
-    initializer_range: float = option(0.02, "standard deviation of normal initial weights", above=0)
+    initializer_range: float = option(0.02, "standard deviation of random initial weights", above=0)

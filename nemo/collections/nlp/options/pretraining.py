@@ -1,6 +1,6 @@
-"""The options of a pretraining run: defaults, ranges, and what excludes what.
+"""Options of a pretraining run: defaults, ranges and conflicts.
 
-The names and defaults are those of NeMo 0.10's script. Imports no torch, so that `--help` is quick.
+Names and defaults are those of NeMo 0.10's script. This module must not import torch, to keep `--help` fast.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from nemo.utils.step_plan import StepPlan
 if TYPE_CHECKING:
     from nemo.collections.nlp.data.samples.sampling import Sampling
 
-# Option -> the policy's argument; see `nemo.utils.lr_policies`.
+# Option -> argument of the policy, see `nemo.utils.lr_policies`.
 SCHEDULE_PARAMETERS = {"lr_min": "min_lr", "lr_power": "power", "lr_hold": "hold_ratio"}
 
 
@@ -43,13 +43,13 @@ class PretrainingOptions(
     ProcessOptions,
     TextReading,
 ):
-    """What to pretrain, on what, and how.
+    """Model, data and training of a pretraining run.
 
     Raises:
-        UsageError: a value out of its range, or options that contradict each other.
+        UsageError: a value is out of range, or options contradict each other.
     """
 
-    # Names of the options that were on the command line, and in a configuration file.
+    # Names of the options given on the command line, and in a configuration file.
     given: ClassVar[frozenset[str]] = frozenset()
     given_in_file: ClassVar[frozenset[str]] = frozenset()
 
@@ -85,11 +85,11 @@ class PretrainingOptions(
                 raise UsageError(
                     "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
                 )
-        # Where sizes come from elsewhere, those that are not given here do not count yet.
+        # Sizes may also come from a file or checkpoint; then the defaults here do not apply yet.
         has_sizes = not (self.config_file or self.load_dir or self.bert_checkpoint)
         if has_sizes and self.hidden_size % self.num_attention_heads:
             raise UsageError(
-                "the heads do not divide the hidden size",
+                "the hidden size is not divisible by the number of heads",
                 where="--num_attention_heads",
                 found=f"{self.num_attention_heads} heads for --hidden_size {self.hidden_size}",
                 expected=f"one of {', '.join(str(d) for d in _divisors(self.hidden_size))}",
@@ -106,7 +106,7 @@ class PretrainingOptions(
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")
 
     def _check_schedule(self) -> None:
-        """Refuse numbers that the schedule has no use for."""
+        """Refuse parameters that the learning-rate schedule does not have."""
         for option, name in SCHEDULE_PARAMETERS.items():
             if getattr(self, option) is None:
                 continue
@@ -119,7 +119,7 @@ class PretrainingOptions(
                 )
 
     def _check_options_of_mode(self) -> None:
-        """Refuse what the other kind of data needs, and this one would not heed."""
+        """Refuse options that have no effect on this kind of data."""
         for field in dataclasses.fields(self):
             mode = "data_text" if field.name in TextReading.__annotations__ else field.metadata["only_for"]
             if mode not in (None, self.mode) and getattr(self, field.name) != field.default:
@@ -143,7 +143,7 @@ class PretrainingOptions(
             )
         if self.mode == "data_preprocessed" and self.initialization == "counts":
             raise UsageError(
-                "words are counted in text, but the data is data_preprocessed",
+                "needs text to count words in, but the data is data_preprocessed",
                 where="--initialization counts",
                 fix="leave it out, or add data_text after the options",
             )
@@ -151,13 +151,13 @@ class PretrainingOptions(
             raise UsageError(
                 "no tokenizer can be trained on shards",
                 where="--tokenizer word-piece",
-                expected="the folder, name or vocab.txt of the one that made them, or nothing",
+                expected="the folder, name or vocab.txt of the tokenizer that made them, or no --tokenizer",
                 fix="if the data is text, add data_text after the options",
             )
 
     @property
     def draws_no_masks(self) -> bool:
-        """Is trained on shards with the masks that they have?"""
+        """Whether it trains on shards with their stored masks."""
         return self.mode == "data_preprocessed" and self.masking in (None, "stored")
 
     @property
@@ -170,14 +170,14 @@ class PretrainingOptions(
 
     @property
     def steps(self) -> int | None:
-        """How many steps end the run; None when epochs or minutes do."""
+        """The number of steps in the run; None if epochs or minutes end it."""
         if self.num_iters != -1:
             return self.num_iters
         return 100 if self._has_no_end and self.mode == "data_preprocessed" else None
 
     @property
     def epochs(self) -> int | None:
-        """How many epochs end the run; None when steps or minutes do."""
+        """The number of epochs in the run; None if steps or minutes end it."""
         return 10 if self._has_no_end and self.mode == "data_text" else self.num_epochs
 
     @property

@@ -1,4 +1,4 @@
-"""The options of `nemo-bert pretrain TEXT...`: those of every pretraining run, and a few for it alone."""
+"""Options of `nemo-bert pretrain TEXT...`: those of every pretraining run, and a few more."""
 
 import os
 from dataclasses import dataclass, fields
@@ -19,17 +19,17 @@ SIZES = ("tiny", "mini", "small", "base", "large")
 class RecipeOptions(PretrainingOptions):
     """Text to train on, and options that override the recipe.
 
-    A mode word among the texts means the tutorial's form of the command, in which nothing is chosen.
+    With `data_text` or `data_preprocessed` among the texts, it is the tutorial's command: no recipe applies.
 
     Raises:
-        UsageError: a value out of its range, or options that contradict each other.
+        UsageError: a value is out of range, or options contradict each other.
     """
 
-    mode: str = option(PretrainingOptions.mode, "", decides="samples")  # a word among the texts says so
+    mode: str = option(PretrainingOptions.mode, "", decides="samples")  # given as a word among the texts
     texts: tuple[str, ...] = option(
         (),
-        "text to train on: files, folders, addresses, or the output of nemo-bert prepare; everything that is "
-        "not given is chosen. data_text or data_preprocessed in its place chooses nothing, as in NeMo 0.10",
+        "text to train on: files, folders, addresses, or the output of nemo-bert prepare; options that are "
+        "not given are chosen for it. data_text or data_preprocessed instead: they have NeMo 0.10's defaults",
         is_path=True,
         not_paths=MODES,
     )
@@ -37,7 +37,7 @@ class RecipeOptions(PretrainingOptions):
         None,
         "size of the model: tiny (2 layers x 128), mini (4 x 256), small (4 x 512), base (12 x 768) or large "
         "(24 x 1024)",
-        default_text="chosen by text and time",
+        default_text="chosen to fit the text and the time",
         choices=SIZES,
     )
     dry_run: bool = option(False, "print the table of choices and stop")
@@ -51,7 +51,7 @@ class RecipeOptions(PretrainingOptions):
         if not texts:
             if modes and self.train_data is None and self.data_dir is None and os.path.exists(modes[-1]):
                 raise UsageError(
-                    "a kind of data, but also the name of a file",
+                    "ambiguous: both a kind of data and the name of a file",
                     found=modes[-1],
                     fix=f"write ./{modes[-1]} to train on it, or give --train_data",
                 )
@@ -63,24 +63,24 @@ class RecipeOptions(PretrainingOptions):
         for text in texts:
             if closest(text, MODES) and not os.path.exists(text):
                 raise UsageError(
-                    "neither a text nor a kind of data", found=repr(text), expected=" or ".join(MODES)
+                    "no such text, and not a kind of data", found=repr(text), expected=" or ".join(MODES)
                 )
         if modes:
             raise UsageError(
-                "both a text and a kind of data",
+                "a text and a kind of data exclude each other",
                 found=f"{texts[0]} and {modes[-1]}",
-                fix=f"leave {modes[-1]} out and the rest is chosen, or give the text as --train_data; "
-                f"a file of this name is ./{modes[-1]}",
+                fix=f"leave out {modes[-1]} to have the other options chosen, or give the text as "
+                f"--train_data; to train on a file of this name, write ./{modes[-1]}",
             )
         for name in ("bert_checkpoint", "load_dir", "config_file"):
             if self.size is not None and getattr(self, name) is not None:
                 raise UsageError(
-                    f"--size contradicts --{name}, whose model has a size of its own", fix="give one of them"
+                    f"--size contradicts --{name}, which sets the size of the model", fix="give one of them"
                 )
         for name in ("train_data", "data_dir"):
             if getattr(self, name) is not None:
                 raise UsageError(
-                    f"the text to train on is given twice, by itself and as --{name}",
+                    f"the text to train on is given twice, as an argument and as --{name}",
                     found=f"{texts[0]} and {getattr(self, name)}",
                     fix="give one of them",
                 )
@@ -88,25 +88,25 @@ class RecipeOptions(PretrainingOptions):
     def _refuse_alone(self, name: str) -> None:
         if getattr(self, name) != getattr(RecipeOptions, name):
             raise UsageError(
-                "only available when a recipe chooses",
+                "only available with the recipe",
                 where=f"--{name}",
-                expected="nemo-bert pretrain TEXT, without --train_data, --data_dir and a kind of data",
+                expected="nemo-bert pretrain TEXT, without --train_data, --data_dir or a kind of data",
             )
 
     @property
     def typed(self) -> dict[str, Any]:
-        """What the command line and the configuration file say."""
+        """The options given on the command line or in the configuration file, with their values."""
         names = (self.given | self.given_in_file) - {"texts", "size", "dry_run"}
         return {name: getattr(self, name) for name in names}
 
     def as_pretraining_options(self) -> PretrainingOptions:
-        """The same without what only a recipe heeds."""
+        """These options without the recipe's own."""
         values = {field.name: getattr(self, field.name) for field in fields(PretrainingOptions)}
         return with_given(PretrainingOptions(**values), self)
 
 
 def with_given(options: T, source: PretrainingOptions) -> T:
-    """The options, which know what was given as `source` does."""
+    """`options`, with the record of what was given copied from `source`."""
     for name in ("given", "given_in_file"):
         object.__setattr__(options, name, getattr(source, name))  # options are frozen
     return options

@@ -1,4 +1,4 @@
-"""The options of all commands that read text: how it is read."""
+"""Options of all commands that read text."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nemo.collections.nlp.data.inputs.options import TextOptions
 
 ANY_TOKENIZER = "a folder, vocab.txt, tokenizer.json, SentencePiece .model or Hugging Face name"
-"""What `--tokenizer` takes, for the help of the commands that have it; see data/tokenizers/opening.py."""
+"""What `--tokenizer` takes, for the help of several commands; see data/tokenizers/opening.py."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class TextReading:
 
     text_format: str = option(
         "auto",
-        "format of the files; detected from their names and content unless given",
+        "format of the files; auto: detected from their names and content",
         choices=("auto", "text", "json-lines", "parquet", "csv"),
     )
     text_layout: str = option(
         "auto",
-        "where documents of plain text end: at WikiText headings, WikiExtractor's tags, blank lines, every "
-        "line, or nowhere (running)",
+        "where documents end in plain text: at WikiText headings, WikiExtractor tags, blank lines or line "
+        "ends; running: cut by length",
         choices=("auto", "headings", "wikiextractor", "blank", "lines", "running"),
     )
     sentences: str = option(
@@ -40,7 +40,7 @@ class TextReading:
 
     @property
     def text_options(self) -> "TextOptions":
-        """These options as `data.inputs` takes them."""
+        """These options in the form that `data.inputs` takes."""
         from nemo.collections.nlp.data.inputs.options import TextOptions
 
         return TextOptions(

@@ -1,4 +1,4 @@
-"""Options: steps, optimizer, precision, output and processes of a run."""
+"""Options for steps, optimizer, precision, output and processes of a run."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ OPTIMIZERS = (
 
 @dataclass(frozen=True)
 class LengthOptions:
-    """Length of the run, size of a step."""
+    """Length of the run and size of a step."""
 
     batch_size: int = option(64, "sequences in a micro-batch", at_least=1, metavar="SEQUENCES")
     tokens_per_batch: int | None = option(
@@ -33,27 +33,27 @@ class LengthOptions:
     batches_per_step: int = option(1, "micro-batches in a step", at_least=1, metavar="BATCHES")
     num_epochs: int | None = option(
         None,
-        "passes over the data",
+        "passes over the training data",
         default_text="10 over text if nothing else ends the run",
         at_least=1,
         metavar="EPOCHS",
     )
     num_iters: int = option(
         -1,
-        "steps, instead of epochs",
+        "number of steps, instead of epochs",
         default_text="100 over shards if nothing else ends the run",
         metavar="STEPS",
     )
     minutes: float | None = option(
         None,
-        "duration of the whole run, instead of epochs or steps: start, evaluations and checkpoints included",
+        "duration of the whole run, with startup, evaluations and checkpoints; instead of epochs or steps",
         above=0,
         metavar="MINUTES",
     )
     step_plan: str | None = option(
         None,
-        "the steps that --minutes settled on, as FINISHED:TOTAL,...; a run writes it into its config.yaml so "
-        "that a repetition has the same learning rates",
+        "total steps that --minutes arrived at, as FINISHED:TOTAL,...; a run writes it to its config.yaml, "
+        "so that a repetition has the same learning rates",
         metavar="PLAN",
     )
 
@@ -72,7 +72,7 @@ class OptimizerOptions:
     )
     lr_min: float | None = option(
         None,
-        "lowest learning rate at the end of the schedule",
+        "learning rate at the end of the schedule",
         default_text="0; 1e-5 for SquareAnnealing",
         at_least=0,
         metavar="RATE",
@@ -114,8 +114,8 @@ class OptimizerOptions:
     grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
     when_not_finite: str = option(
         "stop",
-        "if a loss or gradient is not finite, the step is not taken and the run stops, skips to the next "
-        "batches, or rewinds to the newest checkpoint and then skips; at most 3 times in a row",
+        "if a loss or gradient is not finite, drop the step, and stop the run, skip to the next batches, or "
+        "rewind to the newest checkpoint and then skip; at most 3 times in a row",
         choices=("stop", "skip", "rewind"),
     )
 
@@ -154,17 +154,17 @@ class OutputOptions:
     )
     tracker: tuple[str, ...] = option(
         ("tensorboard",),
-        "where figures go, beside the work folder; may be given several times",
+        "where to log metrics besides the work folder; may be given several times",
         choices=("tensorboard", "wandb", "trackio", "none"),
         default_text="tensorboard",
         decides="machine",
     )
-    report: bool = option(True, "write report.html, a page on the run, at its end")
+    report: bool = option(True, "write report.html, a page about the run, when it ends")
     train_step_freq: int = option(25, "log every this many steps", at_least=1, metavar="STEPS")
     eval_step_freq: int = option(25, "evaluate every this many steps; -1: only at the end", metavar="STEPS")
     save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")
     save_epoch_freq: int = option(1, "save a checkpoint every this many epochs; -1: never", metavar="EPOCHS")
-    checkpoints_to_keep: int = option(4, "keep this many of the newest checkpoints", at_least=1)
+    checkpoints_to_keep: int = option(4, "number of newest checkpoints to keep", at_least=1)
     keep_best: bool = option(False, "also keep the checkpoint with the lowest held-out MLM loss")
     patience: int | None = option(
         None,
@@ -178,7 +178,7 @@ class OutputOptions:
 class ProcessOptions:
     """Several processes."""
 
-    num_gpus: int = option(1, "number of processes that torchrun started, to check it", at_least=1)
+    num_gpus: int = option(1, "number of processes; must match what torchrun started", at_least=1)
     local_rank: int | None = option(
         None, "set by the launcher", aliases=("--local-rank",), metavar="RANK", decides="machine"
     )

@@ -37,7 +37,7 @@ def test_pairs_and_columns_of_other_names(tmp_path):
     [
         ("text,label\nGood,\n", {}, "a.csv:2: an empty column 'label'"),
         ("text,label\n ,1\n", {}, "a.csv:2: an empty column 'text'"),
-        ("text,label\nGood,1,2\n", {}, "a.csv:2: a row of another length"),
+        ("text,label\nGood,1,2\n", {}, "a.csv:2: a row with the wrong number of columns"),
         ('text,label\n"Good,1\nBad,0\n', {}, "not CSV"),
         ("words,label\nGood,1\n", {}, "no column for --text_column; found 'words', 'label'"),
         (

@@ -1,4 +1,4 @@
-"""Text of any kind -> documents: which files, how they are read, and in which pieces."""
+"""Text of any kind -> documents: finding the files, reading them, and splitting them into pieces."""
 
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, pieces_of, read_documents

@@ -1,4 +1,4 @@
-"""What is in compressed files: gzip, bz2, xz and zstd, all read the same way."""
+"""Reads compressed files: gzip, bz2, xz and zstd, all in the same way."""
 
 import bz2
 import lzma
@@ -14,7 +14,7 @@ from nemo.collections.nlp.data.inputs.places import shown
 from nemo.utils.errors import DataError
 from nemo.utils.logging import LogMode, logging
 
-# The first bytes of a compressed file, and the ending of its name.
+# First bytes of a compressed file, and the suffix of its name.
 COMPRESSIONS = {
     "gzip": (b"\x1f\x8b", (".gz", ".gzip")),
     "bz2": (b"BZh", (".bz2",)),
@@ -22,16 +22,16 @@ COMPRESSIONS = {
     "zstd": (b"\x28\xb5\x2f\xfd", (".zst", ".zstd")),
 }
 _READ_BYTES = 1 << 16
-_ZSTD_BYTES = 1 << 10  # of compressed data at once, which may be as many blocks of 128 KiB as fit into it
+_ZSTD_BYTES = 1 << 10  # compressed bytes per call; each may hold many blocks of up to 128 KiB
 _LONGEST_MAGIC = 6
 _ZSTD_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")  # frames without content
 
 
 def compression_of(path: str, head: bytes) -> str | None:
-    """The name in `COMPRESSIONS` that a file's first bytes say.
+    """The file's compression, a name in `COMPRESSIONS`, from its first bytes; None if it has none.
 
     Raises:
-        DataError: the file's name says one that its bytes do not.
+        DataError: the file's name and its bytes disagree.
     """
     for name, (magic, _) in COMPRESSIONS.items():
         if head.startswith(magic):
@@ -44,7 +44,7 @@ def compression_of(path: str, head: bytes) -> str | None:
 
 
 def without_compression(name: str) -> str:
-    """A file's name without the ending of its compression."""
+    """A file's name without the suffix of its compression."""
     endings = tuple(ending for _, all_of_one in COMPRESSIONS.values() for ending in all_of_one)
     return os.path.splitext(name)[0] if name.lower().endswith(endings) else name
 
@@ -53,45 +53,45 @@ def decompressed(stored: BinaryIO, compression: str | None, name: str) -> Readab
     """The content of a file, read sequentially in bounded memory, whatever the compression ratio.
 
     Args:
-        compression: a name in `COMPRESSIONS`; or None, for content as it is stored.
-        name: of the file, for messages.
+        compression: a name in `COMPRESSIONS`; None if the file is not compressed.
+        name: name of the file, for messages.
     """
     return stored if compression is None else _Decompressed(stored, compression, name)
 
 
 class _Decompressor(Protocol):
-    """Of one stream, or member, or frame; as the standard library's for bz2 and xz are."""
+    """Decompresses one stream, member or frame; the interface of the standard library's bz2 and lzma."""
 
     @property
     def eof(self) -> bool:
-        """Is it at its end?"""
+        """Whether the end of the stream was reached."""
 
     @property
     def needs_input(self) -> bool:
-        """Whether more data is needed for more content."""
+        """Whether it needs more compressed data to return more content."""
 
     @property
     def unused_data(self) -> bytes:
-        """What came behind its end."""
+        """The data after the end of the stream."""
 
     def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Take more data; returns content, about `max_length` bytes of it at most."""
+        """Take more data, and return content, about `max_length` bytes at most."""
 
 
 class _Decompressed:
-    """The content of all streams of a file. Zeros after one are padding; anything else is logged."""
+    """The content of all streams of a file. Zeros between streams are padding; other data is logged."""
 
     def __init__(self, stored: BinaryIO, compression: str, name: str):
         self.stored, self.compression, self.name = stored, compression, name
         self._stream = _new_stream(compression)
-        self._data = b""  # for it
+        self._data = b""  # compressed data not yet consumed
         self._is_over = False
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, about `size` at most; none at the end.
+        """The next bytes, about `size` at most; empty at the end.
 
         Raises:
-            DataError: the file is damaged, or was cut short.
+            DataError: the file is damaged or truncated.
         """
         while not self._is_over:
             if self._stream.eof:
@@ -110,7 +110,7 @@ class _Decompressed:
         return b""
 
     def _begin_next(self) -> None:
-        """Go on with the stream behind the one that is at its end, if there is one."""
+        """Begin the next stream after the finished one, if there is one."""
         data = self._stream.unused_data.lstrip(b"\0")
         while len(data) < _LONGEST_MAGIC and (more := self.stored.read(_READ_BYTES)):
             data = (data + more).lstrip(b"\0")
@@ -159,7 +159,7 @@ class _Gzip:
 
 
 class _Zstd:
-    """Takes a little data at a time, as nothing else limits how much content comes of it."""
+    """Takes a little data at a time; the library has no other limit on the content it returns."""
 
     def __init__(self) -> None:
         self._stream = zstandard.ZstdDecompressor().decompressobj()

@@ -1,4 +1,4 @@
-"""A document, whatever it was read from: paragraphs, none empty, none too long."""
+"""A document from any format: a list of paragraphs, none empty and none too long."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
 MAX_LINE_BYTES = 1 << 20  # longer lines are cut, so that one line cannot fill the memory
-# Longer documents are cut. Running text has no borders that would mind; and pairs are made of all
-# documents side by side (see pairs.py), which a few endless ones would turn into one after another.
+# Longer documents are cut. Running text has no boundaries to lose. Pairs are made from all documents in
+# parallel (see pairs.py); with a few huge documents they would be made from one after another.
 MAX_DOCUMENT_CHARS = 1 << 18
 
 _LINE_END = re.compile(r"[\r\n]+")
-_MAX_PARAGRAPH_CHARS = MAX_LINE_BYTES // 4  # of four bytes each
+_MAX_PARAGRAPH_CHARS = MAX_LINE_BYTES // 4  # at up to four bytes each
 
 
 @dataclass
@@ -22,10 +22,10 @@ class Oddities:
     """Defects of a text that were repaired while reading.
 
     Attributes:
-        cuts: how often a line was split because it was too long.
-        nul_characters: how many were removed.
-        replaced_bytes: how many were no UTF-8.
-        bad_records: how many were left out.
+        cuts: number of cuts in lines that were too long.
+        nul_characters: number of NUL characters removed.
+        replaced_bytes: number of bytes replaced because they were not UTF-8.
+        bad_records: number of records skipped.
     """
 
     cuts: int = 0
@@ -34,12 +34,12 @@ class Oddities:
     bad_records: int = 0
 
     def tell(self) -> Iterator[str]:
-        """What to say of each that there is."""
+        """One phrase per kind of defect that occurred, for the log."""
         for count, what in (
             (self.cuts, f"cuts in lines over {MAX_LINE_BYTES} bytes"),
             (self.nul_characters, "NUL characters removed"),
             (self.replaced_bytes, "invalid bytes replaced"),
-            (self.bad_records, "bad records left out"),
+            (self.bad_records, "bad records skipped"),
         ):
             if count:
                 yield f"{count} {what}"
@@ -54,9 +54,9 @@ def leave_out(problem: DataError, at_most: int, odd: Oddities) -> None:
 
 
 def documents_of(text: str, title: str, odd: Oddities) -> Iterator[list[str]]:
-    """The text of one record as a document, or as several if it is very long; none if it is empty.
+    """Split the text of one record into documents: one, several if it is very long, none if it is empty.
 
-    A title that the text begins with is left out: it is no sentence, and the next one does not follow it.
+    A title at the start of the text is dropped: it is not a sentence that the next one continues.
     """
     if "\0" in text:
         odd.nul_characters += text.count("\0")

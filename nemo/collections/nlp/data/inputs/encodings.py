@@ -1,26 +1,26 @@
-"""Which encoding text that is not UTF-8 may be in, so that the advice to convert it is the right one."""
+"""Guesses the encoding of text that is not UTF-8, to give the right advice for converting it."""
 
 import codecs
 import re
 import unicodedata
 from collections.abc import Callable
 
-_ENOUGH = 0.7  # of the characters that are not ASCII, for an encoding to be believed
-_MARKS = frozenset("，。、的一")  # in any Chinese text of some length
-_SHORT = 20  # characters: too few to expect one of those
-_FEW = 8  # letters: too few to tell a language from
+_ENOUGH = 0.7  # share of the non-ASCII characters that must fit for an encoding to be accepted
+_MARKS = frozenset("，。、的一")  # occur in any Chinese text of some length
+_SHORT = 20  # characters; in shorter text none of these may occur
+_FEW = 8  # letters; too few to recognise a language
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 
 
 def likely_encoding(text: bytes) -> str:
-    """The name of an encoding for iconv, or "" if none is likely.
+    """The likely encoding, by its name for iconv, or "" if none is likely.
 
     Args:
-        text: from the beginning of a line; its end may be cut anywhere.
+        text: text that starts at the beginning of a line; it may end anywhere.
     """
     if _is_mostly_utf8(text):
         return ""
-    # Characters of two bytes stand side by side, accents between other letters.
+    # Two-byte characters are adjacent, accented letters stand between other letters.
     runs = [len(run) for run in _HIGH_BYTES.findall(text)]
     fits = _OF_TWO_BYTES if sum(n for n in runs if n > 1) > 0.8 * sum(runs) else _OF_ONE_BYTE
     scores = {name: _score(text, name, fit) for name, fit in fits.items()}
@@ -44,7 +44,7 @@ def _score(text: bytes, encoding: str, fits: Callable[[str], float]) -> float:
 
 
 def _share_of(characters: str, encoding: str, first: int, last: int) -> float:
-    """How many are marks of Chinese text, or have a first byte of an encoding's common characters."""
+    """The share of characters that are common in Chinese text, by themselves or by their first byte."""
 
     def is_common(character: str) -> bool:
         code = character.encode(encoding, errors="ignore")
@@ -68,7 +68,7 @@ def _traditional(characters: str) -> float:
 
 
 def _japanese(characters: str) -> float:
-    """Sure where one character in seven is Hiragana and none is odd."""
+    """1 if at least one character in seven is Hiragana; half-width Katakana, rare in text, lowers it."""
     hiragana = sum("\u3041" <= character <= "\u309f" for character in characters)
     half_width = sum("\uff61" <= character <= "\uff9f" for character in characters)
     return min(1.0, max(0, hiragana - half_width) * 7 / len(characters))
@@ -79,7 +79,7 @@ def _korean(characters: str) -> float:
 
 
 def _western(characters: str) -> float:
-    """Letters, most of them lower case as in words, and marks."""
+    """The share of letters, mostly lower-case as in words, and punctuation."""
     categories = [unicodedata.category(character)[0] for character in characters]
     is_shouting = categories.count("L") > _FEW and sum(c.isupper() for c in characters) * 2 > len(characters)
     return 0.0 if is_shouting else sum(c in "LPSN" for c in categories) / len(characters)

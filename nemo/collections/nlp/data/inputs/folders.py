@@ -1,4 +1,4 @@
-"""Which files of a folder, or of an address, are text by their names, and which lie beside it."""
+"""Lists a folder or an address: which files are text, judging by their names, and which are not."""
 
 import os
 from dataclasses import dataclass
@@ -14,29 +14,29 @@ from nemo.utils.files import refuse_link, refuse_special
 from nemo.utils.logging import LogMode, logging
 
 _NAMED = 5
-# Files that lie beside a corpus and are none of it, by their names without endings; and those whose JSON is.
+# Files that lie beside a corpus but do not belong to it, by stem; and those only where they are JSON.
 _BESIDE = {"readme", "license", "licence", "copying", "notice", "changelog", "vocab"}
 _JSON_BESIDE = {
     *("config", "tokenizer", "manifest", "metadata", "metrics", "state", "status", "dataset_info"),
     *("dataset_infos", "dataset_dict", "tokenizer_config", "special_tokens_map", "added_tokens"),
     *("generation_config", "bert-config"),
 }
-# `bert` holds tokenizers and token stores, and the next three are in the work folder of a run.
+# `bert` holds tokenizers and token stores; the next three are in a run's work folder.
 _FOLDERS_BESIDE = {"bert", "tokenizer", "checkpoints", "tensorboard", "__MACOSX"}
 _SHARDS = (".hdf5", ".h5")
 
 
-Place = Path | str  # of this machine, or an address
+Place = Path | str  # a local path, or an address
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a folder, or of an address with a `*` in it, by their names within it.
+    """The files in a folder, or matching an address with a `*`, by name relative to it.
 
     Attributes:
-        where: the folder, as it may be logged.
-        files: those that may be text; ones without an ending may be something else after all.
-        others: names of files that are no text.
+        where: the folder, in a form that is safe to log.
+        files: files that may be text; one without a suffix may still turn out to be something else.
+        others: names of files that are not text.
     """
 
     where: str
@@ -45,11 +45,11 @@ class Listing:
 
     @cached_property
     def splits(self) -> Splits:
-        """The purpose of the files, by their names."""
+        """The files by split, judging by their names."""
         return splits_of(self.files)
 
     def training(self) -> dict[str, Place]:
-        """The files to train on; those that are not, because of their names, are named in the log."""
+        """The files to train on. Logs the files that are skipped because of their names."""
         splits = self.splits
         if splits.has_training:
             self._tell(f"training text: {some_of(splits.training)}; not trained on, by name", splits.training)
@@ -57,13 +57,13 @@ class Listing:
             self._warn(f"no file is named as training text, so all are read: {some_of(splits.training)}")
         if splits.train and splits.others:
             self._warn(
-                f"skipped, as the names say that {some_of(splits.train)} is the training text: "
+                f"skipped, because by name {some_of(splits.train)} is the training text: "
                 f"{some_of(splits.others)}; to read both, name each file"
             )
         return {name: self.files[name] for name in splits.training}
 
     def held_out(self) -> dict[str, Place]:
-        """The files to evaluate on: validation text, else tests, else all there is."""
+        """The files to evaluate on: validation files, else test files, else all."""
         chosen = self.splits.held_out
         self._tell(f"held-out text: {some_of(chosen)}; not evaluated on, by name", chosen)
         return {name: self.files[name] for name in chosen}
@@ -85,15 +85,15 @@ class Listing:
 
 
 def listing_at(place: Place, format_: str) -> Listing | None:
-    """What is in the folder at a place, or in what its `*` stand for; None if it is a file.
+    """The listing of a folder, or of the matches of an address with `*`; None for a single file.
 
-    What begins with a dot is not looked at.
+    Names that begin with a dot are ignored.
 
     Args:
-        format_: a name in `options.FORMATS`, to take other names than those that end as text does; or "auto".
+        format_: a name in `options.FORMATS`, to accept files whatever their suffix; or "auto".
 
     Raises:
-        DataError: an entry is a link, or no regular file; or the folder is a token store.
+        DataError: an entry is a link or not a regular file, or the folder is a token store.
     """
     if isinstance(place, str):
         return _listing_at_address(place, format_)
@@ -102,7 +102,7 @@ def listing_at(place: Place, format_: str) -> Listing | None:
 
 def _listing_of(folder: Path, format_: str) -> Listing:
     if _is_store(folder):
-        fix = "give it as --train_data of pretrain, or give the text that it was made from"
+        fix = "give it as --train_data of pretrain, or give the text it was made from"
         raise DataError("a token store, not text", where=folder, fix=fix)
     files: dict[str, Place] = {}
     others = []
@@ -121,7 +121,7 @@ def _listing_at_address(url: str, format_: str) -> Listing | None:
     filesystem, inner = filesystem_of(url)
     with reading(url):
         is_http = url.startswith(("http://", "https://"))
-        # To ask a server of web pages whether an address is a folder is to load what is there.
+        # A web server cannot say whether an address is a folder without sending its content.
         is_folder = url.endswith("/") if is_http else "*" in inner or filesystem.isdir(inner)
         if not is_folder:
             return None
@@ -134,7 +134,7 @@ def _listing_at_address(url: str, format_: str) -> Listing | None:
         name = "/".join((*folders, file))
         if any(part.startswith(".") for part in (*folders, file)) or not _FOLDERS_BESIDE.isdisjoint(folders):
             continue
-        # Without an ending it may be anything, and to look is to load it.
+        # Without a suffix it may be anything, and finding out would mean downloading it.
         is_named = format_ != "auto" or format_by_name(name)
         if is_named and _may_be_text(file, format_):
             files[name] = filesystem.unstrip_protocol(each)
@@ -147,7 +147,7 @@ def check_and_tell(folder: str, num_files: int, others: list[str]) -> None:
     """Log the files that are not read.
 
     Raises:
-        DataError: that is all there is.
+        DataError: there are no other files.
     """
     if num_files:
         if others:
@@ -166,13 +166,13 @@ def check_and_tell(folder: str, num_files: int, others: list[str]) -> None:
 
 
 def some_of(names: list[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first few names, and the number of the others."""
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more
 
 
 def _entries(folder: Path) -> list[Path]:
-    """The files in a folder and the folders in it, without those that are never text."""
+    """The files in a folder and its subfolders, without those that are never text."""
     files = []
 
     def refuse(problem: OSError) -> None:
@@ -188,7 +188,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _may_be_text(name: str, format_: str) -> bool:
-    """May a file of a folder be text, by its name? One without an ending may."""
+    """Whether a file in a folder may be text, judging by its name; without a suffix it may."""
     stem, ending = os.path.splitext(without_compression(name).lower())
     by_name = format_by_name(name)
     if stem in _BESIDE or (stem in _JSON_BESIDE and by_name == "json-lines"):

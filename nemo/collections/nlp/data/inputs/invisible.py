@@ -1,12 +1,12 @@
-"""Characters that leave no mark on a page, which must not decide where documents begin or end.
+"""Invisible characters, which must not affect where documents begin or end.
 
-Byte order marks stand inside a text where files were joined, zero-width spaces where it comes from the web.
+Byte order marks occur inside a text where files were joined, zero-width spaces in text from the web.
 """
 
 from itertools import chain
 
-# Default ignorable code points of Unicode, and control characters but for white space. Those that change how
-# the character before them looks (variation selectors) are not among them.
+# Unicode's default ignorable code points and control characters, except white space and variation selectors,
+# which change the look of the preceding character.
 _RANGES = [
     (0x00, 0x08), (0x0E, 0x1B), (0x7F, 0x7F), (0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C),
     (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180E, 0x180E), (0x200B, 0x200F), (0x202A, 0x202E),
@@ -20,10 +20,10 @@ _AT_ENDS = "".join(sorted(INVISIBLE)) + _SPACES
 
 
 def visible(line: str) -> str:
-    """A line from its first visible character to its last one.
+    """The line from its first to its last visible character.
 
     Args:
-        line: without white space around it.
+        line: a line without leading or trailing white space.
     """
     if line and (line[0] in INVISIBLE or line[-1] in INVISIBLE):
         return line.strip(_AT_ENDS)

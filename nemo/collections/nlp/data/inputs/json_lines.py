@@ -1,4 +1,4 @@
-"""Files of JSON lines, as wiki2019zh and its sister corpora are, -> their documents, one after another."""
+"""JSON lines (the format of wiki2019zh and related corpora) -> documents, one after another."""
 
 import codecs
 import json
@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.inputs.text import not_utf8
 from nemo.utils.errors import DataError
 from nemo.utils.lookup import closest
 
-MAX_RECORD_BYTES = 64 << 20  # a document is held in memory; what is longer is no file of JSON lines
+MAX_RECORD_BYTES = 64 << 20  # a record is held in memory; a longer line means that it is not JSON lines
 _EXPECTED = "one JSON object per line"
 _REPLACEMENT = "\ufffd".encode()
 
@@ -20,10 +20,10 @@ _REPLACEMENT = "\ufffd".encode()
 def read_json_lines(
     file: StoredFile, start: int, stop: int | None, options: TextOptions, odd: Oddities
 ) -> Iterator[list[str]]:
-    """The documents of the lines that begin in bytes `start` to `stop`; of each line its `text_field`.
+    """The documents in the lines that begin in bytes `start` to `stop`: the `text_field` of each.
 
     Raises:
-        DataError: more lines are bad than may be left out.
+        DataError: there are more bad lines than may be skipped.
     """
     for line, offset, num_ends in _lines(file, start, stop):
         try:
@@ -36,14 +36,14 @@ def read_json_lines(
 
 
 def _lines(file: StoredFile, start: int, stop: int | None) -> Iterator[tuple[bytes, int, int]]:
-    """(a line that is not blank, its offset in the file, the line ends between `start` and it)"""
+    """(non-blank line, its offset in the file, number of line ends between `start` and it)"""
     for block in file.blocks(start, stop, MAX_RECORD_BYTES, cut_long_lines=False):
         if block.is_beyond:
             return
         offset = block.offset
         for number, line in enumerate(block.data.split(b"\n"), block.num_lines_before):
             record = line
-            while record.startswith(codecs.BOM_UTF8):  # also where files were joined
+            while record.startswith(codecs.BOM_UTF8):  # several where files were joined
                 record = record[len(codecs.BOM_UTF8) :]
             if not _is_blank(record):
                 yield record, offset + len(line) - len(record), number
@@ -56,7 +56,7 @@ def _is_blank(line: bytes) -> bool:
 
 
 def _parsed(line: bytes, offset: int, options: TextOptions, odd: Oddities) -> tuple[str, str]:
-    """The title, "" if there is none, and the text of one line."""
+    """The title ("" if there is none) and the text of one line."""
     try:
         content = line.decode("utf-8", "strict" if options.invalid_bytes == "error" else "replace")
         record = json.loads(content)
@@ -89,10 +89,10 @@ def _without_text(record: dict, text_field: str) -> DataError:
 
 
 def no_field(text_field: str, names: list[str], strings: dict[str, str]) -> DataError:
-    """What to say where a record, or a table, has no field of that name.
+    """The error for a record or a table without a field of that name.
 
     Args:
-        strings: the fields that hold text, the longest of which is likely meant.
+        strings: the fields that hold text; the fix names the longest.
     """
     near = closest(text_field, strings) or max(strings, key=lambda name: len(strings[name]), default=None)
     return DataError(

@@ -1,4 +1,4 @@
-"""The format of a file, by name and first bytes: plain text, JSON lines, Parquet, CSV, or none of these."""
+"""Detects the format of a file by name and first bytes: plain text, JSON lines, Parquet, CSV or none."""
 
 import codecs
 import json
@@ -25,11 +25,11 @@ ENDINGS = {
 _ENDINGS_OF_SPLITS = {
     ".raw",
     ".tokens",
-}  # text where the name says what it is for, as WikiText's wiki.train.raw
+}  # text if the name also says which split it is, as WikiText's wiki.train.raw
 _RECORDS_LOOKED_AT = 3
 _AS_TEXT = "export it as plain text in UTF-8"
 _CONVERT = "convert it, for example with iconv -f {0} -t utf-8"
-# First bytes -> what such a file is, and what to do with it.
+# First bytes -> kind of file, and fix.
 _FOREIGN: list[tuple[bytes, str, str]] = [
     (GIT_LFS_POINTER, *LFS_ADVICE),
     (b"%PDF", "a PDF", "extract its text, for example with pdftotext"),
@@ -58,12 +58,12 @@ _MARKUP = re.compile(rb"\s*<(?:\?xml|!doctype|html|mediawiki)\b", re.IGNORECASE)
 
 
 def format_ending(path: str) -> str:
-    """The ending of a name in lower case, that of a compression aside."""
+    """The suffix of a name in lower case, not counting that of a compression."""
     return os.path.splitext(without_compression(shown(path)).lower())[1]
 
 
 def format_by_name(path: str) -> str | None:
-    """The format that a name's ending says; None if it says nothing."""
+    """The format that a name's suffix stands for; None if unknown."""
     ending = format_ending(path)
     if ending in _ENDINGS_OF_SPLITS and split_of(PurePosixPath(shown(path)).name):
         return "text"
@@ -71,14 +71,14 @@ def format_by_name(path: str) -> str | None:
 
 
 def format_of(path: str, head: bytes) -> str:
-    """The format of a file: `text` where nothing says otherwise.
+    """The format of a file: `text` unless its name or content says otherwise.
 
     Args:
-        path: where it is; the ending of its name may say what it is.
+        path: path or address of the file; its suffix is a hint.
         head: the first bytes of its content, decompressed.
 
     Raises:
-        DataError: it is none of the formats.
+        DataError: it has none of the formats.
     """
     by_name = format_by_name(path)
     if head.startswith(b"PAR1"):
@@ -90,7 +90,7 @@ def format_of(path: str, head: bytes) -> str:
     if by_name == "csv":
         return "csv"
     if _MARKUP.match(head.removeprefix(codecs.BOM_UTF8)):
-        fix = "extract its text, for example with wikiextractor or trafilatura, or say --text_format text"
+        fix = "extract its text, for example with wikiextractor or trafilatura, or give --text_format text"
         raise DataError("HTML or XML, not plain text", where=shown(path), fix=fix)
     if _is_json_lines(head):
         return "json-lines"
@@ -102,7 +102,7 @@ def format_of(path: str, head: bytes) -> str:
 
 
 def not_json_lines(path: str, head: bytes) -> DataError:
-    """What to say of a .json that is some other JSON."""
+    """The error for a .json file that is not JSON lines."""
     is_list = head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
     return DataError(
         "not JSON lines",
@@ -114,7 +114,7 @@ def not_json_lines(path: str, head: bytes) -> DataError:
 
 
 def check_readable(path: str, head: bytes) -> None:
-    """Raise a DataError, naming the format, if the first bytes are not those of text."""
+    """Raise a DataError that names the format if the first bytes are not text."""
     for magic, what, fix in _FOREIGN:
         if head.startswith(magic):
             raise DataError(what, where=shown(path), expected="text", fix=fix)
@@ -124,7 +124,9 @@ def check_readable(path: str, head: bytes) -> None:
         raise DataError(what or "an archive (zip)", where=shown(path), expected="text", fix=fix)
     if head[257:262] == b"ustar":
         raise DataError("an archive (tar)", where=shown(path), expected="text", fix="unpack it")
-    if head.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # UTF-16's is the beginning of UTF-32's
+    if head.startswith(
+        (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+    ):  # before UTF-16, whose mark is a prefix of UTF-32's
         fix = _CONVERT.format("utf-32")
         raise DataError("text in UTF-32", where=shown(path), expected="UTF-8", fix=fix)
     if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -142,9 +144,9 @@ def check_readable(path: str, head: bytes) -> None:
 
 
 def _is_json_lines(head: bytes) -> bool:
-    """Are the first lines JSON objects, each of them on one line?"""
+    """Whether the first lines are JSON objects, one per line."""
     lines = head.removeprefix(codecs.BOM_UTF8).split(b"\n")
-    # The last one may be half a line.
+    # The last line may be cut off.
     full = [line for line in lines[: -1 if len(lines) > 1 else None] if line.strip()][:_RECORDS_LOOKED_AT]
     return bool(full) and all(map(_is_object, full))
 
@@ -159,6 +161,6 @@ def _is_object(line: bytes) -> bool:
 
 
 def _begins_with_record(head: bytes) -> bool:
-    """May the first line be a record? One that is longer than the head is not known to be none."""
+    """Whether the first line may be a record; if it is longer than the head, it may."""
     first, end, _ = head.removeprefix(codecs.BOM_UTF8).lstrip().partition(b"\n")
     return first.startswith(b"{") and (not end or len(first.strip()) > 1)

@@ -1,4 +1,4 @@
-"""Documents in plain text: where one starts, and which lines are not part of its text."""
+"""Layouts of plain text: where a document starts, and which lines are not part of its text."""
 
 import html
 import re
@@ -11,9 +11,9 @@ from statistics import median
 from nemo.collections.nlp.data.inputs.invisible import visible
 
 ARTICLE_BYTES = 1024  # lines of at least this median length are articles, not paragraphs
-MANY_LINES = 20  # of text between two blank lines: fewer long ones are a document, more are articles
-MANY_PARTS = 0.2  # share of a file that looks like another layout and gives a warning
-FEW_DOCUMENTS = 5  # in a part of a file, too few to tell its layout from
+MANY_LINES = 20  # lines between two blank lines: fewer long lines are one document, more are one article each
+MANY_PARTS = 0.2  # share of a file that looks like another layout, from which on a warning is logged
+FEW_DOCUMENTS = 5  # in one part of a file, too few to detect its layout
 
 _TITLE = re.compile(r"= [^=].* =")
 _HEADING = re.compile(r"=( =)* [^=].* (= )*=")
@@ -24,13 +24,14 @@ _END_OF_DOC = "</doc>"
 
 @dataclass(frozen=True)
 class Layout:
-    """Which lines, from their first visible character to the last one, start a new document.
+    """Which lines start a new document. Lines are given from their first to their last visible character.
 
     Attributes:
-        meaning: in words.
-        starts_document: returns something true for such a line.
-        is_dropped: something true for a line that is no text; None if all are.
-        title: of a line that starts a document, the title, which is dropped if it comes next; None without.
+        meaning: the rule in words.
+        starts_document: returns a true value for a line that starts a document.
+        is_dropped: returns a true value for a line that is not text; None if all lines are text.
+        title: returns the title in a line that starts a document, so that the next line is dropped if it
+            repeats it; None without titles.
     """
 
     meaning: str
@@ -58,19 +59,20 @@ LAYOUTS = {
 
 
 def detect_layout(lines: Sequence[str]) -> str:
-    """The name in `LAYOUTS` that fits a file.
+    """Detect the layout of a file, a name in `LAYOUTS`.
 
-    Headings count if there is a title and one line in a hundred is a heading, as in WikiText; likewise the
-    tags around articles of WikiExtractor.
-    Blank lines part documents where most lines are in blocks of several; where they stand alone, blank lines
-    part paragraphs. Long lines (one article per line, as NVIDIA's BERT scripts write them) are documents,
-    unless blank lines part them into blocks of a few: one in a hundred lines is a slip.
-    Shorter lines without blank ones are paragraphs or sentences, and neighbours belong together: abc_news
-    without its blank lines (median 120 to 150 bytes, WikiText's paragraphs 530) would be documents of one
-    sentence each, and no sentence would ever follow another. So they are running text.
+    Headings: there is a title, and at least one line in a hundred is a heading, as in WikiText. The same
+    rule holds for the tags that WikiExtractor puts around articles.
+    Blank: blank lines separate documents if most lines are in blocks of several; if most lines stand alone,
+    blank lines separate paragraphs.
+    Lines: long lines (one article per line, as NVIDIA's BERT scripts write them) are documents, unless blank
+    lines separate them into blocks of a few; one blank line in a hundred is ignored as a slip.
+    Running: shorter lines without blank ones are paragraphs or sentences that belong together. In abc_news
+    without its blank lines (median 120 to 150 bytes; WikiText's paragraphs have 530), each line would be a
+    document of one sentence, and no sentence would ever follow another.
 
     Args:
-        lines: some of the file, from all over it, the first ones among them.
+        lines: a sample from all over the file, including its first lines.
     """
     stripped = [visible(line.strip()) for line in lines]
     texts = [line for line in stripped if line]
@@ -87,7 +89,7 @@ def detect_layout(lines: Sequence[str]) -> str:
 
 
 def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
-    """The layout that many parts of a file look like, if it splits them unlike `layout`; or None."""
+    """Another layout that fits many parts of a file and splits them differently from `layout`; or None."""
     found: Counter[str] = Counter()
     for lines in parts:
         own = detect_layout(lines)

@@ -1,6 +1,6 @@
-"""The bytes of a file as whole lines, block by block, in bounded memory.
+"""Reads a file in blocks of whole lines, in bounded memory.
 
-LF and CR LF end a line (CR LF is one to whoever strips lines); a lone CR only in files whose lines end in it.
+LF and CR LF end a line (callers strip the CR); a lone CR does only in files whose lines all end that way.
 """
 
 from collections.abc import Iterator
@@ -8,41 +8,41 @@ from dataclasses import dataclass
 from typing import Protocol
 
 READ_BYTES = 1 << 20
-MANY_ENDS = 10  # lone CRs: fewer may be slips in a text whose lines end otherwise
+MANY_ENDS = 10  # lone CRs; fewer may be slips in a text with other line ends
 
 
 class Readable(Protocol):
-    """A file, or what decompresses one."""
+    """A file, or a decompressor of one."""
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size`; none at the end."""
+        """The next bytes, at most `size`; empty at the end."""
 
 
 class CarriageReturns:
-    """A file whose lines end in CR, read as if they ended in LF; each byte stays where it is.
+    """A file whose lines end in CR, read as if they ended in LF; byte offsets do not change.
 
     Args:
-        file: where CR LF may be among the line ends, as files of both kinds may have been joined.
+        file: the file; it may also contain CR LF, as files of both kinds may have been joined.
     """
 
     def __init__(self, file: Readable):
         self.file = file
 
     def read(self, size: int, /) -> bytes:
-        """The next bytes, at most `size` or a few more; none at the end."""
+        """The next bytes, at most `size` or a few more; empty at the end."""
         data = self.file.read(size)
-        while data.endswith(b"\r") and (more := self.file.read(1)):  # it may be LF
+        while data.endswith(b"\r") and (more := self.file.read(1)):  # the next may be LF
             data += more
         return with_line_feeds(data)
 
 
 def with_line_feeds(data: bytes) -> bytes:
-    """With LF for each CR, each byte in its place."""
+    """The data with LF for each CR; byte offsets do not change."""
     return data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
 
 
 def has_carriage_returns(sample: bytes) -> bool:
-    """Do lines end in CR alone, all of them or many?"""
+    """Whether all lines, or many, end in CR alone."""
     alone = sample.removesuffix(b"\r").count(b"\r") - sample.count(b"\r\n")
     ends = sample.count(b"\n")
     return alone > 0 and (not ends or (alone >= MANY_ENDS and alone * 4 > ends))
@@ -50,13 +50,13 @@ def has_carriage_returns(sample: bytes) -> bool:
 
 @dataclass
 class Block:
-    """Some lines.
+    """A block of lines.
 
     Attributes:
-        data: their bytes. The last line may be without its LF: at the end of the file, or if it was cut.
-        offset: where in the file they begin.
-        num_lines_before: LFs between the start of the part that is read and these lines.
-        is_beyond: whether all lines begin behind the part that is read.
+        data: bytes of the lines. The last line has no LF at the end of the file, or if it was cut.
+        offset: position of the first byte in the file.
+        num_lines_before: number of LFs between the start of the range that is read and these lines.
+        is_beyond: whether all lines begin after the range that is read.
         is_cut: whether the line continues in the next block.
     """
 
@@ -68,10 +68,10 @@ class Block:
 
 
 class LongLineError(ValueError):
-    """A line that is longer than it may be.
+    """A line exceeds the maximum length.
 
     Args:
-        num_lines_before: LFs between the start of the part that is read and this line.
+        num_lines_before: number of LFs between the start of the range that is read and this line.
     """
 
     def __init__(self, num_lines_before: int):
@@ -82,17 +82,17 @@ class LongLineError(ValueError):
 def blocks_of(
     file: Readable, start: int, stop: int | None, max_line_bytes: int, cut_long_lines: bool
 ) -> Iterator[Block]:
-    """The lines that begin in bytes `start` to `stop` of a file, and then those beyond, in other blocks.
+    """The lines that begin in bytes `start` to `stop` of a file, and then, in blocks of their own, the rest.
 
     Args:
-        file: at byte max(start - 1, 0).
-        max_line_bytes: longer lines are cut between characters, or are an error.
+        file: the file, positioned at byte max(start - 1, 0).
+        max_line_bytes: longer lines are cut between characters, or raise an error.
 
     Raises:
-        LongLineError: a line is too long and not to be cut.
+        LongLineError: a line is too long and must not be cut.
     """
     rest, offset, num_lines = b"", max(start - 1, 0), 0
-    is_inside_line = False  # is the beginning of `rest` that of a line?
+    is_inside_line = False  # whether `rest` begins inside a line
     if start:
         while data := file.read(READ_BYTES):
             end = data.find(b"\n")
@@ -129,13 +129,13 @@ def blocks_of(
 
 
 def _first_end(buffer: bytes, max_line_bytes: int) -> int:
-    """The length of the first line, as far as it is known."""
+    """The length of the first line, as far as it is in the buffer."""
     end = buffer.find(b"\n", 0, max_line_bytes + 1)
     return end if end >= 0 else len(buffer)
 
 
 def _parted(data: bytes, offset: int, stop: int | None, is_inside_line: bool) -> list[tuple[bytes, bool]]:
-    """Whole lines, those that begin before `stop` and those beyond; each with whether it is beyond."""
+    """Split whole lines at `stop` into (lines, whether they begin beyond it)."""
     if stop is None or offset + len(data) <= stop:
         return [(data, False)]
     if offset >= stop and not is_inside_line:

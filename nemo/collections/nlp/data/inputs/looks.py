@@ -1,4 +1,4 @@
-"""What plain text looks like all over the file, whose beginning alone may mislead: layout and line ends."""
+"""Detects layout and line ends from samples all over a file, because its beginning alone may mislead."""
 
 import re
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from nemo.collections.nlp.data.inputs.lines import Readable, has_carriage_return
 from nemo.collections.nlp.data.inputs.places import open_at, reading, shown
 from nemo.utils.logging import LogMode, logging
 
-HEAD_BYTES = 1 << 20  # that a small file is told from, and a server's
-PARTS, PART_BYTES = 8, HEAD_BYTES // 8  # of a larger one
-COMPRESSED_BYTES = 16 << 20  # of content, that the parts of a compressed file are taken from
-FEW_LINES = 200  # of a part, enough to tell whether it is like the whole
+HEAD_BYTES = 1 << 20  # sample of a small file, or of one on a server
+PARTS, PART_BYTES = 8, HEAD_BYTES // 8  # samples of a larger file
+COMPRESSED_BYTES = 16 << 20  # decompressed bytes from which a compressed file is sampled
+FEW_LINES = 200  # per part, enough to compare it with the whole file
 _FEW_ENDS = 10
 _OTHER_ENDS = re.compile("[\x0b\x0c\x85\u2028\u2029]")
 
 
 def read_up_to(file: Readable, size: int) -> bytes:
-    """The first bytes of a file, or all of them."""
+    """The first `size` bytes of a file, or all of them."""
     parts, missing = [], size
     while missing > 0 and (data := file.read(missing)):
         parts.append(data)
@@ -28,17 +28,18 @@ def read_up_to(file: Readable, size: int) -> bytes:
 
 
 def samples_of(path: str, compression: str | None, num_bytes: int, version: str, head: bytes) -> list[bytes]:
-    """Parts from all over a file, in its order, as far as they can be reached.
+    """Samples from all over a file, in order, as far as they can be reached.
 
     Args:
-        num_bytes, version: of the stored file; -1 if unknown.
-        head: its first `HEAD_BYTES`, decompressed.
+        num_bytes: size of the stored file; -1 if unknown.
+        version: version of the stored file.
+        head: the first `HEAD_BYTES` of its content, decompressed.
     """
     if len(head) < HEAD_BYTES:
         return [head]
     if compression is not None:
         return _of_compressed(path, compression, num_bytes, version)
-    # A server may send all that is before a part, too.
+    # To reach a part, a server may send everything before it.
     if path.startswith(("http://", "https://")) or num_bytes < 0:
         return [head]
     samples = []
@@ -61,15 +62,15 @@ def _starts(num_bytes: int) -> list[int]:
 
 
 def ends_in_cr(samples: Sequence[bytes]) -> bool:
-    """Do lines end in CR alone?"""
+    """Whether lines end in CR alone."""
     return has_carriage_returns(b"".join(samples))
 
 
 def layout_of(path: str, samples: Sequence[bytes], has_cr: bool) -> str:
-    """The name in `LAYOUTS` that fits a file; a warning if parts of it do not fit.
+    """The layout of a file, a name in `LAYOUTS`; logs a warning if parts of the file do not fit it.
 
     Args:
-        has_cr: its lines end in CR alone.
+        has_cr: whether lines end in CR alone.
     """
     parts = [_lines_of(with_line_feeds(sample) if has_cr else sample, i) for i, sample in enumerate(samples)]
     layout = detect_layout([line for lines in parts for line in lines])
@@ -84,14 +85,14 @@ def layout_of(path: str, samples: Sequence[bytes], has_cr: bool) -> str:
 
 
 def _lines_of(sample: bytes, number: int) -> list[str]:
-    """Whole lines; of a line longer than the sample, its beginning."""
+    """The whole lines in a sample; if it holds none, the beginning of the line."""
     lines = sample.decode(errors="replace").split("\n")
     is_cut = len(sample) in (PART_BYTES, HEAD_BYTES)
     return lines[number > 0 : -1 if is_cut else None] or lines
 
 
 def _warn_of_other_ends(path: str, parts: Sequence[Sequence[str]]) -> None:
-    """Say so if lines end in what ends no line here."""
+    """Log a warning if lines seem to end in a character that is not a line end here."""
     if any(len(lines) > 1 for lines in parts):
         return
     if (

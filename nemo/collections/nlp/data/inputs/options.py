@@ -1,4 +1,4 @@
-"""How text is read: the options that `prepare`, `pretrain` and the others share."""
+"""How text is read: the options that all commands that read text share."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from nemo.collections.nlp.data.text.sentences import SPLITTERS
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-READER = 2  # raised when the same text is cut into other documents or sentences than before
+READER = 2  # increase it when the same text would be split into other documents or sentences
 FORMATS = {
     "text": "plain text",
     "json-lines": "JSON lines",
@@ -21,18 +21,18 @@ class TextOptions:
     """How text is read.
 
     Args:
-        format: a name in `FORMATS`, or "auto": detected for each file from its name and its first MiB.
-        layout: where documents end in plain text, a name in `LAYOUTS`, or "auto": detected for each file from
-            samples all over it (of a compressed file the first 16 MiB, of a web server's the first MiB).
+        format: a name in `FORMATS`, or "auto": detected for each file from its name and first MiB.
+        layout: where documents end in plain text: a name in `LAYOUTS`, or "auto": detected for each file from
+        samples all over it (compressed files: their first 16 MiB; files on a web server: their first MiB).
         sentences: a name in `sentences.SPLITTERS`, or "auto": detected from a sample of the corpus.
         invalid_bytes: what to do with bytes that are not UTF-8: "error", or "replace" each by U+FFFD.
-        text_field: where a document's text is in JSON lines, Parquet and CSV. If it begins with what is in a
-            field `title`, that line is left out.
-        max_bad_records: how many records of those may be left out, each with a warning, because there is no
-            text in them; one more is an error.
+        text_field: field or column with the text in JSON lines, Parquet and CSV. If the text begins with the
+        content of the field `title`, that line is dropped.
+        max_bad_records: maximum number of records without text to skip, each with a warning; one more is an
+        error.
 
     Raises:
-        UsageError: a name that is not known.
+        UsageError: a name is unknown, or a number out of range.
     """
 
     format: str = "auto"

@@ -1,4 +1,4 @@
-"""A corpus in pieces that can be read one by one in any process; together they give each document once."""
+"""Splits a corpus into pieces that any process can read; together they yield each document once."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ PIECE_BYTES = 32 << 20
 class Piece:
     """A part of a file; `str` gives its name for messages.
 
-    A document belongs to the piece in whose range the line that starts it begins, so that all pieces of a
-    file together give each of its documents once.
+    A document belongs to the piece in which its first line begins, so that the pieces of a file together
+    yield each document once.
 
     Attributes:
-        start, stop: of plain text and JSON lines, bytes; of Parquet, row groups; a file that can only be read
-            from its beginning, as it is compressed, is one piece from 0 to None.
-        num_bytes: how much that is, as stored; -1 where a server does not say.
+        start, stop: bytes of plain text and JSON lines, row groups of Parquet. A file that can only be read
+        from its beginning, such as a compressed one, is one piece from 0 to None.
+        num_bytes: size of the piece as stored; -1 if a server does not report it.
     """
 
     source: Source
@@ -43,12 +43,12 @@ class Piece:
 
     @property
     def is_whole(self) -> bool:
-        """Is this all of its file?"""
+        """Whether this is the whole file."""
         return self.start == 0 and self.stop in (None, self.source.num_bytes)
 
 
 def pieces_of(sources: Iterable[Source], piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """The pieces of a corpus, in its order, each of about `piece_bytes`; a function of the files alone.
+    """The pieces of a corpus, in order, each of about `piece_bytes`; they depend on the files alone.
 
     Raises:
         DataError: a Parquet file is damaged.
@@ -63,7 +63,7 @@ class PieceReader:
         options: how the corpus is read.
 
     Attributes:
-        odd: what was odd in the text so far, `odd.bad_records` among it.
+        odd: defects repaired so far, and bad records skipped.
     """
 
     def __init__(self, piece: Piece, options: TextOptions = AUTO):
@@ -73,16 +73,16 @@ class PieceReader:
 
     @property
     def bytes_read(self) -> int:
-        """How many bytes of the file, as stored, have been read."""
+        """The number of stored bytes read so far."""
         return self._file.bytes_read
 
     def documents(self) -> Iterator[list[str]]:
         """The documents that begin in this piece, as lists of paragraphs.
 
-        A paragraph is a line without the space around it; none is empty, a heading, or a title repeated.
+        A paragraph is a stripped line; empty lines, headings and repeated titles are left out.
 
         Raises:
-            DataError: the text is not UTF-8, a record is invalid, or the file changed in the meantime.
+            DataError: the text is not UTF-8, a record is invalid, or the file changed while it was read.
         """
         source = self.piece.source
         with reading(source.path):
@@ -110,10 +110,10 @@ class PieceReader:
 def read_documents(
     path: Path_ | Source | Iterable[Path_ | Source], options: TextOptions = AUTO
 ) -> Iterator[list[str]]:
-    """All documents of a corpus, in the order of its files' names. See `sources_of` and `PieceReader`.
+    """All documents of a corpus, with files in order of their names. See `sources_of` and `PieceReader`.
 
     Raises:
-        DataError: as these do; `max_bad_records` counts those of all files.
+        DataError: as these do; `max_bad_records` is the limit for all files together.
     """
     num_bad = 0
     for piece in pieces_of(sources_of(path, options)):
@@ -124,7 +124,7 @@ def read_documents(
 
 
 def check_bad_records(number: int, options: TextOptions) -> None:
-    """Raise a DataError if more records were left out, of all pieces, than may be."""
+    """Raise a DataError if more records were skipped, in all pieces together, than allowed."""
     if number > options.max_bad_records:
         raise DataError(
             "too many bad records; the log names them",
@@ -145,7 +145,7 @@ def _parts(source: Source, piece_bytes: int) -> list[tuple[int, int | None, int]
 
 
 def _groups(sizes: list[int], piece_bytes: int) -> list[tuple[int, int | None, int]]:
-    """Runs of row groups, each ended by the one with which it has `piece_bytes`."""
+    """Runs of consecutive row groups, each just large enough to have `piece_bytes`."""
     parts: list[tuple[int, int | None, int]] = []
     start = size = 0
     for group, group_bytes in enumerate(sizes, 1):

@@ -1,4 +1,4 @@
-"""Where text is stored: local files, and addresses that fsspec opens (http, s3, gs, memory, ...)."""
+"""Opens local files, and addresses that fsspec supports (http, s3, gs, memory, ...)."""
 
 import io
 import re
@@ -11,17 +11,17 @@ from urllib.parse import urlsplit
 from nemo.utils.errors import DataError, MissingFileError, NemoError, UsageError
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
-# pip install's name of what fsspec needs for an address.
+# Scheme of an address -> the package that fsspec needs for it.
 _PACKAGES = {"http": "nemo-bert[remote]", "https": "nemo-bert[remote]", "s3": "s3fs", "gs": "gcsfs"}
 
 
 def is_url(path: Any) -> bool:
-    """Is this an address for fsspec, not a path of this machine?"""
+    """Whether this is an address for fsspec, not a local path."""
     return bool(_URL.match(str(path))) and not str(path).startswith("file://")
 
 
 def shown(path: Any) -> str:
-    """A path or address as it may be logged: without user, password and query, which may be secret."""
+    """A path or address that is safe to log: without user, password and query."""
     if not is_url(path):
         return str(path)
     parts = urlsplit(str(path))
@@ -29,10 +29,10 @@ def shown(path: Any) -> str:
 
 
 def filesystem_of(url: str) -> tuple[Any, str]:
-    """fsspec's filesystem of an address, and the path in it.
+    """fsspec's filesystem for an address, and the path in it.
 
     Raises:
-        UsageError: no such kind of address, or the package for it is not installed.
+        UsageError: this kind of address is unknown, or the package for it is not installed.
     """
     import fsspec
 
@@ -43,7 +43,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
         except ImportError as error:
             package = _PACKAGES.get(scheme)
             raise UsageError(
-                "a package for such addresses is not installed",
+                "the package for this kind of address is not installed",
                 where=shown(url),
                 found=" ".join(str(error).split()),
                 fix=f"pip install {package}" if package else "",
@@ -55,10 +55,10 @@ def filesystem_of(url: str) -> tuple[Any, str]:
 
 @contextmanager
 def reading(path: Any) -> Iterator[None]:
-    """Turn an error of a disk or a network into one line that names the file.
+    """Turn a disk or network error into a one-line error that names the file.
 
     Raises:
-        MissingFileError: the file is not there.
+        MissingFileError: the file does not exist.
         DataError: anything else.
     """
     try:
@@ -74,21 +74,21 @@ def reading(path: Any) -> Iterator[None]:
         is_of_network = is_url(path) and type(error).__module__.split(".")[0] not in ("builtins", "nemo")
         if not (isinstance(error, OSError) or is_of_network):
             raise
-        # The text of a network's exception may hold the address with its password.
+        # The message of a network exception may contain the address with its password.
         text = type(error).__name__ if is_url(path) else str(error)
         found = getattr(error, "strerror", None) or text
         raise DataError("cannot be read", where=shown(path), found=found) from error
 
 
 def open_at(path: str, start: int = 0) -> BinaryIO:
-    """The bytes of a file as they are stored, from byte `start` on; to be read to the end, not to and fro."""
+    """Open a file's stored bytes from byte `start` on, for sequential reading."""
     if not is_url(path):
         local = io.BufferedReader(io.FileIO(path))
         local.seek(start)
         return local
     filesystem, inner = filesystem_of(path)
     if path.startswith(("http://", "https://")):
-        # As one stream: blocks that are asked for one by one are slow, and not every server gives them.
+        # One stream: separate requests for each block are slow, and not every server supports them.
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={start}-"} if start else {})}
         stream = filesystem.open(inner, "rb", block_size=0, headers=headers)
         return _HttpFile.opened(stream, start)
@@ -98,14 +98,14 @@ def open_at(path: str, start: int = 0) -> BinaryIO:
 
 
 class _HttpFile(io.RawIOBase):
-    """A stream of a server that knows where in the file it is."""
+    """A stream from a web server that knows its position in the file."""
 
     def __init__(self, stream: Any, position: int):
         self.stream, self.position = stream, position
 
     @classmethod
     def opened(cls, stream: Any, start: int) -> BinaryIO:
-        """The stream at byte `start`, also if the server sends the file from its beginning."""
+        """The stream, positioned at byte `start` even if the server sends the file from its beginning."""
         begins_at = start if stream.r.status == 206 else 0
         file = io.BufferedReader(cls(stream, begins_at), 1 << 16)
         while begins_at < start and (data := file.read(min(start - begins_at, 1 << 20))):
@@ -130,11 +130,11 @@ class _HttpFile(io.RawIOBase):
 
 
 def place_of(path: Any) -> Path | str:
-    """The path of this machine, or the address, that is meant."""
+    """The local path or the address that `path` stands for."""
     return str(path) if is_url(path) else local_path(path)
 
 
 def local_path(path: Any) -> Path:
-    """The path of this machine that `path` or a file:// address names."""
+    """The local path that `path`, or a file:// address, stands for."""
     text = str(path)
     return Path(text.removeprefix("file://") if text.startswith("file://") else text)

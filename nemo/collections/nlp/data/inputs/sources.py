@@ -1,4 +1,4 @@
-"""Which files make up a corpus, what each of them is, and whether it is still the same."""
+"""Finds the files of a corpus, detects what each one is, and checks that none has changed."""
 
 import codecs
 import hashlib
@@ -37,7 +37,7 @@ from nemo.utils.logging import LogMode, logging
 Path_ = str | os.PathLike[str]
 
 _FIRST_BYTES = 64
-_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server reports about a file
+_VERSIONS = ("ETag", "Content-MD5", "Digest", "Last-Modified")  # what a web server may report about a file
 
 
 @dataclass(frozen=True)
@@ -45,14 +45,14 @@ class Source:
     """One file of a corpus.
 
     Attributes:
-        path: where it is: a path of this machine, or an address for fsspec.
-        name: its path within the folder that holds all of the corpus, the same wherever that lies.
+        path: local path, or an address for fsspec.
+        name: path within the folder that holds the corpus; it stays the same if the corpus is moved.
         format: a name in `options.FORMATS`.
         compression: "gzip", "bz2", "xz", "zstd", or None.
-        layout: a name in `layouts.LAYOUTS`; None for other formats than text.
-        num_bytes: as stored; -1 where a server does not say.
-        version: another one if the file was changed.
-        ends_in_cr: its lines end in CR alone, see `lines.CarriageReturns`.
+        layout: a name in `layouts.LAYOUTS`; None for formats other than text.
+        num_bytes: stored size; -1 if a server does not report it.
+        version: changes whenever the file changes.
+        ends_in_cr: whether its lines end in CR alone, see `lines.CarriageReturns`.
     """
 
     path: str
@@ -74,19 +74,19 @@ def sources_of(
     """The files of a corpus, sorted by name; logs what was detected.
 
     Args:
-        path: a file, a folder, an address that fsspec opens, or several of these. Of a folder and the folders
-            in it the files whose names end as text does are taken, and those without an ending that hold
-            JSON lines (wiki2019zh) or articles of WikiExtractor. Others, such as README.txt, are left out
-            and named in the log.
-        options: what is not to be detected.
-        held_out: of a folder whose files are named for training, validation or test (see `splits`) take those
-            to evaluate on, not those to train on.
+        path: a file, a folder, an address that fsspec supports, or several of these. In a folder and its
+        subfolders, it takes files with the suffix of a text format, and files without a suffix that hold
+        JSON lines (wiki2019zh) or WikiExtractor articles. Others, such as README.txt, are skipped and
+        logged.
+        options: settings that must not be detected.
+        held_out: if a folder's files are named as training, validation or test files (see `splits`), take
+        those to evaluate on instead of those to train on.
 
     Raises:
         MissingFileError: it does not exist.
-        DataError: a folder without text; an entry that is no regular file; or one that is no text. A link in
-            a folder is refused too, as it may lead anywhere; give its target.
-        UsageError: an address that needs a package that is not installed.
+        DataError: a folder has no text, or an entry is not a regular file or not text. A link in a folder is
+        also refused, because it may lead anywhere; give its target instead.
+        UsageError: an address needs a package that is not installed.
     """
     given = [path] if isinstance(path, str | os.PathLike | Source) else list(path)
     known = [each for each in given if isinstance(each, Source)]
@@ -116,7 +116,7 @@ def content_hash(source: Source) -> str:
 
 
 def check_unchanged(source: Source) -> None:
-    """Raise a DataError if the file is not the one that was found."""
+    """Raise a DataError if the file changed since it was found."""
     with reading(source.path):
         if (source.num_bytes, source.version) != _size_and_version(source.path):
             raise DataError(
@@ -124,7 +124,7 @@ def check_unchanged(source: Source) -> None:
             )
 
 
-# What lies at a path.
+# From a path to its files.
 
 
 def _sources_at(path: Path_, options: TextOptions, held_out: bool) -> list[Source]:
@@ -155,9 +155,9 @@ def _sources_in(listing: Listing, options: TextOptions, held_out: bool) -> list[
 
 
 def _source_in_folder(path: str, options: TextOptions) -> Source | None:
-    """The source at a path that a folder led to; None if neither name nor content says that it is text.
+    """The source at a path found in a folder; None if neither name nor content shows that it is text.
 
-    A file without an ending may be anything: of these only JSON lines and WikiExtractor's articles are known.
+    A file without a suffix may be anything: only JSON lines and WikiExtractor articles are accepted.
     """
     if options.format != "auto" or format_by_name(path):
         return _source(path, options)
@@ -167,7 +167,7 @@ def _source_in_folder(path: str, options: TextOptions) -> Source | None:
     except DataError:
         return None
     if source.format == "text" and first.startswith(b"{"):
-        # Its defects are reported, not skipped.
+        # It begins like JSON lines, so report its defects instead of skipping it.
         return replace(source, format="json-lines", layout=None)
     return source if source.format != "text" or first.startswith(b"<doc id=") else None
 
@@ -178,11 +178,11 @@ def _first_bytes(source: Source) -> bytes:
     return first.lstrip(codecs.BOM_UTF8).lstrip()
 
 
-# What a file is.
+# From a file to its description.
 
 
 def _source(path: str, options: TextOptions) -> Source:
-    """A source whose name is still to be found."""
+    """A source that has no name yet."""
     with reading(path):
         num_bytes, version = _size_and_version(path)
         with open_at(path) as file:
@@ -222,7 +222,7 @@ def _size_and_version(path: str) -> tuple[int, str]:
 
 
 def _named(sources: list[Source]) -> list[Source]:
-    """The sources with their names, sorted by these."""
+    """The sources with their names, sorted by name."""
     paths = {s.path: PurePosixPath(_place(s.path)) for s in sources}
     if not paths:
         return []
@@ -232,7 +232,7 @@ def _named(sources: list[Source]) -> list[Source]:
 
 
 def _place(path: str) -> str:
-    """An absolute path; for an address one of its host and path."""
+    """An absolute path; for an address, made of its host and path."""
     if not is_url(path):
         return os.path.abspath(path)
     parts = urlsplit(path)
@@ -246,8 +246,8 @@ def _tell(given: Iterable[Any], sources: list[Source], options: TextOptions) -> 
     where = some_of([shown(each) for each in given])
     if len(formats := {source.format for source in sources}) > 1:
         logging.warning(
-            f"{where}: {' and '.join(sorted(FORMATS[each] for each in formats))} in one place, all are read; "
-            "to read only one, give its files or its format (--text_format)",
+            f"{where}: contains {' and '.join(sorted(FORMATS[each] for each in formats))}; all are read; "
+            "to read only one, name its files or its format (--text_format)",
             mode=LogMode.ONCE,
         )
     for (format_, compression, layout), count in Counter(

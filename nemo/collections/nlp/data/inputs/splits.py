@@ -1,9 +1,9 @@
-"""The purpose of the files of a folder, by their names: training, validation or test.
+"""Sorts the files of a folder into training, validation and test files by their names.
 
-The words, and what may stand around them, are those of Hugging Face's `datasets`, so that a folder is split
-as `load_dataset` splits it: `train-00000-of-00001.parquet`, `wiki.valid.raw`, `dev.jsonl`, `data/test/a.txt`,
-but not `latest.txt`. What is different is on the safe side: upper case is read like lower case, each file is
-judged by itself, and a name that says both training and held-out text is held-out text.
+The keywords and separators are those of Hugging Face's `datasets`, so that a folder is split as
+`load_dataset` splits it: `train-00000-of-00001.parquet`, `wiki.valid.raw`, `dev.jsonl`, `data/test/a.txt`,
+but not `latest.txt`. The differences are on the safe side: case is ignored, each file is judged by itself,
+and a name that says both training and held-out counts as held-out.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-# Held-out text first: a name that says both is not trained on.
+# Held-out first: a name that says both must not be trained on.
 KEYWORDS = {
     VALIDATION: ("validation", "valid", "dev", "val"),
     TEST: ("test", "testing", "eval", "evaluation"),
@@ -31,12 +31,12 @@ _IN_FOLDER = {split: _pattern(words, f"{_AROUND}|$") for split, words in KEYWORD
 
 @dataclass
 class Splits:
-    """File names by purpose, in the order given.
+    """File names by split, in the order given.
 
     Attributes:
-        train, validation, test: by their names, or those of their folders.
-        others: whose names say nothing.
-        contradictory: of the first three, those whose names say several things.
+        train, validation, test: files whose name, or whose folder's name, says so.
+        others: files whose names name no split.
+        contradictory: those of the first three whose names name several splits.
     """
 
     train: list[str] = field(default_factory=list)
@@ -47,29 +47,29 @@ class Splits:
 
     @property
     def has_training(self) -> bool:
-        """Whether any file is not held-out text."""
+        """Whether any file is not held-out by name."""
         return bool(self.train or self.others)
 
     @property
     def training(self) -> list[str]:
-        """The training text: files named so, else files with no such name, else all."""
+        """The training files: those named so, else those that name no split, else all."""
         return self.train or self.others or self.held_out_by_name
 
     @property
     def held_out(self) -> list[str]:
-        """The evaluation text: validation files, else test files, else all."""
+        """The files to evaluate on: validation files, else test files, else all."""
         return self.validation or self.test or self.train + self.others
 
     @property
     def held_out_by_name(self) -> list[str]:
-        """Validation text and tests."""
+        """Validation and test files."""
         return self.validation + self.test
 
 
 def splits_of(names: Iterable[str]) -> Splits:
-    """Sort file names, with their folders and `/` between, by purpose.
+    """Sort file paths, with `/` as separator, by split.
 
-    Folders count, and where these say nothing, the file's own name.
+    The folders decide; if they name no split, the file name does.
     """
     splits = Splits()
     for name in names:
@@ -81,12 +81,12 @@ def splits_of(names: Iterable[str]) -> Splits:
 
 
 def split_of(name: str) -> str | None:
-    """What a name, with its folders and `/` between, says that a file is for; None if nothing."""
+    """The split that a file's path, with `/` as separator, names; None if it names none."""
     return _said_by(name)[0]
 
 
 def _said_by(name: str) -> tuple[str | None, bool]:
-    """What a path says a file is for, and whether it says so once."""
+    """The split that a path names, and whether it names only that one."""
     *folders, file = PurePosixPath(name).parts
     of_folders = [split for split in KEYWORDS if any(_IN_FOLDER[split].search(f) for f in folders)]
     of_file = [split for split in KEYWORDS if _IN_FILE[split].search(file)]

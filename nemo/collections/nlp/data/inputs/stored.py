@@ -1,4 +1,4 @@
-"""One file of a corpus, opened: its content from some byte on, however it is stored."""
+"""Reads one file of a corpus from any byte on, compressed or not."""
 
 from collections.abc import Iterator
 
@@ -16,15 +16,15 @@ from nemo.utils.errors import DataError
 
 
 class StoredFile:
-    """A file that is read from first to last; knows how far, and how to name a place in it.
+    """A file for sequential reading that tracks its position and can name a line in messages.
 
     Args:
-        path: of this machine, or an address.
+        path: local path, or an address.
         compression: a name in `places.COMPRESSIONS`, or None.
-        ends_in_cr: lines end in CR alone.
+        ends_in_cr: whether lines end in CR alone.
 
     Attributes:
-        bytes_read: of the bytes as stored.
+        bytes_read: number of stored bytes read so far.
     """
 
     def __init__(self, path: str, compression: str | None = None, ends_in_cr: bool = False):
@@ -37,10 +37,10 @@ class StoredFile:
     def blocks(
         self, start: int, stop: int | None, max_line_bytes: int, cut_long_lines: bool
     ) -> Iterator[Block]:
-        """The lines that begin in bytes `start` to `stop`, and then those beyond; see `lines.blocks_of`.
+        """The lines that begin in bytes `start` to `stop`, and then the rest; see `lines.blocks_of`.
 
         Raises:
-            DataError: a line is too long and not to be cut, or the file is shorter than it was.
+            DataError: a line is too long and must not be cut, or the file has become shorter.
         """
         first = max(start - 1, 0)
         with open_at(self.path, first) as stored:
@@ -60,7 +60,7 @@ class StoredFile:
                 raise DataError("the text was truncated while it was being read", where=self, found=found)
 
     def line_number(self, start: int, num_ends: int) -> int:
-        """The number of the line that begins `num_ends` line ends behind byte `start`."""
+        """The number of the line that begins `num_ends` line ends after byte `start`."""
         number = 1 + num_ends
         with open_at(self.path) as stored:
             file = self._lines_of(stored)

@@ -1,4 +1,4 @@
-"""Tables, Parquet and CSV, -> the documents of their rows, one after another."""
+"""Tables (Parquet, CSV) -> documents, one per row."""
 
 import csv
 import itertools
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 256  # texts may be long
 _BUFFER_BYTES = 1 << 20
 _DELIMITERS = ",\t;|"
 _LINES_LOOKED_AT = 100
-_END = "\x00"  # a line that no text has: where it is missed, the quotes around it are not closed
+_END = "\x00"  # appended as a last line; if the CSV reader does not return it, a quote was not closed
 
 
 def row_groups_of(path: str) -> list[int]:
@@ -36,10 +36,10 @@ def row_groups_of(path: str) -> list[int]:
 def read_parquet(
     file: StoredFile, start: int, stop: int | None, options: TextOptions, odd: Oddities
 ) -> Iterator[list[str]]:
-    """The documents in row groups `start` to `stop`; of each row its column `text_field`.
+    """The documents in row groups `start` to `stop`: column `text_field` of each row.
 
     Raises:
-        DataError: there is no such column of strings, or more rows have no text than may be left out.
+        DataError: there is no such column of strings, or more rows without text than may be skipped.
     """
     sizes = row_groups_of(file.path)
     with _opened(file.path) as table:
@@ -62,10 +62,10 @@ def read_parquet(
 
 
 def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[list[str]]:
-    """The documents of a CSV file; of each row its column `text_field`. The first row names the columns.
+    """The documents of a CSV file: column `text_field` of each row. The first row names the columns.
 
     Raises:
-        DataError: there is no such column, or more rows are bad than may be left out.
+        DataError: there is no such column, or more bad rows than may be skipped.
     """
     csv.field_size_limit(MAX_RECORD_BYTES)
     lines = _lines(file, options, odd)
@@ -82,7 +82,7 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
     try:
         header = [name.strip() for name in next(rows)]
         if header.count(options.text_field) > 1:
-            raise DataError(f"several columns {options.text_field!r}", where=file)
+            raise DataError(f"several columns are named {options.text_field!r}", where=file)
         for row in rows:
             if row == [_END]:
                 break
@@ -94,13 +94,15 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
             if len(row) != len(header):
                 found, expected = f"{len(row)} columns", f"{len(header)} as in the first line"
                 where = f"{file}:{rows.line_num}"
-                problem = DataError("a row of another length", where=where, found=found, expected=expected)
+                problem = DataError(
+                    "a row with the wrong number of columns", where=where, found=found, expected=expected
+                )
                 leave_out(problem, options.max_bad_records, odd)
                 continue
             fields = dict(zip(header, row, strict=True))
             yield from documents_of(fields[options.text_field], fields.get("title", ""), odd)
         else:
-            fix = "it was cut off, or a quote is not closed"
+            fix = "check whether the file was cut off or a quote is not closed"
             raise DataError("the file ends inside quotes", where=f"{file}:{rows.line_num - 1}", fix=fix)
     except csv.Error as error:
         raise DataError("not CSV", where=f"{file}:{rows.line_num}", found=error) from None
@@ -114,7 +116,7 @@ def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[st
 
 
 def has_bare_quotes(lines: list[str]) -> bool:
-    """Do fields begin with a quote and not end with one? Then quotes are a part of the text."""
+    """Whether fields begin with a quote but do not end with one, so that quotes are part of the text."""
     fields = (field for line in lines for field in line.rstrip("\n").split("\t"))
     return any(field.startswith('"') and not (field.endswith('"') and len(field) > 1) for field in fields)
 
@@ -147,14 +149,14 @@ def _over_network(file: Any, path: str) -> Any:
         if "range requests" not in str(error):
             raise
         raise DataError(
-            "the server sends files only from their beginning, and Parquet is read from its end",
+            "the server cannot send parts of a file, which reading Parquet needs",
             where=shown(path),
             fix="download the file",
         ) from None
 
 
 def _holds_text(table: Any, name: str) -> bool:
-    """Whether a column of strings, also dictionary-encoded, has this name."""
+    """Whether a column of strings (plain or dictionary-encoded) has this name."""
     import pyarrow.types as types
 
     schema = table.schema_arrow

@@ -17,13 +17,12 @@ _REPLACEMENT = "\ufffd".encode()
 def read_text(
     file: StoredFile, layout_name: str, start: int, stop: int | None, invalid_bytes: str, odd: Oddities
 ) -> Iterator[list[str]]:
-    """The documents whose first line begins in bytes `start` to `stop`. See `layouts` for what one is.
+    """The documents whose first line begins in bytes `start` to `stop`. See `layouts` for what a document is.
 
-    A document in whose midst the part ends is read to its end; running text has no documents but those it
-    is cut into, and is cut there too.
+    A document that continues beyond `stop` is read to its end; running text is cut at `stop`.
 
     Raises:
-        DataError: there are bytes that are not UTF-8.
+        DataError: the text is not UTF-8.
     """
     layout = LAYOUTS[layout_name]
     starts, is_dropped, title_of = layout.starts_document, layout.is_dropped, layout.title
@@ -31,7 +30,7 @@ def read_text(
     has_begun = start == 0 or is_running
     document: list[str] = []
     size = 0
-    title = None  # of the document, until its first line of text
+    title = None  # title of the document, until its first line of text
     for text, is_beyond in _lines(file, start, stop, invalid_bytes, odd):
         seen = text
         if text and (text[0] in INVISIBLE or text[-1] in INVISIBLE):
@@ -55,10 +54,10 @@ def read_text(
 
 
 def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd: Oddities) -> str:
-    """The text of some lines that belong to a part that begins at byte `start`.
+    """Decode a block of lines of the range that begins at byte `start`.
 
     Raises:
-        DataError: there are bytes that are not UTF-8, and they are not to be replaced.
+        DataError: the text is not UTF-8, and invalid bytes must not be replaced.
     """
     try:
         text = block.data.decode("utf-8", "strict" if invalid_bytes == "error" else "replace")
@@ -68,7 +67,7 @@ def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd:
         raise not_utf8(block.data, error.start, block.offset + error.start, where) from None
     if not block.offset:
         text = text.lstrip("\ufeff")
-    is_counted = not block.is_beyond  # else it is by who reads the part that it belongs to
+    is_counted = not block.is_beyond  # lines beyond are counted by the reader of their own range
     if "\0" in text:
         odd.nul_characters += is_counted * text.count("\0")
         text = text.replace("\0", "")
@@ -80,7 +79,7 @@ def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd:
 def _lines(
     file: StoredFile, start: int, stop: int | None, invalid_bytes: str, odd: Oddities
 ) -> Iterator[tuple[str, bool]]:
-    """(a line without the space around it, whether it begins behind the part)"""
+    """(stripped line, whether it begins beyond the range)"""
     for block in file.blocks(start, stop, MAX_LINE_BYTES, cut_long_lines=True):
         odd.cuts += block.is_cut and not block.is_beyond
         text = decoded(block, file, start, invalid_bytes, odd)
@@ -89,12 +88,12 @@ def _lines(
 
 
 def not_utf8(data: bytes, index: int, offset: int, where: str = "") -> DataError:
-    """What to say of a byte.
+    """The error for an invalid byte.
 
     Args:
         data: lines that are not UTF-8.
-        index: of the byte in them.
-        offset: of the byte in the file.
+        index: index of the byte in `data`.
+        offset: offset of the byte in the file.
     """
     line_start = data.rfind(b"\n", 0, index) + 1
     encoding = likely_encoding(data[line_start : line_start + _ENCODING_SAMPLE])
@@ -103,5 +102,5 @@ def not_utf8(data: bytes, index: int, offset: int, where: str = "") -> DataError
         where=where,
         found=f"byte 0x{data[index]:02x} at offset {offset} of the file",
         fix=(f"convert the file, for example with iconv -f {encoding} -t utf-8, or " if encoding else "")
-        + "have such bytes replaced (--invalid_bytes replace)",
+        + "replace such bytes (--invalid_bytes replace)",
     )

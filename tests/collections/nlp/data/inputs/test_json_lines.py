@@ -71,7 +71,7 @@ def test_a_bad_line_is_told_with_its_file_and_number(line, told, read, tmp_path)
 def test_some_bad_lines_may_be_left_out_and_are_told(read, capsys):
     assert len(read(f"{GOOD}\n[]\n{GOOD}\n[]\n", max_bad_records=2)) == 2
     told = capsys.readouterr().err
-    assert "wiki_00:2: " in told and "wiki_00:4: " in told and "2 bad records left out" in told
+    assert "wiki_00:2: " in told and "wiki_00:4: " in told and "2 bad records skipped" in told
 
 
 def test_one_more_bad_line_is_too_much(read):

@@ -240,7 +240,7 @@ def test_formats_that_lie_together_are_told(tmp_path, capsys):
     write(tmp_path, "AA/wiki_00", content=RECORD)
     sources_of(tmp_path)
     told = capsys.readouterr()
-    assert "JSON lines and plain text in one place" in told.err
+    assert "contains JSON lines and plain text; all are read" in told.err
     assert "1 file of plain text, a blank line ends a document (layout 'blank')" in told.out
 
 

@@ -101,9 +101,7 @@ def test_only_training_text_is_read_from_a_folder_and_the_rest_is_named(tmp_path
     assert list(read_documents(tmp_path)) == [["train/a.txt"], ["train/b.txt"]]
     told = capsys.readouterr()
     assert "not trained on, by name: validation/a.txt (validation), test/a.txt (test)" in told.out
-    assert (
-        "skipped, as the names say that train/a.txt, train/b.txt is the training text: notes.txt" in told.err
-    )
+    assert "skipped, because by name train/a.txt, train/b.txt is the training text: notes.txt" in told.err
     held_out = sources_of(tmp_path, held_out=True)
     assert [source.path for source in held_out] == [str(tmp_path / "validation/a.txt")]
 

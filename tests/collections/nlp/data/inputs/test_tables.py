@@ -59,7 +59,7 @@ def test_a_column_that_is_no_text_is_told(parquet_of, columns, told):
 def test_some_rows_without_text_may_be_left_out(parquet_of, capsys):
     columns = {"text": ["a", None, "b", None]}
     assert parquet_of(columns, max_bad_records=2) == [["a"], ["b"]]
-    assert "2 bad records left out" in capsys.readouterr().err
+    assert "2 bad records skipped" in capsys.readouterr().err
     with pytest.raises(DataError, match="row 4"):
         parquet_of(columns, max_bad_records=1)
 
@@ -99,8 +99,8 @@ def test_a_table_of_one_column_works(documents_of):
     ("table", "told"),
     [
         ("id,content\n1,long text\n", ": no field 'text'; found 'id', 'content'; fix: .*'content'"),
-        ("id,text\n1,a\n2,b,c\n", ":3: a row of another length; found 3 columns, expected 2"),
-        ("id,text\n1,a\n2\n", ":3: a row of another length; found 1 columns"),
+        ("id,text\n1,a\n2,b,c\n", ":3: a row with the wrong number of columns; found 3 columns, expected 2"),
+        ("id,text\n1,a\n2\n", ":3: a row with the wrong number of columns; found 1 columns"),
         (b"id,text\n1,a\n2,\xff\n", ":3: text that is not UTF-8"),
         ("text\na\rb\n", ":2: not CSV"),
     ],
@@ -126,7 +126,7 @@ def test_a_table_that_ends_inside_quotes_is_refused(documents_of):
 
 
 def test_two_columns_of_text_are_one_too_many(documents_of):
-    with pytest.raises(DataError, match="several columns 'text'"):
+    with pytest.raises(DataError, match="several columns are named 'text'"):
         documents_of("text,text\na,b\n", "a.csv")
 
 
