@@ -122,15 +122,15 @@ class Bench:
 
 
 def kills(bench: Bench, number: int) -> Trials:
-    """SIGKILL at random moments, start-up included; the same command goes on until the end.
+    """SIGKILL at random moments, including startup; the same command resumes until the run is complete.
 
-    Text and shards, batches by sequences and by tokens, 1 to 4 batches a step, several epochs.
+    Text and shards, batches by sequences and by tokens, 1 to 4 batches per step, several epochs.
     """
     yield from _strike_often(bench, number, _kill)
 
 
 def signals(bench: Bench, number: int) -> Trials:
-    """SIGUSR1, SIGINT, SIGTERM in turn: exit code 75 (or 130 of SIGINT), and no finished step is lost."""
+    """SIGUSR1, SIGINT, SIGTERM in turn: exit code 75 (SIGINT may give 130); no finished step is lost."""
     yield from _strike_often(bench, number, _ask_to_stop)
 
 
@@ -170,7 +170,7 @@ def _kill(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
     run.kill()
     outcome(run)
     latest_good(work_dir / "checkpoints")  # raises if there are some and none is good
-    bench.note("step that a kill came after", _last_row(work_dir))
+    bench.note("step at which a kill came", _last_row(work_dir))
     lost = _last_row(work_dir) - _newest_step(work_dir)
     bench.note("steps lost by a kill", lost)
     # One checkpoint may have been in the making when the next was due.
@@ -184,7 +184,7 @@ def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
     asked_after = _last_row(work_dir)
     run.send_signal((signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)[number % 3])
     code, told = outcome(run)
-    bench.note("seconds from a signal to the end", time.monotonic() - asked_at)
+    bench.note("seconds from a signal to the exit", time.monotonic() - asked_at)
     if code == 0 and asked_after >= UPDATES - 3:
         return ""  # it came with the last step
     is_interrupted = code == 130 and number % 3 == 2  # Ctrl-C before or after the training itself
@@ -195,7 +195,7 @@ def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
 
 
 def restarts(bench: Bench, number: int) -> Trials:
-    """From the command to the first step of a training that goes on: 10 s at most, 60 s of a BERT-base."""
+    """From the command to the first step of a resumed run: at most 10 s, for a BERT-base 60 s."""
     vocabulary = bench.folder / "vocab.txt"
     known = sorted(
         {*["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], *(bench.data / "train.txt").read_text().split()}
@@ -237,13 +237,13 @@ def _takes_signals(pid: int) -> bool:
 
 
 def kills_in_saves(bench: Bench, number: int) -> Trials:
-    """SIGKILL at every so manieth touch of the checkpoints on the disk."""
+    """SIGKILL at disk operations on checkpoints, evenly spaced over a run."""
     work_dir = bench.new_folder()
     counted = bench.folder / "touches"
     code, told = outcome(start(words(bench.data, work_dir), str(STRIKE), "kill", "0", "0", str(counted)))
     assert code == 0, told
     num_touches = int(counted.read_text())
-    bench.note("touches of the disk in a training", num_touches)
+    bench.note("disk operations in a run", num_touches)
     for i in range(number):
         touch = 1 + (num_touches - 1) * i // number
         work_dir = bench.new_folder()
@@ -260,7 +260,7 @@ def kills_in_saves(bench: Bench, number: int) -> Trials:
 
 
 def kills_of_two(bench: Bench, number: int) -> Trials:
-    """SIGKILL of a random one of two processes; torchrun ends the other, and the same command goes on."""
+    """SIGKILL of one of two processes at random; torchrun ends the other, and the same command resumes."""
     undisturbed = bench.new_folder()
     with Job(bench.folder / "logs", *_two(bench, undisturbed)) as job:
         job.succeed()
@@ -278,7 +278,7 @@ def kills_of_two(bench: Bench, number: int) -> Trials:
                 _send(pids[0], signal.SIGKILL)
                 struck, pending = struck + 1, pending + 1
                 job.wait()
-                bench.note("seconds from a dead process to the end of all", time.monotonic() - signal_at)
+                bench.note("seconds from a dead process to the exit of all", time.monotonic() - signal_at)
                 latest_good(work_dir / "checkpoints")
                 continue
             code = job.wait()
@@ -289,13 +289,13 @@ def kills_of_two(bench: Bench, number: int) -> Trials:
 
 
 def dead_processes(bench: Bench, number: int) -> Trials:
-    """One of two is killed: the other one is gone within 10 s, and says who is missing."""
+    """One of two processes is killed: the other is gone within 10 s, and names the missing rank."""
     for _ in range(number):
         yield _lose_one(bench, signal.SIGKILL, seconds=10, told="rank 0|rank 1")
 
 
 def stopped_processes(bench: Bench, number: int) -> Trials:
-    """One of two is stopped (SIGSTOP), with a limit of 10 s: all are gone within 20 s."""
+    """One of two processes is stopped (SIGSTOP), with a timeout of 10 s: both are gone within 20 s."""
     for _ in range(number):
         yield _lose_one(bench, signal.SIGSTOP, seconds=20, told="was killed or stopped")
 
@@ -317,7 +317,7 @@ def _lose_one(bench: Bench, how: int, seconds: float, told: str) -> str:
 
 
 def bit_flips(bench: Bench, number: int) -> Trials:
-    """One bit of the newest checkpoint, in any of its files: it is set aside, and the one before is used."""
+    """A bit of the newest checkpoint is flipped: it is set aside, and the previous one is used."""
 
     def flip(content: bytes) -> bytes:
         changed = bytearray(content)
@@ -328,7 +328,7 @@ def bit_flips(bench: Bench, number: int) -> Trials:
 
 
 def truncations(bench: Bench, number: int) -> Trials:
-    """A file of the newest checkpoint cut at a random place."""
+    """A file of the newest checkpoint is truncated at a random place."""
     yield from _damage(bench, number, lambda content: content[: bench.rng.randrange(len(content))])
 
 
@@ -362,9 +362,9 @@ def all_bad(bench: Bench, number: int) -> Trials:
 
 
 def full_disks(bench: Bench, number: int) -> Trials:
-    """No file may grow beyond a size, of 1 byte up to that of the largest: exit 5, the good one stays.
+    """No file may exceed a limit (1 byte to the largest size): exit 5, and the good checkpoint stays.
 
-    When there is room again, training ends as if nothing had been.
+    When there is room again, the run ends with the results of an undisturbed run.
     """
     largest = max(path.stat().st_size for path in list_checkpoints(bench.run / "checkpoints")[-1].iterdir())
     for i in range(number):
@@ -389,7 +389,7 @@ def full_disks(bench: Bench, number: int) -> Trials:
 
 
 def failing_disks(bench: Bench, number: int) -> Trials:
-    """EIO, ENOSPC or EDQUOT at one touch of the disk: training goes on, and ends as if nothing had been."""
+    """EIO, ENOSPC or EDQUOT at one disk operation: the run continues, and its results are the same."""
     for i in range(number):
         work_dir = bench.new_folder()
         error = ("EIO", "ENOSPC", "EDQUOT")[i % 3]
@@ -401,7 +401,7 @@ def failing_disks(bench: Bench, number: int) -> Trials:
 
 
 def data_order(bench: Bench, number: int) -> Trials:
-    """1 to 4 processes, from anywhere in an epoch on, see the samples and masks of one that sees it whole."""
+    """1 to 4 processes, from anywhere in an epoch, see the same samples and masks as one process."""
     layer = _layer(bench)
     for _ in range(number):
         epoch, size = bench.rng.randrange(3), bench.rng.randint(1, 4)
@@ -431,7 +431,7 @@ def _in_turn(parts: list[Any]) -> Iterator[list[Any]]:
 
 
 def other_numbers_of_processes(bench: Bench, number: int) -> Trials:
-    """One process goes on with two, and two with one: losses within 1e-4 of a run that is not interrupted."""
+    """One process resumes with two, and two with one: losses within 1e-4 of an uninterrupted run."""
     no_dropout = ("--hidden_dropout_prob", "0", "--attention_probs_dropout_prob", "0")
     one = [*no_dropout, "--batch_size", "8", "--batches_per_step", "1"]
     half = [*no_dropout, "--batch_size", "4", "--batches_per_step", "1"]
@@ -461,7 +461,7 @@ def other_numbers_of_processes(bench: Bench, number: int) -> Trials:
 
 
 def bad_numbers(bench: Bench, number: int) -> Trials:
-    """Trainings that diverge: exit 6 before the step, finite numbers in every checkpoint."""
+    """Runs that diverge: exit 6 before the step, and only finite numbers in every checkpoint."""
     for i in range(number):
         work_dir = bench.new_folder()
         lr = f"1e{bench.rng.randint(9, 30)}"
@@ -482,7 +482,7 @@ def bad_numbers(bench: Bench, number: int) -> Trials:
 
 
 def mutants(bench: Bench, number: int) -> Trials:
-    """So many mutants of every kind of file: refused, read as if nothing had been, or told apart."""
+    """Mutated files of every kind: refused, read as if unchanged, or recognised as different."""
     folder = bench.new_folder()
     folder.mkdir()
     for reader in readers(bench.data, bench.run, folder):
@@ -504,7 +504,7 @@ def command_lines(bench: Bench, number: int) -> Trials:
 
 
 def soak(bench: Bench, number: int) -> Trials:
-    """A training of so many minutes, and about every 30 s SIGKILL, SIGTERM, or SIGSTOP and then SIGKILL."""
+    """A run of several minutes; about every 30 s SIGKILL, SIGTERM, or SIGSTOP and then SIGKILL."""
     work_dir, long = bench.new_folder(), bench.new_folder()
     rate = UPDATES / _seconds_of(bench.run)
     sizes = (
@@ -535,7 +535,7 @@ def soak(bench: Bench, number: int) -> Trials:
         outcome(run)
     share = undisturbed / (time.monotonic() - began)
     bench.note("faults in the soak", faults)
-    bench.note("share of time that counted in the soak", share)
+    bench.note("share of useful time in the soak", share)
     is_fine = code == 0 and final_hash(work_dir) == final_hash(long)
     yield "" if is_fine else f"exit code {code}, or another end"
 
