@@ -1,6 +1,6 @@
-"""Make the notebooks in docs/tutorials of the Markdown pages beside them: `python docs/make_notebook.py`.
+"""Make the notebooks in docs/tutorials from the Markdown pages beside them: `python docs/make_notebook.py`.
 
-Python becomes cells to run, and so does the first command, which fetches the corpus; the rest stays text.
+Python blocks become code cells, and so does the first command, which fetches the corpus; the rest stays text.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 TUTORIALS = Path(__file__).parent / "tutorials"
 PAGES = [TUTORIALS / "bert_pretraining.md", TUTORIALS / "your_field.md"]
-TO_THE_ROOT = 'import os\n\nos.chdir("../..")  # the root of the checkout, from which all paths count\n'
+TO_THE_ROOT = 'import os\n\nos.chdir("../..")  # all paths are relative to the root of the checkout\n'
 
 
 def notebook_of(page: str) -> dict[str, Any]:
