@@ -19,29 +19,30 @@ from pathlib import Path
 import torch
 
 from nemo.utils.logging import logging
-from tests.faults import experiments as e
+from tests.faults.experiments import inputs, several, storage, strikes
+from tests.faults.experiments.bench import Bench, Trials
 from tests.faults.runs import ROOT
 
 # Experiment, and how many trials; of a soak, minutes; of mutants, how many of each kind of file.
-PLAN: list[tuple[Callable[[e.Bench, int], e.Trials], int]] = [
-    (e.kills, 100),
-    (e.kills_of_two, 60),
-    (e.kills_in_saves, 40),
-    (e.signals, 150),
-    (e.restarts, 3),
-    (e.bit_flips, 500),
-    (e.truncations, 100),
-    (e.all_bad, 20),
-    (e.full_disks, 20),
-    (e.failing_disks, 30),
-    (e.data_order, 12),
-    (e.other_numbers_of_processes, 4),
-    (e.dead_processes, 20),
-    (e.stopped_processes, 20),
-    (e.bad_numbers, 20),
-    (e.mutants, 2000),
-    (e.command_lines, 2000),
-    (e.soak, 10),
+PLAN: list[tuple[Callable[[Bench, int], Trials], int]] = [
+    (strikes.kills, 100),
+    (several.kills_of_two, 60),
+    (strikes.kills_in_saves, 40),
+    (strikes.signals, 150),
+    (strikes.restarts, 3),
+    (storage.bit_flips, 500),
+    (storage.truncations, 100),
+    (storage.all_bad, 20),
+    (storage.full_disks, 20),
+    (storage.failing_disks, 30),
+    (inputs.data_order, 12),
+    (several.other_numbers_of_processes, 4),
+    (several.dead_processes, 20),
+    (several.stopped_processes, 20),
+    (inputs.bad_numbers, 20),
+    (inputs.mutants, 2000),
+    (inputs.command_lines, 2000),
+    (strikes.soak, 10),
 ]
 
 
@@ -57,7 +58,7 @@ class Outcome:
     failures: list[str]
 
 
-def run(experiment: Callable[[e.Bench, int], e.Trials], number: int, bench: e.Bench) -> Outcome:
+def run(experiment: Callable[[Bench, int], Trials], number: int, bench: Bench) -> Outcome:
     """All trials of an experiment; one that breaks off counts as a failure."""
     began, told = time.monotonic(), []
     try:
@@ -108,7 +109,7 @@ def main() -> int:
     logging.setLevel(logging.ERROR)
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        bench = e.Bench.make(Path(folder), args.seed)
+        bench = Bench.make(Path(folder), args.seed)
         for experiment, number in PLAN:
             if args.only and experiment.__name__ not in args.only:
                 continue
