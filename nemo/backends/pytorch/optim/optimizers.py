@@ -26,6 +26,7 @@ from nemo.backends.pytorch.optim.layer_wise import (
     can_fuse,
     evaluate,
 )
+from nemo.backends.pytorch.optim.lazy_compiler import import_compiler_late
 from nemo.backends.pytorch.optim.muon import Muon
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
@@ -89,6 +90,7 @@ def make_optimizer(
     if not any(parameter.requires_grad for parameter in parameters.values()):
         raise UsageError("no parameters to optimize", fix="unfreeze a module or add one")
 
+    import_compiler_late()
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
     groups = _groups(parameters.values(), weight_decay, vector_decay)
     fused = can_fuse(parameters.values())

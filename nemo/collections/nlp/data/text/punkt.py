@@ -10,6 +10,8 @@ from collections import Counter
 from functools import cached_property
 from typing import Any
 
+from nemo.collections.nlp.data.text.nltk_punkt import nltk_punkt
+
 _SPACE, _NO_SPACE = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # as NLTK has them
 _MARK = r"[)\";}\]*:@'({\[‘’“”«»!?]"  # that is in no word
 # NLTK's candidates. Behind one stands a mark (1), or white space and a word (2). An odd one (3) is judged
@@ -123,22 +125,19 @@ class Punkt:
 
     @cached_property
     def _nltk(self) -> Any:
-        from nltk.tokenize.punkt import PunktParameters, PunktSentenceTokenizer
-
-        learned = PunktParameters()
+        nltk = nltk_punkt()
+        learned = nltk.PunktParameters()
         learned.abbrev_types = self._abbreviations
         learned.collocations = set(map(tuple, self.parameters["collocations"]))
         learned.sent_starters = set(self.parameters["sentence_starters"])
         # Unlike NLTK's it does not grow when it is asked.
         learned.ortho_context = Counter(self.parameters["contexts"])
-        return PunktSentenceTokenizer(learned)
+        return nltk.PunktSentenceTokenizer(learned)
 
 
 def train_punkt(sample: list[str]) -> Punkt:
     """Punkt with the abbreviations and so on of a sample of paragraphs; needs no download."""
-    from nltk.tokenize.punkt import PunktTrainer
-
-    trainer = PunktTrainer()
+    trainer = nltk_punkt().PunktTrainer()
     trainer.train("\n".join(sample), finalize=True)
     learned = trainer.get_params()
     return Punkt(

@@ -2,6 +2,8 @@
 
 import pickle
 import random
+import subprocess
+import sys
 
 import pytest
 from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
@@ -93,3 +95,21 @@ def test_a_splitter_can_be_saved_and_sent(sample, tmp_path):
         assert [again(text) for text in texts] == [split(text) for text in texts]
     save_splitter(load_splitter(tmp_path / "splitter"), tmp_path / "again")
     assert (tmp_path / "again").read_bytes() == (tmp_path / "splitter").read_bytes()
+
+
+APART = """
+import sys
+from nemo.collections.nlp.data.text.punkt import train_punkt
+
+text = "Dr. Who came at 5 p.m. on Monday. He left."
+before = train_punkt([text] * 9)(text)
+print({"nltk", "scipy", "sklearn"} & set(sys.modules))
+import nltk
+print(hasattr(nltk, "word_tokenize"), train_punkt([text] * 9)(text) == before)
+"""
+
+
+@pytest.mark.slow
+def test_the_rest_of_nltk_is_imported_by_nobody_but_who_wants_it():
+    run = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["set()", "True True"], run.stderr
