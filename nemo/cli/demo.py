@@ -39,6 +39,7 @@ class DemoOptions(RecipeOptions):
 
     def __post_init__(self) -> None:
         check(self)
+        self._check_numbers_of_steps()
 
     def on(self, corpus: Path) -> RecipeOptions:
         """The same for `nemo-bert pretrain` on this text."""

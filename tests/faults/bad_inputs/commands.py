@@ -112,7 +112,7 @@ def assert_one_clear_line(
     assert re.search(message, line), line
     assert len(line) < 2000
     assert not list(folder.glob("out/checkpoints/STEP-*")) and not (folder / "code-was-run").exists()
-    assert not list(folder.rglob("outside.txt"))
+    assert not list(folder.rglob("outside.txt")) and not (folder / "outputs").exists()
 
 
 def outcome(words: str, folder: Path, **limits: int) -> tuple[int, list[str], int]:

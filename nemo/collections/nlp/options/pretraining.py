@@ -77,14 +77,7 @@ class PretrainingOptions(
             raise UsageError("--tracker none excludes other trackers", fix="leave one of them out")
         if self.step_plan is not None:
             StepPlan.parse(self.step_plan)
-        if self.num_iters != -1 and self.num_iters < 1:
-            raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")
-        for name in ("eval_step_freq", "save_step_freq", "save_epoch_freq"):
-            value = getattr(self, name)
-            if value != -1 and value < 1:
-                raise UsageError(
-                    "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
-                )
+        self._check_numbers_of_steps()
         # Sizes may also come from a file or checkpoint; then the defaults here do not apply yet.
         has_sizes = not (self.config_file or self.load_dir or self.bert_checkpoint)
         if has_sizes and self.hidden_size % self.num_attention_heads:
@@ -104,6 +97,17 @@ class PretrainingOptions(
             )
         if self.train_data is None and self.data_dir is None:
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")
+
+    def _check_numbers_of_steps(self) -> None:
+        """Refuse what no option's declaration can: -1 stands for something else, and 0 for nothing."""
+        if self.num_iters != -1 and self.num_iters < 1:
+            raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")
+        for name in ("eval_step_freq", "save_step_freq", "save_epoch_freq"):
+            value = getattr(self, name)
+            if value != -1 and value < 1:
+                raise UsageError(
+                    "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
+                )
 
     def _check_schedule(self) -> None:
         """Refuse parameters that the learning-rate schedule does not have."""

@@ -60,6 +60,7 @@ class RecipeOptions(PretrainingOptions):
             self._refuse_alone("dry_run")
             return
         check(self)
+        self._check_numbers_of_steps()
         for text in texts:
             if closest(text, MODES) and not os.path.exists(text):
                 raise UsageError(
