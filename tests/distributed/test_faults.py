@@ -103,6 +103,13 @@ def test_who_raises_tells_why_and_the_others_are_silent(tmp_path, case, rank, ex
     assert re.match(error, found)
 
 
+def test_who_fails_ends_no_thread_that_waits_for_an_answer(tmp_path):
+    """An interpreter that ends before such a thread aborts."""
+    with by_hand(tmp_path, [[WORKER, tmp_path, "late_answers"]] * 2) as jobs:
+        assert wait_for_all(jobs) == [7, 3]
+        assert jobs[1].err.splitlines()[-1] == "['MainThread'] at the end"
+
+
 def test_who_has_no_data_tells_so_and_the_others_are_silent(text, tmp_path):
     commands = [pretraining(folder, tmp_path / "run") for folder in (text, tmp_path / "nowhere")]
     with by_hand(tmp_path, commands) as jobs:

@@ -4,9 +4,11 @@ What a case returns goes to FOLDER/<case>.<rank>.json. Toys are those of other t
 result is held to, as a process trains alone as well.
 """
 
+import atexit
 import json
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -267,6 +269,30 @@ class SlowListener(ActionCallback):
 def slow_listener(world):
     """Rank 0, which has the news, fails after three steps."""
     no_folder(world, SlowListener())
+
+
+class LateStore:
+    """The store of a busy machine: every answer takes a second."""
+
+    def __init__(self, store):
+        self._store = store
+
+    def __getattr__(self, name):
+        def ask(*words):
+            time.sleep(1)
+            return getattr(self._store, name)(*words)
+
+        return ask
+
+
+def late_answers(world):
+    """Rank 1 fails while its watchdog has questions, and says which threads its end would abort."""
+    if world.rank == 1:
+        atexit.register(lambda: sys.stderr.write(f"{[t.name for t in threading.enumerate()]} at the end\n"))
+        world._watchdog._store = LateStore(world._watchdog._store)
+        time.sleep(2)
+        raise DataError("a record that cannot be read", where="text:7")
+    world.barrier("the end")
 
 
 def other_model(world):

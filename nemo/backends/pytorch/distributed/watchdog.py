@@ -30,7 +30,10 @@ SECONDS_UNTIL_GONE = 3.0
 SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
 """A process that ends with an error says so first; only if it does not, others say what they see."""
 SECONDS_TO_HEAR = 30.0
-"""The store's host, with which the store ends, waits at most so long for the others to hear the verdict."""
+"""The store's host, with which the store ends, waits at most so long for the others to hear the verdict.
+
+Whoever told it waits at most so long for the threads that still question the store.
+"""
 LOOKS_UNTIL_JUDGED = 8
 """After this many looks, a second or more apart, a lost process has been detected and its error read."""
 
@@ -90,7 +93,7 @@ class Watchdog:
         with contextlib.suppress(RuntimeError):  # there may be no answer from the store any more
             self._judge({"rank": self._rank, "what": problem, "is_told": True})
             self._hear()
-        self.stop(SECONDS_FOR_OTHERS_TO_SPEAK)
+        self.stop(SECONDS_TO_HEAR)  # on a busy machine the thread's last questions take some time
 
     def leave(self) -> None:
         """The script of this process ends; if it has the store, it waits until all others end."""
