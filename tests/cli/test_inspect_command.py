@@ -210,6 +210,7 @@ def test_a_damaged_store_is_refused(made, tmp_path, capsys):
     assert "damaged token store" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_in_a_pipe_the_report_is_plain_and_on_a_terminal_it_is_not(made, tmp_path):
     (tmp_path / "text.txt").write_text("evil \x1b[31m title [bold]\nevil \x1b[31m title [bold]\n" * 20)
     command = [sys.executable, "-m", "nemo.cli.main", "inspect", str(tmp_path / "text.txt"), "--workers", "1"]

@@ -108,6 +108,7 @@ def test_the_configuration_of_a_run_repeats_it(trained, tmp_path):
     assert all(torch.equal(first[name], again[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_path):
     run, data = trained
     words = [

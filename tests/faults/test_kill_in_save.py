@@ -8,6 +8,8 @@ import pytest
 from nemo.backends.pytorch.checkpoints.checkpoint import latest_good
 from tests.faults.runs import STRIKE, final_hash, outcome, start, words
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def num_touches(undisturbed, tmp_path_factory) -> int:

@@ -14,6 +14,7 @@ def all_readers(undisturbed, tmp_path_factory):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["vocab.txt", "config.yaml", "manifest.json", "HDF5 shard", "tokenizer.model"]
 )

@@ -49,6 +49,7 @@ def test_the_tables_show_a_socket():
         assert ("0100007F", "00000000") in addresses([os.getpid()])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "evaluate", "export"])
 def test_one_process_has_no_socket_at_all(undisturbed, tmp_path, command):
     data, _ = undisturbed

@@ -2,9 +2,13 @@
 
 import json
 
+import pytest
+
 from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.backends.pytorch.checkpoints.manifest import verify
 from tests.faults.runs import outcome, start, words
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_run_that_diverges_stops_and_says_on_what(undisturbed, tmp_path):

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import PATIENCE
 from tests.documents import ROOT, blocks
 from tests.faults.runs import final_hash
@@ -19,6 +21,7 @@ def test_both_languages_have_the_same_code():
     assert [b.code for b in blocks(ENGLISH, "bash")] == [b.code for b in blocks(CHINESE, "bash")]
 
 
+@pytest.mark.slow
 def test_the_loop_goes_on_after_a_signal(undisturbed, tmp_path):
     data, expected = undisturbed
     (loop,) = blocks(ENGLISH, "bash")

@@ -1,7 +1,11 @@
 """What is in the environment stays there: nothing that a run writes tells of it."""
 
+import pytest
+
 from tests.distributed.launching import Job
 from tests.faults.runs import words
+
+pytestmark = pytest.mark.slow
 
 SECRET = "a-token-that-nobody-may-see-4711"
 

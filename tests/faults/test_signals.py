@@ -2,12 +2,16 @@
 
 import json
 import signal
+import subprocess
 import time
+from contextlib import suppress
 
 import pytest
 
 from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from tests.faults.runs import final_hash, leftovers, outcome, start, wait_for_step, words
+
+pytestmark = pytest.mark.slow
 
 
 def is_training(work_dir):
@@ -50,7 +54,8 @@ def test_a_second_signal_leaves_at_once_and_takes_nothing_along(undisturbed, tmp
         # What comes within a second after the first is heeded is a copy of it; a busy process heeds it late.
         while run.poll() is None:
             run.send_signal(signal.SIGTERM)
-            time.sleep(3)
+            with suppress(subprocess.TimeoutExpired):
+                run.wait(3)
         code, told = outcome(run)
         assert code == 75, told
         assert leftovers(tmp_path / str(seconds)) == []

@@ -9,6 +9,8 @@ from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.backends.pytorch.checkpoints.manifest import verify
 from tests.faults.runs import STRIKE, final_hash, leftovers, outcome, start, wait_for_step, words
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
 def test_training_goes_on_and_saves_again_when_the_disk_is_well(undisturbed, tmp_path, error):

@@ -237,6 +237,7 @@ def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_one_process_takes_only_what_it_needs(corpus, tmp_path):
     """What would take longer to import than a small text takes; as for every small text, unless told."""
     words = command(corpus, tmp_path / "out")
@@ -267,6 +268,7 @@ def test_little_work_is_that_of_text_and_passes_together(tmp_path, monkeypatch):
         assert is_small("text.txt.gz") is expected
 
 
+@pytest.mark.slow
 def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, capsys):
     for module, name in (
         (watch, "SECONDS_BETWEEN_GLANCES"),
@@ -297,6 +299,7 @@ def stopped(corpus: Path, out: Path) -> Path:
     return work_of(out)
 
 
+@pytest.mark.slow
 def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
     work = stopped(corpus, tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in work.glob("parts/*/part.json")}
@@ -321,6 +324,7 @@ def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
     assert contents(tmp_path / "out") == contents(undisturbed)
 
 
+@pytest.mark.slow
 def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, capsys):
     stopped(corpus, tmp_path / "out")
     assert main([*command(corpus, tmp_path / "out"), "--test_fraction", "0", "--workers", "1"]) == 0
@@ -343,6 +347,7 @@ def test_a_folder_with_something_else_in_it_is_refused(corpus, undisturbed, tmp_
     assert "other options" in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_share_a_folder(corpus, tmp_path, capsys):
     run = start(command(corpus, tmp_path / "out", "--workers", "1"))
     while not (tmp_path / "out" / ".work").exists():

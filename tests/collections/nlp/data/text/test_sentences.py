@@ -62,6 +62,7 @@ def test_a_splitter_can_be_named():
     assert make_splitter(PROSE, "cjk") is split_cjk
 
 
+@pytest.mark.slow
 def test_the_same_sample_gives_the_same_sentences_in_every_process():
     program = (
         "from nemo.collections.nlp.data.text.sentences import make_splitter; import sys;"
