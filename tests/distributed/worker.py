@@ -262,7 +262,7 @@ class SlowListener(ActionCallback):
 
     def on_iteration_end(self):
         if self.action.world.rank == 1 and self.step == 1:
-            watchdog.SECONDS_BETWEEN_NOTES = 20.0
+            watchdog.SECONDS_BETWEEN_NOTES = 6.0
             time.sleep(2)  # so that the last short pause is over
 
 
@@ -272,14 +272,14 @@ def slow_listener(world):
 
 
 class LateStore:
-    """The store of a busy machine: every answer takes a second."""
+    """The store of a busy machine: every answer takes three seconds."""
 
     def __init__(self, store):
         self._store = store
 
     def __getattr__(self, name):
         def ask(*words):
-            time.sleep(1)
+            time.sleep(3)
             return getattr(self._store, name)(*words)
 
         return ask
