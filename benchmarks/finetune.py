@@ -1,12 +1,12 @@
-"""Fine-tuning beside the loop one writes with transformers: the same F1 over seeds, and how long it takes.
+"""Fine-tuning beside Hugging Face's `Trainer`: the same F1 over seeds, and how long it takes.
 
     python benchmarks/finetune.py BERT TRAIN TEST [--seeds 5] [--threads 1] [--json FILE]
 
 TRAIN and TEST have words with labels, as `nemo-bert finetune --task ner` reads them. Both ways see the same
 rows of tokens, with AdamW (no decay of biases and norms), a linear warm-up and decay, the gradient clipped to
-1, and BERT's dropout. Order, dropout and the new head follow from the seed, each in its own way. Each run is
-a process of its own, ours and theirs by turns; training alone is timed, checkpoints included, in seconds of
-the processor, which other programs on the machine hardly change.
+1, BERT's dropout, and a checkpoint after each epoch. Order, dropout and the new head follow from the seed,
+each in its own way. Each run is a process of its own, ours and theirs by turns; training alone is timed, in
+seconds of the processor, which other programs on the machine hardly change. Needs the extra `bench`.
 """
 
 import argparse
@@ -18,10 +18,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import torch
+
+if TYPE_CHECKING:
+    from nemo.collections.nlp.finetuning.windows import Row
 
 SETTINGS = {
     "lr": 3e-4,
@@ -67,57 +70,65 @@ def ours(bert: str, train: str, test: str, seed: int, threads: int) -> dict[str,
 
 
 def theirs(bert: str, train: str, test: str, seed: int, threads: int) -> dict[str, float]:
-    """A plain loop over `AutoModelForTokenClassification`."""
-    from transformers import AutoModelForTokenClassification, get_linear_schedule_with_warmup
+    """`Trainer` as its documentation uses it: the rows of a batch are padded to the longest of them."""
+    from transformers import (
+        AutoModelForTokenClassification,
+        AutoTokenizer,
+        DataCollatorForTokenClassification,
+        Trainer,
+        TrainingArguments,
+        set_seed,
+    )
 
     from nemo.collections.nlp.data.tokenizers import load_tokenizer
     from nemo.collections.nlp.finetuning.labels import labels_of_words
     from nemo.collections.nlp.finetuning.metrics import entity_figures
     from nemo.collections.nlp.finetuning.sentences import read_sentences
-    from nemo.collections.nlp.finetuning.windows import Encoder, RowLayer
+    from nemo.collections.nlp.finetuning.windows import Encoder
 
     torch.set_num_threads(threads)
     parts = [read_sentences(train), read_sentences(test)]
-    labels, tokenizer = labels_of_words(parts[0]), load_tokenizer(bert)
-    encoder = Encoder(tokenizer, labels, SETTINGS["max_seq_length"])
-    layers = [
-        RowLayer(encoder.rows(part), tokenizer.pad_id, True, SETTINGS["batch_size"], seed, shuffle)
-        for part, shuffle in zip(parts, (True, False), strict=True)
-    ]
-    torch.manual_seed(seed)
-    model = AutoModelForTokenClassification.from_pretrained(bert, num_labels=len(labels))
-
-    def scores_of(batch: Sequence[torch.Tensor]) -> torch.Tensor:
-        return model(input_ids=batch[0], token_type_ids=batch[1], attention_mask=batch[2]).logits
-
-    began = time.process_time()
-    plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
-    decayed = [p for p in model.parameters() if not any(p is other for other in plain)]
-    groups = [
-        {"params": decayed, "weight_decay": SETTINGS["weight_decay"]},
-        {"params": plain, "weight_decay": 0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=SETTINGS["lr"])
-    steps = layers[0].num_batches(0) * SETTINGS["epochs"]
-    schedule = get_linear_schedule_with_warmup(optimizer, int(SETTINGS["warmup"] * steps), steps)
-    model.train()
-    for epoch in range(SETTINGS["epochs"]):
-        for batch in layers[0].batches(epoch):
-            targets = batch[3].masked_fill(batch[4] == 0, -100)
-            loss = torch.nn.functional.cross_entropy(scores_of(batch).flatten(0, 1), targets.flatten())
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-    seconds = time.process_time() - began
-    model.eval()
+    labels = labels_of_words(parts[0])
+    encoder = Encoder(load_tokenizer(bert), labels, SETTINGS["max_seq_length"])
+    rows = [encoder.rows(part) for part in parts]
+    set_seed(seed)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            AutoModelForTokenClassification.from_pretrained(bert, num_labels=len(labels)),
+            TrainingArguments(
+                folder,
+                learning_rate=SETTINGS["lr"],
+                num_train_epochs=SETTINGS["epochs"],
+                per_device_train_batch_size=SETTINGS["batch_size"],
+                per_device_eval_batch_size=SETTINGS["batch_size"],
+                weight_decay=SETTINGS["weight_decay"],
+                warmup_steps=SETTINGS["warmup"],
+                seed=seed,
+                save_strategy="epoch",
+                save_total_limit=1,
+                report_to="none",
+                disable_tqdm=True,
+                use_cpu=True,
+            ),
+            DataCollatorForTokenClassification(AutoTokenizer.from_pretrained(bert)),
+            train_dataset=[_labelled(row) for row in rows[0]],
+        )
+        began = time.process_time()
+        trainer.train()
+        seconds = time.process_time() - began
+        scores = trainer.predict([_labelled(row) for row in rows[1]]).predictions
     predicted: list[list[str]] = [[] for _ in parts[1]]
-    with torch.no_grad():
-        scored = (row for batch in layers[1].batches(0) for row in scores_of(batch))
-        for row, scores in zip(layers[1].dataset, scored, strict=True):
-            predicted[row.example] += [labels[i] for i in scores[row.places].argmax(-1).tolist()]
+    for row, of_row in zip(rows[1], scores, strict=True):
+        predicted[row.example] += [labels[i] for i in of_row[row.places].argmax(-1)]
     return {"f1": entity_figures([s.labels for s in parts[1]], predicted)["f1"], "seconds": seconds}
+
+
+def _labelled(row: "Row") -> dict[str, list[int]]:
+    """A row as `Trainer` takes it: tokens without a label of their own have -100."""
+    labels = [-100] * len(row.ids)
+    for place, label in zip(row.places, row.labels, strict=True):
+        labels[place] = label
+    return {"input_ids": row.ids, "attention_mask": [1] * len(row.ids), "labels": labels}
 
 
 WAYS = {"ours": ours, "theirs": theirs}

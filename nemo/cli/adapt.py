@@ -25,9 +25,10 @@ def run(argv: Sequence[str]) -> None:
     with working("adapting"):
         from nemo.collections.nlp.adaptation.page import in_words, write_page
         from nemo.collections.nlp.adaptation.run import adapt
+        from nemo.collections.nlp.finetuning.metrics import WRITTEN
 
         adaptation = adapt(options)
     page = write_page(adaptation, Path(options.work_dir))
     for name, score in adaptation.scores.items():
-        sys.stdout.write(f"{name:<9} {adaptation.figure} {in_words(score)}\n")
+        sys.stdout.write(f"{name:<9} {WRITTEN[adaptation.figure or '']} {in_words(score)}\n")
     sys.stdout.write(f"{adaptation.verdict}\nmodel     {adaptation.folder}\nreport    {page}\n")

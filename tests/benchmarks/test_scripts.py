@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import finetune
 import gpu
 import pytest
 import record
@@ -13,7 +14,9 @@ from measure import WARM_UP_UPDATES
 from overhead import PHASES
 from ways import synthetic_batches
 
+from tests.collections.nlp.finetuning.conftest import write_columns
 from tests.conftest import write_english
+from tests.huggingface_folders import write_huggingface
 
 pytestmark = pytest.mark.slow
 SHORT = ["--windows", "2", "--seconds", "0.02", "--probe_seconds", "0.02"]
@@ -135,3 +138,17 @@ def test_saves(tmp_path, capsys):
         assert len(case["seconds_of_windows"][way]) == len(case["seconds_blocked"][way]) == 2
     assert case["bytes"] > 3 * 4 * 1200 * 32  # weights and two moments of the vocabulary alone
     assert "| tiny |" in capsys.readouterr().out
+
+
+def test_finetune(tmp_path, capsys):
+    pytest.importorskip("accelerate", reason="Trainer needs the extra bench")
+    write_huggingface(tmp_path / "bert", "BertModel")
+    train, test = write_columns(tmp_path / "train", 40, seed=1), write_columns(tmp_path / "test", 10, seed=2)
+    path = tmp_path / "finetune.json"
+    assert (
+        finetune.main([*map(str, (tmp_path / "bert", train, test)), "--seeds", "1", "--json", str(path)]) == 0
+    )
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"]
+    for way in ("ours", "theirs"):
+        assert 0 <= runs[way][0]["f1"] <= 1 and runs[way][0]["seconds"] > 0
+    assert "times as long" in capsys.readouterr().out

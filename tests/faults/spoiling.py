@@ -23,8 +23,14 @@ from nemo.cli.inspect import InspectOptions
 from nemo.cli.report import ReportOptions
 from nemo.cli.show_batch import ShowBatchOptions
 from nemo.cli.tokenizer import TokenizerOptions
-from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options import (
+    AdaptationOptions,
+    ExtensionOptions,
+    FinetuningOptions,
+    PretrainingOptions,
+)
 from nemo.collections.nlp.preparation.options import PrepareOptions
+from tests.faults.labelled import LABELLED
 from tests.faults.mutants import mutant
 
 SIZES = (
@@ -33,6 +39,10 @@ SIZES = (
 )
 TEXT = f"pretrain {SIZES} --num_iters 2 --train_data text/train.txt --eval_data text/valid.txt --work_dir out"
 SHARDS = f"pretrain {SIZES} --num_iters 2 --train_data shards --eval_data shards --work_dir out"
+LEARNING = "--lr 1e-3 --num_epochs 1 --seeds 1 --threads 1 --work_dir out"
+ADAPTING = (
+    "adapt hf field.txt --replay field.txt --text_layout blank --minutes 0.01 --pretraining_batch_size 8"
+)
 COMMANDS: list[tuple[str, type]] = [
     (f"{TEXT} --tokenizer word-piece data_text", PretrainingOptions),
     (f"{TEXT} --tokenizer sentence-piece data_text", PretrainingOptions),
@@ -67,6 +77,17 @@ COMMANDS: list[tuple[str, type]] = [
     ("evaluate run --eval_data prepared --masking token", EvaluateOptions),
     ("fill-mask run 'the [MASK] sees the dog'", FillMaskOptions),
     ("fill-mask run/checkpoints/STEP-2 'a [MASK]' --tokenizer run/tokenizer", FillMaskOptions),
+    (f"finetune hf --train tags.txt --test more-tags.txt {LEARNING}", FinetuningOptions),
+    (f"finetune run --task ner --train tags.pubtator --valid tags.jsonl {LEARNING}", FinetuningOptions),
+    (f"finetune run --task classify --train texts.csv --test texts.tsv {LEARNING}", FinetuningOptions),
+    (f"finetune hf --task pairs --train texts.jsonl --pair_column more {LEARNING}", FinetuningOptions),
+    ("extend-vocab hf text/train.txt --pieces 3 --out out", ExtensionOptions),
+    ("extend-vocab run text.jsonl --least_saving 0.01 --out out", ExtensionOptions),
+    (f"{ADAPTING} --train tags.txt --test more-tags.txt {LEARNING}", AdaptationOptions),
+    (
+        f"{ADAPTING} --level vocabulary --pieces 3 --task classify --train texts.csv {LEARNING}",
+        AdaptationOptions,
+    ),
     ("report run --out page.html", ReportOptions),
     ("report run run --out page.html", ReportOptions),
     ("export run out", ExportOptions),
@@ -88,6 +109,7 @@ SMALL = {
     "num_gpus": ("0", "1", "2"),
     "hang_timeout": ("0", "-1", "600"),
     "num_samples": ("0", "1", "1001"),
+    "seeds": ("-1", "0", "1", "2"),
     "num_shards": ("0", "1", "3"),
     "part_mb": ("0", "1"),
     "engine": ("local", "slurm", "ray", "x"),
@@ -128,6 +150,7 @@ WORDS = (
     "[MASK]",
 )
 PATHS = (
+    *("tags.txt", "tags.pubtator", "texts.csv", "texts.jsonl", "field.txt"),
     *(
         "text",
         "text/train.txt",
@@ -162,7 +185,9 @@ PATHS = (
     ),
     *("bad\udcff.txt", "new\nline.txt", " ", "-x"),
 )
+POSITIONAL = ("model", "text", "input", "inputs", "mode")
 SPOILED = (
+    *LABELLED,
     *("text/train.txt", "text/valid.txt", "text.jsonl", "vocab.txt", "bert-config.json"),
     *("run/config.yaml", "run/status.json", "run/metrics.jsonl", "run/checkpoints/bert-config.json"),
     *("run/tokenizer/vocab.txt", "run/tokenizer/tokenizer_config.json", "run/tokenizer/made-for.json"),
@@ -261,7 +286,7 @@ def _give_value(rng: random.Random, case: Case, options: type, folder: Path) -> 
         values = WHOLE
     elif float in kinds:
         values = REAL
-    if chosen.name in ("model", "text", "input", "inputs", "mode"):  # positional
+    if chosen.name in POSITIONAL:
         case.words.append(rng.choice(values))
     else:
         case.words.append(f"--{chosen.name}={rng.choice(values)}")
@@ -280,7 +305,7 @@ def _give_path(rng: random.Random, case: Case, options: type, folder: Path) -> N
         return
     names = [f.name for f in dataclasses.fields(options) if f.metadata.get("is_path")]
     name = rng.choice(names)
-    case.words += [path] if name in ("model", "input", "inputs") else [f"--{name}={path}"]
+    case.words += [path] if name in POSITIONAL else [f"--{name}={path}"]
 
 
 def _lose_word(rng: random.Random, case: Case, options: type, folder: Path) -> None:

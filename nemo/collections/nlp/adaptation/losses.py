@@ -30,12 +30,17 @@ class TextFigures:
     Attributes:
         mlm_loss: nats per masked token, 15% of whole words masked; None without a head for it.
         pieces_per_word: mean over the words of the text.
-        unknown_share: of these words.
+        unknown_share: of these words, those with an unknown piece.
     """
 
     mlm_loss: float | None
     pieces_per_word: float
     unknown_share: float
+
+    @property
+    def unknown_percent(self) -> float:
+        """The share of unknown words, in percent."""
+        return 100 * self.unknown_share
 
     @property
     def loss_per_word(self) -> float | None:

@@ -3,12 +3,22 @@
 from pathlib import Path
 
 from nemo.collections.nlp.adaptation.run import Adaptation, Score
-from nemo.collections.nlp.finetuning.metrics import DEFINITIONS
+from nemo.collections.nlp.finetuning.metrics import DEFINITIONS, WRITTEN
 from nemo.collections.nlp.report.templates import rendered
 from nemo.utils.files import write_atomically
 from nemo.utils.wording import quantity
 
 REPORT = "report.html"
+STEPS = {
+    "begin": "reading texts and model",
+    "extend": "extending the vocabulary",
+    "continue": "continuing pretraining",
+    "measure_base": "measuring the base on text",
+    "measure_extended": "measuring the extended model on text",
+    "measure_adapted": "measuring the adapted model on text",
+    "finetune_base": "fine-tuning the base",
+    "finetune_adapted": "fine-tuning the adapted model",
+}
 TEXTS = {"field": "held-out text of the field", "general": "held-out general text (--replay)"}
 
 
@@ -18,11 +28,28 @@ def write_page(adaptation: Adaptation, folder: Path) -> Path:
         "adaptation.html.jinja",
         adaptation=adaptation,
         scores={name: in_words(score) for name, score in adaptation.scores.items()},
+        advice=advice_of(adaptation),
         texts=TEXTS,
+        steps=STEPS,
+        figure=WRITTEN.get(adaptation.figure or ""),
         definition=DEFINITIONS.get(adaptation.figure or ""),
     )
     write_atomically(folder / REPORT, page.encode())
     return folder / REPORT
+
+
+def advice_of(adaptation: Adaptation) -> str:
+    """What follows from the verdict."""
+    if adaptation.figure is None:
+        return "Labelled examples (--task, --train) show whether the adapted model is better."
+    difference, error = adaptation.gain
+    if error is None:
+        return "One seed cannot tell a gain from chance: use --seeds 5."
+    if not adaptation.is_measurable:
+        return "The difference may be chance: keep the base model, or adapt with more text and time."
+    if difference < 0:
+        return "The base model is better on this task: keep it."
+    return "The adapted model is better on this task, by more than chance explains: use it."
 
 
 def in_words(score: Score) -> str:

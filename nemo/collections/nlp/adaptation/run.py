@@ -7,8 +7,10 @@ fine-tuning also go on within themselves.
 import dataclasses
 import json
 import math
+import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,9 @@ from nemo.collections.nlp.adaptation.text import FIELD, GENERAL, MIXED, TRAIN, w
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.extension.run import as_huggingface, extend_vocabulary
 from nemo.collections.nlp.finetuning.data import open_task_data
-from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, mean_and_deviation
-from nemo.collections.nlp.finetuning.run import finetune, refuse_several_processes
+from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, WRITTEN, mean_and_deviation
+from nemo.collections.nlp.finetuning.model import open_pretrained
+from nemo.collections.nlp.finetuning.run import Finetuning, finetune, refuse_several_processes
 from nemo.collections.nlp.models.hub import load_config
 from nemo.collections.nlp.options import (
     AdaptationOptions,
@@ -93,16 +96,24 @@ class Adaptation:
         return adapted.mean - base.mean, math.sqrt(variance)
 
     @property
+    def is_measurable(self) -> bool:
+        """Is there a gain, or a loss, over twice its standard error?"""
+        if self.figure is None:
+            return False
+        difference, error = self.gain
+        return error is not None and abs(difference) > 2 * error
+
+    @property
     def verdict(self) -> str:
-        """One sentence; there is a gain, or a loss, if it is over twice its standard error."""
+        """One sentence: the gain or the loss, and what it took."""
         if self.figure is None:
             return f"adapted in {self.minutes:.0f} minutes; without --task and --train the gain is not known"
         difference, error = self.gain
-        where = f"on {Path(self.measured_on).name} for {self.minutes:.0f} minutes"
+        figure = f"{WRITTEN[self.figure]} on {Path(self.measured_on).name} for {self.minutes:.0f} minutes"
         if error is None:
-            return f"{100 * difference:+.1f} {self.figure} {where}, with one seed: no proof of anything"
-        gain = f"{100 * difference:+.1f} +- {100 * error:.1f} {self.figure} {where}"
-        return gain if abs(difference) > 2 * error else f"no measurable gain ({gain})"
+            return f"{100 * difference:+.1f} {figure}, with one seed: no proof of anything"
+        gain = f"{100 * difference:+.1f} +- {100 * error:.1f} {figure}"
+        return gain if self.is_measurable else f"no measurable gain ({gain})"
 
 
 def adapt(options: AdaptationOptions) -> Adaptation:
@@ -120,28 +131,11 @@ class _Adapting:
     def __init__(self, options: AdaptationOptions):
         self._options, self._folder = options, Path(options.work_dir)
         self._seconds: dict[str, float] = {}
-        deciding = {name: value for name, value in as_config(options).items() if name not in _FREE}
-        deciding = json.loads(json.dumps(deciding))
-        known = self._step("options", lambda: deciding)
-        for name, value in deciding.items():
-            if known.get(name) != value:
-                raise UsageError(
-                    "the folder has an adaptation with another option",
-                    where=f"{self._folder} --{name}",
-                    found=value,
-                    expected=known.get(name),
-                    fix="use another --work_dir",
-                )
 
     def run(self) -> Adaptation:
         """All steps."""
         options = self._options
-        if options.train:  # what is wrong with the task is said before the work
-            self._check_task()
-        self._step("text", lambda: write_texts(options, self._folder / "text"))
-        if options.train:
-            self._step("leak", self._look_for_leak)
-        base = self._step("open", self._open)["model"]
+        base = self._begun()
         extension = self._step("extend", lambda: self._extend(base))
         start = str(self._path("extended")) if extension["pieces"] else base
         adapted = start
@@ -171,21 +165,41 @@ class _Adapting:
         self._seconds[name] = done["seconds"]
         return done["result"]
 
-    def _check_task(self) -> None:
-        open_task_data(self._finetuning("base", self._options.model))
+    def _begun(self) -> str:
+        """The base model in a form that all steps take.
 
-    def _look_for_leak(self) -> int:
-        data = open_task_data(self._finetuning("base", self._options.model))
-        examples = data.test or data.valid
-        return warn_of_leak(
-            self._path("text") / TRAIN, examples, "the test part" if data.test else "validation"
-        )
+        Raises:
+            UsageError: the folder has another adaptation.
+        """
+        deciding = {name: value for name, value in as_config(self._options).items() if name not in _FREE}
+        deciding = json.loads(json.dumps(deciding))
+        begun = self._step("begin", lambda: {"model": self._begin(), "options": deciding})
+        for name, value in deciding.items():
+            if begun["options"].get(name) != value:
+                raise UsageError(
+                    "the folder has an adaptation with another option",
+                    where=f"{self._folder} --{name}",
+                    found=value,
+                    expected=begun["options"].get(name),
+                    fix="use another --work_dir",
+                )
+        return begun["model"]
 
-    def _open(self) -> dict[str, str]:
-        """The base model in a form that all steps take."""
-        aside = self._path("base")
-        aside.mkdir(exist_ok=True)
-        return {"model": as_huggingface(self._options.model, aside)}
+    def _begin(self) -> str:
+        """Read all that is given: what is wrong with it is said before the work and leaves nothing."""
+        options, texts, aside = self._options, self._path("text"), self._path("base")
+        data = open_task_data(self._finetuning("base", options.model)) if options.train else None
+        with _gone_if_refused(texts, aside):
+            aside.mkdir(exist_ok=True)
+            model = as_huggingface(options.model, aside)
+            pretrained = open_pretrained(model)
+            if data:
+                Finetuning(self._finetuning("base", model), data, pretrained)
+            write_texts(options, texts)
+            if data:
+                name = "the test part" if data.test else "validation"
+                warn_of_leak(texts / TRAIN, data.test or data.valid, name)
+        return model
 
     def _extend(self, base: str) -> dict[str, Any]:
         """New entries, if they are worth it."""
@@ -279,3 +293,15 @@ class _Adapting:
             runs: Sequence[Mapping[str, float]] = result.test or result.valid
             scores[name] = Score(*mean_and_deviation(runs, figure), len(runs))
         return scores, figure, options.test or options.valid or options.train
+
+
+@contextmanager
+def _gone_if_refused(*folders: Path) -> Iterator[None]:
+    """Remove the folders that were not there before if something is raised."""
+    new = [folder for folder in folders if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in new:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise

@@ -6,7 +6,7 @@ line after each document.
 
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -39,19 +39,32 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     sizes = _part(read_documents(options.text, options.text_options), folder, TRAIN, FIELD)
+    _check_enough(sizes, " ".join(options.text))
     mixed = [TRAIN]
     if options.replay is not None:
         most = int(sizes[TRAIN] * options.replay_share / (1 - options.replay_share))
-        sizes |= _part(read_documents(options.replay, options.text_options), folder, REPLAY, GENERAL, most)
+        replayed = _part(read_documents(options.replay, options.text_options), folder, REPLAY, GENERAL, most)
+        measured_only = {GENERAL: replayed[GENERAL]} if options.replay_share == 0 else replayed
+        _check_enough(measured_only, f"--replay {options.replay}")
+        sizes |= replayed
         mixed.append(REPLAY)
     with (folder / MIXED).open("wb") as out:
         for name in mixed:
             with (folder / name).open("rb") as file:
                 shutil.copyfileobj(file, out)
-    for name, size in sizes.items():
-        if not size:
-            raise DataError("too little text: nothing was left for it", where=folder / name, fix="give more")
     return sizes
+
+
+def _check_enough(sizes: Mapping[str, int], where: str) -> None:
+    """Refuse a text of which nothing was held out, or nothing is left."""
+    if not all(sizes.values()):
+        raise DataError(
+            "too little text to hold some out",
+            where=where,
+            found=f"{sum(sizes.values())} characters",
+            expected=f"some hundred documents, or {HELD_OUT * UNIT} paragraphs and more",
+            fix="give more text, or --text_layout lines or blank if it has more documents than that",
+        )
 
 
 def _part(

@@ -14,6 +14,8 @@ DEFINITIONS = {
     "macro_f1": "mean over the classes of 2PR / (P + R); a class without any counts as 0",
     "accuracy": "share of the texts with the right label",
 }
+WRITTEN = {"f1": "F1", "macro_f1": "macro F1"}
+"""The figures in a sentence."""
 MAIN_FIGURE = {"ner": "f1", "classify": "macro_f1", "pairs": "macro_f1"}
 """What chooses the learning rate, by task."""
 

@@ -34,7 +34,7 @@ def read_labelled(path: str | Path) -> str:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise not_utf8(data, error.start, error.start, f"{path}:{line}") from None
+        raise not_utf8(data, error.start, error.start, f"{path}:{line}", may_replace=False) from None
     if not text.strip():
         raise DataError("is empty", where=path, expected="labelled examples")
     return text
@@ -116,7 +116,11 @@ def find_column(
         where=path,
         found=", ".join(map(repr, list(record)[:10])),
         expected=None if asked else " or ".join(usual),
-        fix=f"did you mean {near!r}?" if near else f"name it with {option}",
+        fix=f"did you mean {near!r}?"
+        if near
+        else f"give {option} one of these"
+        if asked
+        else f"name it with {option}",
     )
 
 

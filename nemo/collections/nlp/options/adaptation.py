@@ -62,4 +62,7 @@ class AdaptationOptions(TaskOptions, TextReading):
                 "a model and a text are needed",
                 expected="nemo-bert adapt MODEL TEXT... [--task ner --train FILE]",
             )
+        given = [f"--{name}" for name in ("valid", "test") if getattr(self, name)]
+        if given and not self.train:
+            raise UsageError("a task has something to train on", where=given[0], fix="give --train, too")
         self.check_task()

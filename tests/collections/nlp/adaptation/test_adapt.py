@@ -2,11 +2,15 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nemo.cli.main import main
+from nemo.collections.nlp.adaptation.losses import TextFigures
+from nemo.collections.nlp.adaptation.page import write_page
 from nemo.collections.nlp.adaptation.run import Adaptation, Score, adapt
 from nemo.collections.nlp.adaptation.text import warn_of_leak
 from nemo.collections.nlp.finetuning.examples import LabelledText
@@ -26,15 +30,35 @@ def adaptation(base, adapted, figure="f1"):
 def test_the_verdict_is_one_sentence_with_its_error():
     gained = adaptation((0.70, 0.010, 5), (0.72, 0.005, 5))
     assert gained.gain == (pytest.approx(0.02), pytest.approx(math.sqrt((0.01**2 + 0.005**2) / 5)))
-    assert gained.verdict == "+2.0 +- 0.5 f1 on test.txt for 38 minutes"
-    assert adaptation((0.72, 0.005, 5), (0.70, 0.01, 5)).verdict.startswith("-2.0 +- 0.5 f1")
+    assert gained.verdict == "+2.0 +- 0.5 F1 on test.txt for 38 minutes"
+    assert adaptation((0.72, 0.005, 5), (0.70, 0.01, 5)).verdict.startswith("-2.0 +- 0.5 F1")
 
 
 def test_what_may_be_chance_is_no_gain():
     unclear = adaptation((0.70, 0.02, 5), (0.72, 0.02, 5))
-    assert unclear.verdict.startswith("no measurable gain (+2.0 +- 1.3 f1")
+    assert unclear.verdict.startswith("no measurable gain (+2.0 +- 1.3 F1")
     assert "no proof of anything" in adaptation((0.70, None, 1), (0.72, None, 1)).verdict
     assert "the gain is not known" in adaptation(None, None, figure=None).verdict
+
+
+def test_the_page_begins_with_the_verdict_and_what_follows_from_it(tmp_path):
+    for base, adapted, advice in (
+        ((0.70, 0.01, 5), (0.72, 0.01, 5), "The adapted model is better"),
+        ((0.72, 0.01, 5), (0.70, 0.01, 5), "The base model is better"),
+        ((0.70, 0.02, 5), (0.72, 0.02, 5), "The difference may be chance"),
+        ((0.70, None, 1), (0.72, None, 1), "use --seeds 5"),
+    ):
+        measured = {"field": TextFigures(None, 1.5, 0.01)}
+        outcome = replace(adaptation(base, adapted), texts={"base": measured, "adapted": measured})
+        page = write_page(outcome, tmp_path).read_text()
+        heading, text = re.search(r"<h1>(.*?)</h1>\s*<p>(.*?)</p>", page).groups()
+        assert heading == outcome.verdict and advice in text
+        assert "1.500" in page and "1.00%" in page and "extending the vocabulary" in page
+
+
+def test_a_test_part_needs_something_to_train_on(tmp_path, capsys):
+    assert main(["adapt", "bert", "text.txt", "--test", "test.txt"]) == 2
+    assert "--test: a task has something to train on; fix: give --train" in error_of(capsys)
 
 
 def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
@@ -64,12 +88,12 @@ def command(tmp_path):
 def test_it_is_done_once_and_reported(tmp_path, command, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "base      f1" in printed and "adapted   f1" in printed and "f1 on test for" in printed
+    assert "base      F1" in printed and "adapted   F1" in printed and "F1 on test for" in printed
     page = (tmp_path / "out" / "report.html").read_text()
     assert "general text" in page and "entity-level micro F1" in page
     assert "http" not in page.replace("https://", "http://").split("<body>")[1]
     done = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()}
-    assert {"text", "extend", "continue", "measure_base", "measure_adapted"} <= done.keys()
+    assert {"begin", "extend", "continue", "measure_base", "measure_adapted"} <= done.keys()
     measured = json.loads((tmp_path / "out" / "steps" / "measure_base.json").read_text())["result"]
     assert measured["field"]["mlm_loss"] > 0 and measured["general"]["pieces_per_word"] > 1
     assert main(command) == 0  # nothing is left to do
@@ -95,9 +119,25 @@ def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, com
     assert result.verdict.endswith("the gain is not known")
 
 
-def test_what_is_wrong_with_the_task_is_said_before_the_work(tmp_path, command, capsys):
-    (tmp_path / "test").write_text("the O\n\nfish B-Fish\n")
-    capsys.readouterr()
-    assert main(command) == 3
-    assert "'B-Fish' is not in the training part" in error_of(capsys)
-    assert not (tmp_path / "out" / "text").exists()
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--test", "fish"], "'B-Fish' is not in the training part"),
+        (["--replay", "short.txt"], "--replay short.txt: too little text to hold some out"),
+        (["--max_seq_length", "9999"], "longer than the model's positions"),
+    ],
+)
+def test_what_is_refused_leaves_nothing(tmp_path, command, capsys, monkeypatch, change, message):
+    monkeypatch.chdir(tmp_path)
+    Path("fish").write_text("the O\n\nfish B-Fish\n")
+    Path("short.txt").write_text("Too short.\n")
+    assert main([*command, *change]) in (2, 3)
+    assert message in error_of(capsys)
+    assert not Path("out").exists()
+
+
+@pytest.mark.slow
+def test_general_text_may_be_measured_only(tmp_path, command):
+    assert main([*command, "--replay_share", "0", "--level", "vocabulary", "--seeds", "1"]) == 0
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "general text" in page

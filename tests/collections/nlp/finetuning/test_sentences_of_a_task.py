@@ -97,6 +97,12 @@ def test_what_is_refused(tmp_path, text, told):
     assert told in str(refused.value)
 
 
+def test_no_option_is_named_that_labelled_files_do_not_have(tmp_path):
+    with pytest.raises(DataError) as refused:
+        read(tmp_path, "Schw\u00e4rze O\n".encode("latin-1"))
+    assert "convert the file" in str(refused.value) and "--" not in str(refused.value).replace("-t utf-8", "")
+
+
 def test_a_file_that_is_not_there(tmp_path):
     with pytest.raises(MissingFileError):
         read_sentences(tmp_path / "absent.txt")

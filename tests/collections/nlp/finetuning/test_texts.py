@@ -45,6 +45,7 @@ def test_pairs_and_columns_of_other_names(tmp_path):
             {"label_column": "star"},
             "no column 'star'; found 'text', 'stars'; fix: did you",
         ),
+        ("text,stars\nGood,1\n", {"label_column": "x"}, "'stars'; fix: give --label_column one of these"),
         ("text,label\n", {}, "no examples"),
         ('{"text": "Good"}', {}, "no column for --label_column"),
         ('{"text": ["Good"], "label": "a"}', {}, "an empty column 'text'; found list"),

@@ -87,20 +87,24 @@ def _lines(
             yield line.strip(), block.is_beyond
 
 
-def not_utf8(data: bytes, index: int, offset: int, where: str = "") -> DataError:
+def not_utf8(data: bytes, index: int, offset: int, where: str = "", may_replace: bool = True) -> DataError:
     """The error for an invalid byte.
 
     Args:
         data: lines that are not UTF-8.
         index: index of the byte in `data`.
         offset: offset of the byte in the file.
+        may_replace: whether the command has `--invalid_bytes`.
     """
     line_start = data.rfind(b"\n", 0, index) + 1
     encoding = likely_encoding(data[line_start : line_start + _ENCODING_SAMPLE])
+    iconv = f", for example with iconv -f {encoding} -t utf-8" if encoding else ""
+    fix = f"convert the file{iconv}"
+    if may_replace:
+        fix += ", or replace such bytes (--invalid_bytes replace)"
     return DataError(
         "text that is not UTF-8",
         where=where,
         found=f"byte 0x{data[index]:02x} at offset {offset} of the file",
-        fix=(f"convert the file, for example with iconv -f {encoding} -t utf-8, or " if encoding else "")
-        + "replace such bytes (--invalid_bytes replace)",
+        fix=fix,
     )
