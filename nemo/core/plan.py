@@ -13,6 +13,8 @@ LrPolicy = Callable[[float, int, int], float]
 # Keys of `optimization_params` that make an optimizer, and those that are about the run.
 OPTIMIZER_PARAMS = (
     "lr",
+    "lr_embeddings",
+    "lr_head",
     "betas",
     "eps",
     "weight_decay",

@@ -43,6 +43,7 @@ def option(
     default_text: str | None = None,
     decides: Literal["model", "samples", "machine"] | None = None,
     only_for: str | None = None,
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
     """A dataclass field that is a command line option.
 
@@ -60,6 +61,8 @@ def option(
             which it must keep too; "machine": where and by whom it is done, which leaves the result as it is.
             Default: how it is trained, which a resumed run may change.
         only_for: the kind of data that it is for; the dataclass refuses it for others.
+        parse: makes the value from the text on a command line, or in a configuration file; raises a
+            UsageError. Default: the type's constructor.
     """
     metadata = {
         "help": help,
@@ -72,6 +75,7 @@ def option(
         "default_text": default_text,
         "decides": decides,
         "only_for": only_for,
+        "parse": parse,
     }
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -212,7 +216,8 @@ def _add_option(group: Any, field: dataclasses.Field[Any], kind: type) -> None:
         more |= {"action": "append", "metavar": metadata["metavar"] or "NAME"}
     else:
         usual = "NAME" if metadata["choices"] else "PATH" if metadata["is_path"] else _METAVARS[kind]
-        more |= {"type": integer if kind is int else kind, "metavar": metadata["metavar"] or usual}
+        from_text = integer if kind is int else str if metadata["parse"] else kind
+        more |= {"type": from_text, "metavar": metadata["metavar"] or usual}
     group.add_argument(f"--{field.name}", *metadata["aliases"], **more)
 
 
@@ -298,7 +303,9 @@ class CommandLine(Generic[T]):
                 fix=f"did you mean {near}?" if near else "",
             )
         config = vars(given).pop("config", None)
+        parsers = {field.name: field.metadata["parse"] for field in dataclasses.fields(self.options)}  # type: ignore[arg-type]
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
+        values |= {name: parsers[name](value) for name, value in values.items() if parsers[name]}
         in_file = read_config(self.options, os.path.expanduser(config)) if config else {}
         options = self.options(**_on_paths(self.options, {**in_file, **values}, _usable_path))
         if hasattr(options, "given"):
@@ -321,7 +328,8 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UsageError("not a configuration", where=path, expected="one `name: value` per line")
     all_hints = typing.get_type_hints(cls)
-    hints = {field.name: all_hints[field.name] for field in dataclasses.fields(cls)}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    hints = {name: all_hints[name] for name in fields}
     for name, value in values.items():
         if name not in hints:
             near = closest(str(name), hints)
@@ -331,7 +339,10 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
                 found=reprlib.repr(name),
                 fix=f"did you mean {near!r}?" if near else "",
             )
-        kind = _plain_type(hints[name])
+        kind, parse = _plain_type(hints[name]), fields[name].metadata["parse"]
+        if parse is not None and isinstance(value, str):
+            values[name] = parse(value)
+            continue
         if kind is tuple and isinstance(value, list):
             values[name] = value = tuple(value)
         may_be_none = type(None) in typing.get_args(hints[name])

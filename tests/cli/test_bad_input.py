@@ -52,6 +52,8 @@ MISTAKES = [
     (pretrain("--lr -1"), USAGE, "--lr: out of range; found -1.0, expected more than 0"),
     (pretrain("--lr nan"), USAGE, "--lr: out of range; found nan"),
     (pretrain("--mask_probability 1.5"), USAGE, "--mask_probability: out of range; found 1.5"),
+    (pretrain("--mask_probability 0.3:0"), USAGE, "--mask_probability: out of range; found 0.3:0"),
+    (pretrain("--mask_probability half"), USAGE, "--mask_probability: not a share of tokens; found 'half'"),
     (pretrain("--mask_probability 0"), USAGE, "--mask_probability: out of range; found 0"),
     (pretrain("--short_seq_prob -0.1"), USAGE, "--short_seq_prob: out of range"),
     (pretrain("--hidden_dropout_prob 1"), USAGE, "--hidden_dropout_prob: out of range"),

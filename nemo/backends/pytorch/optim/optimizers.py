@@ -6,7 +6,7 @@ L2 term that those names stand for. It skips biases and LayerNorm: everything th
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -50,6 +50,8 @@ def make_optimizer(
     named_parameters: Mapping[str, nn.Parameter],
     *,
     lr: float,
+    lr_embeddings: float | None = None,
+    lr_head: float | None = None,
     betas: tuple[float, float] | None = None,
     eps: float | None = None,
     weight_decay: float = 0.0,
@@ -67,6 +69,8 @@ def make_optimizer(
         named_parameters: what to update, on the device where it will stay. `muon` takes the matrices
             inside a part called `encoder` and leaves the rest to AdamW.
         lr: learning rate; a policy may change `lr` of every group before each update.
+        lr_embeddings: of the tables in a part called `embeddings`; None is `lr`.
+        lr_head: of all that is neither there nor in a part called `encoder`; None is `lr`.
         betas: decay of the first and second moment; None is `own_betas(name)`.
         eps: None is 1e-6 for lamb, 1e-8 for the others.
         weight_decay: of matrices.
@@ -80,7 +84,8 @@ def make_optimizer(
             nothing to optimize.
     """
     kind = choose(OPTIMIZERS, name.lower(), what="optimizer")
-    _check_numbers(lr=lr, eps=eps, weight_decay=weight_decay, momentum=momentum, betas=betas)
+    rates = {"lr": lr, "lr_embeddings": lr_embeddings, "lr_head": lr_head}
+    _check_numbers(betas, eps=eps, weight_decay=weight_decay, momentum=momentum, **rates)
     if (luc and kind != "novograd") or (larc and kind != "sgd"):
         raise UsageError(
             f"{'luc' if luc else 'larc'} is not supported by {name}",
@@ -92,7 +97,11 @@ def make_optimizer(
 
     import_compiler_late()
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
-    groups = _groups(parameters.values(), weight_decay, vector_decay)
+    decays = weight_decay, vector_decay
+    own_rates = {
+        part: rate for part, rate in (("embeddings", lr_embeddings), ("head", lr_head)) if rate is not None
+    }
+    groups = _groups(parameters, *decays, own_rates)
     fused = can_fuse(parameters.values())
     beta1, beta2 = own_betas(name) if betas is None else betas
     moments: dict[str, Any] = {"betas": (float(beta1), float(beta2))}
@@ -112,13 +121,13 @@ def make_optimizer(
             return LAMB(groups, lr, **moments)
         case "muon":
             hidden = {
-                name: p for name, p in parameters.items() if p.ndim == 2 and "encoder" in name.split(".")
+                name: p for name, p in parameters.items() if p.ndim == 2 and _part_of(name) == "encoder"
             }
-            others = [p for name, p in parameters.items() if name not in hidden]
+            others = {name: p for name, p in parameters.items() if name not in hidden}
             if not (hidden and others):
                 raise UsageError("muon is for a model with an encoder", fix="use adam_w")
             muon = Muon(hidden.values(), lr, weight_decay)
-            groups = _groups(others, weight_decay, vector_decay)
+            groups = _groups(others, *decays, own_rates)
             return Joined(muon, AdamW(groups, lr, fused=fused, **moments))
         case _:
             sgd = SGD(groups, lr, momentum)
@@ -268,15 +277,30 @@ def _unique(named_parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parame
     return {name: parameter for parameter, name in first_names.items()}
 
 
-def _groups(parameters: Iterable[nn.Parameter], matrix_decay: float, vector_decay: float) -> list[Group]:
-    """Matrices, and the rest: bias and LayerNorm."""
-    parameters = list(parameters)
-    matrices = [p for p in parameters if p.ndim > 1]
-    vectors = [p for p in parameters if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": matrix_decay, "trust_ratio": True},
-        {"params": vectors, "weight_decay": vector_decay, "trust_ratio": False},
-    ]
+def _part_of(name: str) -> str:
+    """ "encoder", "embeddings", or "head" for all that is in neither."""
+    return next((part for part in ("encoder", "embeddings") if part in name.split(".")), "head")
+
+
+def _groups(
+    parameters: Mapping[str, nn.Parameter],
+    matrix_decay: float,
+    vector_decay: float,
+    rates: Mapping[str, float],
+) -> list[Group]:
+    """Matrices, and the rest: bias and LayerNorm; the parts that have learning rates of their own apart.
+
+    Those at the common rate come first.
+    """
+    groups: list[Group] = []
+    part_of = {name: part for name in parameters if (part := _part_of(name)) in rates}
+    for part in (None, *rates):
+        members = [p for name, p in parameters.items() if part_of.get(name) == part]
+        matrices = [p for p in members if p.ndim > 1]
+        vectors = [p for p in members if p.ndim <= 1]
+        own = {} if part is None else {"lr": rates[part]}
+        groups.append({"params": matrices, "weight_decay": matrix_decay, "trust_ratio": True, **own})
+        groups.append({"params": vectors, "weight_decay": vector_decay, "trust_ratio": False, **own})
     return [group for group in groups if group["params"]]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.choices import MASKINGS, STORED, TRAINED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
+from nemo.collections.nlp.options.mask_rate import parse_mask_rate
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import option
 
@@ -104,13 +105,13 @@ class MaskingOptions:
         default_text="whole_word for text, stored for shards",
         decides="samples",
     )
-    mask_probability: float = option(
+    mask_probability: float | str = option(
         0.15,
-        "share of tokens to predict; ignored with stored masks",
-        above=0,
-        below=1,
+        "share of tokens to predict; FIRST:LAST, such as 0.3:0.15, changes it evenly from the first step to "
+        "the last; ignored with stored masks",
         metavar="SHARE",
         decides="samples",
+        parse=parse_mask_rate,
     )
     max_predictions_per_seq: int | None = option(
         None,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from nemo.collections.nlp.options.data import MODES, DataOptions, MaskingOptions, TokenizerOptions
+from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.options.model import ModelOptions, WeightOptions
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.options.training import (
@@ -57,6 +58,7 @@ class PretrainingOptions(
         check(self)
         if self.mode not in MODES:
             raise UsageError("unknown kind of data", found=repr(self.mode), expected=" or ".join(MODES))
+        mask_rates(self.mask_probability)
         self._check_options_of_mode()
         if self.num_epochs is not None and (self.num_iters != -1 or self.minutes is not None):
             raise UsageError("--num_epochs excludes --num_iters and --minutes", fix="give one of them")
@@ -169,7 +171,8 @@ class PretrainingOptions(
         """How samples are drawn."""
         from nemo.collections.nlp.data.samples.sampling import Sampling
 
-        probability = None if self.draws_no_masks else self.mask_probability
+        # Held-out text is masked at the last rate.
+        probability = None if self.draws_no_masks else mask_rates(self.mask_probability)[1]
         return Sampling(self.max_seq_length, self.masking, probability, self.short_seq_prob, self.seed)
 
     @property

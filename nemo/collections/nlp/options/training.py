@@ -64,6 +64,16 @@ class OptimizerOptions:
 
     optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS, decides="model")
     lr: float = option(0.01, "peak learning rate", above=0, metavar="RATE")
+    lr_embeddings: float | None = option(
+        None, "peak learning rate of the embeddings", default_text="--lr", above=0, metavar="RATE"
+    )
+    lr_head: float | None = option(
+        None,
+        "peak learning rate of the heads: all that is neither embeddings nor encoder",
+        default_text="--lr",
+        above=0,
+        metavar="RATE",
+    )
     lr_policy: str | None = option(
         None, "learning-rate schedule", choices=tuple(LR_POLICIES), default_text="constant"
     )

@@ -16,7 +16,9 @@ from nemo.collections.nlp.callbacks.run_record import RunRecord, evaluations_in,
 from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy
+from nemo.collections.nlp.pretraining.mask_schedule import MaskSchedule
 from nemo.collections.nlp.pretraining.rate_change import RateChange
 from nemo.collections.nlp.pretraining.run_files import RunFiles, checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run
@@ -75,6 +77,12 @@ def train(
         end = _end_on_time(run, held_out, checkpoints, began, files, world)
         record.is_planned = lambda: end.plan.is_settled
         callbacks.append(end)
+    first, last = mask_rates(options.mask_probability)
+    if first != last:
+        run.data.train.mask_schedule = MaskSchedule(
+            *(first, last, run.data.train, options.batches_per_step, factory.world_size),
+            plan=(lambda: end.plan) if run.ends_on_time else (lambda: run.plan),
+        )
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     shown = working("training", render=record.view.render, silence=MOST_SILENCE)
@@ -219,6 +227,8 @@ def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str
     beta1, beta2 = own_betas(options.optimizer)
     return {
         "lr": options.lr,
+        "lr_embeddings": options.lr_embeddings,
+        "lr_head": options.lr_head,
         "max_steps": max_steps,
         "betas": (
             beta1 if options.beta1 is None else options.beta1,

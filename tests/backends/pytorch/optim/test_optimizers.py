@@ -109,6 +109,22 @@ def test_muon_takes_the_matrices_of_the_encoder_and_adam_w_the_rest():
     torch.testing.assert_close(weights(net), weights(expected))
 
 
+@pytest.mark.parametrize("name", ["adam_w", "muon", "sgd", "lamb", "novograd", "adam"])
+def test_embeddings_and_heads_may_have_learning_rates_of_their_own(name):
+    def moved(**rates):
+        net = Net()
+        before = weights(net)
+        train(net, make_optimizer(name, named(net), lr=0.1, weight_decay=0.01, **rates), 1)
+        return {name: weight - before[name] for name, weight in weights(net).items()}
+
+    common, own = moved(), moved(lr_embeddings=0.2, lr_head=0.05)
+    factors = {"embeddings.weight": 2.0, "decoder.bias": 0.5}  # the tied matrix is an embedding
+    assert all(
+        torch.allclose(own[name], factors.get(name, 1.0) * common[name], rtol=1e-4, atol=1e-7) for name in own
+    )
+    assert make_optimizer(name, named(Net()), lr=0.1, lr_head=0.05).param_groups[0]["lr"] == 0.1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_the_learning_rate_of_the_groups_counts(name):
     net = Net()

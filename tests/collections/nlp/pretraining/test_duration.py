@@ -22,7 +22,7 @@ TINY = shlex.split(
     "--tokenizer word-piece --vocab_size 80 --hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 "
     "--intermediate_size 32 --max_seq_length 32 --batch_size 4 --optimizer adam_w --lr 1e-3 "
     "--lr_policy PolynomialDecayAnnealing --lr_warmup_proportion 0.1 --train_step_freq 1 "
-    "--save_epoch_freq -1 --save_step_freq 20 --threads 1"
+    "--save_epoch_freq -1 --save_step_freq 20 --threads 1 --mask_probability 0.4:0.1"
 )
 FIRST_STEP = 8.0  # seconds, in which much is made that is used from then on
 

@@ -138,8 +138,16 @@ class BertPretrainingDataset:
         pairs = self.pairs(epoch)
         return pairs.a_length + pairs.b_length + np.int32(NUM_SPECIALS)
 
-    def batch(self, epoch: int, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    def batch(
+        self,
+        epoch: int,
+        indices: Sequence[int] | np.ndarray,
+        mask_probabilities: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
         """Samples of an epoch.
+
+        Args:
+            mask_probabilities: (B) float, of each sample, in place of the sampling's.
 
         Returns:
             input_ids: (B, T) int64, `[CLS] A [SEP] B [SEP]` and padding, some tokens masked.
@@ -153,7 +161,13 @@ class BertPretrainingDataset:
         pairs = self.pairs(epoch)[samples]
         rows = self._builder.build(self.store, pairs)
         masked, chosen = self.masking(
-            rows.ids, rows.starts_word, rows.may_choose, rows.lengths, epoch, samples
+            rows.ids,
+            rows.starts_word,
+            rows.may_choose,
+            rows.lengths,
+            epoch,
+            samples,
+            mask_probabilities,
         )
         return {
             "input_ids": masked,

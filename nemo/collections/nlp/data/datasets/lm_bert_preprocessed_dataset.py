@@ -6,7 +6,7 @@ Shapes: B batch, L tokens of a row.
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -287,6 +287,7 @@ class BertPretrainingPreprocessedDataset:
         first: int = 0,
         stride: int = 1,
         tokens_per_batch: int | None = None,
+        mask_schedule: Callable[[int, np.ndarray], np.ndarray] | None = None,
     ) -> Generator[dict[str, np.ndarray], None, None]:
         """Every `stride`th batch of an epoch from number `first` on, across shards.
 
@@ -296,6 +297,8 @@ class BertPretrainingPreprocessedDataset:
             batch_size: B; not used where `tokens_per_batch` is given.
             tokens_per_batch: a batch takes rows until the next would make them more tokens than that; at
                 least L.
+            mask_schedule: the share of tokens to predict in batches, of (epoch, their numbers), in place of
+                the sampling's.
 
         Yields:
             input_ids: (B, L) int64, some tokens masked.
@@ -322,7 +325,8 @@ class BertPretrainingPreprocessedDataset:
                     missing -= len(chosen)
                     if missing == 0:
                         if parts:
-                            yield self._batch(parts, epoch)
+                            rate = None if mask_schedule is None else mask_schedule(epoch, np.array([number]))
+                            yield self._batch(parts, epoch, rate)
                         parts, missing, number = [], next(sizes, 0), number + 1
 
     def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
@@ -334,7 +338,7 @@ class BertPretrainingPreprocessedDataset:
                 yield rows, self._order_within(epoch, number, size)[skipped:]
             skipped = max(0, skipped - size)
 
-    def _batch(self, parts: list[Rows], epoch: int) -> dict[str, np.ndarray]:
+    def _batch(self, parts: list[Rows], epoch: int, mask_rate: np.ndarray | None) -> dict[str, np.ndarray]:
         """Rows as the data layer's ports have them."""
         rows = {name: values.astype(np.int64) for name, values in _joined(parts).items()}
         originals = restored(rows)
@@ -345,7 +349,8 @@ class BertPretrainingPreprocessedDataset:
             chosen[row, rows["masked_lm_positions"][row, slot]] = True
         else:
             epoch = epoch if self.mode == "train" else 0
-            shown, chosen = self._remasking(originals, rows["input_mask"] == 1, epoch, rows[_NUMBER])
+            rates = None if mask_rate is None else np.repeat(mask_rate, len(originals))
+            shown, chosen = self._remasking(originals, rows["input_mask"] == 1, epoch, rows[_NUMBER], rates)
         return {
             "input_ids": shown,
             "input_type_ids": rows["segment_ids"],

@@ -61,6 +61,7 @@ class Masking:
         lengths: np.ndarray,
         epoch: int,
         samples: np.ndarray,
+        probabilities: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hide tokens of a batch.
 
@@ -80,15 +81,20 @@ class Masking:
             lengths: (B) int, n of each row: its tokens with the special ones.
             epoch: 0 or more.
             samples: (B) int, the number of each row within the epoch.
+            probabilities: (B) float, of each row, in place of `probability`.
 
         Returns:
             ids with some hidden, (B, T) int, and which tokens were chosen, (B, T) bool.
         """
         masked, chosen = np.empty_like(ids), np.empty(ids.shape, dtype=bool)
+        budgets = np.rint(lengths * (self.probability if probabilities is None else probabilities))
+        if self.max_predictions is not None:
+            budgets = np.minimum(budgets, self.max_predictions)
+        budgets = budgets.astype(np.int64)
         for start in range(0, len(ids), _ROWS_AT_ONCE):
             rows = slice(start, start + _ROWS_AT_ONCE)
             masked[rows], chosen[rows] = self._mask(
-                ids[rows], starts_word[rows], may_choose[rows], lengths[rows], epoch, samples[rows]
+                ids[rows], starts_word[rows], may_choose[rows], budgets[rows], epoch, samples[rows]
             )
         return masked, chosen
 
@@ -97,16 +103,14 @@ class Masking:
         ids: np.ndarray,
         starts_word: np.ndarray,
         may_choose: np.ndarray,
-        lengths: np.ndarray,
+        budgets: np.ndarray,
         epoch: int,
         samples: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
+        """See `__call__`; budgets: (B) int, tokens to choose of each row."""
         starts = may_choose.copy()
         if self.kind != "token":
             starts[:, 1:] &= starts_word[:, 1:] | ~may_choose[:, :-1]
-        budgets = np.rint(lengths * self.probability).astype(np.int64)
-        if self.max_predictions is not None:
-            budgets = np.minimum(budgets, self.max_predictions)
         state = np.zeros(len(samples), dtype=np.uint64)
         for number in (self.seed, epoch, samples):
             state = _hashed(state, number)

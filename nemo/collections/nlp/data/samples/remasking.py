@@ -76,7 +76,12 @@ class Remasking:
         return survey.mask_id
 
     def __call__(
-        self, ids: np.ndarray, is_token: np.ndarray, epoch: int, samples: np.ndarray
+        self,
+        ids: np.ndarray,
+        is_token: np.ndarray,
+        epoch: int,
+        samples: np.ndarray,
+        probabilities: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Hide tokens of a batch.
 
@@ -85,6 +90,7 @@ class Remasking:
             is_token: (B, L) bool, False for padding, which is at the end.
             epoch: 0 or more.
             samples: (B) int, the number of each row.
+            probabilities: (B) float, of each row, in place of the sampling's.
 
         Returns:
             ids with some masked, (B, L) int, and which tokens to predict, (B, L) bool.
@@ -93,4 +99,5 @@ class Remasking:
         if self._words is not None:
             starts_word[is_token] = self._words([row[real] for row, real in zip(ids, is_token, strict=True)])
         may_choose = is_token & ~self._is_special[ids]
-        return self.masking(ids, starts_word, may_choose, is_token.sum(axis=1), epoch, samples)
+        lengths = is_token.sum(axis=1)
+        return self.masking(ids, starts_word, may_choose, lengths, epoch, samples, probabilities)

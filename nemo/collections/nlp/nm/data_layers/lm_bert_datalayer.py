@@ -3,7 +3,7 @@
 Shapes: B batch, T tokens of a sample.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from itertools import pairwise
 from numbers import Integral
@@ -41,6 +41,7 @@ PRETRAINING_BATCH = {
 # Of samples, padding included, that are made together: few take longer, each in more calls of NumPy, and many
 # do not fit into the processor's cache.
 PLACES_AT_ONCE = 1 << 14
+PREFETCHED = 2  # batches
 
 
 class PretrainingDataLayer(DataLayerNM):
@@ -50,12 +51,17 @@ class PretrainingDataLayer(DataLayerNM):
         vocab_size: token ids are smaller; None if unknown.
         num_segments: segment ids are smaller.
         tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
+        mask_schedule: the shares of tokens to predict, float (N), in batches of an epoch: (epoch, their
+            numbers, int (N)) -> shares. None: always the same share.
+        batches_ahead: how many may have been made while one is trained on.
     """
 
     output_ports = PRETRAINING_BATCH
     vocab_size: int | None = None
     num_segments = 2
     tokens_per_batch: int | None = None
+    mask_schedule: Callable[[int, np.ndarray], np.ndarray] | None = None
+    batches_ahead = PREFETCHED + 1
     items = "tokens"
 
     def bounds(self, epoch: int) -> np.ndarray:
@@ -81,7 +87,7 @@ class PretrainingDataLayer(DataLayerNM):
         """Every `stride`th batch of an epoch from number `first` on, made while the last one is worked on."""
         made = self._arrays(epoch, first, stride)
         tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
-        with closing(prefetched(tensors, depth=2)) as ahead:
+        with closing(prefetched(tensors, depth=PREFETCHED)) as ahead:
             yield from ahead
 
     def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
@@ -152,15 +158,26 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
         order, bounds = self.order(epoch), self.bounds(epoch)
         batches = np.arange(first, len(bounds) - 1, stride)
-        samples_at_once = PLACES_AT_ONCE // self.dataset.max_seq_length
-        num_at_once = max(1, samples_at_once * (len(bounds) - 1) // len(order))
+        num_at_once = self._num_at_once(len(bounds) - 1)
         for start in range(0, len(batches), num_at_once):
             some = batches[start : start + num_at_once]
             samples = [order[bounds[batch] : bounds[batch + 1]] for batch in some]
-            made = self.dataset.batch(epoch, np.concatenate(samples))
+            rates = None
+            if self.mask_schedule is not None:
+                rates = np.repeat(self.mask_schedule(epoch, some), list(map(len, samples)))
+            made = self.dataset.batch(epoch, np.concatenate(samples), rates)
             ends = np.cumsum([0, *map(len, samples)])
             for begin, end in pairwise(ends):
                 yield {port: values[begin:end] for port, values in made.items()}
+
+    def _num_at_once(self, num_batches: int) -> int:
+        """Batches that are made together, of so many in an epoch."""
+        samples_at_once = PLACES_AT_ONCE // self.dataset.max_seq_length
+        return max(1, samples_at_once * num_batches // len(self))
+
+    @property
+    def batches_ahead(self) -> int:  # type: ignore[override]
+        return PREFETCHED + 1 + self._num_at_once(self.num_batches(0))
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
@@ -243,7 +260,9 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         return self.dataset.bounds(self.batch_size, epoch, self.tokens_per_batch)
 
     def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
-        yield from self.dataset.batches(self.batch_size, epoch, first, stride, self.tokens_per_batch)
+        yield from self.dataset.batches(
+            self.batch_size, epoch, first, stride, self.tokens_per_batch, self.mask_schedule
+        )
 
 
 def _check_batch_size(batch_size: int) -> None:

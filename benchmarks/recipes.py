@@ -1,0 +1,208 @@
+"""Which recipe makes the better BERT: ways to train at equal minutes, or equal tokens, over several seeds.
+
+    python benchmarks/recipes.py TEXT ... --minutes 3 --out benchmarks/records/<date>_recipes \\
+        --way "recipe" --way "rate: lr=2e-3" --way "muon: optimizer=muon lr=2e-3" --way "hf: theirs lr=1e-3"
+
+A way is a name and options of `nemo-bert pretrain TEXT` that differ from the recipe's own choice; `theirs` is
+the loop one writes with transformers instead (bf16 autocast where the processor has it, torch.compile, AdamW,
+linear warm-up and decay to zero), on the same samples. The first way is what the others are compared with.
+
+All ways of a vocabulary share a tokenizer, the training text, the held-out documents and their masks: 15%,
+whole words, 80/10/10. The figure is the held-out MLM loss in nats. Losses with different vocabularies are
+about different tokens: compare them by the loss of a character, `nat/character`. A difference counts if it
+exceeds two standard errors of the difference of the means (Welch), which takes two seeds or more.
+
+Every run is a process of its own, one after another, seed by seed, so that all ways meet the same hours of
+the machine. Runs are kept in `runs.jsonl`, and a run found there is not repeated.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+STANDARD_ERRORS = 2.0
+EVALUATION_SEED = 12345
+THEIRS = Path(__file__).with_name("recipes_theirs.py")
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to train.
+
+    Attributes:
+        options: of `nemo-bert pretrain`, or of the loop with transformers.
+        is_theirs: the latter.
+    """
+
+    name: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    is_theirs: bool = False
+
+    @staticmethod
+    def parse(text: str) -> "Way":
+        """From "NAME: option=value option=value"."""
+        name, _, rest = text.partition(":")
+        words = shlex.split(rest)
+        options = dict(word.split("=", 1) for word in words if word != "theirs")
+        return Way(name.strip(), options, "theirs" in words)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Equal minutes, all included, or equal tokens."""
+
+    minutes: float | None
+    tokens: int | None
+
+    def options(self, way: Way) -> dict[str, str]:
+        """The budget as options of a way."""
+        if self.minutes is not None:
+            return {"minutes": str(self.minutes)}
+        assert self.tokens is not None
+        in_step = int(way.options.get("tokens_per_batch", 2048)) * int(way.options.get("batches_per_step", 1))
+        return {"tokens_per_batch": "2048", "num_iters": str(round(self.tokens / in_step))}
+
+
+def prepared(texts: Sequence[str], vocab_size: int, out: Path) -> Path:
+    """The text as tokens of a vocabulary of this size, with held-out documents."""
+    folder = out / f"data-{vocab_size}"
+    if not (folder / "manifest.json").is_file():
+        given = ["--out", str(folder), "--vocab_size", str(vocab_size), "--test_fraction", "0.05"]
+        _nemo_bert("prepare", *texts, *given, "--invalid_bytes", "replace", "--workers", "1")
+    return folder
+
+
+def run(way: Way, data: Path, budget: Budget, seed: int, threads: int) -> dict[str, Any]:
+    """Train and evaluate; what is kept of it."""
+    options = {**budget.options(way), **way.options, "seed": str(seed), "threads": str(threads)}
+    options.pop("vocab_size", None)
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
+    with TemporaryDirectory() as folder:
+        given = [word for name, value in options.items() for word in _option(name, value)]
+        if way.is_theirs:
+            subprocess.run(
+                [sys.executable, THEIRS, data, folder, *given], check=True, stdout=subprocess.DEVNULL
+            )
+        else:
+            off = ["--no-report", "--tracker", "none", "--eval_step_freq", "-1", "--no-keep_best"]
+            _nemo_bert("pretrain", str(data), "--work_dir", folder, *off, *given)
+        seconds = time.monotonic() - began
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        status = json.loads(Path(folder, "status.json").read_text())
+        test = ["--eval_data", str(data / "test"), "--seed", str(EVALUATION_SEED), "--max_seq_length", "128"]
+        figures = json.loads(_nemo_bert("evaluate", folder, *test, "--masking", "whole_word", "--json"))
+    return {
+        "way": way.name,
+        "options": dict(way.options),
+        "seed": seed,
+        "mlm_loss": figures["mlm_loss"],
+        "unigram_entropy": figures["unigram_entropy"],
+        "mlm_accuracy": figures["mlm_accuracy"],
+        "nsp_accuracy": figures.get("nsp_accuracy"),
+        "steps": status["step"],
+        "tokens": status["tokens"],
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
+        "load": round(os.getloadavg()[1], 1),
+    }
+
+
+def _option(name: str, value: str) -> list[str]:
+    """As words of a command line."""
+    return [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
+
+
+def _nemo_bert(*arguments: str) -> str:
+    command = [sys.executable, "-m", "nemo.cli.main", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{shlex.join(command)}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def compared(runs: Sequence[Mapping[str, Any]], ways: Sequence[Way], figure: str = "mlm_loss") -> list[str]:
+    """A line on each way: mean and deviation over seeds, the difference to the first way and if it counts."""
+    lines = []
+    first = [run[figure] for run in runs if run["way"] == ways[0].name]
+    for way in ways:
+        mine = [run for run in runs if run["way"] == way.name]
+        if not mine:
+            continue
+        values = [run[figure] for run in mine]
+        mean, tokens = statistics.fmean(values), statistics.fmean(run["tokens"] for run in mine)
+        deviation = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
+        line = f"{way.name:<20} {mean:.3f} +- {deviation:<6} {tokens / 1e6:6.2f} M tokens"
+        line += f" {statistics.fmean(run['cpu_seconds'] for run in mine):6.0f} CPU s {len(mine)} seeds"
+        if way is not ways[0] and first:
+            line += f"  {mean - statistics.fmean(first):+.3f} {verdict(first, values)}"
+        lines.append(line)
+    return lines
+
+
+def verdict(first: Sequence[float], second: Sequence[float]) -> str:
+    """Does the difference of the means count?"""
+    if min(len(first), len(second)) < 2:
+        return "(one seed)"
+    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in (first, second)))
+    difference = statistics.fmean(second) - statistics.fmean(first)
+    if abs(difference) <= STANDARD_ERRORS * error:
+        return f"no difference that counts (standard error {error:.3f})"
+    return f"{'worse' if difference > 0 else 'better'} (standard error {error:.3f})"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs what is missing, and compares."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("texts", nargs="+", help="files or folders; held-out documents are taken from them")
+    parser.add_argument("--out", type=Path, required=True, help="folder of runs.jsonl and summary.txt")
+    parser.add_argument("--way", action="append", required=True, type=Way.parse, help='"NAME: option=value"')
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--minutes", type=float, help="of every run, start and end included")
+    budget.add_argument("--tokens", type=float, help="of every run, in steps of 2,048 unless a way differs")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first_seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--vocab_size", type=int, default=8000)
+    parser.add_argument(
+        "--data", type=Path, help="folder for the text as tokens; default: beside OUT's files"
+    )
+    args = parser.parse_args(argv)
+    args.out.mkdir(parents=True, exist_ok=True)
+    budget = Budget(args.minutes, None if args.tokens is None else int(args.tokens))
+    kept = args.out / "runs.jsonl"
+    runs = [json.loads(row) for row in kept.read_text().splitlines()] if kept.is_file() else []
+    about = {"minutes": budget.minutes, "tokens": budget.tokens and float(budget.tokens)}
+    done = {(r["way"], r["seed"]) for r in runs if {k: r["budget"][k] for k in about} == about}
+    for seed in range(args.first_seed, args.first_seed + args.seeds):
+        for way in args.way:
+            if (way.name, seed) in done:
+                continue
+            vocab_size = int(way.options.get("vocab_size", args.vocab_size))
+            data = prepared(args.texts, vocab_size, args.data or args.out)
+            made = {**run(way, data, budget, seed, args.threads), "budget": about, "vocab_size": vocab_size}
+            runs.append(made)
+            with kept.open("a") as file:
+                file.write(json.dumps(made) + "\n")
+            print(
+                f"{way.name:<20} seed {seed}: {made['mlm_loss']:.3f} ({made['tokens']:,} tokens)", flush=True
+            )
+    lines = compared([r for r in runs if {k: r["budget"][k] for k in about} == about], args.way)
+    print("\n".join(lines))
+    (args.out / "summary.txt").write_text("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

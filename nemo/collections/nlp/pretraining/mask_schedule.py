@@ -1,0 +1,46 @@
+"""A masking rate that changes during a run (Ankner et al. 2023, arXiv 2305.15096)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PretrainingDataLayer
+from nemo.utils.step_plan import StepPlan
+
+
+class MaskSchedule:
+    """The share of tokens to predict, on a straight line from the first step of a run to its last.
+
+    The rate of a batch follows from its place in the data, as all of a sample does, and from the plan of
+    steps. Batches are made ahead of the step that trains on them, so a change of the plan counts as many
+    steps later: an interrupted run that resumes draws the same masks.
+
+    Args:
+        first, last: shares, between 0 and 1.
+        data: what is trained on.
+        batches_per_step: micro-batches in a step, of one process.
+        num_processes: that train together.
+        plan: returns the plan as it is now.
+    """
+
+    def __init__(
+        self,
+        first: float,
+        last: float,
+        data: PretrainingDataLayer,
+        batches_per_step: int,
+        num_processes: int,
+        plan: Callable[[], StepPlan],
+    ):
+        self.first, self.last, self.plan = first, last, plan
+        self._batches_per_step = batches_per_step * num_processes
+        self._steps_per_epoch = -(-data.num_batches(0) // self._batches_per_step)
+        self._ahead = -(-data.batches_ahead // batches_per_step) + 1
+
+    def __call__(self, epoch: int, batches: np.ndarray) -> np.ndarray:
+        """The shares, float64 (N), in batches of an epoch by number, int (N)."""
+        plan = self.plan()
+        steps = epoch * self._steps_per_epoch + batches // self._batches_per_step
+        totals = np.array([plan.at(max(0, step - self._ahead)) for step in steps.tolist()])
+        progress = np.minimum(1.0, steps / np.maximum(totals - 1, 1))
+        return self.first + (self.last - self.first) * progress

@@ -1,0 +1,108 @@
+"""A share of tokens to predict that falls during a run."""
+
+import json
+
+import numpy as np
+import pytest
+
+from nemo.cli.main import main
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.nm.data_layers import (
+    BertPretrainingDataLayer,
+    BertPretrainingPreprocessedDataLayer,
+)
+from nemo.collections.nlp.options.mask_rate import mask_rates, parse_mask_rate
+from nemo.collections.nlp.pretraining.mask_schedule import MaskSchedule
+from nemo.utils.errors import UsageError
+from nemo.utils.step_plan import StepPlan
+from tests.conftest import write_english
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A store and shards of the same text."""
+    folder = tmp_path_factory.mktemp("mask_schedule")
+    text = write_english(folder / "english") / "train.txt"
+    words = ["--vocab_size", "80", "--phases", "32/10", "--dupe_factor", "2", "--test_fraction", "0"]
+    assert main(["prepare", str(text), "--out", str(folder / "prepared"), *words]) == 0
+    return folder / "prepared"
+
+
+@pytest.fixture(params=["text", "shards"])
+def layer(request, prepared):
+    tokenizer = load_tokenizer(prepared / "bert")
+    if request.param == "text":
+        return BertPretrainingDataLayer(tokenizer, prepared / "train", 32, batch_size=8, shuffle=True)
+    (shards,) = prepared.glob("hdf5*")
+    return BertPretrainingPreprocessedDataLayer(
+        shards, batch_size=8, tokenizer=tokenizer, masking="whole_word"
+    )
+
+
+def schedule(layer, first, last, total, batches_per_step=1):
+    return MaskSchedule(first, last, layer, batches_per_step, 1, lambda: StepPlan.of(total))
+
+
+def shares(layer, epoch=0, first=0):
+    """Of tokens to predict, in each batch."""
+    ports = list(layer.output_ports)
+    chosen, tokens = ports.index("output_mask"), ports.index("input_mask")
+    return [float(b[chosen].sum() / b[tokens].sum()) for b in layer.batches(epoch, first)]
+
+
+def test_the_share_falls_evenly_from_the_first_step_to_the_last(layer):
+    epoch = layer.num_batches(0)
+    layer.mask_schedule = schedule(layer, 0.5, 0.1, total=2 * epoch)
+    expected = np.linspace(0.5, 0.1, 2 * epoch)
+    # Of a row of 32 tokens a whole number is chosen, and the last row of an epoch may be short.
+    assert [*shares(layer), *shares(layer, 1)] == pytest.approx(expected, abs=0.06)
+
+
+def test_a_resumed_epoch_has_the_masks_of_a_whole_one(layer):
+    layer.mask_schedule = schedule(layer, 0.5, 0.1, total=layer.num_batches(0))
+    assert shares(layer)[5:] == shares(layer, first=5)
+
+
+def test_micro_batches_of_a_step_have_one_share(layer):
+    rates = schedule(layer, 0.4, 0.2, total=5, batches_per_step=4)(0, np.arange(20))
+    assert rates.reshape(5, 4).T.tolist() == [pytest.approx([0.4, 0.35, 0.3, 0.25, 0.2])] * 4
+
+
+def test_a_change_of_the_plan_counts_once_no_batch_was_made_by_the_old_one(layer):
+    plan = StepPlan.of(101).changed(10, 201)
+    rates = MaskSchedule(0.4, 0.2, layer, 1, 1, lambda: plan)(0, np.arange(200))
+    first_new = 10 + layer.batches_ahead + 1
+    assert rates[first_new - 1] == pytest.approx(0.4 - 0.2 * (first_new - 1) / 100)
+    assert rates[first_new] == pytest.approx(0.4 - 0.2 * first_new / 200)
+
+
+def test_held_out_text_is_masked_at_the_last_share(tmp_path, prepared):
+    def evaluations(share):
+        data = f"--train_data {prepared} --eval_data {prepared.parent / 'english/valid.txt'}"
+        words = f"{data} --mask_probability {share} --work_dir {tmp_path / share} --num_iters 1 --lr 1e-9 "
+        words += "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --max_seq_length 32 "
+        words += "--batch_size 4 --no-report"
+        assert main(["pretrain", *words.split(), "data_text"]) == 0
+        rows = map(json.loads, (tmp_path / share / "metrics.jsonl").read_text().splitlines())
+        return [row["eval_unigram_entropy"] for row in rows if "eval_loss" in row]
+
+    assert evaluations("0.4:0.2") == evaluations("0.2")
+
+
+@pytest.mark.parametrize(
+    ("text", "value", "rates"),
+    [
+        ("0.15", 0.15, (0.15, 0.15)),
+        ("0.30:0.15", "0.3:0.15", (0.3, 0.15)),
+        ("1e-1:.2", "0.1:0.2", (0.1, 0.2)),
+    ],
+)
+def test_shares_as_text(text, value, rates):
+    assert parse_mask_rate(text) == value
+    assert mask_rates(value) == rates
+
+
+@pytest.mark.parametrize("text", ["", ":", "0.3:", "a", "0.3:0.2:0.1", "0:0.1", "0.1:1", "nan", "0.3:inf"])
+def test_what_is_no_share(text):
+    with pytest.raises(UsageError, match=r"--mask_probability: (not a share of tokens|out of range); found"):
+        parse_mask_rate(text)
