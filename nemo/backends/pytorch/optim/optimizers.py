@@ -293,9 +293,9 @@ def _groups(
     Those at the common rate come first.
     """
     groups: list[Group] = []
-    part_of = {name: part for name in parameters if (part := _part_of(name)) in rates}
+    own_part = {name: _part_of(name) for name in parameters if _part_of(name) in rates}
     for part in (None, *rates):
-        members = [p for name, p in parameters.items() if part_of.get(name) == part]
+        members = [p for name, p in parameters.items() if own_part.get(name) == part]
         matrices = [p for p in members if p.ndim > 1]
         vectors = [p for p in members if p.ndim <= 1]
         own = {} if part is None else {"lr": rates[part]}
