@@ -108,7 +108,7 @@ def train(
     shard=False,
     optimizer="adam_w",
     level="O0",
-    max_steps=50,
+    max_steps=30,
     batches_per_step=1,
     num_batches=7,  # the last step of an epoch has one for the first process alone
     checkpoints=False,

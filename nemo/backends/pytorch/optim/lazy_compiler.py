@@ -12,7 +12,7 @@ _KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state
 def import_compiler_late() -> None:
     """Keep the first optimizer from importing `torch._dynamo`.
 
-    torch does so to keep these methods from being compiled, and it takes longer than importing torch. Without
+    torch does so to keep these methods from being compiled, and it takes nearly as long as importing torch. Without
     the compiler there is nothing to keep them from; once it is there, torch does what it always does.
     """
     for name in _KEPT_FROM_COMPILER:
@@ -26,7 +26,7 @@ def _until_it_is_there(plain: Callable[..., Any], method: Callable[..., Any]) ->
     def call(*args: Any, **kwargs: Any) -> Any:
         if "torch._dynamo" not in sys.modules:
             return plain(*args, **kwargs)
-        del plain.__dynamo_disable  # type: ignore[attr-defined]
+        vars(plain).pop("__dynamo_disable", None)
         return method(*args, **kwargs)
 
     return call

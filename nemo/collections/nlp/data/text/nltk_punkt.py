@@ -14,7 +14,7 @@ def nltk_punkt() -> ModuleType:
     """The module `nltk.tokenize.punkt`.
 
     Imported by name, it would bring all of NLTK, and with it SciPy and scikit-learn where they are installed:
-    that takes as long as importing torch. So empty packages stand in for NLTK's meanwhile.
+    that takes nearly as long as importing torch. So empty packages stand in for NLTK's meanwhile.
     """
     if "nltk" in sys.modules:
         return import_module(_NAME)
