@@ -12,8 +12,8 @@ _KEPT_FROM_COMPILER = ("add_param_group", "zero_grad", "state_dict", "load_state
 def import_compiler_late() -> None:
     """Keep the first optimizer from importing `torch._dynamo`.
 
-    torch does so to keep these methods from being compiled, and it takes nearly as long as importing torch. Without
-    the compiler there is nothing to keep them from; once it is there, torch does what it always does.
+    torch does so to keep these methods from being compiled, and it takes nearly as long as importing torch.
+    Without the compiler there is nothing to keep them from; once it is there, torch does what it always does.
     """
     for name in _KEPT_FROM_COMPILER:
         method = getattr(Optimizer, name)
