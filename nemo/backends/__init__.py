@@ -1,4 +1,4 @@
-"""Engines that run the graphs of `nemo.core`; one loads when it is first touched."""
+"""Backends that run the graphs of `nemo.core`; each is imported on first use."""
 
 from nemo.utils.lazy import lazy_parts
 

@@ -1,4 +1,4 @@
-"""The design in pure Python: types, graphs, plans, callbacks and the factory. Never imports torch."""
+"""The core, in pure Python: types, graphs, plans, callbacks and the factory. It never imports torch."""
 
 from nemo.core.callbacks import (
     ActionCallback,

@@ -1,4 +1,4 @@
-"""What callbacks, the factory and a backend know of each other."""
+"""The interfaces between callbacks, the factory and a backend."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from nemo.core.plan import LrPolicy, TrainingPlan
 
 
 class Hooks(Protocol):
-    """The hooks of a run that a callback can implement."""
+    """The hooks that a callback can implement."""
 
     action: "Actions"
     tensors: Sequence[NmTensor]
@@ -30,15 +30,15 @@ class Hooks(Protocol):
 
 @dataclass(frozen=True)
 class BadStep:
-    """A step that was not made, as a number in it is not finite.
+    """A step that was not taken because its loss or gradient is not finite.
 
     Attributes:
-        step: its number, from 1.
-        epoch: from 0.
-        batches: the first batch of the epoch that it was of, and the first one it was not of.
-        samples: the indices of their samples in the data; None if unknown.
-        loss, grad_norm: of all batches together.
-        weights: names of those whose gradient is not finite.
+        step: the step's number, from 1.
+        epoch: the epoch's number, from 0.
+        batches: `(first, end)`: the range of the epoch's batches in the step, without `end`.
+        samples: indices of the step's samples in the data; None if unknown.
+        loss, grad_norm: over the whole step.
+        weights: names of the weights whose gradient is not finite.
     """
 
     step: int
@@ -51,13 +51,13 @@ class BadStep:
 
 
 class EvaluatedBatch(dict[str, Any]):
-    """What one batch of an evaluation gives: unique name -> [value], as NeMo 0.10 hands it to callbacks.
+    """The results of one evaluation batch: unique name -> [value], in the form NeMo 0.10's callbacks take.
 
-    `IS_FROM_DIST_EVAL` says whether the lists hold one value for each process.
+    `IS_FROM_DIST_EVAL` tells whether the lists hold one value per process.
 
     Attributes:
-        tensors: what was asked for.
-        statistics: for every loss of the graph its sums and counts by name; see `LossNM.statistics`.
+        tensors: the requested tensors.
+        statistics: the sums and counts of each loss in the graph, by name; see `LossNM.statistics`.
     """
 
     def __init__(self, values: Mapping[NmTensor, Any], statistics: Mapping[NmTensor, Mapping[str, Any]]):
@@ -74,14 +74,13 @@ class Actions(Protocol):
         step: finished steps.
         epoch_num: finished epochs.
         items_seen: items (tokens, samples) trained on so far.
-        plan: how long to train, and with which learning rates; a callback may replace it after any step, in
-            all processes alike.
-        learning_rate: of the latest step.
-        grad_norm: of the latest step, before clipping.
-        local_rank, global_rank: None and 0 when there is one process.
+        plan: length of the training and its learning rates; a callback may replace it after any step, if it
+            does so in all processes.
+        learning_rate: learning rate of the latest step.
+        grad_norm: gradient norm of the latest step, before clipping.
+        local_rank, global_rank: None and 0 in a single process.
         tb_writer: the factory's TensorBoard writer, or None.
-        is_sharded: weights are shared out among processes, so that all must take part in `evaluate` and
-            `save`.
+        is_sharded: whether the weights are sharded; if so, all processes must call `evaluate` and `save`.
     """
 
     step: int
@@ -98,14 +97,14 @@ class Actions(Protocol):
     def is_sharded(self) -> bool: ...
 
     def value_of(self, tensor: NmTensor) -> Any:
-        """A tensor in the latest step: a loss over all of it, anything else of its last micro-batch.
+        """The value of `tensor` in the latest step; except for losses, that of the last micro-batch only.
 
         Raises:
-            UsageError: it was not computed in that step.
+            UsageError: the tensor was not computed in that step.
         """
 
     def evaluate(self, tensors: Sequence[NmTensor]) -> Iterable[EvaluatedBatch]:
-        """Values of `tensors` for each batch of one pass over their data, dropout off."""
+        """The values of `tensors` for each batch of one pass over their data, with dropout off."""
 
     def save(
         self,
@@ -116,43 +115,43 @@ class Actions(Protocol):
         wait: bool = True,
         spared: int | None = None,
     ) -> None:
-        """Write `folder/STEP-<n>`, then delete older checkpoints but for the newest `keep`.
+        """Write `folder/STEP-<n>`, then delete all but the newest `keep` checkpoints.
 
-        Where weights are sharded, all processes must call it, and process 0 writes.
+        With sharded weights, all processes must call this, and rank 0 writes.
 
         Args:
-            wait: until it is on the disk; else, within `train`, what is saved is copied and written while
-                training continues, and `is_saved` tells when it is done.
-            spared: a step whose checkpoint stays, too.
+            wait: return when the checkpoint is on disk. False, within `train`: copy the state, write it in
+                the background, and let `is_saved` report when it is done.
+            spared: a step whose checkpoint is kept as well.
 
         Raises:
-            StorageError: it, or the one before, cannot be written.
+            StorageError: this checkpoint or the one before cannot be written.
         """
 
     def is_saved(self, wait: bool = True) -> bool:
-        """Is no checkpoint being written (any more)?
+        """Whether no checkpoint is being written.
 
         Raises:
-            StorageError: the latest could not be written; raised once.
+            StorageError: the latest checkpoint could not be written; raised once.
         """
 
     def restore(
         self, folder: str | Path, identity: Mapping[str, Any], stream: Mapping[str, Any] | None = None
     ) -> bool:
-        """Continue from the newest good checkpoint in `folder`; False when there is none.
+        """Resume from the newest intact checkpoint in `folder`; return False if there is none.
 
         Args:
-            folder: what `save` was given; or a work folder with it, or one checkpoint in it.
-            identity: what the checkpoint's state must hold, name by name, for the run to be the same one.
-            stream: what determines the batches, by name; if it differs, the epoch restarts.
+            folder: the folder passed to `save`, a work folder that contains it, or a single checkpoint.
+            identity: values, by name, that must equal those in the checkpoint for the run to be the same.
+            stream: values, by name, that determine the batches; if they differ, the epoch restarts.
 
         Raises:
-            CheckpointError: there are checkpoints, but none is good, or it is of another model or run.
+            CheckpointError: there are checkpoints, but none is intact, or they are of another model or run.
         """
 
 
 class BackendActions(Actions, Protocol):
-    """What a factory asks of its backend; `NeuralModuleFactory` documents methods of the same name."""
+    """The methods a factory calls on its backend; `NeuralModuleFactory` documents them."""
 
     def create_optimizer(
         self, optimizer: Any, things_to_optimize: Any, optimizer_params: Mapping[str, Any]

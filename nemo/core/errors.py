@@ -1,4 +1,4 @@
-"""What goes wrong while modules are wired, and while they are made from a configuration."""
+"""Errors in wiring modules and in creating them from a configuration."""
 
 from nemo.utils.errors import NemoError, UsageError
 
@@ -14,20 +14,20 @@ class NeuralPortNameMismatchError(NeuralTypeError):
 
 
 class NeuralPortInputError(NeuralTypeError, TypeError):
-    """Something else than the output of a module was given to a port."""
+    """A port was given something other than a module's output."""
 
 
 class NeuralPortMissingError(NeuralTypeError):
-    """A port that a module needs was left out."""
+    """A required port was left out."""
 
 
 class NeuralPortNmTensorMismatchError(NeuralTypeError):
-    """A tensor's type does not fit the port it was given to."""
+    """A tensor's type does not match the port's."""
 
 
 class CanNotInferResultNeuralType(NeuralTypeError):
-    """An output port whose type is not known."""
+    """The type of an output port cannot be inferred."""
 
 
 class ModuleConfigError(UsageError, ImportError):
-    """A configuration that does not make a module, or not one of the class that was asked."""
+    """A configuration that describes no module, or one of the wrong class."""

@@ -1,7 +1,7 @@
-"""Calls of modules on each other's tensors: a graph that remembers nothing globally.
+"""The graph: calls of modules on each other's outputs, without any global registry.
 
-A tensor points back to the call that makes it, a call to its inputs; so cycles cannot be built, two calls of
-one module are two nodes, and the order of work is a depth-first walk.
+A tensor points back to the call that produces it, and a call to its inputs. So there are no cycles, two calls
+of one module are two nodes, and a depth-first walk gives the order of computation.
 """
 
 import itertools
@@ -18,28 +18,28 @@ _call_numbers = itertools.count()
 
 
 class Call:
-    """One use of a module.
+    """One call of a module: a node of the graph.
 
     Args:
-        module: the called module; None if no module makes the tensor.
-        inputs: the tensor given to each input port.
+        module: the called module; None if no module produces the tensor.
+        inputs: the tensor for each input port.
     """
 
     def __init__(self, module: "NeuralModule | None", inputs: "Mapping[str, NmTensor]"):
-        self.module: Any = module  # what else it can do depends on the backend
+        self.module: Any = module  # the backend adds further methods
         self.inputs = dict(inputs)
         self.number = next(_call_numbers)
 
     def output(self, port: str) -> "NmTensor":
-        """The tensor that leaves by `port`."""
+        """The tensor at output port `port`."""
         return NmTensor(self.module, self.inputs, port, self.module.output_ports[port], call=self)
 
 
 class NmTensor(NeuralType):
-    """The promise of a tensor: what leaves `producer` by its port `name`, for the inputs `producer_args`.
+    """A symbolic tensor: the output `name` of `producer`, called on `producer_args`.
 
-    Two tensors are equal when they leave the same call by the same port. A tensor without a producer can be
-    wired, to see whether it fits, but not computed.
+    Two tensors are equal if they are the same output of the same call. A tensor without a producer can be
+    wired, to check its type, but not computed.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class NmTensor(NeuralType):
         ntype = ntype or NeuralType()
         super().__init__(axes=ntype.axes, elements_type=ntype.elements_type, optional=ntype.optional)
         self.call = call or Call(producer, producer_args or {})
-        self.name: Any = name  # the port, but for a tensor without a producer
+        self.name: Any = name  # the output port; anything for a tensor without a producer
 
     @property
     def producer(self) -> Any:
-        """The module that makes this tensor."""
+        """The module that produces this tensor."""
         return self.call.module
 
     @property
     def producer_args(self) -> "dict[str, NmTensor]":
-        """What the module is given."""
+        """The inputs of the call."""
         return self.call.inputs
 
     @property
@@ -78,7 +78,7 @@ class NmTensor(NeuralType):
 
 
 def calls_leading_to(tensors: Iterable[NmTensor]) -> list[Call]:
-    """Every call that `tensors` need, each after the calls it takes its inputs from.
+    """The calls needed to compute `tensors`, in topological order.
 
     Raises:
         NeuralTypeError: a tensor has no producer.
@@ -87,7 +87,7 @@ def calls_leading_to(tensors: Iterable[NmTensor]) -> list[Call]:
 
     def visit(call: Call) -> None:
         if call.module is None:
-            raise NeuralTypeError("a tensor that no module makes cannot be computed")
+            raise NeuralTypeError("a tensor that no module produces cannot be computed")
         if call not in ordered:
             for tensor in call.inputs.values():
                 visit(tensor.call)

@@ -1,7 +1,7 @@
-"""How to make a module again, as a YAML file: its class, and the arguments it was made with.
+"""Module configurations: YAML files with the class of a module and its constructor arguments.
 
-A file comes from anywhere, so what it names must be a class of neural modules, in `nemo` itself or in a
-module that the program has imported already: reading a configuration never imports anybody else's code.
+Configurations may be untrusted. So the class must be a NeuralModule in `nemo` itself or in a Python module
+that the program has already imported: reading a configuration never imports third-party code.
 """
 
 import importlib
@@ -25,7 +25,7 @@ _SCALARS = (str, int, float, bool, type(None))
 
 
 def make_header(module_class: type) -> dict[str, Any]:
-    """The class, and the versions of its packages."""
+    """The header of a configuration: the class, its collection, and their versions."""
     from nemo import __version__
 
     full_spec = full_name(module_class)
@@ -44,20 +44,20 @@ def full_name(module_class: type) -> str:
 
 
 def write_config(path: StrPath, header: Mapping[str, Any], init_params: Mapping[str, Any]) -> None:
-    """Write the two maps of a module.
+    """Write a configuration file.
 
     Raises:
         StorageError: the file cannot be written.
     """
     config = {"header": dict(header), "init_params": dict(init_params)}
-    import yaml  # not for --help
+    import yaml  # imported here to keep --help fast
 
     text = yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
     write_atomically(Path(path).expanduser(), text.encode())
 
 
 def check_params(params: Mapping[str, Any]) -> None:
-    """Refuse what YAML has no plain word for.
+    """Refuse values that plain YAML cannot represent.
 
     Raises:
         UsageError: names the first such value, such as `init_params.sizes[2]`.
@@ -75,7 +75,7 @@ def _check_value(name: str, value: Any) -> None:
             if type(key) not in _SCALARS:
                 raise _not_portable(f"a key of {name}", key)
             _check_value(f"{name}[{key!r}]", item)
-    elif type(value) not in _SCALARS:  # a subclass, such as numpy's float64, would not come back as itself
+    elif type(value) not in _SCALARS:  # a subclass, such as numpy's float64, would come back as its base
         raise _not_portable(name, value)
 
 
@@ -89,11 +89,11 @@ def _not_portable(name: str, value: Any) -> UsageError:
 
 
 def read_config(path: StrPath, section_name: str | None = None) -> dict[str, Any]:
-    """The maps `header`, with a `full_spec`, and `init_params` of a file or of a section of it.
+    """The mappings `header` and `init_params` of a file, or of one section of it.
 
     Raises:
         MissingFileError: there is no such file.
-        ModuleConfigError: it is no YAML, or something of this is not there.
+        ModuleConfigError: the file is not YAML, or a mapping or `header.full_spec` is missing.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -112,12 +112,12 @@ def read_config(path: StrPath, section_name: str | None = None) -> dict[str, Any
 
 
 def _map_in(parent: Any, name: str, path: Path) -> dict[str, Any]:
-    """The map of that name; nothing behind the colon is an empty one."""
+    """The mapping `parent[name]`; an empty value counts as an empty mapping."""
     if not isinstance(parent, dict) or name not in parent:
         names = list(parent) if isinstance(parent, dict) else []
         near = closest(name, map(str, names))
         raise ModuleConfigError(
-            f"there is no {name!r} in it",
+            f"{name!r} is missing",
             where=path,
             found=", ".join(map(str, names)) or "no names",
             fix=f"did you mean {near!r}?" if near else "",
@@ -125,7 +125,7 @@ def _map_in(parent: Any, name: str, path: Path) -> dict[str, Any]:
     value = {} if parent[name] is None else parent[name]
     if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
         raise ModuleConfigError(
-            "is not a mapping",
+            "not a mapping",
             where=f"{path} {name}",
             found=type(value).__name__,
             expected="names with values",
@@ -134,48 +134,48 @@ def _map_in(parent: Any, name: str, path: Path) -> dict[str, Any]:
 
 
 def find_class(full_spec: str, base: type, source: StrPath) -> Any:
-    """The class of that full name.
+    """The class with the full name `full_spec`.
 
     Args:
-        full_spec: `package.module.Class`, or a class inside a class.
-        base: what it must be a subclass of.
-        source: the file that names it, for the error.
+        full_spec: `package.module.Class`, or a nested class.
+        base: the required base class.
+        source: the configuration file, for the error message.
 
     Raises:
-        ModuleConfigError: there is no such class, or not where one may be.
+        ModuleConfigError: there is no such class, or it is in a module that may not be imported.
     """
     *names, last = full_spec.split(".")
     found: Any = None
     for end in range(len(names), 0, -1):
         found = _module(".".join(names[:end]))
         if found is not None:
-            for name in [*names[end:], last]:  # `getattr` could make a package load its parts
+            for name in [*names[end:], last]:  # `getattr` could trigger lazy imports
                 found = getattr(found, "__dict__", {}).get(name)
             break
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ModuleConfigError(
-            f"names an unknown {base.__name__}",
+            f"unknown {base.__name__}",
             where=f"{source} header.full_spec",
             found=repr(full_spec),
-            expected="a class of nemo, or of a module that is imported already",
+            expected="a class in nemo, or in a module that is already imported",
             fix=f"import {'.'.join(names)} first",
         )
     return found
 
 
 def _module(name: str) -> ModuleType | None:
-    """A module that is loaded already, or one of ours."""
+    """A Python module: one that is already imported, or one of `nemo`."""
     if name.startswith("nemo.") and name not in sys.modules:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             if not name.startswith(str(error.name)):
-                raise  # the module exists, but something that it imports does not
+                raise  # the module exists, but one of its imports does not
     return sys.modules.get(name)
 
 
 def portable_params(module_class: type, params: Mapping[str, Any]) -> dict[str, Any]:
-    """`init_params` as they are written: what `*args` collected is a list."""
+    """`init_params` as written to the file: the values of `*args` as a list."""
     collected = [p.name for p in _parameters(module_class) if p.kind is inspect.Parameter.VAR_POSITIONAL]
     return {name: list(value) if name in collected else value for name, value in params.items()}
 
@@ -184,7 +184,7 @@ def bind_params(module_class: type, params: Mapping[str, Any], source: StrPath) 
     """The call that makes the module: `module_class(*bound.args, **bound.kwargs)`.
 
     Raises:
-        ModuleConfigError: a parameter that the class does not have, or one that it needs and is not there.
+        ModuleConfigError: a parameter is unknown or missing.
     """
     signature = inspect.Signature(_parameters(module_class))
     bound = inspect.BoundArguments(signature, {})  # type: ignore[arg-type]
@@ -211,5 +211,5 @@ def bind_params(module_class: type, params: Mapping[str, Any], source: StrPath) 
 
 
 def _parameters(module_class: type) -> list[inspect.Parameter]:
-    """What `__init__` takes, but for the module itself."""
+    """The parameters of `__init__` without `self`."""
     return list(inspect.signature(module_class.__init__).parameters.values())[1:]  # type: ignore[misc]

@@ -1,4 +1,4 @@
-"""The front door: settings in, actions out."""
+"""`NeuralModuleFactory`: the entry point that holds the settings of a run and runs its actions."""
 
 import importlib
 import os
@@ -23,38 +23,39 @@ from nemo.utils.lookup import choose
 
 
 class NeuralModuleFactory:
-    """Holds where and how graphs run, and runs them.
+    """Holds the settings that graphs run with, and trains, evaluates and infers.
 
     Args:
         backend: only Backend.PyTorch.
-        local_rank: rank on this machine, where several processes train together; None takes the launcher's,
-            if there is one.
-        optimization_level: see Optimization; a member or "O0".."O3".
-        placement: a DeviceType; None takes a GPU where there is one, else the CPU.
-        cudnn_benchmark: let cuDNN try its algorithms; not reproducible.
-        random_seed: seeds torch, numpy and random, so that initial weights are reproducible.
-        set_default: be what `get_default_factory` answers.
-        log_dir: the work folder; None writes nothing.
+        local_rank: rank on this machine, for training with several processes; None takes the launcher's, if
+            any.
+        optimization_level: an `Optimization`, or "O0" to "O3".
+        placement: a DeviceType; None takes a GPU if there is one, else the CPU.
+        cudnn_benchmark: let cuDNN choose its algorithms by benchmark; not reproducible.
+        random_seed: seeds torch, numpy and random, which makes initial weights reproducible.
+        set_default: make this the default factory.
+        log_dir: the work folder; None writes no files.
         checkpoint_dir: None means `<log_dir>/checkpoints`.
         tensorboard_dir: None means `<log_dir>/tensorboard`.
         create_tb_writer: write TensorBoard events (needs log_dir or tensorboard_dir).
-        files_to_copy: kept in log_dir, to know later what was run.
-        add_time_to_log_dir: a sub-folder named by the time for every run.
-        gradient_dtype: "bfloat16" halves what several processes send each other; None sends what there is.
-        shard: `train` shares weights, gradients and the optimizer's state out among the processes, for models
-            too large for one device. With one process nothing changes.
+        files_to_copy: files to copy to log_dir, as a record of what was run.
+        add_time_to_log_dir: put each run in a subfolder named after its start time.
+        gradient_dtype: "bfloat16" halves the gradient traffic between processes; None sends gradients in
+            their own dtype.
+        shard: `train` shards weights, gradients and optimizer state across the processes, for models too
+            large for one device. No effect with a single process.
 
     Attributes:
         device: the torch.device of this process.
-        placement: the DeviceType it is.
-        tb_writer: the TensorBoard writer, if there is one.
-        world: the processes that train together, see `nemo.backends.pytorch.distributed.world`.
-        world_size, global_rank: 1 and 0 when there is one process.
+        placement: its DeviceType.
+        tb_writer: the TensorBoard writer, or None.
+        world: the processes that train together; see `nemo.backends.pytorch.distributed.world`.
+        world_size, global_rank: 1 and 0 in a single process.
 
     Raises:
         UsageError: settings that contradict each other.
-        DistributedError: other processes do not come.
-        NotImplementedError: another backend.
+        DistributedError: other processes do not join.
+        NotImplementedError: a backend other than PyTorch.
     """
 
     _default: "NeuralModuleFactory | None" = None
@@ -82,7 +83,7 @@ class NeuralModuleFactory:
         if random_seed is not None and cudnn_benchmark:
             raise UsageError(
                 "cudnn_benchmark makes runs irreproducible, which contradicts random_seed",
-                fix="leave one of the two out",
+                fix="drop one of the two",
             )
         if create_tb_writer and log_dir is None and tensorboard_dir is None:
             raise UsageError("create_tb_writer needs log_dir or tensorboard_dir")
@@ -126,7 +127,7 @@ class NeuralModuleFactory:
 
     @classmethod
     def get_default_factory(cls) -> "NeuralModuleFactory":
-        """The factory made last; one with default settings where there is none."""
+        """The latest factory, or a new one with default settings."""
         return cls._default or cls()
 
     @classmethod
@@ -154,7 +155,7 @@ class NeuralModuleFactory:
     @property
     @deprecated(explanation="use nemo.logging instead")
     def logger(self) -> Logger:
-        """The logger that `nemo.logging` is."""
+        """The same as `nemo.logging`."""
         return logging
 
     def train(
@@ -174,40 +175,39 @@ class NeuralModuleFactory:
         reset: bool = False,
         when_not_finite: str | None = None,
     ) -> None:
-        """Make the sum of the losses small.
+        """Minimize the sum of the losses.
 
         Args:
-            tensors_to_optimize: a loss or losses; or pairs of an optimizer, see `create_optimizer`, and its
-                losses, of which every step takes the next.
-            optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`; or a torch optimizer, which keeps
+            tensors_to_optimize: one loss or several; or pairs (optimizer, losses) that take turns, one pair
+                per step (see `create_optimizer`).
+            optimizer: a name from `nemo.backends.pytorch.optim.optimizers`, or a torch optimizer, which keeps
                 its own learning rate and options.
-            optimization_params: `lr`, and `num_epochs` or `max_steps`; more in `nemo.core.plan`.
-            callbacks: called in this order at every step.
+            optimization_params: `lr`, and `num_epochs` or `max_steps`; for the others see `nemo.core.plan`.
+            callbacks: called in this order at each step.
             lr_policy: see `nemo.utils.lr_policies`.
-            batches_per_step: batches whose gradients make one step.
-            stop_on_nan_loss: False is short for `when_not_finite="skip"`.
-            steps_per_nan_check: kept for NeMo 0.10's sake; every step is checked.
-            synced_batchnorm, synced_batchnorm_groupsize: kept for NeMo 0.10's sake; refused where several
-                processes train, as BERT has no batch norm to synchronize. With one there is nothing to do.
-            gradient_predivide: kept for NeMo 0.10's sake; has no effect, as it had none there.
-            amp_max_loss_scale: upper bound of the loss scale, where there is one (fp16).
-            reset: train from step 0 again with this factory.
-            when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
-                "stop" (default) raises; "skip" continues with the next batches; "rewind" does so from the
-                weights and the step of the newest checkpoint. The last two do so three times in a row at
-                most.
+            batches_per_step: number of micro-batches per step (gradient accumulation).
+            stop_on_nan_loss: False means `when_not_finite="skip"`.
+            steps_per_nan_check: for compatibility with NeMo 0.10; every step is checked.
+            synced_batchnorm, synced_batchnorm_groupsize: for compatibility with NeMo 0.10; refused with
+                several processes, as BERT has no batch norm to synchronize. No effect with one process.
+            gradient_predivide: for compatibility with NeMo 0.10; no effect, as there.
+            amp_max_loss_scale: upper bound of the loss scale (fp16 only).
+            reset: start again from step 0 with this factory.
+            when_not_finite: what to do when a loss or gradient is not finite. Its step is never taken.
+                "stop" (default) raises; "skip" continues with the next batches; "rewind" continues with them
+                from the weights and step of the newest checkpoint. Both act at most three times in a row.
 
         Raises:
             UsageError: invalid options; a second `train` without `reset`.
             NumericError: a loss or gradient that is not finite.
-            Preempted: a signal asked it to stop, and a CheckpointCallback saved it.
+            Preempted: a signal stopped the run, and a CheckpointCallback saved it.
         """
         if synced_batchnorm and self.world_size > 1:
             raise UsageError(
                 "batch norms are not synchronized between processes",
                 where="synced_batchnorm",
                 found=f"True with {self.world_size} processes",
-                fix="leave it out; to synchronize them, build the module with torch.nn.SyncBatchNorm",
+                fix="omit it; to synchronize them, build the module with torch.nn.SyncBatchNorm",
             )
         if reset:
             self.reset_trainer()
@@ -226,7 +226,7 @@ class NeuralModuleFactory:
             self._flush()
 
     def eval(self, callbacks: Sequence[EvaluatorCallback]) -> None:
-        """Run evaluators once.
+        """Run each evaluator once.
 
         Raises:
             UsageError: no callbacks.
@@ -253,21 +253,25 @@ class NeuralModuleFactory:
         offload_to_cpu: bool = True,
         modules_to_restore: Collection[NeuralModule] | None = None,
     ) -> list[list[Any]]:
-        """For each tensor the list of its values, batch by batch.
+        """Compute `tensors` on all batches.
 
         Args:
-            tensors: what to compute.
-            checkpoint_dir: take weights from the newest checkpoint there.
-            ckpt_pattern: the newest with this in its name, such as "STEP-500".
-            verbose: log every batch.
-            cache: keep the values of all tensors that are computed on the way.
-            use_cache: compute only what is not kept.
+            tensors: one tensor or several.
+            checkpoint_dir: load the weights from the newest checkpoint in this folder.
+            ckpt_pattern: load the newest checkpoint with this text in its name, such as "STEP-500".
+            verbose: log each batch.
+            cache: keep the values of all tensors that are computed, intermediate ones included.
+            use_cache: compute only values that are not in the cache.
             offload_to_cpu: move values to the CPU.
-            modules_to_restore: take weights for these modules only.
+            modules_to_restore: load weights for these modules only.
+
+        Returns:
+            For each tensor, the list of its values, one per batch.
 
         Raises:
-            UsageError: `cache` and `use_cache` at once, or with a cache that is full or empty.
-            CheckpointError: there is no checkpoint, or it does not fit.
+            UsageError: both `cache` and `use_cache`; `cache` with a filled cache, or `use_cache` with an
+                empty one.
+            CheckpointError: there is no checkpoint, or it does not match.
         """
         return self.get_trainer().infer(
             tensors,
@@ -281,27 +285,27 @@ class NeuralModuleFactory:
         )
 
     def clear_cache(self) -> None:
-        """Forget what `infer(cache=True)` kept."""
+        """Empty the cache of `infer(cache=True)`."""
         self.get_trainer().clear_cache()
 
     def create_optimizer(
         self, optimizer: Any, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
     ) -> Any:
-        """An optimizer for some modules, to be given to `train` in a pair with the losses it works on.
+        """An optimizer for some modules; pass it to `train` in a pair with its losses.
 
         Args:
-            optimizer: a name, see `nemo.backends.pytorch.optim.optimizers`.
-            things_to_optimize: a module, modules, or tensors, which stand for all modules they come from.
-            optimizer_params: `lr` and more, see `nemo.core.plan`.
+            optimizer: a name from `nemo.backends.pytorch.optim.optimizers`.
+            things_to_optimize: one module or several; or tensors, which mean all modules that compute them.
+            optimizer_params: `lr` and others; see `nemo.core.plan`.
         """
         return self.get_trainer().create_optimizer(optimizer, things_to_optimize, optimizer_params)
 
     def reset_trainer(self) -> None:
-        """Forget the training done so far, its optimizers and caches; weights stay as they are."""
+        """Discard steps, optimizers and caches; keep the weights."""
         self._trainer = None
 
     def get_trainer(self) -> BackendActions:
-        """What trains, evaluates and infers for this factory: a `PtActions`."""
+        """The backend's `PtActions`, which trains, evaluates and infers for this factory."""
         if self._trainer is None:
             self._trainer = self._backend.PtActions(
                 local_rank=self.local_rank,
@@ -324,27 +328,27 @@ class NeuralModuleFactory:
         input_example: Any = None,
         output_example: Any = None,
     ) -> None:
-        """Write a module for other programs; the module itself stays as it is.
+        """Export a module for other programs; the module itself does not change.
 
         Args:
-            output: a file that is not there yet.
-            d_format: AUTO goes by the file's suffix, see `nemo.backends.pytorch.export.deployment`.
-            input_example: a tensor, or tensors in the order of the input ports; not needed for weights
-                (PYTORCH), nor for TORCHSCRIPT that is compiled from source.
-            output_example: kept for NeMo 0.10's sake; outputs are computed.
+            output: a new file.
+            d_format: AUTO chooses by the file's suffix; see `nemo.backends.pytorch.export.deployment`.
+            input_example: one tensor, or several in the order of the input ports; not needed for weights
+                (PYTORCH) or for TORCHSCRIPT compiled from source.
+            output_example: for compatibility with NeMo 0.10; outputs are computed.
 
         Raises:
-            FileExistsError: there is a file already.
+            FileExistsError: the file already exists.
             UsageError: the format cannot hold this module, or needs an example.
         """
         deployment = importlib.import_module("nemo.backends.pytorch.export.deployment")
         deployment.export_module(module, output, d_format, input_example, output_example)
 
     def sync_all_processes(self, status: bool = True) -> None:
-        """Wait for the other processes; with one process there is nothing to wait for.
+        """Wait for the other processes, if any.
 
         Raises:
-            DistributedError: `status` is False in one of them.
+            DistributedError: `status` is False in at least one process.
         """
         failed = self._backend.num_failed(self.world, status)
         if failed:
@@ -356,12 +360,12 @@ class NeuralModuleFactory:
     def get_module(
         self, name: str, collection: str, params: Mapping[str, Any], pretrained: bool = False
     ) -> NeuralModule:
-        """The module that a class of that name makes of `params`.
+        """A new module of the class `name`, created with `params`.
 
         Args:
-            collection: a name that a collection registered when it was imported; "toys" has the tutorial's
+            collection: the name that a collection registers when it is imported; "toys" has the tutorial's
                 modules.
-            pretrained: kept for NeMo 0.10's sake; BERT takes a `pretrained_model_name`.
+            pretrained: for compatibility with NeMo 0.10; BERT takes a `pretrained_model_name`.
 
         Raises:
             UsageError: there is no such collection, or no such module in it.
@@ -375,14 +379,14 @@ class NeuralModuleFactory:
         return choose(classes, name, what="module")(**params)
 
     def close(self) -> None:
-        """Write no longer to `log_dir`: neither its log nor TensorBoard events."""
+        """Close the log in `log_dir` and the TensorBoard writer."""
         if self.tb_writer is not None:
             self.tb_writer.close()
         if self.experiment is not None:
             self.experiment.close()
 
     def _flush(self) -> None:
-        """Leave no TensorBoard event behind in memory."""
+        """Write all pending TensorBoard events."""
         if self.tb_writer is not None:
             self.tb_writer.flush()
 

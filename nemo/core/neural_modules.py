@@ -1,4 +1,4 @@
-"""A module with typed ports, whose call on symbolic tensors is recorded instead of computed."""
+"""`NeuralModule`: a module with typed ports. A call on symbolic tensors is recorded, not computed."""
 
 import inspect
 from collections import namedtuple
@@ -33,7 +33,7 @@ class WeightShareTransform(Enum):
 
 
 class NeuralModule:
-    """What can be wired: named, typed input and output ports.
+    """A module with named, typed input and output ports.
 
     `input_ports` and `output_ports` map a port's name to its NeuralType, as class attributes, instance
     attributes or properties.
@@ -42,10 +42,10 @@ class NeuralModule:
     input_ports: dict[str, NeuralType] = {}
     output_ports: dict[str, NeuralType] = {}
 
-    # Kinds of real values that may be passed by keyword; a backend's tensors.
+    # Types of real values that may be passed by keyword: a backend's tensors.
     real_inputs: tuple[type, ...] = ()
 
-    # As NeMo 0.10's subclasses read them. They are set before `__init__`, which a subclass may leave out.
+    # Named as NeMo 0.10's subclasses expect. `__new__` sets them, as subclasses need not call `__init__`.
     _init_params: dict[str, Any]
     _factory: "NeuralModuleFactory"
     _placement: "DeviceType"
@@ -53,7 +53,7 @@ class NeuralModule:
     _uuid: str
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "NeuralModule":
-        from nemo.core.neural_factory import NeuralModuleFactory  # which knows modules
+        from nemo.core.neural_factory import NeuralModuleFactory  # it imports this module
 
         module = super().__new__(cls)
         factory = NeuralModuleFactory.get_default_factory()
@@ -67,10 +67,10 @@ class NeuralModule:
         return module
 
     def __init__(self) -> None:
-        """Takes nothing; a subclass has its own arguments."""
+        """Takes no arguments; subclasses define their own."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """What a copy takes over: all but the factory and the id, of which it gets its own."""
+        """The state of a copy: everything except the factory and the id, which a copy gets anew."""
         return {name: value for name, value in vars(self).items() if name not in ("_factory", "_uuid")}
 
     def __str__(self) -> str:
@@ -78,27 +78,27 @@ class NeuralModule:
 
     @property
     def init_params(self) -> dict[str, Any]:
-        """The arguments the module was really made with, defaults included; `*args` under their name."""
+        """The constructor arguments, defaults included; `*args` under their name."""
         return self._init_params
 
     @property
     def factory(self) -> "NeuralModuleFactory":
-        """The default factory of the moment the module was made; it is made where there was none."""
+        """The factory that was the default when the module was created."""
         return self._factory
 
     @property
     def placement(self) -> "DeviceType":
-        """Where that factory puts modules."""
+        """Where this module's factory places modules."""
         return self._placement
 
     @property
     def unique_instance_id(self) -> str:
-        """A text that no other module has."""
+        """A unique identifier."""
         return self._uuid
 
     @property
     def is_trainable(self) -> bool:
-        """Does training change it?"""
+        """Whether the module has trainable weights."""
         return False
 
     @property
@@ -107,16 +107,16 @@ class NeuralModule:
         return 0
 
     def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call: check that every tensor fits its port, and return the outputs.
+        """Record a call: check each tensor against its port and return the outputs.
 
         Returns:
-            One NmTensor, or a namedtuple `<Class>Output` of them when there are several output ports.
+            One NmTensor, or a namedtuple `<Class>Output` of them if there are several output ports.
 
         Raises:
-            NeuralPortNameMismatchError: no input port has that name.
-            NeuralPortInputError: something else than the output of a module.
-            NeuralPortMissingError: a port that is not optional was left out.
-            NeuralPortNmTensorMismatchError: a tensor's type does not fit.
+            NeuralPortNameMismatchError: there is no such input port.
+            NeuralPortInputError: an input is not the output of a module.
+            NeuralPortMissingError: a required port was left out.
+            NeuralPortNmTensorMismatchError: a tensor's type does not match its port's.
         """
         ports = self.input_ports
         given = {name: tensor for name, tensor in inputs.items() if tensor is not None}
@@ -149,19 +149,19 @@ class NeuralModule:
         return output_type(*outputs)
 
     def compute(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the module on real tensors; what that means is the backend's business."""
+        """Run the module on real tensors; implemented by the backend."""
         raise NotImplementedError(f"{self} computes nothing")
 
     def __call__(self, *args: Any, force_pt: bool = False, **kwargs: Any) -> Any:
-        """Record a call on the outputs of other modules, or compute with real tensors.
+        """Record a call if given outputs of other modules; compute if given real tensors.
 
-        Which of the two is decided by what is passed in. Ports are passed by name when wiring.
+        Outputs of modules must be passed by port name.
 
         Args:
-            force_pt: compute even if symbolic tensors are passed.
+            force_pt: always compute.
 
         Raises:
-            NeuralPortInputError: what is passed in is neither; the other errors of `connect`.
+            NeuralPortInputError: an input is neither. Further errors: see `connect`.
         """
         if force_pt:
             return self.compute(*args, **kwargs)
@@ -184,14 +184,13 @@ class NeuralModule:
         return self.compute(*args, **kwargs)
 
     def export_to_config(self, config_file: str | PathLike[str]) -> None:
-        """Write how to make this module again: a YAML file with the maps `header` and `init_params`.
+        """Write this module's configuration: a YAML file with the mappings `header` and `init_params`.
 
         Args:
-            config_file: file to write; an existing one is replaced.
+            config_file: file to write; an existing file is replaced.
 
         Raises:
-            UsageError: a parameter is something else than text, number, bool, None, or a list or dict of
-                these.
+            UsageError: a parameter is not a string, number, bool or None, or a list or dict of these.
             StorageError: the file cannot be written.
         """
         params = module_config.portable_params(type(self), self._init_params)
@@ -205,38 +204,38 @@ class NeuralModule:
         section_name: str | None = None,
         overwrite_params: Mapping[str, Any] | None = None,
     ) -> "NeuralModule":
-        """The module that a configuration file tells how to make.
+        """Create a module from a configuration file.
 
         Args:
-            config_file: what `export_to_config` wrote; of the header only `full_spec` is needed.
-            section_name: the part of the file to read, where it describes several modules.
-            overwrite_params: arguments in place of the file's.
+            config_file: a file written by `export_to_config`; its header needs only `full_spec`.
+            section_name: the section to read, for a file that describes several modules.
+            overwrite_params: arguments that override the file's.
 
         Raises:
-            ModuleConfigError: the file does not describe a module, or one of another class than this;
-                `NeuralModule.import_from_config` takes every class.
+            ModuleConfigError: the file describes no module, or one of a different class;
+                `NeuralModule.import_from_config` accepts every class.
             MissingFileError: there is no such file.
         """
         config = cls._validate_config_file(config_file, section_name)
         made_by = _class_in(config, config_file)
-        if made_by is not cls:  # a NeuralModule of any class, which may have an import of its own
+        if made_by is not cls:  # the class may override this method
             return made_by.import_from_config(config_file, section_name, dict(overwrite_params or {}))
         params = {**config["init_params"], **(overwrite_params or {})}
         arguments = module_config.bind_params(cls, params, config_file)
         return cls(*arguments.args, **arguments.kwargs)
 
     def _create_config_header(self) -> dict[str, Any]:
-        """The class and its version; for subclasses that write their configuration themselves."""
+        """The class and its version, for subclasses that write their own configuration."""
         return module_config.make_header(type(self))
 
     @classmethod
     def _validate_config_file(
         cls, config_file: str | PathLike[str], section_name: str | None = None
     ) -> dict[str, Any]:
-        """The maps `header` and `init_params`; for subclasses that read their configuration themselves.
+        """The mappings `header` and `init_params`, for subclasses that read their own configuration.
 
         Raises:
-            ModuleConfigError, MissingFileError: as `import_from_config`.
+            ModuleConfigError, MissingFileError: as in `import_from_config`.
         """
         config = module_config.read_config(config_file, section_name)
         made_by = _class_in(config, config_file)
@@ -246,12 +245,12 @@ class NeuralModule:
                 where=f"{config_file} header.full_spec",
                 found=module_config.full_name(made_by),
                 expected=module_config.full_name(cls),
-                fix="NeuralModule.import_from_config takes every class",
+                fix="call NeuralModule.import_from_config, which accepts every class",
             )
         return config
 
     def __validate_params(self, params: Mapping[str, Any]) -> bool:
-        """Always True: a parameter that cannot be written raises an error."""
+        """Return True; raise an error if a parameter cannot be written."""
         module_config.check_params(params)
         return True
 
@@ -261,12 +260,12 @@ def _class_in(config: Mapping[str, Any], source: str | PathLike[str]) -> type[Ne
 
 
 def _bound_params(module: NeuralModule, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Every parameter of `__init__` with its value; keywords that it collects are among them."""
+    """Every parameter of `__init__` with its value, those collected by `**kwargs` included."""
     signature = inspect.signature(type(module).__init__)
     try:
         bound = signature.bind(module, *args, **kwargs)
     except TypeError:
-        return {}  # copying makes bare instances; wrong arguments are for `__init__` to refuse
+        return {}  # copying creates bare instances; `__init__` reports wrong arguments
     bound.apply_defaults()
     params = dict(list(bound.arguments.items())[1:])
     for name, parameter in signature.parameters.items():

@@ -1,7 +1,7 @@
-"""What a port takes or gives: axes (what each dimension means) and the kind of element in them.
+"""The types of ports and tensors: axes (the meaning of each dimension) and the kind of element.
 
-Comparing two types gives one of the eight results of NeMo 0.10. Wiring accepts two of them: SAME, and
-GREATER (the tensor's elements are a kind of what the port takes).
+Comparing two types gives one of the eight results of NeMo 0.10. Wiring accepts two of them: SAME and
+GREATER (the tensor's element type is a subclass of the port's).
 """
 
 from collections.abc import Iterable, Sequence
@@ -54,11 +54,11 @@ __all__ = [
 
 
 class AxisKindAbstract(Enum):
-    """Base of the enum of axis kinds; subclass it for kinds of your own."""
+    """Base class of axis kinds; subclass it to define your own."""
 
 
 class AxisKind(AxisKindAbstract):
-    """What a dimension counts."""
+    """The meaning of a dimension."""
 
     Batch = 0
     Time = 1
@@ -73,10 +73,10 @@ class AxisKind(AxisKindAbstract):
 
     @staticmethod
     def from_str(label: str) -> "AxisKind":
-        """The kind that a letter or word denotes, case-insensitive.
+        """The kind named by a letter or word, case-insensitive.
 
         Raises:
-            UsageError: nothing is called that.
+            UsageError: no kind has this name.
         """
         kind = _KIND_OF_LABEL.get(label.strip().lower())
         if kind is None:
@@ -95,7 +95,7 @@ _KIND_OF_LABEL = {
 
 
 class AxisType:
-    """One dimension: its kind, its size (None = any) and whether it is a Python list.
+    """One dimension: its kind, its size (None means any), and whether it is a Python list.
 
     Raises:
         UsageError: a list with a fixed size.
@@ -109,7 +109,7 @@ class AxisType:
         self.is_list = is_list
 
     def accepts(self, other: "AxisType") -> bool:
-        """May a tensor with the axis `other` stand where this axis is asked for?"""
+        """Whether a tensor with the axis `other` fits where this axis is expected."""
         if self.kind is AxisKind.Any:
             return True
         same_size = self.size is None or self.size == other.size
@@ -121,14 +121,14 @@ class AxisType:
 
 
 class NeuralTypeComparisonResult(Enum):
-    """How `port_type.compare(tensor_type)` comes out."""
+    """The result of `port_type.compare(tensor_type)`."""
 
     SAME = 0
-    LESS = 1  # the port's elements are a kind of the tensor's
-    GREATER = 2  # the tensor's elements are a kind of the port's
-    DIM_INCOMPATIBLE = 3  # the same axes, other sizes
+    LESS = 1  # the port's element type is a subclass of the tensor's
+    GREATER = 2  # the tensor's element type is a subclass of the port's
+    DIM_INCOMPATIBLE = 3  # the same axes with different sizes
     TRANSPOSE_SAME = 4  # the same axes in another order
-    CONTAINER_SIZE_MISMATCH = 5  # kept for its name; never returned
+    CONTAINER_SIZE_MISMATCH = 5  # for compatibility; never returned
     INCOMPATIBLE = 6
     SAME_TYPE_INCOMPATIBLE_PARAMS = 7
 
@@ -137,7 +137,7 @@ _SAME = NeuralTypeComparisonResult.SAME
 
 
 class ElementType:
-    """The kind of thing in a tensor. A subclass is a special case of its base class."""
+    """The kind of element in a tensor. A subclass is a special case of its base class."""
 
     def __str__(self) -> str:
         return self.__doc__.strip().splitlines()[0] if self.__doc__ else type(self).__name__
@@ -146,16 +146,16 @@ class ElementType:
 
     @property
     def type_parameters(self) -> dict:
-        """What two elements of one class must agree in."""
+        """Parameters that must be equal for two elements of one class to match."""
         return {}
 
     @property
     def fields(self) -> Iterable[str] | None:
-        """Names of the parts of an element, where it has parts."""
+        """Names of the fields of a compound element, or None."""
         return None
 
     def compare(self, second: "ElementType") -> NeuralTypeComparisonResult:
-        """How elements of `second` fit where these are asked for."""
+        """Compare with `second` where this element type is expected."""
         if type(self) is not type(second):
             if issubclass(type(self), type(second)):
                 return NeuralTypeComparisonResult.LESS
@@ -168,13 +168,13 @@ class ElementType:
 
 
 def _fields(element: ElementType) -> Iterable[str] | None:
-    """What `fields` answers; subclasses have it as a property or as a method."""
+    """The value of `fields`, which subclasses define as a property or as a method."""
     fields: Any = element.fields
     return fields() if callable(fields) else fields
 
 
 class VoidType(ElementType):
-    """Anything: a port of this type takes every element."""
+    """Anything: a port of this type accepts every element type."""
 
     def compare(self, second: ElementType) -> NeuralTypeComparisonResult:
         return _SAME
@@ -212,7 +212,7 @@ class AudioSignal(ElementType):
     """Element to represent an audio signal.
 
     Args:
-        freq: samples per second; two signals of other rates do not fit.
+        freq: samples per second; signals of different rates do not match.
     """
 
     def __init__(self, freq: int = 16000):
@@ -263,10 +263,10 @@ class NeuralType:
     """Axes and elements of a tensor.
 
     Args:
-        axes: one entry per dimension, all strings ("B", "T", ...) or all AxisType; None = not a tensor of
-            known shape.
-        elements_type: an instance of an ElementType.
-        optional: as an input port, it may be left out.
+        axes: one entry per dimension, all strings ("B", "T", ...) or all AxisType; None means a tensor of
+            unknown shape.
+        elements_type: an instance of ElementType.
+        optional: an input port of this type may be left out.
 
     Raises:
         UsageError: strings and AxisType mixed, a list axis after a tensor axis, or a class instead of an
@@ -281,13 +281,13 @@ class NeuralType:
     ):
         elements_type = VoidType() if elements_type is None else elements_type
         if not isinstance(elements_type, ElementType):
-            raise UsageError("elements_type takes an instance of an element type", found=repr(elements_type))
+            raise UsageError("elements_type must be an instance of ElementType", found=repr(elements_type))
         self.elements_type = elements_type
         self.axes = None if axes is None else _parse_axes(axes)
         self.optional = optional
 
     def compare(self, second: "NeuralType") -> NeuralTypeComparisonResult:
-        """How a tensor of type `second` fits a port of this type."""
+        """Compare a tensor's type `second` with this type, that of a port."""
         if self.axes is None and type(self.elements_type) is VoidType:
             return _SAME
         elements = self.elements_type.compare(second.elements_type)
@@ -301,7 +301,7 @@ class NeuralType:
     def compare_and_raise_error(
         self, parent_type_name: str, port_name: str, second_object: "NeuralType"
     ) -> None:
-        """Refuse a tensor that does not fit this port.
+        """Refuse a tensor that does not match this port.
 
         Raises:
             NeuralPortNmTensorMismatchError: names the port, the tensor and both types.
@@ -314,7 +314,7 @@ class NeuralType:
             )
 
     def described(self) -> str:
-        """The type in words: `ChannelType [batch, time]`."""
+        """The type as text: `ChannelType [batch, time]`."""
         axes = "" if self.axes is None else f" {list(self.axes)}"
         return f"{type(self.elements_type).__name__}{axes}"
 
@@ -329,11 +329,11 @@ def _origin(tensor: NeuralType) -> str:
 
 def _parse_axes(axes: Sequence[str] | Sequence[AxisType]) -> tuple[AxisType, ...]:
     if len({isinstance(axis, str) for axis in axes}) > 1:
-        raise UsageError("axes are all strings or all AxisType", found=repr(tuple(axes)))
+        raise UsageError("axes must be all strings or all AxisType", found=repr(tuple(axes)))
     parsed = tuple(AxisType(AxisKind.from_str(axis)) if isinstance(axis, str) else axis for axis in axes)
     flags = [axis.is_list for axis in parsed]
     if flags != sorted(flags, reverse=True):
-        raise UsageError("list axes come before tensor axes", found=str(list(parsed)))
+        raise UsageError("list axes must come before tensor axes", found=str(list(parsed)))
     return parsed
 
 
@@ -352,7 +352,7 @@ def _compare_axes(port: tuple[AxisType, ...], tensor: tuple[AxisType, ...]) -> N
 
 
 def __getattr__(name: str) -> Any:
-    if name == "NmTensor":  # stands with the graph, which is made of these types
+    if name == "NmTensor":  # NeMo 0.10's address; `graph` imports this module
         from nemo.core.graph import NmTensor
 
         return NmTensor

@@ -1,4 +1,4 @@
-"""Every number of a training run, checked when it is made."""
+"""The settings of a training run, checked on creation."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -10,7 +10,7 @@ from nemo.utils.lookup import closest
 
 LrPolicy = Callable[[float, int, int], float]
 
-# Keys of `optimization_params` that make an optimizer, and those that are about the run.
+# Keys of `optimization_params`: those of the optimizer, and those of the run.
 OPTIMIZER_PARAMS = (
     "lr",
     "lr_embeddings",
@@ -31,7 +31,7 @@ WHEN_NOT_FINITE = ("stop", "skip", "rewind")
 
 
 def optimizer_params(optimization_params: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `optimization_params` makes an optimizer: `lr`, and what else is not None.
+    """The optimizer's share of `optimization_params`: `lr`, and others that are not None.
 
     Raises:
         UsageError: an unknown key (the closest one is named), or an `lr` that is missing or invalid.
@@ -49,20 +49,20 @@ def optimizer_params(optimization_params: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long to train, in how large steps, and what to do when numbers go wrong.
+    """How long to train, with which steps, and what to do when numbers are not finite.
 
     Args:
-        num_epochs, max_steps: the end is whichever comes first; at least one must be given.
-        batches_per_step: batches whose gradients make one step.
-        lr_policy: `(lr, step, epoch) -> lr`; None leaves the optimizer's rate alone.
-        grad_norm_clip: largest norm of the whole gradient; None or a value <= 0 turns clipping off.
-        when_not_finite: what follows a loss or gradient that is not finite, whose step is never made:
-            "stop" raises; "skip" continues with the next batches; "rewind" does so from the weights of the
-            newest checkpoint, as training may have gone wrong before.
-        max_loss_scale, min_loss_scale: bounds of the loss scale, where there is one (fp16).
+        num_epochs, max_steps: training ends at whichever comes first; at least one is required.
+        batches_per_step: number of micro-batches per step (gradient accumulation).
+        lr_policy: `(lr, step, epoch) -> lr`; None keeps the optimizer's own rate.
+        grad_norm_clip: maximum norm of the whole gradient; None or a value <= 0 turns clipping off.
+        when_not_finite: what to do when a loss or gradient is not finite. Its step is never taken. "stop"
+            raises; "skip" continues with the next batches; "rewind" continues with them from the weights of
+            the newest checkpoint, as training may have diverged earlier.
+        max_loss_scale, min_loss_scale: bounds of the loss scale (fp16 only).
 
     Raises:
-        UsageError: a number out of its range, or no end.
+        UsageError: a number is out of range, or training has no end.
     """
 
     num_epochs: int | None = None
@@ -91,9 +91,9 @@ class TrainingPlan:
 
     @classmethod
     def from_params(cls, optimization_params: Mapping[str, Any], **settings: Any) -> "TrainingPlan":
-        """The plan that NeMo 0.10's `optimization_params` describe.
+        """The plan described by NeMo 0.10's `optimization_params`.
 
-        `batch_size` is accepted, as the tutorial passes it; the data layer's is what counts.
+        `batch_size` is accepted because the tutorial passes it, and ignored: the data layer's counts.
 
         Raises:
             UsageError: an unknown key; the nearest one is named.
@@ -108,13 +108,13 @@ class TrainingPlan:
         )
 
     def is_done(self, step: int, epoch: int) -> bool:
-        """Does the run end after this step and this many whole epochs?"""
+        """Whether the run ends after `step` steps and `epoch` full epochs."""
         return (self.max_steps is not None and step >= self.max_steps) or (
             self.num_epochs is not None and epoch >= self.num_epochs
         )
 
     def lr_at(self, lr: float, step: int, epoch: int) -> float:
-        """Learning rate of the step after this many finished ones; `lr` is the peak."""
+        """Learning rate of the next step after `step` finished ones; `lr` is the peak."""
         return lr if self.lr_policy is None else self.lr_policy(lr, step, epoch)
 
 

@@ -1,4 +1,4 @@
-"""What a factory can be set to."""
+"""Enums for the settings of a factory."""
 
 from enum import Enum
 
@@ -13,7 +13,7 @@ class Backend(Enum):
 
 
 class DeviceType(Enum):
-    """Where modules live. AllGpu is one GPU per process."""
+    """Where modules are placed. AllGpu means one GPU per process."""
 
     GPU = 1
     CPU = 2
@@ -21,7 +21,7 @@ class DeviceType(Enum):
 
 
 class DeploymentFormat(Enum):
-    """What a module can be exported to."""
+    """Formats for exporting a module."""
 
     AUTO = 0
     PYTORCH = 1
@@ -32,14 +32,14 @@ class DeploymentFormat(Enum):
 
 
 class ModelMode(Enum):
-    """Whether dropout is on."""
+    """Whether dropout is on (train) or off (eval)."""
 
     train = 0
     eval = 1
 
 
 class Optimization(Enum):
-    """Type of the matrix products: O0 fp32, O1 bf16 on fp32 weights, O2 bf16 weights too."""
+    """Precision of matrix products: O0 fp32; O1 bf16 with fp32 weights; O2 bf16 weights too."""
 
     mxprO0 = 0
     mxprO1 = 1

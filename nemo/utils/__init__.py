@@ -1,4 +1,4 @@
-"""What every layer needs; standard library only."""
+"""Utilities for all layers; standard library only."""
 
 from nemo.utils.lazy import lazy_parts
 from nemo.utils.logging import LogMode as logging_mode

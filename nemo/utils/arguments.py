@@ -1,4 +1,4 @@
-"""A dataclass with documented fields -> command line options and a configuration file. Say it once.
+"""Command line options and a configuration file from one dataclass, in which each option is declared once.
 
 @dataclass(frozen=True)
 class Options:
@@ -45,24 +45,24 @@ def option(
     only_for: str | None = None,
     parse: Callable[[str], Any] | None = None,
 ) -> Any:
-    """A dataclass field that is a command line option.
+    """Declare a dataclass field as a command line option.
 
     Args:
-        default: its value when it is not given.
-        help: one line; "" for a field that a configuration file has, but no command line.
-        choices: the values it may have.
+        default: value if the option is not given.
+        help: one line; "" for a field that only a configuration file may set.
+        choices: the allowed values.
         at_least, at_most, above, below: the range of a number.
         aliases: other spellings, dashes included.
-        is_path: a file, folder or address; `~` means the home folder.
-        not_paths: words that mean something else there.
+        is_path: the value is a file, folder or address; `~` means the home folder.
+        not_paths: values of a path option that are not paths.
         metavar: name of the value in `--help`; default: N for a number, TEXT or PATH.
-        default_text: the default in words, where the value does not say it.
-        decides: "model": what is trained, which a resumed run must keep; "samples": which samples it sees,
-            which it must keep too; "machine": where and by whom it is done, which leaves the result as it is.
-            Default: how it is trained, which a resumed run may change.
-        only_for: the kind of data that it is for; the dataclass refuses it for others.
-        parse: makes the value from the text on a command line, or in a configuration file; raises a
-            UsageError. Default: the type's constructor.
+        default_text: the default in words, if the value does not speak for itself.
+        decides: what the option determines. "model": the model; a resumed run must keep it. "samples": the
+            samples that the model sees; a resumed run must keep it too. "machine": where the run takes place;
+            the result is the same. Default: how the model is trained; a resumed run may change it.
+        only_for: the kind of data that the option is for; the dataclass refuses it for other kinds.
+        parse: turns the text on the command line or in a configuration file into the value; raises a UsageError.
+            Default: the constructor of the type.
     """
     metadata = {
         "help": help,
@@ -86,7 +86,7 @@ def names_deciding(cls: type, what: str) -> list[str]:
 
 
 def fields_by_class(cls: type) -> Iterator[tuple[type, list[dataclasses.Field[Any]]]]:
-    """The fields of a dataclass beside the class that declares them last: own ones first, then the bases'."""
+    """Each class that declares fields of `cls`, with these fields: `cls` itself first, then its bases."""
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for base in cls.__mro__:
         names = [name for name in vars(base).get("__annotations__", {}) if name in fields]
@@ -104,10 +104,10 @@ _IN_RANGE = {
 
 
 def check(options: Any) -> None:
-    """Hold every field of a dataclass of `option`s to its choices and range; call it in `__post_init__`.
+    """Check every option of a dataclass against its choices and range; call it in `__post_init__`.
 
     Raises:
-        UsageError: names the option, what was found and what is allowed.
+        UsageError: a value is empty, not one of the choices, or out of range.
     """
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
@@ -115,7 +115,7 @@ def check(options: Any) -> None:
             continue
         where = f"--{field.name}"
         if value == "" and field.default != "":
-            raise UsageError("is empty", where=where, fix="leave it out, or give a value")
+            raise UsageError("empty value", where=where, fix="omit the option, or give a value")
         choices = field.metadata["choices"]
         for chosen in value if isinstance(value, tuple) else (value,):
             if choices and chosen not in choices:
@@ -136,7 +136,7 @@ def check(options: Any) -> None:
 
 
 def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The values of a dataclass of `option`s by name, the paths among them changed."""
+    """`values`, with `change` applied to the options of `cls` that are paths."""
     changed = dict(values)
     for field in dataclasses.fields(cls):
         value = values.get(field.name)
@@ -148,9 +148,9 @@ def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]
 
 
 def as_config(options: Any) -> dict[str, Any]:
-    """A dataclass of `option`s by name, for a configuration file that means the same from any folder.
+    """The options by name, for a configuration file that is valid from any folder.
 
-    Existing paths become absolute; anything else may be a name or an address.
+    Existing paths become absolute; others stay, as they may be names or addresses.
     """
     values = {
         field.name: getattr(options, field.name)
@@ -165,25 +165,25 @@ def _usable_path(path: str) -> str:
     try:
         path.encode()
     except UnicodeEncodeError:
-        raise UsageError("a name that is not UTF-8", where=path, fix="rename it") from None
+        raise UsageError("the name is not valid UTF-8", where=path, fix="rename it") from None
     return os.path.expanduser(path)
 
 
 def absolute(path: str) -> str:
-    """The absolute path if it exists, else the argument unchanged."""
+    """`path` as an absolute path if it exists, else unchanged."""
     return os.path.abspath(path) if os.path.exists(path) else path
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises on wrong arguments, naming the closest known option."""
+    """Raises a UsageError on wrong arguments instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, where=self.prog, fix=f"see {self.prog} --help")
 
 
 def integer(text: str) -> int:
-    """An int, also from "1e7". Raises ValueError."""
-    number = float(text)  # 1e7 is an integer to anyone but int()
+    """Parse an int, also in the form "1e7". Raises ValueError."""
+    number = float(text)  # int() rejects "1e7"
     if not number.is_integer():
         raise ValueError(text)
     return int(text) if text.lstrip("+-").isdigit() else int(number)
@@ -197,7 +197,7 @@ def _plain_type(annotation: Any) -> type:
 
 
 def _help_of(field: dataclasses.Field[Any]) -> str:
-    """With the choices, and the default in words."""
+    """The help text, with the choices and the default."""
     text, choices, in_words = (field.metadata[name] for name in ("help", "choices", "default_text"))
     has_default = field.default not in (None, "", (), dataclasses.MISSING) and field.default is not False
     default = in_words or (str(field.default) if has_default else None)
@@ -243,7 +243,7 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str], e
             if field.name in positional:
                 nargs = "*" if field.name in several else "?"
                 parser.add_argument(field.name, nargs=nargs, default=argparse.SUPPRESS, help=_help_of(field))
-        # A base class is a group of options, and its docstring the heading.
+        # Each base class is a group of options; its docstring is the heading.
         heading = (declared_in.__doc__ or "").strip().split("\n")[0].rstrip(".")
         group = parser if declared_in is cls or not named else parser.add_argument_group(heading)
         for field in named:
@@ -259,16 +259,16 @@ def _parser(cls: type, prog: str, description: str, positional: Sequence[str], e
 
 @dataclass(frozen=True)
 class CommandLine(Generic[T]):
-    """The words after a command, which describe an `options`.
+    """Parses the arguments of a command into a dataclass of options.
 
     Args:
-        options: a dataclass of `option`s. If it has an attribute `given`, its instance receives the names
-            on the command line, and `given_in_file` those in the configuration file: a default that was
-            given explicitly counts as given.
+        options: a dataclass of `option`s. If it has an attribute `given`, this is set to the names given on
+            the command line, and `given_in_file` to those in the configuration file; a default that is given
+            explicitly counts.
         prog, description: for `--help`.
-        examples: command lines, one on each line, for the end of `--help`.
-        positional: fields that are given without `--name`, anywhere among the options; one that is a tuple
-            takes any number of words.
+        examples: command lines for the end of `--help`, one per line.
+        positional: fields given without `--name`, anywhere among the options; a tuple takes any number of
+            arguments.
     """
 
     options: type[T]
@@ -284,12 +284,12 @@ class CommandLine(Generic[T]):
         """The options that `argv` describes.
 
         Raises:
-            UsageError: an unknown option (the closest one is named), or a value that does not fit.
+            UsageError: an unknown option (the closest one is suggested), or an invalid value.
         """
         parser = self.parser()
         for word in argv:
-            if word.startswith("--") and word.endswith("=--"):  # argparse would make an empty list of it
-                raise UsageError("no value", where=word.removesuffix("=--"), found="'--'")
+            if word.startswith("--") and word.endswith("=--"):  # argparse would return an empty list
+                raise UsageError("missing value", where=word.removesuffix("=--"), found="'--'")
         given, rest = parser.parse_known_intermixed_args(list(argv))
         if rest:
             known = [name for action in parser._actions for name in action.option_strings]
@@ -315,11 +315,11 @@ class CommandLine(Generic[T]):
 
 
 def read_config(cls: type, path: str | Path) -> dict[str, Any]:
-    """Values for the fields of `cls` from a YAML file.
+    """Read values for the fields of `cls` from a YAML file.
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: not YAML, an unknown name, or a value of another type.
+        UsageError: not YAML, an unknown name, or a value of the wrong type.
     """
     path = Path(path)
     if not path.is_file():
@@ -353,7 +353,7 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
             values[name], fits = float(value), True
         if not fits:
             raise UsageError(
-                "a value of the wrong type",
+                "wrong type of value",
                 where=f"{path} {name}",
                 found=type(value).__name__ if isinstance(value, list | dict) else reprlib.repr(value),
                 expected=kind.__name__,

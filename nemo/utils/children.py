@@ -1,4 +1,4 @@
-"""Child processes that do not outlive their parent."""
+"""Child processes that end with their parent."""
 
 import ctypes
 import os
@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _PR_SET_PDEATHSIG = 1
-_bound: set[int] = set()  # processes whose forks are bound to them
+_bound: set[int] = set()  # pids of processes whose children die with them
 
 
 def die_with_parent() -> None:
-    """Have this process killed by the system when its parent ends, however that ends. Linux only."""
+    """Have the kernel kill this process when its parent ends for any reason. Linux only."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager
 def bound_children() -> Iterator[None]:
-    """What is forked inside the block dies with this process."""
+    """Processes forked inside the block die with this process."""
     _bound.add(os.getpid())
     try:
         yield

@@ -1,14 +1,14 @@
-"""Where the modules of a collection are, by its name; `NeuralModuleFactory.get_module` looks there."""
+"""The registry of collections, in which `NeuralModuleFactory.get_module` finds modules by name."""
 
 _addresses: dict[str, tuple[str, ...]] = {}
 
 
 def register_collection(name: str, *addresses: str) -> None:
-    """Let the modules of a collection be found by name.
+    """Make the modules of a collection available by name.
 
     Args:
-        name: of the collection.
-        addresses: Python modules that hold its classes; imported when one of them is first used.
+        name: name of the collection.
+        addresses: Python modules with its classes; imported on first use.
     """
     _addresses[name] = addresses
 

@@ -1,29 +1,29 @@
-"""One-line errors, and the exit code of each."""
+"""One-line errors and their exit codes."""
 
 import re
 from typing import Any
 
-MOST_OF_A_REASON = 400  # characters kept of another library's message
+MOST_OF_A_REASON = 400  # maximum number of characters quoted from another library's message
 _STACK = re.compile(r"Exception raised from |frame #0")  # where torch appends its C++ stack
 
 
 class NemoError(Exception):
     """Base class of errors that the user can fix.
 
-    The text reads `where: problem; found X, expected Y; fix: Z`, each part only when given.
+    The text reads `where: problem; found X, expected Y; fix: Z`; parts that are not given are left out.
 
     Args:
-        problem: what is wrong, as a sentence without a full stop.
+        problem: what is wrong, without a full stop.
         where: file, file:line, option or field.
-        found: what was there.
-        expected: what should have been there.
+        found: the actual value.
+        expected: the expected value.
         fix: how to fix it.
     """
 
     kind = "INTERNAL"
     exit_code = 1
     is_of_all = False
-    """Whether all processes of a run raise it at the same step, so that none has to notify the others."""
+    """Whether all processes of a run raise it at the same step, so that none must notify the others."""
 
     def __init__(
         self, problem: str, *, where: Any = "", found: Any = None, expected: Any = None, fix: str = ""
@@ -38,7 +38,7 @@ class NemoError(Exception):
             parts.append(", ".join(comparison))
         if fix:
             parts.append(f"fix: {fix}")
-        # Text of a user's file may end up here: control characters must not reach a terminal.
+        # The text may quote a user's file: control characters must not reach a terminal.
         self.message = "".join(c if c.isprintable() else repr(c)[1:-1] for c in "; ".join(parts))
         super().__init__(self.message)
 
@@ -47,7 +47,7 @@ class NemoError(Exception):
 
 
 def reason(error: BaseException) -> str:
-    """The message of another library's error, in one line; the cause may be anywhere in its text."""
+    """The message of another library's error, on one line and without a C++ stack."""
     message, *_ = _STACK.split(str(error))
     text = " ".join(message.split()).rstrip(".") or type(error).__name__
     return text if len(text) <= MOST_OF_A_REASON else f"{text[:MOST_OF_A_REASON]} ..."
@@ -70,7 +70,7 @@ class ExistingFileError(UsageError, FileExistsError):
 
 
 class DataError(NemoError, ValueError):
-    """Text, vocabulary or shard that cannot be used."""
+    """A text, vocabulary or shard that cannot be used."""
 
     kind, exit_code = "DATA", 3
 
@@ -98,7 +98,7 @@ class NumericError(NemoError, ArithmeticError):
 
 
 class DistributedError(NemoError, RuntimeError):
-    """Ranks that disagree, hang or are gone."""
+    """Processes that disagree, hang or have died."""
 
     kind, exit_code = "DISTRIBUTED", 7
 
@@ -110,7 +110,7 @@ class BusyError(NemoError, RuntimeError):
 
 
 class Preempted(NemoError, SystemExit):
-    """Training was asked to stop; it saved and can be resumed.
+    """Training was stopped on request; it is saved and can be resumed.
 
     A SystemExit, so that a script that does not catch it exits with code 75 and without a traceback.
     """

@@ -1,4 +1,4 @@
-"""The work folder of a run: what was run, how it goes, where its checkpoints are."""
+"""The work folder of a run: how it was started, its progress and its checkpoints."""
 
 import json
 import math
@@ -19,23 +19,23 @@ from nemo.utils.logging import LogMode, logging
 
 LOG_FILES = "log_globalrank-*_localrank-*.txt"
 MADE_AT_ONCE = ("checkpoints", "cmd-args_*.log", "git-info_*.log", "tensorboard", "tensorboard/events.out.*")
-"""Glob patterns of files that exist before a run begins."""
+"""Glob patterns of the files created before a run begins."""
 
 
 class ExperimentFolder:
-    """A folder that says all about a run.
+    """The folder with all records of a run.
 
-    Made at once: `cmd-args_<time>.log`, `git-info_<time>.log` inside a git checkout, a copy of each of
-    `files_to_copy` and the log `log_globalrank-<r>_localrank-<l>.txt`. Later: `config.yaml`,
+    Created at once: `cmd-args_<time>.log`, `git-info_<time>.log` (inside a git checkout), a copy of each of
+    `files_to_copy`, and the log `log_globalrank-<r>_localrank-<l>.txt`. Created later: `config.yaml`,
     `status.json`, `metrics.jsonl`, `about.json`, `guesses.json`, `report.html`, and `bad_steps.jsonl` if
-    there is one. All but the log is rank 0's.
+    needed. Each rank writes a log; all other files are written by rank 0.
 
     Args:
-        work_dir: made if needed.
-        files_to_copy: copied as `<stem>_<time><suffix>`; what is no file is skipped with a line in the log.
-        add_time: take the sub-folder `<time>` of `work_dir`.
-        global_rank, local_rank: None is what torchrun says, or 0.
-        timestamp: `<time>`; None is now. Ranks of one run have to be given the same.
+        work_dir: created if needed.
+        files_to_copy: copied as `<stem>_<time><suffix>`; anything that is not a file is skipped and logged.
+        add_time: use the subfolder `<time>` of `work_dir`.
+        global_rank, local_rank: None takes torchrun's, or 0.
+        timestamp: `<time>`; None means now. All ranks of a run must pass the same.
 
     Attributes:
         work_dir, checkpoint_dir, tensorboard_dir: paths; the first two exist.
@@ -44,7 +44,7 @@ class ExperimentFolder:
         StorageError: the folder cannot be written to.
     """
 
-    # A line of the log belongs to one run: the next folder of a process closes the log of the one before.
+    # Each line belongs to one run's log, so a process's next folder closes the log of the previous one.
     _logged: ClassVar["ExperimentFolder | None"] = None
 
     def __init__(
@@ -77,10 +77,10 @@ class ExperimentFolder:
         """Write `config.yaml`, in the order given.
 
         Args:
-            remarks: lines to begin with, as comments.
+            remarks: lines for the top of the file, as comments.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         import yaml
 
@@ -90,7 +90,7 @@ class ExperimentFolder:
             write_atomically(self.work_dir / "config.yaml", text.encode())
 
     def write_status(self, **fields: Any) -> None:
-        """Change `fields` of `status.json`; a reader meets the old file or the new one."""
+        """Update `fields` of `status.json`, atomically."""
         self._status |= fields
         if self.global_rank == 0:
             path = self.work_dir / "status.json"
@@ -103,7 +103,7 @@ class ExperimentFolder:
                     raise
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a file about the run; a failure is logged and does not stop training."""
+        """Write `content` to the file `name`; a failure is logged and does not stop training."""
         if self.global_rank == 0:
             path = self.work_dir / name
             with _at_most_a_warning(path):
@@ -131,7 +131,7 @@ class ExperimentFolder:
                 file.write(_to_json(row) + b"\n")
 
     def close(self) -> None:
-        """Log to this folder no longer."""
+        """Stop logging to this folder."""
         if ExperimentFolder._logged is self:
             logging.remove_handler(self._handler)
             self._handler.close()
@@ -145,14 +145,14 @@ class ExperimentFolder:
         ExperimentFolder._logged = self
 
     def _write_origin(self, files_to_copy: Iterable[str | os.PathLike[str] | None]) -> None:
-        """The command, the version of the code, and the files asked for."""
-        # A file's name may have bytes that are no UTF-8.
+        """Record the command, the version of the code, and copies of `files_to_copy`."""
+        # File names may contain bytes that are not UTF-8.
         self._path_with_time("cmd-args.log").write_bytes(os.fsencode(f"{shlex.join(sys.argv)}\n"))
         if git_info := _git_info():
             self._path_with_time("git-info.log").write_bytes(git_info)
         for file in files_to_copy:
-            if file is None or not Path(file).is_file():  # a notebook has no file, for example
-                logging.info(f"files_to_copy: {file} is not a file, skipped")
+            if file is None or not Path(file).is_file():  # in a notebook, for example
+                logging.info(f"files_to_copy: skipped {file}, which is not a file")
             else:
                 shutil.copyfile(file, self._path_with_time(Path(file).name))
 
@@ -162,7 +162,7 @@ class ExperimentFolder:
 
 
 def _overwrite(path: Path, content: bytes) -> None:
-    """Into the block that a small file has: there is room for that on a full disk, too."""
+    """Overwrite a small file in place, in its existing block; this works even on a full disk."""
     if len(content) <= 4096:
         with suppress(OSError), open(path, "r+b") as file:
             file.write(content)
@@ -180,7 +180,7 @@ def _at_most_a_warning(path: Path) -> Iterator[None]:
 
 
 def _git_info() -> bytes | None:
-    """The commit of the folder one is in, and what was changed since; None outside a git checkout."""
+    """The current folder's commit and uncommitted changes; None outside a git checkout."""
     commands = (["rev-parse", "HEAD"], ["diff", "--no-ext-diff", "--no-textconv", "HEAD"])
     try:
         outputs = [
@@ -201,7 +201,7 @@ def _is_row_until(step: int, line: str) -> bool:
 
 
 def _to_json(row: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """UTF-8, in which a name with other bytes is escaped as JSON has it."""
+    """JSON in UTF-8; file names that are not UTF-8 are escaped, and NaN and infinity become null."""
     finite = {
         key: None if isinstance(value, float) and not math.isfinite(value) else value
         for key, value in row.items()

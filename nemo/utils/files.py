@@ -1,4 +1,4 @@
-"""File names, and files that are complete or absent, even after a crash or a power cut."""
+"""Paths, and atomic writes: a file is complete or absent, even after a crash or a power cut."""
 
 import errno
 import os
@@ -19,33 +19,33 @@ def common_folder(files: Sequence[str | os.PathLike[str]]) -> Path:
 
 
 def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
-    """Paths within the common folder, the same wherever that is mounted."""
+    """Paths relative to the common folder, which do not depend on where that is mounted."""
     root = common_folder(files)
     return [Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files]
 
 
 @contextmanager
 def gone_if_empty(folder: Path) -> Iterator[None]:
-    """Make a folder, and those it lies in; a new one that is empty in the end goes again."""
+    """Create a folder and its parents; on exit, remove those that are new and still empty."""
     new = [place for place in (folder, *folder.parents) if not place.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
-        with suppress(OSError):  # the first that is not empty, or that another process removed
+        with suppress(OSError):  # a folder that is not empty, or that another process removed
             for place in new:
                 place.rmdir()
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says of a disk, a quota or a limit for files that is used up."""
+"""Error numbers of a full disk, an exceeded quota, or a file size limit."""
 
 
 def disk_full(where: Any, needed: int | None = None) -> StorageError:
-    """The error of a file or folder for which there is no room.
+    """The error for a file or folder that does not fit on the disk.
 
     Args:
-        needed: bytes.
+        needed: required bytes; None if unknown.
     """
     folder = next(path for path in (Path(where), *Path(os.path.abspath(where)).parents) if path.is_dir())
     return StorageError(
@@ -53,19 +53,19 @@ def disk_full(where: Any, needed: int | None = None) -> StorageError:
         where=where,
         found=f"{shutil.disk_usage(folder).free:,} bytes free (a quota or limit may allow less)",
         expected=None if needed is None else f"{needed:,} bytes",
-        fix="make room",
+        fix="free some space",
     )
 
 
 def refuse_link(path: Path) -> None:
-    """Raise a DataError if an entry of a folder is a link: what it leads to may be anywhere."""
+    """Raise a DataError if a folder's entry is a link, as its target may lie anywhere."""
     if path.is_symlink():
-        fix = f"copy the folder together with the targets of its links: cp -rL {path.parent} COPY"
+        fix = f"copy the folder and resolve its links: cp -rL {path.parent} COPY"
         raise DataError("a link, not a file", where=path, found=f"-> {os.path.realpath(path)}", fix=fix)
 
 
 def refuse_special(path: Path) -> None:
-    """Raise a DataError if a path is no regular file: opening a pipe or a socket would wait for ever."""
+    """Raise a DataError if a path is not a regular file: opening a pipe or a socket could block forever."""
     if not path.is_file():
         raise DataError("not a regular file", where=path)
 
@@ -76,7 +76,7 @@ _PAGE = (b"<!doctype html", b"<html")
 
 
 def stand_in(path: Path) -> tuple[str, str] | None:
-    """What a failed download left in a file's place, and how to mend it; None: nothing of the kind."""
+    """What a failed download left in place of a file, and the fix; None if the file looks genuine."""
     with open(path, "rb") as file:
         head = file.read(256)
     if head.startswith(GIT_LFS_POINTER):
@@ -88,7 +88,7 @@ def stand_in(path: Path) -> tuple[str, str] | None:
 
 @contextmanager
 def storage_errors(where: Any) -> Iterator[None]:
-    """Turn what the operating system says of `where` (disk full, read-only) into a `StorageError`."""
+    """Turn the system's errors about `where` (disk full, read-only) into a StorageError."""
     try:
         yield
     except StorageError:
@@ -100,12 +100,12 @@ def storage_errors(where: Any) -> Iterator[None]:
         raise StorageError(
             (error.strerror or str(error)).lower(),
             where=error.filename if isinstance(error, PermissionError) and error.filename else where,
-            fix=fixes.get(type(error), "make room, or use a folder that can be written to"),
+            fix=fixes.get(type(error), "free some space, or use a writable folder"),
         ) from error
 
 
 def sync(path: Path) -> None:
-    """Return when a file's content, or a folder's list of names, is on the disk."""
+    """Flush a file's content, or a folder's entries, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -114,10 +114,10 @@ def sync(path: Path) -> None:
 
 
 def let_umask_decide(folder: Path) -> None:
-    """Give the files in a folder the permissions of any new one: safetensors makes its files private.
+    """Give the files in a folder default permissions: safetensors creates private files.
 
     Raises:
-        StorageError: it cannot be written to.
+        StorageError: the folder cannot be written to.
     """
     with storage_errors(folder):
         files = [path for path in folder.iterdir() if path.is_file() and not path.is_symlink()]
@@ -125,7 +125,7 @@ def let_umask_decide(folder: Path) -> None:
 
 
 def _let_umask_decide(files: Iterable[Path], folder: Path) -> None:
-    new = folder / f".{uuid4().hex}.tmp"  # the system alone knows the umask, and what else decides
+    new = folder / f".{uuid4().hex}.tmp"  # a new file shows the umask, and ACLs if there are any
     new.touch()
     mode = _mode(new)
     new.unlink()
@@ -140,16 +140,15 @@ def _mode(path: Path) -> int:
 
 @contextmanager
 def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
-    """A hidden path to write to; what is there at the end of the block becomes the file at `path`.
+    """Replace the file at `path` atomically: write to the temporary path that the block receives.
 
-    A reader, or a crash, meets the old content or the new one. Its permissions are those of any new file,
-    whatever has written it.
+    Readers see the old content or the new one, also after a crash. The file gets default permissions.
 
     Args:
-        durable: return when it is on the disk; False is faster, and a power cut may take the file.
+        durable: return when the file is on disk; False is faster, but a power cut may lose the file.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     aside = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     with storage_errors(path):
@@ -166,10 +165,10 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
 
 
 def write_atomically(path: Path, content: bytes, durable: bool = True) -> None:
-    """Replace the file at `path` by `content`, see `replacing`.
+    """Replace the file at `path` with `content`; see `replacing`.
 
     Raises:
-        StorageError: it cannot be written.
+        StorageError: the file cannot be written.
     """
     with replacing(path, durable) as aside:
         aside.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Packages whose parts load when they are first touched, so that importing the package costs nothing."""
+"""Packages whose parts are imported on first use, so that importing the package is cheap."""
 
 import importlib
 from collections.abc import Callable, Mapping
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def lazy_parts(package: str, addresses: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package.
+    """A `__getattr__` for a package that imports its parts lazily.
 
     Args:
-        package: its name.
-        addresses: public name -> its location, as `package.module` or `package.module:name`.
+        package: name of the package.
+        addresses: public name -> location, as `package.module` or `package.module:name`.
     """
 
     def load(name: str) -> Any:

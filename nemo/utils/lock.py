@@ -12,11 +12,11 @@ from types import TracebackType
 from nemo.utils.errors import BusyError
 from nemo.utils.files import gone_if_empty, storage_errors
 
-_held: set[int] = set()  # descriptors of this process
+_held: set[int] = set()  # file descriptors of the locks that this process holds
 
 
 def _let_go_in_child() -> None:
-    """A lock is held as long as any process has the file open, and a child may outlive this one."""
+    """Close the files in a child, which may outlive this process: an open file keeps its lock."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
@@ -26,15 +26,15 @@ os.register_at_fork(after_in_child=_let_go_in_child)
 
 
 class WorkFolderLock:
-    """`with WorkFolderLock(folder):` - excludes all other runs meanwhile.
+    """`with WorkFolderLock(folder):` locks the folder against all other runs.
 
-    The kernel holds the lock and lets go when the process ends, however it ends; so there are no stale
-    locks; a child that is forked meanwhile does not hold it. Who holds it stands in `<folder>/.lock`, only to
-    be told to others. On leaving the file goes, and the folder if it was made here and is empty.
+    The kernel releases the lock when the process ends for any reason, so there are no stale locks. Forked
+    children do not hold it. `<folder>/.lock` names the holder, for the error message only. On exit the file
+    is removed, and the folder too if it was created here and is empty.
 
     Raises:
-        BusyError: another process is in, on entering.
-        StorageError: the folder cannot be made or written to.
+        BusyError: another process holds the lock.
+        StorageError: the folder cannot be created or written to.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -52,13 +52,13 @@ class WorkFolderLock:
         return self
 
     def _take(self) -> bool:
-        """Lock the file; False if it was gone by then, removed by who had it before."""
+        """Lock the file; False if its previous holder removed it meanwhile."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
             if self.path.parent.exists() and not self.path.parent.is_dir():
                 raise
-            return False  # the run before removed the empty folder while this one looked at it
+            return False  # the previous run has just removed the empty folder
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:
@@ -81,13 +81,13 @@ class WorkFolderLock:
     ) -> None:
         _held.discard(self._descriptor)
         with suppress(OSError):
-            self.path.unlink()  # while it is held, so that another run's file is never deleted
+            self.path.unlink()  # before the lock is released, so that another run's file is never deleted
         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)
         self._folder.close()
 
     def _busy(self) -> BusyError:
-        """The holder; closes the file."""
+        """The error that names the holder of the lock; closes the file."""
         holder = os.pread(self._descriptor, 1000, 0).decode(errors="replace")
         os.close(self._descriptor)
         return BusyError(

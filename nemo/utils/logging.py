@@ -1,4 +1,4 @@
-"""The one logger. Others take it from here: `from nemo.utils.logging import logging`."""
+"""The logger of the package: `from nemo.utils.logging import logging`."""
 
 import logging as _std
 import os
@@ -12,14 +12,14 @@ from typing import Any, TextIO
 
 
 class LogMode(IntEnum):
-    """EACH call is logged, or ONCE per text for the life of the process."""
+    """Log EACH call, or each text only ONCE per process."""
 
     EACH = 0
     ONCE = 1
 
 
 class _Formatter(_std.Formatter):
-    """`[NeMo I 2020-01-01 00:00:00 module:line] text`, as NeMo 0.10 wrote it; what a program needs."""
+    """`[NeMo I 2020-01-01 00:00:00 module:line] text`: the format of NeMo 0.10, for programs."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -29,7 +29,7 @@ class _Formatter(_std.Formatter):
 
 
 class _FormatterForPeople(_std.Formatter):
-    """`00:00:00 text`, and of more than a notice what it is: `00:00:00 warning: text`."""
+    """`00:00:00 text`, or `00:00:00 warning: text` for warnings and above."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
@@ -40,7 +40,7 @@ class _FormatterForPeople(_std.Formatter):
 
 
 class _Patient(_std.StreamHandler):
-    """Keeps going when writing fails: the disk is full (reported once), or a pipe is closed."""
+    """Continues when writing fails: on a full disk (reported once) or a closed pipe."""
 
     _has_told = False
 
@@ -62,7 +62,7 @@ class _LogFile(_Patient, _std.FileHandler):
 
 
 class _StreamOfTheMoment(_Patient):
-    """Writes to what `sys.stdout` or `sys.stderr` is now, so that redirection later still works."""
+    """Writes to the current `sys.stdout` or `sys.stderr`, so that later redirection works."""
 
     def __init__(self, name: str):
         super().__init__(getattr(sys, name))
@@ -74,22 +74,22 @@ class _StreamOfTheMoment(_Patient):
 
     @stream.setter
     def stream(self, _: TextIO) -> None:
-        """The base class sets a stream once; ours is looked up at each use."""
+        """Ignored: the base class sets a stream once, but ours is looked up at each use."""
 
     def emit(self, record: _std.LogRecord) -> None:
-        # A closed stream is skipped, and lines that a live display already shows are not repeated.
+        # Skip a missing stream, and lines that a live display already shows.
         if self.stream is not None and not getattr(record, "is_shown", False):
             super().emit(record)
             logging.last_shown = time.monotonic()
 
     def format(self, record: _std.LogRecord) -> str:
-        """What the stream cannot encode is escaped."""
+        """Escape characters that the stream cannot encode."""
         encoding = getattr(self.stream, "encoding", None) or "utf-8"
         return super().format(record).encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _filled(text: str, args: tuple[Any, ...]) -> str:
-    """`text % args` as a standard logger has it; what does not fit is appended, as a print would do."""
+    """`text % args`, as in a standard logger; if they do not match, the arguments are appended."""
     values: Any = args
     if len(args) == 1 and isinstance(args[0], Mapping) and args[0]:  # "%(name)s"
         values = args[0]
@@ -100,14 +100,14 @@ def _filled(text: str, args: tuple[Any, ...]) -> str:
 
 
 class Logger:
-    """INFO and below to stdout, above to stderr; silent on ranks above 0.
+    """Logs INFO and below to stdout, warnings and errors to stderr; silent on ranks above 0.
 
-    `info` and the others take what the methods of a standard logger take, such as `exc_info=True`, which adds
-    the traceback. Arguments for which the text has no place follow it.
+    `info` and the others take the arguments of a standard logger's methods, such as `exc_info=True`, which
+    adds the traceback. Arguments without a place in the text are appended.
     """
 
     last_shown = 0.0
-    """When a line was last written to stdout or stderr, of `time.monotonic()`."""
+    """Time of the last line on stdout or stderr, by `time.monotonic()`."""
     NOTSET, DEBUG, INFO, WARNING, ERROR, CRITICAL = 0, 10, 20, 30, 40, 50
 
     def __init__(self) -> None:
@@ -125,7 +125,7 @@ class Logger:
 
     @contextmanager
     def for_people(self) -> Iterator[None]:
-        """Inside the block, lines on stdout and stderr carry a time, and no names of source files."""
+        """Inside the block, lines on stdout and stderr show the time but no source file."""
         handlers = [h for h in self._logger.handlers if isinstance(h, _StreamOfTheMoment)]
         before = [handler.formatter for handler in handlers]
         for handler in handlers:
@@ -137,7 +137,7 @@ class Logger:
                 handler.setFormatter(formatter)
 
     def add_handler(self, handler: _std.Handler) -> None:
-        """Log to `handler` too, in this format."""
+        """Also log to `handler`, in NeMo 0.10's format."""
         handler.setFormatter(_Formatter())
         self._logger.addHandler(handler)
 
@@ -146,7 +146,7 @@ class Logger:
         self._logger.removeHandler(handler)
 
     def add_file_handler(self, path: str | os.PathLike[str]) -> _std.Handler:
-        """Log to a file as well; returns the handler for `remove_handler`."""
+        """Also log to a file; return the handler for `remove_handler`."""
         handler = _LogFile(path, encoding="utf-8", errors="backslashreplace")
         self.add_handler(handler)
         return handler
@@ -159,36 +159,36 @@ class Logger:
                 return
             self._said_once.add(str(text))
         if self._logger.isEnabledFor(level):
-            # The name of a file may have bytes that are no UTF-8.
+            # File names may contain bytes that are not UTF-8.
             line = _filled(str(text), args).encode("utf-8", "backslashreplace").decode()
             self._logger.log(level, "%s", line, **{"stacklevel": 3, **more})
 
     def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """For those who look for a fault."""
+        """Details for debugging."""
         self._log(self.DEBUG, text, args, mode, more)
 
     def info(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """What is going on."""
+        """The normal progress."""
         self._log(self.INFO, text, args, mode, more)
 
     def warning(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """What a user should look at."""
+        """Something that the user should check."""
         self._log(self.WARNING, text, args, mode, more)
 
     def error(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """What went wrong."""
+        """An error."""
         self._log(self.ERROR, text, args, mode, more)
 
     def critical(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """What ends the program."""
+        """An error that ends the program."""
         self._log(self.CRITICAL, text, args, mode, more)
 
     def setLevel(self, level: int | str) -> None:
-        """Show nothing below `level`."""
+        """Hide messages below `level`."""
         self._logger.setLevel(level)
 
     def getEffectiveLevel(self) -> int:
-        """The level below which nothing is shown."""
+        """The lowest level that is shown."""
         return self._logger.getEffectiveLevel()
 
     set_verbosity, get_verbosity = setLevel, getEffectiveLevel
@@ -205,7 +205,7 @@ class Logger:
 
     @contextmanager
     def patch_stderr_handler(self, stream: TextIO) -> Iterator[TextIO]:
-        """Send warnings and errors to `stream` inside the `with` block, which is given it as well."""
+        """Send warnings and errors to `stream` inside the `with` block; yield `stream`."""
         err = [h for h in self._logger.handlers if getattr(h, "stream_name", "") == "stderr"]
         redirected = _std.StreamHandler(stream)
         redirected.setLevel(_std.WARNING)
@@ -220,7 +220,7 @@ class Logger:
                 self.add_handler(handler)
 
     def captureWarnings(self, capture: bool) -> None:
-        """Show `warnings.warn` through this logger, or no longer."""
+        """Redirect `warnings.warn` to this logger, or stop doing so."""
 
         def show(message, category, filename, lineno, file=None, line=None):  # type: ignore[no-untyped-def]
             self.warning("%s:%s %s: %s", filename, lineno, category.__name__, message)

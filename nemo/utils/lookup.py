@@ -1,4 +1,4 @@
-"""Find a thing by name, or say which names come close."""
+"""Look up an entry by name, and suggest the closest name if there is none."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def closest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that looks most like `name`, upper and lower case alike; None if none does."""
+    """The most similar of `names`, ignoring case; None if none is similar."""
     by_lower_case = {known.lower(): known for known in names}
     found = difflib.get_close_matches(name.lower(), by_lower_case, n=1, cutoff=0.6)
     return by_lower_case[found[0]] if found else None
@@ -20,7 +20,7 @@ def choose(table: Mapping[str, T], name: str, what: str) -> T:
     """`table[name]`.
 
     Raises:
-        UsageError: `name` is not in the table; names the closest entry and lists all of them.
+        UsageError: `name` is not in the table; the message suggests the closest entry and lists all.
     """
     if name in table:
         return table[name]

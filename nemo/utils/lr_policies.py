@@ -1,4 +1,4 @@
-"""Learning rate policies: `policy(initial_lr, step, epoch)` gives a step its rate.
+"""Learning rate policies: `policy(initial_lr, step, epoch)` is the learning rate of a step.
 
 Every policy warms up linearly, follows a curve, and stops after `total_steps`. In the formulas lr
 is `initial_lr`, w the number of warm-up steps, T `total_steps`, and p = (step - w) / (T - w) the
@@ -15,16 +15,16 @@ from nemo.utils.lookup import choose
 
 
 class WarmupPolicy:
-    """lr (step + 1) / (w + 1) in the warm-up, then lr up to T, then 0. The base of all others.
+    """lr (step + 1) / (w + 1) in the warm-up, then lr up to T, then 0. The base class of all policies.
 
     Args:
-        total_steps: steps in the whole run; None, where no curve needs it, for a run without end.
-        warmup_steps: steps of the warm-up.
-        warmup_ratio: the same as a share of `total_steps`. Neither given means no warm-up.
+        total_steps: steps in the whole run; None means without end, if the curve does not need it.
+        warmup_steps: steps of the warm-up; default: none.
+        warmup_ratio: the same as a fraction of `total_steps`.
 
     Raises:
-        UsageError: a number out of its range, `total_steps` missing though needed, or a number
-            of steps given in both ways.
+        UsageError: a number is out of range, `total_steps` is needed but missing, or both steps and ratio
+            are given.
     """
 
     needs_total_steps = False
@@ -46,7 +46,7 @@ class WarmupPolicy:
                 where="total_steps",
                 found=total_steps,
                 expected="1 or more",
-                fix="little text makes few batches: lower the batch size or train more epochs",
+                fix="the data has too few batches: use a smaller batch size or more epochs",
             )
         self.total_steps = total_steps
         self.warmup_steps = _number_of_steps("warmup", warmup_steps, warmup_ratio, total_steps)
@@ -57,7 +57,7 @@ class WarmupPolicy:
             )
 
     def __call__(self, initial_lr: float, step: int, epoch: int = 0) -> float:
-        """The learning rate after this many steps. None here depends on the epoch; yours may."""
+        """The learning rate after `step` steps. The policies here ignore the epoch; yours may use it."""
         if step < self.warmup_steps:
             return initial_lr * (step + 1) / (self.warmup_steps + 1)
         if self.total_steps is not None and step > self.total_steps and not self.goes_on_after_end:
@@ -69,7 +69,7 @@ class WarmupPolicy:
         return lr
 
     def _progress(self, step: int, since: int | None = None) -> float:
-        """How far `step` is on its way from `since` (default: the end of the warm-up) to T."""
+        """The fraction of the way from `since` (default: the end of the warm-up) to T."""
         start = self.warmup_steps if since is None else since
         assert self.total_steps is not None
         return (step - start) / (self.total_steps - start) if start < self.total_steps else 1.0
@@ -79,9 +79,9 @@ class WarmupHoldPolicy(WarmupPolicy):
     """lr after the warm-up, `min_lr` after T.
 
     Args:
-        hold_steps: steps at full rate after the warm-up, for curves that begin then.
-        hold_ratio: the same as a share of `total_steps`.
-        min_lr: the least rate.
+        hold_steps: steps at the full rate between the warm-up and the curve.
+        hold_ratio: the same as a fraction of `total_steps`.
+        min_lr: the lowest rate.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class WarmupHoldPolicy(WarmupPolicy):
 
 
 class _Annealing(WarmupPolicy):
-    """A curve that falls to `min_lr` at T."""
+    """Base class of curves that fall to `min_lr` at T."""
 
     needs_total_steps = True
 
@@ -122,8 +122,8 @@ class SquareAnnealing(_Annealing):
 class SquareRootAnnealing(_Annealing):
     """max(lr sqrt(1 - p), min_lr).
 
-    NeMo 0.10 took step / T for p, so that the rate jumped down when a warm-up ended; here the curve
-    starts where the warm-up arrives. Without a warm-up they agree.
+    NeMo 0.10 used p = step / T, so the rate dropped sharply at the end of a warm-up; here the curve is
+    continuous. Without a warm-up, both agree.
     """
 
     def _curve(self, lr: float, step: int) -> float:
@@ -162,9 +162,9 @@ class PolynomialDecayAnnealing(_Annealing):
     """min_lr + (lr - min_lr) (1 - p)^power.
 
     Args:
-        power: 1 is a straight line.
-        cycle: go on after T. The way down then takes a period more each time its end is passed:
-            1 - p / 2 from T on, 1 - p / 3 a period later.
+        power: exponent; 1 is a straight line.
+        cycle: continue after T. Each time the curve reaches its end, its period grows by T - w: the base of
+            the power is 1 - p / 2 from T on, 1 - p / 3 one period later.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class PolynomialDecayAnnealing(_Annealing):
 
 
 class PolynomialHoldDecayAnnealing(WarmupHoldPolicy):
-    """lr for `hold_steps`, then as `PolynomialDecayAnnealing` with p = 0 at the end of the hold."""
+    """lr for `hold_steps`, then `PolynomialDecayAnnealing` with p = 0 at the end of the hold."""
 
     needs_total_steps = True
 
@@ -212,7 +212,7 @@ def _polynomial(lr: float, progress: float, min_lr: float, power: float) -> floa
 
 
 def _number_of_steps(phase: str, steps: int | None, ratio: float | None, total_steps: int | None) -> int:
-    """Steps of a phase that is given as a number, as a share of the whole, or not at all."""
+    """Steps of a phase, given as a number, as a fraction of all steps, or not at all (0)."""
     if steps is not None and ratio is not None:
         raise UsageError(f"{phase}_steps and {phase}_ratio say the same thing", fix="give one")
     if ratio is None:
@@ -246,7 +246,7 @@ LR_POLICIES: dict[str, type[WarmupPolicy]] = {
 
 
 def parameters_of(lr_policy: str) -> set[str]:
-    """Names of the numbers that the policy of this name takes."""
+    """Names of the parameters of the policy with this name."""
     return {
         name
         for cls in LR_POLICIES[lr_policy].__mro__
@@ -256,9 +256,9 @@ def parameters_of(lr_policy: str) -> set[str]:
 
 
 def get_lr_policy(lr_policy: str, **kwargs: Any) -> WarmupPolicy:
-    """The policy of this class name, made with `kwargs`.
+    """Create the policy with this class name from `kwargs`.
 
     Raises:
-        UsageError: no policy has this name, or the numbers in `kwargs` make no sense.
+        UsageError: there is no such policy, or `kwargs` are invalid.
     """
     return choose(LR_POLICIES, lr_policy, what="learning rate policy")(**kwargs)

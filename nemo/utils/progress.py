@@ -1,8 +1,8 @@
-"""What a program is doing, for the person who waits for it.
+"""Progress displays: what the program is doing, and for how long.
 
-Code that may take long says so: `with working("learning a vocabulary"):`. In a library it does nothing.
-Inside `shown_to_people` a terminal has one live display below the lines of the log, and a pipe gets a line
-when nothing else was written for a while.
+Long-running code announces itself: `with working("learning a vocabulary"):`. In a library this shows nothing.
+Inside `shown_to_people`, a terminal has a live display below the log, and a pipe gets a line after a while
+without output.
 """
 
 import os
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 TICK = 0.25  # seconds
-SHOWN_AFTER = 0.4  # seconds; what is quicker would only flicker
+SHOWN_AFTER = 0.4  # seconds; shorter work would only flicker
 SILENCE, MOST_SILENCE = 1.5, 30.0
-"""Seconds until a pipe gets a line; each next one of the same work comes after twice the time."""
+"""Seconds without output until a pipe gets a line: at first, and at most. The time doubles with each line."""
 
 
 @dataclass
 class Work:
-    """Something that takes time.
+    """A piece of work that takes time.
 
     Attributes:
-        text: what is done, as "building the token store".
-        total, done: total amount of work (None: unknown) and the finished amount.
-        unit: of both, "MB" for example.
-        render: what a terminal shows; default: a line with text, bar and times.
-        silence: seconds without a line that a pipe bears.
+        text: what is being done, such as "building the token store".
+        total, done: total amount of work (None if unknown) and the finished amount.
+        unit: unit of both, such as "MB".
+        render: returns what a terminal shows; default: a line with text, bar and times.
+        silence: seconds without output until a pipe gets a line.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Work:
 
 
 class _Progress:
-    """The works that go on, innermost last, and what shows them."""
+    """The work in progress, innermost last, and its display."""
 
     def __init__(self) -> None:
         self.works: list[Work] = []
@@ -71,7 +71,7 @@ class _Progress:
 
     def begin(self, work: Work) -> None:
         with self._lock:
-            if self.works:  # what is part of a long work may be as silent as that
+            if self.works:  # part of a long work may be as silent as the whole
                 work.silence = max(work.silence, self.works[-1].silence)
             self.works.append(work)
             if self.is_shown and self._thread is None:
@@ -89,8 +89,8 @@ class _Progress:
         with self._lock:
             self.is_shown = is_shown
             self._stop_live()
-            self.works.clear()  # of a program that did not end them
-            if not is_shown and self._has_hidden_cursor:  # by a process that was killed, too
+            self.works.clear()  # left behind by work that did not end
+            if not is_shown and self._has_hidden_cursor:  # a killed child may have left it hidden
                 self._has_hidden_cursor = False
                 sys.stderr.write("\x1b[?25h")
         if not is_shown and self._thread is not None:
@@ -111,7 +111,7 @@ class _Progress:
 
         works = [work for work in self.works if time.monotonic() - work.began >= SHOWN_AFTER]
         if works and self._live is None:
-            # Of two terminals, or a terminal and a file, each gets what is its own.
+            # Capture stdout only if it is a terminal too; a file gets its own lines.
             self._live = Live(
                 console=Console(file=sys.stderr, highlight=False, markup=False, emoji=False),
                 auto_refresh=False,
@@ -135,7 +135,7 @@ class _Progress:
             live.stop()
 
     def before_fork(self) -> None:
-        """Give the streams back, so that a child writes to them and not to a display of this process."""
+        """Release the streams, so that a child writes to them and not to this process's display."""
         self._lock.acquire()
         self._stop_live()
 
@@ -143,7 +143,7 @@ class _Progress:
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """A child shows its own works."""
+        """A child shows only its own work."""
         self._lock = threading.RLock()
         self._thread, self.works = None, []
 
@@ -157,18 +157,18 @@ os.register_at_fork(
 
 
 def is_terminal(stream: Any) -> bool:
-    """Can it show a display that changes? Not a file, a pipe, or a terminal that cannot move its cursor."""
+    """Whether a stream can show a live display: a terminal that can move its cursor."""
     return stream is not None and stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown", None)
 
 
 def is_displayed() -> bool:
-    """Does one terminal get the lines of the log and a live display below them?"""
+    """Whether a terminal shows the log with a live display below it."""
     return _progress.is_shown and is_terminal(sys.stdout) and is_terminal(sys.stderr)
 
 
 @contextmanager
 def shown_to_people() -> Iterator[None]:
-    """Inside the block, works are shown, by process 0 alone."""
+    """Inside the block, rank 0 shows the progress of its work."""
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
@@ -181,7 +181,7 @@ def shown_to_people() -> Iterator[None]:
 
 @contextmanager
 def working(text: str, total: float | None = None, unit: str = "", **more: Any) -> Iterator[Work]:
-    """Inside the block this is what is done; see `Work`."""
+    """Announce the work that the block does; see `Work`."""
     work = Work(text, total, unit, **more)
     _progress.begin(work)
     try:
@@ -191,7 +191,7 @@ def working(text: str, total: float | None = None, unit: str = "", **more: Any) 
 
 
 def counted(items: Iterable[T], work: Work) -> Iterator[T]:
-    """The items; one more is done whenever the next one is asked for."""
+    """Yield the items, counting each in `work.done` when the next one is requested."""
     for item in items:
         yield item
         work.done += 1

@@ -1,4 +1,4 @@
-"""A run that is refused at the start leaves its folder as it was."""
+"""Cleaning up after a run that fails at the start: its folder is left as it was."""
 
 import os
 import shutil
@@ -11,18 +11,18 @@ from nemo.utils.errors import Preempted
 
 
 class AsItWas:
-    """`with AsItWas(folder, made=["checkpoints"]) as before:` - an error takes back what was made inside.
+    """`with AsItWas(folder, made=["checkpoints"]) as before:` undoes its changes to the folder on an error.
 
-    Until `before.begins()`: from then on everything stays. A request to stop is no refusal. Nothing but what
-    has these names is touched, as others may work in the folder, too.
+    After `before.begins()`, everything stays. A request to stop is not an error. Only files with the given
+    names are touched, as others may use the folder too.
 
     Args:
-        folder: whose lock is held; it may be absent.
-        made: names, as `Path.glob` takes them, of files and folders that may be made.
-        appended: of files that may get more lines.
+        folder: folder whose lock is held; it may be absent.
+        made: glob patterns of files and folders that the block may create.
+        appended: glob patterns of files that the block may append to.
 
     Attributes:
-        has_begun: was `begins` called?
+        has_begun: whether `begins` was called.
     """
 
     has_begun = False
@@ -32,7 +32,7 @@ class AsItWas:
         self._names, self._appended = tuple(made), tuple(appended)
 
     def begins(self) -> None:
-        """What was made is worth keeping."""
+        """Keep all changes from now on."""
         self.has_begun = True
 
     def __enter__(self) -> "AsItWas":

@@ -1,4 +1,4 @@
-"""The number of steps of a run, as planned and replanned during it."""
+"""The total number of steps of a run, which may be planned anew while it runs."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,25 @@ from nemo.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class StepPlan:
-    """The number of steps of a run, from which step on.
+    """The planned total number of steps, with its changes.
 
     Attributes:
-        changes: (finished steps, steps in all) each time that it was planned; the first one before any step.
+        changes: (finished steps, total steps) at each planning; the first at step 0.
     """
 
     changes: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, total: int) -> "StepPlan":
-        """A fixed number of steps."""
+        """A plan with a fixed number of steps."""
         return cls(((0, total),))
 
     @classmethod
     def parse(cls, text: str) -> "StepPlan":
-        """What `str` gives.
+        """Parse the output of `str`.
 
         Raises:
-            UsageError: it is no such text.
+            UsageError: the text is not a step plan.
         """
         try:
             changes = tuple(tuple(int(number) for number in change.split(":")) for change in text.split(","))
@@ -39,8 +39,8 @@ class StepPlan:
                 "not a step plan",
                 where="--step_plan",
                 found=repr(text),
-                expected="FINISHED_STEPS:STEPS_IN_ALL,... from 0 on, as in the config.yaml of a run",
-                fix="leave it out",
+                expected="FINISHED_STEPS:TOTAL_STEPS,... from 0 on, as in the config.yaml of a run",
+                fix="omit it",
             )
         return cls(changes)  # type: ignore[arg-type]
 
@@ -49,18 +49,18 @@ class StepPlan:
 
     @property
     def total(self) -> int:
-        """Steps in all, by the latest plan."""
+        """Total number of steps by the latest plan."""
         return self.changes[-1][1]
 
     @property
     def is_settled(self) -> bool:
-        """Has it been planned since the run began?"""
+        """Whether the number was planned anew after the run began."""
         return len(self.changes) > 1
 
     def at(self, step: int) -> int:
-        """Steps in all, as planned when `step` of them were finished."""
+        """Total number of steps, as planned when `step` of them were finished."""
         return [total for start, total in self.changes if start <= step][-1]
 
     def changed(self, step: int, total: int) -> "StepPlan":
-        """The plan that holds from now on, after `step` finished steps."""
+        """This plan with a new total, set after `step` finished steps."""
         return StepPlan((*self.changes, (step, total)))

@@ -1,4 +1,4 @@
-"""Being asked to stop by a signal: a scheduler's SIGTERM or SIGUSR1, Ctrl-C, a terminal that closes."""
+"""Stopping on a signal: a scheduler's SIGTERM or SIGUSR1, Ctrl-C, or a closed terminal's SIGHUP."""
 
 import os
 import signal
@@ -13,21 +13,21 @@ from nemo.utils.errors import Preempted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)
 SECONDS_OF_ONE_REQUEST = 1.0
-"""A scheduler and a launcher may both pass on the same request; what comes later is a second one."""
+"""A scheduler and a launcher may both forward the same request; a later signal is a second request."""
 
-Handler = Any  # what signal.signal takes and gives
+Handler = Any  # the type of signal.signal's argument and result
 
-_handled: dict[int, Handler] = {}  # by this process: signal -> who had it before
+_handled: dict[int, Handler] = {}  # signals that this process handles -> their previous handlers
 
 
 class StopSignals:
-    """`with StopSignals() as stop:` - the first signal only sets `stop.asked`; a second one does as ever.
+    """`with StopSignals() as stop:` the first signal only sets `stop.asked`; a second has its usual effect.
 
-    Signals that are ignored (by nohup, say) stay so. Outside the main thread nothing changes, as Python has
-    no handlers there.
+    Signals that are ignored (by nohup, for example) stay ignored. No effect outside the main thread, where
+    Python allows no handlers.
 
     Attributes:
-        asked: the name of the first signal.
+        asked: name of the first signal; None if there was none.
     """
 
     asked: str | None = None
@@ -58,10 +58,10 @@ class Stop(BaseException):
 
 @contextmanager
 def stops_are_errors() -> Iterator[None]:
-    """A signal that would end the process without a word raises `Stop` inside the block.
+    """Turn signals that would silently end the process into an error, at the end of the block.
 
     Raises:
-        Preempted: there was one.
+        Preempted: a signal arrived.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -77,7 +77,7 @@ def stops_are_errors() -> Iterator[None]:
 
 
 def _handle(signals: tuple[signal.Signals, ...], handler: Handler) -> dict[int, Handler]:
-    """Have them handled; returns who did it before."""
+    """Set `handler` for those signals that are not ignored; return their previous handlers."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     heeded = [number for number in signals if signal.getsignal(number) is not signal.SIG_IGN]
@@ -96,7 +96,7 @@ def _put_back(handlers: dict[int, Handler]) -> None:
 
 
 def _forget_in_child() -> None:
-    """Restore default handlers in a worker: its pool stops it by SIGTERM."""
+    """Restore the previous handlers in a child: a pool stops its workers with SIGTERM."""
     _put_back(dict(_handled))
 
 

@@ -1,15 +1,15 @@
-"""How long something takes, and how a person says so."""
+"""Measuring time, and durations as text."""
 
 import time
 from typing import Any
 
 
 class Stopwatch:
-    """Times a `with` block.
+    """Times a `with` block, which may run several times.
 
     Attributes:
-        times: how often it ran to its end, or to an exception.
-        seconds: in all.
+        times: number of finished runs, including those that raised an exception.
+        seconds: their total time.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Stopwatch:
 
     @property
     def mean(self) -> float | None:
-        """Seconds of one time; None before the first."""
+        """Mean seconds per run; None before the first."""
         return self.seconds / self.times if self.times else None
 
 

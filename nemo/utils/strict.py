@@ -7,14 +7,14 @@ from typing import Any
 
 from nemo.utils.errors import UsageError
 
-MAX_YAML_BYTES = 1 << 19  # PyYAML takes seconds for it
+MAX_YAML_BYTES = 1 << 19  # PyYAML takes seconds to parse this much
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The value in a JSON text; bytes may begin with a byte order mark.
+    """Parse JSON; bytes may begin with a byte order mark.
 
     Raises:
-        ValueError: not JSON, a key that appears twice, a number that is not finite, or nested too deeply.
+        ValueError: not JSON, a duplicate key, a number that is not finite, or nesting that is too deep.
     """
     try:
         return json.loads(
@@ -25,10 +25,10 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def has_shape(value: Any, shape: Any) -> bool:
-    """Is a value, as JSON has it, of a shape?
+    """Whether a JSON value has the given shape.
 
-    A shape is a type, to which True is no number; a list of one shape, for any number of such items; or a
-    dictionary of shapes, whose keys have to be there and are not all that may be.
+    A shape is a type (a bool is not an int); a list of one shape, for any number of items of that shape; or a
+    dict of shapes, for an object that has at least these keys.
     """
     if isinstance(shape, dict):
         return isinstance(value, dict) and all(
@@ -55,10 +55,10 @@ def _finite(text: str) -> float:
 
 
 def read_yaml(path: Path, error: type[UsageError] = UsageError) -> Any:
-    """The value in a YAML file, of plain types only.
+    """Read a YAML file with plain types only.
 
     Raises:
-        UsageError: not YAML, a key that appears twice, or nested too deeply; names the line if it can.
+        UsageError: not YAML, a duplicate key, nested too deeply, or too large; names the line if known.
     """
     import yaml
 

@@ -1,4 +1,4 @@
-"""The user's cache: what can be made again, and is shared by runs."""
+"""The user's cache: data that runs share and that can be rebuilt."""
 
 import os
 import shutil
@@ -11,12 +11,12 @@ from nemo.utils.files import storage_errors
 
 @dataclass(frozen=True)
 class CacheEntry:
-    """One thing in the cache.
+    """A file or folder in the cache.
 
     Attributes:
-        path: a file, or a folder.
-        num_bytes: on disk.
-        used: when it was last changed or read, as far as the file system says; seconds since 1970.
+        path: its path.
+        num_bytes: its size.
+        used: when it was last changed or read, according to the file system; seconds since 1970.
     """
 
     path: Path
@@ -25,7 +25,7 @@ class CacheEntry:
 
 
 def user_cache() -> Path:
-    """`nemo-bert` in `$XDG_CACHE_HOME`, or in `~/.cache`; it may be absent.
+    """The folder `nemo-bert` in `$XDG_CACHE_HOME` or `~/.cache`; it may be absent.
 
     Raises:
         StorageError: there is no home folder.
@@ -37,7 +37,7 @@ def user_cache() -> Path:
 
 
 def cache_entries() -> list[CacheEntry]:
-    """What is in the cache, the largest first."""
+    """The entries of the cache, largest first."""
     root = user_cache()
     entries = []
     with storage_errors(root):
@@ -53,7 +53,7 @@ def clear_cache() -> int:
     """Delete everything in the cache and return its size in bytes; open files stay usable.
 
     Raises:
-        StorageError: something cannot be deleted.
+        StorageError: an entry cannot be deleted.
     """
     entries = cache_entries()
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers as text."""
 
 
 def quantity(number: int, noun: str) -> str:

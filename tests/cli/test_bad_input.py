@@ -74,7 +74,7 @@ MISTAKES = [
     (pretrain("--hidden_size 999999999999"), USAGE, "--hidden_size: out of range"),
     (pretrain("--num_hidden_layers 100000"), USAGE, "--num_hidden_layers: out of range"),
     (pretrain("--num_gpus 2"), USAGE, "--num_gpus"),
-    (pretrain("--work_dir ''"), USAGE, "--work_dir: is empty"),
+    (pretrain("--work_dir ''"), USAGE, "--work_dir: empty value"),
     (pretrain("--threads 100000"), USAGE, "--threads: out of range"),
     (pretrain("--seed 99999999999999999999"), USAGE, "--seed: out of range"),
     # Configuration files.
@@ -82,7 +82,7 @@ MISTAKES = [
     (pretrain("--config nowhere.yaml"), DATA, "nowhere.yaml: no such configuration file"),
     (pretrain("--config broken.yaml"), USAGE, "broken.yaml:1: not YAML"),
     (pretrain("--config unknown.yaml"), USAGE, "unknown.yaml: unknown name; found 'hiden_size'"),
-    (pretrain("--config typed.yaml"), USAGE, "batch_size: a value of the wrong type; found 'many'"),
+    (pretrain("--config typed.yaml"), USAGE, "batch_size: wrong type of value; found 'many'"),
     (pretrain("--config_file nowhere.json"), DATA, "nowhere.json: no such file"),
     (pretrain("--config_file text/train.txt"), USAGE, "train.txt: not a BERT configuration"),
     (pretrain("--config_file gpt2.json"), USAGE, "gpt2.json: not a BERT: model_type; found gpt2"),
@@ -112,7 +112,7 @@ MISTAKES = [
         "news.jsonl:3: not JSON; .*expected one JSON object per line",
     ),
     (pretrain("--train_data news.csv"), DATA, "news.csv: no field 'text'; found 'id', 'content'"),
-    (pretrain("--train_data news.csv --text_field ''"), USAGE, "text_field: is empty"),
+    (pretrain("--train_data news.csv --text_field ''"), USAGE, "text_field: empty value"),
     (pretrain("--train_data http://127.0.0.1:1/a.txt"), DATA, "http://127.0.0.1:1/a.txt: no such file, or"),
     (pretrain("--text_format word"), USAGE, "--text_format: not one of the choices; found 'word'"),
     (

@@ -84,7 +84,7 @@ def test_a_path_that_is_no_utf8_is_refused_before_any_work(tmp_path, monkeypatch
         ["tokenizer", "a", f"--out={odd}"],
     ):
         assert main(words) == 2
-        assert error_of(capsys) == r"error[USAGE] caf\udce9: a name that is not UTF-8; fix: rename it"
+        assert error_of(capsys) == r"error[USAGE] caf\udce9: the name is not valid UTF-8; fix: rename it"
     assert not list(tmp_path.iterdir())
 
 

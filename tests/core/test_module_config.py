@@ -148,18 +148,18 @@ def test_a_class_with_an_import_of_its_own_is_asked(path):
 @pytest.mark.parametrize(
     ("config", "section", "says"),
     [
-        (described(SPEC), "fist", "there is no 'fist' in it; found header, init_params"),
+        (described(SPEC), "fist", "'fist' is missing; found header, init_params"),
         ({"first": described(SPEC)}, "fist", "fix: did you mean 'first'?"),
-        ({"init_params": {}}, None, "there is no 'header' in it"),
-        ({"header": {"full_spec": SPEC}}, None, "there is no 'init_params' in it"),
+        ({"init_params": {}}, None, "'header' is missing"),
+        ({"header": {"full_spec": SPEC}}, None, "'init_params' is missing"),
         ({"header": {}, "init_params": {}}, None, "header.full_spec: the class is not named"),
-        ({"header": "x", "init_params": {}}, None, "header: is not a mapping; found str"),
+        ({"header": "x", "init_params": {}}, None, "header: not a mapping; found str"),
         (described(SPEC, {"c": 1}), None, "init_params: Recorder takes no 'c'; expected a, b"),
         (described(f"{__name__}.Outer.Inner"), None, "init_params: Inner needs 'x'"),
-        (described("nemo.core.NoSuchModule"), None, "names an unknown NeuralModule"),
-        (described("test_a_function.<locals>.Module"), None, "names an unknown NeuralModule"),
-        (described(""), None, "names an unknown NeuralModule"),
-        (described(f"{__name__}.Status"), None, "names an unknown NeuralModule"),
+        (described("nemo.core.NoSuchModule"), None, "unknown NeuralModule"),
+        (described("test_a_function.<locals>.Module"), None, "unknown NeuralModule"),
+        (described(""), None, "unknown NeuralModule"),
+        (described(f"{__name__}.Status"), None, "unknown NeuralModule"),
     ],
 )
 def test_a_faulty_configuration_is_an_import_error_of_one_line(path, config, section, says):
@@ -182,8 +182,8 @@ def test_another_class_than_the_callers_is_refused(path):
     [
         ("header: [", "not YAML"),
         ("header: {full_spec: a.b}\nheader: {full_spec: c.d}\ninit_params: {}", "'header' appears twice"),
-        ("- 1", "there is no 'header'"),
-        ("", "there is no 'header'"),
+        ("- 1", "'header' is missing"),
+        ("", "'header' is missing"),
         ("[" * 1500 + "]" * 1500, "not YAML: nested too deeply"),
     ],
 )
@@ -213,7 +213,7 @@ def test_a_configuration_runs_nobodys_code(path, tmp_path, monkeypatch):
         "nemo.dangerous.Module",
         "nemo.core.module_config.sys.exit",
     ):
-        with pytest.raises(ImportError, match="names an unknown NeuralModule"):
+        with pytest.raises(ImportError, match="unknown NeuralModule"):
             NeuralModule.import_from_config(written(path, **described(spec)))
     assert not canary.exists()
     assert "dangerous" not in sys.modules

@@ -86,7 +86,7 @@ def test_a_tensor_from_nowhere_can_be_wired_but_not_computed():
     assert x != NmTensor(ntype=NeuralType(("B", "D"), ChannelType()))
     with pytest.raises(NeuralTypeError, match=r"TaylorNet\.x takes ChannelType"):
         net(x=NmTensor(ntype=NeuralType(None, LossType())))
-    with pytest.raises(NeuralTypeError, match="no module makes"):
+    with pytest.raises(NeuralTypeError, match="no module produces"):
         NeuralModuleFactory(placement=DeviceType.CPU).infer([y])
 
 

@@ -107,11 +107,11 @@ def test_axis_kinds_of_ones_own():
 def test_malformed_types_are_refused():
     with pytest.raises(UsageError, match="all strings or all AxisType"):
         NeuralType(("B", AxisType(AxisKind.Time)), ChannelType())
-    with pytest.raises(UsageError, match="takes an instance"):
+    with pytest.raises(UsageError, match="must be an instance"):
         NeuralType(("B",), ChannelType)
     with pytest.raises(UsageError, match="a list axis has no size"):
         AxisType(AxisKind.Batch, size=3, is_list=True)
-    with pytest.raises(UsageError, match="list axes come before"):
+    with pytest.raises(UsageError, match="list axes must come before"):
         NeuralType((AxisType(AxisKind.Batch), AxisType(AxisKind.Time, is_list=True)), ChannelType())
 
 

@@ -238,7 +238,7 @@ def test_a_full_disk(tmp_path):
             file.writestr(f"wikitext-2/wiki.{part}.tokens", b"a" * 100_000)
     command = f"ulimit -f 64; bash '{SCRIPT}' --zip '{tmp_path}/w.zip' --sha256 none '{tmp_path}'"
     result = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
-    assert refused(result, 5, "file too large", "make room")
+    assert refused(result, 5, "file too large", "free some space")
     assert not (tmp_path / "wikitext-2").exists()
 
 

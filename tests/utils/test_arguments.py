@@ -84,9 +84,9 @@ def test_a_file_gives_values_and_the_command_line_wins(tmp_path):
     ("text", "message"),
     [
         ("siez: 5", "unknown name; found 'siez'; fix: did you mean 'size'"),
-        ("size: many", "size: a value of the wrong type; found 'many', expected int"),
-        ("size: true", "size: a value of the wrong type; found True, expected int"),
-        ("size: null", "size: a value of the wrong type; found None, expected int"),
+        ("size: many", "size: wrong type of value; found 'many', expected int"),
+        ("size: true", "size: wrong type of value; found True, expected int"),
+        ("size: null", "size: wrong type of value; found None, expected int"),
         ("size: [", "not YAML"),
         ("- size", "not a configuration"),
         ("size: 0", "--size: out of range"),
@@ -133,5 +133,5 @@ def test_help_groups_inherited_options_under_the_docstring_of_their_class():
 
 @pytest.mark.parametrize("word", ["--rate=--", "--name=--"])
 def test_two_dashes_are_no_value(word):
-    with pytest.raises(UsageError, match=r"^--\w+: no value; found '--'"):
+    with pytest.raises(UsageError, match=r"^--\w+: missing value; found '--'"):
         parsed(word)

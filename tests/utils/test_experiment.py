@@ -74,8 +74,8 @@ def test_files_are_copied_and_what_is_none_is_skipped(tmp_path, capsys):
     ExperimentFolder(tmp_path / "run", files_to_copy=files, timestamp=NOON).close()
     assert (tmp_path / "run" / f"train_{NOON}.py").read_text() == "code"
     said = capsys.readouterr().out
-    assert "None is not a file" in said
-    assert "cell.py is not a file" in said
+    assert "skipped None, which is not a file" in said
+    assert "cell.py, which is not a file" in said
 
 
 def test_each_log_holds_the_lines_of_its_own_run(tmp_path):

@@ -161,7 +161,7 @@ fetch() (
 if [[ $zip ]]; then
     [[ -f $zip ]] || fail 3 DATA "$zip: no such file"
     why=$(unpack "$zip") || case $? in
-        5) fail 5 STORAGE "$texts: $why; fix: make room" ;;
+        5) fail 5 STORAGE "$texts: $why; fix: free some space" ;;
         *) fail 3 DATA "$zip: $why" ;;
     esac
 else
@@ -175,7 +175,7 @@ else
             is_done=yes
             break
         elif (($? == 5)); then
-            fail 5 STORAGE "$texts: $why; fix: make room"
+            fail 5 STORAGE "$texts: $why; fix: free some space"
         fi
         echo "  $why"
         problems+="${problems:+; }$name: $why"

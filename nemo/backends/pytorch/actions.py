@@ -1,4 +1,4 @@
-"""`PtActions`: what a factory and callbacks ask of PyTorch. A facade; the work is done in `training/`."""
+"""`PtActions`: the facade for the factory and callbacks; the work is done in `training/` and `inference`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,14 +27,14 @@ class PtActions(Progress):
     """Runs graphs on one device; its counters are the progress of its training.
 
     Args:
-        local_rank, global_rank: None and 0 when there is one process.
-        tb_writer: where callbacks write TensorBoard events.
+        local_rank, global_rank: None and 0 in a single process.
+        tb_writer: TensorBoard writer for callbacks.
         optimization_level: see `precision`.
-        device: where; None takes a GPU if there is one.
-        seed: dropout of step `n` depends on it, `n` and the rank alone.
-        world: the processes that train together; None is this one alone.
-        gradient_dtype: what gradients are sent between processes as: "bfloat16", or None: as they are.
-        shard: shard weights between the processes of `world`, if there are several, while `train` runs.
+        device: None takes a GPU if there is one, else the CPU.
+        seed: the dropout of a step depends only on this seed, the step and the rank.
+        world: the processes that train together; None means this one alone.
+        gradient_dtype: type in which gradients are sent: "bfloat16", or None for their own.
+        shard: while `train` runs, shard weights across the processes of `world`.
 
     Raises:
         UsageError: the optimization level does not support sharding, or the gradient type is unsupported.
@@ -64,21 +64,21 @@ class PtActions(Progress):
         if self.device.type == "cpu":
             keep_freed_memory()
         self.seed = seed
-        self.optimizers: list[Optimizer] = []  # all that were made or given
+        self.optimizers: list[Optimizer] = []  # all optimizers, whether created here or passed in
         self.replicas = Replicas(self.world, self.device, shard, gradient_dtype)
         self._inference = Inference(self.device, self.level, self.replicas)
         self._training: Training | None = None
 
     @property
     def training(self) -> Training:
-        """What `train` does, or did; UsageError: there was no training."""
+        """The present or latest training. Raises a UsageError if there was none."""
         if self._training is None:
             raise UsageError("nothing has been trained", fix="call train first")
         return self._training
 
     @property
     def graph(self) -> GraphModule:
-        """Everything that `train` computes."""
+        """The graph that `train` computes."""
         return self.training.graph
 
     @property
@@ -92,7 +92,7 @@ class PtActions(Progress):
 
     @property
     def items(self) -> str:
-        """What `items_seen` counts: "tokens" or "samples"."""
+        """The unit of `items_seen`: "tokens" or "samples"."""
         return self.graph.source.items
 
     @property
@@ -103,7 +103,7 @@ class PtActions(Progress):
     def create_optimizer(
         self, optimizer: str | Optimizer, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
     ) -> Optimizer:
-        """As `NeuralModuleFactory.create_optimizer`; an optimizer is handed back as it is."""
+        """As `NeuralModuleFactory.create_optimizer`; a ready optimizer is returned unchanged."""
         made = optimizer_for(optimizer, things_to_optimize, optimizer_params)
         self.optimizers.append(made)
         return made
@@ -159,7 +159,7 @@ class PtActions(Progress):
         return self._inference.infer(tensors, **options)
 
     def clear_cache(self) -> None:
-        """Forget what `infer` kept."""
+        """As `NeuralModuleFactory.clear_cache`."""
         self._inference.clear_cache()
 
     def save(
@@ -171,7 +171,7 @@ class PtActions(Progress):
         wait: bool = True,
         spared: int | None = None,
     ) -> None:
-        """As `Actions.save`; UsageError: weights were sharded, and the training is over."""
+        """As `Actions.save`. Raises a UsageError if a sharded training is over."""
         self.training.state.save(Path(folder), keep, extra_files or {}, extra_state or {}, wait, spared)
 
     def is_saved(self, wait: bool = True) -> bool:
@@ -188,12 +188,23 @@ class PtActions(Progress):
         return self.training.state.restore(Path(folder), identity or {}, stream or {})
 
     def save_state_to(self, path: str | Path) -> None:
-        """Write counters and optimizers, no weights, as safetensors; UsageError: weights are sharded."""
+        """Write counters and optimizers, without weights, as safetensors.
+
+        Raises:
+            UsageError: weights are sharded.
+            StorageError: the file cannot be written.
+        """
         self.replicas.refuse_if_sharding("save_state_to")
         save_optimizers(path, self.optimizers, {"step": self.step, "epoch_num": self.epoch_num})
 
     def restore_state_from(self, path: str | Path) -> None:
-        """Read what `save_state_to` wrote; CheckpointError: it is of other optimizers."""
+        """Read a file written by `save_state_to`.
+
+        Raises:
+            UsageError: weights are sharded.
+            MissingFileError: there is no such file.
+            CheckpointError: the file does not match these optimizers.
+        """
         self.replicas.refuse_if_sharding("restore_state_from")
         numbers = load_optimizers(path, self.optimizers)
         self.step, self.epoch_num = numbers["step"], numbers["epoch_num"]

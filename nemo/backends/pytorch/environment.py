@@ -1,4 +1,4 @@
-"""Devices, seeds and the TensorBoard writer: what a run needs from the machine."""
+"""Devices, memory settings, seeds and the TensorBoard writer."""
 
 import ctypes
 import os
@@ -17,10 +17,14 @@ from nemo.utils.logging import LogMode, logging
 
 
 def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.device:
-    """The device of this process; None takes a GPU where there is one, else the CPU.
+    """The device of this process.
+
+    Args:
+        placement: None takes a GPU if there is one, else the CPU.
+        local_rank: index of the GPU; None means 0.
 
     Raises:
-        UsageError: a GPU is asked for and there is none.
+        UsageError: a GPU is requested, but there is none.
     """
     has_gpu = torch.cuda.is_available()
     if placement is DeviceType.CPU or (placement is None and not has_gpu):
@@ -30,13 +34,13 @@ def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.
             "no usable GPU",
             where="placement",
             found=placement.name if placement else None,
-            fix="leave placement out, or pass DeviceType.CPU",
+            fix="omit placement, or pass DeviceType.CPU",
         )
     return torch.device("cuda", local_rank or 0)
 
 
 def fingerprint(device: torch.device) -> dict[str, str | int]:
-    """Of a machine: what the bits of a sum depend on."""
+    """The properties of this machine on which the last bits of a sum depend."""
     name = "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device)
     return {
         "torch": torch.__version__,
@@ -48,16 +52,16 @@ def fingerprint(device: torch.device) -> dict[str, str | int]:
 
 
 def to_device(values: Iterable[Any], device: torch.device) -> list[Any]:
-    """The values of a batch, its tensors on `device`."""
+    """The values of a batch, with tensors moved to `device`."""
     return [v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for v in values]
 
 
 def keep_freed_memory() -> None:
-    """Let the C library keep what is freed instead of giving it back to the kernel at once.
+    """Make the C library keep freed memory instead of returning it to the kernel at once.
 
-    A training step frees and asks for the same large blocks again and again, and every new page
-    from the kernel is a page fault: 5% of a step in fp32, up to half of one with bf16 matrix units. Does
-    nothing where the C library is not glibc.
+    A training step frees and allocates the same large blocks again and again, and every new page from the
+    kernel is a page fault: 5% of a step in fp32, up to half of one with bf16 matrix units. No effect without
+    glibc.
     """
     glibc = ctypes.CDLL(None)
     if hasattr(glibc, "gnu_get_libc_version"):
@@ -66,11 +70,11 @@ def keep_freed_memory() -> None:
 
 
 def ask_for_huge_pages() -> None:
-    """Have torch put large tensors on pages of 2 MB where that pays: on a processor with AMX.
+    """Make torch allocate large tensors on pages of 2 MB where that pays: on a processor with AMX.
 
-    A bf16 step is so short there that finding pages of 4 KB takes 15% of it. Elsewhere it takes 1 or 2%, and
-    large pages a fifth more memory. torch looks at the variable once, before the first tensor of the process;
-    a value that the user has set stays.
+    A bf16 step is so short there that page faults for 4 KB pages take 15% of it. Elsewhere they take 1 or 2%,
+    and large pages need a fifth more memory. torch reads the variable once, before the first tensor of the
+    process. A value set by the user is kept.
     """
     if torch.cpu._is_amx_tile_supported():
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -81,17 +85,17 @@ _M_MMAP_MAX, _M_TRIM_THRESHOLD, _M_TOP_PAD = -4, -1, -2
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch and numpy, and ask cuDNN for reproducible algorithms."""
+    """Seed torch and numpy, and select reproducible cuDNN algorithms."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     torch.backends.cudnn.deterministic = True
 
 
 def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
-    """Make dropout of a step a function of (seed, step, rank), so that a resumed run repeats it.
+    """Make a step's dropout a function of (seed, step, rank), so that a resumed run repeats it.
 
-    Only generators that are used are seeded: for every other kind of device `torch.manual_seed` notes down a
-    stack trace.
+    Only the generators in use are seeded, as `torch.manual_seed` records a stack trace for every other type
+    of device.
     """
     state = np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]
     number = int(state) >> 1
@@ -102,12 +106,12 @@ def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
 
 
 def set_cudnn_benchmark(on: bool) -> None:
-    """Let cuDNN time its algorithms and take the fastest."""
+    """Let cuDNN choose its fastest algorithms by benchmark, or not."""
     torch.backends.cudnn.benchmark = on
 
 
 def make_tb_writer(folder: str | Path) -> Any:
-    """A TensorBoard SummaryWriter, which a full disk silences, and nothing more."""
+    """A TensorBoard SummaryWriter that only warns when the disk is full."""
     from torch.utils.tensorboard import SummaryWriter
 
     writer = SummaryWriter(str(folder))
@@ -122,7 +126,7 @@ def _at_most_a_warning(work: Callable[..., None], folder: str | Path) -> Callabl
         try:
             work(*arguments)
         except OSError as error:
-            told = f"{folder}: {error.strerror or error}; training continues without further events here"
-            logging.warning(told, mode=LogMode.ONCE)
+            problem = f"{folder}: {error.strerror or error}; training continues without further events here"
+            logging.warning(problem, mode=LogMode.ONCE)
 
     return try_to

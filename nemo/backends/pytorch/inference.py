@@ -1,4 +1,4 @@
-"""Running graphs without training them: one pass over the data, dropout off; and a cache between passes."""
+"""Evaluation and inference: one pass over the data with dropout off, and a cache between passes."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -21,13 +21,13 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
 Batch = tuple[Sequence[Any], Mapping[NmTensor, Any]]
-"""A batch of the data layer, and its cached outputs of an earlier pass."""
+"""A batch of the data layer, and the cached values of an earlier pass."""
 
 Values = dict[NmTensor, Any]
 
 
 def first_epoch(graph: GraphModule) -> Iterator[Batch]:
-    """The batches of epoch 0, of which nothing is known."""
+    """The batches of epoch 0, without cached values."""
     with closing(graph.source.batches(epoch=0)) as batches:
         for batch in batches:
             yield batch, {}
@@ -40,10 +40,10 @@ def run_batches(
     precision: Precision,
     run: Callable[[Callable[[], Values]], Values] = lambda compute: compute(),
 ) -> Iterator[tuple[Values, dict[NmTensor, Statistics]]]:
-    """The values of a graph in evaluation mode, and every loss's sums and counts, batch by batch.
+    """The values of a graph in evaluation mode, and each loss's sums and counts, batch by batch.
 
     Args:
-        run: what a pass is run by.
+        run: called with the function that computes a batch; returns its values.
     """
     was_training = {part: part.training for part in graph.parts.values()}
     graph.eval()
@@ -61,7 +61,7 @@ def run_batches(
 
 
 class Inference:
-    """Evaluates and infers; weights stay as they are.
+    """Evaluation and inference, which do not change the weights.
 
     Args:
         device, level: see `PtActions`.
@@ -73,7 +73,7 @@ class Inference:
         self._cache = InferenceCache()
 
     def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[EvaluatedBatch]:
-        """Values of `tensors` for each batch of one pass over their data, dropout off."""
+        """As `Actions.evaluate`."""
         graph = GraphModule(tensors)
         for values, statistics in self._run(graph, first_epoch(graph)):
             self._replicas.world.now("evaluating")
@@ -90,10 +90,10 @@ class Inference:
         offload_to_cpu: bool = True,
         modules_to_restore: Collection[Any] | None = None,
     ) -> list[list[Any]]:
-        """For each tensor its value in every batch; the arguments are those of `NeuralModuleFactory.infer`.
+        """As `NeuralModuleFactory.infer`.
 
         Raises:
-            UsageError: caches that contradict each other, or a cache that these tensors do not build on.
+            UsageError: contradictory cache options, or a cache of different data.
         """
         tensors = [tensors] if isinstance(tensors, NmTensor) else list(tensors)
         self._cache.check(fill=cache, use=use_cache)
@@ -111,7 +111,7 @@ class Inference:
         return [[values[tensor] for values in passes] for tensor in tensors]
 
     def clear_cache(self) -> None:
-        """Forget what `infer` kept."""
+        """Empty the cache of `infer(cache=True)`."""
         self._cache = InferenceCache()
 
     def _run(
@@ -123,16 +123,16 @@ class Inference:
 
 
 class InferenceCache:
-    """Values of every tensor in every batch of an earlier inference."""
+    """The values of all tensors in all batches of an earlier inference."""
 
     def __init__(self) -> None:
         self.passes: list[Values] = []
 
     def check(self, fill: bool, use: bool) -> None:
-        """Refuse what `infer` cannot do.
+        """Check the cache options of `infer`.
 
         Raises:
-            UsageError: to fill a cache that is not empty, to use an empty one, or both at once.
+            UsageError: `fill` with a filled cache, `use` with an empty one, or both at once.
         """
         if fill and use:
             raise UsageError("cache and use_cache were both set.", fix="set one of them")
@@ -145,11 +145,11 @@ class InferenceCache:
         """The batches of that inference, with their cached outputs.
 
         Raises:
-            UsageError: the graph is fed by other data.
+            UsageError: the graph has a different data layer.
         """
         if not set(graph.fed) <= set(self.passes[0]):
             raise UsageError(
-                "the cache was filled from other data",
+                "the cache was filled from different data",
                 where=graph.source,
                 fix="wire new modules to tensors of the cached graph, or call clear_cache()",
             )
@@ -157,10 +157,10 @@ class InferenceCache:
 
 
 def everything_before(tensors: Iterable[NmTensor]) -> list[NmTensor]:
-    """The tensors and all that they are computed from."""
+    """The tensors and all tensors that they are computed from."""
     return [call.output(port) for call in calls_leading_to(tensors) for port in call.module.output_ports]
 
 
 def on_cpu(values: Values) -> Values:
-    """The same, with tensors moved to the CPU."""
+    """`values` with tensors moved to the CPU."""
     return {tensor: value.cpu() if isinstance(value, Tensor) else value for tensor, value in values.items()}

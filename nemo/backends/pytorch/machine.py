@@ -1,4 +1,4 @@
-"""The machine that a training runs on: its processors, how fast they are, and its memory."""
+"""The hardware of a run: its processors, their speed and the free memory."""
 
 import os
 import time
@@ -15,14 +15,14 @@ _ROWS, _WIDTH, _COLUMNS = 2048, 512, 2048
 
 @dataclass(frozen=True)
 class Machine:
-    """What a model is trained on.
+    """The hardware that a model is trained on.
 
     Attributes:
         device: "cpu" or "cuda".
-        name: of the processors, for people.
-        has_bf16: multiplies bf16 matrices faster than fp32 ones.
-        matmul_rate: floating-point operations a second in matrix products, bf16 if `has_bf16`, else fp32.
-        memory: bytes that are free.
+        name: name of the processors, for display.
+        has_bf16: whether bf16 matrix products are faster than fp32 ones.
+        matmul_rate: FLOP/s of matrix products, in bf16 if `has_bf16`, else in fp32.
+        memory: free bytes.
     """
 
     device: str
@@ -33,7 +33,7 @@ class Machine:
 
 
 def this_machine(device: torch.device) -> Machine:
-    """Look at a device, and time some products on it."""
+    """Examine a device, and time matrix products on it."""
     has_bf16 = has_bf16_units(device)
     dtype = torch.bfloat16 if has_bf16 else torch.float32
     if device.type == "cuda":
@@ -45,7 +45,7 @@ def this_machine(device: torch.device) -> Machine:
 
 
 def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Floating-point operations a second in products of matrices as a BERT has them, timed."""
+    """Measured FLOP/s of matrix products in sizes typical of BERT."""
     left = torch.ones(_ROWS, _WIDTH, dtype=dtype, device=device)
     right = torch.ones(_WIDTH, _COLUMNS, dtype=dtype, device=device)
 
@@ -57,13 +57,13 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
             torch.cuda.synchronize(device)
         return time.perf_counter() - began
 
-    seconds_of(2)  # the first ones are slow
+    seconds_of(2)  # warm up
     products = max(4, round(4 * TIMED_SECONDS / seconds_of(4)))
     return 2 * _ROWS * _WIDTH * _COLUMNS * products / seconds_of(products)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that a training may take: of the GPU, or of the machine and of this process's control group."""
+    """Free bytes: of the GPU, or of the machine within the limit of this process's control group."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

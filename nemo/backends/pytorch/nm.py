@@ -1,4 +1,4 @@
-"""Neural modules that are torch modules: trainable ones, losses, data layers.
+"""Base classes of PyTorch modules: trainable modules, losses and data layers.
 
 Shapes: B batch, T tokens, R gathered rows, C classes.
 """
@@ -23,15 +23,15 @@ from nemo.utils.files import replacing
 
 
 class UnsupportedTransformError(UsageError, NotImplementedError):
-    """A transform under which two weights cannot be one Parameter."""
+    """A transform with which two weights cannot share one Parameter."""
 
 
 class TorchNM(NeuralModule, nn.Module):
-    """A neural module whose computation is `forward`, with the ports' names as its arguments."""
+    """A neural module that is a torch module; `forward` takes its input ports by name."""
 
     real_inputs = (Tensor,)
 
-    # Ports that an exported module does without, see `deployment`; the names are NeMo 0.10's.
+    # Ports that are left out of an exported module, see `deployment`; the names are NeMo 0.10's.
     _disabled_deployment_input_ports: Set[str] = frozenset()
     _disabled_deployment_output_ports: Set[str] = frozenset()
 
@@ -43,21 +43,18 @@ class TorchNM(NeuralModule, nn.Module):
 
 
 class NonTrainableNM(TorchNM):
-    """A computation without weights."""
+    """A module without weights."""
 
 
 class TrainableNM(TorchNM):
-    """A computation with weights.
+    """A module with weights.
 
     Attributes:
-        token_wise: every token of the (B, T, ...) inputs is treated alone, so gathered rows (R, ...) suffice.
-        reads_first_token: of the (B, T, ...) inputs only token 0 is read, so (B, 1, ...) suffices.
+        token_wise: tokens of the (B, T, ...) inputs are independent, so gathered rows (R, ...) suffice.
+        reads_first_token: only token 0 of the (B, T, ...) inputs is read, so (B, 1, ...) suffices.
         selects_rows: `forward` takes `rows`, indices into B*T, and returns only these rows of its output. If
             the module also has a method `packing`, with the same arguments and `buckets` (see `Packing`),
             `forward` receives its result as `packing`.
-        decoder: the linear layer from `features` (same arguments as `forward`) to the output; None if
-            there is none.
-        regions: submodules that are compiled on a GPU; equal ones are compiled once.
     """
 
     token_wise = False
@@ -80,7 +77,7 @@ class TrainableNM(TorchNM):
 
     @property
     def is_trainable(self) -> bool:
-        """True."""
+        """True: training changes the weights, except frozen ones."""
         return True
 
     @property
@@ -89,7 +86,7 @@ class TrainableNM(TorchNM):
         return sum(p.numel() for p in self.parameters() if p.requires_grad)
 
     def get_weights(self) -> dict[str, tuple[nn.Parameter, bool]]:
-        """Every parameter by name, and whether it is trained."""
+        """Parameter name -> (parameter, whether it is trained)."""
         return {
             name: (parameter, parameter.requires_grad)
             for name, parameter in self.named_parameters(remove_duplicate=False)
@@ -100,15 +97,15 @@ class TrainableNM(TorchNM):
         name2weight: Mapping[str, tuple[Tensor, bool]],
         name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
     ) -> None:
-        """Copy values into our parameters, all or none.
+        """Copy values into this module's parameters, all or none.
 
         Args:
-            name2weight: values by name, and whether they are trained; what `get_weights` of a module gives.
-            name2name_and_transform: our name -> (name of the value, transform); names are the same where
-                absent.
+            name2weight: name -> (value, whether it is trained), as returned by `get_weights`.
+            name2name_and_transform: our name -> (name in `name2weight`, transform); by default the names are
+                equal.
 
         Raises:
-            UsageError: a name or a shape that the module does not have.
+            UsageError: an unknown name or a wrong shape.
         """
         renamed = dict(name2name_and_transform or {})
         taken = {name for name, _ in renamed.values()}
@@ -141,20 +138,21 @@ class TrainableNM(TorchNM):
         weight_names: Sequence[str],
         name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
     ) -> None:
-        """Use `module`'s weights in place of ours: one Parameter, one gradient, one optimizer state.
+        """Share `module`'s weights: one Parameter, one gradient, one optimizer state.
 
         Args:
-            module: whose weights to use.
-            weight_names: ours that are replaced.
-            name2name_and_transform: our name -> (its name, transform); names are the same where absent.
+            module: the module that owns the weights.
+            weight_names: names of our weights to replace.
+            name2name_and_transform: our name -> (name in `module`, transform); by default the names are
+                equal.
 
         Raises:
-            UsageError: no module, no names, an unknown name, or other shapes.
-            UnsupportedTransformError: a transposed tie. A linear layer holds its weight as (out, in), so an
-                embedding of (V, D) ties as it is.
+            UsageError: no module, no names, an unknown name, or different shapes.
+            UnsupportedTransformError: a transposed tie. A linear layer stores its weight as (out, in), so it
+                ties to an embedding of (V, D) without a transform.
         """
         if module is None or not weight_names:
-            raise UsageError("tie_weights_with needs a module and the names of our weights")
+            raise UsageError("tie_weights_with needs a module and the names of weights")
         for name in weight_names:
             other_name, transform = (name2name_and_transform or {}).get(
                 name, (name, WeightShareTransform.SAME)
@@ -168,7 +166,7 @@ class TrainableNM(TorchNM):
             ours, theirs = _parameter(self, name), _parameter(module, other_name)
             if ours.shape != theirs.shape:
                 raise UsageError(
-                    f"cannot be tied to {module}.{other_name}: the shapes differ",
+                    f"cannot be tied to {module}.{other_name}: different shapes",
                     where=f"{self}.{name}",
                     found=tuple(ours.shape),
                     expected=tuple(theirs.shape),
@@ -179,11 +177,11 @@ class TrainableNM(TorchNM):
             setattr(_submodule(self, owner), leaf, theirs)
 
     def freeze(self, weights: set[str] | None = None) -> None:
-        """Train these weights no longer (all when None)."""
+        """Stop training these weights (None: all)."""
         self._set_requires_grad(weights, False)
 
     def unfreeze(self, weights: set[str] | None = None) -> None:
-        """Train these weights again (all when None)."""
+        """Train these weights again (None: all)."""
         self._set_requires_grad(weights, True)
 
     def _set_requires_grad(self, weights: set[str] | None, value: bool) -> None:
@@ -191,21 +189,24 @@ class TrainableNM(TorchNM):
             _parameter(self, name).requires_grad_(value)
 
     def save_to(self, path: str | Path) -> None:
-        """Write the weights as safetensors, regardless of the suffix of `path`.
+        """Write the weights as safetensors, whatever the suffix of `path`.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the file cannot be written.
         """
         tensors = {k: v.detach().contiguous().clone() for k, v in self.state_dict().items()}
         with replacing(Path(path)) as aside:
             save_file(tensors, aside)
 
     def restore_from(self, path: str | Path, local_rank: int = 0) -> None:
-        """Read weights that `save_to` (safetensors) or NeMo 0.10 (`.pt`) wrote.
+        """Load weights written by `save_to` (safetensors) or NeMo 0.10 (`.pt`).
+
+        Args:
+            local_rank: for compatibility with NeMo 0.10; unused.
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: it cannot be read, or its names or shapes do not match.
+            CheckpointError: the file cannot be read, or its names or shapes do not match.
         """
         load_weights(self, read_weights(path), path)
 
@@ -234,11 +235,9 @@ class LossNM(NonTrainableNM):
     A subclass defines `total` and `count`, or only `_loss_function`, a mean that counts as one item.
 
     Attributes:
-        count_ports: inputs that `count` reads; never ones that need the model.
-        row_mask: input port that is 0 at the rows of (B, T, ...) inputs the loss does not read; None if it
-            reads all. Such a loss takes gathered rows (R, ...) as well.
-        takes_features: `total_of_features` gives `total` from a classifier's `features` and `decoder`, not
-            from its `logits`.
+        count_ports: inputs that `count` reads; they must not depend on the model.
+        row_mask: input port that is 0 at the rows of (B, T, ...) inputs that the loss does not read; such a
+            loss also takes gathered rows (R, ...). None if it reads all rows.
     """
 
     output_ports = {"loss": NeuralType(elements_type=LossType())}
@@ -247,7 +246,7 @@ class LossNM(NonTrainableNM):
 
     @property
     def takes_features(self) -> bool:
-        """Whether the loss can be computed from a classifier's features instead of its logits."""
+        """Whether `total_of_features` computes `total` from a classifier's features and decoder."""
         return False
 
     # `*args: Any` lets subclasses name their ports.
@@ -263,37 +262,36 @@ class LossNM(NonTrainableNM):
         raise NotImplementedError(f"{self} defines neither total() and count() nor _loss_function()")
 
     def count_of(self, ports: Mapping[str, Tensor]) -> Tensor:
-        """`count` of those inputs that it reads."""
+        """Call `count` with the inputs that it reads."""
         return self.count(**{name: ports[name] for name in self.count_ports if name in ports})
 
     def statistics(self, *args: Any, **ports: Any) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sums and counts for evaluation by name, "loss" among them; a sum over its count is the figure."""
+        """Name -> (sum, count) for evaluation, "loss" included; the metric is sum / count."""
         return {"loss": (self.total(**ports), self.count_of(ports))}
 
     def forward(self, *args: Tensor, **ports: Tensor) -> Tensor:
-        """The mean; 0 when nothing counts. Positional tensors go to the input ports in their order."""
+        """The mean; 0 if there are no items. Positional tensors go to the input ports in their order."""
         ports |= dict(zip(self.input_ports, args, strict=False))
         return self.total(**ports) / self.count_of(ports).clamp(min=1)
 
 
 def _stored_as(name: str) -> Any:
-    """An attribute that is stored under the name by which NeMo 0.10's subclasses set it."""
+    """An attribute stored under the private name that NeMo 0.10's subclasses set."""
     return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value))
 
 
 class DataLayerNM(NeuralModule):
-    """Where batches come from. A batch is a sequence of tensors in the order of the output ports.
+    """A source of batches. A batch is a sequence of tensors in the order of the output ports.
 
-    A subclass sets `dataset` (a map-style torch dataset) or `data_iterator` (anything that can be iterated
-    over, once per epoch), as attributes or as properties, or overrides `batches`. Where both are set,
-    `dataset` is used.
+    A subclass sets `dataset` (a map-style torch dataset) or `data_iterator` (an iterable that gives one
+    epoch), as attributes or properties, or overrides `batches`. If both are set, `dataset` is used.
 
     Attributes:
-        batch_size: B, of a `dataset`.
-        shuffle: another order of the `dataset` in every epoch; None: only where it is trained on.
-        num_workers: processes that read the `dataset`; 0 reads it in this one.
-        collate_fn: makes a batch of samples; None takes torch's.
-        seed: the order of epoch `e` depends on it and `e` alone.
+        batch_size: B, for a `dataset`.
+        shuffle: use a new order of the `dataset` in every epoch; None: only for training.
+        num_workers: number of processes that read the `dataset`; 0 means this process.
+        collate_fn: turns samples into a batch; None takes torch's.
+        seed: the order of an epoch depends only on this seed and the epoch.
     """
 
     dataset: Any = None
@@ -306,24 +304,24 @@ class DataLayerNM(NeuralModule):
     seed = 0
 
     def __len__(self) -> int:
-        """Samples in an epoch.
+        """Number of samples in an epoch.
 
         Raises:
-            UsageError: there is no `dataset` to tell.
+            UsageError: there is no `dataset`, so the number is unknown.
         """
         if self.dataset is None:
-            raise UsageError("the number of samples is not known", where=self, fix="define __len__")
+            raise UsageError("the number of samples is unknown", where=self, fix="define __len__")
         return len(self.dataset)
 
     def num_batches(self, epoch: int) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         return -(-len(self) // self.batch_size)
 
     def _iterator(self) -> Iterable[Any]:
-        """`data_iterator`, which may be a method that gives it.
+        """`data_iterator`, or its result if it is a method.
 
         Raises:
-            UsageError: there is nothing to iterate over.
+            UsageError: it is not iterable.
         """
         batches = self.data_iterator
         if callable(batches) and not isinstance(batches, Iterable):
@@ -338,19 +336,19 @@ class DataLayerNM(NeuralModule):
         return batches
 
     def items_in(self, batch: Sequence[Any]) -> int:
-        """How much work a batch is, in `items`."""
+        """Number of `items` (samples, tokens) in a batch."""
         return len(batch[0])
 
     items = "samples"
 
     def order(self, epoch: int) -> np.ndarray:
-        """The samples of an epoch in the order they are seen."""
+        """Indices of an epoch's samples in their order."""
         if not self.shuffle:
             return np.arange(len(self))
         return np.random.default_rng((self.seed, epoch)).permutation(len(self))
 
     def for_training(self) -> "DataLayerNM":
-        """The layer that training reads: this one, but shuffled unless `shuffle` was set."""
+        """This layer for training: shuffled, unless `shuffle` is set."""
         if self.shuffle is not None:
             return self
         layer = copy.copy(self)
@@ -358,22 +356,22 @@ class DataLayerNM(NeuralModule):
         return layer
 
     def samples_before(self, batch: int) -> int | None:
-        """Samples of an epoch that come before a batch; None where batches have no fixed size."""
+        """Number of an epoch's samples before a batch; None if batches have no fixed size."""
         return None if self.dataset is None else min(batch * self.batch_size, len(self))
 
     def samples_of(self, epoch: int, first: int, stop: int) -> list[int] | None:
-        """The samples of the batches `first` to `stop - 1` of an epoch; None where they have no numbers."""
+        """Indices of the samples in batches `first` to `stop - 1` of an epoch; None without a `dataset`."""
         if self.dataset is None:
             return None
         return self.order(epoch)[first * self.batch_size : stop * self.batch_size].tolist()
 
     def batch_after(self, samples: int) -> int | None:
-        """Index of the batch that begins after `samples` of an epoch; None if they end within one."""
+        """Index of the batch that begins after `samples` samples; None if that is inside a batch."""
         whole = samples % self.batch_size == 0 or samples == len(self)
         return -(-samples // self.batch_size) if whole else None
 
     def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
-        """Every `stride`th batch of an epoch from number `first` on; its last one may be short."""
+        """Every `stride`th batch of an epoch, from batch `first` on; the last may be short."""
         batches: Iterable[Any]
         if self.dataset is None:
             batches = islice(self._iterator(), first, None, stride)

@@ -1,4 +1,4 @@
-"""Callbacks: *when* things happen in a run. *How* is the backend's business."""
+"""Callbacks decide *when* things happen in a run; the backend decides *how*."""
 
 from nemo.core.callbacks.action import ActionCallback
 from nemo.core.callbacks.checkpoint import CheckpointCallback

@@ -1,4 +1,4 @@
-"""What every callback is, and how their arguments are read."""
+"""The base class of callbacks, and checks of their arguments."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,15 +11,16 @@ from nemo.utils.logging import Logger, logging
 
 
 class ActionCallback:
-    """Base class of callbacks: hooks into a run, which do nothing until overridden.
+    """Base class of callbacks. Its hooks do nothing until overridden.
 
     An exception in a hook ends the run.
 
     Attributes:
-        action: what is running; set when it starts.
-        tensors: what must be computed for this callback, at the steps that `reads_at` names.
-        saves_on_stop: `on_stop` saves the run, so a signal may end it; see `nemo.utils.stopping`.
-        tb_writer: where it writes TensorBoard events; None means the factory's writer, if there is one.
+        action: the running action; set when it starts.
+        tensors: tensors to compute for this callback, at the steps for which `reads_at` is True.
+        saves_on_stop: whether `on_stop` saves the run, so that a signal may stop it; see
+            `nemo.utils.stopping`.
+        tb_writer: TensorBoard writer; None takes the factory's, if any.
     """
 
     action: Actions
@@ -28,32 +29,32 @@ class ActionCallback:
     tb_writer: Any = None
 
     def reads_at(self, step: int) -> bool:
-        """Whether `tensors` are read after step `step`; tensors that are never read are not computed."""
+        """Whether `tensors` are read after step `step`; if not, they are not computed."""
         return True
 
     def on_restore(self) -> None:
-        """The graph and the optimizer are made; the time to load what an earlier run saved."""
+        """After the graph and the optimizer are created: load the state of an earlier run here."""
 
     def on_action_start(self) -> None:
-        """The state is restored; no step has been taken yet."""
+        """After the state is restored, before the first step."""
 
     def on_epoch_start(self) -> None:
-        """Before the first step of an epoch, or of what a resume left of it."""
+        """Before the first step of an epoch, or of the rest of an epoch after a resume."""
 
     def on_iteration_start(self) -> None:
         """Before a step."""
 
     def on_iteration_end(self) -> None:
-        """After a step; `step` counts it."""
+        """After a step; `step` includes it."""
 
     def on_bad_step(self, bad: BadStep) -> None:
         """After a step that was not taken, before training stops, skips or rewinds."""
 
     def on_epoch_end(self) -> None:
-        """After an epoch (`epoch_num` counts it), or where `max_steps` cut it short."""
+        """After an epoch (`epoch_num` includes it), or when `max_steps` ends it early."""
 
     def on_stop(self) -> None:
-        """Instead of what else would come: a signal asked training to stop; only where it can be resumed."""
+        """After a signal stopped training, in place of the hooks that follow; only if it can be resumed."""
 
     def on_action_end(self) -> None:
         """After the last step."""
@@ -70,27 +71,27 @@ class ActionCallback:
 
     @property
     def learning_rate(self) -> float:
-        """Of the latest step."""
+        """Learning rate of the latest step."""
         return self.action.learning_rate
 
     @property
     def global_rank(self) -> int:
-        """0 where there is one process."""
+        """Rank among all processes; 0 in a single process."""
         return self.action.global_rank
 
     @property
     def local_rank(self) -> int | None:
-        """None where there is one process."""
+        """Rank on this machine; None in a single process."""
         return self.action.local_rank
 
     @property
     def logger(self) -> Logger:
-        """The one logger."""
+        """The same as `nemo.logging`."""
         return logging
 
     @property
     def registered_tensors(self) -> dict[str, Any]:
-        """Values of `tensors` in the latest step, by unique name; empty where `reads_at` said no."""
+        """Values of `tensors` in the latest step, by unique name; empty if `reads_at` is False for it."""
         if not self.reads_at(self.step):
             return {}
         return {tensor.unique_name: self.action.value_of(tensor) for tensor in self.tensors}
@@ -100,10 +101,10 @@ class ActionCallback:
 
 
 def as_frequency(value: int | None, name: str) -> int | None:
-    """`value`, or None for "never" (None, -1).
+    """`value`, with None for "never" (None or -1).
 
     Raises:
-        UsageError: 0, or below -1.
+        UsageError: the value is 0 or below -1.
     """
     if value is None or value == -1:
         return None
@@ -113,25 +114,25 @@ def as_frequency(value: int | None, name: str) -> int | None:
 
 
 def as_tensors(given: NmTensor | Sequence[NmTensor], name: str) -> list[NmTensor]:
-    """One tensor, or several, as a list.
+    """One tensor or several, as a list.
 
     Raises:
-        UsageError: anything else, or none at all.
+        UsageError: not a tensor of a graph, or an empty list.
     """
     tensors = [given] if isinstance(given, NmTensor) else list(given)
     strangers = [tensor for tensor in tensors if not isinstance(tensor, NmTensor)]
     if strangers or not tensors:
         raise UsageError(
-            "not a tensor of a graph" if strangers else "no tensor was given",
+            "not a tensor of a graph" if strangers else "no tensor given",
             where=name,
             found=repr(strangers[0]) if strangers else None,
-            expected="what calling a module returns, one or a list of them",
+            expected="the output of a module, or a list of outputs",
         )
     return tensors
 
 
 def names_of(tensors: Sequence[NmTensor]) -> list[str]:
-    """`<class>/<port>` of each, from the second one of a name on `<class>_2/<port>`."""
+    """`<class>/<port>` of each tensor; a repeated name becomes `<class>_2/<port>`, and so on."""
     seen: Counter[tuple[str, str]] = Counter()
     names = []
     for tensor in tensors:

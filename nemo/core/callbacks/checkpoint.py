@@ -1,4 +1,4 @@
-"""Saving a run, and resuming it."""
+"""Saving and resuming a run."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,37 +10,37 @@ from nemo.utils.logging import logging
 from nemo.utils.stopwatch import Stopwatch
 
 MAX_MISSED_IN_A_ROW = 3
-"""Checkpoints that may fail (the disk is full, say) before training ends."""
+"""Training ends when this many checkpoints in a row fail, on a full disk for example."""
 
 
 class CheckpointCallback(ActionCallback):
-    """Saves every `step_freq` steps and `epoch_freq` epochs and at the end; continues from what it finds.
+    """Saves checkpoints during training and at its end, and resumes from the newest one.
 
-    Checkpoints are written in the background, one at a time. If that fails, training continues, and
-    the next one is tried when it is due. With this callback SIGTERM, SIGUSR1, SIGHUP and Ctrl-C save and end
-    training, see `nemo.utils.stopping`.
+    Checkpoints are written in the background, one at a time. If one fails, training continues, and the next
+    one is tried when it is due. With this callback, SIGTERM, SIGUSR1, SIGHUP and Ctrl-C save the run and stop
+    training; see `nemo.utils.stopping`.
 
     Args:
-        folder: where `STEP-<n>` folders go.
-        load_from_folder: where to continue from: another run's work folder, its `checkpoints` or one
+        folder: folder for the `STEP-<n>` folders.
+        load_from_folder: folder to resume from: another run's work folder, its `checkpoints`, or one
             `STEP-<n>`. None means `folder`, so that a rerun resumes.
-        step_freq, epoch_freq: how often; -1 means never. Both together are fine; with neither only the end is
-            saved.
-        checkpoints_to_keep: number of newest ones to keep; older ones are deleted.
-        force_load: refuse to start fresh.
-        extra_files: name -> path or bytes that every checkpoint carries along (configuration, vocabulary).
-        identity: what must be the same wherever a run continues from (the tokenizer), by name.
-        stream: what decides the batches and their order (data, seed, ...), by name; must be the same, too,
-            when a run resumes in its own folder. From another folder, the epoch restarts where they differ.
+        step_freq, epoch_freq: save every this many steps or epochs; -1 means never. Both may be given; with
+            neither, only the end of training is saved.
+        checkpoints_to_keep: number of newest checkpoints to keep; older ones are deleted.
+        force_load: refuse to start without a checkpoint.
+        extra_files: name -> path or bytes of files to store in every checkpoint (configuration, vocabulary).
+        identity: values, by name, that must not change when a run continues (the tokenizer).
+        stream: values, by name, that determine the batches and their order (data, seed, ...). They must not
+            change when a run resumes in its own folder; from another folder, the epoch restarts if they do.
 
     Attributes:
-        time_spent: seconds that training waited for checkpoints.
+        time_spent: a Stopwatch of the time that training waited for checkpoints.
 
     Raises:
-        UsageError: no folder, or a number out of range.
-        CheckpointError (when training starts): there are checkpoints, but none is good or fits; or there is
-            none although `load_from_folder` or `force_load` asked for one.
-        StorageError (during training): three in a row, or the final one, could not be written.
+        UsageError: no folder, or a number is out of range.
+        CheckpointError (when training starts): there are checkpoints, but none is intact and matches; or
+            there is none, and `load_from_folder` or `force_load` requires one.
+        StorageError (during training): three checkpoints in a row, or the final one, could not be written.
     """
 
     saves_on_stop = True
@@ -57,11 +57,11 @@ class CheckpointCallback(ActionCallback):
         identity: Mapping[str, Any] | None = None,
         stream: Mapping[str, Any] | None = None,
     ):
-        if folder is None:  # what `nf.checkpoint_dir` is without a log_dir
+        if folder is None:  # `nf.checkpoint_dir` is None without a log_dir
             raise UsageError(
                 "no folder to save to",
                 where="CheckpointCallback",
-                fix="give it a folder, or give the factory log_dir or checkpoint_dir",
+                fix="pass a folder, or pass log_dir or checkpoint_dir to the factory",
             )
         if checkpoints_to_keep < 1:
             raise UsageError(
@@ -85,9 +85,9 @@ class CheckpointCallback(ActionCallback):
         self._is_asked = False
 
     def spare(self, step: int) -> None:
-        """Keep this step's checkpoint however old it gets, instead of one that was spared before.
+        """Never delete this step's checkpoint; the one spared before loses its protection.
 
-        Where it is the present step, it is saved as if it were due.
+        If `step` is the current step, it is saved as if it were due.
         """
         self._spared = step
         self._is_asked = step == self.step != self._saved_at
@@ -95,7 +95,7 @@ class CheckpointCallback(ActionCallback):
     def on_restore(self) -> None:
         self._finish_saving()
         self._saved_at = -1
-        # What this very run has saved is newer than what it started from.
+        # This run's own checkpoints are newer than the one it started from.
         if self.action.restore(self.folder, {**self.identity, **self.stream}):
             self._saved_at = self.step
         elif self.load_from_folder is not None and self.action.restore(
@@ -124,10 +124,10 @@ class CheckpointCallback(ActionCallback):
         self.save()
 
     def save(self) -> None:
-        """Write a checkpoint of this step unless one exists; return when it is on disk.
+        """Write a checkpoint of this step unless there is one; return when it is on disk.
 
         Raises:
-            StorageError: it cannot be written.
+            StorageError: the checkpoint cannot be written.
         """
         if not self._takes_part:
             return
@@ -135,7 +135,7 @@ class CheckpointCallback(ActionCallback):
         self._save(wait=True)
 
     def _finish_saving(self) -> None:
-        """Wait for the checkpoint that is being written; if that fails, it counts as not saved."""
+        """Wait for the checkpoint that is being written; if it fails, this step counts as not saved."""
         try:
             self.action.is_saved()
         except StorageError as problem:

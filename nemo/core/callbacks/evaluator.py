@@ -16,24 +16,25 @@ class EvaluatorCallback(ActionCallback):
     """Runs an evaluation graph before training, every few steps or epochs, and at the end.
 
     Args:
-        eval_tensors: what to compute on every evaluation batch: one tensor or several.
-        user_iter_callback: `(batch, state)` after each batch; `batch` maps unique names to [value] (see
-            `nemo.core.actions.EvaluatedBatch`), `state` is a dict to fill, a new one for each evaluation.
-        user_epochs_done_callback: `(state) -> scalars by name, or None` after the last batch.
-        tb_writer: where scalars go; None takes the factory's.
-        tb_writer_func: `(writer, scalars, step)`, another way to write them.
-        eval_step, eval_epoch: how often; None or -1 means never. At least one is needed, both are fine.
-        wandb_name, wandb_project: with either, scalars go to Weights & Biases as well: to the run that is
-            open, or to a new one of that name and project.
-        eval_at_start: evaluate before the first step of a run that starts fresh.
+        eval_tensors: one tensor or several to compute on every evaluation batch.
+        user_iter_callback: `(batch, state)`, called after each batch. `batch` maps unique names to [value]
+            (see `nemo.core.actions.EvaluatedBatch`); `state` is a dict to fill, new for each evaluation.
+        user_epochs_done_callback: `(state) -> scalars by name, or None`, called after the last batch.
+        tb_writer: TensorBoard writer for the scalars; None takes the factory's.
+        tb_writer_func: `(writer, scalars, step)`, writes the scalars instead.
+        eval_step, eval_epoch: evaluate every this many steps or epochs; None or -1 means never. At least one
+            is required; both may be given.
+        wandb_name, wandb_project: with either, scalars also go to Weights & Biases: to the open run, or to a
+            new one of that name and project.
+        eval_at_start: evaluate before the first step of a fresh run.
 
     Attributes:
-        time_spent: on evaluations.
+        time_spent: a Stopwatch of the evaluations.
 
     Raises:
-        UsageError: neither eval_step nor eval_epoch, one out of range, or something that is no tensor of a
-            graph; when it starts: no wandb although it is asked for.
-        DataError (when it evaluates): the evaluation data has no batch.
+        UsageError: neither eval_step nor eval_epoch, a number out of range, or not a tensor of a graph; at
+            the start of training: wandb is requested but not installed.
+        DataError (on evaluation): the evaluation data has no batch.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class EvaluatorCallback(ActionCallback):
 
     def on_action_start(self) -> None:
         if self._uses_wandb:
-            open_run(self.wandb_name, self.wandb_project)  # what is missing is missed at once
+            open_run(self.wandb_name, self.wandb_project)  # fail early if wandb is not installed
         self._evaluated_at = None
         if self.eval_at_start and self.step == 0:
             self.evaluate()
@@ -80,17 +81,17 @@ class EvaluatorCallback(ActionCallback):
 
     def on_action_end(self) -> None:
         self._evaluate_new_weights()
-        self._evaluated_at = None  # a repeated request wants a fresh result
+        self._evaluated_at = None  # `eval` called again must evaluate again
 
     def _evaluate_new_weights(self) -> None:
         if self._evaluated_at != self.step:
             self.evaluate()
 
     def evaluate(self) -> None:
-        """One pass over the evaluation data, in the first process."""
+        """Run one pass over the evaluation data, on rank 0."""
         self._evaluated_at = self.step
-        if self.global_rank != 0:  # the others wait; so no sample is left out, or counted twice
-            if self.action.is_sharded:  # or lend their weights
+        if self.global_rank != 0:  # the other ranks wait, so that each sample counts exactly once
+            if self.action.is_sharded:  # they still provide their part of the weights
                 for _ in self.action.evaluate(self.eval_tensors):
                     pass
             return
@@ -100,9 +101,7 @@ class EvaluatorCallback(ActionCallback):
             for batch in self.action.evaluate(self.eval_tensors):
                 self._iter_callback(batch, state)
             if batch is None:
-                raise DataError(
-                    "there is no batch to evaluate on", where="eval_tensors", expected="one or more"
-                )
+                raise DataError("no batch to evaluate on", where="eval_tensors", expected="one or more")
             self._report(self._done_callback(state))
 
     def _report(self, scalars: Mapping[str, Any] | None) -> None:

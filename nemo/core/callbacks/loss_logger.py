@@ -1,4 +1,4 @@
-"""Losses on the screen and in TensorBoard."""
+"""Logging losses to the screen and to TensorBoard."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,20 +11,19 @@ from nemo.utils.logging import logging
 
 
 class SimpleLossLoggerCallback(ActionCallback):
-    """Logs losses at step 1 and then every `step_freq` steps. Several may be used in one training.
+    """Logs losses at step 1 and then every `step_freq` steps. A run may have several.
 
     Args:
         tensors: one tensor or several.
-        print_func: is given the list of their values, torch tensors in the order of `tensors`; None logs by
-            name those that are single numbers.
-        get_tb_values: that list -> [(name, value)] for TensorBoard; None writes by name those that are single
-            numbers.
-        log_to_tb_func: (writer, values, step) -> anything else for TensorBoard.
-        step_freq: steps between two lines.
-        tb_writer: None takes the factory's.
+        print_func: called with the list of values, torch tensors in the order of `tensors`; None logs the
+            scalars by name.
+        get_tb_values: `(values) -> [(name, value)]` for TensorBoard; None writes the scalars by name.
+        log_to_tb_func: `(writer, values, step)`, writes anything else to TensorBoard.
+        step_freq: steps between logs.
+        tb_writer: TensorBoard writer; None takes the factory's.
 
     Raises:
-        UsageError: something that is no tensor of a graph, or a `step_freq` below 1.
+        UsageError: not a tensor of a graph, or a `step_freq` below 1.
     """
 
     def __init__(
@@ -52,7 +51,7 @@ class SimpleLossLoggerCallback(ActionCallback):
         return [
             (name, value)
             for name, value in zip(self._names, values, strict=True)
-            if value.numel() == 1  # logits and the like are for the functions of the user
+            if value.numel() == 1  # logits and the like are left to the user's functions
         ]
 
     def _print_by_name(self, values: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Saving the weights of single modules during training."""
+"""Saving the weights of individual modules during training."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,20 +11,21 @@ from nemo.utils.logging import logging
 
 
 class ModuleSaverCallback(ActionCallback):
-    """Writes the weights of modules every `step_freq` steps and at the end, each to its own file.
+    """Writes the weights of each module to its own file, every `step_freq` steps and at the end.
 
-    A file is `<class>_<unique_instance_id>-STEP-<n>.safetensors`; `module.restore_from` reads it. It is there
-    whole or not at all. To go on with a training, optimizer included, use CheckpointCallback.
+    The file is `<class>_<unique_instance_id>-STEP-<n>.safetensors`, for `module.restore_from`; it is written
+    atomically. To resume a training, optimizer included, use CheckpointCallback.
 
     Args:
         save_modules_list: one module or several.
-        step_freq: steps between two files.
-        folder: made if needed; None is the current directory.
-        checkpoints_to_keep: of the files that this callback wrote, those of older steps are deleted.
+        step_freq: steps between saves.
+        folder: created if needed; None means the current directory.
+        checkpoints_to_keep: number of newest steps whose files are kept; this callback's older files are
+            deleted.
 
     Raises:
-        UsageError: something that cannot be saved, or a number out of range; when it starts: weights are
-            shared out among processes.
+        UsageError: a module without weights, or a number out of range; at the start of training: the weights
+            are sharded.
         StorageError (while training): a file cannot be written or deleted.
     """
 
@@ -43,7 +44,7 @@ class ModuleSaverCallback(ActionCallback):
                     "cannot be saved",
                     where="save_modules_list",
                     found=str(module),
-                    expected="modules with weights",
+                    expected="a module with weights",
                 )
         for name, value in (("step_freq", step_freq), ("checkpoints_to_keep", checkpoints_to_keep)):
             if value < 1:
@@ -70,7 +71,7 @@ class ModuleSaverCallback(ActionCallback):
         self.save()
 
     def save(self) -> None:
-        """Write the files of this step, unless they are written, then delete superseded ones."""
+        """Write the files of this step unless they exist, then delete old ones."""
         if self.global_rank != 0 or self.step in self._written:
             return
         with storage_errors(self.folder):

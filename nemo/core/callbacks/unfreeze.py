@@ -1,4 +1,4 @@
-"""Training modules from a certain epoch on."""
+"""Unfreezing modules at a given epoch."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,14 +9,14 @@ from nemo.utils.logging import logging
 
 
 class UnfreezeCallback(ActionCallback):
-    """Trains frozen modules from an epoch on, also where a resumed run starts in or after that epoch.
+    """Unfreezes modules at the start of an epoch, also in a run that resumes in or after that epoch.
 
     Args:
-        modules: one module or several, frozen before by `module.freeze()`.
-        start_epoch: finished epochs before they are unfrozen; 0 is at once.
+        modules: one module or several, frozen by `module.freeze()`.
+        start_epoch: number of finished epochs before they are unfrozen; 0 means at once.
 
     Raises:
-        UsageError: something that cannot be unfrozen, or a negative epoch.
+        UsageError: a module without weights, or a negative epoch.
     """
 
     def __init__(self, modules: Any | Iterable[Any], start_epoch: int = 0):
@@ -24,7 +24,7 @@ class UnfreezeCallback(ActionCallback):
         for module in self.modules:
             if not hasattr(module, "unfreeze"):
                 raise UsageError(
-                    "cannot be unfrozen", where="modules", found=str(module), expected="modules with weights"
+                    "cannot be unfrozen", where="modules", found=str(module), expected="a module with weights"
                 )
         if start_epoch < 0:
             raise UsageError("out of range", where="start_epoch", found=start_epoch, expected="0 or more")

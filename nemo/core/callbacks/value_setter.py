@@ -1,4 +1,4 @@
-"""A number that follows a schedule, such as the probability of a dropout."""
+"""Setting a value by a schedule, such as a dropout probability."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from nemo.utils.lookup import closest
 
 @dataclass(frozen=True)
 class _Const:
-    """The same `value` at every step."""
+    """`value` at every step."""
 
     value: Any
 
@@ -21,7 +21,7 @@ class _Const:
 
 @dataclass(frozen=True)
 class _Linear:
-    """From `a` at the first step to `b` at the last one."""
+    """From `a` at the first step to `b` at the last."""
 
     a: float
     b: float
@@ -31,9 +31,9 @@ class _Linear:
 
 
 class _Policy(NamedTuple):
-    """`method(step - start, end - start)` is the value from step `start` up to, but without, `end`.
+    """The value at a step in [start, end) is `method(step - start, end - start)`.
 
-    Steps are counted from 0. A float is a share of all steps, so 1 is the first step and 1.0 the end.
+    Steps count from 0. An int is a step and a float a fraction of all steps: 1 is step 1, 1.0 the end.
     """
 
     method: Callable[[int, int], Any]
@@ -42,10 +42,9 @@ class _Policy(NamedTuple):
 
 
 class ValueSetterCallback(ActionCallback):
-    """Sets an attribute before every step, by the number of steps that are finished.
+    """Sets an attribute before every step, depending on the number of finished steps only.
 
-    So a resumed run continues with the values it would have had. Beyond the last policy its last value
-    stays.
+    So a resumed run has the values of an uninterrupted one. After the last policy, its last value stays.
 
         ValueSetterCallback(
             encoder.dropout,
@@ -56,21 +55,20 @@ class ValueSetterCallback(ActionCallback):
 
     Args:
         module: any object.
-        arg_name: its attribute.
-        policies: what to set and when, one after the other from step 0 to `total_steps`; None keeps the value
-            that is there.
-        total_steps: steps in all; None means up to the end of the last policy.
-        tb_writer: where `param/<class>.<arg_name>` goes; None takes the factory's.
+        arg_name: name of the attribute.
+        policies: consecutive policies from step 0 to `total_steps`; None keeps the present value.
+        total_steps: total number of steps; None means up to the end of the last policy.
+        tb_writer: TensorBoard writer for `param/<class>.<arg_name>`; None takes the factory's.
 
     Raises:
-        UsageError: there is no such attribute, policies that leave steps out or overlap, or shares of an
-            unknown number of steps.
+        UsageError: there is no such attribute; the policies leave a gap or overlap; or they use fractions
+            without `total_steps`.
     """
 
     Policy = _Policy
 
     class Method:
-        """Ways from one value to another; any `(step, total_steps) -> value` will do."""
+        """Ready-made methods; any `(step, total_steps) -> value` will do."""
 
         Const = _Const
         Linear = _Linear
@@ -105,14 +103,14 @@ class ValueSetterCallback(ActionCallback):
         writer = self._writer()
         if writer and self.global_rank == 0 and isinstance(value, int | float):
             name = f"param/{type(self.module).__name__}.{self.arg_name}"
-            writer.add_scalar(name, value, self.step + 1)  # the number of the update it is for
+            writer.add_scalar(name, value, self.step + 1)  # the step that it is used in
 
 
 def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Policy]:
-    """The policies with whole steps for shares.
+    """The policies with fractions turned into steps.
 
     Raises:
-        UsageError: they do not follow one another from 0 to the end, or a share is of an unknown number.
+        UsageError: they are not consecutive from step 0 to the end, or use fractions without `total_steps`.
     """
 
     def as_step(border: int | float) -> int:
@@ -135,8 +133,8 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
             raise UsageError(
                 "the policies leave a gap or overlap",
                 where="policies",
-                found=f"one from step {start} to {end}",
-                expected=f"one that starts at step {reached}",
+                found=f"a policy from step {start} to {end}",
+                expected=f"a policy that starts at step {reached}",
             )
         in_steps.append(_Policy(method, start, end))
         reached = end
@@ -145,6 +143,6 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
             "the policies do not end at the last step",
             where="policies",
             found=f"step {reached}",
-            expected=f"step {total_steps}" if total_steps else "a later one",
+            expected=f"step {total_steps}" if total_steps else "a later step",
         )
     return in_steps

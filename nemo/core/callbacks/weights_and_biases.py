@@ -1,4 +1,4 @@
-"""Figures in Weights & Biases. The package `wandb` is imported when a run wants it, and not before."""
+"""Logging to Weights & Biases. The package `wandb` is imported only when a run uses it."""
 
 import time
 from collections.abc import Sequence
@@ -11,10 +11,10 @@ from nemo.utils.logging import logging
 
 
 def open_run(name: str | None, project: str | None) -> Any:
-    """The wandb package with a run that is open: the one there is, else a new one.
+    """The wandb package, with an open run: the present one, else a new one.
 
     Raises:
-        UsageError: there is no such package.
+        UsageError: wandb is not installed.
     """
     try:
         import wandb
@@ -30,18 +30,18 @@ def open_run(name: str | None, project: str | None) -> Any:
 class WandbCallback(ActionCallback):
     """Logs tensors and the learning rate ("LR") to Weights & Biases, and each epoch's number and seconds.
 
-    It uses the open run, or opens one. That run stays open, as other callbacks may still log
-    to it; it ends with the program or with `wandb.finish()`.
+    It uses the open run, or opens one. The run stays open for other callbacks; it ends with the program or
+    with `wandb.finish()`.
 
     Args:
         train_tensors: one tensor or several; logged as `<class>/<port>`.
-        wandb_name, wandb_project: of the new run.
-        args: options of the program to keep with the run: a namespace or a dict.
-        update_freq: logs at step 1 and then every this many steps.
+        wandb_name, wandb_project: name and project of a new run.
+        args: the program's options, stored with the run: a namespace or a dict.
+        update_freq: log at step 1 and then every this many steps.
 
     Raises:
-        UsageError: something that is no tensor of a graph, or an `update_freq` below 1; when training starts:
-            wandb is not installed.
+        UsageError: not a tensor of a graph, or an `update_freq` below 1; at the start of training: wandb is
+            not installed.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class WandbCallback(ActionCallback):
         self._wandb = open_run(self.wandb_name, self.wandb_project)
         if self.args is not None:
             self._wandb.config.update(self.args, allow_val_change=True)
-        logging.info("figures go to Weights & Biases")
+        logging.info("logging to Weights & Biases")
 
     def on_iteration_end(self) -> None:
         if self.global_rank != 0 or not self.reads_at(self.step):

@@ -1,4 +1,4 @@
-"""Decorators that NeMo 0.10's users know."""
+"""Decorators of NeMo 0.10."""
 
 from nemo.utils.decorators.deprecated import deprecated
 from nemo.utils.decorators.port_docs import add_port_docs

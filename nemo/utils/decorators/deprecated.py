@@ -1,4 +1,4 @@
-"""Functions that will go."""
+"""Marking functions as deprecated."""
 
 import functools
 from collections.abc import Callable
@@ -12,13 +12,13 @@ def deprecated(
     version: str | float | None = None,
     explanation: str | None = None,
 ) -> Any:
-    """Warn, once per function when it is first called, that it will go.
+    """Mark a function as deprecated: its first call logs a warning.
 
-    Used bare, `@deprecated`, or with arguments, `@deprecated(version="2.0")`.
+    Use it as `@deprecated`, or with arguments: `@deprecated(version="2.0")`.
 
     Args:
-        wrapped: the function, when used bare.
-        version: in which it will be gone.
+        wrapped: the function, in the form without arguments.
+        version: version in which the function will be removed.
         explanation: what to do instead, as a sentence.
     """
     if wrapped is None:

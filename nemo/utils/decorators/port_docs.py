@@ -1,4 +1,4 @@
-"""Ports in the documentation of the property that holds them."""
+"""Documenting port properties."""
 
 import functools
 from collections.abc import Callable
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def add_port_docs(wrapped: Callable[..., Any] | None = None, value: str = "") -> Any:
-    """Say in the docstring of a port property what it maps; the ports stay what they are.
+    """Extend the docstring of a port property; the ports do not change.
 
-    Goes below `@property`, with or without arguments: `@add_port_docs()`.
+    Use it below `@property`, as `@add_port_docs` or with arguments: `@add_port_docs()`.
 
     Args:
-        wrapped: the function that gives the ports, when used bare.
-        value: more to say.
+        wrapped: the function that returns the ports, in the form without arguments.
+        value: text to append.
     """
     if wrapped is None:
         return functools.partial(add_port_docs, value=value)

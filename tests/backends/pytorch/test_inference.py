@@ -50,7 +50,7 @@ def test_caches_that_contradict_each_other_are_refused(toy, batches):
         factory.infer([model.hidden], cache=True)
     with pytest.raises(ValueError, match="cache and use_cache were both set"):
         factory.infer([model.hidden], cache=True, use_cache=True)
-    with pytest.raises(ValueError, match="the cache was filled from other data"):
+    with pytest.raises(ValueError, match="the cache was filled from different data"):
         factory.infer([other.hidden], use_cache=True)
     factory.clear_cache()
     factory.infer([model.hidden], cache=True)

@@ -227,7 +227,7 @@ def test_a_batch_of_one_port_is_a_batch():
 
 
 def test_a_length_that_nobody_knows_is_said_to_be_unknown():
-    with pytest.raises(UsageError, match="ByIterator: the number of samples is not known"):
+    with pytest.raises(UsageError, match="ByIterator: the number of samples is unknown"):
         len(ByIterator(batch_size=4))
 
 

@@ -74,7 +74,7 @@ def test_two_modules_of_one_class_are_saved_apart(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"folder": None}, "no folder to save to; fix: give it a folder, or give the factory log_dir"),
+        ({"folder": None}, "no folder to save to; fix: pass a folder, or pass log_dir"),
         ({"folder": "x", "step_freq": 0}, "step_freq: out of range; found 0"),
         ({"folder": "x", "checkpoints_to_keep": 0}, "checkpoints_to_keep: out of range; found 0"),
     ],

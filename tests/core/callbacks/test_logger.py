@@ -98,7 +98,7 @@ def test_only_whole_epochs_are_said_to_have_ended(graph, capsys):
 
 @pytest.mark.parametrize(
     ("tensors", "message"),
-    [([], "tensors: no tensor was given"), (["loss"], "tensors: not a tensor of a graph; found 'loss'")],
+    [([], "tensors: no tensor given"), (["loss"], "tensors: not a tensor of a graph; found 'loss'")],
 )
 @pytest.mark.parametrize("make", [SimpleLossLoggerCallback, lambda t: EvaluatorCallback(t, print, print)])
 def test_what_is_no_tensor_is_refused(make, tensors, message):

@@ -100,7 +100,7 @@ def test_the_probability_of_a_dropout_takes_effect():
         (
             [Policy(Method.Const(1), 1, 6)],
             6,
-            "found one from step 1 to 6, expected one that starts at step 0",
+            "found a policy from step 1 to 6, expected a policy that starts at step 0",
         ),
         ([Policy(Method.Const(1), 0, 2), Policy(Method.Const(1), 3, 6)], 6, "leave a gap or overlap"),
         ([Policy(Method.Const(1), 0, 4), Policy(Method.Const(1), 3, 6)], 6, "leave a gap or overlap"),
@@ -108,7 +108,7 @@ def test_the_probability_of_a_dropout_takes_effect():
         ([Policy(Method.Const(1), 0, 5)], 6, "found step 5, expected step 6"),
         ([Policy(Method.Const(1), 0.0, 0.5)], 6, "found step 3, expected step 6"),
         ([Policy(Method.Const(1), 0.0, 1.0)], None, "fraction of an unknown number of steps"),
-        ([], None, "found step 0, expected a later one"),
+        ([], None, "found step 0, expected a later step"),
     ],
 )
 def test_policies_that_do_not_cover_the_steps_are_refused(policies, total_steps, message):

@@ -1,1 +1,1 @@
-"""A checkpoint on disk, and weight files made by other programs."""
+"""Checkpoints on disk, and weight files of other programs."""

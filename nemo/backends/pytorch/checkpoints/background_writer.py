@@ -8,9 +8,9 @@ from nemo.utils.logging import logging
 
 
 class Background:
-    """`with Background() as background:` - one piece of work at a time; leaving the block waits for it.
+    """`with Background() as background:` does one task at a time; leaving the block waits for it.
 
-    A failure is raised at the next call; it is dropped if the block is left by another error.
+    A failure is raised by the next call. If another error leaves the block, it is only logged.
     """
 
     def __init__(self) -> None:
@@ -18,19 +18,22 @@ class Background:
         self._work: Future[object] | None = None
 
     def start(self, work: Callable[[], object]) -> None:
-        """Do it, as soon as what is under way is done.
+        """Start `work` when the current task is done.
 
         Raises:
-            Exception: what that failed with; `work` is not started then.
+            Exception: the current task failed; `work` is not started.
         """
         self.is_done(wait=True)
         self._work = self._thread.submit(work)
 
     def is_done(self, wait: bool) -> bool:
-        """Is nothing under way (any more)?
+        """Whether no task is running.
+
+        Args:
+            wait: wait for the task to end.
 
         Raises:
-            Exception: what it failed with; once.
+            Exception: the task failed; raised once.
         """
         if self._work is None:
             return True

@@ -1,10 +1,10 @@
-"""A checkpoint is a folder that is complete or absent, and is checked before it is used.
+"""Checkpoints: folders that are complete or absent, and are verified before use.
 
     <folder>/STEP-<n>/   <stem>.safetensors ..., state.json, further files, manifest.json
 
-It is written under a hidden name and flushed to the disk, the manifest with everyone's size and
-SHA-256 last; then a rename makes it appear. So a crash leaves what was there before, and a flipped
-bit is found out. No pickle anywhere: tensors are safetensors, the rest is JSON.
+A checkpoint is written under a hidden name and flushed to disk; the manifest, with the size and SHA-256 of
+every file, comes last. Then the folder is renamed. So a crash leaves the previous state, and a flipped bit is
+detected. There is no pickle: tensors are safetensors, the rest is JSON.
 """
 
 import errno
@@ -45,13 +45,13 @@ from nemo.utils.logging import logging
 _LEFTOVER = re.compile(r"\.STEP-[0-9]+\.[0-9a-f]{32}\.tmp")
 _OF_THIS_IMPORT = uuid4().hex[:16]
 _numbers = itertools.count()
-_SPARE_BYTES = 2**20  # headers, manifest, and what the file system adds
+_SPARE_BYTES = 2**20  # headers, manifest, and overhead of the file system
 
 Content = bytes | str | os.PathLike[str]
 
 
 class _State(dict[str, Any]):
-    """Knows where it comes from: what is missing is missing there."""
+    """A checkpoint's state; a missing key is a CheckpointError that names the file."""
 
     def __init__(self, content: Mapping[str, Any], source: Path):
         super().__init__(content)
@@ -70,17 +70,17 @@ def save(
 ) -> Path:
     """Write `<folder>/STEP-<step>` and return it.
 
-    If it already exists with the same tensors, it is left as it is.
+    A checkpoint that already exists with the same tensors is kept.
 
     Args:
-        folder: where checkpoints are; made if needed.
-        step: finished steps.
+        folder: the folder of checkpoints; created if needed.
+        step: number of finished steps.
         tensors: file stem -> tensors by name, for example `{"BERT": bert.state_dict()}`.
-        state: everything else needed to resume, as JSON.
-        extra_files: name -> its bytes, or the path of a file to copy.
+        state: everything else needed to resume; must be valid JSON.
+        extra_files: name -> bytes, or the path of a file to copy.
 
     Raises:
-        StorageError: too little room, or the disk fails; nothing is left behind.
+        StorageError: the disk is full or fails; nothing is left behind.
         CheckpointError: tensors share memory, or the step exists with different tensors.
         UsageError: a name that is not a plain file name.
     """
@@ -113,22 +113,22 @@ def save(
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in `folder` by step, good or damaged; may include links."""
+    """The checkpoints in `folder` by step, intact or damaged; may include links."""
     if not folder.is_dir():
         return []
     found = [
         path
         for path in folder.iterdir()
-        # A link that leads nowhere counts, or the run would start afresh without a word.
+        # Include dangling links, or the run would silently start from scratch.
         if CHECKPOINT.fullmatch(path.name) and (path.is_dir() or path.is_symlink())
     ]
     return sorted(found, key=_step_of)
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """The tensors by file stem, on the CPU, and the state of a checkpoint; verified first.
+    """Verify a checkpoint and return its tensors by file stem, on the CPU, and its state.
 
-    To ask the state for what it does not have is a CheckpointError.
+    Reading a missing key of the state raises a CheckpointError.
 
     Raises:
         CheckpointError: as `verify`.
@@ -140,15 +140,13 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
 
 
 def latest_good(folder: Path, pattern: str = "") -> Path | None:
-    """The newest checkpoint that verifies; None when there is no checkpoint at all.
+    """The newest intact checkpoint with `pattern` in its name; None if there is no checkpoint.
 
-    Only those with `pattern` in their name count.
-
-    Newer ones that do not verify are renamed to `bad-STEP-<n>`, the reason written into them.
+    Newer, damaged ones are renamed to `bad-STEP-<n>`, and the reason is written to a file inside.
 
     Raises:
-        CheckpointError: there are checkpoints and none is good, so starting afresh would lose work;
-            or one was written by another version.
+        CheckpointError: there are checkpoints, but none is intact, so starting from scratch would lose work;
+            or one was written by a different version.
     """
     bad: dict[Path, CheckpointError] = {}
     for path in reversed([path for path in list_checkpoints(folder) if pattern in path.name]):
@@ -164,7 +162,7 @@ def latest_good(folder: Path, pattern: str = "") -> Path | None:
         return path
     if bad:
         raise CheckpointError(
-            f"none of the {len(bad)} checkpoints can be used",
+            f"none of the {len(bad)} checkpoints is usable",
             where=folder,
             found="; ".join(map(str, bad.values())),
             fix="restore a backup, or start over in another folder",
@@ -176,12 +174,12 @@ def find(path: Path, pattern: str = "") -> Path | None:
     """The checkpoint that `path` refers to; None if there is none.
 
     Args:
-        path: one `STEP-<n>`; or a folder of them, or a work folder with `checkpoints` in it, of which it is
-            the newest good one, see `latest_good`.
+        path: one `STEP-<n>`; or a folder of them, or a work folder with `checkpoints` in it, in which
+            `latest_good` chooses.
         pattern: as in `latest_good`.
 
     Raises:
-        CheckpointError: the one that is named is damaged; or as `latest_good`.
+        CheckpointError: the given checkpoint is damaged; or as in `latest_good`.
     """
     if (path / MANIFEST).is_file() or (CHECKPOINT.fullmatch(path.name) and path.is_dir()):
         verify(path)
@@ -191,11 +189,11 @@ def find(path: Path, pattern: str = "") -> Path | None:
 
 
 def prune(folder: Path, keep: int, spared: int | None = None) -> None:
-    """Delete all but the newest `keep` checkpoints and that of step `spared`.
+    """Delete all checkpoints except the newest `keep` and that of step `spared`.
 
-    What is damaged, a link or not ours stays, uncounted.
+    Damaged checkpoints, links and other files are neither counted nor deleted.
 
-    What this process could not delete before is tried again, so no `save` of its own may be under way.
+    Leftovers of this process's failed deletions are deleted too, so it must not be saving meanwhile.
 
     Raises:
         UsageError: `keep` is below 1.
@@ -207,12 +205,12 @@ def prune(folder: Path, keep: int, spared: int | None = None) -> None:
     whole = [path for path in list_checkpoints(folder) if not path.is_symlink() and is_whole(path)]
     for path in [path for path in whole[:-keep] if _step_of(path) != spared]:
         with storage_errors(path):
-            # Renamed first: a checkpoint that is half deleted must not look like one.
+            # Rename first: a half-deleted checkpoint must not look like a checkpoint.
             shutil.rmtree(path.rename(_hidden_name(path)))
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what a killed `save` or `prune` left. Only for who holds the lock of the work folder.
+    """Delete the leftovers of a killed `save` or `prune`. The caller must hold the work folder's lock.
 
     Raises:
         StorageError: a file cannot be deleted.
@@ -237,7 +235,7 @@ def _hidden_name(path: Path) -> Path:
 
 
 def _of_this_process() -> str:
-    """24 hexadecimal digits; a fork has others."""
+    """24 hexadecimal digits that identify this process; a fork has different ones."""
     return f"{_OF_THIS_IMPORT}{os.getpid():08x}"
 
 
@@ -246,7 +244,7 @@ def _check_names(names: Iterable[str]) -> None:
     for name in names:
         if not PLAIN_NAME.fullmatch(name) or name in seen:
             raise UsageError(
-                "invalid name for a file of a checkpoint",
+                "invalid name for a checkpoint file",
                 found=repr(name),
                 expected="a unique name of letters, digits and _ . + -",
             )
@@ -254,7 +252,7 @@ def _check_names(names: Iterable[str]) -> None:
 
 
 def _check_unshared(stem: str, tensors: Mapping[str, Tensor]) -> None:
-    """Tied weights are one tensor: written twice they would come back untied."""
+    """Refuse tied weights under two names, as they would be untied when loaded."""
     spans = []
     for name, tensor in tensors.items():
         if tensor.numel():
@@ -278,7 +276,7 @@ def _check_room(
     tensors: Mapping[str, Mapping[str, Tensor]],
     extra_files: Mapping[str, Content],
 ) -> int:
-    """The bytes that a checkpoint takes; raises a StorageError where there are fewer."""
+    """The size of a checkpoint in bytes. Raises a StorageError if the disk has less free space."""
     needed = _SPARE_BYTES + sum(t.nbytes for named in tensors.values() for t in named.values())
     for content in extra_files.values():
         with storage_errors(content if not isinstance(content, bytes) else folder):
@@ -312,13 +310,13 @@ def _write_files(
 
 
 def _as_os_error(error: SafetensorError, path: Path) -> OSError:
-    """safetensors tells the system's error number only in its text."""
+    """The error with the system's error number, which safetensors reports only in its text."""
     number = re.search(r"\(os error ([0-9]+)\)", str(error))
     return OSError(int(number[1]) if number else errno.EIO, str(error), str(path))
 
 
 def _is_there(target: Path, records: Mapping[str, FileRecord]) -> bool:
-    """Is `target` there, with the same tensors? If it is damaged, it makes room."""
+    """Whether `target` exists with the same tensors. A damaged one is renamed."""
     if not os.path.lexists(target):
         return False
     try:

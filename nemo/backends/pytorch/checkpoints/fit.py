@@ -1,4 +1,4 @@
-"""Does what is in a checkpoint fit the run, the model or the optimizer that takes it?"""
+"""Checks that a checkpoint matches the run, the model or the optimizer that loads it."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +10,7 @@ from nemo.utils.errors import CheckpointError
 
 
 def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
-    """Raise a CheckpointError that names what differs between a checkpoint's run and this one."""
+    """Raise a CheckpointError that names the first difference between a checkpoint's run and this one."""
     for name, value in identity.items():
         if name in saved and saved[name] != value:
             raise CheckpointError(
@@ -27,7 +27,7 @@ def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Ten
     """Check that `found` has the names, shapes and dtypes of `expected`, no more and no fewer.
 
     Raises:
-        CheckpointError: it does not; tells the first misfit and how many there are of each kind.
+        CheckpointError: it does not; the message names the first mismatch and counts each kind.
     """
     missing = [name for name in expected if name not in found]
     unexpected = [name for name in found if name not in expected]
@@ -39,7 +39,7 @@ def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Ten
     misfits = missing + unexpected + different
     if misfits:
         raise CheckpointError(
-            f"{what} does not fit: {len(missing)} missing, {len(unexpected)} unexpected, "
+            f"{what} does not match: {len(missing)} missing, {len(unexpected)} unexpected, "
             f"{len(different)} with a different shape or type",
             where=misfits[0],
             found=_describe(found.get(misfits[0])),
@@ -48,7 +48,7 @@ def check_fit(what: str, expected: Mapping[str, Tensor], found: Mapping[str, Ten
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: Any) -> None:
-    """Raise a CheckpointError that names the first tensor in which a number is not finite."""
+    """Raise a CheckpointError that names the first tensor with a number that is not finite."""
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             count = int((~tensor.isfinite()).sum())

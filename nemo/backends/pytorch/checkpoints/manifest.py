@@ -1,4 +1,4 @@
-"""The manifest of a checkpoint: every file with its size and SHA-256, and whether all is still as written."""
+"""The manifest of a checkpoint: every file with its size and SHA-256, and the check against it."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ _MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the manifest knows of a file."""
+    """A file's entry in the manifest."""
 
     size: int
     sha256: str
@@ -36,7 +36,7 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint holds: `files` by name, as they were after `step` steps."""
+    """The contents of a checkpoint: `files` by name, after `step` steps."""
 
     step: int
     files: dict[str, FileRecord]
@@ -50,11 +50,11 @@ def verify(path: Path, contents: bool = True) -> Manifest:
     """Check a checkpoint against its manifest.
 
     Args:
-        contents: also read every file, compare its SHA-256, and see that all numbers of tensors are finite;
-            else sizes only. Files that are unchanged since this process last checked them are not read again.
+        contents: also check the SHA-256 of every file, and that all numbers in tensors are finite; else
+            check sizes only. Files that are unchanged since this process last checked them are not read.
 
     Raises:
-        CheckpointError: anything missing, changed, or not a regular file, or a number that is not finite.
+        CheckpointError: a file is missing, changed or not regular, or a number is not finite.
     """
     manifest = _read_manifest(path)
     for name, record in manifest.files.items():
@@ -116,7 +116,7 @@ def _read_manifest(folder: Path) -> Manifest:
 
 
 def _seal(content: Mapping[str, Any]) -> str:
-    """The manifest vouches for itself as well."""
+    """The manifest's own checksum."""
     return hashlib.sha256(to_json(content)).hexdigest()
 
 
@@ -125,7 +125,7 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object; its keys are unique, its numbers finite."""
+    """Read a JSON object with unique keys and finite numbers."""
     if _size(path) > _MAX_JSON_BYTES:
         raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
     try:
@@ -138,7 +138,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _size(path: Path) -> int:
-    """Bytes of an ordinary file; a link or a folder in its place is damage."""
+    """Size of a regular file; a link or a folder in its place is an error."""
     try:
         status = path.lstat()
     except OSError as error:
@@ -150,7 +150,7 @@ def _size(path: Path) -> int:
 
 @lru_cache(maxsize=1024)
 def _verify_content(path: Path, sha256: str, identity: tuple[int, ...]) -> None:
-    """Raise a CheckpointError if a file is damaged; once it was good, it is, while it has this identity."""
+    """Raise a CheckpointError if a file is damaged; cached while the file's `identity` is the same."""
     if _sha256(path) != sha256:
         raise CheckpointError("damaged: its content has changed", where=path)
     if path.suffix == TENSORS:

@@ -1,4 +1,4 @@
-"""The weights of a graph's parts, by name: what a checkpoint holds of a model, and the way back."""
+"""The weights of a graph's modules by name, as saved in and loaded from checkpoints."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -15,12 +15,12 @@ Parts = Mapping[str, nn.Module] | nn.ModuleDict
 
 
 def parameters_by_name(parts: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter once, as `<part>.<name>`; those that are frozen now, too."""
+    """Every parameter once, as `<part>.<name>`; frozen ones included."""
     return dict(parts.named_parameters())
 
 
 def weights_by_part(parts: Parts) -> dict[str, dict[str, Tensor]]:
-    """State dict of every part that has weights; a tied weight only with the first part that holds it."""
+    """State dict of every part with weights; a tied weight belongs to the first part that has it."""
     seen: dict[int, Tensor] = {}
     weights: dict[str, dict[str, Tensor]] = {}
     for part, module in parts.items():
@@ -32,10 +32,10 @@ def weights_by_part(parts: Parts) -> dict[str, dict[str, Tensor]]:
 
 
 def load_weights_by_part(parts: Parts, tensors: Mapping[str, Mapping[str, Tensor]], source: Path) -> None:
-    """Copy a checkpoint's weights into the parts: all or none.
+    """Copy a checkpoint's weights into the parts, all or none.
 
     Raises:
-        CheckpointError: the checkpoint has other modules, names, shapes or types.
+        CheckpointError: modules, names, shapes or types differ.
     """
     saved = _flat(tensors)
     own = _flat(weights_by_part(parts))
@@ -51,16 +51,16 @@ def restore_weights(
     pattern: str = "",
     modules: Collection[Any] | None = None,
 ) -> None:
-    """Copy the weights of the newest good checkpoint in `folder` into `parts`.
+    """Copy the weights of the newest intact checkpoint in `folder` into `parts`.
 
-    Parts of the checkpoint that are not among them are left out.
+    Other parts of the checkpoint are ignored.
 
     Args:
-        pattern: only checkpoints with this in their name; "STEP-500", for example.
+        pattern: consider only checkpoints with this text in their name, such as "STEP-500".
         modules: only these modules; None means all.
 
     Raises:
-        CheckpointError: there is none, it is damaged, or its weights do not fit.
+        CheckpointError: there is no checkpoint, it is damaged, or its weights do not match.
     """
     newest = checkpoint.find(Path(folder), pattern)
     if newest is None:
@@ -81,7 +81,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) 
     """Copy `tensors` into `module`, all of them or none.
 
     Raises:
-        CheckpointError: a name is missing or unexpected, or a shape differs; names the first of each.
+        CheckpointError: names are missing or unexpected, or a shape differs; names the first.
     """
     own = module.state_dict()
     missing = [name for name in own if name not in tensors]
@@ -96,7 +96,7 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) 
     for name, tensor in own.items():
         if tensor.shape != tensors[name].shape:
             raise CheckpointError(
-                f"{name} has another shape",
+                f"{name} has a different shape",
                 where=source,
                 found=tuple(tensors[name].shape),
                 expected=tuple(tensor.shape),

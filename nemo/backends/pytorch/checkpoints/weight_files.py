@@ -1,4 +1,4 @@
-"""Weights in one file: safetensors, or the `.pt` and `.bin` files that `torch.save` wrote for others."""
+"""Weight files: safetensors, and `.pt` and `.bin` files written by `torch.save`."""
 
 import os
 import warnings
@@ -17,20 +17,20 @@ from nemo.utils.errors import CheckpointError, MissingFileError
 from nemo.utils.files import stand_in
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-"""How files that are read here are called."""
+"""Suffixes of weight files."""
 _WRAPPED_IN = ("model", "state_dict", "model_state_dict", "module")
-"""Under which names training scripts save a module beside its optimizer; the last is DeepSpeed's."""
+"""Names under which training scripts save a module beside its optimizer; the last is DeepSpeed's."""
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a file by name, on the CPU.
+    """Read the tensors of a file by name, on the CPU.
 
-    A module's weights may lie in a dictionary beside an optimizer's state and the like, see `_WRAPPED_IN`.
-    Only tensors and plain containers are unpickled, so nothing in the file is executed.
+    The weights may be nested in a dictionary beside an optimizer's state; see `_WRAPPED_IN`. Only tensors and
+    plain containers are unpickled, so nothing in the file is executed.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: it is damaged, or has anything but tensors by name in it, or numbers that are not
+        CheckpointError: the file is damaged, holds anything but tensors by name, or has numbers that are not
             finite.
     """
     path = Path(path)
@@ -40,16 +40,16 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         is_safetensors = _begins_as_safetensors(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of another pickle protocol, just before it is refused
+            warnings.simplefilter("ignore")  # torch warns of other pickle protocols before it refuses them
             content = load_file(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"cannot be read: {error.strerror}", where=path) from error
     except SafetensorError as error:
         raise CheckpointError(f"cannot be read as weights: damaged, {error}", where=path) from error
     except Exception as error:  # a damaged pickle may fail in any way
-        # torch's own text advises to load unsafely, which is never the answer.
+        # Do not quote torch, which advises to load the file unsafely.
         raise CheckpointError(
-            "cannot be read as weights: damaged, or not weights alone",
+            "cannot be read as weights: damaged, or more than weights",
             where=path,
             found=f"{type(error).__name__} while reading",
             expected="a file that contains only tensors",
@@ -68,7 +68,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def refuse_stand_in(path: Path) -> None:
-    """Raise a CheckpointError for a Git LFS pointer or a web page in the place of weights."""
+    """Raise a CheckpointError for a Git LFS pointer or a web page in place of weights."""
     with suppress(OSError):
         if found := stand_in(path):
             what, fix = found
@@ -82,7 +82,7 @@ def _are_tensors_by_name(content: Any) -> bool:
 
 
 def _unwrapped(content: Any) -> Any:
-    """The innermost of dictionaries that hold a module's weights, each under one of the known names."""
+    """Unwrap nested dictionaries under known names, down to the module's weights."""
     while isinstance(content, Mapping) and not _are_tensors_by_name(content):
         inner = next((content[name] for name in _WRAPPED_IN if isinstance(content.get(name), Mapping)), None)
         if inner is None:
@@ -98,6 +98,6 @@ def _outline(content: Any) -> str:
 
 
 def _begins_as_safetensors(path: Path) -> bool:
-    """Does the file begin with 8 bytes of length, then a JSON object?"""
+    """Whether the file begins with an 8-byte length and a JSON object."""
     with path.open("rb") as file:
         return file.read(9)[8:9] == b"{"

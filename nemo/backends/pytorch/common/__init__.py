@@ -1,4 +1,4 @@
-"""Modules that any collection can use."""
+"""Modules for all collections."""
 
 from nemo.backends.pytorch.common.layers import ACT2FN, MultiLayerPerceptron, get_activation
 from nemo.backends.pytorch.common.losses import (

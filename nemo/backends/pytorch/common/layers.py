@@ -1,4 +1,4 @@
-"""Layers that any collection can use: activations by name, perceptrons, BERT's initialisation.
+"""Layers for all collections: activations by name, perceptrons, BERT's initialization.
 
 Shapes: D hidden size, C classes; `...` any leading axes.
 """
@@ -23,7 +23,7 @@ def _gelu_tanh(x: Tensor) -> Tensor:
 
 
 def _laplace(x: Tensor, mean: float = 0.707107, deviation: float = 0.282095) -> Tensor:
-    """The normal distribution function, a smooth squared ReLU (Ma et al. 2022, arXiv 2209.10655)."""
+    """The normal CDF, which approximates a squared ReLU (Ma et al. 2022, arXiv 2209.10655)."""
     return 0.5 * (1 + torch.erf((x - mean) / (deviation * math.sqrt(2))))
 
 
@@ -55,34 +55,34 @@ ACT2FN: dict[str, Activation] = {
     "sigmoid": torch.sigmoid,
     "sqrtsoftplus": lambda x: F.softplus(x).sqrt(),
 }
-"""Activations under the names that Hugging Face's BERT takes, but for those with weights (prelu, xielu)."""
+"""Activations by Hugging Face's names, except those with weights (prelu, xielu)."""
 
 
 def get_activation(activation: str | Activation) -> Activation:
-    """The function of that name; a function is handed back as it is.
+    """The activation with this name; a function is returned unchanged.
 
     Raises:
-        UsageError: no activation has that name.
+        UsageError: there is no such activation.
     """
     return activation if callable(activation) else choose(ACT2FN, activation, what="activation")
 
 
 def activation_name(activation: str | Activation) -> str | Activation:
-    """The name of a function of ACT2FN; anything else is handed back as it is."""
+    """The name of a function in ACT2FN; anything else is returned unchanged."""
     return next((name for name, function in ACT2FN.items() if function is activation), activation)
 
 
 def dense_activation(x: Tensor, dense: nn.Linear, activation: Activation) -> Tensor:
-    """activation(dense(x)), in as few passes as there are, (..., I) -> (..., O)."""
+    """activation(dense(x)), fused if possible, (..., I) -> (..., O)."""
     if activation is F.gelu and x.ndim == 2:
         return bias_gelu(linear(x, dense.weight), dense.bias)
     return activation(dense(x))
 
 
 def init_transformer_weights(module: nn.Module, std: float = 0.02) -> None:
-    """BERT's initialisation, for `nn.Module.apply`: weights normal(0, std), biases 0, layer norms 1 and 0.
+    """BERT's initialization, for `nn.Module.apply`: weights normal(0, std), biases 0, layer norms 1 and 0.
 
-    The row of an embedding that stands for padding is 0.
+    An embedding's row for padding is 0.
     """
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=std)
@@ -98,12 +98,12 @@ class MultiLayerPerceptron(nn.Module):
     """Linear layers with activations between them: `layer0`, `layer1` (an activation), `layer2`, ...
 
     Args:
-        hidden_size: width of the input and of every layer but the last.
+        hidden_size: width of the input and of every layer except the last.
         num_classes: width of the output.
-        device: where the weights are made.
+        device: device of the weights.
         num_layers: number of linear layers.
-        activation: name in ACT2FN, or a function.
-        log_softmax: give log-probabilities, in float32, instead of raw scores.
+        activation: a name in ACT2FN, or a function.
+        log_softmax: return log-probabilities, in float32, instead of logits.
     """
 
     def __init__(
@@ -128,11 +128,11 @@ class MultiLayerPerceptron(nn.Module):
 
     @property
     def last_linear_layer(self) -> nn.Linear:
-        """The layer that scores the classes."""
+        """The layer that computes the logits."""
         return getattr(self, f"layer{2 * self.num_layers - 2}")
 
     def features(self, hidden_states: Tensor) -> Tensor:
-        """(..., D) -> (..., D), what the last linear layer scores."""
+        """The input of the last linear layer, (..., D) -> (..., D)."""
         for i in range(2 * self.num_layers - 2):
             hidden_states = getattr(self, f"layer{i}")(hidden_states)
         return hidden_states

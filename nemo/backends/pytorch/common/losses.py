@@ -1,4 +1,4 @@
-"""Losses that any collection can use.
+"""Losses for all collections.
 
 Shapes: N items (the leading axes, flattened), C classes; B batch, T tokens.
 """
@@ -20,21 +20,21 @@ from nemo.core.neural_types import (
 )
 from nemo.utils.errors import UsageError
 
-_IGNORED = -100  # the label that cross entropy passes over
+_IGNORED = -100  # the label that cross entropy ignores
 
 
 class CrossEntropyLossNM(LossNM):
-    """Cross entropy of raw scores, or of log-probabilities, which are their own log-softmax.
+    """Cross entropy of logits, or of log-probabilities, which are their own log-softmax.
 
-    Labels of -100 and labels whose `loss_mask` is 0 do not count; with none left the loss is 0.
+    Labels of -100 and labels whose `loss_mask` is 0 are ignored; if all are, the loss is 0.
 
     Args:
-        logits_ndim: axes of the logits, 2 or more, the last one being the classes.
-        weight: one factor per class, for its items and for what they add to the divisor; None means 1.
+        logits_ndim: number of axes of the logits, 2 or more; the last is the classes.
+        weight: one factor per class, which weights its items in the sum and in the divisor; None means 1.
         reduction: "mean" or "sum" over the items.
 
     Raises:
-        UsageError: another reduction, or too few axes.
+        UsageError: an unknown reduction, or too few axes.
     """
 
     count_ports = ("labels", "loss_mask")
@@ -56,7 +56,7 @@ class CrossEntropyLossNM(LossNM):
         self.register_buffer("weight", None if weight is None else torch.tensor(weight), persistent=False)
 
     def total(self, logits: Tensor, labels: Tensor, loss_mask: Tensor | None = None) -> Tensor:
-        """The weighted sum over the items that count."""
+        """The weighted sum over the items that are not ignored."""
         return F.cross_entropy(
             logits.flatten(0, -2).float(),
             _counted(labels, loss_mask),
@@ -66,7 +66,7 @@ class CrossEntropyLossNM(LossNM):
         )
 
     def count(self, labels: Tensor, loss_mask: Tensor | None = None) -> Tensor:
-        """The sum of the weights of the items that count; 1 for the reduction "sum"."""
+        """The sum of the weights of the items that are not ignored; 1 for the reduction "sum"."""
         if self.reduction == "sum":
             return torch.ones((), device=labels.device)
         labels = _counted(labels, loss_mask)
@@ -88,7 +88,7 @@ class CrossEntropyLossNM(LossNM):
 
 
 def _counted(labels: Tensor, mask: Tensor | None) -> Tensor:
-    """The labels in one row, [N], replaced where they do not count."""
+    """The flattened labels, [N], with -100 where `mask` is 0."""
     labels = labels.flatten()
     return labels if mask is None else labels.masked_fill(mask.flatten() <= 0.5, _IGNORED)
 
@@ -105,7 +105,7 @@ class MSELoss(LossNM):
         reduction: "mean" or "sum" over the items.
 
     Raises:
-        UsageError: another reduction.
+        UsageError: an unknown reduction.
     """
 
     input_ports = {
@@ -129,23 +129,23 @@ class MSELoss(LossNM):
 
 
 class SequenceLoss(LossNM):
-    """Negative log-likelihood of target tokens with label smoothing: the mean over all that are not padding.
+    """Mean negative log-likelihood of the target tokens, without padding, with label smoothing.
 
-    A token costs -((1 - e) log p[target] + e mean log p), e = `smoothing_coef` (Szegedy et al. 2016, arXiv
-    1512.00567). 0 when all is padding.
+    The loss of a token is -((1 - e) log p[target] + e mean log p), e = `smoothing_coef` (Szegedy et al. 2016,
+    arXiv 1512.00567). If all tokens are padding, the loss is 0.
 
-    `aux_ctc` adds `ctc_initial_coef` times the mean, over sequences, of the loss of connectionist temporal
-    classification (Graves et al. 2006). Of a sequence it reads as many `log_probs` as there are targets; it
-    is 0 where these cannot be aligned, as when a target follows itself.
+    `aux_ctc` adds `ctc_initial_coef` times the mean over sequences of the CTC loss (connectionist temporal
+    classification, Graves et al. 2006). For each sequence it reads as many `log_probs` as there are targets;
+    it is 0 if these cannot be aligned, for example if a target repeats.
 
     Args:
-        pad_id: padding, at the end of a sequence's targets.
+        pad_id: id of the padding at the end of the targets.
         smoothing_coef: e, from 0 to 1.
-        sample_wise: divide by the number of sequences, not of tokens.
+        sample_wise: divide by the number of sequences instead of tokens.
         aux_ctc: add the CTC loss.
         ctc_initial_coef: weight of the CTC loss.
-        ctc_blank_id: the blank of the alignment, which is no target.
-        eps: accepted for compatibility with 0.10; unused, as we divide by 1 if all is padding.
+        ctc_blank_id: id of the blank label, which no target may use.
+        eps: for compatibility with NeMo 0.10; unused, as we divide by 1 if all tokens are padding.
 
     Raises:
         UsageError: `aux_ctc` without `ctc_blank_id`, or `smoothing_coef` out of range.
@@ -188,7 +188,7 @@ class SequenceLoss(LossNM):
         )
         if self.ctc_blank_id is None:
             return total
-        # A mean already, so it must outlive the division.
+        # Already a mean: multiply by the divisor, so that the later division cancels.
         return total + self.ctc_coef * self.count(targets) * self._ctc(log_probs, targets, self.ctc_blank_id)
 
     def _ctc(self, log_probs: Tensor, targets: Tensor, blank: int) -> Tensor:
@@ -214,14 +214,14 @@ class SequenceLoss(LossNM):
 class LossAggregatorNM(NonTrainableNM):
     """The weighted sum of losses.
 
-    Not a LossNM itself: its inputs are divided by their numbers of items already, the sum needs no divisor.
+    Not a LossNM: its inputs are means already, so the sum needs no divisor.
 
     Args:
-        num_inputs: number of losses, which come in by the ports `loss_1`, `loss_2`, ...
+        num_inputs: number of losses, at the ports `loss_1`, `loss_2`, ...
         weights: one factor per loss, in the order of the ports; None means 1.
 
     Raises:
-        UsageError: there are not as many weights as losses.
+        UsageError: the numbers of weights and losses differ.
     """
 
     output_ports = {"loss": NeuralType(elements_type=LossType())}
@@ -239,6 +239,6 @@ class LossAggregatorNM(NonTrainableNM):
         self.input_ports = {f"loss_{i + 1}": NeuralType(elements_type=LossType()) for i in range(num_inputs)}
 
     def forward(self, **losses: Tensor) -> Tensor:
-        """One number out of many."""
+        """The weighted sum, a scalar."""
         terms = [w * losses[port] for port, w in zip(self.input_ports, self.weights, strict=True)]
         return torch.stack(terms).sum()

@@ -1,4 +1,4 @@
-"""Several data layers as one."""
+"""A data layer that combines several others."""
 
 import math
 from collections.abc import Generator, Mapping, Sequence
@@ -14,28 +14,28 @@ from nemo.utils.errors import UsageError
 
 
 class DataCombination(Enum):
-    """Which samples of several data sets come together."""
+    """How the samples of several data sets are combined."""
 
-    CROSSPRODUCT = 1  # each of one with each of the others, the last one changing fastest
-    ZIP = 2  # the first with the first, the second with the second, ...
+    CROSSPRODUCT = 1  # all combinations; the last data set varies fastest
+    ZIP = 2  # samples with the same index
 
 
 class MultiDataLayer(DataLayerNM):
-    """The output of several data layers side by side: all their ports, in their order.
+    """Several data layers side by side, with the ports of all, in order.
 
-    Of the layers only their samples, and how these become a batch, are used; batch size and order are ours.
-    A name that an earlier layer has taken gets the number of its layer, from 0: `x`, `y`, `x_1`, `y_1`.
+    Only the layers' data sets and collate functions are used; batch size and order are this layer's. A
+    repeated port name gets the number of its layer, from 0: `x`, `y`, `x_1`, `y_1`.
 
     Args:
         data_layers: layers that have a `dataset`.
         batch_size: B.
-        shuffle: another order in every epoch.
-        combination_mode: which samples come together.
-        port_names: names of the ports in their order, in place of the layers' own.
+        shuffle: use a new order in every epoch.
+        combination_mode: how samples are combined.
+        port_names: names of all ports in order, in place of the layers' own.
 
     Raises:
-        UsageError: no layers, or one without a `dataset`; ZIP of layers of different lengths; no such
-            combination; not as many names as ports, or a name twice.
+        UsageError: no layers, or one without a `dataset`; ZIP of layers with different lengths; an unknown
+            combination; or `port_names` that are too few, too many or not unique.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class MultiDataLayer(DataLayerNM):
         self.collate_fn = self._collate
 
     def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
-        """Every `stride`th batch of an epoch from number `first` on; its last one may be short."""
+        """Every `stride`th batch of an epoch, from batch `first` on; the last may be short."""
         self.dataset.set_epoch(epoch)
         yield from super().batches(epoch, first, stride)
 
     def _collate(self, samples: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Tensors in the order of the ports; every layer makes its own batch."""
+        """Tensors in the order of the ports; each layer collates its own samples."""
         tensors: list[Any] = []
         for layer, of_layer in zip(self.data_layers, zip(*samples, strict=True), strict=True):
             batch = (layer.collate_fn or default_collate)(list(of_layer))
@@ -71,11 +71,11 @@ class MultiDataLayer(DataLayerNM):
 
 
 class CombinedDataset(Dataset):
-    """Samples of several data sets, put together to tuples.
+    """Tuples of samples from several data sets.
 
     Args:
         datasets: map-style data sets.
-        combination: CROSSPRODUCT, or ZIP of data sets of the same length.
+        combination: CROSSPRODUCT, or ZIP, for data sets of the same length.
     """
 
     def __init__(self, datasets: Sequence[Any], combination: DataCombination):
@@ -93,7 +93,7 @@ class CombinedDataset(Dataset):
         return tuple(dataset[int(place)] for dataset, place in zip(self.datasets, places, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
-        """Let data sets whose samples change from epoch to epoch know which one it is."""
+        """Pass the epoch on to data sets whose samples depend on it."""
         for dataset in self.datasets:
             if hasattr(dataset, "set_epoch"):
                 dataset.set_epoch(epoch)
@@ -104,7 +104,7 @@ def _check_layers(layers: Sequence[DataLayerNM], combination: DataCombination) -
         raise UsageError("no data layers to combine")
     if not isinstance(combination, DataCombination):
         raise UsageError(
-            "no such combination",
+            "unknown combination",
             where="combination_mode",
             found=repr(combination),
             expected=" or ".join(map(str, DataCombination)),
@@ -112,7 +112,7 @@ def _check_layers(layers: Sequence[DataLayerNM], combination: DataCombination) -
     for layer in layers:
         if layer.dataset is None:
             raise UsageError(
-                "cannot be combined: its samples cannot be indexed", where=layer, expected="a dataset"
+                "cannot be combined: it has no indexable samples", where=layer, expected="a dataset"
             )
     lengths = [len(layer.dataset) for layer in layers]
     if combination is DataCombination.ZIP and len(set(lengths)) > 1:

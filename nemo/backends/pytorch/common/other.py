@@ -11,15 +11,15 @@ from nemo.core.neural_types import ChannelType, NeuralType
 
 
 class SequenceEmbedding(TrainableNM):
-    """A vector for every token.
+    """An embedding vector for each token.
 
     Args:
-        voc_size: number of tokens.
+        voc_size: size of the vocabulary.
         hidden_size: D.
-        dropout: share of the vectors' elements that are dropped while training.
+        dropout: dropout probability of the vectors' elements.
 
     Attributes:
-        embedding: the vectors.
+        embedding: the table of vectors.
     """
 
     input_ports = {"input_seq": NeuralType(("B", "T"))}
@@ -39,7 +39,7 @@ class SequenceEmbedding(TrainableNM):
 
 
 class ZerosLikeNM(NonTrainableNM):
-    """Zeros of the shape of what comes in: segment ids for tasks that have one segment."""
+    """Zeros in the shape of the input: segment ids for tasks with one segment."""
 
     input_ports = {"input_type_ids": NeuralType(("B", "T"))}
     output_ports = {"input_type_ids": NeuralType(("B", "T"), ChannelType())}

@@ -1,4 +1,4 @@
-"""Zeros in place of data, to try a graph out or to time it.
+"""Zeros in place of data, to test or time a graph.
 
 Shapes: B batch.
 """
@@ -17,16 +17,16 @@ class ZerosDataLayer(DataLayerNM):
     """Batches of zeros for any ports.
 
     Args:
-        size: samples in an epoch.
-        output_ports: names and types of what comes out.
-        dtype: `torch.float32`, or `torch.FloatTensor` as in 0.10; one for all ports or a list with one for
-            each. None means float32.
+        size: number of samples in an epoch.
+        output_ports: names and types of the ports.
+        dtype: such as `torch.float32`, or `torch.FloatTensor` as in NeMo 0.10; one for all ports, or a list
+            with one per port. None means float32.
         batch_size: B.
-        shapes: for each port the shape of a sample, without the batch axis. None takes the sizes of the
-            port's axes, 1 where an axis has none.
+        shapes: for each port, the shape of a sample without the batch axis. None takes the sizes of the
+            port's axes, or 1 for axes without a size.
 
     Raises:
-        UsageError: a number out of range, or not as many dtypes or shapes as ports.
+        UsageError: a number is out of range, or the number of dtypes or shapes is not that of the ports.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ZerosDataLayer(DataLayerNM):
                     found=len(values),
                     expected=len(output_ports),
                 )
-        # One number in memory, however many samples there are.
+        # `expand` keeps a single number in memory.
         self.dataset = torch.utils.data.TensorDataset(
             *(
                 torch.zeros((), dtype=_torch_dtype(dtype)).expand(size, *shape)
@@ -66,5 +66,5 @@ def _sample_shape(port: NeuralType) -> list[int]:
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype | None:
-    """`torch.FloatTensor` knows its dtype."""
+    """The dtype; that of a tensor class such as `torch.FloatTensor`."""
     return dtype if isinstance(dtype, torch.dtype | None) else dtype.dtype

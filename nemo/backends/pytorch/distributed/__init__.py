@@ -1,1 +1,1 @@
-"""Several processes: collectives, a watchdog, the sum of gradients, sharded weights."""
+"""Distributed training: collectives, the watchdog, gradient sums and sharded weights."""

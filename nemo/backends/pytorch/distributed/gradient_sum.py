@@ -1,4 +1,4 @@
-"""Gradients summed over processes, overlapped with the backward pass."""
+"""All-reduce of gradients, overlapped with the backward pass."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -16,19 +16,19 @@ BYTES_OF_BUCKET = 25 << 20
 
 
 class GradientSum:
-    """Adds up the gradients of `parameters` over all processes, each once a step.
+    """Sums the gradients of `parameters` over all processes, once per step.
 
-    They travel in buckets, the last parameters first, as these have their gradients first; a bucket leaves
-    when all of it is there. All processes send the same buckets in the same order. The first step finds out
-    which parameters have gradients at all, so it sends everything at its end.
+    Gradients are sent in buckets, in reverse order of the parameters, as the last layers' gradients are ready
+    first. A bucket is sent when all of its gradients are ready. All processes send the same buckets in the
+    same order. The first step determines which parameters have gradients, so it sends everything at its end.
 
     Args:
-        parameters: of a graph; in the same order everywhere.
-        dtype: what gradients travel as; None: as they are.
+        parameters: a graph's parameters, in the same order in all processes.
+        dtype: type in which gradients are sent; None for their own.
 
     Attributes:
-        num_bytes: sent in the latest step.
-        num_messages: in which these were.
+        num_bytes: bytes sent in the latest step.
+        num_messages: number of messages sent in the latest step.
     """
 
     def __init__(self, world: World, parameters: Iterable[nn.Parameter], dtype: torch.dtype | None = None):
@@ -40,15 +40,15 @@ class GradientSum:
         self._may_leave = False
 
     def __enter__(self) -> "GradientSum":
-        """Around the backward passes of a step; at the end all gradients are sums."""
+        """Enter before the backward passes of a step; on exit, all gradients are sums."""
         self.num_bytes = self.num_messages = 0
         for bucket in self._buckets:
             bucket.begin()
         return self
 
     def enable_sync(self) -> None:
-        """The next backward pass is the last one: send gradients as soon as they are ready."""
-        # Not before they are planned for; parameters may be frozen and unfrozen on the way.
+        """Call before the last backward pass: its gradients are sent as soon as they are ready."""
+        # Only if the buckets match: parameters may be frozen or unfrozen during training.
         self._may_leave = self._trained == self._which_are_trained()
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> None:
@@ -64,7 +64,7 @@ class GradientSum:
         return tuple(parameter.requires_grad for parameter in self._parameters)
 
     def _plan(self) -> None:
-        """Put all parameters that have a gradient anywhere into buckets."""
+        """Put all parameters that have a gradient in any process into buckets."""
         has_gradient = torch.tensor([parameter.grad is not None for parameter in self._parameters]).int()
         self._world.all_reduce(has_gradient, "who has which gradients")
         used = [p for p, count in zip(self._parameters, has_gradient.tolist(), strict=True) if count]
@@ -83,7 +83,7 @@ class GradientSum:
         if not self._may_leave:
             return
         self._bucket_of[parameter].num_ready += 1
-        for bucket in self._buckets:  # in order, or processes would send different ones
+        for bucket in self._buckets:  # in order, as all processes must send the same sequence
             if bucket.is_sent:
                 continue
             if bucket.num_ready < len(bucket.parameters):
@@ -96,7 +96,7 @@ class GradientSum:
         self.num_messages += 1
 
     def _finish(self) -> None:
-        """Send what is left, and take what comes."""
+        """Send the remaining buckets, and receive all sums."""
         strangers = [p for p in self._parameters if p.grad is not None and p not in self._bucket_of]
         if strangers:
             raise DistributedError(
@@ -115,7 +115,7 @@ class GradientSum:
 
 @dataclass
 class _Bucket:
-    """Parameters whose gradients travel in one message."""
+    """Parameters whose gradients are sent in one message."""
 
     parameters: list[nn.Parameter] = field(default_factory=list)
     hooks: list[Any] = field(default_factory=list)
@@ -136,14 +136,14 @@ class _Bucket:
             hook.remove()
 
     def send(self, dtype: torch.dtype | None) -> Tensor:
-        """Send the gradients off; where there is none, this process adds nothing."""
+        """Start sending the gradients; a missing one counts as zeros."""
         for parameter in self.parameters:
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         dtype = dtype or gradients[0].dtype
         if len(gradients) == 1 and gradients[0].dtype == dtype and gradients[0].is_contiguous():
-            self._message = gradients[0].flatten()  # no copy of the largest ones
+            self._message = gradients[0].flatten()  # avoids a copy of the largest gradients
         else:
             self._message = torch.cat([gradient.flatten().to(dtype) for gradient in gradients])
         self._work = dist.all_reduce(self._message, async_op=True)
@@ -151,7 +151,7 @@ class _Bucket:
         return self._message
 
     def receive(self) -> None:
-        """Wait for the sums, and put them where the gradients were."""
+        """Wait for the sums, and store them as the gradients."""
         self._work.wait()
         parts = self._message.split([parameter.numel() for parameter in self.parameters])
         for parameter, part in zip(self.parameters, parts, strict=True):

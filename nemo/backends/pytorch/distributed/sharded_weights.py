@@ -1,8 +1,8 @@
-"""Models too large for one device: every process holds some rows of every weight, gradient and moment.
+"""Models too large for one device: each process holds some rows of every weight, gradient and moment.
 
 torch's `fully_shard` (FSDP2; Rajbhandari et al. 2020, arXiv 1910.02054, Zhao et al. 2023, arXiv 2304.11277)
-gathers weights for the time that they are used and sums up gradients into shares. Here is what it takes for
-graphs, our optimizers and our checkpoints do not notice it.
+gathers weights while they are used and reduce-scatters gradients. This module hides that from graphs,
+optimizers and checkpoints.
 """
 
 from collections import Counter
@@ -27,26 +27,25 @@ T = TypeVar("T")
 
 
 class Shards:
-    """The weights of a graph's parts, shared out among all processes until `put_together`.
+    """The weights of a graph's parts, sharded across all processes until `put_together`.
 
-    Modules hold DTensors meanwhile, and whole weights while `run` computes. Optimizers know neither: they
-    update ordinary tensors that are this process's rows. The Parameters that modules had are empty, and are
-    the same objects again afterwards.
+    Meanwhile the modules hold DTensors, and whole weights while `run` computes. Optimizers see neither: they
+    update ordinary tensors with this process's rows. The modules' original Parameters are empty; afterwards,
+    the same objects hold the weights again.
 
-    As a context manager it is around the backward passes of a step, like `GradientSum`.
+    Use it as a context manager around the backward passes of a step, like `GradientSum`.
 
     Args:
-        parts: with the same weights in all processes, on any device; whole weights must fit in the memory
-            there.
-        device: where shares are, and where passes are run.
-        gradient_dtype: what gradients travel as; None: as they are.
+        parts: modules with the same weights in all processes, on any device that can hold all of them.
+        device: device of the shards and of the computation.
+        gradient_dtype: type in which gradients are sent; None for their own.
 
     Attributes:
-        num_bytes: of gradients sent in the latest step.
-        num_messages: in which these were.
+        num_bytes: bytes of gradients sent in the latest step.
+        num_messages: number of messages with them.
 
     Raises:
-        UsageError: a weight without axes, which has no rows to share out.
+        UsageError: a scalar weight, which has no rows.
     """
 
     def __init__(
@@ -70,7 +69,7 @@ class Shards:
             for m in parts.modules()
             for name, p in m.named_parameters(recurse=False, remove_duplicate=False)
         ]
-        self._root: Any = _Root(parts)  # fully_shard gives it methods that no type knows
+        self._root: Any = _Root(parts)  # fully_shard adds methods that the type does not have
         mesh = init_device_mesh(device.type, (world.size,))
         policy = MixedPrecisionPolicy(reduce_dtype=gradient_dtype)
         for group in (*_regions_apart(parts), self._root):
@@ -79,8 +78,8 @@ class Shards:
             for parameter in whole:
                 parameter.data = parameter.new_empty([0] * parameter.ndim)
         for module in self._sharded_modules():
-            module.set_gradient_divide_factor(1.0)  # our losses are divided by what all processes have
-            module.set_force_sum_reduction_for_comms(True)  # gloo knows no other
+            module.set_gradient_divide_factor(1.0)  # our losses are divided by the items of all processes
+            module.set_force_sum_reduction_for_comms(True)  # the only one that gloo supports
             module.set_custom_all_gather(_Gather(world))
             module.set_custom_reduce_scatter(_SumUp(world, self._count))
         named: dict[str, Any] = dict(parts.named_parameters(remove_duplicate=False))
@@ -91,13 +90,13 @@ class Shards:
         self._show_which_are_trained()
 
     def adopt(self, optimizer: Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:
-        """Let an optimizer of `parameters`, which modules had, update this process's rows of them.
+        """Make an optimizer of the modules' original `parameters` update this process's rows of them.
 
         Returns:
             These rows, under the same names.
 
         Raises:
-            UsageError: it needs to see whole weights.
+            UsageError: the optimizer needs whole weights.
         """
         if not isinstance(optimizer, Adam | SGD | NovoGrad | LAMB) or optimizer.state:
             raise UsageError(
@@ -108,15 +107,15 @@ class Shards:
             )
         for group in optimizer.param_groups:
             group["params"] = [self._rows_of.get(p, p) for p in group["params"]]
-        optimizer.add_up = self.add_up  # type: ignore[union-attr]  # those that look at norms ask for it
+        optimizer.add_up = self.add_up  # type: ignore[union-attr]  # used by optimizers that need norms
         return {name: self._rows_of[p] for name, p in parameters.items()}
 
     def add_up(self, squares: Tensor) -> Tensor:
-        """Squares of norms of this process's rows become those of whole tensors."""
+        """Sum squared norms of this process's rows to those of whole tensors."""
         return self._world.all_reduce(squares, "norms")
 
     def run(self, compute: Callable[[], T]) -> T:
-        """What `compute` gives, with whole weights in the modules. All processes must run the same."""
+        """Return `compute()`, run with whole weights in the modules. All processes must run the same."""
         result = self._root(compute)
         if not torch.is_grad_enabled():
             self._root.reshard()  # no backward pass will do it
@@ -126,11 +125,11 @@ class Shards:
         self.num_bytes = self.num_messages = 0
         self._root.set_requires_gradient_sync(False)
         for own in self._own.values():
-            own.grad = None  # that of the last step, which would take memory beside the new one
+            own.grad = None  # free the last step's gradient before there is a new one
         return self
 
     def enable_sync(self) -> None:
-        """The next backward pass is the last one: send gradients as soon as they are ready."""
+        """Call before the last backward pass: its gradients are sent as soon as they are ready."""
         self._root.set_requires_gradient_sync(True)
 
     def __exit__(self, kind: type[BaseException] | None, problem: BaseException | None, trace: Any) -> None:
@@ -140,9 +139,9 @@ class Shards:
             own.grad = None if gradient is None else gradient.to_local()
 
     def whole(self, tensors: Tensors) -> Tensors:
-        """Weights by part and name, and optimizers' states as `<weight>.<key>`, gathered in process 0.
+        """Gather whole tensors in rank 0: weights by part and name, optimizer states as `<weight>.<key>`.
 
-        The other processes, which must call it too, get nothing.
+        All processes must call it; the others get nothing.
         """
         return {
             group: {
@@ -152,14 +151,14 @@ class Shards:
         }
 
     def rows(self, tensors: Tensors) -> Tensors:
-        """This process's rows of what `whole` gathered: weights as DTensors, states as ordinary tensors."""
+        """This process's rows of whole tensors: weights as DTensors, states as ordinary tensors."""
         return {
             group: {name: self._rows(group, name, tensor) for name, tensor in named.items()}
             for group, named in tensors.items()
         }
 
     def put_together(self) -> None:
-        """Give the modules the Parameters back that they had, whole and on the CPU."""
+        """Give the modules their original Parameters back, with whole weights, on the CPU."""
         for module in self._sharded_modules():
             _make_ordinary(module)
         for parameter, sharded in self._sharded_of.items():
@@ -172,7 +171,7 @@ class Shards:
         return [module for module in self._root.modules() if isinstance(module, FSDPModule)]
 
     def _show_which_are_trained(self) -> None:
-        """Weights may be frozen and unfrozen on the way."""
+        """Copy `requires_grad`, as weights may be frozen or unfrozen during training."""
         for sharded, own in self._own.items():
             own.requires_grad_(sharded.requires_grad)
 
@@ -181,7 +180,7 @@ class Shards:
         self.num_messages += 1
 
     def _gathered(self, name: str, tensor: Tensor) -> Tensor | None:
-        """All of a tensor in process 0, None elsewhere."""
+        """The whole tensor in rank 0, None elsewhere."""
         sharded = self._sharded.get(name.rpartition(".")[0])
         if sharded is not None and tensor.ndim > 0 and tensor.shape == self._own[sharded].shape:
             tensor = _like(sharded, tensor)
@@ -206,8 +205,8 @@ class Shards:
 class _Root(nn.Module):
     """All sharded weights, and the modules that compute with them.
 
-    What is not in a region is whole for all of a pass: losses and tied layers read weights of modules that
-    are not running.
+    Weights outside of all regions stay whole during a pass, as losses and tied layers read weights of modules
+    that are not running.
     """
 
     def __init__(self, parts: nn.ModuleDict):
@@ -219,7 +218,7 @@ class _Root(nn.Module):
 
 
 def _regions_apart(parts: nn.ModuleDict) -> list[nn.Module]:
-    """Regions sharded separately: those with weights that no other region has."""
+    """The regions to shard separately: those that share no weights with others."""
     places = _places_of_weights(parts)
     regions = dict.fromkeys(region for part in parts.values() for region in getattr(part, "regions", ()))
     return [region for region in regions if _places_of_weights(region).items() <= places.items()]
@@ -230,19 +229,19 @@ def _places_of_weights(module: nn.Module) -> Counter[nn.Parameter]:
 
 
 def _like(weight: DTensor, rows: Tensor) -> DTensor:
-    """A DTensor of this process's rows, as a weight is one."""
+    """A DTensor made of this process's rows, with the layout of `weight`."""
     return DTensor.from_local(
         rows, weight.device_mesh, weight.placements, shape=weight.shape, stride=weight.stride()
     )
 
 
 def _distributed(whole: Tensor, weight: DTensor) -> DTensor:
-    """`whole`, which all processes have, shared out as a weight is."""
+    """`whole`, which all processes have, sharded like `weight`."""
     return distribute_tensor(whole, weight.device_mesh, weight.placements, src_data_rank=None)
 
 
 def _make_ordinary(module: Any) -> None:
-    """Undo `fully_shard` but for the weights; torch has no call for it."""
+    """Undo `fully_shard`, except for the weights; torch has no function for this."""
     state = module._get_fsdp_state()
     handles = [state._pre_forward_hook_handle, state._post_forward_hook_handle]
     for group in state._fsdp_param_groups:
@@ -255,12 +254,12 @@ def _make_ordinary(module: Any) -> None:
     _module_state_mapping.pop(module)
     del vars(module)[STATE_KEY], vars(module)[REGISTRY_KEY]
     for inner in module.modules():
-        for mark in ("_is_fsdp_managed_module", "_fsdp_use_orig_params"):  # torch.compile heeds them
+        for mark in ("_is_fsdp_managed_module", "_fsdp_use_orig_params"):  # torch.compile reads them
             vars(inner).pop(mark, None)
 
 
 class _Message:
-    """What `fully_shard` sends; an error on the way is explained."""
+    """A collective of `fully_shard`, whose errors name their cause."""
 
     def __init__(self, world: World, count: Callable[[Tensor], None] = lambda message: None):
         self._world, self._count = world, count

@@ -1,12 +1,11 @@
-"""Finds a process that is gone or hangs, and ends the others, who would wait for it for ever.
+"""Detects a process that has died or hangs, and ends the others, which would wait for it forever.
 
-Every process leaves a note each second: how many notes it has left, what it is doing and for how long. Each
-looks at the next one's, so that the work does not grow with their number. What somebody finds out is a note
-that all read: the verdict, of which there is one.
+Every process leaves a note each second: the number of its notes, what it is doing and for how long. Each
+watches the next rank's notes, so the work does not grow with the number of processes. The first to detect a
+problem writes the verdict, a note that all read.
 
-A process that leaves no notes is not gone by that alone: a call into a library may keep its other threads
-from running. On the same machine one sees what is the matter; from another one has to wait until it counts as
-hung.
+A process without new notes is not necessarily dead: a library call may block its other threads. A process on
+the same machine can check; one on another machine waits until the process counts as hung.
 """
 
 import contextlib
@@ -28,14 +27,14 @@ from nemo.utils.errors import DistributedError, reason
 SECONDS_BETWEEN_NOTES = 1.0
 SECONDS_UNTIL_GONE = 3.0
 SECONDS_FOR_OTHERS_TO_SPEAK = 2.0
-"""A process that ends with an error says so first; only if it does not, others say what they see."""
+"""A failing process reports its own error first; the others report only if it does not."""
 SECONDS_TO_HEAR = 30.0
-"""The store's host, with which the store ends, waits at most so long for the others to hear the verdict.
+"""The host of the store waits at most this long for the others to read the verdict before it ends.
 
-Whoever told it waits at most so long for the threads that still question the store.
+A process that reported an error waits at most this long for its threads' last requests to the store.
 """
 LOOKS_UNTIL_JUDGED = 8
-"""After this many looks, a second or more apart, a lost process has been detected and its error read."""
+"""Looks, at least a second apart, within which a lost process is detected and its error read."""
 
 _VERDICT = "verdict"
 _ENDED = "ended"
@@ -48,19 +47,19 @@ class Watchdog:
     It ends this process with exit code 7 when there is a verdict that the work cannot go on.
 
     Args:
-        store: where notes are left.
-        seconds_until_hung: a process that does one thing for so long hangs, unless it waits for others.
-        is_host: the store ends with this process.
+        store: the store for notes.
+        seconds_until_hung: a process that does one thing for this long hangs, unless it waits for others.
+        is_host: whether the store ends with this process.
     """
 
     def __init__(self, store: Any, rank: int, size: int, seconds_until_hung: float, is_host: bool):
         self._store, self._rank, self._size = store.clone(), rank, size
         self._seconds_until_hung, self._is_host = seconds_until_hung, is_host
         self._ended = Event()
-        self._last_words = Lock()  # of one thread only
+        self._last_words = Lock()  # only one thread reports
         self._looks = 0
-        self._lost: dict[str, Any] | None = None  # the note of one that is, if it is of this machine
-        self._first: dict[str, Any] | None = None  # the note of rank 0, which may hold the store
+        self._lost: dict[str, Any] | None = None  # note of a lost process on this machine
+        self._first: dict[str, Any] | None = None  # note of rank 0, which may host the store
         self._looked = time.monotonic()
         self.now("starting")
         self._threads = [
@@ -70,15 +69,15 @@ class Watchdog:
             thread.start()
 
     def now(self, phase: str, limited: bool = True) -> None:
-        """What this process does from now on; where that is `limited`, it hangs if it takes too long."""
+        """Record what this process does from now on; if `limited`, it counts as hung if it takes too long."""
         self._doing = (phase, limited, time.monotonic())
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Around what needs the others.
+        """A context in which this process waits for the others.
 
         Raises:
-            DistributedError: they cannot be reached; names the cause if known.
+            DistributedError: the others cannot be reached; names the cause if known.
         """
         before = self._doing
         self.now(f"{_WAITING}{what}", limited=False)
@@ -89,14 +88,14 @@ class Watchdog:
         self.now(before[0], limited=before[1])
 
     def tell(self, problem: str) -> None:
-        """Let the others know that this process ends with an error, which it shows itself."""
-        with contextlib.suppress(RuntimeError):  # there may be no answer from the store any more
+        """Notify the others that this process ends with an error, which it reports itself."""
+        with contextlib.suppress(RuntimeError):  # the store may no longer answer
             self._judge({"rank": self._rank, "what": problem, "is_told": True})
             self._hear()
-        self.stop(SECONDS_TO_HEAR)  # on a busy machine the thread's last questions take some time
+        self.stop(SECONDS_TO_HEAR)  # on a busy machine, the thread's last requests take a while
 
     def leave(self) -> None:
-        """The script of this process ends; if it has the store, it waits until all others end."""
+        """End with the script; the host of the store waits until all others have ended."""
         self.now(_ENDED, limited=False)
         self._leave_note()
         while self._is_host and not all(self._has_ended(rank) for rank in range(self._size)):
@@ -104,19 +103,19 @@ class Watchdog:
         self.stop()
 
     def stop(self, seconds: float | None = None) -> None:
-        """Look no longer; wait for the threads, which would abort the interpreter if it ended before them.
+        """Stop watching and join the threads, which would abort the interpreter if it ended before them.
 
         Args:
-            seconds: to wait for each of them; None: no limit.
+            seconds: time limit for each thread; None: no limit.
         """
         self._ended.set()
         for thread in self._threads:
             thread.join(seconds)
 
     def _explained(self, problem: RuntimeError) -> DistributedError:
-        """The error of a connection that broke; its cause, where another process has found it out."""
+        """The error of a broken connection, unless a verdict with the cause ends this process first."""
         enough = self._looks + LOOKS_UNTIL_JUDGED
-        while self._looks < enough and self._threads[0].is_alive():  # it ends us when there is a verdict
+        while self._looks < enough and self._threads[0].is_alive():  # a verdict ends this process
             time.sleep(SECONDS_BETWEEN_NOTES / 10)
         found = reason(problem)
         return DistributedError(
@@ -126,17 +125,17 @@ class Watchdog:
     def _look(self) -> None:
         try:
             self._look_until_ended()
-        except RuntimeError as problem:  # there is no store any more, and so no rank 0 or launcher
+        except RuntimeError as problem:  # the store is gone, and so is rank 0 or the launcher
             if not self._ended.wait(SECONDS_FOR_OTHERS_TO_SPEAK):
                 found = reason(problem)
                 self._end("the store of rank 0 or its launcher cannot be reached", found=found)
 
     def _watch_store(self) -> None:
-        """Who asks a store that is stopped gets no answer, and no error either."""
+        """Detect a stopped store, which gives neither an answer nor an error."""
         woke = time.monotonic()
         while not self._ended.wait(SECONDS_BETWEEN_NOTES):
             slept, woke = time.monotonic() - woke, time.monotonic()
-            if slept > SECONDS_UNTIL_GONE:  # we were stopped ourselves
+            if slept > SECONDS_UNTIL_GONE:  # this process was stopped itself
                 self._looked = woke
             silence = woke - self._looked
             if silence > SECONDS_UNTIL_GONE and self._first is not None and _is_lost(self._first):
@@ -192,11 +191,11 @@ class Watchdog:
         self._store.set(f"note/{self._rank}", json.dumps(note))
 
     def _judge(self, verdict: dict[str, Any]) -> None:
-        """Make this the verdict, unless there is one."""
+        """Make this the verdict, unless there is one already."""
         self._store.compare_set(_VERDICT, "", json.dumps(verdict))
 
     def _hear(self) -> None:
-        """Say that this process knows the verdict; if it has the store, wait until all do who still can."""
+        """Confirm that this process knows the verdict; the host waits until all living processes do."""
         self._store.set(f"heard/{self._rank}", "")
         deadline = time.monotonic() + SECONDS_TO_HEAR
         while self._is_host and time.monotonic() < deadline:
@@ -215,11 +214,11 @@ class Watchdog:
 
     def _obey(self, verdict: dict[str, Any]) -> None:
         if verdict["rank"] == self._rank and verdict.get("is_told"):
-            self._ended.set()  # we are ending
+            self._ended.set()  # this process is already ending
             return
         if verdict["rank"] == self._rank and verdict.get("is_hung"):
             faulthandler.dump_traceback(all_threads=True)
-        if not verdict.get("is_told"):  # else one line is enough, and it is the one to read
+        if not verdict.get("is_told"):  # else the failing process has reported it
             self._say(f"rank {verdict['rank']} {verdict['what']}")
         with contextlib.suppress(RuntimeError):
             self._hear()
@@ -236,15 +235,15 @@ class Watchdog:
             fix="run the same command again: it resumes from the last checkpoint",
             **more,
         )
-        self._last_words.acquire()  # never given back
+        self._last_words.acquire()  # never released
         sys.stderr.write(f"error[{error.kind}] {error}\n")
         sys.stderr.flush()
 
     def _exit(self) -> None:
-        # Not before we have spoken: a launcher ends us as soon as it sees one end.
+        # Only after the report: a launcher kills all processes as soon as one ends.
         if self._lost is not None:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self._lost["pid"], signal.SIGKILL)  # one that is stopped would not see the verdict
+                os.kill(self._lost["pid"], signal.SIGKILL)  # a stopped process would not see the verdict
         os._exit(DistributedError.exit_code)
 
 
@@ -253,7 +252,7 @@ def _who(note: dict[str, Any]) -> str:
 
 
 def _is_lost(note: dict[str, Any]) -> bool:
-    """Is a process on this machine gone or stopped? Processes on other machines are never reported."""
+    """Whether a process on this machine is dead or stopped; False for other machines."""
     if (note["host"], note["pids"]) != (socket.gethostname(), _pids()):
         return False
     try:
@@ -264,5 +263,5 @@ def _is_lost(note: dict[str, Any]) -> bool:
 
 
 def _pids() -> str:
-    """Whose process numbers these are: containers of one machine may share its name, and not its numbers."""
+    """The PID namespace: containers may share a host name but not their process numbers."""
     return os.readlink("/proc/self/ns/pid")

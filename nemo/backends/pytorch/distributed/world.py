@@ -1,7 +1,7 @@
-"""Several processes that train as one: ranks, sums over all processes, and barriers.
+"""The processes that train together: ranks and collectives.
 
-torch.distributed does the work: its launcher sets the ranks in the environment; CPU tensors go through
-gloo, GPU tensors through NCCL. All other messages are JSON, so that no process unpickles data from another.
+Based on torch.distributed: its launcher sets the ranks in the environment; CPU tensors go through gloo, GPU
+tensors through NCCL. All other messages are JSON, so that no process unpickles data from another.
 """
 
 import atexit
@@ -31,53 +31,54 @@ Tensors = dict[str, dict[str, Tensor]]
 
 SECONDS_UNTIL_HUNG = 600.0
 _SECONDS_BETWEEN_LOOKS = 0.05
-_LONGER_THAN_ANY_WAIT = timedelta(days=7)  # how long one waits for others is the watchdog's affair
+_LONGER_THAN_ANY_WAIT = timedelta(days=7)  # the watchdog limits waiting
 
 
 class World:
-    """The processes that train together; by default, a single one.
+    """The processes that train together; this class is a single one.
 
     Attributes:
-        rank, size: which process this is, of how many.
-        local_rank: which one on its machine.
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number of this process on its machine, from 0.
     """
 
     rank, size, local_rank = 0, 1, 0
 
     def all_reduce(self, tensor: Tensor, what: str = "a sum") -> Tensor:
-        """`tensor` becomes its sum over all processes, in place."""
+        """Replace `tensor` by its sum over all processes, in place."""
         return tensor
 
     def broadcast_object(self, tell: Callable[[], T]) -> T:
-        """What `tell` gives in process 0, where alone it is called; JSON."""
+        """The result of `tell`, called in rank 0 only; must be valid JSON."""
         return tell()
 
     def broadcast_tensors(self, read: Callable[[], tuple[Tensors, dict[str, Any]]]) -> tuple[Tensors, Any]:
-        """Tensors by group and name, and JSON, that `read` gives in process 0, where alone it is called."""
+        """The result of `read`, called in rank 0 only: tensors by group and name, and JSON."""
         return read()
 
     def broadcast(self, tensors: Iterable[Tensor]) -> None:
-        """Give `tensors` the values that they have in process 0."""
+        """Copy the values of `tensors` from rank 0, in place."""
 
     def check_same(self, **fields: Any) -> None:
-        """Compare what must be the same in all processes; JSON.
+        """Check that values, which must be valid JSON, are the same in all processes.
 
         Raises:
             DistributedError: names the process and the field.
         """
 
     def in_turn(self, work: Callable[[], T]) -> T:
-        """Process 0 works first, then the first one of every other machine, then the others.
+        """Run `work` first in rank 0, then in the first process of each other machine, then in the others.
 
-        So what is made once, per machine or for all, exists when the others look for it.
+        So files that are created once, per machine or for all, exist when the others look for them.
         """
         return work()
 
     def barrier(self, what: str) -> None:
-        """Until all are here."""
+        """Wait until all processes get here."""
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
-        """Around a call of torch.distributed.
+        """A context for a call of torch.distributed.
 
         Raises:
             DistributedError: the others cannot be reached.
@@ -85,10 +86,10 @@ class World:
         return nullcontext()
 
     def now(self, phase: str, limited: bool = True) -> None:
-        """Say what this process is about to do; where that is `limited`, it hangs if it takes too long."""
+        """Record what this process does from now on; if `limited`, it counts as hung if it takes too long."""
 
     def __enter__(self) -> "World":
-        """Work together: who fails lets the others know, and all leave together."""
+        """Work together: a process that fails notifies the others, and all leave together."""
         return self
 
     def __exit__(self, kind: Any, problem: BaseException | None, traceback: Any) -> None:
@@ -99,8 +100,8 @@ class Processes(World):
     """Several processes; see `World`.
 
     Args:
-        store: where they leave notes for each other.
-        seconds_until_hung: for which a process may do one thing.
+        store: the store for the watchdog's notes.
+        seconds_until_hung: maximum time that a process may spend on one thing.
     """
 
     def __init__(self, store: dist.Store, local_rank: int, seconds_until_hung: float):
@@ -140,7 +141,7 @@ class Processes(World):
         ours = json.loads(json.dumps(fields))  # a tuple comes back as a list
         theirs = self.broadcast_object(lambda: ours)
         others = [name for name in ours if ours[name] != theirs.get(name)]
-        # A process that differs reports it, and the others wait until it has.
+        # A process that differs reports it while the others wait.
         if others:
             raise DistributedError(
                 "differs from rank 0",
@@ -182,7 +183,7 @@ class Processes(World):
         dist.destroy_process_group()
 
     def leave(self) -> None:
-        """The end of a script that is not `with` its world: here processes need not wait for each other."""
+        """End a script outside of `with world`: here processes need not wait for each other."""
         if _is_failure(problem := getattr(sys, "last_value", None)):
             self._watchdog.tell(str(problem))
         else:
@@ -202,15 +203,15 @@ _world = World()
 
 
 def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -> World:
-    """Meet the other processes that the launcher's environment tells of; at once where this was done before.
+    """Join the other processes named by the launcher's environment; later calls return the same world.
 
     Args:
-        device: of this process.
-        seconds_until_hung: how long to wait for the others, now and later, before one is held to hang.
+        device: device of this process.
+        seconds_until_hung: how long to wait for another process, now and later, before it counts as hung.
 
     Raises:
         DistributedError: the others did not join in time, or cannot be reached.
-        UsageError: an incomplete environment.
+        UsageError: the environment is incomplete.
     """
     global _world
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or _world.size > 1:
@@ -218,12 +219,12 @@ def join(device: torch.device, seconds_until_hung: float = SECONDS_UNTIL_HUNG) -
     missing = [n for n in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT") if n not in os.environ]
     if missing:
         raise UsageError(
-            "WORLD_SIZE is set, but this is not",
+            "not set, although WORLD_SIZE is",
             where=", ".join(missing),
             fix="start the processes with torchrun, or set the missing variables",
         )
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        die_with_parent()  # the launcher, which would not be there to end us
+        die_with_parent()  # a dead launcher could not end this process
     if device.type == "cuda":
         torch.cuda.set_device(device)
     address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
@@ -271,7 +272,7 @@ def _is_store_of_launcher() -> bool:
 
 
 def _meeting_place(limit: timedelta) -> dist.Store:
-    """The store that all processes have in common; the launcher's, or that of rank 0."""
+    """The store that all processes share: the launcher's, or that of rank 0."""
     if _is_store_of_launcher():
         return next(dist.rendezvous("env://", timeout=limit))[0]
     is_host = os.environ["RANK"] == "0"
@@ -280,37 +281,37 @@ def _meeting_place(limit: timedelta) -> dist.Store:
         int(os.environ["MASTER_PORT"]),
         is_master=is_host,
         timeout=limit,
-        wait_for_workers=False,  # which could not say which one is missing
+        wait_for_workers=False,  # its error would not name the missing process
         multi_tenant=True,
         master_listen_fd=_loopback_socket() if is_host and _are_on_one_machine() else None,
     )
 
 
 def _are_on_one_machine() -> bool:
-    """Do all processes run on this machine, so that no other needs to reach them?"""
+    """Whether all processes run on this machine, so that no other must reach them."""
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
         return True
     return ipaddress.ip_address(socket.gethostbyname(os.environ["MASTER_ADDR"])).is_loopback
 
 
 def _loopback_socket() -> int | None:
-    """A local socket for the store, which by default listens on the whole network."""
+    """A local socket for the store, which would otherwise listen on all interfaces."""
     try:
         return socket.create_server((os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))).detach()
     except OSError:
-        return None  # the store tells what is wrong
+        return None  # the store will report the error
 
 
 def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.Store:
-    """Wait until every process has joined; gloo alone would not say which one is missing.
+    """Wait until every process has joined; gloo's error would not name the missing ones.
 
     Returns:
-        The part of the store that is theirs alone. A launcher that starts processes again gives them the
-        store of those before, and what these left there must not be taken for news. So every process has a
-        name of its own, and rank 0 calls all by their names until all of one call have answered.
+        A part of the store for these processes only. A launcher that restarts processes gives them the old
+        store, whose entries must be ignored. So every process chooses a unique name, and rank 0 calls all by
+        these names until all have answered the same call.
 
     Raises:
-        DistributedError: names those who are missing.
+        DistributedError: names the missing processes.
     """
     own, deadline = uuid4().hex, time.monotonic() + limit.total_seconds()
     store.set(f"name/{rank}", own)
@@ -319,7 +320,7 @@ def _gather(store: dist.Store, rank: int, size: int, limit: timedelta) -> dist.S
     while time.monotonic() < deadline:
         if rank == 0 and store.check([f"name/{r}" for r in range(size)]):
             names = [store.get(f"name/{r}").decode() for r in range(size)]
-            if names != called:  # some of them were those of processes before
+            if names != called:  # some names were left by earlier processes
                 called, call = names, uuid4().hex
                 answers = [f"{call}/{r}" for r in range(size)]
                 for name in names:
@@ -356,12 +357,12 @@ def _short(value: Any) -> str:
 
 
 def num_failed(world: World, is_fine: bool) -> int:
-    """How many processes say that they are not fine; all ask at once."""
+    """The number of processes that report a failure; all must call this."""
     return int(world.all_reduce(torch.tensor(int(not is_fine)), "who is fine"))
 
 
 def refuse_other_world(num_gpus: int) -> None:
-    """Compare the number of processes that was asked for with that of the launcher.
+    """Compare the requested number of processes with the launcher's.
 
     Raises:
         UsageError: names both.
@@ -373,5 +374,5 @@ def refuse_other_world(num_gpus: int) -> None:
             where="--num_gpus",
             found=num_gpus,
             expected=f"{size}, which is WORLD_SIZE",
-            fix=f"start them with torchrun --nproc_per_node={num_gpus}, or leave --num_gpus out",
+            fix=f"start them with torchrun --nproc_per_node={num_gpus}, or omit --num_gpus",
         )

@@ -1,1 +1,1 @@
-"""Graphs as TorchScript, ONNX or PyTorch files."""
+"""Exporting modules as PyTorch weights, TorchScript, torch.export or ONNX files."""

@@ -1,4 +1,4 @@
-"""What is exported of a module: its computation on tensors by position, and examples to prove a file with."""
+"""The exported form of a module: tensors by position, and examples to verify the file with."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
@@ -13,22 +13,22 @@ from nemo.utils.errors import UsageError
 
 
 class ExportError(UsageError, RuntimeError):
-    """A module that a format cannot hold."""
+    """A module that cannot be exported to a format."""
 
 
 class Deployed:
-    """A copy of a module in evaluation mode, without the ports that it disables for deployment.
+    """A copy of a module in evaluation mode, without the ports that are disabled for deployment.
 
     Args:
-        module: what to copy.
-        example: a tensor, tensors in the order of the input ports, or by their names.
-        device: where to compute; None means where the module is.
+        module: the module to copy.
+        example: one tensor, several in the order of the input ports, or a dict by port name.
+        device: device to compute on; None means the module's.
 
     Attributes:
-        inputs, outputs: the ports that are left, in their order.
-        module: takes tensors in the order of `inputs` and gives those of `outputs`.
-        examples: inputs of two sizes: all axes that may have any size differ. In the first of them these are
-            2 or more, as exporters take a size of 1 for a constant.
+        inputs, outputs: the remaining ports, in order.
+        module: maps tensors in the order of `inputs` to those of `outputs`.
+        examples: two sets of inputs that differ in the size of every dynamic axis. These sizes are 2 or more
+            in the first set, as exporters treat a size of 1 as a constant.
 
     Raises:
         UsageError: the example does not match the ports.
@@ -48,17 +48,17 @@ class Deployed:
         self.examples = [one, other] if smallest > 1 else [other, one]
 
     def _any_sizes(self, inputs: Sequence[Tensor]) -> list[dict[int, int]]:
-        """For every input the axes that may have any size -> the size it has."""
+        """For every input, its dynamic axes and their sizes."""
         return [
             {axis: tensor.shape[axis] for axis in _any_size_axes(port)}
             for tensor, port in zip(inputs, self.inputs.values(), strict=True)
         ]
 
     def dynamic_shapes(self, dimension: Callable[[AxisKind], Any]) -> Any:
-        """The axes that may have any size, as torch's exporters take them.
+        """The dynamic axes, in the form of torch's exporters.
 
         Args:
-            dimension: the symbol of such an axis.
+            dimension: returns the symbol for an axis of a kind.
         """
         return (
             tuple(
@@ -68,10 +68,10 @@ class Deployed:
         )
 
     def check(self, exported: Callable[..., Any], what: str) -> None:
-        """Run both on the examples.
+        """Compare the exported function with the module on the examples.
 
         Raises:
-            ExportError: they differ.
+            ExportError: the results differ.
         """
         for inputs in self.examples:
             results = zip(
@@ -93,7 +93,7 @@ class Deployed:
 
 
 class _Positional(nn.Module):
-    """A copy of a module in evaluation mode, that takes and gives tensors by position."""
+    """A copy of a module in evaluation mode, with inputs and outputs by position."""
 
     def __init__(self, module: TorchNM, inputs: Sequence[str], outputs: Sequence[str]):
         super().__init__()
@@ -103,7 +103,7 @@ class _Positional(nn.Module):
         self.eval()
 
     def forward(self, *inputs: Tensor) -> Any:
-        """One tensor, or a tuple of several."""
+        """Returns one tensor, or a tuple of several."""
         results = _listed(self.module(force_pt=True, **dict(zip(self.inputs, inputs, strict=True))))
         given = tuple(result for result, is_given in zip(results, self.is_given, strict=True) if is_given)
         return given if len(given) > 1 else given[0]
@@ -114,7 +114,7 @@ def _listed(results: Any) -> Sequence[Any]:
 
 
 def _by_port(module: TorchNM, example: Any) -> dict[str, Tensor]:
-    """The example by the names of the ports that are left, in the order of the ports."""
+    """The example by the names of the remaining ports, in their order."""
     disabled = module._disabled_deployment_input_ports
     ports = [name for name in module.input_ports if name not in disabled]
     if isinstance(example, Mapping):
@@ -138,7 +138,7 @@ def _by_port(module: TorchNM, example: Any) -> dict[str, Tensor]:
 
 
 def _any_size_axes(port: NeuralType) -> dict[int, AxisKind]:
-    """Number of every Batch and Time axis without a size -> its kind."""
+    """The dynamic axes (Batch and Time axes without a size) -> their kinds."""
     return {
         number: axis.kind
         for number, axis in enumerate(port.axes or ())
@@ -147,7 +147,7 @@ def _any_size_axes(port: NeuralType) -> dict[int, AxisKind]:
 
 
 def _of_another_size(tensor: Tensor, port: NeuralType) -> Tensor:
-    """One more on a Batch axis; one less on a Time axis, for a model has a longest sequence."""
+    """Larger by one on a Batch axis; smaller on a Time axis, as models limit the sequence length."""
     for axis, kind in _any_size_axes(port).items():
         size = tensor.shape[axis]
         if kind is AxisKind.Time and size > 2:

@@ -1,8 +1,8 @@
-"""A module as a file for other programs: PyTorch weights, TorchScript, torch.export or ONNX.
+"""Exporting a module for other programs: PyTorch weights, TorchScript, torch.export or ONNX.
 
-What is exported is a copy in evaluation mode; the module itself stays as it is. Axes of the kinds Batch and
-Time that have no size in the ports may have any size in the file. Before it is written it is run on the
-example and on one of another size, and has to give what the module gives.
+A copy in evaluation mode is exported; the module itself does not change. Batch and Time axes without a size
+in the ports are dynamic in the file. Before the file is written, its results are compared with the module's,
+on the example and on one of a different size.
 """
 
 import copy
@@ -28,7 +28,7 @@ from nemo.core.settings import DeploymentFormat
 from nemo.utils.errors import ExistingFileError, MissingFileError, NemoError, UsageError, reason
 from nemo.utils.files import write_atomically
 
-# Class attributes of ours that a subclass may have as properties.
+# Class attributes of neural modules that a subclass may define as properties.
 _PORT_PROPERTIES = (
     "input_ports",
     "output_ports",
@@ -54,20 +54,20 @@ def export_module(
     """Write a module for other programs.
 
     Args:
-        module: what to export.
-        output: the file to write. With PYTORCH there is `<output>.json` as well, the module's `init_params`.
-        d_format: AUTO goes by the suffix: `.pt` weights, `.ts` TorchScript, `.pt2` torch.export, `.onnx`.
-        input_example: a tensor, tensors in the order of the input ports, or by their names. PYTORCH needs
-            none. TORCHSCRIPT without one compiles the source, with one it records what the module does.
-        output_example: kept for NeMo 0.10's sake; outputs are computed.
+        module: the module to export.
+        output: the file to write. PYTORCH also writes the module's `init_params`, to `<output>.json`.
+        d_format: AUTO chooses by the suffix: `.pt` weights, `.ts` TorchScript, `.pt2` torch.export, `.onnx`.
+        input_example: one tensor, several in the order of the input ports, or a dict by port name. Not needed
+            for PYTORCH. TORCHSCRIPT traces the module with an example, and compiles its source without one.
+        output_example: for compatibility with NeMo 0.10; outputs are computed.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         ExistingFileError: the file already exists.
-        UsageError: an unknown format, a package that is missing, or an example that does not match the ports.
-        ExportError: the format cannot hold the module, or what came out computes something else.
+        UsageError: an unknown format, a missing package, or an example that does not match the ports.
+        ExportError: the module cannot be exported to the format, or the result differs from it.
         StorageError: the file cannot be written.
     """
     if not isinstance(module, TorchNM):
@@ -77,7 +77,7 @@ def export_module(
         d_format = _format_of(output)
     if d_format not in _EXPORTERS:
         raise UsageError(
-            "no such format", where="d_format", found=repr(d_format), expected="a DeploymentFormat"
+            "unknown format", where="d_format", found=repr(d_format), expected="a DeploymentFormat"
         )
     has_params = d_format is DeploymentFormat.PYTORCH
     params_file = Path(f"{output}.json")
@@ -97,7 +97,7 @@ def export_module(
 def _format_of(output: Path) -> DeploymentFormat:
     if output.suffix not in _FORMAT_OF_SUFFIX:
         raise UsageError(
-            "the suffix names no known format",
+            "unknown suffix",
             where=output,
             expected=f"{', '.join(_FORMAT_OF_SUFFIX)}, or a d_format",
         )
@@ -111,7 +111,7 @@ def _init_params(module: TorchNM) -> bytes:
 
 
 def _to_pytorch(module: TorchNM, example: Any) -> bytes:
-    """Tensors by name, which `torch.load(file, weights_only=True)` reads."""
+    """Tensors by name, for `torch.load(file, weights_only=True)`."""
     return _saved(torch.save, {name: t.detach().cpu().clone() for name, t in module.state_dict().items()})
 
 
@@ -132,7 +132,7 @@ def _to_torch_export(module: TorchNM, example: Any) -> bytes:
         shapes = deployed.dynamic_shapes(lambda kind: torch.export.Dim.DYNAMIC)
         program = torch.export.export(deployed.module, deployed.examples[0], dynamic_shapes=shapes)
         deployed.check(program.module(), "torch.export")
-        program.example_inputs = None  # somebody's data
+        program.example_inputs = None  # may be private data
         for node in program.graph.nodes:
             node.meta.pop("stack_trace", None)  # paths on this machine
         return _saved(torch.export.save, program)
@@ -191,7 +191,7 @@ def _onnx_runner(model: bytes) -> Callable[..., list[Any]]:
 
 
 def _scriptable(module: TorchNM) -> Any:
-    """A copy of which TorchScript leaves out the properties that make it a neural module."""
+    """A copy without the properties of neural modules, which TorchScript cannot compile."""
     ours = (
         base for base in type(module).__mro__ if base.__module__ in (NeuralModule.__module__, nm.__name__)
     )
@@ -207,10 +207,10 @@ def _scriptable(module: TorchNM) -> Any:
 
 @contextmanager
 def _exporting(module: TorchNM, what: str, fix: str = "") -> Iterator[None]:
-    """Without gradients, without torch's chatter, and with errors that say what was tried.
+    """Disable gradients and torch's warnings, and translate its errors.
 
     Raises:
-        ExportError: in place of what torch raises.
+        ExportError: in place of torch's own errors.
     """
     chatter = logging.getLogger("torch.onnx")
     level = chatter.level
@@ -221,7 +221,7 @@ def _exporting(module: TorchNM, what: str, fix: str = "") -> Iterator[None]:
             yield
     except NemoError:
         raise
-    except Exception as error:  # torch's exporters raise anything
+    except Exception as error:  # torch's exporters may raise any exception
         raise ExportError(
             f"cannot be exported to {what}",
             where=module,

@@ -1,1 +1,1 @@
-"""From wiring to one `nn.Module`: rows and scores that nothing reads are not computed."""
+"""Compiling a graph into one `nn.Module` that computes neither rows nor logits that nothing reads."""

@@ -1,8 +1,7 @@
-"""Fused heads: a pass over the graph that finds logits which only a loss reads.
+"""Fused heads: a pass over the graph that finds logits read only by a loss.
 
-Where a loss (`LossNM.takes_features`) is the only reader of what a classifier's last linear layer scores
-(`TrainableNM.decoder`), the loss takes the features before that layer and the layer itself: the scores and
-their gradient then share one buffer.
+If a loss (`LossNM.takes_features`) is the only reader of the logits of a classifier (`TrainableNM.decoder`),
+it takes the decoder and the features before it instead. Then the logits and their gradient share one buffer.
 """
 
 from collections.abc import Collection, Sequence
@@ -11,11 +10,11 @@ from nemo.core.graph import Call, NmTensor
 
 
 def fused_heads(calls: Sequence[Call], wanted: Collection[NmTensor]) -> dict[Call, Call]:
-    """Losses, each with the call of a classifier that it can do without the scores of.
+    """The losses that can be fused with a classifier, each with that classifier's call.
 
     Args:
-        calls: the graph.
-        wanted: tensors that must come out.
+        calls: the calls of the graph.
+        wanted: tensors that the graph must return.
     """
     readers: dict[NmTensor, list[Call]] = {}
     for call in calls:

@@ -1,4 +1,4 @@
-"""A graph as ONE torch module: wrapped, compiled and saved as one, its tied weights tied.
+"""A graph as a single torch module, which keeps tied weights tied.
 
 Shapes: B batch, T tokens, R gathered rows.
 """
@@ -22,19 +22,19 @@ Statistics = dict[str, tuple[Tensor, Tensor]]
 
 
 class GraphModule(nn.Module):
-    """Everything that leads to `outputs`.
+    """The graph that computes `outputs`.
 
     Args:
         outputs: the tensors to compute.
-        passes: compute only the rows that are read (`demand`), and no scores that only a loss reads
+        passes: compute only the rows that are read (`row_pruning`), and no logits that only a loss reads
             (`fusion`).
 
     Attributes:
         source: the data layer that feeds the graph.
-        fed: the tensors it gives, in the order of its ports.
-        parts: the modules by unique name: the class, numbered from the second one on.
+        fed: its output tensors, in the order of its ports.
+        parts: the modules by unique name: the class name, numbered from the second one on.
         losses: the calls of loss modules, in the order of `counts`.
-        given: the tensors that `forward` gives the values of: `outputs` and every loss.
+        given: the tensors that `forward` returns: `outputs` and all losses.
 
     Raises:
         UsageError: the graph has no data layer, or several.
@@ -46,7 +46,7 @@ class GraphModule(nn.Module):
         sources = [call for call in calls if isinstance(call.module, DataLayerNM)]
         if len(sources) != 1:
             raise UsageError(
-                "a graph takes its data from exactly one call of one data layer",
+                "a graph must have exactly one call of a data layer",
                 found=", ".join(str(call.module) for call in sources) or "none",
                 expected="exactly one",
             )
@@ -60,7 +60,7 @@ class GraphModule(nn.Module):
         self._read_rows = rows_read(self.calls, self.outputs) if passes else ReadRows({}, {})
         self._heads = fused_heads(self.calls, self.outputs) if passes else {}
         decoders = [head.module.decoder.weight for head in self._heads.values()]
-        # Their weights get a dense gradient from the head, to which the rows that were looked up are added.
+        # The head gives their weights a dense gradient, to which the gradient of the looked-up rows is added.
         self._tied_embeddings = [
             module
             for module in self.modules()
@@ -70,11 +70,11 @@ class GraphModule(nn.Module):
         self._calls_before_counts = [c for c in calls_leading_to(counted) if c is not sources[0]]
 
     def plan(self, batch: Sequence[Any], buckets: int = 0) -> "Plan":
-        """What can be known of a batch's rows before the model runs: on a GPU, before the batch goes there.
+        """Find the rows of a batch that the model will compute, before the batch is moved to a GPU.
 
         Args:
-            batch: what the data layer gave.
-            buckets: round the numbers of tokens and rows up to a few sizes, see `Packing`; 0 keeps them
+            batch: a batch of the data layer.
+            buckets: round the numbers of tokens and rows up to a few sizes (see `Packing`); 0 keeps them
                 exact.
         """
         values = dict(zip(self.fed, batch, strict=True))
@@ -95,7 +95,7 @@ class GraphModule(nn.Module):
         return Plan(indices, packings, buckets)
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
-        """How many items each loss has in this batch, [len(losses)] float; no model is run for it."""
+        """The number of items of each loss in this batch, [len(losses)] float; runs no model."""
         values = dict(zip(self.fed, batch, strict=True))
         with torch.no_grad():
             for call in self._calls_before_counts:
@@ -114,15 +114,15 @@ class GraphModule(nn.Module):
         known: Mapping[NmTensor, Any] | None = None,
         plan: "Plan | None" = None,
     ) -> dict[NmTensor, Any]:
-        """Values of the tensors in `given`.
+        """The values of the tensors in `given`.
 
         Args:
-            batch: what the data layer gave, in the order of its ports.
-            divisors: for each loss what its sum is divided by, [len(losses)]; None means the number of its
-                items in this batch. A step of several batches passes the number over all of them.
-            statistics: filled with every loss's sums and counts, for evaluation.
+            batch: a batch of the data layer, in the order of its ports.
+            divisors: the divisor of each loss's sum, [len(losses)]; None means the number of its items in
+                this batch. A step of several micro-batches passes the number over all of them.
+            statistics: dict to fill with the sums and counts of each loss, for evaluation.
             known: values from an earlier pass over the same batch, which are not computed again.
-            plan: of this batch, where it is known already.
+            plan: the plan of this batch, if there is one already.
         """
         values: dict[NmTensor, Any] = {**dict(zip(self.fed, batch, strict=True)), **(known or {})}
         parts = _Parts(values, plan or self.plan(batch))
@@ -140,7 +140,7 @@ class GraphModule(nn.Module):
         statistics: dict[NmTensor, Statistics] | None,
         known: Mapping[NmTensor, Any] | None,
     ) -> None:
-        """Fill `values` in, call by call; of `heads` only the features are computed."""
+        """Fill `values`, call by call; for `heads`, compute only the features."""
         features: dict[Call, Tensor] = {}
         divisor_of = dict(zip(self.losses, divisors, strict=True)) if divisors is not None else {}
 
@@ -183,12 +183,12 @@ class GraphModule(nn.Module):
 
 @dataclass(frozen=True)
 class Plan:
-    """The rows of a batch that are computed.
+    """The rows of a batch to compute.
 
     Attributes:
-        indices: where they are among the B*T tokens, [R].
-        packings: what calls make of their inputs and of the rows they are asked for, see `TrainableNM`.
-        buckets: what numbers of rows are rounded up to where they are not known yet, see `GraphModule.plan`.
+        indices: their indices among the B*T tokens, [R].
+        packings: the packing of each call's inputs and requested rows; see `TrainableNM`.
+        buckets: rounds numbers of rows that are not known yet; see `GraphModule.plan`.
     """
 
     indices: dict[Rows, Tensor]
@@ -196,7 +196,7 @@ class Plan:
     buckets: int = 0
 
     def to(self, device: torch.device) -> "Plan":
-        """The same on another device."""
+        """This plan on `device`."""
         return Plan(
             {rows: indices.to(device, non_blocking=True) for rows, indices in self.indices.items()},
             {call: packing.to(device) for call, packing in self.packings.items()},
@@ -205,7 +205,7 @@ class Plan:
 
 
 def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int, buckets: int = 0) -> Tensor:
-    """Where rows are among B*T, [R]; rounded up with a row whose mask is 0, so that it counts for nothing."""
+    """Indices of the rows among the B*T, [R]; rounded up with a row whose mask is 0, which is ignored."""
     if isinstance(rows, str):
         return torch.arange(0, batch * tokens, tokens)
     mask = values[rows].flatten()
@@ -218,7 +218,7 @@ def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int
 
 @contextmanager
 def _sparse_gradients(embeddings: Iterable[nn.Embedding]) -> Iterator[None]:
-    """These embeddings give only the rows of their gradient; elsewhere everybody expects it dense."""
+    """Give these embeddings sparse gradients inside the block; other code expects dense ones."""
     for embedding in embeddings:
         embedding.sparse = True
     try:
@@ -229,7 +229,7 @@ def _sparse_gradients(embeddings: Iterable[nn.Embedding]) -> Iterator[None]:
 
 
 class _Parts:
-    """Tensors of which only some rows are known; the others are gathered when they are first asked for."""
+    """Tensors of which only some rows are known; others are gathered on first use."""
 
     def __init__(self, values: dict[NmTensor, Any], plan: Plan):
         self._values = values
@@ -238,13 +238,13 @@ class _Parts:
         self.known: dict[Rows, dict[NmTensor, Tensor]] = {}
 
     def indices(self, rows: Rows, batch: int, tokens: int) -> Tensor:
-        """Where the rows are among B*T, [R]."""
+        """Indices of the rows among the B*T, [R]."""
         if rows not in self._indices:
             self._indices[rows] = _indices(rows, self._values, batch, tokens, self._plan.buckets)
         return self._indices[rows]
 
     def at(self, rows: Rows, tensor: NmTensor) -> Tensor:
-        """A tensor at these rows: (R, ...), or (B, 1, ...) for the first token."""
+        """The rows of a tensor: (R, ...), or (B, 1, ...) for the first token."""
         known = self.known.setdefault(rows, {})
         if tensor not in known:
             whole = self._values[tensor]
@@ -255,7 +255,7 @@ class _Parts:
         return known[tensor]
 
     def packing(self, call: Call, inputs: Mapping[str, Any], asked: Tensor | None = None) -> dict[str, Any]:
-        """The argument `packing` of a module that takes one; it is made here where the plan has none."""
+        """The argument `packing` for a module that takes one; created here if the plan has none."""
         make = getattr(call.module, "packing", None)
         if make is None:
             return {}
@@ -278,7 +278,7 @@ class _Parts:
 
 
 def named_parts(modules: Iterable[Any]) -> dict[str, Any]:
-    """Modules by class name; the second BERT of a graph is `BERT_2`."""
+    """Modules by class name; the second BERT in a graph is `BERT_2`."""
     names: dict[str, Any] = {}
     for module in dict.fromkeys(modules):
         name, number = str(module), 1

@@ -1,10 +1,10 @@
 """Row pruning: a pass over the graph that finds rows whose result is never read.
 
-A loss says which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole
-sequences reads their first token only (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`)
-whose every reader wants the rows of one mask is computed there alone: the vocabulary projection of a masked
-language model runs on 15% of the tokens. A module that can select rows (`selects_rows`) hands out no others,
-so the encoder's last layer skips them too.
+A loss declares which rows of its (B, T, ...) inputs it reads (`LossNM.row_mask`); a classifier of whole
+sequences reads only their first token (`TrainableNM.reads_first_token`). A token-wise module (`token_wise`)
+whose readers all read the rows of one mask is computed on these rows only: the vocabulary projection of a
+masked language model runs on 15% of the tokens. A module that can select rows (`selects_rows`) returns only
+those, so the encoder's last layer skips the others too.
 """
 
 from collections.abc import Collection, Sequence
@@ -14,17 +14,17 @@ from typing import Final
 from nemo.core.graph import Call, NmTensor
 
 FIRST_TOKEN: Final = "first token"
-# Which rows: those where a mask is not 0, or the first token of every sequence.
+# A set of rows: those where a mask is not 0, or the first token of every sequence.
 Rows = NmTensor | str
 
 
 @dataclass(frozen=True)
 class ReadRows:
-    """What the readers of a graph read.
+    """The rows that the calls of a graph read.
 
     Attributes:
-        reads: calls whose (B, T, ...) inputs are needed at these rows only.
-        selects: calls that are asked for these rows of their output only, one part after the other.
+        reads: calls that need only these rows of their (B, T, ...) inputs.
+        selects: calls that must return only these rows of their output, one set after the other.
     """
 
     reads: dict[Call, Rows]
@@ -32,11 +32,11 @@ class ReadRows:
 
 
 def rows_read(calls: Sequence[Call], wanted: Collection[NmTensor]) -> ReadRows:
-    """Follow the demand from the losses upstream.
+    """Find the rows that are read, from the losses back to the inputs.
 
     Args:
-        calls: the graph, every call after those it depends on.
-        wanted: tensors that must come out whole.
+        calls: the calls of the graph, in topological order.
+        wanted: tensors that must be computed in full.
     """
     readers: dict[NmTensor, list[Call]] = {}
     for call in calls:
@@ -63,7 +63,7 @@ def rows_read(calls: Sequence[Call], wanted: Collection[NmTensor]) -> ReadRows:
             reads[call] = rows[0]
         elif getattr(module, "selects_rows", False):
             selects[call] = rows
-    for call in calls:  # a loss follows its logits: gathered if they are
+    for call in calls:  # a loss reads gathered rows if its logits are gathered
         mask = _rows_of_loss(call)
         if mask is not None and any(t.call in reads or t.call in selects for t in call.inputs.values()):
             reads[call] = mask

@@ -1,1 +1,1 @@
-"""The few operations that a BERT step is made of, each with a PyTorch reference and a native CPU kernel."""
+"""The operations of a BERT step, each with a PyTorch reference and a native CPU kernel."""

@@ -1,6 +1,6 @@
-"""The update of all parameters at once, and the norm of their gradient.
+"""AdamW on all parameters at once, the norm of their gradient, and rounding to bf16.
 
-Loshchilov and Hutter 2019 (arXiv 1711.05101); each reads every number once.
+Loshchilov and Hutter 2019 (arXiv 1711.05101). Each operation reads every number once.
 """
 
 from collections.abc import Sequence
@@ -25,15 +25,14 @@ def adamw_(
     weight_decay: float,
     clip: float = 1.0,
 ) -> None:
-    """Move `parameters` and their moments, in place.
+    """Update `parameters` and their moments, in place.
 
-    w <- (1 - lr decay) w - lr m' / (sqrt(v') + eps), with m' and v' the moments corrected for their start
-    from 0.
+    w <- (1 - lr decay) w - lr m' / (sqrt(v') + eps), with the bias-corrected moments m' and v'.
 
     Args:
-        gradients: float32 or bfloat16 each.
+        gradients: each float32 or bfloat16.
         updates: the number of this update for each parameter, from 1.
-        clip: what gradients are multiplied by.
+        clip: factor for the gradients.
     """
     tensors = (parameters, gradients, exp_avgs, exp_avg_sqs)
     if not parameters:
@@ -94,7 +93,7 @@ def adamw_reference_(
 
 
 def norm_of(tensors: Sequence[Tensor]) -> Tensor:
-    """The Euclidean norm of all their elements together, a tensor without axes; 0 for none."""
+    """The Euclidean norm of all elements of all tensors, a scalar tensor; 0 for an empty list."""
     if not tensors or not _usable(tensors):
         return norm_of_reference(tensors)
     norm = torch.empty(())
@@ -110,7 +109,7 @@ def norm_of_reference(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def rounded(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The bfloat16 of each float32 tensor."""
+    """The float32 tensors rounded to bfloat16."""
     if not tensors or not _usable((), *tensors):
         return rounded_reference(tensors)
     copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
@@ -128,7 +127,7 @@ def rounded_reference(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _usable(of_either_type: Sequence[Tensor], *tensors: Tensor) -> bool:
-    """Are these float32 or bf16, and the others float32, and is all as the kernels take it?"""
+    """Whether the kernels can take these: `of_either_type` float32 or bf16, the others float32."""
     return (
         all(tensor.dtype == torch.float32 for tensor in tensors)
         and all(tensor.dtype in native.SUFFIXES for tensor in of_either_type)

@@ -18,12 +18,12 @@ from nemo.backends.pytorch.ops.dropout import Seed, keep_mask
 
 @dataclass(frozen=True)
 class Sequences:
-    """Where the sequences of a packed batch begin.
+    """The sequences of a packed batch.
 
     Attributes:
-        queries, keys: [S + 1] int32, the first token of each and the end of the last; among the queries asked
-            for, and among all tokens.
-        longest_queries, longest_keys: no sequence has more.
+        queries, keys: [S + 1] int32, offsets of the sequences, including the end of the last, among the
+            queries and among all tokens.
+        longest_queries, longest_keys: upper bounds of the lengths.
     """
 
     queries: Tensor
@@ -34,10 +34,10 @@ class Sequences:
 
 @dataclass(frozen=True)
 class Padded:
-    """Sequences of one length, padding among their tokens.
+    """Padded sequences of one length, whose tokens are all queries.
 
     Attributes:
-        mask: [S, T] bool, which tokens are no padding; all ask.
+        mask: [S, T] bool, False for padding.
     """
 
     mask: Tensor
@@ -52,17 +52,18 @@ def attention(
     p: float = 0.0,
     seed: Seed = 0,
 ) -> Tensor:
-    """Every query's mixture of the values of its sequence.
+    """Multi-head attention of every query to the keys and values of its sequence.
 
     Args:
-        query: [R, D], where not every token asks; None where `projections` begin with the queries.
-        projections: [N, 3D], queries, keys and values side by side, or [N, 2D] without queries; biases not
-            yet added.
+        query: [R, D], if not every token is a query; None if `projections` contain the queries.
+        projections: [N, 3D], queries, keys and values side by side, or [N, 2D] without queries; before
+            adding the bias.
         bias: [3D] float32, of all three.
-        sequences: which keys each query sees.
+        sequences: the keys that each query attends to.
         num_heads: H.
-        p: probability to drop a weight; rows of the dropout site are R*H, columns the keys of the sequence.
-        seed: of the site.
+        p: dropout probability of the attention weights; the dropout site has R*H rows, and the keys of a
+            sequence as columns.
+        seed: seed of the dropout site.
 
     Returns:
         [R, D].
@@ -78,7 +79,7 @@ def attention(
 
 
 def _fits(tensors: tuple[Tensor, ...], bias: Tensor, sequences: Sequences, num_heads: int) -> bool:
-    """Is this what the kernel reads without looking? The reference says what is wrong with anything else."""
+    """Whether the arguments fit the kernel, which does not check; the reference reports errors."""
     width = len(bias) // 3
     return (
         bias.dtype == torch.float32
@@ -99,7 +100,7 @@ def attention_reference(
     p: float = 0.0,
     seed: Seed = 0,
 ) -> Tensor:
-    """The same in plain PyTorch, on sequences padded to the longest."""
+    """`attention` in plain PyTorch, on sequences padded to the longest."""
     queries, keys, values = (
         tokens.unflatten(-1, (num_heads, -1)) for tokens in _with_bias(query, projections, bias)
     )
@@ -116,7 +117,7 @@ def attention_reference(
     scores = padded_queries @ keys.transpose(2, 3)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32)) / math.sqrt(keys.shape[-1])
     beyond = torch.arange(keys.shape[2], device=scores.device) >= sequences.keys.diff()[:, None]
-    # The least number rather than -inf: a query without any key gets a mixture of zeros, not NaN.
+    # The lowest number instead of -inf: a query without keys gets zeros, not NaN.
     weights = scores.masked_fill(beyond[:, None, None], torch.finfo(scores.dtype).min).softmax(-1)
     if p > 0:
         first = sequences.queries[:-1, None, None]
@@ -150,7 +151,7 @@ def _with_bias(query: Tensor | None, projections: Tensor, bias: Tensor) -> tuple
 
 
 def _places(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The sequence of each token, and the token's number in it, [count] each."""
+    """The sequence of each token, and the token's index in it, [count] each."""
     lengths = offsets.diff().long()
     numbers = torch.arange(len(lengths), device=offsets.device)
     sequence = numbers.repeat_interleave(lengths, output_size=count)
@@ -160,7 +161,7 @@ def _places(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
 def _flash(
     query: Tensor | None, projections: Tensor, bias: Tensor, sequences: Sequences, num_heads: int, p: float
 ) -> Tensor:
-    """FlashAttention on a GPU; its dropout is torch's own, which is seeded with every step."""
+    """FlashAttention on a GPU; it uses torch's own dropout, which is seeded at every step."""
     tokens = (x.unflatten(-1, (num_heads, -1)) for x in _with_bias(query, projections, bias))
     context = torch.ops.aten._flash_attention_forward(
         *tokens,
@@ -229,7 +230,7 @@ class _Native(torch.autograd.Function):
 
 
 def _pointers(query: Tensor | None, projections: Tensor) -> tuple[Tensor | int, ...]:
-    """Queries and the stride of their rows, keys, values and theirs, as the kernel takes them."""
+    """The kernel's arguments: queries and their row stride; keys, values and their row stride."""
     width = projections.shape[1] // (3 if query is None else 2)
     *queries, keys, values = projections.split(width, 1)
     first = queries[0] if query is None else query

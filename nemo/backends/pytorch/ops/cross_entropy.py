@@ -1,4 +1,4 @@
-"""Cross entropy of what a linear layer scores: the scores become their gradient, in one buffer.
+"""Cross entropy of a linear layer's logits, which are overwritten by their gradient in place.
 
 Shapes: R rows, D hidden size, C classes.
 """
@@ -13,20 +13,20 @@ from torch.autograd.function import once_differentiable
 from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.ops.linear import linear, product
 
-IGNORED = -100  # the label that costs nothing
+IGNORED = -100  # the label of rows without a loss
 
 
 def linear_cross_entropy(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """What every row costs, given its label.
+    """The loss of each row.
 
     Args:
         hidden: [R, D].
-        weight: [C, D], of the type of `hidden`.
+        weight: [C, D], in the dtype of `hidden`.
         bias: [C] float32, or None.
-        labels: [R] int64; a row whose label is -100 costs nothing.
-        label_smoothing: share of the target that is spread over all classes (Szegedy et al. 2016, arXiv
+        labels: [R] int64; the loss of a row with label -100 is 0.
+        label_smoothing: fraction of the target that is spread over all classes (Szegedy et al. 2016, arXiv
             1512.00567).
 
     Returns:
@@ -35,7 +35,7 @@ def linear_cross_entropy(
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight = hidden.to(dtype), weight.to(dtype)
-    # A kernel trusts the shapes; the reference says what is wrong with them.
+    # The kernel does not check shapes; the reference reports errors.
     if (
         native.usable(hidden, weight)
         and labels.dtype == torch.int64
@@ -50,7 +50,7 @@ def linear_cross_entropy(
 def linear_cross_entropy_reference(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, label_smoothing: float = 0.0
 ) -> Tensor:
-    """The same in plain PyTorch."""
+    """`linear_cross_entropy` in plain PyTorch."""
     logits = linear(hidden, weight).to(torch.promote_types(hidden.dtype, torch.float32))
     logits = logits if bias is None else logits + bias
     return F.cross_entropy(
@@ -59,10 +59,10 @@ def linear_cross_entropy_reference(
 
 
 class _Native(torch.autograd.Function):
-    """A row's gradient is known with its loss; what it is worth is multiplied in where rows are short.
+    """The forward pass computes the gradient along with the loss; backward scales the shorter operand.
 
-    In bf16 the scores are [C, R]: the units want the larger operand on the left, as it is, and then the
-    scores' gradient is the left operand of the weights' gradient.
+    In bf16, the logits are [C, R]: bf16 units are faster with the larger operand on the left and not
+    transposed, and the logits' gradient is the left operand of the weights' gradient.
     """
 
     @staticmethod
@@ -97,7 +97,7 @@ class _Native(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, scores_grad = ctx.saved_tensors
         grad = grad.contiguous()
-        scale = grad[:, None]  # not rounded to bfloat16: what it is off would be off in every gradient alike
+        scale = grad[:, None]  # not rounded to bf16, as its error would bias every gradient alike
         needs_hidden, needs_weight, needs_bias, *_ = ctx.needs_input_grad
         bias_grad = None
         if needs_bias:

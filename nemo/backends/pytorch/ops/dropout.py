@@ -1,10 +1,9 @@
-"""Dropout whose mask is a function of where it is, so that a fused kernel and its reference agree to the bit.
+"""Dropout whose mask is a function of position, so that a fused kernel and its reference agree bit for bit.
 
-Element (row, column) of a dropout site is kept where hash(row, column, seed of the site) is at least p *
-2^32. The seeds of a step come from (seed, step, rank, batch) by numpy's SeedSequence, one for each site in
-the order in which the forward pass reaches them. The hash is two rounds of MurmurHash3's 32-bit finalizer,
-one for the row and one for the element: integer operations that vectorise on every processor and fuse on a
-GPU.
+Element (row, column) of a dropout site is kept if hash(row, column, seed of the site) is at least p * 2^32.
+The seeds of a step come from (seed, step, rank, batch) by numpy's SeedSequence, one per site, in the order of
+the forward pass. The hash is two rounds of MurmurHash3's 32-bit finalizer, one for the row and one for the
+element: integer operations that vectorize on every processor and fuse on a GPU.
 """
 
 from collections.abc import Iterator
@@ -27,8 +26,8 @@ class DropoutSeeds:
     """The seeds of one pass over one batch.
 
     Args:
-        key: what the masks depend on, for example (seed, step, rank, batch): integers of 0 or more.
-        device: seeds are Python integers on a CPU, elements of one tensor on a GPU.
+        key: integers of 0 or more that determine the masks, for example (seed, step, rank, batch).
+        device: seeds are Python integers on a CPU, and elements of a tensor on a GPU.
     """
 
     def __init__(self, *key: int, device: torch.device | str = "cpu"):
@@ -49,7 +48,7 @@ _active: DropoutSeeds | None = None
 
 @contextmanager
 def dropout_seeds(seeds: DropoutSeeds) -> Iterator[None]:
-    """Dropout within takes its seeds from here; outside of any it takes them from torch's generator."""
+    """Dropout inside the block takes its seeds from `seeds`; outside, from torch's generator."""
     global _active
     before, _active = _active, seeds
     try:
@@ -59,19 +58,19 @@ def dropout_seeds(seeds: DropoutSeeds) -> Iterator[None]:
 
 
 def next_seeds(count: int) -> tuple[Seed, ...]:
-    """The seeds of the dropout sites that come next."""
+    """The seeds of the next `count` dropout sites."""
     if _active is not None:
         return tuple(_active.take() for _ in range(count))
     return tuple(torch.randint(2**32, (count,)).tolist())
 
 
 def keep_mask(rows: Tensor, columns: int, p: float, seed: Seed) -> Tensor:
-    """Which elements stay, bool of the shape of `rows` and one more axis of `columns` columns.
+    """The mask of elements to keep, bool, in the shape of `rows` with one more axis of `columns`.
 
     Args:
-        rows: numbers of rows, any shape, int64.
-        p: probability to drop, [0, 1).
-        seed: of the site.
+        rows: row numbers, of any shape, int64.
+        p: dropout probability, [0, 1).
+        seed: seed of the site.
     """
     keys = _mix(_mix(rows.to(torch.int32) + _GOLDEN) ^ _wrapped(seed))
     columns_mixed = torch.arange(columns, device=rows.device, dtype=torch.int32) * _GOLDEN
@@ -80,14 +79,14 @@ def keep_mask(rows: Tensor, columns: int, p: float, seed: Seed) -> Tensor:
 
 
 def dropout(x: Tensor, p: float, seed: Seed) -> Tensor:
-    """[N, D] with each element 0 with probability p, or else divided by 1 - p."""
+    """Set each element of `x`, [N, D], to 0 with probability p, and divide the others by 1 - p."""
     if p > 0 and x.ndim == 2 and native.usable(x):
         return _Native.apply(x, float(p), int(seed))
     return dropout_reference(x, p, seed)
 
 
 def dropout_reference(x: Tensor, p: float, seed: Seed) -> Tensor:
-    """The same in plain PyTorch."""
+    """`dropout` in plain PyTorch."""
     if p == 0:
         return x
     kept = keep_mask(torch.arange(x.shape[0], device=x.device), x.shape[1], p, seed)
@@ -114,7 +113,7 @@ def _dropped(x: Tensor, p: float, seed: int) -> Tensor:
 
 
 def _wrapped(x: Seed) -> Any:
-    """32 bits as torch has them: signed. Sums and products that overflow leave the right ones."""
+    """The low 32 bits as a signed integer, as torch has no unsigned ones; overflow wraps around."""
     return x.to(torch.int32) if isinstance(x, Tensor) else (x + 2**31) % 2**32 - 2**31
 
 
@@ -123,7 +122,7 @@ _SIGN = -(2**31)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finalizer of MurmurHash3, of a new int32 tensor, in place."""
+    """MurmurHash3's finalizer of an int32 tensor, in place."""
     x = x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF)).mul_(_FIRST)
     x = x.bitwise_xor_((x >> 13).bitwise_and_(0x7FFFF)).mul_(_SECOND)
     return x.bitwise_xor_((x >> 16).bitwise_and_(0xFFFF))

@@ -28,13 +28,13 @@ def embedding_sum(
     Args:
         ids, types, positions: [N] int64.
         word, position, type_: tables, [V, D] each.
-        padding_idx: a row of `word` that gets no gradient.
-        sparse: give the gradient of `word` as the rows that were used, as `torch.nn.Embedding` does.
+        padding_idx: a row of `word` without a gradient.
+        sparse: return a sparse gradient for `word`, as `torch.nn.Embedding` does.
 
     Returns:
         [N, D].
     """
-    # A kernel trusts the shapes; the reference says what is wrong with them.
+    # The kernel does not check shapes; the reference reports errors.
     if (
         native.usable(word, position, type_)
         and ids.shape == types.shape == positions.shape == ids.shape[:1]
@@ -54,7 +54,7 @@ def embedding_sum_reference(
     padding_idx: int | None = None,
     sparse: bool = False,
 ) -> Tensor:
-    """The same in plain PyTorch."""
+    """`embedding_sum` in plain PyTorch."""
     words = F.embedding(ids, word, padding_idx, sparse=sparse)
     return words + F.embedding(positions, position) + F.embedding(types, type_)
 
@@ -104,14 +104,14 @@ class _Native(torch.autograd.Function):
 
 
 def _within(indices: Tensor, table: Tensor) -> Tensor:
-    """The indices, once it is known that the table has them all: a kernel would read what is beyond it."""
+    """The indices, checked against the table, as the kernel would read out of bounds."""
     if len(indices) and not 0 <= int(indices.min()) <= int(indices.max()) < len(table):
         raise IndexError(f"index out of range: {int(indices.min())} to {int(indices.max())} of {len(table)}")
     return indices
 
 
 def _summed_by_index(grad: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """The distinct indices, [M], and for each the sum of its rows of `grad`, [M, D]."""
+    """The distinct indices, [M], and the sum of each one's rows of `grad`, [M, D]."""
     in_order, order = indices.sort(stable=True)
     used, counts = in_order.unique_consecutive(return_counts=True)
     starts = F.pad(counts.cumsum(0), (1, 0))

@@ -1,4 +1,4 @@
-"""GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415) of a product and its bias.
+"""GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415) of a product plus bias.
 
 Shapes: N tokens, I intermediate size.
 """
@@ -14,15 +14,15 @@ from nemo.backends.pytorch.ops import native
 
 
 def bias_gelu(x: Tensor, bias: Tensor) -> Tensor:
-    """gelu(x + bias), exact (erf), [N, I] and [I] float32 -> [N, I] of the type of `x`."""
-    # A kernel trusts the shapes; the reference says what is wrong with them.
+    """gelu(x + bias), exact (erf), [N, I] and [I] float32 -> [N, I] in the dtype of `x`."""
+    # The kernel does not check shapes; the reference reports errors.
     if native.usable(x) and x.ndim == 2 and bias.dtype == torch.float32 and bias.shape == x.shape[1:]:
         return _Native.apply(x, bias)
     return bias_gelu_reference(x, bias)
 
 
 def bias_gelu_reference(x: Tensor, bias: Tensor) -> Tensor:
-    """The same in plain PyTorch."""
+    """`bias_gelu` in plain PyTorch."""
     return F.gelu(x + bias.to(x.dtype))
 
 

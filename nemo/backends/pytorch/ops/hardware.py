@@ -1,4 +1,4 @@
-"""What the hardware computes fast."""
+"""Capabilities of the hardware."""
 
 from functools import lru_cache
 
@@ -7,9 +7,9 @@ import torch
 
 @lru_cache
 def has_bf16_units(device: torch.device) -> bool:
-    """Does the hardware multiply bf16 matrices faster than fp32 ones?
+    """Whether the hardware multiplies bf16 matrices faster than fp32 ones.
 
-    An x86 processor with AMX does some 7 times as fast, one with AVX512-BF16 twice as fast.
+    An x86 processor with AMX is about 7 times as fast, one with AVX512-BF16 twice as fast.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)

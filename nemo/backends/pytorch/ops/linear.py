@@ -1,4 +1,4 @@
-"""A matrix product with weights, whose weight gradient is fast in bf16 on a CPU.
+"""A linear layer whose weight gradient is fast in bf16 on a CPU.
 
 Shapes: N rows, I inputs, O outputs.
 """
@@ -15,7 +15,7 @@ from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
 
 def linear(x: Tensor, weight: Tensor) -> Tensor:
-    """x weight^T, [N, I] and [O, I] -> [N, O]. The operation that follows adds the bias."""
+    """x weight^T, [N, I] and [O, I] -> [N, O]. The next operation adds the bias."""
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(dtype), weight.to(dtype)
@@ -27,8 +27,8 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a b, [N, I] and [I, O] -> [N, O].
 
-    On a processor without bf16 units by way of float32: sums are float32 and the result is rounded in either
-    case, but torch's own bf16 product is ten times slower there than a float32 one.
+    Without bf16 units, bf16 products are computed in float32, as torch's own bf16 product is ten times slower
+    there. Either way, sums are float32 and the result is rounded.
     """
     if a.dtype == torch.bfloat16 and a.device.type == "cpu" and not has_bf16_units(a.device):
         with torch.autocast("cpu", enabled=False):
@@ -37,7 +37,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
 
 
 class _Native(torch.autograd.Function):
-    """oneDNN multiplies bf16 matrices up to twice as fast where the left one is not transposed in place."""
+    """Transposes the gradient first: oneDNN is up to twice as fast if the left matrix is contiguous."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class _Native(torch.autograd.Function):
 def transposed(matrix: Tensor) -> Tensor:
     """The transpose of a bf16 matrix, contiguous: [N, O] -> [O, N]."""
     rows, columns = matrix.shape
-    # Rows that are a multiple of the page size apart would all fall into the same sets of the cache.
+    # Rows at a distance of a multiple of the page size would compete for the same cache sets.
     stride = rows + 32 if rows % 2048 == 0 else rows
     out = matrix.new_empty(columns, stride)
     native.call("transpose", matrix.dtype, matrix, out, rows, columns, stride)

@@ -1,5 +1,4 @@
-"""The end of a residual branch: bias, dropout, sum and LayerNorm (Ba et al. 2016, arXiv 1607.06450) in one
-pass.
+"""The end of a residual branch in one pass: bias, dropout, sum, LayerNorm (Ba et al. 2016, arXiv 1607.06450).
 
 Shapes: N tokens, D hidden size.
 """
@@ -29,16 +28,16 @@ def dropout_add_norm(
 
     Args:
         x, residual: [N, D].
-        bias: [D] float32, of the product that `x` is.
-        weight, norm_bias: [D] float32, of the norm.
+        bias: [D] float32, added to `x`.
+        weight, norm_bias: [D] float32, of the LayerNorm.
         eps: added to the variance.
-        p: probability to drop an element.
-        seed: of the dropout.
+        p: dropout probability.
+        seed: seed of the dropout site.
 
     Returns:
-        [N, D] of the type of `x`; statistics are float32.
+        [N, D] in the dtype of `x`; statistics are float32.
     """
-    # A kernel trusts the shapes; the reference says what is wrong with them.
+    # The kernel does not check shapes; the reference reports errors.
     if (
         native.usable(x, residual)
         and x.ndim == 2
@@ -59,7 +58,7 @@ def dropout_add_norm_reference(
     p: float = 0.0,
     seed: Seed = 0,
 ) -> Tensor:
-    """The same in plain PyTorch."""
+    """`dropout_add_norm` in plain PyTorch."""
     total = residual.to(weight.dtype) + dropout_reference(x.to(weight.dtype) + bias, p, seed)
     return F.layer_norm(total, weight.shape, weight, norm_bias, eps).to(x.dtype)
 

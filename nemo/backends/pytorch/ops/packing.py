@@ -1,7 +1,7 @@
-"""Which of a padded batch's tokens a model works on, and how they stand.
+"""Packing: the tokens of a padded batch that a model computes.
 
-Shapes: B batch, T tokens of a sequence with padding; N tokens worked on, K of them seen by others, R asked
-for.
+Shapes: B batch, T tokens of a padded sequence; N computed tokens, K of them keys (not padding), R requested
+rows.
 """
 
 import dataclasses
@@ -20,14 +20,13 @@ class Packing:
     """A batch without its padding.
 
     Attributes:
-        tokens: [N] where the tokens stand among the B*T; None means that they are these, in their order.
-        positions: [N] where each stands in its sequence.
-        keys: [K] which of the N are no padding; None means all.
-        sequences: the queries and the keys of every sequence, where all tokens ask.
-        asked: [R] which of the N are asked for, in their order; None means all.
-        restore: puts what was computed for `asked` into the order it was asked for in, and leaves out what R
-            is filled up with.
-        last_sequences: the same as `sequences` where only `asked` ask.
+        tokens: [N] indices of the computed tokens among the B*T; None means all.
+        positions: [N] position of each token in its sequence.
+        keys: [K] indices of tokens that are not padding among the N; None means all.
+        sequences: the sequences if all N tokens are queries.
+        asked: [R] sorted indices of the requested tokens among the N; None means all.
+        restore: indices that put the results for `asked` back into the requested order, without filling.
+        last_sequences: the sequences if only `asked` are queries.
     """
 
     tokens: Tensor | None
@@ -46,12 +45,12 @@ class Packing:
 
         Args:
             shape: B, T.
-            attention_mask: [B, T], 0 for padding; None means that there is none.
-            rows: [R] which of the B*T tokens the model is asked for; None means all, padding too.
-            buckets: 0 works on exactly the tokens that are no padding. Another number rounds N, K and R up
-                to one of at most this many sizes, see `bucket_size`, for kernels that are compiled for each
-                size. The padding of N and K forms a sequence of its own, whose result is unused; R is padded
-                with its last row. The longest sequences are bounds that hold for nearly every batch.
+            attention_mask: [B, T], 0 for padding; None means no padding.
+            rows: [R] indices of the requested rows among the B*T; None means all, padding included.
+            buckets: 0 keeps exact sizes. Another number rounds N, K and R up to one of at most this many
+                sizes (see `bucket_size`), for kernels that are compiled for each size. The filling of N and K
+                forms an extra sequence, whose result is unused; R is filled with its last row. The longest
+                sequences become bounds that hold for nearly every batch.
         """
         batch, length = shape
         device = next((x.device for x in (attention_mask, rows) if x is not None), None)
@@ -59,7 +58,7 @@ class Packing:
         real = None if attention_mask is None else attention_mask.flatten() != 0
         if real is not None and real.all():
             real = None
-        # What asks, and what is seen, in each sequence.
+        # The numbers of queries and of keys in each sequence.
         queries, seen = whole, whole if real is None else real.view(shape).sum(1)
         tokens = keys = None
         places = rows
@@ -85,19 +84,18 @@ class Packing:
 
     @classmethod
     def padded(cls, input_ids: Tensor, attention_mask: Tensor | None) -> "Packing":
-        """A batch as it is, padding and all: no shape depends on what is in it, so the program can be
-        exported.
+        """A batch with its padding, for export: no shape depends on the content.
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], 0 for padding; None means that there is none.
+            attention_mask: [B, T], 0 for padding; None means no padding.
         """
         positions = torch.ones_like(input_ids).cumsum(1).flatten() - 1
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return cls(None, positions, None, Padded(mask != 0))
 
     def _asked_for(self, rows: Tensor, places: Tensor, shape: tuple[int, int], buckets: int) -> "Packing":
-        """The same where only `rows` among the B*T, at `places` among the N, are asked for."""
+        """This packing with only `rows` among the B*T, at `places` among the N, requested."""
         assert isinstance(self.sequences, Sequences)
         num_rows, length = len(rows), shape[1]
         if buckets and num_rows:
@@ -114,18 +112,18 @@ class Packing:
         )
 
     def to(self, device: torch.device) -> "Packing":
-        """The same with its tensors on another device."""
+        """This packing on `device`."""
         return _moved(self, device)
 
 
-# Rows that are asked for are few beside all tokens, so they are rounded in smaller steps.
+# Only few rows are requested, compared with all tokens, so they are rounded in smaller steps.
 ROW_BUCKETS_PER_BUCKET = 8
 
 
 def bucket_size(tokens: int, buckets: int) -> int:
-    """The step that sizes up to `tokens` are rounded up to, for `buckets` different ones or fewer.
+    """The granularity with which sizes up to `tokens` round up to at most `buckets` different ones.
 
-    A power of two, so that batches of more or fewer tokens have sizes in common.
+    A power of two, so that batches with different numbers of tokens share sizes.
     """
     return 1 << (-(-tokens // buckets) - 1).bit_length() if tokens > 0 else 1
 
@@ -135,7 +133,7 @@ def _offsets(lengths: Tensor) -> Tensor:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """The same tensor, or the same dataclass of tensors and numbers, on a device."""
+    """A tensor, or a dataclass of tensors and numbers, moved to a device."""
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
     if not dataclasses.is_dataclass(value) or isinstance(value, type):

@@ -1,1 +1,1 @@
-"""Optimizers, and their file in a checkpoint."""
+"""Optimizers, and saving their state."""

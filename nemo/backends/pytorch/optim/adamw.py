@@ -1,4 +1,4 @@
-"""AdamW, one pass over all parameters, clipping included."""
+"""AdamW in one pass over all parameters, clipping included."""
 
 from typing import Any
 
@@ -9,12 +9,11 @@ from nemo.backends.pytorch.optim.layer_wise import Closure, adam_state, evaluate
 
 
 class OnePassAdamW(torch.optim.AdamW):
-    """torch's AdamW, with its arguments and its state, moved by `ops.adamw`.
+    """torch's AdamW, with the same arguments and state, computed by `ops.adamw`.
 
     Attributes:
-        gradient_scale: what gradients are multiplied by in the next update, and only in that: clipping
-            without a pass of its own.
-        takes_low_gradients: gradients may be bf16 though their parameters are float32.
+        gradient_scale: factor for the gradients of the next step only; clips them without an extra pass.
+        takes_low_gradients: gradients of float32 parameters may be bf16.
     """
 
     gradient_scale = 1.0

@@ -1,4 +1,4 @@
-"""Optimizers that look at the length of each tensor: NovoGrad, LAMB, and LARC for SGD.
+"""Layer-wise adaptive optimizers, which use the norm of each tensor: NovoGrad, LAMB, and LARC for SGD.
 
 |x| is the Euclidean norm of a whole tensor, w a weight, g its gradient.
 """
@@ -18,26 +18,26 @@ AddUp = Callable[[Tensor], Tensor]
 
 
 class LayerwiseOptimizer(Optimizer):
-    """What NovoGrad and LAMB share: they update all tensors of a group at once.
+    """Base class of optimizers that update all tensors of a group at once.
 
     Attributes:
-        add_up: where several processes hold rows of each tensor: makes the squares of their norms, [tensors],
-            those of the whole ones. None: the tensors are whole.
+        add_up: with sharded tensors, turns the squared norms of this process's rows, [tensors], into those of
+            the whole tensors. None: the tensors are whole.
     """
 
     add_up: AddUp | None = None
 
     @abstractmethod
     def blank_state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """What is known of a parameter before its first update."""
+        """The initial state of a parameter."""
 
     @abstractmethod
     def _update(self, group: Group, params: list[Tensor], grads: list[Tensor]) -> None:
-        """Move `params`, the ones of `group` that have a gradient."""
+        """Update `params`: the parameters of `group` that have a gradient."""
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; returns what `closure` does."""
+        """Update every parameter that has a gradient; return the result of `closure`."""
         loss = evaluate(closure)
         for group, params, grads in _groups_with_gradients(self):
             for parameter in params:
@@ -47,15 +47,15 @@ class LayerwiseOptimizer(Optimizer):
         return loss
 
     def _states(self, params: list[Tensor], *keys: str) -> list[list[Tensor]]:
-        """For each key the state of every parameter."""
+        """For each key, the state of every parameter."""
         return [[self.state[parameter][key] for parameter in params] for key in keys]
 
 
 class NovoGrad(LayerwiseOptimizer):
     """Adam with one second moment per tensor (Ginsburg et al. 2019, arXiv 1905.11286, algorithm 1).
 
-    v = beta2 v + (1 - beta2) |g|^2, at first |g|^2;  m = beta1 m + g / (sqrt(v) + eps) + decay w;
-    w -= lr m. Its state is half of Adam's.
+    v = beta2 v + (1 - beta2) |g|^2, initially |g|^2;  m = beta1 m + g / (sqrt(v) + eps) + decay w;
+    w -= lr m. Its state is half the size of Adam's.
 
     Args:
         params: parameters or groups of them.
@@ -104,17 +104,17 @@ class NovoGrad(LayerwiseOptimizer):
 
 
 class LAMB(LayerwiseOptimizer):
-    """Adam whose updates are lr |w| long (You et al. 2019, arXiv 1904.00962, algorithm 2).
+    """Adam with updates of norm lr |w| (You et al. 2019, arXiv 1904.00962, algorithm 2).
 
-    u = m / (sqrt(v) + eps) + decay w, the moments corrected for their bias;
-    w -= lr (|w| / |u|) u, the ratio being 1 where a norm is 0.
+    u = m / (sqrt(v) + eps) + decay w, with bias-corrected moments;
+    w -= lr (|w| / |u|) u, where the ratio is 1 if a norm is 0.
 
-    NVIDIA's LAMB first divides the gradient by its norm over all tensors. That is left out here;
-    `grad_norm_clip` bounds it.
+    NVIDIA's LAMB first divides the gradient by its norm over all tensors. This one does not; use
+    `grad_norm_clip` to bound it.
 
     Args:
         params: parameters or groups of them.
-        trust_ratio: False makes the ratio 1, as the authors do for BERT's bias and LayerNorm.
+        trust_ratio: False makes the ratio 1, as the authors do for BERT's biases and LayerNorms.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class LAMB(LayerwiseOptimizer):
         beta1, beta2 = group["betas"]
         steps, m, v = self._states(params, "step", "exp_avg", "exp_avg_sq")
 
-        # Adam's own kernel, at the rate 1 and starting from 0, leaves -u in one pass over memory.
+        # Adam's own kernel, with rate 1 and starting from 0, gives -u in one pass over memory.
         updates = [torch.zeros_like(parameter) for parameter in params]
         adam(
             updates,
@@ -168,7 +168,7 @@ class LAMB(LayerwiseOptimizer):
 def add_larc(sgd: SGD, eta: float) -> None:
     """Give each tensor the rate min(lr, eta |w| / (|g| + decay |w|)) (You et al. 2017, arXiv 1708.03888)."""
     for group in sgd.param_groups:
-        # The decay has to be in the gradient before that is scaled, so SGD itself must not add it.
+        # The decay must be added to the gradient before scaling, so SGD itself must not add it.
         group["larc_decay"], group["weight_decay"] = group["weight_decay"], 0.0
 
     @torch.no_grad()
@@ -185,7 +185,7 @@ def add_larc(sgd: SGD, eta: float) -> None:
 
 
 def adam_state(parameter: Tensor, fused: bool) -> dict[str, Tensor]:
-    """What Adam starts from; the count is on the CPU unless a fused kernel reads it."""
+    """Adam's initial state; the step is on the CPU unless a fused kernel reads it."""
     return {
         "step": torch.zeros((), device=parameter.device if fused else "cpu"),
         "exp_avg": torch.zeros_like(parameter),
@@ -194,12 +194,12 @@ def adam_state(parameter: Tensor, fused: bool) -> dict[str, Tensor]:
 
 
 def can_fuse(parameters: Iterable[Tensor]) -> bool:
-    """Has torch one kernel for the whole update of these?"""
+    """Whether torch has a fused kernel for these parameters."""
     return all(parameter.device.type in ("cpu", "cuda") for parameter in parameters)
 
 
 def evaluate(closure: Closure | None) -> float | None:
-    """What `closure`, which computes the loss and its gradients, returns."""
+    """Return the result of `closure`, which computes the loss and its gradients."""
     if closure is None:
         return None
     with torch.enable_grad():
@@ -209,7 +209,7 @@ def evaluate(closure: Closure | None) -> float | None:
 def _groups_with_gradients(
     optimizer: Optimizer,
 ) -> Iterator[tuple[Group, list[Tensor], list[Tensor]]]:
-    """Each group, its parameters that have a gradient, and these gradients."""
+    """Each group with its parameters that have a gradient, and these gradients."""
     for group in optimizer.param_groups:
         params = [parameter for parameter in group["params"] if parameter.grad is not None]
         if params:
@@ -217,11 +217,11 @@ def _groups_with_gradients(
 
 
 def _norms(tensors: list[Tensor], add_up: AddUp | None) -> Tensor:
-    """|x| of each tensor, [len(tensors)] fp32; `add_up` as of `LayerwiseOptimizer`."""
+    """|x| of each tensor, [len(tensors)] fp32; `add_up` as in `LayerwiseOptimizer`."""
     norms = torch.stack(torch._foreach_norm(tensors, dtype=torch.float32))
     return norms if add_up is None else add_up(norms.square()).sqrt()
 
 
 def _ratio_or_one(lengths: Tensor, others: Tensor) -> Tensor:
-    """lengths / others, and 1 where either is 0."""
+    """lengths / others, or 1 where either is 0."""
     return torch.where((lengths > 0) & (others > 0), lengths / others, 1.0)

@@ -1,4 +1,4 @@
-"""Muon: momentum, made orthogonal.
+"""Muon: SGD with orthogonalized momentum.
 
 Shapes: N matrices of one shape, R rows, C columns.
 """
@@ -12,14 +12,14 @@ from nemo.backends.pytorch.optim.layer_wise import Group, LayerwiseOptimizer
 
 
 class Muon(LayerwiseOptimizer):
-    """For the matrices between embeddings and scores (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
+    """An optimizer for hidden matrices (Jordan et al. 2024, kellerjordan.github.io/posts/muon).
 
-    m = momentum m + (1 - momentum) g, Nesterov's step from it is made orthogonal, and
+    m = momentum m + (1 - momentum) g; the Nesterov step is orthogonalized, and
     w -= lr (0.2 sqrt(max(R, C)) step + decay w). The factor makes updates as large as AdamW's, so that
-    its learning rate and decay fit (Liu et al. 2025, arXiv 2502.16982).
+    AdamW's learning rate and decay apply (Liu et al. 2025, arXiv 2502.16982).
 
-    torch.optim.Muon does the same, but one matrix after the other and always in bf16, which a CPU
-    without bf16 units is many times slower at.
+    torch.optim.Muon does the same, but one matrix at a time and always in bf16, which is many times slower
+    on a CPU without bf16 units.
 
     Args:
         params: matrices or groups of them.
@@ -53,9 +53,9 @@ class Muon(LayerwiseOptimizer):
 
 
 def orthogonal(matrices: Tensor, iterations: int = 5) -> Tensor:
-    """[N, R, C] -> the same with all singular values near 1, by Newton-Schulz iteration.
+    """Move all singular values of the matrices, [N, R, C], near 1 by Newton-Schulz iteration.
 
-    The quintic's coefficients are Jordan's, for speed at small singular values.
+    The coefficients of the quintic are Jordan's, which raise small singular values fast.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     x = matrices.bfloat16() if matrices.is_cuda else matrices.float()

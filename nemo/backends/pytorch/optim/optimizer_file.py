@@ -1,4 +1,4 @@
-"""Optimizers in one file of safetensors: numbers in its header, tensors in its body, no pickle."""
+"""Optimizer states in one safetensors file: numbers in the header, tensors in the body, no pickle."""
 
 import json
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ from nemo.utils.files import replacing
 
 
 def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: dict[str, Any]) -> None:
-    """Write what `optimizers` remember, with `numbers` beside it.
+    """Write the states of `optimizers` and `numbers`.
 
-    A state of an optimizer's `state_dict()` is `<optimizer>.<parameter>.<key>`, both counted from 0.
+    The tensors of `state_dict()` are named `<optimizer>.<parameter>.<key>`; optimizers and parameters are
+    numbered from 0.
     """
     states = [optimizer.state_dict() for optimizer in optimizers]
     tensors = {
@@ -34,11 +35,11 @@ def save_optimizers(path: str | Path, optimizers: Sequence[Optimizer], numbers: 
 
 
 def load_optimizers(path: str | Path, optimizers: Sequence[Optimizer]) -> dict[str, Any]:
-    """Give `optimizers` back what `save_optimizers` wrote; returns the numbers beside it.
+    """Restore `optimizers` from a file written by `save_optimizers`; return its numbers.
 
     Raises:
         MissingFileError: there is no such file.
-        CheckpointError: it is no such file, or of other optimizers.
+        CheckpointError: the file has a different format, or does not match these optimizers.
     """
     if not Path(path).is_file():
         raise MissingFileError("no such file", where=path)

@@ -1,8 +1,8 @@
 """Optimizers by name, and their state by parameter name.
 
-A parameter that has several names is updated once. Weight decay is decoupled (Loshchilov and Hutter
-2019: it shrinks the weights and stays out of the moments), but for `sgd` and `adam`, where it is the
-L2 term that those names stand for. It skips biases and LayerNorm: everything that is not a matrix.
+A parameter with several names is updated once. Weight decay is decoupled (Loshchilov and Hutter 2019: it
+shrinks the weights and stays out of the moments), except for `sgd` and `adam`, where it is an L2 term. It
+skips biases and LayerNorms: everything that is not a matrix.
 """
 
 import math
@@ -31,7 +31,7 @@ from nemo.backends.pytorch.optim.muon import Muon
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-# Each name and what it means. apex's fused versions of NeMo 0.10 are today's ordinary ones.
+# Name -> optimizer. The fused ones, from apex in NeMo 0.10, are aliases.
 OPTIMIZERS = {
     "adam_w": "adam_w",
     "adam": "adam",
@@ -62,26 +62,26 @@ def make_optimizer(
     larc: bool = False,
     larc_eta: float = 0.02,
 ) -> Optimizer:
-    """The optimizer called `name`, in upper or lower case.
+    """Create the optimizer `name`.
 
     Args:
-        name: a key of `OPTIMIZERS`.
-        named_parameters: what to update, on the device where it will stay. `muon` takes the matrices
-            inside a part called `encoder` and leaves the rest to AdamW.
-        lr: learning rate; a policy may change `lr` of every group before each update.
-        lr_embeddings: of the tables in a part called `embeddings`; None is `lr`.
-        lr_head: of all that is neither there nor in a part called `encoder`; None is `lr`.
-        betas: decay of the first and second moment; None is `own_betas(name)`.
-        eps: None is 1e-6 for lamb, 1e-8 for the others.
-        weight_decay: of matrices.
-        momentum: of sgd.
-        decay_bias_and_norm: decay what is not a matrix, too.
-        luc, luc_eta: clip each tensor's update to `luc_eta` times its norm; novograd.
-        larc, larc_eta: scale each tensor's rate down to `larc_eta` |w| / |g|; sgd.
+        name: a key of `OPTIMIZERS`, in upper or lower case.
+        named_parameters: the parameters to update, already on their device. `muon` takes the matrices inside
+            a part called `encoder` and leaves the rest to AdamW.
+        lr: learning rate; a policy may change `lr` of every group before each step.
+        lr_embeddings: learning rate of a part called `embeddings`; None takes `lr`.
+        lr_head: learning rate of everything outside of `embeddings` and `encoder`; None takes `lr`.
+        betas: decay of the first and second moment; None takes `own_betas(name)`.
+        eps: None means 1e-6 for lamb, 1e-8 for the others.
+        weight_decay: weight decay of matrices.
+        momentum: momentum of sgd.
+        decay_bias_and_norm: apply weight decay to biases and norms, too.
+        luc, luc_eta: clip each tensor's update to `luc_eta` times its norm; novograd only.
+        larc, larc_eta: limit each tensor's rate to `larc_eta` |w| / |g|; sgd only.
 
     Raises:
-        UsageError: an unknown name, a number out of its range, an option of another optimizer, or
-            nothing to optimize.
+        UsageError: an unknown name, a number out of range, an option of a different optimizer, or nothing to
+            optimize.
     """
     kind = choose(OPTIMIZERS, name.lower(), what="optimizer")
     rates = {"lr": lr, "lr_embeddings": lr_embeddings, "lr_head": lr_head}
@@ -125,7 +125,7 @@ def make_optimizer(
             }
             others = {name: p for name, p in parameters.items() if name not in hidden}
             if not (hidden and others):
-                raise UsageError("muon is for a model with an encoder", fix="use adam_w")
+                raise UsageError("muon needs a model with an encoder", fix="use adam_w")
             muon = Muon(hidden.values(), lr, weight_decay)
             groups = _groups(others, *decays, own_rates)
             return Joined(muon, AdamW(groups, lr, fused=fused, **moments))
@@ -137,17 +137,17 @@ def make_optimizer(
 
 
 def own_betas(name: str) -> tuple[float, float]:
-    """Decay of the first and second moment of the optimizer called `name` where none is given.
+    """The default decays of the first and second moment for the optimizer `name`.
 
-    NovoGrad's are those of NeMo 0.10. They are not for the others: Adam with 0.25 diverges.
+    NovoGrad's are those of NeMo 0.10. They do not suit the others: Adam with 0.25 diverges.
     """
     return (0.95, 0.25) if OPTIMIZERS[name.lower()] == "novograd" else (0.9, 0.999)
 
 
 class Joined(Optimizer):
-    """Several optimizers, each with its own parameters, that act as one.
+    """Several optimizers with different parameters, used as one.
 
-    `param_groups` holds the very groups of the parts, and `state` is one for all.
+    `param_groups` holds the same objects as those of the parts, and all share one `state`.
     """
 
     def __init__(self, *parts: Optimizer):
@@ -168,23 +168,22 @@ class Joined(Optimizer):
 def parameters_of(
     optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, nn.Parameter]:
-    """Those parameters that `optimizer` updates, each under the first of its names.
+    """The parameters that `optimizer` updates, each under the first of its names.
 
     Raises:
-        UsageError: the optimizer has a parameter that is not among them.
+        UsageError: the optimizer has a parameter that is not in `named_parameters`.
     """
     return {name: parameter for name, (parameter, _) in _by_name(optimizer, named_parameters).items()}
 
 
 def optimizer_state(optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
-    """What `optimizer` remembers, as `<parameter>.<key>`, for example `dense.weight.exp_avg`.
+    """The state of `optimizer` as `<parameter>.<key>`, for example `dense.weight.exp_avg`.
 
-    A trainable parameter that was never updated is included, too: what its first update would start
-    from. So a state is complete or it is damaged.
+    A trainable parameter that was never updated is included with its initial state. So an incomplete state is
+    a damaged one.
 
     Raises:
-        UsageError: a parameter without a name, or a memory that is not a tensor (of an optimizer
-            from elsewhere).
+        UsageError: a parameter has no name, or a third-party optimizer has a state that is not a tensor.
     """
     state = {}
     for name, (parameter, owner) in _by_name(optimizer, named_parameters).items():
@@ -208,10 +207,10 @@ def load_optimizer_state(
     named_parameters: Mapping[str, nn.Parameter],
     tensors: Mapping[str, Tensor],
 ) -> None:
-    """Load into `optimizer` what `optimizer_state` returned: all of it, bit for bit, or nothing.
+    """Load a state returned by `optimizer_state` into `optimizer`: all of it, bit for bit, or nothing.
 
     Raises:
-        CheckpointError: names, shapes or dtypes that do not match; `optimizer` is unchanged.
+        CheckpointError: names, shapes or dtypes do not match; `optimizer` is unchanged.
     """
     owners = _by_name(optimizer, named_parameters)
     saved: dict[str, dict[str, Tensor]] = {}
@@ -223,7 +222,7 @@ def load_optimizer_state(
     for name, (parameter, owner) in owners.items():
         if parameter.requires_grad or name in saved:
             memory = optimizer.state.get(parameter) or _blank_state(owner, parameter)
-            if memory is None:  # an optimizer from elsewhere: only it knows what belongs here
+            if memory is None:  # a third-party optimizer, whose keys are unknown
                 memory = {key: _beside(parameter, t) for key, t in saved.get(name, {}).items()}
             expected |= {f"{name}.{key}": value for key, value in memory.items()}
     check_fit("the optimizer's state", expected, tensors)
@@ -236,7 +235,7 @@ def load_optimizer_state(
 
 
 def _blank_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor] | None:
-    """What `optimizer` starts from with a parameter, as torch does it; None if that is not known."""
+    """The initial state of a parameter, as torch creates it; None for an unknown optimizer."""
     defaults = optimizer.defaults
     match optimizer:
         case LayerwiseOptimizer():
@@ -249,14 +248,14 @@ def _blank_state(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor] |
 
 
 def _beside(parameter: Tensor, state: Tensor) -> Tensor:
-    """Where torch keeps a state: with its parameter, but for counts."""
+    """The state on its parameter's device, except for counts, as torch does."""
     return state.to(parameter.device) if state.ndim else state
 
 
 def _by_name(
     optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, tuple[nn.Parameter, Optimizer]]:
-    """Name -> parameter and the optimizer, or the part of a joined one, that updates it."""
+    """Name -> the parameter, and the optimizer (or the part of a joined one) that updates it."""
     parts = optimizer.parts if isinstance(optimizer, Joined) else (optimizer,)
     owners = {p: part for part in parts for group in part.param_groups for p in group["params"]}
     named = {
@@ -278,7 +277,7 @@ def _unique(named_parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parame
 
 
 def _part_of(name: str) -> str:
-    """ "encoder", "embeddings", or "head" for all that is in neither."""
+    """The part of a parameter: "encoder", "embeddings", or "head" for all others."""
     return next((part for part in ("encoder", "embeddings") if part in name.split(".")), "head")
 
 
@@ -288,9 +287,9 @@ def _groups(
     vector_decay: float,
     rates: Mapping[str, float],
 ) -> list[Group]:
-    """Matrices, and the rest: bias and LayerNorm; the parts that have learning rates of their own apart.
+    """For each learning rate, two groups: matrices, and the rest (biases and LayerNorms).
 
-    Those at the common rate come first.
+    Those with the common rate come first.
     """
     groups: list[Group] = []
     own_part = {name: _part_of(name) for name in parameters if _part_of(name) in rates}

@@ -1,1 +1,1 @@
-"""Training: the loop, and one file for each thing it needs. Start reading in `loop.py`."""
+"""Training: start reading in `loop.py`."""

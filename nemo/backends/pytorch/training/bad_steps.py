@@ -1,4 +1,4 @@
-"""Steps skipped because a number is not finite: how they are reported, and how many are allowed."""
+"""Steps that are skipped because their loss or gradient is not finite."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ MAX_IN_A_ROW = 3
 """Consecutive bad steps allowed; one more stops training, whatever the option says."""
 
 _WHAT_IS_DONE = {
-    "skip": "the weights stay as they are",
+    "skip": "the weights are unchanged",
     "rewind": "resuming from the newest checkpoint with the next batches",
 }
 
 
 def find_bad_step(inputs: StepInputs, loss: float, progress: Progress) -> BadStep | None:
-    """The non-finite parts of a step's loss and gradient; None if all are finite."""
+    """What is not finite in a step's loss and gradient; None if all numbers are finite."""
     if math.isfinite(loss) and math.isfinite(progress.grad_norm):
         return None
     batches = progress.batch_in_epoch, progress.batch_in_epoch + inputs.num_batches
@@ -37,18 +37,21 @@ def find_bad_step(inputs: StepInputs, loss: float, progress: Progress) -> BadSte
 
 
 class BadSteps:
-    """Counts them."""
+    """Counts bad steps, and stops training when there are too many."""
 
     def __init__(self) -> None:
         self._in_a_row = self._latest = 0
 
     def refuse(self, bad: BadStep, when_not_finite: str) -> None:
-        """Tell of one more; the arguments are as in `TrainingPlan`.
+        """Report a bad step.
+
+        Args:
+            when_not_finite: see `TrainingPlan`.
 
         Raises:
-            NumericError: training is to stop, or there were too many in a row.
+            NumericError: `when_not_finite` is "stop", or there were too many bad steps in a row.
         """
-        # A good step beyond the last bad one ends the series, after a skip or a rewind.
+        # A good step after the last bad one ends the series, also after a rewind.
         self._in_a_row = self._in_a_row + 1 if bad.step <= self._latest + 1 else 1
         self._latest = bad.step
         first, stop = bad.batches
@@ -59,16 +62,16 @@ class BadSteps:
             found=f"loss {bad.loss}, gradient norm {bad.grad_norm}{_some(bad.weights, ', in ')}"
             f"{_some(bad.samples, ', of samples ')}",
             expected="finite numbers",
-            fix="lower the learning rate, clip the gradient with grad_norm_clip, or look at these samples",
+            fix="lower the learning rate, clip the gradient with grad_norm_clip, or check these samples",
         )
-        problem.is_of_all = True  # as losses and gradients are sums over all processes
+        problem.is_of_all = True  # losses and gradients are sums over all processes
         if when_not_finite == "stop" or self._in_a_row > MAX_IN_A_ROW:
             raise problem
         logging.warning("%s; %s", problem, _WHAT_IS_DONE[when_not_finite])
 
 
 def _some(things: Sequence[Any] | None, intro: str) -> str:
-    """The first few things after `intro`, and the number of others; "" if there are none."""
+    """`intro` and the first few things, with the number of others; "" if there are none."""
     if not things:
         return ""
     more = f" and {len(things) - 5} more" if len(things) > 5 else ""

@@ -1,4 +1,4 @@
-"""The training loop in three levels: `run` sets up and tears down, `_epoch` takes steps, `_step` updates."""
+"""The training loop in three levels: `run` sets up and tears down, `_epoch` iterates, `_step` updates."""
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -28,7 +28,7 @@ from nemo.utils.logging import logging
 from nemo.utils.stopping import StopSignals
 
 STEPS_WORTH_A_BUILD = 20
-"""A shorter training does not wait for kernels to be built; it uses existing ones."""
+"""Shorter runs do not wait for kernels to be built; they use existing ones."""
 STEPS_WORTH_COMPILING = 200
 
 
@@ -36,23 +36,23 @@ class Training:
     """One training of a graph.
 
     Args:
-        plan: when it ends, and how a step is made; a callback may replace it after any step.
-        tasks: optimizers, or their names, with the losses they make small.
-        optimization_params: of the optimizers that are given by name.
-        callbacks: called at every hook, in this order.
-        progress: where it starts from; moved on step by step.
+        plan: length and settings of the training; a callback may replace it after any step.
+        tasks: pairs of an optimizer, or its name, and the losses it minimizes.
+        optimization_params: arguments of the optimizers that are given by name.
+        callbacks: called in this order at every hook.
+        progress: the counters to start from; updated at every step.
         level, device, seed: see `PtActions`.
         replicas: the processes that train together.
 
     Attributes:
-        graph: everything that it computes.
+        graph: the graph of all losses and of all tensors that callbacks read.
         values: the tensors of the latest step.
-        state: what a checkpoint holds.
-        may_retry: it failed before its first step, so nothing was trained.
+        state: saves and restores checkpoints.
+        may_retry: the training failed before its first step, so nothing was trained.
 
     Raises:
-        UsageError: something cannot be optimized, or not in this way.
-        DistributedError: another process has another model.
+        UsageError: the arguments cannot be optimized.
+        DistributedError: another process has a different model.
     """
 
     def __init__(
@@ -81,33 +81,33 @@ class Training:
         self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))
         self.state = TrainingState(progress, self.graph, self.objectives, self.precision, replicas, device)
         self.values = StepValues(device)
-        self._parameters = list(self.graph.parameters())  # walking through a model takes a while
+        self._parameters = list(self.graph.parameters())  # cached, as the walk through a model is slow
         self.may_retry = False
         self._graphs, self._bad_steps = StepGraphs(), BadSteps()
         self._stop: StopSignals | None = None
 
     def run(self, action: Actions) -> None:
-        """Train until the plan is done. Level 1: what surrounds the epochs.
+        """Train until the plan is done. Level 1: everything around the epochs.
 
         Args:
-            action: what callbacks are handed.
+            action: passed to the callbacks.
 
         Raises:
-            NumericError: a loss or a gradient is not finite; weights are as before that step.
-            Preempted: a signal asked it to stop, and a callback saved it.
+            NumericError: a loss or gradient is not finite; the weights are those before that step.
+            Preempted: a signal stopped the run, and a callback saved it.
         """
         first_step = self.progress.step
         own_gpu = [self.device] if self.device.type == "cuda" else []
         try:
             with ExitStack() as stack:
-                # Every step seeds dropout; the caller's generator stays as it is.
+                # Every step seeds dropout; restore the caller's generator afterwards.
                 stack.enter_context(torch.random.fork_rng(own_gpu))
                 self.state.background = stack.enter_context(Background())
                 if any(callback.saves_on_stop for callback in self.callbacks):
                     self._stop = stack.enter_context(StopSignals())
                 for callback in self.callbacks:
                     callback.action = action
-                self._notify("restore")  # a checkpoint moves the progress
+                self._notify("restore")  # a checkpoint sets the progress
                 self._notify("action_start")
                 try:
                     while not self._is_done:
@@ -120,14 +120,14 @@ class Training:
         except BaseException:
             if self.progress.step == first_step and not self.replicas.is_sharded:
                 self.may_retry = True
-                self.graph.zero_grad(set_to_none=True)  # of the micro-batches that the step got to
+                self.graph.zero_grad(set_to_none=True)  # left by an unfinished step
             raise
         finally:
             self.state.background = self._stop = None
         self.replicas.release()
 
     def _epoch(self) -> None:
-        """Level 2: the steps of an epoch, or of what a resume left of it."""
+        """Level 2: the steps of an epoch, or of its rest after a resume."""
         progress = self.progress
         self._notify("epoch_start")
         with closing(self._rest_of_epoch()) as batches:
@@ -154,10 +154,10 @@ class Training:
         self._notify("epoch_end")
 
     def _step(self, inputs: StepInputs) -> BadStep | None:
-        """Level 3: one step from the gradients of all micro-batches together.
+        """Level 3: one step, from the gradients of all its micro-batches.
 
         Returns:
-            Why the weights were left as they are; None if they were updated.
+            The reason if the weights were not updated, else None.
         """
         objective, optimizer = inputs.objective, inputs.objective.optimizer
         progress, replicas, precision = self.progress, self.replicas, self.precision
@@ -169,7 +169,7 @@ class Training:
 
         self.values.clear()
         batches = replicas.filled_up(inputs.batches, inputs.num_batches, self.graph, progress.epoch_num)
-        # Sums are float32; a gradient that is none may stay bf16, where the optimizer takes it as it is.
+        # Sums are float32; a gradient from a single micro-batch may stay bf16 if the optimizer takes it.
         is_sum = self.world.size > 1 or len(batches) > 1
         keep = not is_sum and getattr(optimizer, "takes_low_gradients", False)
         with replicas.sync(optimizer) as sync, precision.matrices(self._parameters, keep) as matrices:
@@ -188,19 +188,19 @@ class Training:
             optimizer, list(objective.parameters.values()), self.plan.grad_norm_clip, replicas.sum_squares()
         )
         total = torch.stack([self.values.of(loss) for loss in objective.losses]).sum()
-        progress.grad_norm, loss = torch.stack([norm, total]).tolist()  # a GPU is waited for once
+        progress.grad_norm, loss = torch.stack([norm, total]).tolist()  # one synchronization with a GPU
         bad = None if precision.may_overflow else find_bad_step(inputs, loss, progress)
         if bad is None:
             precision.step(optimizer)
         else:
             precision.skip()
-        for parameter in self._parameters:  # of what other objectives train, too
+        for parameter in self._parameters:  # including those of other objectives
             parameter.grad = None
         self.world.now("callbacks and data")
         return bad
 
     def _forward_backward(self, inputs: StepInputs, batch: Sequence[Any], counts: bool) -> None:
-        """Add the gradients of one micro-batch, and its part of every loss; nothing unless it counts."""
+        """Add the gradients of one micro-batch and its share of every loss; zeros unless it `counts`."""
         graph, losses = inputs.graph, inputs.objective.losses
         plan = graph.plan(batch, buckets=self.precision.buckets).to(self.device)
         with self.precision.autocast():
@@ -213,7 +213,7 @@ class Training:
                 where=", ".join(f"{tensor.producer}.{tensor.name}" for tensor in losses),
                 found=f"a value of shape {tuple(loss.shape)}"
                 if loss.ndim
-                else "no weights that it depends on",
+                else "a value that depends on no trainable weight",
                 expected="the output of a loss that depends on a trainable module",
             )
         self.precision.scaler.scale(loss if counts else 0 * loss).backward()
@@ -225,15 +225,15 @@ class Training:
         return self.plan.is_done(self.progress.step, self.progress.epoch_num)
 
     def _rest_of_epoch(self) -> Generator[Sequence[Any], None, None]:
-        """What is left of this process's micro-batches of the epoch: every `world.size`th."""
+        """This process's remaining micro-batches of the epoch: every `world.size`th."""
         first = self.progress.batch_in_epoch + self.world.rank
         return self.graph.source.batches(self.progress.epoch_num, first, self.world.size)
 
     def _next_inputs(self, epoch: Iterator[Sequence[Any]]) -> StepInputs | None:
-        """The next `batches_per_step` micro-batches of each process, fewer at the end of an epoch.
+        """The next `batches_per_step` micro-batches of each process, or fewer at the end of an epoch.
 
         Returns:
-            None if no process has one left.
+            None if no process has a micro-batch left.
 
         Raises:
             Preempted: a signal asked one of the processes to stop.
@@ -256,7 +256,7 @@ class Training:
         return StepInputs(objective, graph, batches, on_device, int(num_batches), int(num_items))
 
     def _rewind(self) -> None:
-        """Take the weights of the newest checkpoint, and go on with the batches that come next."""
+        """Restore the newest checkpoint, but continue with the next batches."""
         place = self.progress.epoch_num, self.progress.batch_in_epoch
         self._notify("restore")
         self.progress.epoch_num, self.progress.batch_in_epoch = place
@@ -282,7 +282,7 @@ class Training:
 
 
 def _prepare_kernels(graph: GraphModule, device: torch.device, steps: int | None) -> None:
-    """Build or compile what a training of this many steps (None: unknown) is worth."""
+    """Build or compile kernels if a training of this many steps (None: unknown) is long enough."""
     if device.type == "cpu" and (steps is None or steps >= STEPS_WORTH_A_BUILD):
         native.build()
     if device.type == "cuda" and (steps is None or steps >= STEPS_WORTH_COMPILING):

@@ -1,4 +1,4 @@
-"""What `train` is given, in order: losses, each with the optimizer that makes them small."""
+"""The arguments of `train`, checked and paired: losses, each with its optimizer."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ Task = tuple[str | Optimizer, Sequence[NmTensor]]
 
 @dataclass(frozen=True)
 class Objective:
-    """Losses, and the optimizer that makes their sum small by changing `parameters`."""
+    """Losses, and the optimizer that minimizes their sum by updating `parameters`."""
 
     losses: tuple[NmTensor, ...]
     optimizer: Optimizer
@@ -27,11 +27,11 @@ class Objective:
 
 
 def tasks_of(tensors_to_optimize: Any, optimizer: str | Optimizer | None) -> list[Task]:
-    """Optimizers, or the name of one, with their losses.
+    """Pairs of an optimizer, or its name, and its losses.
 
     Args:
-        tensors_to_optimize: a loss, losses, or pairs of an optimizer and its losses.
-        optimizer: of the losses; pairs have their own.
+        tensors_to_optimize: one loss, several, or pairs (optimizer, losses).
+        optimizer: optimizer of the losses; pairs have their own.
 
     Raises:
         UsageError: anything else.
@@ -50,7 +50,7 @@ def tasks_of(tensors_to_optimize: Any, optimizer: str | Optimizer | None) -> lis
     if given and all(_is_pair(item) for item in given):
         return given
     raise UsageError(
-        "these cannot be optimized",
+        "not losses",
         where="tensors_to_optimize",
         found=", ".join(type(item).__name__ for item in given) or "nothing",
         expected="losses, or pairs (optimizer from create_optimizer, list of losses)",
@@ -60,10 +60,10 @@ def tasks_of(tensors_to_optimize: Any, optimizer: str | Optimizer | None) -> lis
 def make_objectives(
     tasks: Sequence[Task], parameters: Mapping[str, nn.Parameter], optimization_params: Mapping[str, Any]
 ) -> list[Objective]:
-    """The objectives of a graph with these parameters, and new optimizers where there are only names.
+    """The objectives of a graph with these parameters; creates optimizers that are given by name.
 
     Raises:
-        UsageError: an optimizer cannot be created, or has parameters that are not the graph's.
+        UsageError: an optimizer cannot be created, or has parameters that are not in the graph.
     """
     objectives = []
     for optimizer, losses in tasks:
@@ -78,15 +78,15 @@ def make_objectives(
 def optimizer_for(
     optimizer: str | Optimizer, things_to_optimize: Any, optimization_params: Mapping[str, Any]
 ) -> Optimizer:
-    """An optimizer for the weights of modules; one that is made already is handed back.
+    """An optimizer for the weights of modules; a ready one is returned unchanged.
 
     Args:
-        optimizer: a name, see `optimizers`.
-        things_to_optimize: a module, modules, or tensors, which stand for all modules they come from.
-        optimization_params: `lr` and more, see `nemo.core.plan`.
+        optimizer: a name from `optimizers`.
+        things_to_optimize: one module or several; or tensors, which mean all modules that compute them.
+        optimization_params: `lr` and others; see `nemo.core.plan`.
 
     Raises:
-        UsageError: these have no weights, or the optimizer cannot be created.
+        UsageError: there are no weights, or the optimizer cannot be created.
     """
     if isinstance(optimizer, Optimizer):
         return optimizer

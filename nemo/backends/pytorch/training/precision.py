@@ -1,4 +1,4 @@
-"""O0, O1 and O2: in which types a training step computes."""
+"""O0, O1 and O2: the precision of a training step."""
 
 import contextlib
 import math
@@ -19,17 +19,16 @@ CPU_BUCKETS = 32
 
 
 class Precision:
-    """What a step computes in, how gradients are clipped, and when an optimizer steps.
+    """The types a step computes in, loss scaling, and gradient clipping.
 
-    O0 is all float32. O1 multiplies matrices in bf16 (fp16 with a scaler on a GPU without bf16), from float32
-    weights. O2 holds bf16 matrices for the time that a step computes; their float32 masters are what
-    everybody else sees: optimizers, checkpoints, evaluation, callbacks. Biases, norms and statistics are
-    float32 at every level.
+    O0 is all float32. O1 multiplies matrices in bf16 (fp16 with loss scaling on a GPU without bf16), from
+    float32 weights. O2 holds bf16 matrices during a step; optimizers, checkpoints, evaluation and callbacks
+    see their float32 masters. Biases, norms and statistics are float32 at every level.
 
     Args:
         level: O0, O1 or O2.
-        device: where the model is.
-        max_loss_scale, min_loss_scale: bounds of the dynamic scale, fp16 only.
+        device: device of the model.
+        max_loss_scale, min_loss_scale: bounds of the dynamic loss scale (fp16 only).
 
     Raises:
         UsageError: O3, or O2 on a GPU without bf16.
@@ -74,19 +73,19 @@ class Precision:
             )
 
     def autocast(self) -> AbstractContextManager:
-        """What the forward pass runs in."""
+        """The context for forward passes."""
         if not self.enabled:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     @property
     def buckets(self) -> int:
-        """How many sizes batches are rounded up to, as programs are compiled for sizes; 0 keeps them exact.
+        """Number of sizes that batches are rounded up to, to limit compilation; 0 keeps exact sizes.
 
-        On a GPU `torch.compile` makes a program for each, for the bf16 units of a CPU oneDNN makes some 30
-        and keeps 1,024 in all: where every batch has a size of its own, making them takes longer than running
-        them and memory grows. Of 32 sizes the next one is 1.6% of a full batch away on average. fp32
-        products on a CPU compile nothing, and are 1% faster with exact sizes.
+        For each size, `torch.compile` compiles a program on a GPU, and oneDNN compiles some 30 for the bf16
+        units of a CPU, of which it keeps 1,024 in all. If every batch had a different size, compiling would
+        take longer than running, and memory would grow. Rounding to 32 sizes adds 1.6% of a full batch on
+        average. fp32 products on a CPU compile nothing, and are 1% faster with exact sizes.
         """
         if self.device.type == "cuda":
             return GPU_BUCKETS
@@ -96,11 +95,11 @@ class Precision:
     def matrices(
         self, parameters: Iterable[nn.Parameter], keep_gradients: bool = False
     ) -> Iterator["LowPrecisionMatrices"]:
-        """Within, and at O2, the matrices among `parameters` are bf16; after it they are float32.
+        """At O2, make the matrices among `parameters` bf16 inside the block.
 
         Args:
-            keep_gradients: leave the gradient of a single batch bf16, as it came; else, and the sum over
-                several batches always, it is float32 after it, too.
+            keep_gradients: keep the gradient of a single micro-batch in bf16; otherwise, and for sums over
+                several micro-batches, gradients are converted to float32.
         """
         chosen = [p for p in dict.fromkeys(parameters) if p.ndim > 1 and p.dtype == torch.float32]
         low = LowPrecisionMatrices(chosen if self.has_masters else [], keep_gradients)
@@ -116,17 +115,17 @@ class Precision:
         clip: float | None,
         add_up: Callable[[Tensor], Tensor] | None = None,
     ) -> Tensor:
-        """The norm of the whole gradient, which is then clipped to `clip` where that is above 0.
+        """Return the norm of the whole gradient, and clip the gradient to `clip` if that is above 0.
 
         Args:
-            add_up: adds the squares of norms up over the processes that hold `parameters` together.
+            add_up: sums a squared norm over the processes that hold shards of `parameters`; None: no shards.
         """
         self.scaler.unscale_(optimizer)
         norm = norm_of([p.grad for p in parameters if p.grad is not None])
         if add_up is not None:
             norm = add_up(norm.square()).sqrt()
         limit = clip if clip is not None and clip > 0 else math.inf
-        if hasattr(optimizer, "gradient_scale"):  # always: that of a step that was not made may be there
+        if hasattr(optimizer, "gradient_scale"):  # always set it, as a skipped step may have left its own
             optimizer.gradient_scale = min(1.0, limit / (float(norm) + _CLIP_EPS))
         elif limit < math.inf:
             nn.utils.clip_grads_with_norm_(parameters, limit, norm)
@@ -134,16 +133,16 @@ class Precision:
 
     @property
     def may_overflow(self) -> bool:
-        """Is a gradient that is not finite to be expected? Of fp16, until the scale is as low as it goes."""
+        """Whether fp16 gradients may overflow: as long as the loss scale can be lowered."""
         return self.scaler.is_enabled() and self.scaler.get_scale() > self.scale_bounds[0]
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
-        """One step, unless fp16 overflowed; then the scale is halved instead."""
+        """Take one optimizer step; if fp16 overflowed, halve the scale instead."""
         self.scaler.step(optimizer)
         self.skip()
 
     def skip(self) -> None:
-        """The end of a step, taken or not."""
+        """Update the loss scale at the end of a step, taken or not."""
         if self.scaler.is_enabled():
             self.scaler.update()
             low, high = self.scale_bounds
@@ -156,10 +155,10 @@ _CLIP_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 
 
 class LowPrecisionMatrices:
-    """Parameters that hold a bf16 copy of themselves for a while.
+    """Parameters that temporarily hold bf16 copies of their values.
 
-    The Parameter objects stay the same, so ties, optimizers and hooks do not notice. The copy is made again
-    every time: a value that a callback or a checkpoint has changed is never missed.
+    The Parameter objects stay the same, so ties, optimizers and hooks keep working. The copies are made anew
+    at every step, so that changes by a callback or a checkpoint take effect.
     """
 
     def __init__(self, parameters: list[nn.Parameter], keep_gradients: bool = False):
@@ -172,11 +171,11 @@ class LowPrecisionMatrices:
 
     @property
     def are_low(self) -> bool:
-        """Whether any weights are kept in both types."""
+        """Whether any parameters hold bf16 copies."""
         return bool(self._masters)
 
     def collect(self) -> None:
-        """Add the gradients of a batch to the sums over batches, which are float32 from the second on."""
+        """Add a micro-batch's gradients to the sums, which are float32 from the second micro-batch on."""
         for parameter in self._masters:
             if parameter.grad is not None:
                 earlier = self._gradients[parameter]
@@ -187,7 +186,7 @@ class LowPrecisionMatrices:
                 parameter.grad = None
 
     def give_back(self) -> None:
-        """The float32 values and the gradients collected."""
+        """Restore the float32 values, and set the collected gradients."""
         for parameter, master in self._masters.items():
             parameter.grad = None
             parameter.data = master

@@ -1,4 +1,4 @@
-"""How far a training has come."""
+"""The progress of a training."""
 
 import math
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ class Progress:
     """The counters of a training, as callbacks see them and checkpoints keep them.
 
     Attributes:
-        step: finished steps, that is optimizer updates.
+        step: finished steps.
         epoch_num: finished epochs.
         batch_in_epoch: finished micro-batches of the current epoch, over all processes.
         items_seen: items (tokens, samples) trained on.
-        learning_rate: of the latest step.
-        grad_norm: of the latest step, before clipping.
+        learning_rate: learning rate of the latest step.
+        grad_norm: gradient norm of the latest step, before clipping.
     """
 
     step: int = 0

@@ -1,4 +1,4 @@
-"""The copies of one model in several processes: placed, kept equal, or sharded between them."""
+"""The copies of one model in several processes: placed, kept equal, or sharded across them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -28,16 +28,16 @@ _GRADIENT_DTYPES = {None: None, "bfloat16": torch.bfloat16}
 
 
 class Replicas:
-    """What a training asks of the other processes; with one process there is nothing to ask.
+    """The communication of a training with other processes; does nothing with a single process.
 
     Args:
         world: the processes that train together.
-        device: of this process.
-        shard: share weights, gradients and optimizer state out between the processes.
-        gradient_dtype: what gradients are sent as: "bfloat16", or None: as they are.
+        device: device of this process.
+        shard: shard weights, gradients and optimizer state across the processes.
+        gradient_dtype: type in which gradients are sent: "bfloat16", or None for their own.
 
     Attributes:
-        is_sharded: weights are shared out right now, so all processes must take part in what needs them.
+        is_sharded: whether weights are sharded now; if so, all processes must take part in their use.
 
     Raises:
         UsageError: an unknown gradient_dtype.
@@ -63,10 +63,10 @@ class Replicas:
         return self._shards is not None
 
     def place(self, graph: GraphModule) -> None:
-        """Move the weights of process 0 to every process's device; where they are sharded, a shard of them.
+        """Put the weights of rank 0, or this process's shard of them, on the device.
 
         Raises:
-            DistributedError: another process has another model.
+            DistributedError: another process has a different model.
             UsageError: these weights cannot be sharded.
         """
         if not self._shard:
@@ -82,13 +82,13 @@ class Replicas:
             self._sharded_parts = list(graph.parts.values())
 
     def move(self, graph: GraphModule) -> None:
-        """Move unsharded weights to the device; a shard is already on it."""
+        """Move unsharded weights to the device; shards are already there."""
         for part in graph.parts.values():
             if part not in self._sharded_parts:
                 part.to(self._device)
 
     def adopt(self, objectives: list[Objective]) -> list[Objective]:
-        """The objectives with the parameters of this process, whose gradients `sync` sums from now on.
+        """The objectives with this process's parameters, whose gradients `sync` sums from now on.
 
         Raises:
             UsageError: an optimizer cannot update sharded weights.
@@ -107,26 +107,26 @@ class Replicas:
         return objectives
 
     def sync(self, optimizer: Optimizer) -> "AbstractContextManager[GradientSum | Shards | None]":
-        """`with` around the backward passes of a step: afterwards its gradients are sums over all processes.
+        """A context for the backward passes of a step, on whose exit gradients are sums over all processes.
 
-        What it yields has `enable_sync()`, to be called before the last pass; None with one process.
+        It yields an object whose `enable_sync()` must be called before the last pass; None with one process.
         """
         return self._sums.get(optimizer) or nullcontext()
 
     def sum_squares(self) -> Callable[[Tensor], Tensor] | None:
-        """What makes a sum of squares over the weights of this process one over all weights; None: it is."""
+        """Extends a sum of squares over this process's shard to all weights; None if there are no shards."""
         return None if self._shards is None else self._shards.add_up
 
     def run(self, compute: Callable[[], T]) -> T:
-        """`compute()`, with all weights at hand."""
+        """Return `compute()`, run with whole weights."""
         return compute() if self._shards is None else self._shards.run(compute)
 
     def filled_up(
         self, batches: Sequence[Sequence[Any]], num_batches: int, graph: GraphModule, epoch: int
     ) -> Sequence[Sequence[Any]]:
-        """The micro-batches of this process; where weights are sharded, as many as process 0 has.
+        """The micro-batches of this process; with sharded weights, as many as rank 0 has.
 
-        All must take part in every pass then, so one that has no batch left runs any other.
+        All processes must then take part in every pass, so one without a batch repeats another batch.
         """
         num_missing = -(-num_batches // self.world.size) - len(batches)
         if not self.is_sharded or num_missing == 0:
@@ -135,24 +135,24 @@ class Replicas:
             return [*batches, *[next(others)] * num_missing]
 
     def gathered(self, tensors: Tensors) -> Tensors:
-        """Whole tensors from those of this process; in process 0 only, where they are sharded."""
+        """Whole tensors from this process's; with sharded weights, in rank 0 only."""
         return tensors if self._shards is None else self._shards.whole(tensors)
 
     def scattered(self, tensors: Tensors) -> Tensors:
-        """What this process has of whole tensors."""
+        """This process's part of whole tensors."""
         return tensors if self._shards is None else self._shards.rows(tensors)
 
     def release(self) -> None:
-        """Put sharded weights back together; the optimizer's state is gone."""
+        """Make sharded weights whole again; the optimizer's state is lost."""
         if self._shards is not None:
             self._shards.put_together()
             self._shards, self._sharded_parts = None, []
 
     def refuse_if_sharding(self, what: str) -> None:
-        """Refuse to do outside training what needs whole weights and optimizers.
+        """Refuse operations on whole weights and optimizers that are sharded during training.
 
         Raises:
-            UsageError: weights and optimizers are sharded while training.
+            UsageError: training is sharded.
         """
         if self._shard:
             raise UsageError(
@@ -163,10 +163,10 @@ class Replicas:
 
 
 def refuse_sharding_at(level: Optimization, device: torch.device) -> None:
-    """Refuse to shard weights at a level that cannot compute with them.
+    """Refuse to shard weights at an optimization level that does not support it.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the level does not support sharding.
     """
     needs_scaler = level is Optimization.mxprO1 and device.type == "cuda" and not has_bf16_units(device)
     if level not in (Optimization.mxprO0, Optimization.mxprO1) or needs_scaler:

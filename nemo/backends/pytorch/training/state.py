@@ -38,7 +38,7 @@ class TrainingState:
         device: torch.device,
     ):
         self.progress, self.graph, self.precision, self.replicas = progress, graph, precision, replicas
-        # As a checkpoint calls them: optimizer, optimizer_2, ...
+        # Named as in a checkpoint: optimizer, optimizer_2, ...
         names = ["optimizer", *(f"optimizer_{i}" for i in range(2, len(objectives) + 1))]
         self.objectives = dict(zip(names, objectives, strict=True))
         self.device = device
@@ -53,9 +53,9 @@ class TrainingState:
         wait: bool,
         spared: int | None,
     ) -> None:
-        """Write `folder/STEP-<n>`, then delete older ones but for the newest `keep`; see `Actions.save`."""
+        """As `Actions.save`."""
         if not self.replicas.is_sharded:
-            self.replicas.refuse_if_sharding("save")  # the optimizer's state is gone
+            self.replicas.refuse_if_sharding("save")  # after training, the optimizer's state is lost
         self.replicas.world.now("saving")
         tensors = self.replicas.gathered(
             {
@@ -85,7 +85,7 @@ class TrainingState:
             checkpoint.save(folder, step, tensors, state, extra_files)
             checkpoint.prune(folder, keep, spared)
 
-        self.is_saved(wait=True)  # one at a time: what is copied is one more in memory
+        self.is_saved(wait=True)  # one at a time, as each copy takes memory
         if wait or self.background is None:
             write()
             return
@@ -96,11 +96,11 @@ class TrainingState:
         self.background.start(write)
 
     def is_saved(self, wait: bool) -> bool:
-        """Is no checkpoint being written (any more)? See `Actions.is_saved`."""
+        """As `Actions.is_saved`."""
         return self.background is None or self.background.is_done(wait)
 
     def restore(self, folder: Path, identity: Mapping[str, Any], stream: Mapping[str, Any]) -> bool:
-        """Continue from the newest good checkpoint in `folder`; see `Actions.restore`."""
+        """As `Actions.restore`."""
         world, progress = self.replicas.world, self.progress
         found = world.broadcast_object(lambda: _as_text(checkpoint.find(folder)))
         if found is None:
@@ -133,14 +133,14 @@ class TrainingState:
         return True
 
     def _environment(self) -> dict[str, str | int]:
-        """What the bits of a result depend on, beside program, options and data."""
+        """What the last bits of a result depend on, apart from program, options and data."""
         return {"processes": self.replicas.world.size, **fingerprint(self.device)}
 
     def _batch_of(self, state: Mapping[str, Any], source: Path) -> int:
         """The micro-batch at which a checkpoint's epoch resumes; the batch size may have changed.
 
         Raises:
-            CheckpointError: it was left within one.
+            CheckpointError: the checkpoint falls inside a batch.
         """
         samples = state.get("sample_in_epoch")
         if samples is None:

@@ -18,15 +18,14 @@ from nemo.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What this process contributes to a step, and what is known of all processes before the model runs.
+    """The inputs of a step in this process.
 
     Attributes:
-        objective: what this step trains.
-        graph: computes its losses, and what callbacks read after the step.
+        objective: the losses and the optimizer of this step.
+        graph: computes the losses and the tensors that callbacks read after the step.
         batches: the micro-batches of this process.
-        divisors: what the losses are divided by, [losses]: the number of items in all micro-batches of all
-            processes.
-        num_batches, num_items: of all processes.
+        divisors: divisors of the losses, [losses]: the number of items in all micro-batches of all processes.
+        num_batches, num_items: totals over all processes.
     """
 
     objective: Objective
@@ -38,13 +37,13 @@ class StepInputs:
 
 
 class StepGraphs:
-    """One graph for each set of tensors that steps compute."""
+    """A cache of graphs, one for each set of tensors that a step computes."""
 
     def __init__(self) -> None:
         self._graphs: dict[tuple[NmTensor, ...], GraphModule] = {}
 
     def graph_for(self, objective: Objective, callbacks: Sequence[Hooks], step: int) -> GraphModule:
-        """What the step with this number computes: its losses, and what callbacks read after it."""
+        """The graph for step number `step`: the losses, and the tensors that callbacks read after it."""
         graph = self.graph_of(objective.losses)
         read = [tensor for c in callbacks if c.reads_at(step) for tensor in c.tensors]
         more = tuple(tensor for tensor in dict.fromkeys(read) if tensor not in graph.given)
@@ -58,37 +57,37 @@ class StepGraphs:
 
 
 class StepValues:
-    """The tensors that the latest step computed: losses over all of it, others of its last micro-batch."""
+    """The tensors of the latest step: losses over the whole step, others of its last micro-batch."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._values: dict[NmTensor, Any] = {}
 
     def clear(self) -> None:
-        """A new step begins."""
+        """Start a new step."""
         self._values = {}
 
     def add(self, values: Mapping[NmTensor, Any]) -> None:
-        """The values of one more micro-batch."""
+        """Add the values of one more micro-batch."""
         for tensor, value in values.items():
             value = value.detach() if isinstance(value, Tensor) else value
             adds_up = _is_loss(tensor) and tensor in self._values
             self._values[tensor] = self._values[tensor] + value if adds_up else value
 
     def sum_losses(self, graph: GraphModule, world: World) -> None:
-        """Make the losses of a graph sums over all processes; other tensors stay those of each process.
+        """Sum the losses of a graph over all processes; other tensors stay those of this process.
 
         Args:
-            graph: the same in all processes, whatever their callbacks read.
+            graph: must be the same in all processes, whatever their callbacks read.
         """
         if world.size > 1:
             losses = [tensor for tensor in graph.given if _is_loss(tensor)]
-            # A process may be without a micro-batch at the end of an epoch.
+            # At the end of an epoch, a process may have no micro-batch.
             own = [self._values.get(loss, torch.zeros((), device=self._device)).float() for loss in losses]
             self._values.update(zip(losses, world.all_reduce(torch.stack(own), "losses"), strict=True))
 
     def of(self, tensor: NmTensor) -> Any:
-        """The value of a tensor.
+        """The value of `tensor`.
 
         Raises:
             UsageError: the latest step did not compute it.

@@ -1,4 +1,4 @@
-"""The smallest modules that make a graph."""
+"""The modules of NeMo's first tutorial: a minimal graph."""
 
 from nemo.backends.pytorch.tutorials.toys import MSELoss, RealFunctionDataLayer, TaylorNet
 from nemo.utils.collections import register_collection

@@ -1,4 +1,4 @@
-"""A network of one layer, the points of a curve, and a loss: the smallest graph that learns something.
+"""A one-layer network, points of a curve, and a loss: a minimal graph that learns something.
 
 Shapes: B batch, D = 1.
 """
@@ -16,16 +16,16 @@ _FUNCTIONS = {"sin": torch.sin, "cos": torch.cos}
 
 
 class TaylorNet(TrainableNM):
-    """A polynomial whose coefficients are learned, as the first terms of a Taylor series.
+    """A polynomial with learned coefficients, like the first terms of a Taylor series.
 
     Args:
-        dim: number of coefficients, from that of x^0 to that of x^(dim - 1).
+        dim: number of coefficients, those of x^0 to x^(dim - 1).
 
     Attributes:
         fc1: the coefficients.
 
     Raises:
-        UsageError: no coefficients.
+        UsageError: `dim` is below 1.
     """
 
     input_ports = {"x": NeuralType(("B", "D"), ChannelType())}
@@ -37,7 +37,7 @@ class TaylorNet(TrainableNM):
             raise UsageError("out of range", where="dim", found=dim, expected="1 or more")
         self.dim = dim
         self.fc1 = nn.Linear(dim, 1)
-        # Nets in a chain multiply their slopes: at full gain 1 chain of 60 leaves the range of float32.
+        # The slopes of chained nets multiply: at full gain, 1 chain in 60 overflows float32.
         nn.init.xavier_uniform_(self.fc1.weight, gain=0.5)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,17 +46,17 @@ class TaylorNet(TrainableNM):
 
 
 class RealFunctionDataLayer(DataLayerNM):
-    """Points x of an interval, evenly distributed, with f(x) as their labels.
+    """Random points x of an interval, uniformly distributed, with f(x) as labels.
 
     Args:
         batch_size: B.
         f_name: f, "sin" or "cos".
         n: number of points.
         x_lo, x_hi: the interval.
-        seed: which points are drawn.
+        seed: seed of the random points and of their order.
 
     Raises:
-        UsageError: another function, or a number out of range.
+        UsageError: an unknown function, or a number out of range.
     """
 
     output_ports = {

@@ -352,7 +352,7 @@ def test_checkpoints_that_were_moved_and_linked_are_found(tmp_path):
         (tmp_path / f"STEP-{step}").symlink_to(f"large disk/STEP-{step}")
     assert checkpoint.latest_good(tmp_path).name == "STEP-2"
     (tmp_path / "large disk").rename(tmp_path / "gone")
-    with pytest.raises(CheckpointError, match="none of the 2 checkpoints can be used"):
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints is usable"):
         checkpoint.latest_good(tmp_path)
 
 
@@ -396,7 +396,7 @@ def test_fit_names_the_first_misfit():
     expected = {"a": torch.zeros(2), "b": torch.zeros(3)}
     check_fit("it", expected, {"b": torch.ones(3), "a": torch.ones(2)})
     with pytest.raises(
-        CheckpointError, match="b: it does not fit: 1 missing, 1 unexpected, 1 with a different"
+        CheckpointError, match="b: it does not match: 1 missing, 1 unexpected, 1 with a different"
     ):
         check_fit("it", expected, {"a": torch.zeros(3), "c": torch.zeros(3)})
 

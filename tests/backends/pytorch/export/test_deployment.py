@@ -251,8 +251,8 @@ def test_no_parameter_file_is_overwritten(tmp_path):
 @pytest.mark.parametrize(
     ("make", "file", "d_format", "example", "says"),
     [
-        (lambda: TaylorNet(2), "net.bin", DeploymentFormat.AUTO, None, "the suffix names no known format"),
-        (lambda: TaylorNet(2), "net", "ONNX", None, "d_format: no such format; found 'ONNX'"),
+        (lambda: TaylorNet(2), "net.bin", DeploymentFormat.AUTO, None, "unknown suffix"),
+        (lambda: TaylorNet(2), "net", "ONNX", None, "d_format: unknown format; found 'ONNX'"),
         (lambda: TaylorNet(2), "none/net.pt", PYTORCH, None, "none: no such folder"),
         (
             lambda: RealFunctionDataLayer(1),

@@ -83,7 +83,7 @@ def test_two_modules_of_a_class_have_two_names(toy, batches):
 def test_a_graph_has_one_data_layer(toy, batches):
     model = toy()
     losses = [*model.wire(batches()), *model.wire(batches())]
-    with pytest.raises(UsageError, match="exactly one call of one data layer; found Batches, Batches"):
+    with pytest.raises(UsageError, match="exactly one call of a data layer; found Batches, Batches"):
         GraphModule(losses)
 
 

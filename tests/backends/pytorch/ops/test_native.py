@@ -51,7 +51,7 @@ def test_a_compiler_that_fails(cache, tmp_path, monkeypatch):
 def test_a_compiler_that_hangs(cache, tmp_path, monkeypatch):
     compiler_that("exec sleep 60", tmp_path, monkeypatch)
     monkeypatch.setattr(native, "MOST_SECONDS", 0.2)
-    assert problem_of_build().endswith("did not end in 0.2 s")
+    assert problem_of_build().endswith("did not end within 0.2 s")
 
 
 def test_kernels_that_do_not_pass_their_check_are_not_built_again(cache, monkeypatch):

@@ -279,5 +279,5 @@ def test_what_cannot_be(name, options, message):
 def test_nothing_to_optimize():
     with pytest.raises(UsageError, match="no parameters"):
         make_optimizer("adam_w", {}, lr=0.1)
-    with pytest.raises(UsageError, match="muon is for a model with an encoder"):
+    with pytest.raises(UsageError, match="muon needs a model with an encoder"):
         make_optimizer("muon", dict(nn.Linear(2, 2).named_parameters()), lr=0.1)

@@ -1,7 +1,7 @@
-"""The native CPU kernels: built on first use for the machine they run on, cached, called through ctypes.
+"""Native CPU kernels: built for this machine on first use, cached, and called through ctypes.
 
-Nothing depends on them: where there is no C++ compiler, or `NEMO_BERT_NATIVE=0` is set, or a kernel does not
-give what its PyTorch reference gives, one line says so and the references run instead.
+They are optional: without a C++ compiler, with `NEMO_BERT_NATIVE=0`, or if a kernel's results differ from its
+PyTorch reference's, the references run instead, and a line in the log says why.
 """
 
 import contextlib
@@ -33,8 +33,8 @@ FLAGS = [
     *("-std=c++17", "-shared", "-fPIC", "-fopenmp", "-O3", "-march=native", "-mprefer-vector-width=512"),
     *("-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"),
 ]
-MOST_SECONDS = 300  # for the compiler, and for the check
-KEPT = 4  # libraries in the cache; each is of other sources, compiler, torch version or processor
+MOST_SECONDS = 300  # time limit of the compiler, and of the check
+KEPT = 4  # libraries kept in the cache, for different sources, compilers, torch versions or processors
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -42,8 +42,8 @@ class Library:
     """The kernels of this process.
 
     Attributes:
-        kernels: the loaded library; None where there is none.
-        problem: why there is none, once that is known.
+        kernels: the loaded library; None if there is none.
+        problem: the reason why there is none; None if not known yet.
     """
 
     def __init__(self) -> None:
@@ -58,18 +58,18 @@ class Library:
             if os.environ.get("NEMO_BERT_NATIVE") == "0":
                 self.problem = "NEMO_BERT_NATIVE=0"
                 return
-            with contextlib.suppress(_Unusable, OSError):  # `build` tries again, and says why not
+            with contextlib.suppress(_Unusable, OSError):  # `build` tries again and reports the problem
                 path = _library_path(_compiler())
                 if _is_whole(path):
                     self.kernels = _load(path)
                     path.touch()
 
     def use(self, path: Path) -> None:
-        """Load these kernels and no others."""
+        """Load the kernels at `path`."""
         self._looked, self.kernels = True, _load(path)
 
     def build(self) -> None:
-        """Load the kernels, after building and checking them if need be; says how long that took."""
+        """Load the kernels; build and check them first if needed, which is logged."""
         self.find()
         if self.kernels is not None or self.problem is not None:
             return
@@ -96,19 +96,19 @@ library = Library()
 
 
 def build() -> bool:
-    """Build the kernels if needed; False, after one logged line, if that fails."""
+    """Build the kernels if needed; if that fails, log a warning and return False."""
     library.build()
     return library.kernels is not None
 
 
 def available() -> bool:
-    """Are the kernels there?"""
+    """Whether the kernels are loaded or can be loaded."""
     library.find()
     return library.kernels is not None
 
 
 def usable(*tensors: Tensor) -> bool:
-    """Do the kernels work on these: all float32 or all bfloat16, on the CPU, run rather than traced?"""
+    """Whether kernels can take these tensors: all float32 or all bf16, on the CPU, and not being traced."""
     first = tensors[0]
     return (
         all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
@@ -123,8 +123,8 @@ def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
     """Run the kernel `name` for activations of `dtype`.
 
     Args:
-        arguments: what follows the number of threads: contiguous tensors (passed as pointers, None as null),
-            integers (int64_t) and floats (double).
+        arguments: the arguments after the number of threads: contiguous tensors (passed as pointers, None as
+            null), integers (int64_t) and floats (double).
     """
     kernel = getattr(library.kernels, f"{name}_{SUFFIXES[dtype]}")
     kernel(ctypes.c_int64(torch.get_num_threads()), *map(_converted, arguments))
@@ -142,7 +142,7 @@ def _converted(argument: Any) -> Any:
 
 
 def _compiler() -> list[str]:
-    """The command that compiles C++: what CXX says, or g++, or clang++."""
+    """The C++ compiler: CXX, else g++ or clang++."""
     commands = [shlex.split(os.environ["CXX"])] if os.environ.get("CXX") else [["g++"], ["clang++"]]
     for command in commands:
         if command and shutil.which(command[0]):
@@ -151,7 +151,7 @@ def _compiler() -> list[str]:
 
 
 def _library_path(compiler: list[str]) -> Path:
-    """Where the kernels are kept: another file for other sources, another compiler, torch or processor."""
+    """The file of the kernels; its name depends on sources, compiler, torch and processor."""
     identity = hashlib.sha256()
     for source in sorted([*SOURCES.glob("*.cpp"), *SOURCES.glob("*.h")]):
         identity.update(source.name.encode() + source.read_bytes())
@@ -165,7 +165,7 @@ def _library_path(compiler: list[str]) -> Path:
 
 
 def _is_whole(path: Path) -> bool:
-    """Is the library complete? Loading a truncated one would crash the process."""
+    """Whether the library is complete: loading a truncated one would crash the process."""
     checksum = path.with_suffix(".sha256")
     return (
         checksum.exists() and checksum.read_bytes() == hashlib.sha256(path.read_bytes()).hexdigest().encode()
@@ -173,7 +173,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on."""
+    """The processor model and flags, on which `-march=native` depends."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -182,7 +182,7 @@ def _processor() -> str:
 
 
 def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
-    """Compile, check against the references, and only then keep."""
+    """Compile the kernels, check them against the references, and cache them if they pass."""
     refused = path.with_suffix(".refused")
     if refused.exists():
         raise _Unusable(
@@ -215,7 +215,7 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
 
 
 def _delete_old(folder: Path) -> None:
-    """Keep the libraries that were used last; and nothing of builds that were killed."""
+    """Delete all but the most recently used libraries, and the leftovers of killed builds."""
     newest: dict[str, float] = {}
     for path in folder.glob("kernels-*"):
         newest[path.stem] = max(newest.get(path.stem, 0), path.stat().st_mtime)
@@ -231,13 +231,13 @@ _BUILDING = "building-"
 
 
 def _problem(command: list[str]) -> str | None:
-    """What is wrong with a command's end; None if nothing is."""
+    """Run a command; return why it failed, or None if it succeeded."""
     try:
         result = subprocess.run(
             command, capture_output=True, encoding="utf-8", errors="replace", timeout=MOST_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return f"did not end in {MOST_SECONDS} s"
+        return f"did not end within {MOST_SECONDS} s"
     return None if result.returncode == 0 else f"failed: {_first_error(result.stderr)}"
 
 
@@ -251,7 +251,7 @@ def _torch_libraries() -> Path:
 
 
 def _openmp() -> list[str]:
-    """Link torch's own OpenMP: a second pool of threads would fight with the first for the cores."""
+    """Link torch's own OpenMP: a second thread pool would compete with the first for the cores."""
     return [str(path) for path in sorted(_torch_libraries().glob("libgomp*.so*"))[:1]]
 
 
@@ -262,7 +262,7 @@ def _load(path: Path) -> ctypes.CDLL:
 
 
 def use_matrix_products_of_torch(kernels: ctypes.CDLL) -> None:
-    """Have the kernels multiply their small blocks with torch's own functions."""
+    """Let the kernels multiply small blocks with torch's own functions."""
     torch_cpu = ctypes.CDLL(str(_torch_libraries() / "libtorch_cpu.so"))
     if not hasattr(torch_cpu, SGEMM):
         raise _Unusable(f"this build of torch has no {SGEMM}")
@@ -273,8 +273,8 @@ def use_matrix_products_of_torch(kernels: ctypes.CDLL) -> None:
     kernels.use_matrix_products(*(ctypes.cast(product, ctypes.c_void_p) for product in products))
 
 
-# torch's own matrix products, which the attention kernel runs on its small blocks: sgemm of its BLAS; and,
-# where the processor has instructions for it, oneDNN's bf16 product and its clean-up, under the names of C++.
+# torch's own matrix products, used by the attention kernel for small blocks: the sgemm of its BLAS and, on
+# processors with bf16 units, oneDNN's bf16 product and its cleanup, by their mangled C++ names.
 SGEMM = "sgemm_"
 BF16_PRODUCT = (
     "_ZN2at6native7cpublas6brgemmEllllllbPKN3c108BFloat16ES5_Pfb",

@@ -1,9 +1,9 @@
-"""Holds freshly built kernels to their references, before anything is trained with them.
+"""Checks freshly built kernels against their references, before they are used in training.
 
     python -m nemo.backends.pytorch.ops.native.check LIBRARY
 
-Ends with 1 and a line that names the first kernel that differs. The compiler, the processor and torch's own
-products are the user's, and this combination is untested.
+Exits with 1 and a line that names the first kernel that differs. This is needed because the user's
+combination of compiler, processor and torch may be untested.
 """
 
 import sys
@@ -33,12 +33,12 @@ from nemo.backends.pytorch.ops.norm import dropout_add_norm, dropout_add_norm_re
 
 Check = tuple[str, Callable[..., Tensor], Callable[..., Tensor], list[Any]]
 
-# Relative to the norm of what is expected, which is computed in float32 from the same inputs.
+# Relative to the norm of the expected result, which is computed in float32 from the same inputs.
 TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 
 def checks(dtype: torch.dtype) -> Iterator[Check]:
-    """Every operation, its reference, and arguments for both."""
+    """Every operation with a gradient, its reference, and arguments for both."""
     drawn = torch.Generator().manual_seed(0)
 
     def random(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
@@ -115,7 +115,7 @@ def checks(dtype: torch.dtype) -> Iterator[Check]:
 
 
 def first_difference() -> str | None:
-    """The first operation that does not give what its reference gives; None if all do."""
+    """The first operation whose result differs from its reference's; None if all agree."""
     for dtype, tolerance in TOLERANCES.items():
         for name, function, reference, arguments in checks(dtype):
             expected = _outcome(reference, [_in_float32(argument) for argument in arguments])
@@ -131,10 +131,10 @@ def first_difference() -> str | None:
 
 
 def comparisons_of_many() -> Iterator[tuple[str, list[Tensor], list[Tensor], float]]:
-    """What works on many tensors or has no gradient: a name, ours, the reference's, and the tolerance."""
+    """Operations on many tensors or without a gradient: name, results, expected results, tolerance."""
     drawn = torch.Generator().manual_seed(0)
 
-    def tensors() -> list[Tensor]:  # more than a chunk of the kernels, less than a vector
+    def tensors() -> list[Tensor]:  # larger than a chunk of the kernels, and smaller than a vector
         return [torch.randn(size, generator=drawn) for size in ((9000, 3), (1,), (17, 5))]
 
     parameters, exp_avgs, exp_avg_sqs = tensors(), tensors(), [t.square() for t in tensors()]
@@ -154,7 +154,7 @@ def comparisons_of_many() -> Iterator[tuple[str, list[Tensor], list[Tensor], flo
 
 
 def _outcome(function: Callable[..., Tensor], arguments: list[Any]) -> list[Tensor]:
-    """The value and all gradients, in float32."""
+    """The result and all gradients, in float32."""
     out = function(*arguments)
     inputs = [a for a in arguments if isinstance(a, Tensor) and a.requires_grad]
     weights = torch.linspace(-1, 1, out.numel()).view(out.shape).to(out.dtype)

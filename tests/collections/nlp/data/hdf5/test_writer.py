@@ -195,7 +195,7 @@ def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, before[1]))
     try:
-        with pytest.raises(StorageError, match=r"a\.hdf5: disk full; .*fix: make room"):
+        with pytest.raises(StorageError, match=r"a\.hdf5: disk full; .*fix: free some space"):
             write_shard(*store_of(made_up(50)), RECIPE, range(50), tmp_path / "a.hdf5")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
