@@ -1,9 +1,8 @@
-"""What `nemo-bert estimate` tells beside what the run then takes: time and peak memory, for some sizes.
+"""Compares the estimates of `nemo-bert estimate` with real runs: time and peak memory, for several sizes.
 
 python benchmarks/estimate.py TEXT [--sizes tiny mini small] [--steps 300 100 40] [--out estimate.json]
 
-Each run is a process of its own; its peak memory is what the system counted. The machine should have nothing
-else to do.
+Each run is a separate process; its peak memory is the operating system's figure. Run this on an idle machine.
 """
 
 import argparse
@@ -20,7 +19,7 @@ NEMO_BERT = (sys.executable, "-m", "nemo.cli.main")
 
 
 def measured(words: list[str]) -> tuple[float, int]:
-    """Seconds and peak bytes of a command, which must end well."""
+    """Run a command; return its seconds and peak bytes, or exit if it fails."""
     began = time.monotonic()
     process = subprocess.Popen([*NEMO_BERT, *words], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -52,7 +51,7 @@ def compare(text: str, size: str, steps: int) -> dict[str, Any]:
 
 
 def as_row(row: dict[str, Any]) -> str:
-    """A line of a table in Markdown."""
+    """A row of a Markdown table."""
     seconds, told_seconds = row["seconds"], row["estimated_seconds"]
     peak, told_peak = row["bytes"] / 1e6, row["estimated_bytes"] / 1e6
     return (
@@ -68,9 +67,9 @@ def main() -> None:
     parser.add_argument("text")
     parser.add_argument("--sizes", nargs="+", default=["tiny", "mini", "small"])
     parser.add_argument("--steps", nargs="+", type=int, default=[300, 100, 40])
-    parser.add_argument("--out", type=Path, help="also write the figures as JSON")
+    parser.add_argument("--out", type=Path, help="also write the results as JSON")
     words = parser.parse_args()
-    print("| size | M weights | steps | s told | s | | MB told | MB | |")
+    print("| size | M weights | steps | estimated s | s | | estimated MB | MB | |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows = []
     for size, steps in zip(words.sizes, words.steps, strict=True):

@@ -1,12 +1,12 @@
-"""Fine-tuning beside Hugging Face's `Trainer`: the same F1 over seeds, and how long it takes.
+"""Compares fine-tuning with Hugging Face's `Trainer`: F1 over several seeds, and time.
 
     python benchmarks/finetune.py BERT TRAIN TEST [--seeds 5] [--threads 1] [--json FILE]
 
-TRAIN and TEST have words with labels, as `nemo-bert finetune --task ner` reads them. Both ways see the same
-rows of tokens, with AdamW (no decay of biases and norms), a linear warm-up and decay, the gradient clipped to
-1, BERT's dropout, and a checkpoint after each epoch. Order, dropout and the new head follow from the seed,
-each in its own way. Each run is a process of its own, ours and theirs by turns; training alone is timed, in
-seconds of the processor, which other programs on the machine hardly change. Needs the extra `bench`.
+TRAIN and TEST have words with labels, in the format of `nemo-bert finetune --task ner`. Both ways see the
+same rows of tokens, with AdamW (no decay of biases and norms), a linear warm-up and decay, the gradient
+clipped to 1, BERT's dropout, and a checkpoint after each epoch. Order, dropout and the new head depend on the
+seed, differently in each way. Each run is a separate process; ours and theirs alternate. Only training is
+timed, in CPU seconds, which other programs on the machine hardly affect. Needs the extra `bench`.
 """
 
 import argparse
@@ -37,7 +37,7 @@ SETTINGS = {
 
 
 def ours(bert: str, train: str, test: str, seed: int, threads: int) -> dict[str, float]:
-    """`finetune`, with the one learning rate."""
+    """`finetune` with a single learning rate."""
     from nemo.collections.nlp.finetuning.run import finetune
     from nemo.collections.nlp.options import FinetuningOptions
     from nemo.core import NeuralModuleFactory
@@ -135,7 +135,7 @@ WAYS = {"ours": ours, "theirs": theirs}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and prints; the exit status."""
+    """Measure and print; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name in ("bert", "train", "test"):
         parser.add_argument(name)

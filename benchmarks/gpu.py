@@ -1,21 +1,22 @@
-"""How fast a training step is on a GPU: MFU, beside Hugging Face's. One command of under ten minutes.
+"""Measures the speed of a training step on a GPU (MFU), compared with Hugging Face, in under ten minutes.
 
     python benchmarks/gpu.py [--json gpu.json]
 
-Runs from a checkout on a bare machine: torch 2.11, transformers, numpy, safetensors, h5py and PyYAML are
-enough, nothing is installed and nothing is fetched. Ways and batches are those of `ways.py`: ours through the
-tutorial's pipeline, and a bare loop around Hugging Face's model in bf16 with AdamW's fused version, eager and
-compiled, with the attention that it takes by itself (torch's), and eager with flash_attention_2, which leaves
-padding out, where the package flash-attn is installed. Lengths vary from batch to batch as those of text do.
-Where a shape has several ways, their windows alternate, each in a process of its own. In order:
+Runs from a checkout on a bare machine, which needs only torch 2.11, transformers, numpy, safetensors, h5py
+and PyYAML; nothing is installed or fetched. Ways and batches are those of `ways.py`: ours through the
+tutorial's pipeline, and a bare loop around Hugging Face's model in bf16 with fused AdamW, eager and compiled,
+with its default attention (torch's), and eager with flash_attention_2, which skips padding, if the package
+flash-attn is installed. Lengths vary from batch to batch as in text. If a shape has several ways, their
+windows alternate, each in a separate process. In order:
 
     base128   ours, eager, compiled      base512   ours
     large512  ours, eager, compiled      large128  ours
 
-(--shapes takes pairs512 too, of which half is padding.) A JSON line is printed for each shape once it is
-measured; what would begin after --minutes is left out and named. "start s" is the first update with all that
-is compiled for it, and is in no rate. MFU is the share of --peak, "of GEMM" that of a bf16 matrix product of
-8192x8192x8192 measured before. "waits" is how often an update makes the CPU wait for the GPU; wanted: 0.
+(--shapes also accepts pairs512, half of which is padding.) A JSON line is printed for each shape when it is
+measured; ways that would begin after --minutes are skipped and listed. "start s" is the time of the first
+update, compilation included, and is not part of any rate. MFU is the share of --peak, "of GEMM" the share of
+a bf16 matrix product of 8192x8192x8192 measured before. "waits" is how often an update makes the CPU wait for
+the GPU; the goal is 0.
 
     python benchmarks/gpu.py --device cpu --tiny      the same on small models without a GPU, in seconds
 """
@@ -73,7 +74,7 @@ TINY: dict[str, Any] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measure, print and write; return the exit status."""
     args = _arguments(argv)
     deadline = time.monotonic() + 60 * args.minutes
     before = probe(args.device, args.probe_seconds)
@@ -128,7 +129,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _ratios(found: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """How many times as fast ours is as each of the others."""
+    """Our speed relative to each of the others."""
     rates = {way["way"]: way["tokens_per_s"] for way in found}
     ours = next((rate for name, rate in rates.items() if name.startswith("ours")), None)
     return {} if ours is None else {name: ours / rate for name, rate in rates.items() if rate is not ours}

@@ -1,7 +1,7 @@
-"""How the benchmarks measure: a probe of the machine, windows that alternate, tables and JSON.
+"""Shared tools of the benchmarks: a probe of the machine, alternating windows, tables and JSON.
 
-Every way to train lives in a process of its own, of which one runs and the others wait: so none gets
-another's allocator, threads or compiler settings, and each can have environment variables of its own.
+Every way to train has a separate process; one runs while the others wait. So they do not share allocators,
+threads, compiler settings or environment variables.
 """
 
 import json
@@ -33,7 +33,7 @@ from ways import Batch, Shape, Way, train
 WARM_UP_UPDATES = 2
 SYNC_UPDATES = 5
 PATIENCE = 1800.0  # seconds
-STEADY = 0.1  # of its speed the machine may gain or lose while it is measured
+STEADY = 0.1  # maximum relative change of the machine's speed during a measurement
 GEMM_ON_CPU, GEMM_ON_GPU = (2048, 768, 3072), (8192, 8192, 8192)
 CPU_FEATURES = (
     "avx2",
@@ -52,7 +52,7 @@ CPU_FEATURES = (
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What a figure depends on besides the code."""
+    """The environment that the results depend on."""
     about = {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv),
@@ -89,7 +89,7 @@ def _cpu() -> dict[str, Any]:
 
 
 def probe(device: str, seconds: float) -> dict[str, float]:
-    """Rates of a matrix product by type, in FLOP/s, and of a copy in bytes/s (read and written)."""
+    """Speed of matrix products by type, in FLOP/s, and of a copy, in bytes/s (reads plus writes)."""
     rows, inner, columns = GEMM_ON_GPU if device == "cuda" else GEMM_ON_CPU
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
@@ -104,12 +104,12 @@ def probe(device: str, seconds: float) -> dict[str, float]:
     rates["copy"] = 2 * source.numel() / each
     del left, right, out, source, target
     if device == "cuda":
-        torch.cuda.empty_cache()  # other processes measure now
+        torch.cuda.empty_cache()  # leave the memory to the measuring processes
     return rates
 
 
 def _seconds_per_call(call: Callable[[], Any], device: str, seconds: float) -> float:
-    """The median over some hundredths of a second each, so that a moment's disturbance does not count."""
+    """The median over intervals of some hundredths of a second, which ignores brief disturbances."""
     call()
     found: list[float] = []
     end = time.perf_counter() + seconds
@@ -126,7 +126,7 @@ def _seconds_per_call(call: Callable[[], Any], device: str, seconds: float) -> f
 
 
 def change(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """By which share the machine's rates moved, at most; the copy, which varies by itself, left out."""
+    """The largest relative change of the probe's rates, without the copy, which always varies."""
     return max(abs(after[name] / before[name] - 1) for name in before if name != "copy")
 
 
@@ -141,7 +141,7 @@ def synchronize(device: str) -> None:
 
 @dataclass(frozen=True)
 class Job:
-    """What a process trains."""
+    """The work of a process."""
 
     way: Way
     shape: Shape
@@ -152,11 +152,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Ready:
-    """What came before the first window.
+    """Timings before the first window.
 
     Attributes:
-        start: seconds to make the model and the first update, with all that is compiled and built for it;
-            modules were imported before.
+        start: seconds to create the model and make the first update, including compilation, but not imports.
         update: seconds of the last update of the warm-up.
     """
 
@@ -166,7 +165,7 @@ class Ready:
 
 @dataclass(frozen=True)
 class Window:
-    """Some updates in a row."""
+    """A measurement of consecutive updates."""
 
     seconds: float
     updates: int
@@ -179,16 +178,16 @@ class WorkerError(RuntimeError):
 
 
 class Worker:
-    """A process that trains when it is told to.
+    """A process that trains on request.
 
     Args:
-        patience: seconds after which it is given up before its first window.
+        patience: seconds to wait for it to become ready.
 
     Attributes:
-        windows: all that were measured.
+        windows: the measured windows.
 
     Raises:
-        WorkerError: it failed, or was not heard of in time.
+        WorkerError: the process failed or timed out.
     """
 
     def __init__(self, job: Job, patience: float = PATIENCE):
@@ -208,23 +207,23 @@ class Worker:
         self._update = self.ready.update
 
     def window(self, seconds: float) -> None:
-        """Measure as many updates as take about so long, at least one."""
+        """Measure a window of about `seconds`, at least one update."""
         window: Window = self._ask("window", max(1, round(seconds / self._update)))
         self._update = window.seconds / window.updates
         self.windows.append(window)
 
     def syncs(self) -> float | None:
-        """How often an update makes the CPU wait for the GPU; None where there is none."""
+        """How often an update makes the CPU wait for the GPU; None without a GPU."""
         if self.job.device == "cpu":
             return None
         return self._ask("syncs", SYNC_UPDATES) / SYNC_UPDATES
 
     def peak_memory(self) -> int:
-        """Bytes; of the GPU where there is one."""
+        """Peak memory in bytes, of the GPU if there is one."""
         return self._ask("memory")
 
     def stop(self, patience: float = 5) -> None:
-        """End it, by force if it is not at its end in so many seconds."""
+        """End the process; kill it if it does not end within `patience` seconds."""
         with suppress(OSError):
             self._connection.send(("stop", 0))
         self._process.join(patience)
@@ -238,7 +237,7 @@ class Worker:
 
     def _answer(self, patience: float) -> Any:
         if not self._connection.poll(patience):
-            raise WorkerError(f"nothing heard for {patience:.0f} s")
+            raise WorkerError(f"no answer for {patience:.0f} s")
         try:
             answer = self._connection.recv()
         except EOFError:
@@ -250,7 +249,7 @@ class Worker:
 
 @contextmanager
 def _variables(variables: Iterable[tuple[str, str]]) -> Iterator[None]:
-    """Environment variables that a process started now is given."""
+    """Set environment variables for processes that are started inside the block."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -265,7 +264,7 @@ class _Stop(BaseException):
 
 
 def _serve(connection: Connection, job: Job) -> None:
-    """The other process."""
+    """Run in the worker's process."""
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     try:
@@ -281,14 +280,14 @@ def _serve(connection: Connection, job: Job) -> None:
 
 
 def _import_libraries(way: Way) -> None:
-    """Reading modules from disk is not what is measured."""
+    """Import the libraries before the measurement."""
     import_module(
         "nemo.collections.nlp.nm.pretraining_model" if way.loop == "ours" else "transformers.trainer"
     )
 
 
 def _updates(job: Job, connection: Connection) -> Generator[None, None, None]:
-    """Goes on after every update; between windows it does not, and so holds the training up."""
+    """A generator advanced after every update; it blocks training between windows."""
     work = cycle([(batch.tokens, job.shape.flops(batch)) for batch in job.batches])
     times = [time.perf_counter()]
     for _ in range(WARM_UP_UPDATES):
@@ -323,7 +322,7 @@ def _updates(job: Job, connection: Connection) -> Generator[None, None, None]:
 
 @contextmanager
 def _synchronizations() -> Iterator[list[Any]]:
-    """A warning for each time that the CPU waits for the GPU."""
+    """Collects a warning for each time the CPU waits for the GPU."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         torch.cuda.set_sync_debug_mode("warn")
@@ -347,21 +346,21 @@ def _peak_memory(device: str) -> int:
 def compare(
     jobs: Sequence[Job], seconds: float, windows: int, deadline: float = math.inf
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Measure ways side by side: A B C A B C ...; a line is printed for each window.
+    """Measure ways in alternation: A B C A B C ...; prints a line for each window.
 
     Args:
-        seconds: of a window.
-        deadline: of `time.monotonic()`; what would begin later is left out.
+        seconds: length of a window.
+        deadline: by `time.monotonic()`; ways that would begin later are skipped.
 
     Returns:
-        for each way that could be measured what was found, and a line for each that could not.
+        The results of the measured ways, and a line for each way that could not be measured.
     """
     workers: list[Worker] = []
     problems: list[str] = []
 
     @contextmanager
     def noting(job: Job) -> Iterator[None]:
-        """Whatever happens to one way, the others go on."""
+        """Record a failure, and continue with the other ways."""
         try:
             yield
         except (WorkerError, OSError) as problem:
@@ -393,12 +392,12 @@ def compare(
 
 
 def progress(job: Job, what: str) -> None:
-    """A line for whoever waits, with the time of day."""
+    """Print a line of progress, with the time of day."""
     print(f"{datetime.now():%H:%M:%S} {job.shape.name}, {job.way.name}: {what}", file=sys.stderr, flush=True)
 
 
 def found_by(worker: Worker) -> dict[str, Any]:
-    """What a process did, as it goes into the record."""
+    """The results of a worker, for the record."""
     windows = worker.windows
     return {
         "way": worker.job.way.name,
@@ -415,7 +414,7 @@ def found_by(worker: Worker) -> dict[str, Any]:
 
 
 def about(shape: Shape, batches: Sequence[Batch]) -> dict[str, Any]:
-    """A shape and what was counted in its batches."""
+    """A shape, and statistics of its batches."""
     tokens = sum(batch.tokens for batch in batches)
     positions = sum(batch.input_mask.size for batch in batches)
     return {
@@ -430,7 +429,7 @@ def about(shape: Shape, batches: Sequence[Batch]) -> dict[str, Any]:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Markdown: the first column to the left, numbers to the right."""
+    """A Markdown table: the first column is left-aligned, the others right-aligned."""
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -456,13 +455,13 @@ WAY_HEADER = ("way", "tokens/s", "spread", "ms/update", "TFLOP/s", "of GEMM", "s
 
 
 def _spread(way: Mapping[str, Any]) -> float:
-    """From the slowest to the fastest window, as a share of the median."""
+    """The difference of the fastest and the slowest window, relative to the median."""
     rates = [window["tokens"] / window["seconds"] for window in way["windows"]]
     return (max(rates) - min(rates)) / way["tokens_per_s"]
 
 
 def probe_lines(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """The machine before and after, and a warning if it was not the same."""
+    """The machine's speed before and after, with a warning if it changed too much."""
     units = {name: (1e9, "GB/s") if name == "copy" else (1e12, "TFLOP/s") for name in before}
     lines = [
         f"{name:9} {before[name] / unit:8.3f} -> {after[name] / unit:8.3f} {called}"
@@ -470,12 +469,12 @@ def probe_lines(before: Mapping[str, float], after: Mapping[str, float]) -> list
     ]
     moved = change(before, after)
     if moved > STEADY:
-        lines.append(f"NOT VALID: the matrix products' rate moved by {moved:.0%} while this was measured")
+        lines.append(f"NOT VALID: the matrix products' rate changed by {moved:.0%} during the measurement")
     return lines
 
 
 def write_json(path: Path | None, report: Mapping[str, Any]) -> None:
-    """Keep a report, if it is wanted."""
+    """Write a report, unless `path` is None."""
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")

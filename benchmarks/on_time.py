@@ -1,9 +1,9 @@
-"""Does `--minutes` tell the truth? A run of the command from its start to its end, by the clock on the wall.
+"""Measures how well a run keeps to `--minutes`, in wall-clock time of the whole command.
 
     python benchmarks/on_time.py TEXT [--minutes 3] [--level O0] [options of nemo-bert pretrain]
 
-The process is timed, so the start of Python counts as well. Wanted on a quiet machine: 90 to 110% of the
-minutes; the load average, before and after, says how quiet it was.
+The process is timed, so Python's startup is included. The goal on an idle machine is 90 to 110% of the
+minutes; the load average before and after shows how idle it was.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from train import OPTIONS
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status is that of the run."""
+    """Measure, print and write; return the exit status of the run."""
     args = _arguments(argv)
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as folder:
@@ -68,7 +68,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _found(work_dir: Path) -> dict[str, Any]:
-    """What the run has left behind."""
+    """Results from the run's files."""
     import yaml
 
     config = yaml.safe_load((work_dir / "config.yaml").read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Where a step's time goes in the main thread, from a profile of a real run."""
+"""Breakdown of a step's time in the main thread, from a profile of a real run."""
 
 import cProfile
 import time
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from nemo.core import ActionCallback
 
-# Phase -> the functions that are it, as (end of the file's path, name). What one calls counts for it.
+# Phase -> its functions, as (end of the file's path, name), including the functions that they call.
 PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "take a batch": (("lm_bert_datalayer.py", "batches"),),
     "divisors": (("training/loop.py", "_next_inputs"),),  # which takes the batch as well
@@ -25,19 +25,19 @@ PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "callbacks": (("training/loop.py", "_notify"),),
 }
 ARITHMETIC = ("forward", "backward", "norm", "update")
-# Python functions that are kernels seen from outside.
+# Python functions that count as kernels.
 KERNELS = (("native/__init__.py", "call"), ("ops/linear.py", "product"))
-READS = ("item", "tolist", "__float__", "__int__", "__bool__")  # of tensors, for which a GPU is waited for
+READS = ("item", "tolist", "__float__", "__int__", "__bool__")  # tensor methods that wait for a GPU
 
 
 class Overhead(ActionCallback):
-    """Profiles some updates in a row, in CPU time of the thread that trains.
+    """Profiles consecutive updates, in CPU time of the training thread.
 
     Args:
-        updates: how many.
+        updates: number of updates.
 
     Attributes:
-        has_begun: is it, or was it, at work?
+        has_begun: whether profiling has begun.
     """
 
     def __init__(self, updates: int):
@@ -48,7 +48,7 @@ class Overhead(ActionCallback):
         self._originals = {name: getattr(Tensor, name) for name in READS}
 
     def begin(self) -> None:
-        """Profile the updates that come now."""
+        """Start profiling with the next update."""
         self._seen = 0
         for name in READS:
             setattr(Tensor, name, self._counted(name))
@@ -76,7 +76,7 @@ class Overhead(ActionCallback):
         return counted
 
     def found(self, longest: int = 12) -> dict[str, Any]:
-        """Milliseconds an update: of the phases, of Python, and of the functions that take most of that."""
+        """Milliseconds per update: of the phases, of Python, and of its slowest functions."""
         self._profile.create_stats()
         stats: Mapping[tuple[str, int, str], tuple[Any, ...]] = self._profile.stats  # type: ignore[attr-defined]
         each = 1e3 / self.updates
@@ -114,12 +114,12 @@ def _short(file: str) -> str:
 
 
 def overhead_lines(found: Mapping[str, Any]) -> list[str]:
-    """For people."""
+    """The results as text."""
     rows = [[phase, f"{ms:.2f}", f"{ms / found['ms']:.1%}"] for phase, ms in found["phases_ms"].items()]
     besides = sum(ms for phase, ms in found["phases_ms"].items() if phase not in ARITHMETIC)
     return [
         "",
-        f"CPU time of the main thread, by a profile of {found['updates']} updates, which slows Python down:",
+        f"CPU time of the main thread in {found['updates']} updates, profiled, which slows Python down:",
         table(["phase", "ms an update", "share"], rows),
         f"besides forward, backward, norm and update: {besides:.2f} ms, {besides / found['ms']:.1%}",
         f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls an update",

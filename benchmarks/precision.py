@@ -1,10 +1,10 @@
-"""Whether O1 and O2 learn what O0 learns: loss curves of the same run at every level, with several seeds.
+"""Checks that O1 and O2 learn as well as O0: loss curves of the same run at each level, with several seeds.
 
     python benchmarks/precision.py TEXT OTHER_TEXT --out benchmarks/records/<date>_precision
 
-Needs the extra [bench]. Every run is `nemo-bert pretrain` with a small model. A level overlays float32 when
-its mean curve differs from that of O0 by no more than the seeds of O0 differ among themselves. On a CPU
-without bf16 units the numbers are those of bf16, and the time is not.
+Needs the extra [bench]. Every run is `nemo-bert pretrain` with a small model. A level matches float32 if its
+mean curve differs from O0's by no more than the seeds of O0 differ from each other. On a CPU without bf16
+units, the losses are those of bf16, but the times are not.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 LEVELS = ("O0", "O1", "O2")
-WINDOW = 4  # logged steps that are averaged into one point of a curve
+WINDOW = 4  # logged steps averaged into each point of a curve
 MODEL = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512}
 RUN = {
     "max_seq_length": 64,
@@ -48,12 +48,12 @@ def losses_of(texts: list[str], level: str, seed: int, steps: int, work_dir: Pat
 
 
 def smoothed(curve: list[float]) -> list[float]:
-    """Means of neighbours, without overlap."""
+    """Means of non-overlapping windows."""
     return [statistics.fmean(curve[i : i + WINDOW]) for i in range(0, len(curve) - WINDOW + 1, WINDOW)]
 
 
 def compared(curves: dict[str, list[list[float]]]) -> dict[str, dict[str, float]]:
-    """How far the mean curve of a level is from O0's, and how far the seeds of O0 are from one another."""
+    """The difference between each level's mean curve and O0's, and the spread of O0's seeds."""
     mean = {
         level: [statistics.fmean(points) for points in zip(*runs, strict=True)]
         for level, runs in curves.items()
@@ -93,7 +93,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("texts", nargs=2, help="files or folders: to train on, and held out")
+    parser.add_argument("texts", nargs=2, help="files or folders: training text and held-out text")
     parser.add_argument("--out", type=Path, required=True, help="folder for precision.json and precision.png")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)

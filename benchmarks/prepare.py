@@ -1,18 +1,18 @@
-"""How fast text becomes a token store and HDF5 shards, beside `datasets.map` on the same text and tokenizer.
+"""Measures the speed of preparing a token store and HDF5 shards, compared with `datasets.map`.
 
     python benchmarks/prepare.py TEXT.txt [...] [--tokenizer word-piece sentence-piece] [--rounds 3]
 
 Needs the extra [bench]. Three ways, each on one core, alternating (A B C A B C ...) in one process:
 
-    store   read, split into sentences, tokenise, find words, hash; parts, then a token store
+    store   read, split into sentences, tokenise, find words, hash; write parts, then a token store
     hdf5    shards from that store: 128 tokens, at most 20 predictions, every document once
-    map     `datasets.map` as in Hugging Face's run_mlm.py: tokenise every line, put lines together, cut
-            blocks of 128; reading the file is not counted, and there are no sentences, words, pairs, masks
+    map     `datasets.map` as in Hugging Face's run_mlm.py: tokenise every line, join lines, cut blocks of
+            128; does not include reading the file, and has no sentences, words, pairs or masks
 
-The ids are the same: those of the store are compared with what Hugging Face's tokenizer gives for every
-sentence. Seconds are the processor's, megabytes the text's. What is done once per corpus (training Punkt) or
-process (imports) is not counted: a run on the first MiB warms up. But every run begins with a tokenizer and a
-splitter that have seen no text, as both remember words.
+The ids are the same: those of the store are compared with Hugging Face's tokenizer for every sentence. Times
+are CPU seconds; megabytes are those of the text. Work done once per corpus (training Punkt) or process
+(imports) is not counted: a run on the first MiB warms up. But every run begins with a fresh tokenizer and
+splitter, as both cache words.
 """
 
 import argparse
@@ -53,14 +53,14 @@ WARM_UP_BYTES = 1 << 20
 
 
 def main() -> None:
-    """Measures every text with every kind of tokenizer."""
+    """Measure every text with every kind of tokenizer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("texts", nargs="+", type=Path, help="UTF-8 text files")
     parser.add_argument("--tokenizer", nargs="+", default=["word-piece", "sentence-piece"])
     parser.add_argument("--vocab_size", type=int, default=16_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=float, default=30, help="of each text, from its beginning")
-    parser.add_argument("--profile", action="store_true", help="also show what the store's time goes to")
+    parser.add_argument("--megabytes", type=float, default=30, help="size of the part of each text to use")
+    parser.add_argument("--profile", action="store_true", help="also profile the building of the store")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for number, whole in enumerate(args.texts):
@@ -102,12 +102,12 @@ def _compare(title: str, text: Path, tokenizer: TokenizerSpec, place: Path, roun
 
 
 def _processor_seconds() -> float:
-    """Of this process and those that it has ended."""
+    """CPU seconds of this process and its finished children."""
     return sum(os.times()[:4])
 
 
 def _ways(text: Path, tokenizer: TokenizerSpec, place: Path) -> dict[str, Callable[[], Callable[[], None]]]:
-    """What is compared: functions that make ready for a run, and return it."""
+    """The ways to compare: functions that prepare a run and return it."""
     splitter = _splitter(text)
     lines = datasets.load_dataset(
         "text", data_files=str(text), cache_dir=str(place / "datasets"), split="train"
@@ -142,7 +142,7 @@ def _write_shards(tokenizer: TokenizerSpec, place: Path, num_bytes: int) -> None
 
 
 def _map(lines: Any, tokenizer: Any, place: Path) -> None:
-    """The two maps of run_mlm.py; nothing is taken from an earlier run."""
+    """The two maps of run_mlm.py, without its cache."""
 
     def tokenise(batch: dict[str, list[str]]) -> Any:
         return tokenizer(batch["text"], add_special_tokens=False, return_special_tokens_mask=True)
@@ -164,9 +164,9 @@ def _map(lines: Any, tokenizer: Any, place: Path) -> None:
 
 
 def _check_ids(text: Path, tokenizer: TokenizerSpec, place: Path) -> None:
-    """Raise an AssertionError if the store has other ids than Hugging Face's tokenizer gives the sentences.
+    """Raise an AssertionError if the store's ids differ from those of Hugging Face's tokenizer.
 
-    Where one names a special token, they differ: in a corpus it is a word in brackets.
+    Sentences that contain a special token may differ: in a corpus it is a word in brackets.
     """
     splitter, huggingface, store = _splitter(text), tokenizer.to_huggingface(), TokenStore(place / "store")
     number = 0

@@ -1,17 +1,16 @@
-"""The whole command `nemo-bert prepare`, beside NVIDIA's `create_pretraining_data.py`, from start to end.
+"""Compares the whole command `nemo-bert prepare` with NVIDIA's `create_pretraining_data.py`.
 
     python benchmarks/prepare_nvidia.py create_pretraining_data.py TEXT.txt [...] [--rounds 3]
 
-The script is NVIDIA/DeepLearningExamples' PyTorch/LanguageModeling/BERT/create_pretraining_data.py, with
-tokenization.py and file_utils.py beside it; it is not part of this project. Of its file_utils only
-`cached_path` is used, which gives back a path of this machine: a stub of it that does so saves it the import
-of boto3.
+The script is PyTorch/LanguageModeling/BERT/create_pretraining_data.py of NVIDIA/DeepLearningExamples, beside
+its tokenization.py and file_utils.py; it is not part of this project. Of file_utils, it uses only
+`cached_path`, which returns local paths unchanged: a stub that does the same avoids the import of boto3.
 
-Texts have a sentence on each line and a blank line between documents, which is all that the script reads.
-Both make one HDF5 file of all of a text, 128 tokens and 20 predictions a row, with the same lower-casing
-WordPiece vocabulary, learned from the first text. Seconds are user CPU time of fresh processes, imports and
-all, one process of one thread each, alternating (A B A B ...) after a run of each that is not counted. Ours
-also writes a token store, checksums and manifests.
+Texts must have a sentence per line and a blank line between documents, the only format that the script reads.
+Both write one HDF5 file per text, with 128 tokens and 20 predictions per row, using the same lower-casing
+WordPiece vocabulary, learned from the first text. Times are user CPU seconds of fresh processes, imports
+included, each with one thread, alternating (A B A B ...) after one uncounted run of each. Ours also writes a
+token store, checksums and manifests.
 """
 
 import argparse
@@ -82,7 +81,7 @@ def _compared(script: Path, text: Path, tokenizer: Path, passes: int, rounds: in
 
 
 def _user_seconds(words: list[str]) -> float:
-    """Of Python with these words, and of all its processes."""
+    """User CPU seconds of Python with these arguments, children included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | ENVIRONMENT
     done = subprocess.run([sys.executable, *words], env=environment, capture_output=True, text=True)

@@ -1,13 +1,12 @@
-"""The record of a machine: the step, real runs beside it, and whether --minutes holds, in one command.
+"""Records the performance of a machine: steps, real runs, and the accuracy of --minutes, in one command.
 
     python benchmarks/record.py [--out FOLDER] [--text TEXT] [--minutes 3]
 
-Runs `step.py` with all columns and shapes at O0 and O2, `train.py` at both, and `on_time.py`, one after the
-other, and keeps what they print and their JSON in FOLDER, with a README.md that puts it together. FOLDER is
-`benchmarks/records/<date>_machine`, if not given. Without TEXT it is the English prose that is installed on
-this machine, as for `nemo-bert demo`. Takes about two hours on two cores; a part that is there is not
-measured again, so a record that was stopped goes on. Ends with 1 if a part failed, or the machine was not
-steady.
+Runs `step.py` with all columns and shapes at O0 and O2, `train.py` at both, and `on_time.py`, and saves their
+output and JSON in FOLDER, with a README.md that combines them. The default of FOLDER is
+`benchmarks/records/<date>_machine`; that of TEXT is the English prose installed on this machine, as for
+`nemo-bert demo`. Takes about two hours on two cores. Finished parts are not measured again, so an interrupted
+record can be resumed. Exits with 1 if a part failed or the machine's speed was not steady.
 
     python benchmarks/record.py --tiny --out FOLDER      the same on tiny models, in a minute
 """
@@ -23,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LOG_LINE = re.compile(r"\[NeMo |\d\d:\d\d:\d\d ")  # of a run, with paths of this machine
+LOG_LINE = re.compile(r"\[NeMo |\d\d:\d\d:\d\d ")  # log lines of a run, which contain local paths
 HERE = Path(__file__).resolve().parent
 TINY_MODEL = shlex.split(
     "--vocab_size 120 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
@@ -33,7 +32,7 @@ SHORT = shlex.split("--windows 2 --seconds 0.05 --probe_seconds 0.05")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures and writes; the exit status."""
+    """Measure and write; return the exit status."""
     args = _arguments(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     text = args.text or _prose(Path("outputs/corpus"))
@@ -60,7 +59,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     default = HERE / "records" / f"{time.strftime('%Y-%m-%d')}_machine"
     parser.add_argument("--out", type=Path, default=default, help="the folder of the record")
     parser.add_argument("--text", type=Path, help="a file or a folder, as --train_data takes it")
-    parser.add_argument("--minutes", type=float, default=3.0, help="that on_time.py asks for")
+    parser.add_argument("--minutes", type=float, default=3.0, help="--minutes of on_time.py")
     parser.add_argument("--tiny", action="store_true", help="tiny models, to try this file")
     return parser.parse_args(argv)
 
@@ -75,10 +74,10 @@ def _prose(corpus: Path) -> Path:
 
 
 def _part(name: str, options: Sequence[str], out: Path) -> int:
-    """Run a script, and keep what it prints; 0, or 1 where it did not end well."""
+    """Run a script and save its output; return 0, or 1 if it failed."""
     told, report = out / f"{name}.txt", out / f"{name}.json"
     if told.is_file():
-        print(f"{told} is there", flush=True)
+        print(f"{told} exists", flush=True)
         return 0 if json.loads(report.read_text(encoding="utf-8")).get("steady", True) else 1
     command = [sys.executable, str(HERE / f"{name}.py"), *options, "--json", str(report)]
     lines = []
@@ -94,7 +93,7 @@ def _part(name: str, options: Sequence[str], out: Path) -> int:
 
 
 def _readme(out: Path, codes: dict[str, int]) -> str:
-    """What was measured, and where, with the tables as they were printed."""
+    """The README: the machine, and the printed tables."""
     found = {name: _read(out / f"{name}.json") for name in codes}
     machine = next((report["environment"] for report in found.values() if report), None)
     lines = [f"# Record of {machine['date'] if machine else 'nothing'}", ""]
@@ -108,9 +107,9 @@ def _readme(out: Path, codes: dict[str, int]) -> str:
         ]
     for name, report in found.items():
         if report is None:
-            lines += [f"## {name}.py", "", "failed, and measured nothing.", ""]
+            lines += [f"## {name}.py", "", "Failed without results.", ""]
             continue
-        valid = "" if report.get("steady", True) else " **Not valid**: the machine was not steady meanwhile."
+        valid = "" if report.get("steady", True) else " **Not valid**: the machine's speed was not steady."
         lines += [f"## {name}.py", "", f"`{report['environment']['command']}`{valid}", ""]
         told = (out / f"{name}.txt").read_text(encoding="utf-8").splitlines()
         kept = [line.rstrip() for line in told if not LOG_LINE.match(line)]
@@ -123,7 +122,7 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _as_markdown(lines: Sequence[str]) -> list[str]:
-    """Tables as they are, and a line break after every other line."""
+    """Tables unchanged, and a line break after every other line."""
     made: list[str] = []
     for line in lines:
         is_row = line.startswith("|")

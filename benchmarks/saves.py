@@ -1,11 +1,11 @@
-"""What checkpoints cost: seconds that a save takes from training, written while it goes on or while it waits.
+"""Measures the cost of checkpoints: the training time lost to a save, in the background or waiting.
 
     python benchmarks/saves.py [--shapes mini base128] [--updates 3] [--windows 4]
 
-In one training, windows of some updates alternate: without a save, with one in the background, with one
-that training waits for (A B C A B C ...). A window ends when its checkpoint is on the disk, so what a save
-takes is the window's time beyond that of a window without; the share is that of an interval of 100 updates,
-the default of --save_step_freq. Also measured: how long the newest checkpoint takes to be verified and read.
+In one training, windows of several updates alternate (A B C A B C ...): without a save, with a save in the
+background, and with a save that training waits for. A window ends when its checkpoint is on disk, so the cost
+of a save is the extra time of its window; the share is relative to 100 updates, the default of
+--save_step_freq. The time to verify and read the newest checkpoint is also measured.
 """
 
 import argparse
@@ -35,17 +35,17 @@ class _EnoughError(Exception):
 
 
 class _Windows:
-    """Saves in the first update of a window as its way says, and takes the time of all."""
+    """Saves after the first update of a window, in the window's way, and times all windows."""
 
     def __init__(self, folder: Path, updates: int, windows: int):
         self.folder, self.updates = folder, updates
         self.plan = [WAYS[i % len(WAYS)] for i in range(windows * len(WAYS))]
         self.seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         self.blocked: dict[str, list[float]] = {way: [] for way in WAYS}
-        self._update = -2  # what warms up
+        self._update = -2  # warm-up
 
     def tick(self) -> None:
-        """After each update."""
+        """Called after each update."""
         actions: Any = NeuralModuleFactory.get_default_factory().get_trainer()
         self._update += 1
         number, place = divmod(self._update, self.updates)
@@ -64,7 +64,7 @@ class _Windows:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measure, print and write; return the exit status."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -1,20 +1,20 @@
-"""What several processes gain and cost: measured on this machine, and a model of many GPUs.
+"""Measures the gain and cost of several processes on this machine, and models the scaling to many GPUs.
 
     python benchmarks/scaling.py [--shape mini] [--processes 2] [--quick] [--model_only]
 
-Measured in windows that alternate (A B C A B C ...), on ready batches, through `NeuralModuleFactory.train`:
+Measured in alternating windows (A B C A B C ...), on ready batches, through `NeuralModuleFactory.train`:
 
-    one      one process with as many threads as there are processes below
-    joined   the same with WORLD_SIZE=1 in its environment: what the code for several costs one (at most 1%)
-    several  processes of one thread that share the same global batch, by gloo (at least 0.95 of `one`)
+    one      one process with as many threads as there are processes in `several`
+    joined   the same with WORLD_SIZE=1: the cost of the distributed code in one process (goal: at most 1%)
+    several  processes with one thread each that share the same global batch, by gloo (goal: 0.95 of `one`)
 
-Then what an update sends, how long that takes by itself, and how long a sum of three numbers does.
+Then it measures the bytes that an update sends, and times these messages and a sum of three numbers alone.
 
 The model predicts weak scaling, every GPU with the same tokens per update. An update takes
 
     computing + what is sent and not hidden by the backward pass + the sum that says who trains on how much
 
-Everything it assumes is a constant below, with its source, and an option. Nothing of it was measured.
+All assumptions are constants below, with their sources, and options. None of them was measured.
 """
 
 import argparse
@@ -50,7 +50,7 @@ from measure import (
 from step import BASE, SHAPES
 from ways import Batch, Shape, Way, synthetic_batches, train
 
-# What the model assumes.
+# Assumptions of the model.
 TOKENS_PER_S = {
     "base": 816e3,
     "large": 263e3,
@@ -141,7 +141,7 @@ class Update:
 
 
 def update_of(name: str, tokens: float, tokens_per_s: float) -> Update:
-    """The real model's, made without memory for it."""
+    """The update of the real model, which is created without allocating its memory."""
     from nemo.collections.nlp.nm.pretraining_model import with_heads
     from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
@@ -152,7 +152,7 @@ def update_of(name: str, tokens: float, tokens_per_s: float) -> Update:
 
 
 def predict(args: argparse.Namespace) -> list[dict[str, Any]]:
-    """Efficiencies of all models and ways to send."""
+    """Efficiencies for all models and ways to send."""
     network = Network(args.inside, args.between, count_hop=args.count_hop)
     rates = dict(zip(MODELS, args.tokens_per_s, strict=True))
     updates = {name: update_of(name, args.tokens_per_update, rate) for name, rate in rates.items()}
@@ -178,7 +178,7 @@ def predict(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def measure(args: argparse.Namespace) -> dict[str, Any]:
-    """The three ways side by side, and what the processes send.
+    """Measure the three ways in alternation, and the messages.
 
     Raises:
         WorkerError, SystemExit: a way could not be measured.
@@ -206,7 +206,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         for worker in workers:
             worker.stop(patience=0)  # or it would wait for the others
     one, joined, several = found
-    several["tokens_per_s"] *= number  # one process has counted
+    several["tokens_per_s"] *= number  # counted by one process
     several["flops_per_s"] *= number
     for window in several["windows"]:
         window["tokens"] *= number
@@ -236,7 +236,7 @@ def _shared_out(batches: Sequence[Batch], number: int) -> list[Batch]:
 
 
 def _ranks(number: int) -> list[tuple[tuple[str, str], ...]]:
-    """What a launcher would put into the environment of each process."""
+    """The environment variables that a launcher would set in each process."""
     with socket.socket() as some:
         some.bind(("127.0.0.1", 0))
         port = str(some.getsockname()[1])
@@ -252,12 +252,12 @@ def _start(target: Any, *args: Any) -> Any:
 
 def _received(connection: Connection) -> Any:
     if not connection.poll(120):
-        raise SystemExit("the other processes have ended, or hang")
+        raise SystemExit("the other processes have ended or hang")
     return connection.recv()
 
 
 def _follow(job: Job, connection: Connection) -> None:
-    """Train as rank 0 does, which alone is told when: the others wait for it at the next sum."""
+    """Train along with rank 0, which alone is controlled: the others wait for it at the next sum."""
     os.environ.update(job.way.environment)
     torch.set_num_threads(1)
     updates = 0
@@ -275,7 +275,7 @@ def _follow(job: Job, connection: Connection) -> None:
 
 
 def _sum_alone(rank: Any, num_bytes: int, num_messages: int, connection: Connection) -> None:
-    """Time sums of as much as an update sends, and of three numbers."""
+    """Time sums of the size that an update sends, and of three numbers."""
     os.environ.update(rank)
     torch.set_num_threads(1)
     from nemo.backends.pytorch.distributed.world import join
@@ -301,7 +301,7 @@ def _sum_alone(rank: Any, num_bytes: int, num_messages: int, connection: Connect
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, predicts, prints and writes; the exit status."""
+    """Measure, predict, print and write; return the exit status."""
     args = _arguments(argv)
     report: dict[str, Any] = {"what": "scaling", "environment": environment("cpu"), "steady": True}
     if not args.model_only:
@@ -328,7 +328,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="the smallest model and short windows: a first look"
     )
-    parser.add_argument("--model_only", action="store_true", help="measure nothing")
+    parser.add_argument("--model_only", action="store_true", help="do not measure")
     parser.add_argument("--gpus", type=int, nargs="+", default=GPUS)
     rates = list(TOKENS_PER_S.values())
     parser.add_argument("--tokens_per_s", type=float, nargs=2, default=rates, help="of a GPU: base, large")

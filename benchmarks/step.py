@@ -1,22 +1,21 @@
-"""How fast a training step is: real tokens per second of ours beside Hugging Face's, on ready batches.
+"""Measures the speed of a training step in real tokens per second, compared with Hugging Face.
 
     python benchmarks/step.py [--shapes mini base128 base512 pairs512] [--level O0] [--against default bf16]
 
-Needs the extra [bench]. On every shape all ways train the same BERT on the same batches, see `ways.py`, in
-windows that alternate (A B C A B C ...), each way in a process of its own. Lengths vary from batch to batch
-as those of text do (--fixed_lengths: they do not). Ours alternates anew with the ways of each column:
+Needs the extra [bench]. For each shape, all ways train the same BERT on the same ready batches (see
+`ways.py`), in alternating windows (A B C A B C ...), each way in a separate process. Lengths vary from batch
+to batch as in text, unless --fixed_lengths is given. Ours alternates with the ways of each column in turn:
 
     default  Trainer and a bare loop with their defaults, fp32
     bf16     the same with bf16 autocast
-    best     a bare loop with torch.compile, AdamW's fused version and freed memory kept, in fp32 and bf16;
-             and without torch.compile in bf16
+    best     a bare loop with torch.compile, fused AdamW and freed memory kept, in fp32 and bf16; and without
+             torch.compile in bf16
 
-Of several the fastest one counts, and `best` has all columns to choose from. Freed memory is kept with
-jemalloc where it is installed (--jemalloc), else by glibc's variables. Tokens are counted in the attention
-mask; useful FLOP/s are of real tokens and masked rows only; "of GEMM" is their share of a matrix product of
-2048x768x3072 in the same type. The JSON is written after every column, so a run that is stopped keeps what it
-has. Ends with 1 if that product's rate has moved by more than 10% meanwhile: then measure again on a quieter
-machine.
+The fastest way of a column counts, and `best` chooses from all columns. Freed memory is kept with jemalloc if
+it is installed (--jemalloc), else by glibc's variables. Tokens are counted in the attention mask; useful
+FLOP/s count real tokens and masked rows only; "of GEMM" is their share of a matrix product of 2048x768x3072
+in the same type. The JSON is written after every column, so an interrupted run keeps its results. Exits with
+1 if that product's rate changed by more than 10% meanwhile; then measure again on an idle machine.
 """
 
 import argparse
@@ -68,7 +67,7 @@ KEPT_BY_JEMALLOC = "thp:always,metadata_thp:auto,dirty_decay_ms:-1,muzzy_decay_m
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measure, print and write; return the exit status."""
     args = _arguments(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         batches = synthetic_batches(shape)
         case: dict[str, Any] = {"shape": about(shape, batches), "ways": [], "problems": []}
         report["cases"].append(case)
-        for column, ways in (baselines or {"": []}).items():  # one after the other, as memory has an end
+        for column, ways in (baselines or {"": []}).items():  # one after the other, to limit memory
             jobs = [Job(way, shape, batches, threads=args.threads) for way in (*ours, *ways)]
             found, problems = compare(jobs, args.seconds, args.windows)
             case["ways"] += [{"column": column, **way} for way in found]
@@ -111,9 +110,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--windows", type=int, default=4, help="of each way")
     parser.add_argument("--seconds", type=float, default=20, help="of a window; an update at least")
     parser.add_argument("--probe_seconds", type=float, default=5)
-    parser.add_argument("--dropout", type=float, help="another than BERT's 0.1")
+    parser.add_argument("--dropout", type=float, help="dropout probability; default: BERT's 0.1")
     parser.add_argument(
-        "--fixed_lengths", action="store_true", help="all sequences full, but in shapes with padding"
+        "--fixed_lengths", action="store_true", help="full sequences, except in shapes with padding"
     )
     parser.add_argument("--threads", type=int, help="default: OMP_NUM_THREADS, or all cores")
     parser.add_argument("--jemalloc", default=find_library("jemalloc"), help="the library, for best")
@@ -128,14 +127,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _baselines(groups: Sequence[str], jemalloc: str | None) -> dict[str, list[Way]]:
-    """What ours is compared with, by column."""
+    """The ways to compare with, by column."""
     keeping = KEPT_BY_GLIBC
     if jemalloc is not None:
         keeping = {"LD_PRELOAD": jemalloc, "MALLOC_CONF": KEPT_BY_JEMALLOC}
     best = Way("bare", fused=True, compiled=True, environment=tuple(keeping.items()))
     loops = ["bare"]
     if groups and find_spec("accelerate") is None:
-        print("without the package accelerate Hugging Face's Trainer cannot run, and is left out", flush=True)
+        print("skipping Hugging Face's Trainer, which needs the package accelerate", flush=True)
     else:
         loops.insert(0, "trainer")
     ways = {
@@ -147,9 +146,9 @@ def _baselines(groups: Sequence[str], jemalloc: str | None) -> dict[str, list[Wa
 
 
 def ratios(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """How many times as fast each of ours is as the fastest way of each column.
+    """The speed of each of ours relative to the fastest way of each column.
 
-    A way is compared with those that it alternated with; `best` chooses from all columns.
+    A way is compared with those it alternated with; `best` chooses from all columns.
     """
     ours = [way for way in found if way["way"].startswith("ours")]
     others = [way for way in found if way not in ours]

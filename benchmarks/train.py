@@ -1,20 +1,20 @@
-"""How fast a real run trains: `nemo-bert pretrain data_text` on your text, beside the same steps alone.
+"""Measures the speed of a real run, `nemo-bert pretrain data_text`, compared with the bare steps.
 
     python benchmarks/train.py TEXT [--level O0 O2] [--updates 400] [options of nemo-bert pretrain]
 
-A model of 4 layers x 256 by default. The run is the command's own function, from text to the last checkpoint.
-After its first updates it is measured in windows; between them it is held up, and `step.py`'s loop trains the
-same model at the same precision on batches of this very run that are ready in memory.
+The default model has 4 layers x 256. The run is the command's own function, from text to the last checkpoint.
+After the first updates it is measured in windows. Between them it pauses, and `step.py`'s loop trains the
+same model at the same precision on batches of the same run, ready in memory.
 
-    rate      real tokens/s of the run, as a share of the loop's; wanted: 95%
-    stall     from the end of an update to the beginning of the next, waiting for a batch; wanted: under 1%
-    logging   from the end of an update until all callbacks are done with it
+    rate      real tokens/s of the run, as a share of the loop's; goal: 95%
+    stall     from the end of an update to the beginning of the next, waiting for a batch; goal: under 1%
+    logging   from the end of an update until all callbacks are done
 
-Then some more updates are profiled: what the main thread does besides computing, see `overhead.py`.
+Then further updates are profiled, to find what the main thread does besides computing; see `overhead.py`.
 
-Checkpoints are left out but for the last (--save_step_freq -1): what they cost depends on how often one wants
-them. The JSON is written after every level. Ends with 1 if the matrix product of the probe has moved by more
-than 10% meanwhile.
+Only the last checkpoint is written (--save_step_freq -1), as the cost of others depends on their frequency.
+The JSON is written after every level. Exits with 1 if the probe's matrix product changed by more than 10%
+meanwhile.
 """
 
 import argparse
@@ -55,9 +55,7 @@ from nemo.collections.nlp.pretraining import pretrain
 from nemo.collections.nlp.pretraining.data import open_data
 from nemo.core import ActionCallback, NeuralModuleFactory
 
-WARM_UP = (
-    40  # updates of the run that are not measured: each has another number of tokens, which is new at first
-)
+WARM_UP = 40  # updates that are not measured: the first batches of a new size take longer
 OPTIONS = {
     "tokenizer": "word-piece",
     "vocab_size": 8000,
@@ -80,7 +78,7 @@ OPTIONS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measures, prints and writes; the exit status."""
+    """Measure, print and write; return the exit status."""
     args = _arguments(argv)
     report: dict[str, Any] = {"what": "train", "environment": environment("cpu"), "cases": []}
     for level in args.level:
@@ -92,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _measured(args: argparse.Namespace, level: str) -> dict[str, Any]:
-    """A run beside the loop, at one level."""
+    """Measure a run and the loop at one level."""
     with tempfile.TemporaryDirectory() as folder:
         options = _options(args, level, Path(folder))
         batches, vocab_size = _batches(options)
@@ -125,20 +123,20 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--level", nargs="+", default=["O0", "O2"], choices=["O0", "O1", "O2"])
     parser.add_argument("--windows", type=int, default=4, help="of the run and of the loop each")
     parser.add_argument("--seconds", type=float, default=15, help="of a window of the loop")
-    parser.add_argument("--profile", type=int, default=40, help="updates that are profiled; 0: none")
+    parser.add_argument("--profile", type=int, default=40, help="number of updates to profile; 0: none")
     parser.add_argument("--probe_seconds", type=float, default=3)
     parser.add_argument("--json", type=Path, help="where the report goes")
     args, options = parser.parse_known_args(argv)
     args.options = options
     if args.updates < WARM_UP + args.windows + args.profile:
         parser.error(
-            f"--updates takes {WARM_UP} for the warm-up, those of --profile, and one for each window"
+            f"--updates must cover {WARM_UP} of warm-up, those of --profile, and one for each window"
         )
     return args
 
 
 def _options(args: argparse.Namespace, level: str, folder: Path) -> PretrainingOptions:
-    """What the run is given; the user's options come last and win."""
+    """The options of the run; those of the user take precedence."""
     ours = {
         **OPTIONS,
         "train_data": args.text,
@@ -151,7 +149,7 @@ def _options(args: argparse.Namespace, level: str, folder: Path) -> PretrainingO
 
 
 def _batches(options: PretrainingOptions) -> tuple[list[Batch], int]:
-    """The first batches of the run, and the size of its vocabulary; the run finds its text prepared."""
+    """The first batches of the run, and its vocabulary size; this also prepares the text for the run."""
     data = open_data(options, Path(options.work_dir))
     first = islice(data.train.batches(0), VARIED_BATCHES)
     assert data.tokenizer is not None  # it is text
@@ -174,7 +172,7 @@ def _shape(options: PretrainingOptions, vocab_size: int) -> Shape:
 
 @dataclass(frozen=True)
 class Update:
-    """When it began, was made, and all callbacks were done with it; and the tokens of the run until then."""
+    """When an update began, ended, and was handled by all callbacks; and the run's tokens until then."""
 
     began: float
     made: float
@@ -185,11 +183,11 @@ class Update:
 def measure_run(
     options: PretrainingOptions, windows: int, profiled: int, between: Callable[[], None]
 ) -> dict[str, Any]:
-    """Pretrain, and say what the time went to.
+    """Pretrain, and measure where the time goes.
 
     Args:
-        windows: parts into which the updates after the warm-up are divided.
-        profiled: updates that are left for a profile.
+        windows: number of windows into which the updates after the warm-up are divided.
+        profiled: number of updates to profile.
         between: called before each window.
     """
     overhead = Overhead(profiled)
@@ -213,7 +211,7 @@ def measure_run(
 
 
 def _part(began: float, tokens: int, updates: Sequence[Update]) -> dict[str, Any]:
-    """Where the time of a window went."""
+    """The breakdown of a window's time."""
     ends = [began, *(update.done for update in updates[:-1])]
     waits = [update.began - end for update, end in zip(updates, ends, strict=True)]
     return {
@@ -227,7 +225,7 @@ def _part(began: float, tokens: int, updates: Sequence[Update]) -> dict[str, Any
 
 
 class _First(ActionCallback):
-    """Is told of everything before all others."""
+    """A callback that is called before all others."""
 
     def on_iteration_start(self) -> None:
         self.began = time.perf_counter()
@@ -237,17 +235,17 @@ class _First(ActionCallback):
 
 
 class _Watch(ActionCallback):
-    """Is told of everything after all others.
+    """A callback that is called after all others.
 
     Args:
-        size: updates of a window.
-        number: of windows.
-        between: called before each.
-        overhead: begins when the last one is over.
+        size: number of updates in a window.
+        number: number of windows.
+        between: called before each window.
+        overhead: begins after the last window.
 
     Attributes:
-        first: what has to be told first.
-        windows: when each began, the tokens of the run until then, and its updates.
+        first: the callback to call first.
+        windows: for each window, when it began, the run's tokens until then, and its updates.
     """
 
     def __init__(self, size: int, number: int, between: Callable[[], None], overhead: Overhead):
@@ -271,7 +269,7 @@ class _Watch(ActionCallback):
 
 @contextmanager
 def _watched(watch: _Watch) -> Iterator[None]:
-    """Let the factory's training be watched, as `pretrain` has no place for callbacks of others."""
+    """Add callbacks to the factory's training, as `pretrain` takes none."""
     train = NeuralModuleFactory.train
 
     def train_watched(self: NeuralModuleFactory, *args: Any, **kwargs: Any) -> None:
@@ -290,8 +288,8 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         table(WAY_HEADER, way_rows([report["loop"]], probed["before"])),
         f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['updates']} updates of "
         f"{run['ms_per_update']:,.1f} ms; {run['whole_run_s']:.0f} s in all",
-        f"rate     {report['share_of_loop']:7.1%} of the loop's (wanted: 95%)",
-        f"stall    {run['stall_share']:7.2%} of the time (wanted: under 1%), "
+        f"rate     {report['share_of_loop']:7.1%} of the loop's (goal: 95%)",
+        f"stall    {run['stall_share']:7.2%} of the time (goal: under 1%), "
         f"at most {run['longest_stall_ms']:.1f} ms",
         f"logging  {run['logging_share']:7.2%}",
         *(overhead_lines(run["overhead"]) if run["overhead"] else ()),

@@ -1,8 +1,8 @@
-"""What the benchmarks of the training step have in common: shapes, batches, and the loops that are compared.
+"""Shared by the benchmarks of the training step: shapes, batches, and the loops to compare.
 
 A *way* is one way to train the same BERT on the same batches: our graph through `NeuralModuleFactory.train`,
-Hugging Face's Trainer, or a bare loop around `BertForPreTraining`. All of them minimise the losses of the
-masked language model and the next sentence with AdamW and dropout, and clip the gradient to a norm of 1.
+Hugging Face's Trainer, or a bare loop around `BertForPreTraining`. All minimise the masked-language-model and
+next-sentence losses with AdamW and dropout, and clip the gradient norm to 1.
 
 Shapes: B batch, T tokens.
 """
@@ -22,9 +22,9 @@ PAD, CLS, SEP, MASK, FIRST_WORD = 0, 101, 102, 103, 999  # as in bert-base-uncas
 MASKED = 0.15
 SHORT = 0.1
 """Of the sequences of a text of long documents, as BERT cuts it: 93 to 97% of the positions hold a token."""
-VARIED_BATCHES = 256  # so that hardly any two that follow each other have the same number of tokens
+VARIED_BATCHES = 256  # enough that consecutive batches rarely have the same number of tokens
 LR, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
-FOREVER = 10**9  # updates; whoever listens to the ticks ends the training
+FOREVER = 10**9  # updates; the tick function ends the training
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,8 @@ class Shape:
     """Sizes of a model and of its batches.
 
     Attributes:
-        padding: share of the B*T positions that hold no token; each batch has a sequence without any.
-        short: share of the sequences that have any length, where there is no `padding`.
+        padding: share of padding among the B*T positions; each batch has at least one full sequence.
+        short: without `padding`, the share of sequences with random lengths.
     """
 
     name: str
@@ -50,7 +50,7 @@ class Shape:
 
     @property
     def model(self) -> dict[str, Any]:
-        """What a `transformers.BertConfig` or our `BERT` is made of."""
+        """Arguments for `transformers.BertConfig` and our `BERT`."""
         return {
             "vocab_size": self.vocab_size,
             "hidden_size": self.hidden_size,
@@ -63,7 +63,7 @@ class Shape:
         }
 
     def flops(self, batch: "Batch") -> float:
-        """Useful ones of an update: of real tokens, and of masked rows in the vocabulary product."""
+        """Useful FLOPs of an update: for real tokens, and for masked rows in the vocabulary product."""
         width = self.hidden_size
         lengths = batch.input_mask.sum(1).astype(float)
         encoder = 6 * self.num_layers * (4 * width**2 + 2 * width * self.intermediate_size) * lengths.sum()
@@ -73,7 +73,7 @@ class Shape:
 
 
 class Batch(NamedTuple):
-    """One batch as our data layers give it, in the order of their ports: int64 [B, T], labels [B]."""
+    """A batch in the order of our data layer's ports: int64 [B, T], labels [B]."""
 
     input_ids: np.ndarray
     input_type_ids: np.ndarray
@@ -84,17 +84,17 @@ class Batch(NamedTuple):
 
     @property
     def tokens(self) -> int:
-        """Real ones."""
+        """Number of real tokens."""
         return int(self.input_mask.sum())
 
 
 def as_in_text(shape: Shape) -> Shape:
-    """The shape with lengths that vary from batch to batch as those of text do; padded ones do already."""
+    """The shape with lengths that vary from batch to batch as in text; those of padded shapes do already."""
     return shape if shape.padding else replace(shape, short=SHORT)
 
 
 def synthetic_batches(shape: Shape, number: int | None = None, seed: int = 0) -> list[Batch]:
-    """Batches that differ, with word frequencies like those of text (Zipf) and masks as BERT's (80/10/10)."""
+    """Different batches with word frequencies as in text (Zipf) and BERT's masks (80/10/10)."""
     if number is None:
         number = VARIED_BATCHES if shape.padding or shape.short else 8
     return [_synthetic_batch(shape, np.random.default_rng((seed, i))) for i in range(number)]
@@ -126,9 +126,9 @@ def _synthetic_batch(shape: Shape, rng: np.random.Generator) -> Batch:
 def sequence_lengths(shape: Shape, rng: np.random.Generator) -> np.ndarray:
     """Tokens of each sequence of a batch, int [B].
 
-    The longest sequence is full, as a batch is padded to its longest. Where there is `padding`, the others
-    are spread as pairs of sentences are: a broad beta distribution about the mean that is left for them.
-    Else a share of them, `short`, has any length.
+    At least one sequence is full, as a batch is padded to its longest. With `padding`, the others follow a
+    broad beta distribution around their mean, as pairs of sentences do. Otherwise a share of them, `short`,
+    has random lengths.
     """
     lengths = np.full(shape.batch_size, shape.length)
     if not shape.padding:
@@ -142,7 +142,7 @@ def sequence_lengths(shape: Shape, rng: np.random.Generator) -> np.ndarray:
 
 
 def _words(vocab_size: int, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Ids of which number n occurs about 1/n times as often as the first."""
+    """Ids with Zipf's distribution: the nth id occurs about 1/n times as often as the first."""
     num_words = vocab_size - FIRST_WORD
     return FIRST_WORD + ((num_words + 1) ** rng.random(size)).astype(np.int64) - 1
 
@@ -154,9 +154,9 @@ class Way:
     Attributes:
         loop: "ours", "trainer" or "bare".
         level: precision of ours, O0 to O2.
-        bf16, compiled, fused: autocast, `torch.compile` and AdamW's fused version; of the others.
-        attention: of Hugging Face's ("flash_attention_2" leaves padding out there); None is its default.
-        environment: variables that are set before its process begins.
+        bf16, compiled, fused: autocast, `torch.compile` and fused AdamW, for the others.
+        attention: attention of Hugging Face's model ("flash_attention_2" skips padding); None: its default.
+        environment: environment variables of its process.
     """
 
     loop: str
@@ -169,7 +169,7 @@ class Way:
 
     @property
     def name(self) -> str:
-        """As tables call it."""
+        """The name in tables."""
         if self.loop == "ours":
             return f"ours {self.level}"
         settings = {
@@ -183,7 +183,7 @@ class Way:
 
     @property
     def dtype(self) -> str:
-        """What its matrix products are made in."""
+        """The type of its matrix products."""
         return "bfloat16" if self.bf16 or (self.loop == "ours" and self.level != "O0") else "float32"
 
 
@@ -191,7 +191,7 @@ Tick = Callable[[], None]
 
 
 def train(way: Way, model: dict[str, Any], batches: Sequence[Batch], device: str, tick: Tick) -> None:
-    """Train on `batches` over and over in their order, until `tick` raises.
+    """Train on `batches` repeatedly, in their order, until `tick` raises.
 
     Args:
         model: sizes, see `Shape.model`.
@@ -210,7 +210,7 @@ def train(way: Way, model: dict[str, Any], batches: Sequence[Batch], device: str
 def _train_ours(
     way: Way, model: dict[str, Any], batches: list[list[Tensor]], device: str, tick: Tick
 ) -> None:
-    """The tutorial's pipeline, with nothing asked for but the precision."""
+    """The tutorial's pipeline, with default settings except the precision."""
     from nemo.backends.pytorch import DataLayerNM
     from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer
     from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
@@ -249,7 +249,7 @@ def _train_ours(
 def _train_trainer(
     way: Way, model: dict[str, Any], batches: list[list[Tensor]], device: str, tick: Tick
 ) -> None:
-    """`Trainer.train` with its defaults, but that batches are ready and nothing is written."""
+    """`Trainer.train` with its defaults, except for ready batches and no output."""
     from torch.utils.data import DataLoader, IterableDataset
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -292,7 +292,7 @@ def _train_trainer(
 def _train_bare(
     way: Way, model: dict[str, Any], batches: list[list[Tensor]], device: str, tick: Tick
 ) -> None:
-    """What one writes without a Trainer."""
+    """A hand-written training loop."""
     bert = _huggingface_model(way, model)
     bert.to(device).train()
     optimizer = torch.optim.AdamW(
@@ -311,10 +311,10 @@ def _train_bare(
 
 
 def _huggingface_model(way: Way, model: dict[str, Any]) -> Any:
-    """`BertForPreTraining` with the attention that the way asks for.
+    """`BertForPreTraining` with the attention of the way.
 
-    "flash_attention_2" is as far as Hugging Face's BERT goes without padding: within attention. Its pooler
-    reads the first token of each row of a batch, so a batch cannot be one long row without it altogether.
+    With "flash_attention_2", Hugging Face's BERT skips padding in attention only. Its pooler reads the first
+    token of each row of a batch, so a batch cannot be packed into one long row.
     """
     from transformers import BertConfig, BertForPreTraining
 
@@ -322,14 +322,14 @@ def _huggingface_model(way: Way, model: dict[str, Any]) -> Any:
 
 
 def flash_attention() -> str | None:
-    """The attention of Hugging Face's that leaves padding out; None where it is not installed."""
+    """Hugging Face's attention that skips padding; None if it is not installed."""
     from transformers.utils import is_flash_attn_2_available
 
     return "flash_attention_2" if is_flash_attn_2_available() else None
 
 
 class _Endless:
-    """Things over and over, from the first one whenever it is iterated over."""
+    """Repeats things forever; each iteration starts from the first."""
 
     def __init__(self, things: Sequence[Any]):
         self._things = things
@@ -339,7 +339,7 @@ class _Endless:
 
 
 def _as_huggingface(batch: Sequence[Tensor]) -> dict[str, Tensor]:
-    """A batch as `BertForPreTraining` takes it."""
+    """A batch as arguments of `BertForPreTraining`."""
     input_ids, types, mask, output_ids, output_mask, labels = batch
     return {
         "input_ids": input_ids,

@@ -1,1 +1,1 @@
-"""The command line, `nemo-bert COMMAND`: one file per command."""
+"""The command line, `nemo-bert COMMAND`: one file for each command."""

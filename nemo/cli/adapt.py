@@ -1,4 +1,4 @@
-"""`nemo-bert adapt MODEL TEXT... --task ner --train FILE`: a BERT for a field, and what that was worth."""
+"""`nemo-bert adapt MODEL TEXT... --task ner --train FILE`: adapt a BERT to a domain, and measure the gain."""
 
 import sys
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ from nemo.utils.progress import working
 COMMAND_LINE = CommandLine(
     AdaptationOptions,
     "nemo-bert adapt",
-    "Extend a BERT's vocabulary and go on pretraining it on the text of a field; fine-tune it and the base "
-    "on a task of the field, and say in one sentence what was gained.",
+    "Extend a BERT's vocabulary and continue pretraining on text of your field; then fine-tune it and the "
+    "original on a task of the field, and report the gain in one sentence.",
     positional=("model", "text"),
     examples="nemo-bert adapt my_bert papers/ --minutes 60 --task ner --train train.txt --test test.txt",
 )
 
 
 def run(argv: Sequence[str]) -> None:
-    """Adapt, write the page, and print the sentence."""
+    """Adapt, write the report, and print the gain."""
     options = COMMAND_LINE.parse(argv)
     from pathlib import Path
 

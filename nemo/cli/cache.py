@@ -12,7 +12,7 @@ from nemo.utils.arguments import CommandLine, check, option
 
 @dataclass(frozen=True)
 class CacheOptions:
-    """Whether to delete it."""
+    """Whether to clear the cache."""
 
     clear: bool = option(False, "delete everything in it; it is rebuilt when needed")
 
@@ -29,7 +29,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """List, or clear."""
+    """List the cache, or clear it."""
     options = COMMAND_LINE.parse(argv)
     from nemo.utils.user_cache import cache_entries, clear_cache, user_cache
 
@@ -45,7 +45,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _what(path: Path) -> str:
-    """What an entry is for."""
+    """The name of an entry, and its purpose."""
     if path.name.startswith("kernels-"):
         return f"{path.name}: kernels for this CPU"
     names = []

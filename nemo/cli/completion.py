@@ -1,4 +1,4 @@
-"""`nemo-bert completion SHELL`: a script by which the shell completes commands, options and their values."""
+"""`nemo-bert completion SHELL`: a shell script that completes commands, options and their values."""
 
 import argparse
 import dataclasses
@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 @dataclass(frozen=True)
 class CompletionOptions:
-    """For which shell."""
+    """The shell."""
 
     shell: str = option("", "bash, zsh or fish", choices=SHELLS)
 

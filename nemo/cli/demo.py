@@ -42,7 +42,7 @@ class DemoOptions(RecipeOptions):
         self._check_numbers_of_steps()
 
     def on(self, corpus: Path) -> RecipeOptions:
-        """The same for `nemo-bert pretrain` on this text."""
+        """These options for `nemo-bert pretrain` on the text `corpus`."""
         ends = {"num_iters", "num_epochs"} & self.given
         typed = (self.given | self.given_in_file | {"work_dir"}) | (set() if ends else {"minutes"})
         options = RecipeOptions(texts=(str(corpus),), **{name: getattr(self, name) for name in typed})
@@ -76,8 +76,8 @@ def run(argv: Sequence[str]) -> None:
         logging.info("1/4 collecting English prose from the installed packages")
         with working("collecting text"):
             collect(corpus)
-        began = time.monotonic()  # the minutes are for training
-    logging.info("2/4 training, as nemo-bert pretrain %s does", corpus)
+        began = time.monotonic()  # --minutes does not include collecting
+    logging.info("2/4 training, as with nemo-bert pretrain %s", corpus)
     result = run_recipe(options.on(corpus), began)
     if result is None:
         return
@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> None:
     before = result.figures_before
     if before:
         gain = before["unigram_entropy"] - before["mlm_loss"]
-        sys.stdout.write(f"(before the first step, from counting neighbouring words: {gain:.4f} nat)\n")
+        sys.stdout.write(f"(before the first step, from counts of neighbouring words: {gain:.4f} nat)\n")
     sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:

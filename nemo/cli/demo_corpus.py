@@ -1,6 +1,6 @@
-"""A corpus of English prose from what is installed: docstrings, Python's help, package READMEs.
+"""A corpus of English prose from installed packages: docstrings, Python's help, READMEs.
 
-Every source is read as text or parsed with `ast`; nothing that is found is imported or run.
+Sources are read as text or parsed with `ast`; nothing is imported or run.
 """
 
 import ast
@@ -35,8 +35,8 @@ class Document(NamedTuple):
     """The prose of one module, help topic or README.
 
     Attributes:
-        name: what it is called, for the split.
-        paragraphs: candidate paragraphs in the order of the source.
+        name: its name, which decides whether it is held out.
+        paragraphs: candidate paragraphs, in the order of the source.
     """
 
     name: str
@@ -45,13 +45,13 @@ class Document(NamedTuple):
 
 @dataclass
 class SourceCount:
-    """What one source gave.
+    """Statistics of one source.
 
     Attributes:
         documents: documents kept, each of two sentences or more.
         paragraphs: paragraphs kept.
         size: bytes of text kept.
-        repeated: paragraphs dropped because the same or nearly the same was there before.
+        repeated: paragraphs dropped as duplicates or near duplicates.
         unreadable: files that could not be read or parsed.
     """
 
@@ -64,14 +64,14 @@ class SourceCount:
 
 @dataclass(frozen=True)
 class MachineCorpus:
-    """Where the corpus lies and what went into it.
+    """The files of the corpus, and their sources.
 
     Attributes:
-        train: the text to train on.
-        valid: the held-out documents.
+        train: file with the training text.
+        valid: file with the held-out documents.
         train_size: bytes of `train`.
         valid_size: bytes of `valid`.
-        sources: what each source gave, by its name, in the order they were read.
+        sources: statistics of each source by name, in reading order.
     """
 
     train: Path
@@ -83,11 +83,11 @@ class MachineCorpus:
 
 @dataclass
 class NearDuplicates:
-    """Remembers the word 8-grams of every paragraph let through.
+    """Detects near duplicates by the word n-grams of earlier paragraphs.
 
     Args:
         gram: words per n-gram.
-        share: a paragraph is a near duplicate when more than this share of its n-grams is known.
+        share: a paragraph is a near duplicate if more than this share of its n-grams is known.
     """
 
     gram: int = 8
@@ -96,10 +96,10 @@ class NearDuplicates:
     _word_ids: dict[str, int] = field(default_factory=dict)
 
     def is_new(self, paragraph: str) -> bool:
-        """Whether the paragraph is new; if so it is remembered. Case and punctuation are ignored."""
+        """Whether the paragraph is new; if so, remember it. Case and punctuation are ignored."""
         words = re.findall(r"\w+", paragraph.lower())
         ids = [self._word_ids.setdefault(word, len(self._word_ids)) for word in words]
-        # The hash of a tuple of integers, unlike that of text, is the same in every process.
+        # Unlike hashes of text, hashes of integer tuples are the same in every process.
         starts = range(max(1, len(ids) - self.gram + 1))
         grams = {hash(tuple(ids[start : start + self.gram])) for start in starts}
         known = len(grams & self._seen)
@@ -124,25 +124,25 @@ def collect(
 ) -> MachineCorpus:
     """Write `train.txt` and `valid.txt`: a paragraph per line, a blank line between documents.
 
-    The same installed files give the same bytes. Sources are read in a fixed order (help topics,
-    standard library, READMEs, packages) until `maximum_bytes` are there. A document goes to
-    `valid.txt` as a whole, by the hash of its name.
+    The same installed files give the same bytes. Sources are read in a fixed order (help topics, standard
+    library, READMEs, packages) until `maximum_bytes` is reached. Whole documents are held out, by the hash of
+    their name.
 
     Args:
-        folder: where to write; made if missing.
-        minimum_bytes: less text than this is worth a warning, not an error.
-        maximum_bytes: stop reading once this much is kept; None reads everything.
-        valid_share: share of the documents held out.
-        minimum_valid_bytes: hold out more documents, if needed, until there is this much.
+        folder: folder to write to; created if missing.
+        minimum_bytes: warn if there is less text than this.
+        maximum_bytes: stop reading when this much is kept; None reads everything.
+        valid_share: share of documents to hold out.
+        minimum_valid_bytes: hold out more documents, if needed, to reach this size.
         duplicate_gram: words per n-gram of the near-duplicate test.
         duplicate_share: share of known n-grams above which a paragraph is dropped.
         stdlib: folder of the standard library; default: this Python's.
         site_packages: folder of the installed packages; default: this Python's.
-        workers: processes that parse the sources, which is nearly all of the time; default: one
-            per core. Their number does not change the result.
+        workers: processes that parse the sources, which takes most of the time; default: one per core. Their
+            number does not change the result.
 
     Raises:
-        DataError: there is not one document to train on or to hold out.
+        DataError: there is no document to train on or none to hold out.
     """
     paths = sysconfig.get_paths()
     stdlib = Path(stdlib or paths["stdlib"])
@@ -166,7 +166,7 @@ def collect(
 
 @contextmanager
 def _without_garbage_collection() -> Iterator[None]:
-    """Syntax trees have no cycles; looking for some takes as long as parsing."""
+    """Disable garbage collection: syntax trees have no cycles, and the search takes as long as parsing."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -178,11 +178,11 @@ def _without_garbage_collection() -> Iterator[None]:
 
 @contextmanager
 def _file_map(workers: int) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`map`, in this process or over several; the order of the results is that of the input."""
+    """A `map` that runs in this process or in several; results are in the order of the input."""
     if workers == 1:
         yield map
         return
-    # Spawned, as a fork of a process that has started threads (torch's, say) may hang.
+    # Spawned, as a fork of a process with threads (such as torch's) may hang.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=gc.disable) as pool:
         yield partial(pool.map, chunksize=8)
 
@@ -193,7 +193,7 @@ def _documents(
     sources: dict[str, SourceCount],
     file_map: Callable[..., Iterator[Any]],
 ) -> Iterator[tuple[str, Document]]:
-    """(source, document) of every source in reading order; adds the sources it opens."""
+    """(source name, document) in reading order; adds each source to `sources`."""
     readers: list[tuple[str, Callable[[SourceCount], Iterator[Document]]]] = [
         ("help topics", partial(_help_topics, stdlib / "pydoc_data" / "topics.py")),
         ("standard library", partial(_modules, file_map, stdlib, stdlib)),
@@ -230,7 +230,7 @@ def _prose_of_module(path: Path) -> list[str] | None:
 
 
 def _help_topics(path: Path, count: SourceCount) -> Iterator[Document]:
-    """`pydoc_data/topics.py` holds one dictionary: topic -> text."""
+    """The help topics in `pydoc_data/topics.py`, which holds a dictionary: topic -> text."""
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         table = next(node.value for node in tree.body if isinstance(node, ast.Assign))
@@ -261,7 +261,7 @@ def _readmes(site_packages: Path, count: SourceCount) -> Iterator[Document]:
 
 
 def _text_of(document: Document, is_new: Callable[[str], bool], count: SourceCount) -> str:
-    """The new paragraphs of a document as lines, or nothing when they are a single sentence."""
+    """The new paragraphs of a document as lines; empty if they are less than two sentences."""
     new = [paragraph for paragraph in document.paragraphs if is_new(paragraph)]
     count.repeated += len(document.paragraphs) - len(new)
     if sum(len(_SENTENCE_END.findall(paragraph)) for paragraph in new) < 2:
@@ -301,7 +301,7 @@ def _write(
 
 
 def _held_out(documents: list[tuple[str, str]], share: float, minimum_bytes: float) -> frozenset[str]:
-    """Names of the documents with the smallest hashes: never more than half of them."""
+    """Names of the documents with the smallest hashes, at most half of them."""
     by_hash = sorted(documents, key=lambda item: hashlib.sha256(item[0].encode()).digest())
     names: list[str] = []
     size = 0

@@ -1,4 +1,4 @@
-"""English prose in docstrings and READMEs: paragraphs without markup, lists of parameters and code."""
+"""Extracting English prose from docstrings and READMEs, without markup, parameter lists and code."""
 
 import ast
 import inspect
@@ -34,24 +34,24 @@ _END = re.compile(r"[.!?][\"')]*$")
 def paragraphs_of(text: str) -> list[str]:
     """The prose paragraphs of a docstring or README, free of markup.
 
-    Code, tables, headings, signatures and fragments fall away: what is left has eight words or
-    more, 70% of them alphabetic, at least one English function word, and ends a sentence.
+    Code, tables, headings, signatures and fragments are dropped. A paragraph is kept if it has at least eight
+    words, 70% of them alphabetic, at least one English function word, and ends a sentence.
     """
     return [clean for block in _blocks(text) if _is_prose(clean := _without_markup(block))]
 
 
 def docstrings_of(source: str) -> list[str]:
-    """The docstrings of a Python source, and the texts handed to module-level calls.
+    """The docstrings of a Python source, and the strings passed to module-level calls.
 
-    The calls are those of `add_docstr` and its like, by which compiled functions get their text.
+    Such calls, of `add_docstr` for example, set the docstrings of compiled functions.
 
     Raises:
         SyntaxError, ValueError: the source does not parse.
     """
     if '"""' not in source and "'''" not in source:
-        return []  # one-line strings hold no prose worth a parse
+        return []  # one-line strings are not worth parsing
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # invalid escapes in the strings of others
+        warnings.simplefilter("ignore")  # invalid escapes in third-party strings
         return list(_texts_in(ast.parse(source)))
 
 
@@ -71,7 +71,7 @@ def _texts_in(node: ast.AST) -> Iterator[str]:
 
 
 def _blocks(text: str) -> Iterator[str]:
-    """Runs of lines that belong together by blank lines, indentation and list marks."""
+    """Blocks of lines, separated by blank lines, indentation and list marks."""
     block: list[str] = []
     indent = 0
     in_fence = False

@@ -1,4 +1,4 @@
-"""`nemo-bert estimate`: what a run will take, before it is made; the arguments are those of `pretrain`."""
+"""`nemo-bert estimate`: what a run will cost, before you start it; takes the arguments of `pretrain`."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from nemo.collections.nlp.recipe.estimate import Estimate
     from nemo.collections.nlp.recipe.trial import Trial
 
-TRIAL_SECONDS = 8.0  # of steps
+TRIAL_SECONDS = 8.0  # duration of the timed steps
 _NO_MEMORY = "error[MEMORY]"
 
 
@@ -36,8 +36,8 @@ class EstimateOptions(RecipeOptions):
 COMMAND_LINE = CommandLine(
     EstimateOptions,
     "nemo-bert estimate",
-    "Time a few real steps, and tell what a run will take: memory, time, steps, disk. "
-    "The arguments are those of nemo-bert pretrain; what it prepares stays in the work folder for it.",
+    "Time a few real steps, and estimate what the run will take: memory, time, steps, disk. "
+    "Takes the arguments of nemo-bert pretrain, which will reuse the prepared data.",
     positional=("texts",),
     examples="nemo-bert estimate my_text.txt --minutes 60\n"
     "nemo-bert estimate my_text.txt --size base --tokens_per_batch 16384",
@@ -45,7 +45,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Prepare, try, tell."""
+    """Prepare the data, time a trial, and print the estimate."""
     options = parse_words(argv, COMMAND_LINE)
     verbosity = "WARNING" if options.json else "INFO"
     with logging.temp_verbosity(verbosity), working("estimating"):
@@ -62,9 +62,9 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _prepared(options: EstimateOptions) -> tuple[PretrainingOptions, float]:
-    """The options of the run, and the seconds that choosing them took; what was chosen is shown.
+    """The options of the run, and the seconds that choosing them took; prints the choices.
 
-    The text is prepared then, so that the run will not have to.
+    The text is prepared as well, so that the run need not do it.
     """
     if not options.texts:
         return options.as_pretraining_options(), 0.0
@@ -82,10 +82,10 @@ def _prepared(options: EstimateOptions) -> tuple[PretrainingOptions, float]:
 
 
 def fitting_trial(options: PretrainingOptions) -> "Trial":
-    """A trial of the run.
+    """Run a trial of the run.
 
     Raises:
-        MemoryShortageError: there is too little memory; names the batch for which there is enough.
+        MemoryShortageError: there is too little memory; the message names a batch size that fits.
     """
     from nemo.backends.pytorch import place
     from nemo.backends.pytorch.machine import free_memory
@@ -97,18 +97,18 @@ def fitting_trial(options: PretrainingOptions) -> "Trial":
     smaller = _half_the_batch(options)
     while smaller is not None and (trial := try_in_process(smaller, memory)) is None:
         smaller = _half_the_batch(smaller)
-    fix = "a smaller model (--size), as no batch is small enough"
+    fix = "use a smaller model (--size): no batch is small enough"
     if smaller is not None and trial is not None:
         name = "batch_size" if smaller.tokens_per_batch is None else "tokens_per_batch"
         fix = (
-            f"--{name} {getattr(smaller, name)} --batches_per_step {smaller.batches_per_step} makes the same "
+            f"--{name} {getattr(smaller, name)} --batches_per_step {smaller.batches_per_step} gives the same "
             f"steps in {trial.peak_bytes / 1e9:.1f} GB"
         )
     raise MemoryShortageError("too little memory for this run", found=f"{memory / 1e9:.1f} GB free", fix=fix)
 
 
 def _half_the_batch(options: PretrainingOptions) -> PretrainingOptions | None:
-    """The same steps in twice as many batches of half the size; None where a batch is as small as it gets."""
+    """The same steps in twice as many micro-batches of half the size; None if they cannot be smaller."""
     twice = 2 * options.batches_per_step
     if options.tokens_per_batch is None:
         if options.batch_size < 2:
@@ -121,13 +121,13 @@ def _half_the_batch(options: PretrainingOptions) -> PretrainingOptions | None:
 
 
 def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | None":
-    """A trial in a process of its own; None if there is too little memory for it.
+    """Run a trial in a separate process; return None if there is too little memory.
 
     Args:
-        memory: bytes that it may take; None is no limit.
+        memory: limit in bytes; None means no limit.
 
     Raises:
-        NemoError: as the run would, with its message.
+        NemoError: the error that the run would raise.
     """
     from nemo.collections.nlp.recipe.trial import Trial
 
@@ -147,7 +147,7 @@ def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | 
         )
     if done.returncode == 0:
         return Trial(**json.loads(done.stdout.splitlines()[-1]))
-    if done.returncode < 0 or _NO_MEMORY in done.stderr:  # killed, as by the kernel where memory runs out
+    if done.returncode < 0 or _NO_MEMORY in done.stderr:  # killed, probably by the kernel's OOM killer
         return None
     last = done.stderr.splitlines()[-1] if done.stderr else f"error[INTERNAL] exit code {done.returncode}"
     kind, _, what = last.removeprefix("error[").partition("] ")
@@ -159,9 +159,9 @@ def _print(trial: "Trial", found: "Estimate") -> None:
     from nemo.cli.terminal import make_console, print_labelled
     from nemo.utils.stopwatch import duration
 
-    loss = "no record of such a run"
+    loss = "unknown: no record of a similar run"
     if found.expected_loss is not None:
-        loss = f"about {found.expected_loss:.2f}, where the unigram entropy is {trial.unigram_entropy:.2f}"
+        loss = f"about {found.expected_loss:.2f}; the unigram entropy is {trial.unigram_entropy:.2f}"
     evaluations = f"{found.evaluations} evaluations of {trial.evaluation_seconds:.1f} s"
     passes = f"{found.tokens:,} tokens, {found.passes:.1f} passes over the text"
     checkpoints = f"{found.disk_bytes / 1e6:,.0f} MB of checkpoints, {trial.checkpoint_bytes / 1e6:,.0f} each"
@@ -170,7 +170,7 @@ def _print(trial: "Trial", found: "Estimate") -> None:
         "memory": f"{trial.peak_bytes / 1e9:.2f} GB at most",
         "time": f"{duration(found.seconds)}: {trial.step_seconds:.3g} s a step, {evaluations}",
         "steps": f"{found.steps:,} of {trial.step_tokens:,.0f} tokens: {passes}",
-        "padding": f"{trial.padding_share:.0%} of a batch, which is left out",
+        "padding": f"{trial.padding_share:.0%} of a batch, which is not computed",
         "disk": checkpoints,
         "held-out loss": loss,
     }

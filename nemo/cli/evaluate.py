@@ -1,4 +1,4 @@
-"""`nemo-bert evaluate WORK_DIR --eval_data FILE`: held-out figures of a checkpoint."""
+"""`nemo-bert evaluate WORK_DIR --eval_data FILE`: metrics of a checkpoint on held-out data."""
 
 import json
 import sys
@@ -16,26 +16,26 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class EvaluateOptions(TextReading):
-    """What to evaluate, and on what."""
+    """The model and the data."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     eval_data: str = option(
         "",
-        "held-out text (whatever pretrain takes), a token store, or HDF5 shards: a file or a folder",
+        "held-out data, a file or a folder: text in any format of pretrain, a token store, or HDF5 shards",
         is_path=True,
     )
     batch_size: int = option(32, "sequences in a batch", at_least=1)
     max_seq_length: int | None = option(
-        None, "tokens in a sequence; None: the model's positions", at_least=8, at_most=LONGEST_SEQUENCE
+        None, "tokens in a sequence; default: the model's maximum", at_least=8, at_most=LONGEST_SEQUENCE
     )
     masking: str | None = option(
         None,
-        "what is masked at once: whole_word (default for text), token or span; stored: the masks in the "
-        "shards (their default)",
+        "unit of masking: whole_word (default for text), token or span; stored: the masks in the shards "
+        "(default for shards)",
         choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
-        None, "share of tokens to predict (0.15); stored masks have their own", above=0, below=1
+        None, "share of tokens to predict (default: 0.15); not for stored masks", above=0, below=1
     )
     seed: int = option(0, "seed of masks and pairs", at_least=0)
     json: bool = option(False, "print one JSON object instead of a table")
@@ -56,7 +56,8 @@ class EvaluateOptions(TextReading):
 COMMAND_LINE = CommandLine(
     EvaluateOptions,
     "nemo-bert evaluate",
-    "Masked-language-model and next-sentence figures on held-out data; the same masks every time.",
+    "Evaluate masked-language modeling and next-sentence prediction on held-out data, always with the same "
+    "masks.",
     positional=("model",),
     examples="nemo-bert evaluate outputs/bert_lm --eval_data test.txt",
 )

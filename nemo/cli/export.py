@@ -1,4 +1,4 @@
-"""`nemo-bert export WORK_DIR FOLDER`: a Hugging Face folder from a checkpoint."""
+"""`nemo-bert export WORK_DIR FOLDER`: write a checkpoint as a Hugging Face folder."""
 
 import re
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What to export, and where to."""
+    """The model and the output folder."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     out: str = option("", "folder to write; must not exist yet", is_path=True)
@@ -24,12 +24,12 @@ class ExportOptions:
         None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
     )
     licence: str | None = option(
-        None, "what the model card states, an identifier of the hub: apache-2.0, cc-by-4.0, other, ..."
+        None, "licence in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ..."
     )
     push: str | None = option(
         None, "upload the folder to the Hugging Face hub, as USER/MODEL; needs a token (hf auth login)"
     )
-    private: bool = option(False, "with --push: only you see a new repository")
+    private: bool = option(False, "with --push: make a new repository private")
 
     def __post_init__(self) -> None:
         check(self)
@@ -37,12 +37,12 @@ class ExportOptions:
             raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
         if self.licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence):
             raise UsageError(
-                "not an identifier of a licence",
+                "not a licence identifier",
                 where=f"--licence {self.licence}",
-                expected="as in the hub's list: apache-2.0, mit, cc-by-4.0, other, ...",
+                expected="an entry of the hub's list: apache-2.0, mit, cc-by-4.0, other, ...",
             )
         if self.private and self.push is None:
-            raise UsageError("--private has no effect without --push", fix="leave it out, or give both")
+            raise UsageError("--private has no effect without --push", fix="omit it, or give both")
 
 
 COMMAND_LINE = CommandLine(
@@ -55,7 +55,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Export; the folder is reloaded and compared before it appears."""
+    """Export; the folder is reloaded and compared with the model before it appears."""
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):
         from nemo.collections.nlp.checkpoints.export import EXPORTED
@@ -64,14 +64,14 @@ def run(argv: Sequence[str]) -> None:
 
     if options.push is not None:
         check_may_push(options.push)
-    with working("reading the model, writing it and comparing the two"):
+    with working("reading the model, writing and verifying the export"):
         export(
             load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.out,
             force=options.force,
             licence=options.licence,
         )
-    logging.info("exported to %s: reloads with the same ids and logits", options.out)
+    logging.info("exported to %s; verified: reloading gives the same ids and logits", options.out)
     if options.push is not None:
         with working(f"uploading to {options.push}"):
             address = push(Path(options.out), options.push, sorted(EXPORTED), options.private)

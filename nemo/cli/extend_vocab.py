@@ -1,4 +1,4 @@
-"""`nemo-bert extend-vocab MODEL TEXT...`: new entries in a BERT's vocabulary for the words of a field."""
+"""`nemo-bert extend-vocab MODEL TEXT...`: add the words of a field to a BERT's vocabulary."""
 
 import sys
 from collections.abc import Sequence
@@ -10,14 +10,15 @@ from nemo.utils.progress import working
 COMMAND_LINE = CommandLine(
     ExtensionOptions,
     "nemo-bert extend-vocab",
-    "Add the WordPieces of a text that save most to a BERT's vocabulary; write it as a Hugging Face folder.",
+    "Add to a BERT's vocabulary the WordPieces of a text that save most tokens, and write the model as a "
+    "Hugging Face folder.",
     positional=("model", "text"),
     examples="nemo-bert extend-vocab my_bert papers/ --out my_bert_of_papers",
 )
 
 
 def run(argv: Sequence[str]) -> None:
-    """Extend, and print what it brings."""
+    """Extend the vocabulary, and print the effect."""
     options = COMMAND_LINE.parse(argv)
     with working("extending the vocabulary"):
         from nemo.collections.nlp.extension.report import summary

@@ -13,7 +13,7 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class FillMaskOptions:
-    """The model, and the number of predictions."""
+    """The model, the sentence and the number of predictions."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
@@ -44,7 +44,7 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Print the predictions for every mask, most probable first."""
     options = COMMAND_LINE.parse(argv)
-    with logging.temp_verbosity("WARNING"), working("reading the model"):  # the predictions say it all
+    with logging.temp_verbosity("WARNING"), working("reading the model"):  # print only the predictions
         from nemo.collections.nlp.checkpoints.loading import load_pretrained
         from nemo.collections.nlp.evaluation import fill_mask
 

@@ -1,4 +1,4 @@
-"""`nemo-bert finetune MODEL --task ner --train FILE`: a BERT that labels words, texts or pairs, measured."""
+"""`nemo-bert finetune MODEL --task ner --train FILE`: fine-tune a BERT and measure it on a task."""
 
 import sys
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from nemo.utils.progress import working
 COMMAND_LINE = CommandLine(
     FinetuningOptions,
     "nemo-bert finetune",
-    "Fine-tune a BERT to label words, texts or pairs of texts; measure it, and export it.",
+    "Fine-tune a BERT to label words, texts or pairs of texts; evaluate and export it.",
     positional=("model",),
     examples="nemo-bert finetune my_bert --task classify --train reviews.csv --valid held_out.csv",
 )
 
 
 def run(argv: Sequence[str]) -> None:
-    """Fine-tune, and print the figures with their definitions."""
+    """Fine-tune, and print the metrics with their definitions."""
     options = COMMAND_LINE.parse(argv)
     with working("fine-tuning"):
         from nemo.collections.nlp.finetuning.report import summary

@@ -1,4 +1,4 @@
-"""`nemo-bert inspect INPUT...`: what is in a text, a prepared folder, a token store or shards."""
+"""`nemo-bert inspect INPUT...`: statistics of a text, a prepared folder, a token store or shards."""
 
 import json
 import os
@@ -15,11 +15,11 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class InspectOptions(TextReading):
-    """What to look at, and how it is read."""
+    """The data, and how to read it."""
 
     inputs: tuple[str, ...] = option(
         (),
-        "text (files, folders, addresses), or what was prepared from it: a folder, a token store, shards",
+        "text (files, folders, addresses), or prepared data: a folder, a token store, shards",
         is_path=True,
     )
     tokenizer: str | None = option(
@@ -31,7 +31,7 @@ class InspectOptions(TextReading):
         None, "lower-case the text (for a vocab.txt, which does not record it)"
     )
     json: bool = option(False, "print one JSON object instead of a report")
-    workers: int | None = option(None, "reading processes; None: one per core", at_least=1, at_most=1024)
+    workers: int | None = option(None, "processes that read; default: one per core", at_least=1, at_most=1024)
 
     def __post_init__(self) -> None:
         check(self)
@@ -42,7 +42,7 @@ class InspectOptions(TextReading):
 COMMAND_LINE = CommandLine(
     InspectOptions,
     "nemo-bert inspect",
-    "Show figures on a text or on prepared data, and warn of what would harm training.",
+    "Show statistics of text or prepared data, and warn of problems for training.",
     positional=("inputs",),
     examples="nemo-bert inspect corpus/",
 )

@@ -1,4 +1,4 @@
-"""Figures on data, for a person or for a machine to read."""
+"""The output of `nemo-bert inspect`: a report, or JSON."""
 
 import itertools
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ MOST_WORD_CHARS = 20
 
 
 def as_json(parts: Sequence[Part]) -> dict[str, Any]:
-    """One thing as it is, several as the parts of what was prepared."""
+    """A single part as an object; several as the parts of prepared data."""
     if len(parts) > 1:
         return {"kind": "prepared", "parts": [as_json([part]) for part in parts]}
     (part,) = parts
@@ -40,7 +40,7 @@ def as_json(parts: Sequence[Part]) -> dict[str, Any]:
 
 
 def print_report(parts: Sequence[Part]) -> None:
-    """Everything, part by part."""
+    """Print the statistics and warnings of each part."""
     console = make_console()
     for part in parts:
         console.print()
@@ -109,13 +109,13 @@ def _print_tokens(console: "Console", tokens: TokenFigures, is_all: bool) -> Non
 
 
 def _pair_rows(entropy: float, pairs: dict[int, PairFigures]) -> dict[str, str]:
-    told = (
-        f"{p.padding_share:.0%} padding and {p.random_share:.0%} random ones at length {length}"
+    described = (
+        f"{p.padding_share:.0%} padding, {p.random_share:.0%} random at length {length}"
         for length, p in pairs.items()
     )
     return {
         "entropy": f"{f'{entropy:.2f} nats':<14} per token: the loss of a model that knows only frequencies",
-        "pairs": ", ".join(told) or "none can be made",
+        "pairs": "; ".join(described) or "none possible",
     }
 
 
@@ -162,7 +162,7 @@ def _print_lengths(
     documents: dict[int, int] | dict[int, float],
     chars: dict[int, int] | None = None,
 ) -> None:
-    """Bars for how long documents are, and what part of the text is in those of each length."""
+    """A histogram of document lengths, with each length's share of the text."""
     from rich.text import Text
 
     console.print()
@@ -182,7 +182,7 @@ def _copies(share: float) -> str:
 
 
 def _about(number: int, is_exact: bool) -> str:
-    """A number; an estimate with three digits."""
+    """A number; an estimate is rounded to three digits."""
     if is_exact or number < 1000:
         return f"{number:,}"
     unit = 10 ** (len(str(number)) - 3)
@@ -194,6 +194,6 @@ def _megabytes(size: int) -> str:
 
 
 def _shares(shares: dict[str, float]) -> str:
-    """The largest ones, without those that a guess may well be wrong about."""
+    """The largest shares, without those too small to be reliable."""
     named = [f"{name} {share:.0%}" for name, share in shares.items() if share >= LEAST_SHARE]
     return ", ".join(named[:MOST_SHARES]) or "none"

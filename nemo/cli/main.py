@@ -1,6 +1,6 @@
-"""`nemo-bert COMMAND`: finds the command, and turns errors into one line and an exit code.
+"""`nemo-bert COMMAND`: runs a command, and turns errors into one line and an exit code.
 
-Nothing heavy is imported before a command really runs, so `--help` is quick.
+Heavy imports wait until a command runs, so `--help` is fast.
 """
 
 import importlib
@@ -26,16 +26,16 @@ COMMANDS = {
     "demo": "train, evaluate and export a small BERT, offline, in a few minutes",
     "prepare": "turn text of any size into a token store and HDF5 shards for pretraining",
     "pretrain": "train a BERT on your text, or resume a run",
-    "estimate": "memory, time, steps and disk of a run, before it is made",
-    "inspect": "show figures on a text or on prepared data before you train on it",
+    "estimate": "estimate memory, time, steps and disk of a run before you start it",
+    "inspect": "show statistics of text or prepared data before you train on it",
     "show-batch": "show a few samples as the model sees them, with their masks",
     "tokenizer": "train a SentencePiece or WordPiece vocabulary",
-    "evaluate": "held-out loss, accuracy and perplexity of a checkpoint",
-    "adapt": "make a BERT know your field, and say what that was worth",
+    "evaluate": "compute loss, accuracy and perplexity of a checkpoint on held-out data",
+    "adapt": "adapt a BERT to your field, and measure the gain on a task",
     "extend-vocab": "add the words of your field to the vocabulary of a BERT",
     "finetune": "fine-tune a BERT to label words, texts or pairs of texts",
     "fill-mask": "predict the [MASK] in a sentence",
-    "report": "one HTML page on a run, or on several side by side",
+    "report": "write an HTML page on a run, or on several side by side",
     "export": "write a checkpoint as a Hugging Face folder",
     "cache": "list or clear the user's cache folder",
     "completion": "print a completion script for bash, zsh or fish",
@@ -43,7 +43,7 @@ COMMANDS = {
 
 
 def usage() -> str:
-    """What `nemo-bert --help` prints."""
+    """The text of `nemo-bert --help`."""
     lines = [f"  {name:<12} {text}" for name, text in COMMANDS.items()]
     return "\n".join(
         [
@@ -54,17 +54,18 @@ def usage() -> str:
             "commands:",
             *lines,
             "",
-            "nemo-bert COMMAND --help lists a command's options; --debug shows an error's traceback,",
+            "nemo-bert COMMAND --help lists the options of a command; --debug shows an error's traceback,",
             "--version the version.",
         ]
     )
 
 
 def run(argv: Sequence[str]) -> None:
-    """Run one command line, without the command's name in front.
+    """Run a command line; `argv` begins with the command.
 
     Raises:
-        UsageError: no such command (the closest one is named); whatever the command raises.
+        UsageError: there is no such command; the message suggests the closest one.
+        NemoError: the command failed.
     """
     if not argv or argv[0] in ("-h", "--help"):
         sys.stdout.write(usage() + "\n")
@@ -86,16 +87,16 @@ def run(argv: Sequence[str]) -> None:
 
 
 def module_of(command: str) -> ModuleType:
-    """Where a command is; it has a `COMMAND_LINE`, and a `run`."""
+    """The module of a command, which has a `COMMAND_LINE` and a `run`."""
     return importlib.import_module(f"nemo.cli.{command.replace('-', '_')}")
 
 
 def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> int:
-    """Run a command line; returns its exit code.
+    """Run a command line, and return its exit code.
 
     Args:
-        argv: its words; default: those of this process.
-        command: what to run with them; the examples that are programs of their own have another.
+        argv: the arguments; default: those of this process.
+        command: the function to run; examples that are programs themselves pass their own.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     with tolerant_streams() as check_output:
@@ -110,7 +111,7 @@ def main(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], N
 
 
 def _exit_code(run: Callable[[], None], debug: bool) -> int:
-    """Run it and return the exit code; an error is printed to stderr."""
+    """Call `run` and return the exit code; print errors to stderr."""
     try:
         with stops_are_errors():
             run()
@@ -118,10 +119,10 @@ def _exit_code(run: Callable[[], None], debug: bool) -> int:
         if debug:
             traceback.print_exc()
         error = as_error(problem)
-        if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # process 0 says it
+        if not (error.is_of_all and int(os.environ.get("RANK", "0")) > 0):  # rank 0 reports it
             sys.stderr.write(f"error[{error.kind}] {error}\n")
         return error.exit_code
-    except Stop as stopped:  # it came while the handlers were being put back
+    except Stop as stopped:  # it arrived while the handlers were being restored
         sys.stderr.write(f"error[{Stop.kind}] {stopped}; fix: run the same command again to resume\n")
         return Preempted.exit_code
     except SystemExit as stop:  # argparse has printed its help
@@ -133,7 +134,7 @@ def _exit_code(run: Callable[[], None], debug: bool) -> int:
 
 
 def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]], None] = run) -> NoReturn:
-    """`main` as a process: a signal that comes while it ends no longer changes how it ends."""
+    """Run `main` and exit the process; signals are ignored while it exits."""
     use_utf8()
     open_standard_descriptors()
     code = main(argv, command)

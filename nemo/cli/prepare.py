@@ -19,12 +19,12 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Prepare, or go on with what was stopped."""
+    """Prepare, or resume preparing."""
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):
         from nemo.collections.nlp.preparation.prepare import prepare
 
     manifest = prepare(options)
-    logging.info("to train on it: nemo-bert pretrain %s", options.out)
+    logging.info("to train on the result: nemo-bert pretrain %s", options.out)
     for folder in manifest["shards"]:
         logging.info("or: nemo-bert pretrain %s", Path(options.out, folder))

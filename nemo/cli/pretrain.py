@@ -19,7 +19,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert pretrain",
     "Train the best BERT that the text, the machine and the time allow: nemo-bert pretrain TEXT. "
     "With data_text or data_preprocessed in place of TEXT, the defaults are those of NeMo 0.10. "
-    "Rerunning the same command resumes the run.",
+    "Run the same command again to resume.",
     positional=("texts",),
     examples="nemo-bert pretrain my_text.txt\n"
     "nemo-bert pretrain my_folder more.jsonl --minutes 60 --size small\n"
@@ -29,25 +29,29 @@ COMMAND_LINE = CommandLine(
 
 
 def parse_options(argv: Sequence[str]) -> PretrainingOptions:
-    """`RecipeOptions` where texts are named, and so the rest is chosen."""
+    """`RecipeOptions` if texts are given, as the recipe then chooses the rest; else `PretrainingOptions`."""
     options = parse_words(argv, COMMAND_LINE)
     return options if options.texts else options.as_pretraining_options()
 
 
 def parse_words(argv: Sequence[str], command_line: CommandLine[T]) -> T:
-    """Options may stand before and after the text or the kind of data; that may be spelled `--data_text`."""
+    """Parse options before and after the texts or the mode; the mode may also be given as `--data_text`.
+
+    Raises:
+        UsageError: invalid options, or both --num_iters and --minutes.
+    """
     words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
     options = command_line.parse(words)
     if "minutes" not in options.given:
         return options
     if "num_iters" in options.given:
         raise UsageError("--num_iters excludes --minutes", fix="give one of them")
-    # What a configuration file says of steps is another run's.
+    # Ignore the steps in a configuration file, which are another run's.
     return with_given(dataclasses.replace(options, num_iters=-1, step_plan=None), options)
 
 
 def run(argv: Sequence[str]) -> None:
-    """Train; a summary is the last thing printed."""
+    """Train, and print a summary at the end."""
     began = time.monotonic()
     options = parse_options(argv)
     if isinstance(options, RecipeOptions):

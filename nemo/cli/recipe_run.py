@@ -1,4 +1,4 @@
-"""Train on a text by the recipe, and show what it chose before."""
+"""Training by a recipe, whose choices are shown first."""
 
 import sys
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ VALUE_WIDTH = 40
 
 
 def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None:
-    """Decide, show it, prepare and train; None where a dry run stops before.
+    """Choose, print the choices, prepare and train; return None after a dry run, which does not train.
 
     Args:
-        began: when the command did, of `time.monotonic()`.
+        began: start of the command, by `time.monotonic()`.
 
     Raises:
-        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
+        UsageError, DataError, CheckpointError: an option, a text or a checkpoint cannot be used.
     """
     with processes_of(options) as world:
-        with working("looking at the text"):
+        with working("examining the text"):
             recipe = choose(options, world)
         settled = settle(options, recipe)
         if world.rank == 0:
@@ -35,7 +35,7 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
-    """What was chosen and why, a row each."""
+    """Print the choices and their reasons, one per row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -51,6 +51,8 @@ def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
 
 
 def remarks(recipe: Recipe) -> str:
-    """The same for a configuration file."""
+    """The choices and their reasons, as comments for a configuration file."""
     rows = [f"  {about}: {value} ({reason})" for about, value, reason in recipe.table()]
-    return "\n".join(["Chosen by nemo-bert pretrain, with the reason; options you gave are marked.", *rows])
+    return "\n".join(
+        ["Choices of nemo-bert pretrain, with the reasons; options that you gave are marked.", *rows]
+    )

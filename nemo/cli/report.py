@@ -1,4 +1,4 @@
-"""`nemo-bert report RUN [RUN ...]`: one HTML page on a run, or on several side by side."""
+"""`nemo-bert report RUN [RUN ...]`: write an HTML page on a run, or on several side by side."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from nemo.utils.progress import working
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Which runs, and where to."""
+    """The runs and the output file."""
 
     runs: tuple[str, ...] = option((), "work folders of runs, finished or not", is_path=True)
     out: str | None = option(
         None,
-        "the page to write; default: report.html in the run's folder; of several runs comparison.html in "
-        "that of the first",
+        "the page to write; default: report.html in the run's folder, or comparison.html in the first run's "
+        "folder for several runs",
         is_path=True,
     )
 
@@ -27,20 +27,21 @@ class ReportOptions:
         if not self.runs:
             raise UsageError("no run given", expected="nemo-bert report WORK_DIR...")
         if self.out is not None and Path(self.out).is_dir():
-            raise UsageError("is a folder", where=f"--out {self.out}", expected="the name of a page, .html")
+            raise UsageError("is a folder", where=f"--out {self.out}", expected="the name of an HTML file")
 
 
 COMMAND_LINE = CommandLine(
     ReportOptions,
     "nemo-bert report",
-    "Write an HTML page on runs: curves, text, tokenizer, options, guesses, environment. It works offline.",
+    "Write an HTML page on runs, with curves, text, tokenizer, options, predictions and environment. It "
+    "works offline.",
     positional=("runs",),
     examples="nemo-bert report outputs/bert_lm\nnemo-bert report outputs/one outputs/other --out both.html",
 )
 
 
 def run(argv: Sequence[str]) -> None:
-    """Write the page, and say where it is."""
+    """Write the page, and log its path."""
     options = COMMAND_LINE.parse(argv)
     with working("loading the libraries"):
         from nemo.collections.nlp.report import REPORT, write_report

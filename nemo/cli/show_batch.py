@@ -1,4 +1,4 @@
-"""`nemo-bert show-batch INPUT`: a few samples as a model gets them."""
+"""`nemo-bert show-batch INPUT`: show a few samples as the model sees them."""
 
 import json
 import sys
@@ -25,11 +25,11 @@ HIDDEN, PIECE_MARK = "bold yellow", "·"
 
 @dataclass(frozen=True)
 class ShowBatchOptions(TextReading):
-    """Which samples to show, and how text is read."""
+    """The data, how to read it, and the samples to show."""
 
     input: str = option(
         "",
-        "text (a file, folder or address), or what was prepared from it: a folder, a token store, shards",
+        "text (a file, folder or address), or prepared data: a folder, a token store, shards",
         is_path=True,
     )
     tokenizer: str | None = option(
@@ -43,20 +43,20 @@ class ShowBatchOptions(TextReading):
     num_samples: int = option(4, "number of samples", at_least=1, at_most=1000, aliases=("-n",))
     max_seq_length: int = option(
         128,
-        "tokens in a sequence, specials included; shards have theirs",
+        "tokens in a sequence, special tokens included; shards have their own length",
         at_least=8,
         at_most=LONGEST_SEQUENCE,
     )
     masking: str | None = option(
         None,
-        "what is masked together; default: whole_word, or stored for shards",
+        "unit of masking; default: whole_word, or stored for shards",
         choices=(STORED, *MASKINGS),
     )
     mask_probability: float | None = option(
-        None, "share of tokens to predict (default 0.15); stored masks have their own", above=0, below=1
+        None, "share of tokens to predict (default: 0.15); not for stored masks", above=0, below=1
     )
     seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63)
-    json: bool = option(False, "print one JSON object instead")
+    json: bool = option(False, "print one JSON object instead of text")
 
     def __post_init__(self) -> None:
         check(self)
@@ -76,7 +76,7 @@ COMMAND_LINE = CommandLine(
 def run(argv: Sequence[str]) -> None:
     """Draw samples and print them."""
     options = COMMAND_LINE.parse(argv)
-    with logging.temp_verbosity("WARNING"), working("drawing samples"):  # they say it all
+    with logging.temp_verbosity("WARNING"), working("drawing samples"):  # print only the samples
         from nemo.collections.nlp.data.inspection.parts import named_tokenizer
         from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
         from nemo.collections.nlp.data.samples.sampling import Sampling
@@ -95,7 +95,7 @@ def run(argv: Sequence[str]) -> None:
 
 
 def print_samples(samples: Sequence["Sample"]) -> None:
-    """Each sample, as the model sees it, and the tokens it has to predict."""
+    """Print each sample as the model sees it, with the tokens to predict."""
     from rich.text import Text
 
     console = make_console()
@@ -117,7 +117,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
 
 
 def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
-    """Tokens as words, with those to predict in colour."""
+    """Tokens joined to words, with those to predict in colour."""
     from rich.text import Text
 
     text = Text()
@@ -129,7 +129,7 @@ def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
 
 
 def _guesses(tokens: Sequence["Token"]) -> dict[str, str]:
-    """The tokens to predict: behind a mask, replaced by something else, or left as it is."""
+    """The tokens to predict, by what the model sees instead: a mask, a random token, or the token itself."""
     from nemo.collections.nlp.data.inspection.samples import hidden_words
 
     guesses: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}

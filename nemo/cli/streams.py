@@ -1,4 +1,4 @@
-"""The standard streams of a command: any character can be written, and a closed pipe does no harm."""
+"""Robust standard streams: any character can be written, and a closed pipe is not an error."""
 
 import codecs
 import io
@@ -12,7 +12,7 @@ from nemo.utils.errors import StorageError
 from nemo.utils.files import FULL
 
 SPELLED_OUT = "nemo-spelled-out"
-"""An error handler for streams: what they cannot encode is replaced by something like it, or by its code."""
+"""An error handler that replaces characters a stream cannot encode by similar ones, or by escapes."""
 
 _ALIKE = {"█": "#", "·": "|", "→": "->", "…": "...", "—": "-", "≥": ">=", "≤": "<=", "×": "x"}
 _ALIKE |= dict.fromkeys("▏▎▍▌▋▊▉", "#") | dict.fromkeys("─━╸╺", "-")
@@ -30,7 +30,7 @@ codecs.register_error(SPELLED_OUT, _spell_out)
 
 
 class _Output(io.FileIO):
-    """A file descriptor to write to, and what kept it from being written to, if anything has."""
+    """A file descriptor for output that records the first error instead of raising it."""
 
     problem: OSError | None = None
 
@@ -44,14 +44,13 @@ class _Output(io.FileIO):
 
 @contextmanager
 def tolerant_streams() -> Iterator[Callable[[], None]]:
-    """Standard output and error, inside the block, take every character and outlive their reader.
+    """Inside the block, standard output and error accept every character and survive a closed pipe.
 
-    A pipe whose reader is gone (`nemo-bert inspect text | head -1`) swallows the rest: the command does what
-    it was asked to do. What else keeps standard output from being written, a full disk, is told by the
-    function that the block is given.
+    If a pipe's reader is gone (`nemo-bert inspect text | head -1`), output is discarded and the command
+    completes. Other errors, such as a full disk, are raised by the function that the block receives.
 
     Raises (that function):
-        StorageError: not all of standard output could be written.
+        StorageError: standard output could not be written completely.
     """
     before = sys.stdout, sys.stderr
     outputs = [
@@ -62,8 +61,8 @@ def tolerant_streams() -> Iterator[Callable[[], None]]:
         sys.stdout.flush()
         problem = outputs[0].problem if outputs[0] is not None else None
         if problem is not None and not isinstance(problem, BrokenPipeError):
-            told = "disk full" if problem.errno in FULL else (problem.strerror or str(problem)).lower()
-            raise StorageError(told, where="standard output", fix="write it to another place") from problem
+            what = "disk full" if problem.errno in FULL else (problem.strerror or str(problem)).lower()
+            raise StorageError(what, where="standard output", fix="redirect it elsewhere") from problem
 
     with ExitStack() as stack:
         sys.stdout, sys.stderr = (
@@ -77,7 +76,7 @@ def tolerant_streams() -> Iterator[Callable[[], None]]:
 
 
 def _is_file(stream: TextIO | None) -> bool:
-    """Is it a file or pipe of the system, not a notebook's or a test's?"""
+    """Whether a stream is a real file or pipe, and not a notebook's or a test's."""
     with suppress(OSError, ValueError, AttributeError):
         return isinstance(stream, io.TextIOWrapper) and stream.fileno() >= 0
     return False
@@ -106,17 +105,17 @@ def _tolerant(stream: TextIO | None, output: _Output | None) -> Iterator[TextIO]
 
 
 def open_standard_descriptors() -> None:
-    """See that no file of ours becomes standard input, output or error, where these are closed (`>&-`)."""
+    """Open closed standard descriptors (`>&-`), so that no other file takes their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
     os.close(descriptor)
 
 
 def use_utf8() -> None:
-    """Restart in Python's UTF-8 mode where the locale (`LC_ALL=C`) knows ASCII alone.
+    """Restart in Python's UTF-8 mode if the locale (such as `LC_ALL=C`) supports only ASCII.
 
-    Python does so by default unless configured otherwise. File names and words of the command line would be
-    half-decoded, which libraries that are not written in Python refuse.
+    Python does so itself unless configured otherwise. Without it, file names and arguments contain surrogate
+    escapes, which native libraries refuse.
     """
     if sys.getfilesystemencoding() == "ascii" and os.environ.get("PYTHONUTF8") != "1":
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})

@@ -1,4 +1,4 @@
-"""What commands print for people: at most 100 columns, with colours on a terminal and plain in a pipe."""
+"""Console output: at most 100 columns, in colour on a terminal and plain in a pipe."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def make_console() -> "Console":
-    """A console for what stdout is now. Nothing in a text is markup."""
+    """A console on the current stdout, without markup."""
     from rich.console import Console
 
     console = Console(highlight=False, markup=False, emoji=False)
@@ -25,12 +25,12 @@ def make_console() -> "Console":
 
 
 def safe(text: str) -> str:
-    """The text with control characters spelled out: those of a stranger's text must not reach a terminal."""
+    """`text` with control characters escaped, as those of untrusted text must not reach a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def cut(text: str, width: int = SAMPLE_WIDTH) -> str:
-    """The beginning of a text, safe, in at most `width` columns."""
+    """`text`, escaped and truncated to `width` columns."""
     from rich.cells import cell_len, set_cell_size
 
     shown = safe(text[: width + 1])
@@ -38,7 +38,7 @@ def cut(text: str, width: int = SAMPLE_WIDTH) -> str:
 
 
 def print_labelled(console: "Console", label: str, value: "Text | str", style: str = LABEL) -> None:
-    """A label, and beside it a value that may take several lines."""
+    """Print a label and a value, which may take several lines."""
     from rich.text import Text
 
     value = Text(value) if isinstance(value, str) else value
@@ -49,7 +49,7 @@ def print_labelled(console: "Console", label: str, value: "Text | str", style: s
 
 
 def print_bars(console: "Console", rows: Iterable[tuple[str, float, str]]) -> None:
-    """Bars below each other: a label, a share of one, and what is said behind the bar."""
+    """Print a bar chart; a row is a label, a share from 0 to 1, and a remark."""
     from rich.text import Text
 
     rows = list(rows)
@@ -68,6 +68,6 @@ def print_bars(console: "Console", rows: Iterable[tuple[str, float, str]]) -> No
 
 
 def _bar(share: float, width: int) -> str:
-    """Blocks for a share of the width; at least a thin one for anything at all."""
+    """A bar for a share of the width; at least a thin one if the share is not 0."""
     eighths = max(round(share * width * 8), 1 if share else 0)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()

@@ -12,12 +12,12 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
 
-LOOKED_AT = 100  # documents, for a line that shows what the tokenizer does
+LOOKED_AT = 100  # documents searched for an example line
 
 
 @dataclass(frozen=True)
 class TokenizerOptions(TextReading):
-    """What to train a vocabulary on."""
+    """The text, the kind of tokenizer and its size."""
 
     train_data: str = option(
         "",
@@ -46,7 +46,7 @@ COMMAND_LINE = CommandLine(
 
 
 def run(argv: Sequence[str]) -> None:
-    """Train and say what the tokenizer does to a line of the text."""
+    """Train the tokenizer, and show how it splits a line of the text."""
     options = COMMAND_LINE.parse(argv)
     from pathlib import Path
 

@@ -1,6 +1,6 @@
-"""`python -m nemo.cli.trial_process`: what `nemo-bert estimate` has a process of its own for.
+"""`python -m nemo.cli.trial_process`: the trial of `nemo-bert estimate`, in a separate process.
 
-Reads what to try from stdin, and writes what it measured to stdout; both JSON.
+Reads its arguments from stdin and writes its measurements to stdout, both as JSON.
 """
 
 import json
@@ -16,15 +16,15 @@ from nemo.utils.logging import logging
 
 
 def run(argv: Sequence[str]) -> None:
-    """Try what stdin says: the arguments of `try_steps`, and `memory`, the bytes it may take (null: any)."""
+    """Run a trial with the arguments of `try_steps` from stdin, and `memory`: a limit in bytes, or null."""
     die_with_parent()
     asked = json.load(sys.stdin)
-    if asked["memory"] is not None:  # an error then, and no end without a word
+    if asked["memory"] is not None:  # so that a lack of memory is an error, and not a silent kill
         resource.setrlimit(resource.RLIMIT_DATA, (asked["memory"], asked["memory"]))
     from nemo.collections.nlp.options import PretrainingOptions
     from nemo.collections.nlp.recipe.trial import try_steps
 
-    # JSON has lists for tuples.
+    # JSON turns tuples into lists.
     values: dict[str, Any] = {
         name: tuple(v) if isinstance(v, list) else v for name, v in asked["options"].items()
     }

@@ -107,7 +107,7 @@ def test_too_little_memory_names_the_batch_that_fits(monkeypatch, tmp_path, caps
     ]
     assert main(["estimate", *words]) == 1
     assert tried == [(4096, 1), (2048, 2), (1024, 4)]
-    assert "fix: --tokens_per_batch 1024 --batches_per_step 4 makes the same steps in 1.0 GB" in error_of(
+    assert "fix: --tokens_per_batch 1024 --batches_per_step 4 gives the same steps in 1.0 GB" in error_of(
         capsys
     )
 

@@ -153,7 +153,7 @@ def test_when_no_source_will_do_every_one_is_told_and_nothing_is_left(server, tm
     secret = server.url("cut?token=s3cret").replace("//", "//me:pass@")
     result = get("--url", server.url("gone"), "--url", secret, tmp_path)
     assert refused(
-        result, 3, f"{server.url('gone')}: ", "404", f"{server.url('cut')}: not a whole zip", "--zip"
+        result, 3, f"{server.url('gone')}: ", "404", f"{server.url('cut')}: not a complete zip", "--zip"
     )
     assert "s3cret" not in result.stderr + result.stdout and "pass" not in result.stderr + result.stdout
     assert list(tmp_path.iterdir()) == []
@@ -187,7 +187,7 @@ def test_a_local_archive(tmp_path):
         ),
         (GOOD.replace(b"wiki.test", b"wiki.tost"), "0 members 'wikitext-2/wiki.test.tokens'"),
         (GOOD.replace(b"\x03\x04", b"\x03\x05", 2), "cannot be read"),
-        (b"", "not a whole zip"),
+        (b"", "not a complete zip"),
     ],
 )
 def test_an_archive_that_is_not_what_it_should_be(content, told, tmp_path):

@@ -1,7 +1,7 @@
 """Adapt a BERT to a field: `python adapt.py BERT TEXT TRAIN TEST`.
 
-BERT is a run's work folder, what `nemo-bert export` wrote, or another Hugging Face folder; TEXT is text of
-the field; TRAIN and TEST have a word and its label in each line. Prints what the adaptation brought.
+BERT is a run's work folder, an export of `nemo-bert export`, or another Hugging Face folder; TEXT is text of
+the field; TRAIN and TEST have a word and its label on each line. Prints the gain.
 """
 
 import argparse

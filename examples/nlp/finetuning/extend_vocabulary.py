@@ -1,8 +1,8 @@
 """Add the words of a field to a BERT: `python extend_vocabulary.py BERT TEXT`.
 
-BERT is a run's work folder, what `nemo-bert export` wrote, or another Hugging Face folder with WordPieces;
+BERT is a run's work folder, an export of `nemo-bert export`, or another Hugging Face folder with WordPieces;
 TEXT is plain text, a file or a folder. `nemo-bert pretrain data_text --bert_checkpoint OUT --train_data TEXT`
-trains the new model on.
+continues training the new model.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Name entities with a BERT: `python finetune.py BERT TRAIN TEST`.
+"""Recognize named entities with a BERT: `python finetune.py BERT TRAIN TEST`.
 
-BERT is a run's work folder, what `nemo-bert export` wrote, or another Hugging Face folder. TRAIN and TEST
-have a word and its label (O, B-<type>, I-<type>) in each line, and a blank line after each sentence. Prints
-the figures on TEST, and what the model finds in its first sentences.
+BERT is a run's work folder, an export of `nemo-bert export`, or another Hugging Face folder. TRAIN and TEST
+have a word and its label (O, B-<type>, I-<type>) on each line, and a blank line after each sentence. Prints
+the metrics on TEST, and the entities in its first sentences.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Pretrain a BERT, as the tutorial does: `python bert_pretraining.py [args] data_text [args]`.
 
-The same function behind another door is `nemo-bert pretrain`; the pipeline itself, short enough to read, is
-`nemo/collections/nlp/nm/pretraining_model.py`. `--help` lists every option.
+This is the same as `nemo-bert pretrain`. The pipeline, which is short enough to read, is in
+`nemo/collections/nlp/nm/pretraining_model.py`. `--help` lists all options.
 """
 
 import sys

@@ -3,13 +3,13 @@
 # Errors are one line and an exit code, as those of nemo-bert: 2 usage, 3 data, 5 storage.
 set -euo pipefail
 
-# The address of NeMo 0.10 answers 403 (pytorch/text issues 2247 and 2255). The second is kept by the corpus's
-# first author; it turns away clients that do not name themselves as browsers do.
+# NeMo 0.10's address returns 403 (pytorch/text issues 2247 and 2255). The second is maintained by the corpus's
+# first author; it rejects clients whose user agent is not a browser's.
 sources=(
     https://s3.amazonaws.com/research.metamind.io/wikitext/wikitext-2-v1.zip
     https://wikitext.smerity.com/wikitext-2-v1.zip
 )
-# As others who fetched it from the first address recorded it: ml-explore/mlx-data (datasets/wikitext.py),
+# As recorded by projects that fetched it from the first address: ml-explore/mlx-data (datasets/wikitext.py),
 # dellison/WikiText.jl (src/WikiText.jl).
 sha256=92675f1d63015c1c8b51f1656a52d5bdbc33aafa60cc47a218a66e7ee817488c
 max_zip_kib=20480 # it has 4.5 MB
@@ -18,12 +18,12 @@ usage() {
     cat <<'TEXT'
 usage: get_wkt2.sh [options] DATA_DIR
 
-Puts WikiText-2 into DATA_DIR/wikitext-2: train.txt, valid.txt and test.txt, with [UNK] for <unk>.
+Fetches WikiText-2 to DATA_DIR/wikitext-2: train.txt, valid.txt and test.txt, with [UNK] for <unk>.
 
-  --url URL       address to fetch wikitext-2-v1.zip from, in place of the known ones; several are tried in
-                  order. The environment variable WIKITEXT2_URL does the same.
-  --zip FILE      take this wikitext-2-v1.zip; nothing is fetched
-  --sha256 SUM    SHA-256 that the zip must have, in place of the known one; "none": any
+  --url URL       address of wikitext-2-v1.zip, in place of the built-in ones; may be given several times.
+                  The environment variable WIKITEXT2_URL does the same.
+  --zip FILE      use this wikitext-2-v1.zip instead of fetching it
+  --sha256 SUM    expected SHA-256 of the zip, in place of the built-in one; "none" accepts any
   -h, --help      this text
 TEXT
 }
@@ -33,7 +33,7 @@ fail() { # EXIT_CODE CODE TEXT
     exit "$1"
 }
 
-# Without what may be secret: a name and password in front, a query behind.
+# Hides what may be secret: user name, password and query.
 shown() { printf '%s' "$1" | sed -e 's#//[^/@]*@#//#' -e 's#?.*##'; }
 
 data_dir='' zip='' given=()
@@ -60,7 +60,7 @@ while (($#)); do
 done
 [[ $data_dir ]] || fail 2 USAGE 'no folder; expected get_wkt2.sh DATA_DIR'
 [[ $sha256 == none || $sha256 =~ ^[0-9a-fA-F]{64}$ ]] ||
-    fail 2 USAGE "--sha256: not a SHA-256; found $sha256, expected 64 hexadecimal digits, or none"
+    fail 2 USAGE "--sha256: not a SHA-256; found $sha256, expected 64 hexadecimal digits or none"
 if ((${#given[@]})); then
     sources=("${given[@]}")
 elif [[ ${WIKITEXT2_URL:-} ]]; then
@@ -69,16 +69,16 @@ fi
 
 texts=$data_dir/wikitext-2
 if [[ -s $texts/train.txt && -s $texts/valid.txt && -s $texts/test.txt ]]; then
-    echo "WikiText-2 is in $texts already"
+    echo "WikiText-2 is already in $texts"
     exit 0
 fi
 command -v python3 >/dev/null || fail 2 USAGE 'python3 is not on the PATH; fix: install it'
 
 { mkdir -p -- "$texts" && aside=$(mktemp -d "$texts/.get_wkt2.XXXXXX"); } 2>/dev/null ||
     fail 5 STORAGE "$texts: cannot be written to; fix: use another folder"
-trap 'rm -rf -- "$aside"; rmdir -- "$texts" 2>/dev/null || true' EXIT # the folder only if nothing is in it
+trap 'rm -rf -- "$aside"; rmdir -- "$texts" 2>/dev/null || true' EXIT # rmdir fails unless it is empty
 
-# unpack ZIP: checks it, and writes the three texts to $aside; says what is wrong and returns 3 or 5.
+# unpack ZIP: checks the zip and writes the three texts to $aside; on error, prints it and returns 3 or 5.
 unpack() {
     python3 - "$1" "$aside" "$sha256" "$max_zip_kib" <<'PYTHON'
 import hashlib
@@ -88,7 +88,7 @@ import zipfile
 
 path, folder, expected, max_kib = sys.argv[1:]
 MEMBERS = {f"wikitext-2/wiki.{part}.tokens": f"{part}.txt" for part in ("train", "valid", "test")}
-MAX_BYTES = 50 << 20  # of a text; the largest has 10.8 MB
+MAX_BYTES = 50 << 20  # limit for a text; the largest has 10.8 MB
 
 
 def refuse(problem, exit_code=3):
@@ -97,11 +97,11 @@ def refuse(problem, exit_code=3):
 
 
 def texts(archive):
-    """(file name, content) of the three; nothing else is looked at, and no path of the archive is used."""
+    """(file name, content) of the three texts; ignores other members and never uses paths of the archive."""
     names = archive.namelist()
     for name in names:
         if name.startswith("/") or ".." in name.split("/"):
-            refuse(f"a member that leads out of the archive; found {name!r}")
+            refuse(f"a member with an unsafe path; found {name!r}")
     for member, name in MEMBERS.items():
         if names.count(member) != 1:
             refuse(f"found {names.count(member)} members {member!r}, expected one")
@@ -116,14 +116,14 @@ try:
     if os.path.getsize(path) > int(max_kib) << 10:
         refuse(f"too large; found {os.path.getsize(path)} bytes, expected at most {max_kib} KiB")
     if not zipfile.is_zipfile(path):
-        refuse("not a whole zip archive")
+        refuse("not a complete zip archive")
     with open(path, "rb") as file:
         found = hashlib.sha256(file.read()).hexdigest()
     if expected != "none" and found != expected.lower():
-        refuse(f"another archive; found SHA-256 {found}, expected {expected} (--sha256 none takes any)")
+        refuse(f"wrong archive; found SHA-256 {found}, expected {expected} (--sha256 none accepts any)")
     with zipfile.ZipFile(path) as archive:
         contents = dict(texts(archive))
-except Exception as error:  # zipfile has no class of its own for all that can be wrong
+except Exception as error:  # zipfile has no common base class for its errors
     refuse(f"cannot be read; found {error}")
 try:
     for name, content in contents.items():
@@ -136,9 +136,9 @@ except OSError as error:
 PYTHON
 }
 
-# fetch URL FILE: says what is wrong; returns 3, or 5 where the disk is at fault.
+# fetch URL FILE: on error, prints it and returns 3, or 5 for errors of the disk.
 fetch() (
-    ulimit -f "$max_zip_kib" 2>/dev/null || true # of any file from here on, whoever writes it
+    ulimit -f "$max_zip_kib" 2>/dev/null || true # maximum size of all files written from here on
     code=0
     if command -v curl >/dev/null; then
         why=$(curl -fsSL -A 'Mozilla/5.0' --proto '=http,https' --proto-redir '=http,https' \
@@ -151,7 +151,7 @@ fetch() (
     fi
     case $code in
         0) exit 0 ;;
-        "$disk") echo 'no room for the archive' && exit 5 ;;
+        "$disk") echo 'not enough space for the archive' && exit 5 ;;
         153) echo "more than $max_zip_kib KiB" ;; # killed by SIGXFSZ
         *) printf '%s' "$why" | head -n 1 ;;
     esac
@@ -180,7 +180,7 @@ else
         echo "  $why"
         problems+="${problems:+; }$name: $why"
     done
-    [[ $is_done ]] || fail 3 DATA "WikiText-2 cannot be had; $problems; fix: give --url URL or --zip FILE"
+    [[ $is_done ]] || fail 3 DATA "WikiText-2 cannot be fetched; $problems; fix: give --url URL or --zip FILE"
 fi
 
 for part in test valid train; do

@@ -1,8 +1,8 @@
 """Prepare wiki2019zh for a Chinese BERT: `python process_wiki_zh.py --data_dir=wiki_zh --output_dir=wiki_zh`.
 
-Writes train.txt and valid.txt (a sentence per line, a blank line between documents) and vocab.txt, the
-characters, for `NemoBertTokenizer(vocab_file=...)`. All three are what `nemo-bert pretrain --data_dir=wiki_zh
-data_text` looks for. The work is done in `nemo/collections/nlp/data/text/wiki_zh.py`.
+Writes train.txt and valid.txt (a sentence per line, a blank line between documents), and vocab.txt, a
+vocabulary of characters for `NemoBertTokenizer(vocab_file=...)`. `nemo-bert pretrain --data_dir=wiki_zh
+data_text` finds all three. The work is done in `nemo/collections/nlp/data/text/wiki_zh.py`.
 """
 
 from collections.abc import Sequence
@@ -16,22 +16,22 @@ from nemo.utils.errors import UsageError
 
 @dataclass(frozen=True)
 class WikiZhOptions:
-    """Which corpus, and where to."""
+    """The corpus and the output folder."""
 
     data_dir: str = option(
         "", "folder with the corpus, a JSON object per line: */wiki*, wiki*, *.json or *.jsonl", is_path=True
     )
     output_dir: str = option(
         "./",
-        "folder for train.txt, valid.txt and vocab.txt, and bert/vocab.txt, which a run looks for",
+        "output folder for train.txt, valid.txt, vocab.txt and bert/vocab.txt, where a run finds them",
         is_path=True,
     )
     min_frequency: int = option(
-        0, "characters that are fewer times in train.txt are [UNK]; 0: none", at_least=0
+        0, "characters that occur less often in train.txt become [UNK]; 0: none", at_least=0
     )
-    max_files: int = option(-1, "files to read, the first by name; -1: all", at_least=-1)
+    max_files: int = option(-1, "number of files to read, in order of their names; -1: all", at_least=-1)
     text_field: str = option("text", "key of the text; news2016zh and webtext2019zh have content")
-    max_bad_records: int = option(0, "lines that are no such objects to leave out at most", at_least=0)
+    max_bad_records: int = option(0, "maximum number of malformed lines to skip", at_least=0)
 
     def __post_init__(self) -> None:
         check(self)
@@ -47,7 +47,7 @@ COMMAND_LINE = CommandLine(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> t
 
 
 def run(argv: Sequence[str]) -> None:
-    """Process and say what was written."""
+    """Process the corpus, and report what was written."""
     options = COMMAND_LINE.parse(argv)
     from nemo.collections.nlp.data.text.wiki_zh import process_wiki_zh, report
 

@@ -1,4 +1,4 @@
-"""The tutorial's other address of `examples/nlp/language_modeling/process_wiki_zh.py`."""
+"""The tutorial's second path to `examples/nlp/language_modeling/process_wiki_zh.py`."""
 
 import runpy
 from pathlib import Path

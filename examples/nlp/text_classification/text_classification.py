@@ -1,7 +1,7 @@
 """Classify texts with a BERT: `python text_classification.py TRAIN TEST BERT`.
 
-A line of TRAIN and TEST is a JSON object with `text` and `label`; BERT is what `nemo-bert export` wrote, or
-another Hugging Face folder. Prints the share of TEST that is classified rightly.
+Each line of TRAIN and TEST is a JSON object with `text` and `label`; BERT is an export of `nemo-bert export`,
+or another Hugging Face folder. Prints the accuracy on TEST.
 """
 
 import argparse

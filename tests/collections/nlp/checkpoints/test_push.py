@@ -117,7 +117,7 @@ def test_without_a_network_the_model_is_there_and_a_line_says_so(hub, run, tmp_p
     [
         (("--push", "a/b/c"), "not the name of a repository"),
         (("--private",), "--private has no effect without --push"),
-        (("--licence", "Do what you like"), "not an identifier of a licence"),
+        (("--licence", "Do what you like"), "not a licence identifier"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, capsys, words, message):
