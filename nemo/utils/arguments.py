@@ -61,8 +61,8 @@ def option(
             samples that the model sees; a resumed run must keep it too. "machine": where the run takes place;
             the result is the same. Default: how the model is trained; a resumed run may change it.
         only_for: the kind of data that the option is for; the dataclass refuses it for other kinds.
-        parse: turns the text on the command line or in a configuration file into the value; raises a UsageError.
-            Default: the constructor of the type.
+        parse: turns the text on the command line or in a configuration file into the value; raises a
+            UsageError. Default: the constructor of the type.
     """
     metadata = {
         "help": help,

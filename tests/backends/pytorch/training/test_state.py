@@ -86,7 +86,7 @@ def test_a_tied_weight_is_one_parameter_and_is_saved_once(toy, batches, tmp_path
 
 def test_a_tie_of_other_sizes_is_refused_with_both(toy):
     model = toy()
-    with pytest.raises(UsageError, match=r"shapes differ; found \(2, 4\), expected \(7, 4\)"):
+    with pytest.raises(UsageError, match=r"different shapes; found \(2, 4\), expected \(7, 4\)"):
         model.first.tie_weights_with(
             model.encoder, ["linear.weight"], {"linear.weight": ("embedding.weight", _same())}
         )
