@@ -2,13 +2,14 @@
 
 import json
 import time
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
-from tests.conftest import write_english
+from tests.conftest import made_once, write_english
 from tests.distributed.launching import TORCHRUN, Job, Versions, by_hand, free_port, pretraining
 
 UPDATES = 50
@@ -17,48 +18,58 @@ LAUNCH = ("-m", "torch.distributed.launch", "--nproc_per_node=2")
 
 
 @pytest.fixture(scope="session")
-def text(tmp_path_factory) -> Path:
+def text(shared_folder) -> Path:
     """A folder with text, and a vocabulary in `bert`."""
-    folder = write_english(tmp_path_factory.mktemp("distributed") / "english")
-    train_tokenizer("sentence-piece", [folder / "train.txt"], folder / "bert", vocab_size=200)
-    return folder
+
+    def make(folder: Path) -> None:
+        write_english(folder)
+        train_tokenizer("sentence-piece", [folder / "train.txt"], folder / "bert", vocab_size=200)
+
+    return made_once(shared_folder / "english", make)
 
 
 @pytest.fixture(scope="session")
-def undisturbed(text, tmp_path_factory):
+def undisturbed(text, shared_folder) -> Callable[[str], Path]:
     """Name -> the work folder of a run of 50 steps; every one is made when it is first asked for."""
-    folder = tmp_path_factory.mktemp("undisturbed")
 
-    def words(name: str, batch_size: int, *more: str, data: Path = text):
+    def words(work_dir: Path, batch_size: int, *more: str, data: Path = text):
         sizes = ("--num_iters", UPDATES, "--batch_size", batch_size)
-        return pretraining(data, folder / name, *sizes, *more)
+        return pretraining(data, work_dir, *sizes, *more)
 
-    @cache
-    def run(name: str) -> Path:
-        match name:
+    def make(folder: Path) -> None:
+        match folder.name:
             case "one":
-                commands = words(name, BATCH)
+                commands = words(folder, BATCH)
             case "two":
-                commands = [*LAUNCH, f"--master_port={free_port()}", *words(name, 16, "--num_gpus=2")]
+                commands = [*LAUNCH, f"--master_port={free_port()}", *words(folder, 16, "--num_gpus=2")]
             case "four":  # which starts from nothing but text; what it makes of that is noted
-                data = write_english(folder / "fresh")
-                commands = [*TORCHRUN, "--nproc_per_node=4", *words(name, 8, data=data)]
-                with Job(folder, *commands) as job:
-                    made = Versions(data, folder / name / "tokenizer")
-                    while job.is_running():
-                        made.look()
-                        time.sleep(0.02)
-                    job.succeed()
-                (folder / name / "made.json").write_text(json.dumps(made.number()))
-                (folder / name / "log").write_text(job.out)
-                return folder / name
+                _make_four(folder, words)
+                return
             case "accumulated":  # by nothing but the environment
-                with by_hand(folder, [words(name, 8, "--batches_per_step=2")] * 2) as jobs:
+                logs = folder.with_suffix(".told")
+                with by_hand(logs, [words(folder, 8, "--batches_per_step=2")] * 2) as jobs:
                     for job in jobs:
                         job.succeed()
-                return folder / name
-        with Job(folder, *commands) as job:
+                return
+        with Job(folder.with_suffix(".told"), *commands) as job:
             job.succeed()
-        return folder / name
+
+    def run(name: str) -> Path:
+        runs = shared_folder / "undisturbed_processes"
+        runs.mkdir(exist_ok=True)
+        return made_once(runs / name, make)
 
     return run
+
+
+def _make_four(folder: Path, words: Callable[..., list[Any]]) -> None:
+    data = write_english(folder.with_suffix(".text"))
+    commands = [*TORCHRUN, "--nproc_per_node=4", *words(folder, 8, data=data)]
+    with Job(folder.with_suffix(".told"), *commands) as job:
+        made = Versions(data, folder / "tokenizer")
+        while job.is_running():
+            made.look()
+            time.sleep(0.02)
+        job.succeed()
+    (folder / "made.json").write_text(json.dumps(made.number()))
+    (folder / "log").write_text(job.out)

@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 
 from nemo.cli.main import main
-from tests.conftest import PATIENCE, write_english
+from tests.conftest import PATIENCE, made_once, write_english
 from tests.faults.bad_inputs.commands import train
 from tests.shards import make_rows, write_shard
 
 
 @pytest.fixture(scope="session")
-def base(tmp_path_factory) -> Path:
+def base(shared_folder) -> Path:
     """See commands.py."""
-    folder = tmp_path_factory.mktemp("faults")
+    return made_once(shared_folder / "faults", _make_base)
+
+
+def _make_base(folder: Path) -> None:
     write_english(folder / "text")
     before = Path.cwd()
     os.chdir(folder)
@@ -27,7 +30,6 @@ def base(tmp_path_factory) -> Path:
         write_shard(Path("shards/a_training.hdf5"), make_rows(20))
     finally:
         os.chdir(before)
-    return folder
 
 
 @pytest.fixture(scope="module")
