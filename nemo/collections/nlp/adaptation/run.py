@@ -197,7 +197,7 @@ class _Adapting:
                 Finetuning(self._finetuning("base", model), data, pretrained)
             write_texts(options, texts)
             if data:
-                name = "the test part" if data.test else "validation"
+                name = str(options.test) if data.test else "the validation part"
                 warn_of_leak(texts / TRAIN, data.test or data.valid, name)
         return model
 

@@ -95,9 +95,11 @@ def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
 
     Case and punctuation do not count. Examples of fewer than eight words are not looked for.
     """
-    wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    by_words: dict[tuple[str, ...], list[Example]] = {}
     for example in examples:
-        words = tuple(_words(" ".join(example.content)))
+        by_words.setdefault(tuple(_words(" ".join(example.content))), []).append(example)
+    wanted: dict[tuple[str, ...], list[tuple[str, ...]]] = {}
+    for words in by_words:
         if len(words) >= _SHINGLE:
             wanted.setdefault(words[:_SHINGLE], []).append(words)
     found = set()
@@ -107,13 +109,14 @@ def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
             for sentence in wanted.get(words[i : i + _SHINGLE], ()):
                 if words[i : i + len(sentence)] == sentence:
                     found.add(sentence)
-    if found:
+    leaked = [example for words, alike in by_words.items() if words in found for example in alike]
+    if leaked:
         logging.warning(
-            "%d different examples of %s stand in the text: the gain would be too good; fix: leave the texts "
-            "that they are from out of it",
-            *(len(found), name),
+            "%d of %d examples of %s stand in the text, the first one at %s: the gain will look too good; "
+            "fix: leave the texts that they come from out of it",
+            *(len(leaked), len(examples), name, leaked[0].where),
         )
-    return len(found)
+    return len(leaked)
 
 
 def _words(text: str) -> list[str]:

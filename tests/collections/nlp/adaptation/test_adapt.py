@@ -64,11 +64,11 @@ def test_a_test_part_needs_something_to_train_on(tmp_path, capsys):
 def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("Before. One two three, four five six\nseven EIGHT nine! After.\n\nAnother one.\n")
-    leaked = LabelledText(("one two three four five six seven eight nine .",), ("x",), "")
+    leaked = LabelledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
     other = LabelledText(("one two three four five six seven eight ten",), ("x",), "")
     short = LabelledText(("another one",), ("x",), "")
-    assert warn_of_leak(text, [leaked, other, short], "test") == 1
-    assert "1 different examples of test stand in the text" in capsys.readouterr().err
+    assert warn_of_leak(text, [leaked, other, short, leaked], "test") == 2
+    assert "2 of 4 examples of test stand in the text, the first one at test.csv:7" in capsys.readouterr().err
 
 
 @pytest.fixture
