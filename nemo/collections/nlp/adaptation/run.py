@@ -231,6 +231,9 @@ class _Adapting:
         """Pretraining goes on: the masked language model on the field's text."""
         options, text = self._options, self._path("text")
         positions = load_config(start).max_position_embeddings
+        duration: dict[str, Any] = {"num_iters": options.num_iters}
+        if options.num_iters is None:
+            duration = {"minutes": options.minutes}
         result = pretrain(
             PretrainingOptions(
                 mode="data_text",
@@ -240,7 +243,8 @@ class _Adapting:
                 bert_checkpoint=start,
                 only_mlm_loss=True,
                 max_seq_length=min(SEQ_LENGTH, positions),
-                minutes=options.minutes,
+                **duration,
+                mask_probability=options.mask_probability,
                 batch_size=options.pretraining_batch_size,
                 optimizer="adam_w",
                 lr=options.pretraining_lr,

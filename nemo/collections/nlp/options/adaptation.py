@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.finetuning import TaskOptions
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
+from nemo.collections.nlp.options.mask_rate import mask_rates, parse_mask_rate
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -31,6 +32,15 @@ class AdaptationOptions(TaskOptions, TextReading):
         choices=LEVELS,
     )
     minutes: float = option(30.0, "duration of continued pretraining", above=0)
+    num_iters: int | None = option(
+        None, "steps of continued pretraining, instead of --minutes: the same on any machine", at_least=1
+    )
+    mask_probability: float | str = option(
+        0.15,
+        "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
+        metavar="SHARE",
+        parse=parse_mask_rate,
+    )
     replay: str | None = option(
         None,
         "general text: part of it is mixed into training, the rest measures forgetting",
@@ -62,6 +72,7 @@ class AdaptationOptions(TaskOptions, TextReading):
                 "a model and a text are needed",
                 expected="nemo-bert adapt MODEL TEXT... [--task ner --train FILE]",
             )
+        mask_rates(self.mask_probability)
         given = [f"--{name}" for name in ("valid", "test") if getattr(self, name)]
         if given and not self.train:
             raise UsageError("a task has something to train on", where=given[0], fix="give --train, too")

@@ -137,6 +137,19 @@ def test_what_is_refused_leaves_nothing(tmp_path, command, capsys, monkeypatch, 
 
 
 @pytest.mark.slow
+def test_pretraining_may_count_steps_and_let_the_masking_rate_fall(tmp_path, command):
+    assert main([*command, "--num_iters", "3", "--mask_probability", "0.3:0.15", "--seeds", "1"]) == 0
+    out = tmp_path / "out"
+    assert json.loads((out / "steps" / "continue.json").read_text())["result"]["steps"] == 3
+    assert "mask_probability: 0.3:0.15" in (out / "continue" / "config.yaml").read_text()
+
+
+def test_a_masking_rate_is_refused_before_the_work(command, capsys):
+    assert main([*command, "--mask_probability", "0.3:2"]) == 2
+    assert "--mask_probability" in error_of(capsys)
+
+
+@pytest.mark.slow
 def test_general_text_may_be_measured_only(tmp_path, command):
     assert main([*command, "--replay_share", "0", "--level", "vocabulary", "--seeds", "1"]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
