@@ -7,10 +7,10 @@ A way is a name and options of `nemo-bert pretrain TEXT` that differ from the re
 the loop one writes with transformers instead (bf16 autocast where the processor has it, torch.compile, AdamW,
 linear warm-up and decay to zero), on the same samples. The first way is what the others are compared with.
 
-All ways of a vocabulary share a tokenizer, the training text, the held-out documents and their masks: 15%,
-whole words, 80/10/10. The figure is the held-out MLM loss in nats. Losses with different vocabularies are
-about different tokens: compare them by the loss of a character, `nat/character`. A difference counts if it
-exceeds two standard errors of the difference of the means (Welch), which takes two seeds or more.
+All ways share the training text, the held-out documents and their masks: 15%, whole words, 80/10/10. The
+figure is the held-out MLM loss in nats. Losses with different vocabularies are about different tokens and
+cannot be compared. A difference counts if it exceeds two standard errors of the difference of the means
+(Welch), which takes two seeds or more.
 
 Every run is a process of its own, one after another, seed by seed, so that all ways meet the same hours of
 the machine. Runs are kept in `runs.jsonl`, and a run found there is not repeated.

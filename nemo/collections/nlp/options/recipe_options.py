@@ -12,7 +12,7 @@ from nemo.utils.lookup import closest
 
 T = TypeVar("T", bound=PretrainingOptions)
 
-SIZES = ("tiny", "mini", "small", "base", "large")
+SIZES = ("tiny", "micro", "mini", "small", "base", "large")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class RecipeOptions(PretrainingOptions):
     )
     size: str | None = option(
         None,
-        "size of the model: tiny (2 layers x 128), mini (4 x 256), small (4 x 512), base (12 x 768) or large "
-        "(24 x 1024)",
+        "size of the model: tiny (2 layers x 128), micro (2 x 256), mini (4 x 256), small (4 x 512), base "
+        "(12 x 768) or large (24 x 1024)",
         default_text="chosen to fit the text and the time",
         choices=SIZES,
     )

@@ -13,6 +13,7 @@ from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.tokenizers.suitability import MANY_LOST
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.choices import TRAINED
+from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.options.recipe_options import SIZES
 from nemo.collections.nlp.recipe.constants import (
     ADAPTING_RATE,
@@ -29,6 +30,7 @@ from nemo.collections.nlp.recipe.constants import (
     LEAST_CHARACTERS,
     LEAST_TOKENS,
     LINES,
+    MASK_PROBABILITY,
     MINUTES,
     OPTIMIZER,
     SAVE_MINUTES,
@@ -150,9 +152,9 @@ class _Pick:
 
 
 def flops_per_token(layers: int, width: int, vocabulary: int) -> float:
-    """Floating-point operations of a training step for each token, masked ones being 15%."""
+    """Floating-point operations of a training step for each token."""
     encoder = layers * (12 * width**2 + 2 * SEQUENCE_LENGTH * width)
-    head = 0.15 * (width**2 + width * vocabulary)
+    head = sum(mask_rates(MASK_PROBABILITY)) / 2 * (width**2 + width * vocabulary)
     return 6 * (encoder + head)
 
 
@@ -311,10 +313,15 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
 def _sequences(pick: _Pick) -> Decision | None:
     if pick.text.kind == "shards":
         return None
-    options: dict[str, Any] = {"max_seq_length": SEQUENCE_LENGTH, "masking": "whole_word"}
+    options: dict[str, Any] = {
+        "max_seq_length": SEQUENCE_LENGTH,
+        "masking": "whole_word",
+        "mask_probability": MASK_PROBABILITY,
+    }
+    first, last = mask_rates(MASK_PROBABILITY)
     value, reason = (
-        f"{SEQUENCE_LENGTH} tokens, whole words masked",
-        "longer ones cost more than they teach at first",
+        f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of them at first, {last:.0%} at the end",
+        "longer ones cost more than they teach at first, and so do fewer masks",
     )
     if pick.text.one_sentence_share > 0.5 or (pick.text.kind == "text" and pick.text.documents < 10):
         options["only_mlm_loss"] = True

@@ -1,0 +1,50 @@
+"""The comparison of recipes: its rule, its record, and one small run of every kind."""
+
+import json
+
+import pytest
+import recipes
+
+from tests.conftest import write_english
+
+
+def test_a_way_is_a_name_and_options():
+    assert recipes.Way.parse("muon: optimizer=muon lr=2e-3") == recipes.Way(
+        "muon", {"optimizer": "muon", "lr": "2e-3"}
+    )
+    assert recipes.Way.parse("recipe") == recipes.Way("recipe")
+    assert recipes.Way.parse("hf: theirs lr=1e-3") == recipes.Way("hf", {"lr": "1e-3"}, is_theirs=True)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "says"),
+    [
+        ([5.0, 5.1, 5.2], [4.5, 4.6, 4.7], "better"),
+        ([5.0, 5.1, 5.2], [5.5, 5.6, 5.7], "worse"),
+        # Standard error: sqrt(0.01 / 3 + 0.01 / 3) = 0.082; two of them are more than the difference.
+        ([5.0, 5.1, 5.2], [4.85, 4.95, 5.05], "no difference that counts (standard error 0.082)"),
+        ([5.0], [4.0], "(one seed)"),
+    ],
+)
+def test_a_difference_counts_from_two_standard_errors_on(first, second, says):
+    assert recipes.verdict(first, second).startswith(says)
+
+
+@pytest.mark.slow
+def test_runs_are_compared_and_not_repeated(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TORCH_COMPILE_DISABLE", "1")  # takes longer than these runs
+    text = write_english(tmp_path / "english") / "train.txt"
+    small = "num_hidden_layers=1 hidden_size=16 num_attention_heads=2 tokens_per_batch=256"
+    words = [str(text), "--out", str(tmp_path / "out"), "--vocab_size", "80", "--threads", "1"]
+    words += ["--tokens", "512", "--seeds", "1", "--way", f"ours: {small}"]
+    words += ["--way", f"theirs: theirs {small} batch_size=2"]
+    assert recipes.main(words) == 0
+    rows = [json.loads(row) for row in (tmp_path / "out/runs.jsonl").read_text().splitlines()]
+    assert [(row["way"], row["steps"]) for row in rows] == [("ours", 2), ("theirs", 2)]
+    # The same held-out tokens are masked for both.
+    ours, theirs = (row["unigram_entropy"] for row in rows)
+    assert ours == pytest.approx(theirs, rel=1e-6)
+    assert all(2 < row["mlm_loss"] < 6 for row in rows)
+    assert recipes.main(words) == 0
+    assert len((tmp_path / "out/runs.jsonl").read_text().splitlines()) == 2
+    assert "(one seed)" in capsys.readouterr().out
