@@ -20,7 +20,6 @@ from nemo.collections.nlp.recipe.constants import (
     CHARACTERS_PER_TOKEN,
     COUNTING_TOKENS,
     DROPOUT,
-    EFFICIENCY,
     EVALUATION_SHARE,
     EVALUATIONS,
     FEW_PASSES,
@@ -39,12 +38,12 @@ from nemo.collections.nlp.recipe.constants import (
     SHAPES,
     STEP_TOKENS,
     STEP_TOKENS_OF_RUN,
-    TRAINING_SHARE,
     UNSPACED,
     VOCABULARY,
     VOCABULARY_CHARACTERS,
     VOCABULARY_GROWTH,
 )
+from nemo.collections.nlp.recipe.cost import tokens_in
 from nemo.collections.nlp.recipe.text_facts import TextFacts
 
 
@@ -149,19 +148,6 @@ class _Pick:
         han = dict(self.text.scripts).get("Han", 0.0)
         rate = CHARACTERS_PER_TOKEN["Han"] if han > 0.5 else CHARACTERS_PER_TOKEN["others"]
         return max(1.0, (self.text.characters or self.text.num_bytes) / rate)
-
-
-def flops_per_token(layers: int, width: int, vocabulary: int) -> float:
-    """Floating-point operations of a training step for each token."""
-    encoder = layers * (12 * width**2 + 2 * SEQUENCE_LENGTH * width)
-    head = sum(mask_rates(MASK_PROBABILITY)) / 2 * (width**2 + width * vocabulary)
-    return 6 * (encoder + head)
-
-
-def tokens_in(minutes: float, machine: Machine, layers: int, width: int, vocabulary: int) -> float:
-    """Approximate number of tokens that a model sees in this time."""
-    rate = EFFICIENCY[machine.device] * machine.matmul_rate / flops_per_token(layers, width, vocabulary)
-    return TRAINING_SHARE * minutes * 60 * rate
 
 
 def _data(pick: _Pick) -> Decision:
@@ -320,7 +306,7 @@ def _sequences(pick: _Pick) -> Decision | None:
     }
     first, last = mask_rates(MASK_PROBABILITY)
     value, reason = (
-        f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of them at first, {last:.0%} at the end",
+        f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
         "longer ones cost more than they teach at first, and so do fewer masks",
     )
     if pick.text.one_sentence_share > 0.5 or (pick.text.kind == "text" and pick.text.documents < 10):
