@@ -1,13 +1,11 @@
 """`prepare`: text -> stores and shards, by whatever engine, whatever happens meanwhile."""
 
 import gzip
-import hashlib
 import itertools
 import json
 import os
 import random
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -30,66 +28,8 @@ from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.utils import progress
 from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of
+from tests.collections.nlp.preparation.conftest import command, contents, start
 from tests.conftest import PATIENCE, write_english
-
-SHAPES = ["--phases", "32/5,64/10", "--dupe_factor", "1", "--num_shards", "3", "--random_seed", "7"]
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> Path:
-    """Four files of about 1.1 MB, which are four parts, and a tokenizer."""
-    folder = tmp_path_factory.mktemp("corpus")
-    text = (write_english(folder / "english") / "train.txt").read_text(encoding="utf-8")
-    documents = text.strip().split("\n\n")
-    (folder / "text").mkdir()
-    for number in range(4):
-        rng = random.Random(number)
-        lines = (
-            f"{rng.choice(documents)}\nThere were {rng.randrange(10**6)} of them.\n" for _ in range(2800)
-        )
-        (folder / "text" / f"{number}.txt").write_text("\n".join(lines), encoding="utf-8")
-    train_tokenizer("word-piece", [folder / "text" / "0.txt"], folder / "tokenizer", 300)
-    return folder
-
-
-def command(corpus: Path, out: Path, *words: str) -> list[str]:
-    tokenizer = str(corpus / "tokenizer")
-    return [
-        "prepare", str(corpus / "text"), "--out", str(out), "--tokenizer", tokenizer, "--part_mb", "1",
-        *SHAPES, *words,
-    ]  # fmt: skip
-
-
-def contents(out: Path) -> dict[str, str]:
-    """The hash of every file there, but of the lock, which says who held it."""
-    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def start(words: list[str], address_space: int | None = None, **environment: str) -> subprocess.Popen:
-    """The command line in a process group of its own, whose processes may map so many bytes each."""
-
-    def limit() -> None:
-        if address_space is not None:
-            resource.setrlimit(resource.RLIMIT_AS, (address_space, address_space))
-
-    return subprocess.Popen(
-        [sys.executable, "-m", "nemo.cli.main", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env=os.environ | environment,
-        preexec_fn=limit,
-    )
-
-
-@pytest.fixture(scope="module")
-def undisturbed(corpus, tmp_path_factory) -> Path:
-    """What one process makes of the corpus."""
-    out = tmp_path_factory.mktemp("undisturbed") / "out"
-    assert main(command(corpus, out, "--workers", "1")) == 0
-    return out
 
 
 def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
@@ -127,77 +67,6 @@ def test_no_document_is_on_both_sides(undisturbed):
         return {store.tokens[a:b].tobytes() for a, b in itertools.pairwise(starts)}
 
     assert not texts(TokenStore(undisturbed / "train")) & texts(TokenStore(undisturbed / "test"))
-
-
-@pytest.mark.slow
-def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed, corpus, tmp_path):
-    other = tmp_path / "text"
-    other.mkdir()
-    for number in (2, 0, 3, 1):
-        shutil.copy(corpus / "text" / f"{number}.txt", other)
-    words = command(corpus, tmp_path / "out", "--workers", "2")
-    words[1] = str(other)
-    run = start(words, PYTHONHASHSEED="5", LC_ALL="C")
-    told = run.communicate(timeout=PATIENCE)[0]
-    assert run.returncode == 0, told
-    assert contents(tmp_path / "out") == contents(undisturbed)
-
-
-@pytest.mark.slow
-def test_ray_makes_the_same_with_little_memory(undisturbed, corpus, tmp_path):
-    """By itself it maps 30 % of the machine's memory, twice, and never ends where it may not."""
-    pytest.importorskip("ray")
-    words = command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2")
-    run = start(words, address_space=4 << 30)
-    told = run.communicate(timeout=PATIENCE)[0]
-    assert run.returncode == 0, told
-    assert contents(tmp_path / "out") == contents(undisturbed)
-
-
-@pytest.mark.slow
-def test_a_ray_that_does_not_answer_is_told_at_once(corpus, tmp_path, monkeypatch, capsys):
-    pytest.importorskip("ray")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
-    assert main(command(corpus, tmp_path / "out", "--engine", "ray")) == 2
-    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster responds there; found" in error_of(capsys)
-
-
-SBATCH = """#!{python}
-# What sbatch does, at once and on this machine: runs the script for each number of the array.
-import os, re, subprocess, sys
-script = open(sys.argv[-1]).read()
-open({log!r}, "a").write(" ".join(sys.argv[1:-1]) + chr(10) + script)
-last = re.search(r"--array=0-([0-9]+)", script)
-for number in range(int(last[1]) + 1 if last else 1):
-    array = dict(SLURM_ARRAY_TASK_ID=str(number)) if last else dict()
-    environment = dict(os.environ, RUN_OFFSET="0", SLURM_NODELIST="here", **array)
-    if subprocess.run(["bash", sys.argv[-1]], env=environment, stdout=2).returncode:
-        sys.exit(0)  # the job fails later, as far as who submits it knows
-print("Submitted batch job", 1 + len(re.findall("#!/bin/bash", open({log!r}).read())))
-"""
-
-
-@pytest.mark.slow
-def test_slurm_jobs_wait_for_one_another_and_make_the_same(undisturbed, corpus, tmp_path):
-    """There is no Slurm here: sbatch is a program that runs what it is given."""
-    programs, log = tmp_path / "bin", tmp_path / "log"
-    programs.mkdir()
-    for name, source in {
-        "sbatch": SBATCH.format(python=sys.executable, log=str(log)),
-        "srun": '#!/bin/bash\nshift 3; exec "$@"\n',  # -l -n 1
-        "scontrol": "#!/bin/bash\necho here\n",
-        "squeue": "#!/bin/bash\n",
-    }.items():
-        (programs / name).write_text(source)
-        (programs / name).chmod(0o755)
-    words = command(corpus, tmp_path / "out", "--engine", "slurm", "--slurm_partition", "cpu")
-    run = start(words, PATH=f"{programs}:{os.environ['PATH']}")
-    told = run.communicate(timeout=PATIENCE)[0]
-    assert run.returncode == 0, told
-    assert contents(tmp_path / "out") == contents(undisturbed)
-    jobs = [line for line in log.read_text().splitlines() if line.startswith("--export=ALL,RUN_OFFSET")]
-    assert ["--dependency=afterok:" in job for job in jobs] == [False, True, True, True]
-    assert log.read_text().count("#SBATCH --partition=cpu") >= len(jobs)
 
 
 @pytest.mark.slow
