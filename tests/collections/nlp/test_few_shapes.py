@@ -16,18 +16,19 @@ from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PRETRAINING_BA
 from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
-V, T, D, INNER = 67, 32, 24, 40
-TOKENS_PER_BATCH = 16 * T
+V, D, INNER = 67, 24, 40
+SEQUENCES = 16
+ONEDNN_KEEPS = 1024  # programs, each for one shape
 
 
 class Texts(DataLayerNM):
-    """Batches of ragged sequences, some 15% of the tokens masked: 16 sequences each, or as many as fit."""
+    """Batches of ragged sequences, some 15% of the tokens masked: 16, or as many as have the tokens of 16."""
 
     output_ports = PRETRAINING_BATCH
     vocab_size = V
 
-    def __init__(self, num_batches, by_tokens=False):
-        self.num_batches, self.by_tokens = num_batches, by_tokens
+    def __init__(self, num_batches, by_tokens=False, length=32):
+        self.num_batches, self.by_tokens, self.length = num_batches, by_tokens, length
 
     def __len__(self):
         return self.num_batches
@@ -35,12 +36,12 @@ class Texts(DataLayerNM):
     def batches(self, epoch, first=0, stride=1):
         for i in range(first, self.num_batches, stride):
             generator = torch.Generator().manual_seed(i)
-            longest = int(torch.randint(T // 2, T + 1, (), generator=generator))
-            lengths = torch.randint(T // 4, longest + 1, (64,), generator=generator)
-            size = 16
+            longest = int(torch.randint(self.length // 2, self.length + 1, (), generator=generator))
+            lengths = torch.randint(self.length // 4, longest + 1, (4 * SEQUENCES,), generator=generator)
+            size = SEQUENCES
             if self.by_tokens:
-                size = int((lengths.cumsum(0) <= TOKENS_PER_BATCH).sum())
-            mask = (torch.arange(T) < lengths[:size, None]).long()
+                size = int((lengths.cumsum(0) <= SEQUENCES * self.length).sum())
+            mask = (torch.arange(self.length) < lengths[:size, None]).long()
             ids = torch.randint(5, V, mask.shape, generator=generator) * mask
             guess = (torch.rand(mask.shape, generator=generator) < 0.15).long() * mask
             guess[:, 0] = 0
@@ -55,9 +56,9 @@ class Products(TorchDispatchMode):
         self.shapes = set()
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm):
+        if function.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.addmm, torch.ops.aten.bmm):
             left, right = args[-2:]
-            self.shapes.add((*left.shape, right.shape[1]))
+            self.shapes.add((*left.shape, right.shape[-1]))
         return function(*args, **(kwargs or {}))
 
     def sizes(self, *sides):
@@ -65,7 +66,7 @@ class Products(TorchDispatchMode):
         return {shape[0] for shape in self.shapes if shape[1:] == sides}
 
 
-def encoder():
+def encoder(longest):
     torch.manual_seed(0)
     return BERT(
         vocab_size=V,
@@ -73,7 +74,7 @@ def encoder():
         num_hidden_layers=1,
         num_attention_heads=2,
         intermediate_size=INNER,
-        max_position_embeddings=T,
+        max_position_embeddings=longest,
     )
 
 
@@ -84,7 +85,7 @@ def units(monkeypatch):
 
 
 def train(layer, level="O2", **settings):
-    loss = wire(with_heads(encoder()), layer).total
+    loss = wire(with_heads(encoder(layer.length)), layer).total
     action = PtActions(optimization_level=level, device="cpu")
     action.train([loss], "adam_w", {"lr": 1e-3, "num_epochs": 1}, **settings)
 
@@ -94,31 +95,33 @@ def accumulate(layer):
 
 
 def evaluate(layer):
-    loss = wire(with_heads(encoder()), layer).total
+    loss = wire(with_heads(encoder(layer.length)), layer).total
     for _ in PtActions(optimization_level="O2", device="cpu").evaluate([loss]):
         pass
 
 
 def hidden_states(layer):
-    data, bert = layer(), encoder()
+    data, bert = layer(), encoder(layer.length)
     hidden = bert(
         input_ids=data.input_ids, token_type_ids=data.input_type_ids, attention_mask=data.input_mask
     )
     values = PtActions(optimization_level="O2", device="cpu").infer(hidden, verbose=False)
-    assert all(value.shape[1:] == (T, D) for value in values[0])
+    assert all(value.shape[1:] == (layer.length, D) for value in values[0])
 
 
-@pytest.mark.parametrize("by_tokens", [False, True], ids=["sequences", "tokens"])
+@pytest.mark.parametrize(("length", "by_tokens"), [(128, False), (512, True)], ids=["128", "512 by tokens"])
 @pytest.mark.parametrize("run", [train, accumulate, evaluate, hidden_states], ids=lambda run: run.__name__)
-def test_a_run_has_few_sizes(run, by_tokens):
-    layer = Texts(60, by_tokens)
+def test_a_run_has_few_sizes(run, length, by_tokens):
+    layer = Texts(40, by_tokens, length)
     with Products() as products:
         run(layer)
     of_batches = {int(batch[2].sum()) for batch in layer.batches(0)}
     assert len(of_batches) > 20
     tokens, asked, scored = products.sizes(D, 2 * D), products.sizes(D, INNER), products.sizes(D, V)
+    pairs = products.sizes(D, 2)  # what the next-sentence head scores
     assert len(tokens) <= (2 if by_tokens else 20)
-    assert len(asked) <= 20 and len(scored) <= 20
+    assert len(asked) <= 20 and len(scored) <= 20 and len(pairs) <= 8
+    assert len(products.shapes) < ONEDNN_KEEPS / 4
 
 
 @pytest.mark.parametrize("level", ["O0", "O2"])

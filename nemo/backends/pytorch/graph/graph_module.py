@@ -18,6 +18,9 @@ from nemo.backends.pytorch.ops.packing import ROW_BUCKETS_PER_BUCKET, bucket_siz
 from nemo.core.graph import Call, NmTensor, calls_leading_to
 from nemo.utils.errors import UsageError
 
+FIRST_TOKEN_BUCKETS = 8
+"""Sizes that the first tokens of a batch are rounded up to, for heads that read only these."""
+
 Statistics = dict[str, tuple[Tensor, Tensor]]
 
 
@@ -165,6 +168,8 @@ class GraphModule(nn.Module):
             if not isinstance(call.module, LossNM):
                 known_there = values if rows is None or rows == FIRST_TOKEN else parts.known[rows]
                 _run(call, known_there, {**inputs, **parts.packing(call, inputs)})
+                if rows == FIRST_TOKEN:
+                    _leave_out_filling(call, values, size=len(values[self.fed[0]]))
                 continue
             loss = call.output("loss")
             if statistics is not None:
@@ -205,9 +210,14 @@ class Plan:
 
 
 def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int, buckets: int = 0) -> Tensor:
-    """Indices of the rows among the B*T, [R]; rounded up with a row whose mask is 0, which is ignored."""
+    """Indices of the rows among the B*T, [R]; rounded up with rows that are ignored.
+
+    These have a mask of 0; of first tokens they repeat the last one, and its results are dropped.
+    """
     if isinstance(rows, str):
-        return torch.arange(0, batch * tokens, tokens)
+        first_tokens = torch.arange(0, batch * tokens, tokens)
+        filling = -batch % bucket_size(batch, FIRST_TOKEN_BUCKETS) if buckets else 0
+        return torch.cat([first_tokens, first_tokens[-1:].expand(filling)])
     mask = values[rows].flatten()
     indices, others = mask.nonzero().squeeze(1), (mask == 0).nonzero().squeeze(1)
     if buckets == 0 or len(others) == 0:
@@ -291,6 +301,12 @@ def named_parts(modules: Iterable[Any]) -> dict[str, Any]:
 
 def _count_ports(call: Call) -> list[str]:
     return [port for port in call.module.count_ports if port in call.inputs]
+
+
+def _leave_out_filling(call: Call, values: dict[NmTensor, Any], size: int) -> None:
+    """Keep of what a module has made of first tokens only those of the `size` sequences that there are."""
+    for port in call.module.output_ports:
+        values[call.output(port)] = values[call.output(port)][:size]
 
 
 def _run(call: Call, values: dict[NmTensor, Any], inputs: Mapping[str, Any]) -> None:

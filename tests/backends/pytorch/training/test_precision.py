@@ -118,7 +118,7 @@ def test_gradients_of_several_batches_are_summed_in_float32():
 def test_sizes_are_rounded_up_where_programs_are_compiled_for_them(monkeypatch):
     cpu, levels = torch.device("cpu"), (Optimization.mxprO0, Optimization.mxprO1, Optimization.mxprO2)
     monkeypatch.setattr(precision, "has_bf16_units", lambda device: True)
-    assert [Precision(level, cpu).buckets for level in levels] == [0, 32, 32]
+    assert [Precision(level, cpu).buckets for level in levels] == [0, 64, 64]
     monkeypatch.setattr(precision, "has_bf16_units", lambda device: False)
     assert [Precision(level, cpu).buckets for level in levels] == [0, 0, 0]  # products are float32's
 
