@@ -29,14 +29,15 @@ class OnePassAdamW(torch.optim.AdamW):
                 if not self.state[parameter]:
                     self.state[parameter].update(adam_state(parameter, fused=True))
             states: list[dict[str, Any]] = [self.state[parameter] for parameter in parameters]
-            for state in states:
-                state["step"] += 1
+            steps = [state["step"] for state in states]
+            if steps:
+                torch._foreach_add_(steps, 1)
             adamw_(
                 parameters,
                 [p.grad for p in parameters],
                 [state["exp_avg"] for state in states],
                 [state["exp_avg_sq"] for state in states],
-                [int(state["step"]) for state in states],
+                [int(step) for step in torch.stack(steps).tolist()] if steps else [],
                 lr=float(group["lr"]),
                 betas=group["betas"],
                 eps=group["eps"],

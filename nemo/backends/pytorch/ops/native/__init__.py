@@ -109,14 +109,13 @@ def available() -> bool:
 
 def usable(*tensors: Tensor) -> bool:
     """Whether kernels can take these tensors: all float32 or all bf16, on the CPU, and not being traced."""
-    first = tensors[0]
-    return (
-        all(t.device.type == "cpu" and t.dtype == first.dtype for t in tensors)
-        and first.dtype in SUFFIXES
-        and not torch.compiler.is_compiling()
-        and not torch.jit.is_tracing()
-        and available()
-    )
+    dtype = tensors[0].dtype
+    if dtype not in SUFFIXES:
+        return False
+    for tensor in tensors:
+        if not tensor.is_cpu or tensor.dtype != dtype:
+            return False
+    return available() and not torch.compiler.is_compiling() and not torch.jit.is_tracing()
 
 
 def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
@@ -127,18 +126,16 @@ def call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
             null), integers (int64_t) and floats (double).
     """
     kernel = getattr(library.kernels, f"{name}_{SUFFIXES[dtype]}")
-    kernel(ctypes.c_int64(torch.get_num_threads()), *map(_converted, arguments))
+    if kernel.argtypes is None:
+        kernel.restype, kernel.argtypes = None, [ctypes.c_int64, *map(_c_type, arguments)]
+    kernel(torch.get_num_threads(), *[x.data_ptr() if isinstance(x, Tensor) else x for x in arguments])
 
 
-def _converted(argument: Any) -> Any:
-    match argument:
-        case Tensor():
-            return ctypes.c_void_p(argument.data_ptr())
-        case float():
-            return ctypes.c_double(argument)
-        case None:
-            return ctypes.c_void_p(None)
-    return ctypes.c_int64(argument)
+def _c_type(argument: Any) -> Any:
+    """The C type of a kernel's argument, which is the same in all calls; None may take a tensor's place."""
+    if argument is None or isinstance(argument, Tensor):
+        return ctypes.c_void_p
+    return ctypes.c_double if isinstance(argument, float) else ctypes.c_int64
 
 
 def _compiler() -> list[str]:
