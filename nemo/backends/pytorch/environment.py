@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from nemo.backends.pytorch.ops import native
+from nemo.backends.pytorch.ops.hardware import has_tile_units
 from nemo.core.settings import DeviceType
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
@@ -76,7 +77,7 @@ def ask_for_huge_pages() -> None:
     and large pages need a fifth more memory. torch reads the variable once, before the first tensor of the
     process. A value set by the user is kept.
     """
-    if torch.cpu._is_amx_tile_supported():
+    if has_tile_units():
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 

@@ -14,3 +14,8 @@ def has_bf16_units(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def has_tile_units() -> bool:
+    """Does this processor multiply bf16 matrices in tiles (AMX), so fast that their layout decides?"""
+    return torch.cpu._is_amx_tile_supported()

@@ -84,8 +84,8 @@ class Precision:
 
         For each size, `torch.compile` compiles a program on a GPU, and oneDNN compiles some 30 for the bf16
         units of a CPU, of which it keeps 1,024 in all. If every batch had a different size, compiling would
-        take longer than running, and memory would grow. Rounding to 64 sizes adds 0.8% to 1.6% of a full batch on
-        average. fp32 products on a CPU compile nothing, and are 1% faster with exact sizes.
+        take longer than running, and memory would grow. Rounding to 64 sizes adds 0.8% to 1.6% of a full
+        batch on average. fp32 products on a CPU compile nothing, and are 1% faster with exact sizes.
         """
         if self.device.type == "cuda":
             return GPU_BUCKETS
