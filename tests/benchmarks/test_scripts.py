@@ -142,7 +142,7 @@ def test_saves(tmp_path, capsys):
 
 def test_finetune(tmp_path, capsys):
     pytest.importorskip("accelerate", reason="Trainer needs the extra bench")
-    write_huggingface(tmp_path / "bert", "BertModel")
+    write_huggingface(tmp_path / "bert", "BertModel", max_position_embeddings=128)
     train, test = write_columns(tmp_path / "train", 40, seed=1), write_columns(tmp_path / "test", 10, seed=2)
     path = tmp_path / "finetune.json"
     assert (
