@@ -73,6 +73,7 @@ class Actions(Protocol):
     Attributes:
         step: finished steps.
         epoch_num: finished epochs.
+        batch_in_epoch: finished micro-batches of the current epoch, over all processes.
         items_seen: items (tokens, samples) trained on so far.
         plan: length of the training and its learning rates; a callback may replace it after any step, if it
             does so in all processes.
@@ -85,6 +86,7 @@ class Actions(Protocol):
 
     step: int
     epoch_num: int
+    batch_in_epoch: int
     items_seen: int
     plan: TrainingPlan
     learning_rate: float

@@ -5,15 +5,16 @@ from collections.abc import Callable
 import numpy as np
 
 from nemo.collections.nlp.nm.data_layers.lm_bert_datalayer import PretrainingDataLayer
+from nemo.core import ActionCallback
 from nemo.utils.step_plan import StepPlan
 
 
-class MaskSchedule:
+class MaskSchedule(ActionCallback):
     """The share of tokens to predict, on a straight line from the first step of a run to its last.
 
-    The rate of a batch follows from its place in the data, as all of a sample does, and from the plan of
-    steps. Batches are made ahead of the step that trains on them, so a change of the plan counts as many
-    steps later: an interrupted run that resumes draws the same masks.
+    The rate of a batch follows from its step, that is from its place in the epoch and the step at which the
+    epoch began, and from the plan of steps. Batches are made ahead of the step that trains on them, so a
+    change of the plan counts as many steps later: an interrupted run that resumes draws the same masks.
 
     Args:
         first, last: shares, between 0 and 1.
@@ -34,13 +35,17 @@ class MaskSchedule:
     ):
         self.first, self.last, self.plan = first, last, plan
         self._batches_per_step = batches_per_step * num_processes
-        self._steps_per_epoch = -(-data.num_batches(0) // self._batches_per_step)
         self._ahead = -(-data.batches_ahead // batches_per_step) + 1
+        self._first_step = 0
 
-    def __call__(self, epoch: int, batches: np.ndarray) -> np.ndarray:
-        """The shares, float64 (N), in batches of an epoch by number, int (N)."""
+    def on_epoch_start(self) -> None:
+        """Note the step at which the epoch began, also where a resume is in the middle of it."""
+        self._first_step = self.step - self.action.batch_in_epoch // self._batches_per_step
+
+    def __call__(self, batches: np.ndarray) -> np.ndarray:
+        """The shares, float64 (N), in batches of the epoch by number, int (N)."""
         plan = self.plan()
-        steps = epoch * self._steps_per_epoch + batches // self._batches_per_step
+        steps = self._first_step + batches // self._batches_per_step
         totals = np.array([plan.at(max(0, step - self._ahead)) for step in steps.tolist()])
         progress = np.minimum(1.0, steps / np.maximum(totals - 1, 1))
         return self.first + (self.last - self.first) * progress

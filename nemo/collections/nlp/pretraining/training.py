@@ -79,10 +79,12 @@ def train(
         callbacks.append(end)
     first, last = mask_rates(options.mask_probability)
     if first != last:
-        run.data.train.mask_schedule = MaskSchedule(
+        masks = MaskSchedule(
             *(first, last, run.data.train, options.batches_per_step, factory.world_size),
             plan=(lambda: end.plan) if run.ends_on_time else (lambda: run.plan),
         )
+        run.data.train.mask_schedule = masks
+        callbacks.append(masks)
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     shown = working("training", render=record.view.render, silence=MOST_SILENCE)

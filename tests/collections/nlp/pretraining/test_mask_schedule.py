@@ -1,6 +1,7 @@
 """A share of tokens to predict that falls during a run."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -43,6 +44,12 @@ def schedule(layer, first, last, total, batches_per_step=1):
     return MaskSchedule(first, last, layer, batches_per_step, 1, lambda: StepPlan.of(total))
 
 
+def at(masks, step, batch_in_epoch=0):
+    """A run goes on here."""
+    masks.action = SimpleNamespace(step=step, batch_in_epoch=batch_in_epoch)
+    masks.on_epoch_start()
+
+
 def shares(layer, epoch=0, first=0):
     """Of tokens to predict, in each batch."""
     ports = list(layer.output_ports)
@@ -52,28 +59,51 @@ def shares(layer, epoch=0, first=0):
 
 def test_the_share_falls_evenly_from_the_first_step_to_the_last(layer):
     epoch = layer.num_batches(0)
-    layer.mask_schedule = schedule(layer, 0.5, 0.1, total=2 * epoch)
+    layer.mask_schedule = masks = schedule(layer, 0.5, 0.1, total=2 * epoch)
     expected = np.linspace(0.5, 0.1, 2 * epoch)
+    found = shares(layer)
+    at(masks, step=epoch)
     # Of a row of 32 tokens a whole number is chosen, and the last row of an epoch may be short.
-    assert [*shares(layer), *shares(layer, 1)] == pytest.approx(expected, abs=0.06)
+    assert [*found, *shares(layer, 1)] == pytest.approx(expected, abs=0.06)
 
 
 def test_a_resumed_epoch_has_the_masks_of_a_whole_one(layer):
-    layer.mask_schedule = schedule(layer, 0.5, 0.1, total=layer.num_batches(0))
-    assert shares(layer)[5:] == shares(layer, first=5)
+    layer.mask_schedule = masks = schedule(layer, 0.5, 0.1, total=layer.num_batches(0))
+    whole = shares(layer)
+    at(masks, step=5, batch_in_epoch=5)
+    assert whole[5:] == shares(layer, first=5)
 
 
 def test_micro_batches_of_a_step_have_one_share(layer):
-    rates = schedule(layer, 0.4, 0.2, total=5, batches_per_step=4)(0, np.arange(20))
+    rates = schedule(layer, 0.4, 0.2, total=5, batches_per_step=4)(np.arange(20))
     assert rates.reshape(5, 4).T.tolist() == [pytest.approx([0.4, 0.35, 0.3, 0.25, 0.2])] * 4
 
 
 def test_a_change_of_the_plan_counts_once_no_batch_was_made_by_the_old_one(layer):
     plan = StepPlan.of(101).changed(10, 201)
-    rates = MaskSchedule(0.4, 0.2, layer, 1, 1, lambda: plan)(0, np.arange(200))
+    rates = MaskSchedule(0.4, 0.2, layer, 1, 1, lambda: plan)(np.arange(200))
     first_new = 10 + layer.batches_ahead + 1
     assert rates[first_new - 1] == pytest.approx(0.4 - 0.2 * (first_new - 1) / 100)
     assert rates[first_new] == pytest.approx(0.4 - 0.2 * first_new / 200)
+
+
+def test_a_run_that_goes_on_with_other_data_ends_at_the_last_share(tmp_path, prepared):
+    """As in a second phase of longer sequences: its epochs have another number of steps."""
+    size = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --max_position_embeddings 64"
+    words = f"--train_data {prepared} {size} --lr 1e-9 --no-report --mask_probability 0.5:0.1"
+    seen, call = {}, MaskSchedule.__call__
+    for phase, total, more in (
+        ("one", 100, "--max_seq_length 32 --batch_size 8"),
+        ("two", 120, f"--max_seq_length 64 --batch_size 8 --load_dir {tmp_path / 'one'}"),
+    ):
+        made = seen[phase] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(MaskSchedule, "__call__", lambda *a, made=made: made.append(call(*a)) or made[-1])
+            command = f"pretrain {words} {more} --num_iters {total} --work_dir {tmp_path / phase} data_text"
+            assert main(command.split()) == 0
+    rates = {phase: np.concatenate(made) for phase, made in seen.items()}
+    assert rates["one"][[0, 99]] == pytest.approx([0.5, 0.1])
+    assert rates["two"][[0, 19]] == pytest.approx([0.5 - 0.4 * 100 / 119, 0.1])
 
 
 def test_held_out_text_is_masked_at_the_last_share(tmp_path, prepared):

@@ -287,7 +287,7 @@ class BertPretrainingPreprocessedDataset:
         first: int = 0,
         stride: int = 1,
         tokens_per_batch: int | None = None,
-        mask_schedule: Callable[[int, np.ndarray], np.ndarray] | None = None,
+        mask_schedule: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> Generator[dict[str, np.ndarray], None, None]:
         """Every `stride`th batch of an epoch from number `first` on, across shards.
 
@@ -297,7 +297,7 @@ class BertPretrainingPreprocessedDataset:
             batch_size: B; not used where `tokens_per_batch` is given.
             tokens_per_batch: a batch takes rows until the next would make them more tokens than that; at
                 least L.
-            mask_schedule: the share of tokens to predict in batches, of (epoch, their numbers), in place of
+            mask_schedule: from the numbers of batches to the shares of tokens to predict in them, in place of
                 the sampling's.
 
         Yields:
@@ -325,7 +325,7 @@ class BertPretrainingPreprocessedDataset:
                     missing -= len(chosen)
                     if missing == 0:
                         if parts:
-                            rate = None if mask_schedule is None else mask_schedule(epoch, np.array([number]))
+                            rate = None if mask_schedule is None else mask_schedule(np.array([number]))
                             yield self._batch(parts, epoch, rate)
                         parts, missing, number = [], next(sizes, 0), number + 1
 

@@ -51,8 +51,8 @@ class PretrainingDataLayer(DataLayerNM):
         vocab_size: token ids are smaller; None if unknown.
         num_segments: segment ids are smaller.
         tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
-        mask_schedule: the shares of tokens to predict, float (N), in batches of an epoch: (epoch, their
-            numbers, int (N)) -> shares. None: always the same share.
+        mask_schedule: from the numbers of batches of the epoch, int (N), to the shares of tokens to predict
+            in them, float (N). None: always the same share.
         batches_ahead: how many may have been made while one is trained on.
     """
 
@@ -60,7 +60,7 @@ class PretrainingDataLayer(DataLayerNM):
     vocab_size: int | None = None
     num_segments = 2
     tokens_per_batch: int | None = None
-    mask_schedule: Callable[[int, np.ndarray], np.ndarray] | None = None
+    mask_schedule: Callable[[np.ndarray], np.ndarray] | None = None
     batches_ahead = PREFETCHED + 1
     items = "tokens"
 
@@ -164,7 +164,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
             samples = [order[bounds[batch] : bounds[batch + 1]] for batch in some]
             rates = None
             if self.mask_schedule is not None:
-                rates = np.repeat(self.mask_schedule(epoch, some), list(map(len, samples)))
+                rates = np.repeat(self.mask_schedule(some), list(map(len, samples)))
             made = self.dataset.batch(epoch, np.concatenate(samples), rates)
             ends = np.cumsum([0, *map(len, samples)])
             for begin, end in pairwise(ends):
