@@ -188,23 +188,12 @@ class PtActions(Progress):
         return self.training.state.restore(Path(folder), identity or {}, stream or {})
 
     def save_state_to(self, path: str | Path) -> None:
-        """Write counters and optimizers, without weights, as safetensors.
-
-        Raises:
-            UsageError: weights are sharded.
-            StorageError: the file cannot be written.
-        """
+        """Write counters and optimizers. Raises a StorageError, or a UsageError for sharded weights."""
         self.replicas.refuse_if_sharding("save_state_to")
         save_optimizers(path, self.optimizers, {"step": self.step, "epoch_num": self.epoch_num})
 
     def restore_state_from(self, path: str | Path) -> None:
-        """Read a file written by `save_state_to`.
-
-        Raises:
-            UsageError: weights are sharded.
-            MissingFileError: there is no such file.
-            CheckpointError: the file does not match these optimizers.
-        """
+        """Read what `save_state_to` wrote. Raises a MissingFileError, CheckpointError or UsageError."""
         self.replicas.refuse_if_sharding("restore_state_from")
         numbers = load_optimizers(path, self.optimizers)
         self.step, self.epoch_num = numbers["step"], numbers["epoch_num"]
