@@ -165,7 +165,7 @@ def test_weights_without_a_run_are_told_from_one(huggingface, data, tmp_path, ca
     module.touch()
     for folder, weights in ((tmp_path / "nemo_0_10", module), (huggingface, huggingface)):
         assert run(data, tmp_path / "on", "--load_dir", str(folder), *UPDATES) == 4
-        assert f"fix: --bert_checkpoint {weights} starts from the weights alone" in error_of(capsys)
+        assert f"fix: to start from the weights alone, give --bert_checkpoint {weights}" in error_of(capsys)
 
 
 def test_a_folder_that_holds_another_run_is_not_taken_for_a_continuation(

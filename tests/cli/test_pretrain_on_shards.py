@@ -165,7 +165,7 @@ def test_many_unknown_tokens_are_warned_of(made, tmp_path, capsys):
     assert pretrain(tmp_path / "good", *given, "--tokenizer", str(tokenizer)) == 0
     assert "are unknown" not in capsys.readouterr().err
     assert pretrain(tmp_path / "bad", *given, "--tokenizer", str(tmp_path / "vocab.txt")) == 0
-    assert re.search(r"\d% of the tokens are unknown, and can be neither", capsys.readouterr().err)
+    assert re.search(r"\d% of the tokens are unknown; they can be neither", capsys.readouterr().err)
 
 
 def test_a_rerun_on_other_shards_or_on_text_is_refused(trained, made, tmp_path, capsys):
@@ -202,7 +202,7 @@ def test_without_a_tokenizer_a_run_works_and_says_what_it_lacks(made, tmp_path, 
     guess = ["fill-mask", str(tmp_path / "run"), "The [MASK] sees the dog."]
     assert main(guess) == 2
     error = error_of(capsys)
-    assert "the run was given no tokenizer; fix: name the one that made its shards with --tokenizer" in error
+    assert "the run had no tokenizer; fix: give the tokenizer that made its shards: --tokenizer" in error
     for place in (tokenizer, tokenizer / "vocab.txt"):
         assert main([*guess, "--tokenizer", str(place)]) == 0
     capsys.readouterr()
@@ -216,7 +216,7 @@ def test_without_a_tokenizer_a_run_works_and_says_what_it_lacks(made, tmp_path, 
 
 def test_a_checkpoint_with_its_tokenizer_takes_no_other(trained, made, capsys):
     assert main(["fill-mask", str(trained[0]), "[MASK]", "--tokenizer", str(made[1])]) == 2
-    assert "the checkpoint has its own tokenizer; fix: leave --tokenizer out" in error_of(capsys)
+    assert "the checkpoint has its own tokenizer; fix: leave out --tokenizer" in error_of(capsys)
 
 
 def test_the_tokenizer_beside_the_shards_is_used(made, tmp_path, capsys):
@@ -316,7 +316,7 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--data_dir shards --max_predictions_per_seq 20", 3, "found 5, expected 20; fix: give --max_pred"),
         ("--data_dir shards --max_seq_length 64", 2, "rows of another length; found 64"),
         ("--data_dir shards --vocab_size 60", 3, "beyond the vocabulary; .*--vocab_size"),
-        ("--data_dir shards --tokenizer wrong", 3, r"a different tokenizer: \[CLS\] has another id; found 2"),
+        ("--data_dir shards --tokenizer wrong", 3, r"a different tokenizer: \[CLS\] has a different id"),
         ("--data_dir shards --eval_data {one}", 2, "training_0.hdf5: the held-out shard is also trained on"),
         ("--train_data {one} --eval_data other", 3, r"made with a different tokenizer than .*\[CLS\] 77"),
         ("--data_dir shards data_text", 2, "--max_pred.*: only for data_preprocessed, .*data_text"),

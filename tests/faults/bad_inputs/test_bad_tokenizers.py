@@ -23,7 +23,7 @@ from tests.faults.bad_inputs.commands import (
 FAULTS = [
     # Vocabularies and models of tokenizers (5, 23, 25).
     (tokenizer("bom.txt"), USAGE, "bom.txt:1: begins with a byte order mark"),
-    (tokenizer("pieces.txt"), USAGE, "pieces.txt: SentencePiece's pieces, not WordPieces"),
+    (tokenizer("pieces.txt"), USAGE, "pieces.txt: SentencePiece pieces, not WordPieces"),
     (tokenizer("latin1.txt"), USAGE, "latin1.txt:7: not UTF-8; found byte 0xe9"),
     (tokenizer("empty.txt"), USAGE, "empty.txt: the file is empty"),
     (tokenizer("one.txt"), USAGE, r"one.txt: special tokens are missing"),

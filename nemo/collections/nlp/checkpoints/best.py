@@ -1,4 +1,4 @@
-"""Which checkpoint of a run is the best, by the held-out losses in its record."""
+"""Chooses the best checkpoint of a run, by the held-out losses in its record."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,8 @@ class ChosenCheckpoint:
     """One checkpoint of a run.
 
     Attributes:
-        reason: why this one; "" where there is no choice.
-        is_newest: of those that are whole.
+        reason: why it was chosen; "" if there was no choice.
+        is_newest: whether it is the newest undamaged one.
     """
 
     path: Path
@@ -28,8 +28,8 @@ def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
     """The undamaged checkpoint that `path` refers to; None if there is none.
 
     Args:
-        path: one `STEP-<n>`; or a run's work folder or its `checkpoints`: of these the best by held-out loss,
-            or the newest where none is known to be better.
+        path: one `STEP-<n>`; or a run's work folder or its `checkpoints`, for the checkpoint with the best
+        held-out loss, or the newest if none is known to be better.
 
     Raises:
         CheckpointError: as `checkpoint.find`.

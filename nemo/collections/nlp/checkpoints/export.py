@@ -1,4 +1,4 @@
-"""Encoder, heads and tokenizer as a Hugging Face folder, and heads back from one.
+"""Exports encoder, heads and tokenizer as a Hugging Face folder.
 
 BERT's pooler and next-sentence head are our SequenceClassifier, its masked-language-model head our
 BertTokenClassifier. A folder appears only after it was read back and gave the same answers.
@@ -39,7 +39,7 @@ from nemo.utils.files import let_umask_decide, storage_errors, sync
 from nemo.utils.logging import logging
 
 CARD, CONFIG = "README.md", "config.json"
-# What an export may consist of, model card aside.
+# The files of an export, except the model card.
 _WRITTEN = {
     CONFIG,
     "generation_config.json",
@@ -71,20 +71,20 @@ def export_huggingface(
     model_card: str | None = None,
     force: bool = False,
 ) -> None:
-    """Write weights, configuration, tokenizer and model card, and prove that they reload as the same model.
+    """Write weights, configuration, tokenizer and model card, and verify that they reload as the same model.
 
     Args:
-        folder: what to write; a new one appears whole or not at all.
+        folder: the folder to write; a new one is written atomically.
         bert: the encoder.
-        mlm_classifier: scores every token of the vocabulary, tied to the embeddings or not.
-        nsp_classifier: two tanh layers, two classes.
-        tokenizer: of this model.
-        model_card: text of README.md; None leaves it out.
-        force: write into a folder with a model, or into a repository: the files of an earlier export are
-            replaced, all others stay.
+        mlm_classifier: the MLM head; its decoder may be tied to the embeddings or not.
+        nsp_classifier: the next-sentence head, two tanh layers and two classes.
+        tokenizer: the model's tokenizer.
+        model_card: text of README.md; None: no model card.
+        force: allow a folder with a model, or a repository: the files of an earlier export are replaced, all
+        others stay.
 
     Raises:
-        UsageError: the folder is taken, or the modules are no BERT that transformers knows.
+        UsageError: the folder exists, or the modules do not form a BERT that transformers supports.
         CheckpointError: the export does not reload with the same names, or gives different outputs.
         StorageError: it cannot be written.
     """
@@ -110,10 +110,10 @@ def export_huggingface(
 
 @contextmanager
 def new_export(folder: Path, force: bool) -> Iterator[Path]:
-    """A folder to write an export to; without an error it becomes `folder`, or its files replace those there.
+    """A temporary folder for an export; on success it becomes `folder`, or its files replace those there.
 
     Raises:
-        UsageError: the folder is taken, and `force` is False or it holds something else.
+        UsageError: the folder exists, and `force` is False or it contains something other than an export.
         StorageError: it cannot be written.
     """
     folder = folder.absolute()
@@ -137,32 +137,32 @@ def _check_may_write(folder: Path, force: bool) -> None:
     if not folder.exists():
         return
     if not force:
-        raise UsageError("already exists", where=folder, fix="choose another folder, or --force")
+        raise UsageError("already exists", where=folder, fix="give another folder, or --force")
     # A typo must not write a model among other files.
     is_for_models = folder.is_dir() and ((folder / CONFIG).is_file() or (folder / ".git").exists())
     if not is_for_models and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError("not replaced: it holds no exported model", where=folder)
+        raise UsageError("not replaced: it does not contain an exported model", where=folder)
 
 
 def _replace_files(folder: Path, aside: Path) -> None:
-    """Put the files of an export in place of an earlier one's; all others stay, and are named.
+    """Replace the files of an earlier export; all others stay, and are logged.
 
-    A model card that somebody else wrote stays, too. In the middle of it there is no configuration, so nobody
-    takes old and new files for one model.
+    A model card written by somebody else also stays. In between there is no configuration, so a mixture of
+    old and new files cannot be loaded as a model.
     """
     card = folder / CARD
     if card.is_file() and CARD_TAG not in card.read_text(encoding="utf-8", errors="replace"):
         (aside / CARD).unlink(missing_ok=True)
     new = {path.name for path in aside.iterdir()}
     (folder / CONFIG).unlink(missing_ok=True)
-    for name in _WRITTEN - new:  # of a tokenizer of another kind, for example
+    for name in _WRITTEN - new:  # such as those of another kind of tokenizer
         (folder / name).unlink(missing_ok=True)
     for path in sorted(aside.iterdir(), key=lambda path: path.name == CONFIG):
         path.replace(folder / path.name)
     if others := sorted(path.name for path in folder.iterdir() if path.name not in new):
         logging.info("left unchanged in %s: %s", folder, ", ".join(others))
     if weights := [name for name in others if Path(name).suffix in (*WEIGHT_SUFFIXES, *OTHER_SUFFIXES)]:
-        logging.warning("%s still contains weights of another model: %s", folder, ", ".join(weights))
+        logging.warning("%s still contains the weights of another model: %s", folder, ", ".join(weights))
 
 
 def _check_fits(
@@ -171,7 +171,7 @@ def _check_fits(
     nsp: SequenceClassifier | None,
     tokenizer: TokenizerSpec,
 ) -> None:
-    """Refuse what transformers' BERT computes in another way."""
+    """Refuse modules that transformers' BERT would compute differently."""
     config = bert.config
     check_tokenizer(tokenizer, config, "the model")
     for head, num_classes in ((mlm, config.vocab_size), (nsp, 2)):
@@ -203,7 +203,7 @@ def _check_fits(
 def _as_transformers(
     bert: BERT, mlm: BertTokenClassifier | None, nsp: SequenceClassifier | None, pad_id: int
 ) -> Any:
-    """The transformers model of these weights."""
+    """The transformers model with these weights."""
     import transformers
 
     config = copy.deepcopy(bert.config)
@@ -228,7 +228,7 @@ def _as_transformers(
 
 
 def _pooler_beside(model: Any, bert: BERT) -> dict[str, Tensor]:
-    """The pooler of the model that this one went on from, where the exported class has no place for it."""
+    """The pooler of the initial model, if the exported class has none."""
     if model.base_model.pooler is not None or not getattr(bert.config, KEEPS_POOLER, False):
         return {}
     return {name: tensor for name, tensor in bert.state_dict().items() if name.startswith(POOLER)}
@@ -238,10 +238,10 @@ def _pooler_beside(model: Any, bert: BERT) -> dict[str, Tensor]:
 def _prove_same(
     folder: Path, model_class: str, bert: BERT, heads: list[Any], beside: Collection[str]
 ) -> None:
-    """Read `folder` as that class, which passes over the weights `beside`, and compare its answers with ours.
+    """Load `folder` as that class, which ignores the weights `beside`, and compare its outputs with ours.
 
     Raises:
-        CheckpointError: weights are missing or unexpected, or an answer differs.
+        CheckpointError: weights are missing or unexpected, or an output differs.
     """
     model, info = load_bert(str(folder), model_class)
     strays = {key for keys in info.values() for key in keys} - set(beside)
@@ -253,7 +253,7 @@ def _prove_same(
         )
     batch = fixed_batch(bert)
     hidden = bert.compute(**batch)
-    # Scores are compared after a log-softmax, which is what a classifier may give in the first place.
+    # Compare scores after a log-softmax, because a classifier may return log-probabilities.
     ours = [head(hidden).log_softmax(-1) for head in heads] or [hidden]
     theirs = list(model(**batch).to_tuple()[: len(ours)])
     if heads:
@@ -264,7 +264,7 @@ def _prove_same(
 def refuse_other_answers(
     ours: Sequence[Tensor], theirs: Sequence[Tensor], folder: Path, model_class: str
 ) -> None:
-    """Hold the answers of a reloaded model to those of its source.
+    """Compare the outputs of a reloaded model with those of its source.
 
     Raises:
         CheckpointError: they differ.
@@ -280,7 +280,7 @@ def refuse_other_answers(
 
 
 def fixed_batch(bert: BERT) -> dict[str, Tensor]:
-    """Two sequences, the second one half padding."""
+    """Two sequences, the second half padding."""
     shape = 2, min(32, bert.config.max_position_embeddings)
     random = torch.Generator().manual_seed(0)
     attention_mask = torch.ones(shape, dtype=torch.long)

@@ -1,7 +1,7 @@
-"""What a run starts from: another run, weights in a file, or a BERT of Hugging Face's.
+"""The initial checkpoint of a run: another run, a weight file, or a Hugging Face BERT.
 
-A file gives the encoder, a folder or a name the encoder and what heads it has. Configuration and tokenizer
-are used where they are beside the weights.
+A file gives the encoder; a folder or name gives the encoder and any heads. A configuration and tokenizer
+beside the weights are used.
 """
 
 import dataclasses
@@ -42,7 +42,7 @@ from nemo.utils.logging import logging
 
 CONFIG_FILE = "bert-config.json"
 
-# Options that a model's weights decide, and those that its configuration only suggests.
+# Options fixed by a model's weights, and those that its configuration only suggests.
 _DECIDED = tuple(name for name in SIZES if hasattr(PretrainingOptions, name))
 _SUGGESTED = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 _IN_WORDS = {"BERT": "encoder", "BertTokenClassifier": "MLM head", "SequenceClassifier": "NSP head"}
@@ -50,15 +50,15 @@ _IN_WORDS = {"BERT": "encoder", "BertTokenClassifier": "MLM head", "SequenceClas
 
 @dataclass(frozen=True)
 class InitialCheckpoint:
-    """A model to start from, whose weights are not read yet.
+    """A model to start from; its weights are not read yet.
 
     Attributes:
-        name: as it was given.
-        config: its `transformers.BertConfig`; None where there are weights only.
-        tokenizer: its tokenizer, as `load_tokenizer` takes it; None where there is none.
-        take: gives a model the weights; returns the names of the parts that got some.
-        run: the checkpoint, if a run resumes from it with its full state.
-        step: steps that are in it; 0 where only weights are taken.
+        name: the name or path as given.
+        config: its `transformers.BertConfig`; None if there are only weights.
+        tokenizer: its tokenizer, as `load_tokenizer` takes it; None if there is none.
+        take: loads the weights into a model; returns the names of the modules that received some.
+        run: the checkpoint, if a run continues it with its full state.
+        step: steps made before the checkpoint; 0 if only weights are loaded.
     """
 
     name: str
@@ -70,10 +70,10 @@ class InitialCheckpoint:
 
 
 def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | None:
-    """What `--load_dir` or `--bert_checkpoint` names; None without them.
+    """The checkpoint in `--load_dir` or `--bert_checkpoint`; None without them.
 
     Raises:
-        MissingFileError, CheckpointError: it is not there, or damaged.
+        MissingFileError, CheckpointError: it is missing or damaged.
         UsageError: it is not a BERT.
     """
     if options.load_dir is not None:
@@ -96,7 +96,7 @@ def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | 
 
 
 def _of_run(path: Path) -> InitialCheckpoint:
-    """A run of ours: its work folder, its checkpoints, or one of them."""
+    """From a nemo-bert run: its work folder, its checkpoints, or one of them."""
     folder = checkpoint.find(path)
     if folder is None:
         refuse_foreign_format(path)
@@ -107,7 +107,7 @@ def _of_run(path: Path) -> InitialCheckpoint:
             "no checkpoint to resume from",
             where=path,
             expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
-            fix=f"--bert_checkpoint {weights[-1]} starts from the weights alone" if weights else "",
+            fix=f"to start from the weights alone, give --bert_checkpoint {weights[-1]}" if weights else "",
         )
     config = config_beside(folder)
 
@@ -118,7 +118,7 @@ def _of_run(path: Path) -> InitialCheckpoint:
 
 
 def _of_file(path: Path) -> InitialCheckpoint:
-    """The encoder in a module's file."""
+    """From a weight file with an encoder."""
     is_ours = (path.parent / MANIFEST).is_file()
     if is_ours:
         verify(path.parent)
@@ -133,7 +133,7 @@ def _of_file(path: Path) -> InitialCheckpoint:
 
 def _of_huggingface(name: str) -> InitialCheckpoint:
     config = load_config(name)
-    weight_files(name)  # they are read when there is a model to take them; that there are none is said now
+    weight_files(name)  # the weights are read later, but missing ones are an error now
 
     def take(model: PretrainingModel) -> list[str]:
         return _take(model, by_part(load_tensors(name)), name)
@@ -142,7 +142,7 @@ def _of_huggingface(name: str) -> InitialCheckpoint:
 
 
 def _has_new_pooler(config: Any | None) -> bool:
-    """Of a run of ours: has its encoder a pooler that nothing ever trained?"""
+    """Whether the encoder of a nemo-bert run has a pooler that was never trained."""
     return not getattr(config, KEEPS_POOLER, False)
 
 
@@ -152,16 +152,16 @@ def _take(
     source: Any,
     has_new_pooler: bool = False,
 ) -> list[str]:
-    """Copy what a model has a place for; returns the names of the parts that got some.
+    """Copy the weights that a model has; returns the names of the modules that received some.
 
-    A decoder that is not the word embeddings stays so, whatever the configuration said. In a model without a
-    next-sentence head the encoder keeps its pooler.
+    A decoder that is not tied to the word embeddings stays untied, whatever the configuration says. In a
+    model without a next-sentence head, the encoder keeps its pooler.
 
     Args:
-        has_new_pooler: the encoder's is one that nothing has trained.
+        has_new_pooler: whether the encoder's pooler was never trained.
     """
     if "BERT" not in weights:
-        raise CheckpointError("contains no BERT", where=source, found=", ".join(weights))
+        raise CheckpointError("does not contain a BERT", where=source, found=", ".join(weights))
     parts = {str(part): part for part in model.parts if str(part) in weights}
     taken = {name: dict(weights[name]) for name in parts}
     encoder = taken["BERT"]
@@ -184,7 +184,7 @@ def _take(
                 del head["mlp.layer0.weight"]
             else:
                 logging.warning(
-                    "%s: its decoder is not tied to the word embeddings, and is trained separately", source
+                    "%s: the decoder is not tied to the word embeddings; it is trained separately", source
                 )
                 model.untie()
     load_weights_by_part(parts, taken, source)
@@ -192,13 +192,13 @@ def _take(
 
 
 def config_beside(folder: Path) -> Any | None:
-    """The configuration of the model in this folder; None where there is none."""
+    """The configuration of the model in this folder; None if there is none."""
     file = config_file_beside(folder)
     return None if file is None else read_config(file)
 
 
 def config_file_beside(folder: Path) -> Path | None:
-    """The file with it; that of a checkpoint may be beside the folder, as in the tutorial."""
+    """The configuration file; that of a checkpoint may be beside the folder, as in the tutorial."""
     names = (CONFIG_FILE, *CONFIG_FILES)
     places = (*(folder / name for name in names), folder.parent / CONFIG_FILE)
     return next((file for file in places if file.is_file()), None)
@@ -211,14 +211,14 @@ def _tokenizer_in(folder: Path) -> str | None:
 def with_sizes(
     options: PretrainingOptions, initial: InitialCheckpoint | None
 ) -> tuple[PretrainingOptions, Any | None]:
-    """The options with a model's sizes in place of those that were not given, and its configuration.
+    """The options, with a model's sizes for those that were not given, and its configuration.
 
-    `--config_file` wins over what was given, but for sequences shorter than its positions. Without a
-    configuration the options are what they are.
+    `--config_file` overrides given sizes, except a sequence length below its positions. Without a
+    configuration, the options do not change.
 
     Raises:
-        UsageError: an option that was given contradicts the model, or the model has no segments for
-            next-sentence prediction. Also as `hub.read_config`.
+        UsageError: a given option contradicts the model, or the model lacks segments for next-sentence
+        prediction. Also as `hub.read_config`.
     """
     if options.config_file is not None:
         config, source = read_config(Path(options.config_file)), options.config_file
@@ -235,7 +235,7 @@ def with_sizes(
         config, source = initial.config, initial.name
         for name in _DECIDED:
             if is_given(options, name):
-                _refuse_contradiction(options, config, name, f"--{name}", source, f"leave --{name} out")
+                _refuse_contradiction(options, config, name, f"--{name}", source, f"leave out --{name}")
     else:
         return options, None
     if config.type_vocab_size < 2 and not options.only_mlm_loss:
@@ -244,7 +244,7 @@ def with_sizes(
             where=f"{source} type_vocab_size",
             found=config.type_vocab_size,
             expected="2 or more",
-            fix="--only_mlm_loss trains without it",
+            fix="train without it: --only_mlm_loss",
         )
     sizes = {name: getattr(config, name) for name in _DECIDED}
     suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
@@ -255,9 +255,9 @@ def with_sizes(
 
 
 def _length_within(positions: int, options: PretrainingOptions, source: str) -> int:
-    """The tokens of a sequence: as many as asked for, or as usual, but no more than there are positions.
+    """The sequence length: as given, or the default, but at most the number of positions.
 
-    Where nothing was asked for, `--config_file` asks for its positions.
+    If none was given, `--config_file` sets it to its number of positions.
     """
     asked = is_given(options, "max_seq_length") or "max_seq_length" in options.given_in_file
     if options.config_file is not None and not asked:
@@ -271,20 +271,20 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
                 expected=f"{positions} or less, the max_position_embeddings of {source}",
             )
         logging.warning(
-            "using sequences of %d tokens, not %d: %s has no more positions",
+            "using sequences of %d tokens instead of %d: %s has no more positions",
             *(positions, options.max_seq_length, source),
         )
     return min(options.max_seq_length, positions)
 
 
 def settled_sizes(options: PretrainingOptions, config: Any | None) -> dict[str, Any]:
-    """Those sizes of a model that are certain before its data is opened."""
+    """The sizes of a model that are known before its data is opened."""
     open_yet = () if config is not None else ("vocab_size", "max_position_embeddings")
     return {name: getattr(options, name) for name in _DECIDED if name not in open_yet}
 
 
 def is_given(options: PretrainingOptions, name: str) -> bool:
-    """Was the option on the command line, or is it not what it is by default?"""
+    """Whether the option was given on the command line, or differs from its default."""
     return name in options.given or getattr(options, name) != getattr(PretrainingOptions, name)
 
 
@@ -298,7 +298,7 @@ def take_weights(model: PretrainingModel, initial: InitialCheckpoint) -> list[st
     """Load the initial checkpoint's weights into a new model and log which; returns the modules' names.
 
     Raises:
-        CheckpointError: they are damaged, or of a model of other sizes.
+        CheckpointError: they are damaged, or belong to a model of other sizes.
     """
     taken = initial.take(model)
     new = [_IN_WORDS[str(part)] for part in model.parts if str(part) not in taken]

@@ -1,4 +1,4 @@
-"""A trained model back from its checkpoint, and on to Hugging Face."""
+"""Loads a trained model from its checkpoint, and exports it."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from nemo.utils.logging import logging
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A trained model, its tokenizer and what its checkpoint says of the run."""
+    """A trained model, its tokenizer and the state of its run."""
 
     model: PretrainingModel
     tokenizer: TokenizerSpec
@@ -34,17 +34,17 @@ class Pretrained:
 def load_pretrained(
     path: str | Path, tokenizer: str | None = None, do_lower_case: bool | None = None
 ) -> Pretrained:
-    """Read a checkpoint; its hashes are checked first.
+    """Load a checkpoint after verifying its hashes.
 
     Args:
-        path: a run's work folder or its `checkpoints`, of which the best is taken (see `choose_checkpoint`),
-            or one `STEP-<n>` in it.
+        path: a run's work folder or its `checkpoints`, for the best checkpoint (see `choose_checkpoint`), or
+        one `STEP-<n>`.
         tokenizer, do_lower_case: for a checkpoint without one, as `load_tokenizer` takes them.
 
     Raises:
         MissingFileError: there is nothing at `path`.
-        CheckpointError: there is no checkpoint, or none that is whole.
-        UsageError: there is no tokenizer, there are two, or it cannot be the model's.
+        CheckpointError: there is no checkpoint, or no undamaged one.
+        UsageError: there is no tokenizer, or two, or it does not match the model.
     """
     path = Path(path)
     if not path.exists():
@@ -53,7 +53,7 @@ def load_pretrained(
     if found is None:
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
     if found.reason:
-        # Taking an older checkpoint than the newest is worth a warning even in quiet commands.
+        # Using an older checkpoint than the newest deserves a warning even in quiet commands.
         log = logging.info if found.is_newest else logging.warning
         log("using %s of %s: %s", found.path.name, path, found.reason)
     chosen = found.path
@@ -75,9 +75,9 @@ def load_pretrained(
     choice = choose_tokenizer(Situation(asked=tokenizer, checkpoint=chosen))
     if choice is None:
         raise UsageError(
-            "the run was given no tokenizer",
+            "the run had no tokenizer",
             where=chosen,
-            fix="name the one that made its shards with --tokenizer",
+            fix="give the tokenizer that made its shards: --tokenizer",
         )
     opened = load_tokenizer(choice.source, do_lower_case)
     check_tokenizer(opened, model.bert.config, chosen)
@@ -90,11 +90,11 @@ def export(
     """Write a Hugging Face folder with a model card filled in from the run.
 
     Args:
-        licence: what the card states, an identifier of the hub such as "cc-by-4.0".
+        licence: licence for the model card, a hub identifier such as "cc-by-4.0".
 
     Raises:
         UsageError: the folder already exists and `force` is False.
-        CheckpointError: what was written does not reload as the same model.
+        CheckpointError: the written model does not reload as the same model.
     """
     model = pretrained.model
     facts = facts_of_run(model, pretrained.state, pretrained.folder, licence)

@@ -1,6 +1,6 @@
-"""The README.md of an exported model: what it was made from, how, and how good it is.
+"""The model card (README.md) of an exported model: how it was made, from what, and how good it is.
 
-The metadata on top are what the Hugging Face hub reads:
+The metadata at the top is read by the Hugging Face hub:
 https://huggingface.co/docs/hub/model-cards#model-card-metadata.
 """
 
@@ -9,30 +9,30 @@ from dataclasses import dataclass, field
 from typing import Any
 
 TAG = "\n- nemo-bert\n"
-"""Marks a model card as one of ours."""
+"""Identifies a model card written by nemo-bert."""
 FIGURES = {
-    "mlm_loss": "mean cross entropy of the hidden tokens of the held-out text, in nats",
-    "mlm_accuracy": "share of the hidden tokens whose most probable guess is right",
+    "mlm_loss": "mean cross entropy of the masked tokens of the held-out text, in nats",
+    "mlm_accuracy": "share of the masked tokens predicted correctly",
     "mlm_perplexity": "the exponential of that cross entropy",
-    "unigram_entropy": "the mlm_loss of a model that knows how frequent tokens are and nothing else, in nats",
-    "nsp_loss": "mean cross entropy of whether one text follows the other, in nats; guesses have 0.69",
-    "nsp_accuracy": "share of the pairs classified correctly; half of them are by chance",
+    "unigram_entropy": "the mlm_loss of a model that knows only token frequencies, in nats",
+    "nsp_loss": "mean cross entropy of next-sentence prediction, in nats; guessing gives 0.69",
+    "nsp_accuracy": "share of the pairs classified correctly; guessing gives one half",
     "loss": "the sum of the losses that were trained",
 }
-"""What the held-out figures mean."""
+"""Definitions of the held-out figures."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a model.
+    """Facts about a model.
 
     Attributes:
         model, recipe, data: name -> value, in the order of their tables.
-        figures: held-out figures, as `lm_bert_callback.figures` has them.
+        figures: held-out figures, as in `lm_bert_callback.figures`.
         languages: ISO 639 codes, the most frequent first.
         licence: its identifier on the hub; None if not given.
-        base_model: what training went on from, by a name that others know.
-        command: what repeats the run.
+        base_model: public name of the initial model, if any.
+        command: command that repeats the run.
     """
 
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -46,10 +46,10 @@ class Facts:
 
 
 def model_card(facts: Facts, name: str = "a BERT pretrained with nemo-bert") -> str:
-    """A Markdown page with metadata on top.
+    """A Markdown page with metadata at the top.
 
     Args:
-        name: of the model, its title.
+        name: name of the model, used as the title.
     """
     sections = [
         f"# {_inline(name)}",
@@ -90,7 +90,7 @@ def _metadata(facts: Facts, name: str) -> str:
 def _use(facts: Facts) -> str:
     positions = facts.model.get("positions")
     limit = f" It reads up to {positions} tokens at once." if positions else ""
-    return f"""A BERT that guesses hidden words, to be fine-tuned on tasks of its language.{limit}
+    return f"""A BERT that predicts masked words, to be fine-tuned on tasks in its language.{limit}
 
 ```python
 from transformers import pipeline
@@ -102,23 +102,23 @@ fill_mask = pipeline("fill-mask", model="path/to/this/folder")
 def _figures(figures: Mapping[str, float]) -> str:
     rows = [f"| {_inline(n)} | {_readable(v)} | {FIGURES.get(n, '')} |" for n, v in figures.items()]
     if not rows:
-        return "Nothing was held out, so its accuracy on other text is unknown."
-    return "\n".join(["| | held out | what it is |", "|---|---|---|", *rows])
+        return "No text was held out, so its accuracy on other text is unknown."
+    return "\n".join(["| | held out | definition |", "|---|---|---|", *rows])
 
 
 def _limits(facts: Facts) -> str:
     text = f"its training text ({', '.join(facts.languages)})" if facts.languages else "its training text"
     return f"""- It knows {text}, and little of other kinds of text or other languages.
-- It repeats what that text says, right or wrong, prejudice included, and may know parts of it by heart.
-- It was measured on guessing words alone, on text of the same source; not on any task."""
+- It repeats what that text says, right or wrong, including prejudices, and may have memorized parts of it.
+- It was evaluated only on predicting masked words, in text from the same source, not on any task."""
 
 
 def _licence(facts: Facts) -> str:
-    rights = "What may be done with the model depends on the rights in its training text, too."
+    rights = "What may be done with the model also depends on the rights in its training text."
     if facts.licence is not None:
         return f"{_inline(facts.licence)}. {rights}"
     return (
-        "No licence is granted here: whoever publishes the model has to state one "
+        "No licence is granted here: whoever publishes the model must state one "
         f"(`nemo-bert export --licence`, or `license:` on top of this file). {rights}"
     )
 
@@ -143,10 +143,10 @@ def _block(command: str | None) -> str:
 def _readable(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    # Digits of large numbers are counted in threes; a year or a size reads better without.
+    # Large numbers get thousands separators; a year or a size reads better without.
     return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
 
 
 def _inline(text: str) -> str:
-    """Text that can neither break out of its cell nor be HTML."""
+    """Escape text so that it cannot break out of its table cell or be read as HTML."""
     return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")

@@ -1,17 +1,17 @@
-"""An exported folder to the Hugging Face hub, when somebody asks for it."""
+"""Uploads an exported folder to the Hugging Face hub, on request."""
 
 from pathlib import Path
 
 from nemo.utils.errors import StorageError, UsageError, reason
 
-NO_TOKEN = "log in by `hf auth login`, or set HF_TOKEN to a token that may write"
+NO_TOKEN = "log in with `hf auth login`, or set HF_TOKEN to a token with write access"
 
 
 def check_may_push(name: str) -> None:
-    """See before the work that there is a token, and that a repository can have this name.
+    """Before the work, check that there is a token and that the name is valid for a repository.
 
     Raises:
-        UsageError: there is none, or it cannot.
+        UsageError: there is no token, or the name is not valid.
     """
     from huggingface_hub import get_token
     from huggingface_hub.utils import HFValidationError, validate_repo_id
@@ -23,19 +23,19 @@ def check_may_push(name: str) -> None:
             "not the name of a repository", where=f"--push {name}", expected="USER/MODEL", fix=reason(error)
         ) from error
     if get_token() is None:
-        raise UsageError("there is no token for the hub", where=f"--push {name}", fix=NO_TOKEN)
+        raise UsageError("no token for the hub", where=f"--push {name}", fix=NO_TOKEN)
 
 
 def push(folder: Path, name: str, files: list[str], private: bool) -> str:
     """Upload files of an exported folder in one commit; returns the address of the model.
 
     Args:
-        name: of the repository, `USER/MODEL`; made if it is not there.
-        files: their names, so that nothing else that lies in the folder is published.
-        private: of a new repository.
+        name: name of the repository, `USER/MODEL`; created if missing.
+        files: names of the files to upload, so that nothing else in the folder is published.
+        private: make a new repository private.
 
     Raises:
-        UsageError: the hub refuses it.
+        UsageError: the hub refuses the upload.
         StorageError: the hub cannot be reached, or fails.
     """
     from huggingface_hub import HfApi
@@ -56,13 +56,13 @@ def push(folder: Path, name: str, files: list[str], private: bool) -> str:
         if status in (401, 403):
             raise UsageError("the hub refuses the token", where=where, found=status, fix=NO_TOKEN) from error
         if status < 500:
-            raise UsageError("the hub refuses it", where=where, found=reason(error)) from error
-        raise StorageError("the hub fails", where=where, found=status, fix="try again later") from error
+            raise UsageError("the hub refuses the upload", where=where, found=reason(error)) from error
+        raise StorageError("the hub failed", where=where, found=status, fix="try again later") from error
     except Exception as error:  # of the HTTP library, whose name changes with the hub's version
         raise StorageError(
             "the hub cannot be reached",
             where=f"--push {name}",
             found=reason(error),
-            fix=f"the model is in {folder}; run the same command with --force where there is a network",
+            fix=f"the model is in {folder}; once there is a network, run the same command with --force",
         ) from error
     return str(address)

@@ -1,4 +1,4 @@
-"""What the folder of a run knows of its model, for the model card."""
+"""Collects the facts for a model card from the folder of a run."""
 
 import json
 from contextlib import suppress
@@ -12,7 +12,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import read_config
 
 LEAST_SHARE = 0.05
-"""Of a text that is in a language; less may well be a wrong guess."""
+"""Share of a text in a language; less may well be a wrong guess."""
 RECIPE = (
     "optimizer",
     "lr",
@@ -34,10 +34,10 @@ RECIPE = (
 def facts_of_run(
     model: PretrainingModel, state: dict[str, Any], checkpoint: Path, licence: str | None = None
 ) -> Facts:
-    """Of a checkpoint itself; and, if it is still in its work folder, of that.
+    """The facts in a checkpoint and, if it is still in its work folder, in that folder.
 
     Args:
-        state: of the checkpoint.
+        state: state of the checkpoint.
     """
     config = model.bert.config
     sizes = {
@@ -57,7 +57,7 @@ def facts_of_run(
     recipe |= {name: options.get(name) for name in RECIPE if name != unused}
     continued = _name(options.get("load_dir") or options.get("bert_checkpoint"))
     text = _text(work_dir)
-    # A card is for others: names, not folders of this machine.
+    # A card is public: give names, not paths on this machine.
     files = ", ".join(text.get("files") or [])
     data = {
         "training text": files or _name(options["train_data"]),
@@ -80,12 +80,12 @@ def facts_of_run(
 
 
 def _text(work_dir: Path) -> dict[str, Any]:
-    """Figures on the training text; none where about.json is absent or damaged."""
+    """Figures on the training text; empty if about.json is missing or damaged."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return dict(json.loads((work_dir / "about.json").read_bytes())["data"]["training"])
     return {}
 
 
 def _name(path: str | None) -> str | None:
-    """What a file or folder is called; of any other text all of it."""
+    """The name of a file or folder; any other text unchanged."""
     return Path(path).name if path is not None and Path(path).is_absolute() else path

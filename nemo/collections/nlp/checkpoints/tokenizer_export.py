@@ -1,4 +1,4 @@
-"""The tokenizer of an exported folder, and the proof that `AutoTokenizer` gives the same ids there."""
+"""Writes the tokenizer of an exported folder, and verifies that `AutoTokenizer` gives the same ids."""
 
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,16 @@ from nemo.collections.nlp.data.tokenizers.trial import TEXTS
 from nemo.collections.nlp.models.hub import quiet
 from nemo.utils.errors import CheckpointError
 
-_LENGTHS = (99, 100, 101, 150, 200, 201)  # of long words: tokenizers differ in the longest that they cut
+_LENGTHS = (99, 100, 101, 150, 200, 201)  # of long words: tokenizers differ in the longest word they split
 _WORDS_AT_ONCE = 200
-_A_BYTE = "<0x00>"  # a piece of SentencePiece models that spell rare characters by their bytes
+_A_BYTE = "<0x00>"  # a piece in SentencePiece models with byte fallback
 
 
 def export_tokenizer(tokenizer: TokenizerSpec, folder: Path, max_length: int) -> None:
-    """Write a tokenizer's files, and prove that they reload as the same tokenizer.
+    """Write a tokenizer's files, and verify that they reload as the same tokenizer.
 
     Args:
-        max_length: tokens that the model has positions for.
+        max_length: number of the model's positions.
 
     Raises:
         CheckpointError: they do not.
@@ -43,11 +43,11 @@ def _prove_same_ids(tokenizer: TokenizerSpec, folder: Path, vocabulary: list[str
         theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         reloaded = theirs(texts, add_special_tokens=False)["input_ids"]
     if len(theirs) != tokenizer.vocab_size:
-        raise _differs("another size", len(theirs), tokenizer.vocab_size)
+        raise _differs("a different size", len(theirs), tokenizer.vocab_size)
     for kind in NEEDED_KINDS:
         number = tokenizer.token_to_id(tokenizer.special_tokens[kind])
         if getattr(theirs, f"{kind}_id") != number:
-            raise _differs(f"another {kind}", getattr(theirs, kind), tokenizer.special_tokens[kind])
+            raise _differs(f"a different {kind}", getattr(theirs, kind), tokenizer.special_tokens[kind])
     for text, ids in zip(texts, reloaded, strict=True):
         if tokenizer.text_to_ids(text) == ids:
             continue
@@ -71,12 +71,12 @@ def _differs(what: str, found: Any, expected: Any) -> CheckpointError:
 
 
 def _texts(tokenizer: TokenizerSpec, vocabulary: list[str]) -> list[str]:
-    """Every character, alone and beside others, the words of the vocabulary, and long words."""
+    """Texts with every character, alone and beside others, the words of the vocabulary, and long words."""
     without_text = tokenizer.tokens_without_text - tokenizer.special_token_to_id.keys()
     spelled = (token.removeprefix(CONTINUATION) for token in vocabulary)
     words = [word for word in spelled if word not in without_text]
     letter = next((word for word in words if len(word) == 1 and word.isalpha()), "a")
-    # Bytes tell apart what is unknown to other models: marks on a letter in another order than Unicode's.
+    # Byte fallback distinguishes what other models treat as unknown: marks in another order than Unicode's.
     has_bytes = _A_BYTE in without_text
     return [
         *(" ".join(words[i : i + _WORDS_AT_ONCE]) for i in range(0, len(words), _WORDS_AT_ONCE)),

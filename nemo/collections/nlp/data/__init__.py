@@ -1,4 +1,4 @@
-"""Text -> sequences; knows no graph."""
+"""Text -> sequences, independent of the graph."""
 
 from nemo.collections.nlp.data.datasets import (
     BertPretrainingDataset,

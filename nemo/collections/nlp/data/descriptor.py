@@ -1,4 +1,4 @@
-"""Which text to pretrain on, and with which vocabulary."""
+"""The text to pretrain on, and its tokenizer."""
 
 import os
 from pathlib import Path
@@ -17,35 +17,36 @@ Path_ = str | os.PathLike[str]
 
 
 class BERTPretrainingDataDesc:
-    """The files of a corpus, and a tokenizer for them.
+    """The files of a corpus, and their tokenizer.
 
-    The tokenizer is looked for in `[data_dir]/bert`: `tokenizer.model` first, then `vocab.txt`. If neither
-    is there, one is trained on the training text and put there; existing files are never overwritten.
+    The tokenizer in `[data_dir]/bert` is used: `tokenizer.model`, else `vocab.txt`. If neither exists, one is
+    trained on the training text and saved there; existing files are never overwritten.
 
     Args:
-        dataset_name: any; only for the reader.
-        vocab_size: entries of a tokenizer that has to be trained, special tokens included.
-        sample_size: lines to train it on.
+        dataset_name: any name, for information only.
+        vocab_size: number of entries, including special tokens, if a tokenizer is trained.
+        sample_size: maximum number of lines to train it on.
         special_tokens: kind -> token, or tokens, first in the vocabulary. Default: BERT's.
-        train_data: a file; a folder with train.txt, and valid.txt and test.txt if there are any, or whatever
-            has such names, see `inputs.splits`; or a folder of other text, see `inputs.sources_of`.
+        train_data: a file; a folder with train.txt and optionally valid.txt and test.txt, or other files
+            named
+        so, see `inputs.splits`; or a folder of other text, see `inputs.sources_of`.
         eval_data: held-out text, if not beside train.txt.
-        test_data: likewise.
-        tokenizer: what to train: "sentence-piece" or "word-piece".
-        tokenizer_folder: where the tokenizer is, in place of `[data_dir]/bert`.
+        test_data: test text, if not beside train.txt.
+        tokenizer: the kind to train: "sentence-piece" or "word-piece".
+        tokenizer_folder: folder of the tokenizer, instead of `[data_dir]/bert`.
         text: how files are read.
 
     Attributes:
         data_dir: the folder of the training text.
         train_file: the file, or `train_data` itself if there are several.
-        eval_file, test_file: the file, or a list if there are several; None for what there is not.
-        tokenizer_model: the SentencePiece model, or None where a `vocab.txt` does without.
-        vocab_file: `vocab.txt`, line i for id i; or None if a SentencePiece model has none beside it.
-        tokenizer: the tokenizer itself, with the special tokens added.
+        eval_file, test_file: the file, or a list if there are several; None if there is none.
+        tokenizer_model: the SentencePiece model; None for a `vocab.txt` alone.
+        vocab_file: `vocab.txt`, line i for id i; None if a SentencePiece model has none beside it.
+        tokenizer: the tokenizer, with the special tokens added.
 
     Raises:
-        MissingFileError: a file or folder is not there.
-        UsageError: `train_data` is not given; or as `find_or_train_tokenizer`.
+        MissingFileError: a file or folder does not exist.
+        UsageError: `train_data` is not given. Also as `find_or_train_tokenizer`.
         DataError: the text cannot be read.
         StorageError: `[data_dir]/bert` cannot be written to.
     """
@@ -108,7 +109,7 @@ def _existing(path: Path_) -> Path:
 
 
 def _splits(path: Path, text: TextOptions) -> dict[str, list[str]]:
-    """The files of a folder that are named for training, validation or test."""
+    """The files in a folder that are named as training, validation or test files."""
     listing = listing_at(path, text.format)
     splits = listing.splits if listing is not None else Splits()
     files = {} if listing is None else listing.files

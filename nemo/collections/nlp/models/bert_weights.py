@@ -64,7 +64,10 @@ def canonical(tensors: Mapping[str, Tensor], source: Any) -> dict[str, Tensor]:
     prefixes = [name.removesuffix(_WORDS) for name in plain if name.endswith(_WORDS)]
     if not prefixes:
         raise CheckpointError(
-            "contains no BERT", where=source, found=next(iter(tensors), "nothing"), expected=f"bert.{_WORDS}"
+            "does not contain a BERT",
+            where=source,
+            found=next(iter(tensors), "nothing"),
+            expected=f"bert.{_WORDS}",
         )
     if len(prefixes) > 1 or not set(prefixes[0].split(".")[:-1]) <= _HOLDERS:
         raise CheckpointError(

@@ -1,5 +1,6 @@
-"""Text of any size -> token stores and HDF5 shards, by one process or many, which may be killed at any time.
+"""Text of any size -> token stores and HDF5 shards, in one or many processes, which may be killed at any
+time.
 
-options  ->  plan: which text in which parts  ->  steps, run by an engine:
-tokenise (a task a part)  ->  assemble (stores)  ->  shards (a task a file)  ->  finish (manifests)
+options  ->  plan: which text goes into which part  ->  steps, run by an engine:
+tokenise (one task per part)  ->  assemble (stores)  ->  shards (one task per file)  ->  finish (manifests)
 """

@@ -1,7 +1,7 @@
-"""Engines that run the tasks: this process, or by datatrove other local ones, Ray or Slurm.
+"""Engines that run the tasks: this process, or, with datatrove, other local processes, Ray or Slurm.
 
-datatrove's own notes of what is completed are not used: a task looks at its result itself (see steps.py), and
-tells how it fares (see tasks.py).
+datatrove's record of completed tasks is not used: each task checks its own result (see steps.py) and reports
+its status (see tasks.py).
 """
 
 import contextlib
@@ -33,8 +33,8 @@ from nemo.utils.progress import working
 from nemo.utils.wording import quantity
 
 SECONDS_BETWEEN_REPORTS = 10.0
-MEMORY_GB = 2  # that a task asks a cluster for; it takes less than one
-# Tasks hand over nothing but files. Ray would map 30 % of the memory, twice, and dies where that is refused.
+MEMORY_GB = 2  # requested from a cluster per task; a task needs less than 1 GB
+# Tasks exchange only files. By default, Ray maps 30 % of the memory, twice, and dies if that is refused.
 RAY_OBJECT_STORE_BYTES = 80_000_000
 SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 
@@ -42,12 +42,12 @@ SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
     """Run steps one after another, all tasks of each.
 
-    One worker is this process; what it makes is what others make, to the byte. Unless `options` name a
-    number, one does for text that it is done with in some seconds, which is what others take to start.
+    A single worker is this process. The output does not depend on the number of workers. By default there is
+    one for text that takes a few seconds, which is as long as other processes take to start.
 
     Raises:
-        NemoError: what a task ended with; or its process was killed.
-        UsageError: the engine is not there.
+        NemoError: a task failed, or its process was killed.
+        UsageError: the engine is not available.
     """
     if options.engine == "slurm":
         _run_on_slurm(steps, plan, work, options)
@@ -65,7 +65,7 @@ def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: Prep
 
 
 def _num_workers(plan: Plan, options: PrepareOptions) -> int:
-    """How many tasks may run at the same time."""
+    """The number of tasks that may run at the same time."""
     if options.workers is not None:
         return options.workers
     return 1 if options.engine == "local" and plan.is_small else os.cpu_count() or 1
@@ -90,7 +90,7 @@ def _executor(
 
 
 def _run_here(step: type[Step], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
-    """Run a step on this machine: in this process, or by datatrove in others."""
+    """Run a step on this machine: in this process, or in others with datatrove."""
     notes = _begin(step, plan, work)
     if workers == 1:
         with _working(step, plan, notes) as report, Watch(notes, report):
@@ -102,7 +102,7 @@ def _run_here(step: type[Step], plan: Plan, work: Path, workers: int, options: P
 
 
 def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
-    """The notes of the tasks of a step, none of which has begun."""
+    """Empty notes for the tasks of a step."""
     notes = Notes(work, step.name, step.num_tasks(plan), lambda number: step.subject(plan, number))
     notes.forget()
     logging.info("%s: %s", step.name, quantity(notes.num_tasks, "task"))
@@ -110,7 +110,7 @@ def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
 
 
 def _execute(executor: Any, step: type[Step], plan: Plan, notes: Notes, give_up: GiveUp) -> None:
-    """Have datatrove run a step.
+    """Run a step with datatrove.
 
     Raises:
         NemoError: the error of the failed task, not datatrove's.
@@ -125,21 +125,21 @@ def _execute(executor: Any, step: type[Step], plan: Plan, notes: Notes, give_up:
 
 
 def _apart(run: Callable[[GiveUp], None], where: str) -> None:
-    """Run something in a process that can be killed together with its workers.
+    """Run a function in a process that can be killed together with its workers.
 
-    A worker that is killed may hold the lock of the queue that datatrove's pool needs even to be ended, and
-    Ray ends the process that uses it when it is killed itself.
+    A killed worker may hold the lock of a queue that datatrove's pool needs even to shut down; and when Ray
+    is killed, it ends the process that uses it.
 
     Args:
-        run: given what ends the process at once, with an error.
+        run: the function; its argument ends the process at once, with an error.
 
     Raises:
-        NemoError: what it ended with.
+        NemoError: the function failed, or its process was killed.
     """
     ours, theirs = multiprocessing.Pipe(duplex=False)
 
     def run_and_tell() -> None:
-        os.setpgrp()  # killed as one, the workers have no time to complain of one another's death
+        os.setpgrp()  # killed as a group, the workers have no time to report each other's death
         with bound_children():
             try:
                 run(theirs.send)
@@ -163,7 +163,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.kill()  # it may have no group of its own yet
+        process.kill()  # it may not have its own group yet
         process.join()
     if problem is not None:
         raise problem
@@ -171,7 +171,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 
 @contextlib.contextmanager
 def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
-    """Shows the progress of a step; the block receives the function to report it with."""
+    """Show the progress of a step; yields the function that reports it."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
     is_by_bytes = step is Tokenise
     total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
@@ -194,7 +194,7 @@ def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
 def _run_on_ray(
     steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
 ) -> None:
-    """Run steps by the cluster that RAY_ADDRESS names, or one started on this machine for the duration.
+    """Run steps on the cluster named by RAY_ADDRESS, or on a temporary one on this machine.
 
     Raises:
         UsageError: there is no such cluster, or it does not start.
@@ -206,7 +206,7 @@ def _run_on_ray(
     if "RAY_ADDRESS" in os.environ:
         _check_ray_answers(os.environ["RAY_ADDRESS"])
     else:
-        # What tasks ask for is there, however small the machine: a task that fits nowhere waits for ever.
+        # Declare what tasks request, even on a smaller machine: a task that does not fit waits forever.
         memory = workers * MEMORY_GB << 30
         cluster = {"num_cpus": workers, "_memory": memory, "object_store_memory": RAY_OBJECT_STORE_BYTES}
 
@@ -218,12 +218,12 @@ def _run_on_ray(
             fix="use --engine local" if cluster else "unset RAY_ADDRESS to start one on this machine",
         )
 
-    # Where memory is short Ray tries again for ever.
+    # With too little memory, Ray retries forever.
     late = Timer(SECONDS_TO_START, give_up, [no_cluster(f"nothing for {SECONDS_TO_START:.0f} s")])
     late.start()
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False, include_dashboard=False, **cluster)
-    except Exception as error:  # there is a class of its own for each way to fail
+    except Exception as error:  # each kind of failure has its own class
         raise no_cluster(reason(error)) from error
     finally:
         late.cancel()
@@ -238,7 +238,7 @@ def _run_on_ray(
 
 
 def _check_ray_answers(address: str) -> None:
-    """Raise a UsageError if nothing listens where a cluster should be; Ray itself tries for minutes."""
+    """Raise a UsageError if nothing listens at the address of the cluster; Ray itself tries for minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdecimal()):
         return  # "auto" and the like
@@ -246,10 +246,10 @@ def _check_ray_answers(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=SECONDS_TO_ANSWER).close()
     except OSError as error:
         raise UsageError(
-            "no Ray cluster responds there",
+            "no Ray cluster responds at this address",
             where=f"RAY_ADDRESS={address}",
             found=reason(error),
-            fix="name one that runs, or unset RAY_ADDRESS to start one on this machine",
+            fix="name a running cluster, or unset RAY_ADDRESS to start one on this machine",
         ) from error
 
 
@@ -257,10 +257,10 @@ def _check_ray_answers(address: str) -> None:
 
 
 def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
-    """Submit a job array for each step, which waits for the one before; then wait for all of them."""
+    """Submit a job array for each step, each depending on the previous one; then wait for all."""
     if shutil.which("sbatch") is None:
         raise UsageError(
-            "there is no sbatch here", where="--engine slurm", fix="run it where jobs are submitted"
+            "sbatch not found", where="--engine slurm", fix="run the command where jobs are submitted"
         )
     all_notes, executor = [], None
     for step in steps:
@@ -296,7 +296,7 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
 
 
 def _wait_for_job(job: str, all_notes: Sequence[Notes]) -> None:
-    """Return when the last job is no longer in the queue; raise what a task ended with."""
+    """Return when the last job has left the queue; raise the error of a failed task."""
     last = time.monotonic()
     while _is_queued(job) and any(len(notes.done) < notes.num_tasks for notes in all_notes):
         time.sleep(SECONDS_BETWEEN_LOOKS * 4)

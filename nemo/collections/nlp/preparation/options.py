@@ -1,4 +1,4 @@
-"""Every option of `nemo-bert prepare`. Imports nothing heavy, so that `--help` is quick."""
+"""Options of `nemo-bert prepare`. Imports nothing heavy, to keep `--help` fast."""
 
 import re
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class VocabularyOptions:
 
     tokenizer: str = option(
         "word-piece",
-        f"an existing tokenizer: {ANY_TOKENIZER}. Or word-piece or sentence-piece: trained on the text",
+        f"an existing tokenizer: {ANY_TOKENIZER}; or word-piece or sentence-piece: train one on the text",
         metavar="NAME_OR_PATH",
         is_path=True,
         not_paths=TRAINED,
@@ -27,7 +27,7 @@ class VocabularyOptions:
     )
     vocab_size: int = option(
         8000,
-        "size of the vocabulary to train, special tokens included",
+        "size of the vocabulary to train, including special tokens",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -35,7 +35,9 @@ class VocabularyOptions:
     sample_size: int = option(
         10_000_000, "train the tokenizer on at most this many sentences", at_least=1, metavar="SENTENCES"
     )
-    do_lower_case: bool | None = option(None, "lower-case the text (a vocabulary to train, or a vocab.txt)")
+    do_lower_case: bool | None = option(
+        None, "lower-case the text (for a tokenizer to train, or a vocab.txt)"
+    )
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class DocumentOptions:
     test_fraction: float = option(
         0.1, "share of the documents held out for evaluation", at_least=0, at_most=0.5, metavar="SHARE"
     )
-    near_duplicates: bool = option(False, "find near-duplicates too; exact duplicates are always counted")
-    remove_duplicates: bool = option(False, "leave out duplicates, except the first of each")
+    near_duplicates: bool = option(False, "also find near-duplicates; exact duplicates are always counted")
+    remove_duplicates: bool = option(False, "drop duplicates, except the first of each")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ShardOptions:
 
     phases: str | None = option(
         None,
-        "also write HDF5 shards: tokens/predictions in a row, such as 128/20 or 128/20,512/80",
+        "also write HDF5 shards with these tokens/predictions per row, such as 128/20 or 128/20,512/80",
         metavar="PHASES",
     )
     dataset_name: str | None = option(
@@ -65,7 +67,7 @@ class ShardOptions:
         metavar="NAME",
     )
     masked_lm_prob: float = option(0.15, "share of tokens to predict", above=0, below=1, metavar="SHARE")
-    masking: str = option("whole_word", "what is masked together", choices=MASKINGS)
+    masking: str = option("whole_word", "unit of masking", choices=MASKINGS)
     random_seed: int = option(12345, "seed of masks and pairs", at_least=0, below=2**63, metavar="SEED")
     dupe_factor: int = option(
         5, "passes over the text, each with its own pairs and masks", at_least=1, metavar="PASSES"
@@ -75,8 +77,8 @@ class ShardOptions:
     )
     num_shards: int | None = option(
         None,
-        "training shards of each phase",
-        default_text="by the size of the text",
+        "number of training shards per phase",
+        default_text="depends on the size of the text",
         at_least=1,
         metavar="SHARDS",
     )
@@ -89,8 +91,8 @@ class WorkerOptions:
     engine: str = option("local", "what runs the tasks", choices=ENGINES, decides="machine")
     workers: int | None = option(
         None,
-        "worker processes; 1: no other process",
-        default_text="1 up to 64 MB of text, counted once and again for each pass of each phase; above that, "
+        "number of worker processes; 1: run in this process",
+        default_text="1 up to 64 MB of text, counted once plus once for each pass of each phase; above that, "
         "one for each core",
         at_least=1,
         metavar="PROCESSES",
@@ -98,7 +100,7 @@ class WorkerOptions:
     )
     part_mb: int = option(
         32,
-        "MB of text in one task, in whole files or pieces of 32 MB",
+        "MB of text per task, in whole files or pieces of 32 MB",
         at_least=1,
         metavar="MB",
         decides="machine",
@@ -110,10 +112,10 @@ class WorkerOptions:
 
 @dataclass(frozen=True)
 class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOptions, TextReading):
-    """What to prepare, where to, and with which engine.
+    """The text to prepare, the folder to write, and the engine.
 
     Raises:
-        UsageError: a value out of its range, or options that contradict each other.
+        UsageError: a value is out of range, or options contradict each other.
     """
 
     inputs: tuple[str, ...] = option(
@@ -163,7 +165,7 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
 
     @property
     def name(self) -> str:
-        """What the names of shards begin with."""
+        """The prefix of the shard names."""
         names = sorted(Path(path.rstrip("/")).name.partition(".")[0] for path in self.inputs)
         name = self.dataset_name or names[0]
         return re.sub(r"[^\w.-]+", "_", name).strip("._") or "text"

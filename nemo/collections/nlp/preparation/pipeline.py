@@ -1,4 +1,4 @@
-"""A step as datatrove runs it, in separate processes."""
+"""A step in the form that datatrove runs, in separate processes."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ from loguru import logger
 from nemo.collections.nlp.preparation.steps import Step
 from nemo.utils.children import die_with_parent
 
-# datatrove tells every task's life in pages. What is of interest, tasks tell themselves, see tasks.py; and
-# this is the module that every process imports before datatrove speaks.
+# datatrove logs pages about every task. Tasks report what matters themselves, see tasks.py. This is the
+# module that every process imports before datatrove logs anything.
 logger.disable("datatrove")
 
 
 class PipelineStep:
-    """What a pipeline of datatrove's consists of."""
+    """A step of a datatrove pipeline."""
 
     def __init__(self, step: Step):
         self._step = step
 
     def __call__(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
-        """Do task `rank`; `data` is what an earlier step of datatrove's would hand on."""
-        if multiprocess.parent_process() is not None:  # else this is the process that gives the tasks
+        """Run task `rank`; `data` would be the output of an earlier datatrove step."""
+        if multiprocess.parent_process() is not None:  # otherwise this process hands out the tasks
             die_with_parent()
         self._step(rank)

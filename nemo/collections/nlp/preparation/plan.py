@@ -1,7 +1,7 @@
-"""What is to be done: which text goes into which part, which documents into which shard.
+"""The plan of a preparation: which text goes into which part, and which documents into which shard.
 
-A plan is a function of text, options and tokenizer, never of who carries it out: engine, number of workers,
-order of files and kind of file system leave no trace in it, nor in what comes of it.
+A plan depends on text, options and tokenizer alone. Engine, number of workers, order of files and file system
+affect neither the plan nor its result.
 """
 
 import dataclasses
@@ -22,9 +22,9 @@ from nemo.utils.files import write_atomically
 
 VERSION = 1
 PLAN_FILE = "plan.json"
-BYTES_PER_SHARD = 80_000_000  # of text, each token as often as it is in the shard
+BYTES_PER_SHARD = 80_000_000  # of text, counting repeated text repeatedly
 COMPRESSION = 4  # approximate ratio of text to its compressed file
-SMALL_BYTES = 64_000_000  # of text: one process is done with it in some seconds
+SMALL_BYTES = 64_000_000  # of text, which takes one process a few seconds
 TRAINING, TEST = "training", "test"
 STORES = {TRAINING: "train", TEST: "test"}  # the folders of the token stores
 
@@ -36,7 +36,7 @@ class ShardTask:
     Attributes:
         recipe: number of the phase.
         split: TRAINING or TEST.
-        index, count: which of how many.
+        index, count: number of this file, and of all files of the split.
     """
 
     recipe: int
@@ -47,16 +47,17 @@ class ShardTask:
 
 @dataclass(frozen=True)
 class Plan:
-    """See the top of the file.
+    """A plan, see the top of the file.
 
     Attributes:
-        key: SHA-256 of all that decides what is written.
+        key: SHA-256 of everything that affects what is written.
         out: the folder to write.
-        reader: `inputs.options.READER`; not in the key, as what was prepared by an earlier one stays of use.
-        options: what decides, for people to read.
-        sources: what manifests say of the files.
+        reader: `inputs.options.READER`; not in the key, because data prepared by an earlier reader stays
+            usable.
+        options: the options that affect what is written, in readable form.
+        sources: the manifest entries of the files.
         groups: the pieces of each part.
-        dataset: what the names of shards begin with.
+        dataset: prefix of the shard names.
     """
 
     key: str
@@ -82,13 +83,13 @@ class Plan:
 
     @property
     def is_small(self) -> bool:
-        """Is it little work: text of up to `SMALL_BYTES`, counted once, and again for each pass over it?"""
+        """Whether there is at most `SMALL_BYTES` of text, counted once plus once for each pass over it."""
         passes = 1 + sum(recipe.dupe_factor for recipe in self.recipes)
         sizes = [_text_bytes(piece.num_bytes, piece.source) for group in self.groups for piece in group]
         return sum(sizes) * passes <= SMALL_BYTES and all(size >= 0 for size in sizes)
 
     def shard_file(self, task: ShardTask) -> str:
-        """Its path within the folder of its phase, as NVIDIA's scripts name it."""
+        """The path of a shard within the folder of its phase, as in NVIDIA's scripts."""
         return f"{self.dataset}/{self.dataset}_{task.split}_{task.index}.hdf5"
 
 
@@ -96,7 +97,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
     """The plan for a corpus.
 
     Args:
-        tokenizer: the fingerprint of an existing one, or the kind of the one to train.
+        tokenizer: the fingerprint of an existing tokenizer, or the kind to train.
     """
     decisive = {
         field.name: getattr(options, field.name)
@@ -145,16 +146,16 @@ def _text_bytes(stored: int, source: Source) -> int:
 
 
 def save_plan(plan: Plan, work: Path) -> None:
-    """Write it to a work folder, where every task finds it."""
+    """Write the plan to a work folder, where every task finds it."""
     content = dataclasses.asdict(plan) | {"out": str(plan.out)}
     write_atomically(work / PLAN_FILE, json.dumps(content).encode())
 
 
 def load_plan(work: Path) -> Plan:
-    """What `save_plan` wrote.
+    """Load a plan that `save_plan` wrote.
 
     Raises:
-        DataError: it is not there, or damaged.
+        DataError: it is missing or damaged.
     """
     try:
         content = json.loads((work / PLAN_FILE).read_bytes())

@@ -1,4 +1,4 @@
-"""`prepare(options)`: what `nemo-bert prepare` does, in order."""
+"""`prepare(options)`: the steps of `nemo-bert prepare`, in order."""
 
 import json
 import shutil
@@ -43,20 +43,20 @@ from nemo.utils.progress import working
 from nemo.utils.refusal import AsItWas
 from nemo.utils.wording import quantity
 
-SAMPLE_BYTES = 100_000_000  # that a vocabulary is learned from: all that is in memory at once
+SAMPLE_BYTES = 100_000_000  # of text from which a vocabulary is learned, all in memory at once
 WORK_FOLDER, LOCK_FILE = ".work", ".lock"
 
 
 def prepare(options: PrepareOptions) -> dict[str, Any]:
-    """Prepare text, or go on with what was stopped; returns the manifest.
+    """Prepare text, or resume a stopped preparation; returns the manifest.
 
-    What was prepared by the same options of the same text already is left as it is.
+    If the same text was already prepared with the same options, nothing is done.
 
     Raises:
-        DataError: the text cannot be used.
-        StorageError: the folder cannot be written, or holds something else.
-        BusyError: another run is at work there.
-        UsageError: the tokenizer or the engine is not there.
+        DataError: the text is not usable.
+        StorageError: the folder cannot be written, or contains something else.
+        BusyError: another run is using the folder.
+        UsageError: the tokenizer or the engine is not available.
     """
     out = Path(options.out)
     _refuse_other_things(out)
@@ -77,12 +77,12 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
                 if done.get("reader") != READER:
                     logging.warning(
                         "%s was made by a version that splits text differently; train on it as it is, "
-                        "or delete it to prepare it again",
+                        "or delete it and prepare the text again",
                         out,
                     )
                 return done
             raise StorageError(
-                "contains data prepared from other text or with other options",
+                "contains data prepared from different text or with different options",
                 where=out,
                 fix="use another --out, or delete it",
             )
@@ -91,13 +91,13 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
             _forget(out)
             with storage_errors(work):
                 work.mkdir()
-            with working("making the tokenizer, learning where sentences end"):
+            with working("training the tokenizer, learning to split sentences"):
                 _begin(work, plan, options, sources, tokenizer)
         before.begins()
         try:
             run_steps(STEPS, plan, work, options)
         except (DataError, UsageError):
-            _forget(out)  # the same again would end the same
+            _forget(out)  # resuming would fail in the same way
             raise
         manifest = _read_manifest(out)
         if manifest is None:
@@ -108,13 +108,13 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
 
 
 def _refuse_other_things(out: Path) -> None:
-    """Raise a StorageError if there is anything in the folder that is not of this command."""
+    """Raise a StorageError if the folder contains anything not made by this command."""
     ours = {MANIFEST_FILE, TOKENIZER_FOLDER, WORK_FOLDER, LOCK_FILE, *STORES.values()}
     with storage_errors(out):
         entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
     is_ours = {WORK_FOLDER, MANIFEST_FILE} & set(entries)
     for name in entries:
-        hidden = name.startswith(".")  # what a killed process has left
+        hidden = name.startswith(".")  # left by a killed process
         if name != LOCK_FILE and not (is_ours and (name in ours or name.startswith("hdf5_") or hidden)):
             raise StorageError("not an empty folder", where=out, found=name, fix="use a new one, or empty it")
 
@@ -133,20 +133,20 @@ def _read_manifest(out: Path) -> dict[str, Any] | None:
 
 
 def _is_begun(work: Path, plan: Plan) -> bool:
-    """Was this very plan begun and stopped?"""
+    """Whether the same plan was begun and stopped."""
     if not (work / PLAN_FILE).exists():
         return False
     try:
         is_same = load_plan(work) == plan
     except DataError:
         is_same = False
-    told = "resuming what was stopped" if is_same else "discarding unfinished work on other text or options"
+    told = "resuming" if is_same else "discarding unfinished work with different text or options"
     logging.info("%s: %s", plan.out, told)
     return is_same
 
 
 def _forget(out: Path) -> None:
-    """Remove what a run of this command that was stopped has left; see `_refuse_other_things`."""
+    """Remove what a stopped run of this command left; see `_refuse_other_things`."""
     with storage_errors(out):
         for entry in out.iterdir():
             if entry.name != LOCK_FILE:
@@ -160,10 +160,10 @@ def _begin(
     sources: Sequence[Source],
     tokenizer: TokenizerSpec | None,
 ) -> None:
-    """Make what every task needs; the plan comes last.
+    """Create everything that tasks need; the plan is written last.
 
     Args:
-        tokenizer: None if one is to be trained.
+        tokenizer: None to train one.
     """
     if tokenizer is None:
         tokenizer = train_tokenizer(
@@ -187,11 +187,11 @@ def _begin(
 
 
 def _tell(manifest: dict[str, Any], out: Path) -> None:
-    """What was prepared, and what to do with it."""
+    """Log what was prepared, and how to use it."""
     documents = manifest["counts"]
     duplicates = f"{documents['exact_duplicates']:,} exact duplicates"
     if "near_duplicates" in documents:
-        duplicates += f" and {documents['near_duplicates']:,} near ones"
+        duplicates += f" and {documents['near_duplicates']:,} near-duplicates"
     if documents["exact_duplicates"] or documents.get("near_duplicates"):
         is_removed = manifest["options"]["remove_duplicates"]
         duplicates += ", removed" if is_removed else ", kept (--remove_duplicates drops them)"

@@ -1,11 +1,11 @@
-"""The steps, as tasks that can run in any process that sees the work folder.
+"""The steps of a preparation, split into tasks that can run in any process with access to the work folder.
 
 A task whose result exists undamaged is skipped: that is how a killed run resumes.
 
-    [work]/plan.json, tokenizer/, splitter.json     what every task needs
-    [work]/parts/<number>/                          of `Tokenise`
-    [work]/assembled.json                           of `Assemble`, with the stores in their places
-    [work]/shards/<number>.json                     of `WriteShards`, with the shards in their places
+    [work]/plan.json, tokenizer/, splitter.json     inputs of all tasks
+    [work]/parts/<number>/                          written by `Tokenise`
+    [work]/assembled.json                           written by `Assemble`, when the stores are in place
+    [work]/shards/<number>.json                     written by `WriteShards`, when the shard is in place
 """
 
 import json
@@ -44,7 +44,7 @@ MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "split
 
 
 class Step(ABC):
-    """A step of the preparation. All it holds is where the work is."""
+    """A step of a preparation. Its only state is the path of the work folder."""
 
     name: ClassVar[str]
 
@@ -54,19 +54,19 @@ class Step(ABC):
     @staticmethod
     @abstractmethod
     def num_tasks(plan: Plan) -> int:
-        """How many tasks a plan has for it."""
+        """The number of tasks of this step in a plan."""
 
     @staticmethod
     @abstractmethod
     def subject(plan: Plan, number: int) -> str:
-        """What a task works on, for a person."""
+        """A readable description of what a task works on."""
 
     @abstractmethod
     def run(self, plan: Plan, number: int, task: Task) -> None:
-        """Do one task, unless it is done."""
+        """Run one task, unless its result exists."""
 
     def __call__(self, number: int) -> None:
-        """Do a task, and note how it fares."""
+        """Run a task, and record its status."""
         task = Task(self.work, self.name, number)
         with task.running(), _one_thread():
             self.run(load_plan(self.work), number, task)
@@ -101,7 +101,7 @@ class Tokenise(Step):
 
 
 class Assemble(Step):
-    """All parts -> the stores of training and of held-out documents."""
+    """All parts -> the stores with training and held-out documents."""
 
     name = "assemble"
 
@@ -163,7 +163,7 @@ class WriteShards(Step):
             return
         store = TokenStore(plan.out / STORES[shard.split])
         ranges = document_ranges(store, shard.count)
-        written: dict[str, Any] = {}  # nothing, where a small text has fewer documents than shards
+        written: dict[str, Any] = {}  # stays empty if a small text has fewer documents than shards
         if shard.index < len(ranges):
             recipe = plan.recipes[shard.recipe]
             written = write_shard(store, tokenizer, recipe, ranges[shard.index], path)
@@ -172,7 +172,7 @@ class WriteShards(Step):
 
 
 class Finish(Step):
-    """Manifests of all that was written; the last one marks the output as complete."""
+    """Writes the manifests; the last one marks the output as complete."""
 
     name = "finish"
 
@@ -185,7 +185,7 @@ class Finish(Step):
         return f"{MANIFEST_FILE} in {plan.out}"
 
     def run(self, plan: Plan, number: int, task: Task) -> None:
-        for left_behind in plan.out.rglob(".*.tmp"):  # by a process that was killed
+        for left_behind in plan.out.rglob(".*.tmp"):  # by a killed process
             left_behind.unlink(missing_ok=True)
         tokenizer = work_tokenizer(self.work)
         assembled = json.loads((self.work / "assembled.json").read_bytes())
@@ -210,7 +210,7 @@ class Finish(Step):
     def _write_shard_manifest(
         self, plan: Plan, recipe: int, folder: Path, tokenizer: TokenizerSpec
     ) -> dict[str, Any]:
-        """Write the manifest of a phase, which lies with its tokenizer and can be moved; returns it."""
+        """Write the manifest of a phase, beside its tokenizer so that the folder can be moved; returns it."""
         files = {}
         for number, shard in enumerate(plan.shards):
             written = json.loads((self.work / "shards" / f"{number:05d}.json").read_bytes())
@@ -232,21 +232,21 @@ class Finish(Step):
         return {"counts": counts, "files": files}
 
 
-_work_tokenizer: dict[tuple[Path, int], TokenizerSpec] = {}  # of a plan; one at most
+_work_tokenizer: dict[tuple[Path, int], TokenizerSpec] = {}  # at most one, that of the current plan
 
 STEPS: tuple[type[Step], ...] = (Tokenise, Assemble, WriteShards, Finish)
 
 
 def part_folder(work: Path, number: int) -> Path:
-    """Where the part of a group of pieces is."""
+    """The folder of the part of a group of pieces."""
     return work / "parts" / f"{number:05d}"
 
 
 def work_tokenizer(work: Path, opened: TokenizerSpec | None = None) -> TokenizerSpec:
-    """The tokenizer of a run, which remembers words from one task of a process to the next.
+    """The tokenizer of a preparation, which keeps its cache of words from task to task in a process.
 
     Args:
-        opened: the very same, where this process has it already.
+        opened: the same tokenizer, if this process has already opened it.
     """
     key = work, (work / PLAN_FILE).stat().st_mtime_ns
     if key not in _work_tokenizer:
@@ -256,12 +256,12 @@ def work_tokenizer(work: Path, opened: TokenizerSpec | None = None) -> Tokenizer
 
 
 def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:
-    """The folder of a phase, whose name tells the truth about lower case."""
+    """The folder of a phase, whose name says whether the text is lower-cased."""
     return plan.out / plan.recipes[recipe].folder_name(lower_case=not keeps_capitals(tokenizer))
 
 
 def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
-    """Raise an error where there are shards to write and no documents for them."""
+    """Raise an error if there are not enough documents for the shards."""
     if not any(num_documents.values()):
         return  # there is no text, as `assemble` says
     wanted = plan.options["num_shards"]
@@ -275,7 +275,7 @@ def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
             where=plan.out,
             found=sum(num_documents.values()),
             expected="two different ones",
-            fix="hold none out (--test_fraction 0), or check where documents end (--text_layout)",
+            fix="hold out none (--test_fraction 0), or check where documents end (--text_layout)",
         )
 
 
@@ -285,7 +285,7 @@ def _is_whole(path: Path, written: dict[str, Any]) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tokenise in one thread: every core has a task of its own."""
+    """Tokenise in one thread, because every core runs its own task."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"

@@ -1,4 +1,4 @@
-"""The status of each task, in a file, visible from outside whatever engine runs it.
+"""The status of each task, in a file, so that it is visible whatever engine runs the task.
 
 [work]/tasks/<step>-<number>.json   {"state": "running" | "done" | "failed", ...}
 """
@@ -22,7 +22,7 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 
 
 class Task:
-    """One task of a step, as it sees itself."""
+    """One task of a step, which records its own status."""
 
     def __init__(self, work: Path, step: str, number: int):
         self._path = path_of(work, step, number)
@@ -30,7 +30,7 @@ class Task:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Note that it runs, then that it is done, or why not."""
+        """Record that the task is running, and then that it is done or why it failed."""
         self._note(RUNNING, bytes=0)
         try:
             yield
@@ -41,7 +41,7 @@ class Task:
         self._note(DONE)
 
     def progress(self, num_bytes: int) -> None:
-        """Note now and then how much text has been read."""
+        """Record from time to time how much text has been read."""
         if time.monotonic() - self._last > SECONDS_BETWEEN_NOTES:
             self._note(RUNNING, bytes=num_bytes)
 
@@ -53,18 +53,18 @@ class Task:
 
 
 def path_of(work: Path, step: str, number: int) -> Path:
-    """Where a task's note is."""
+    """The path of a task's status file."""
     return work / "tasks" / f"{step}-{number:05d}.json"
 
 
 class Notes:
-    """The reported status of a step's tasks, as seen from outside.
+    """The status of a step's tasks, read from outside.
 
     Args:
-        subject: of a task's number, what it works on, for a person.
+        subject: number of a task -> readable description of what it works on.
 
     Attributes:
-        done: the tasks that were done when last looked at.
+        done: the tasks that were done at the last `look`.
     """
 
     def __init__(self, work: Path, step: str, num_tasks: int, subject: Callable[[int], str]):
@@ -73,12 +73,12 @@ class Notes:
         self.done: set[int] = set()
 
     def forget(self) -> None:
-        """Remove what an earlier run has left."""
+        """Remove the notes of an earlier run."""
         for path in self._paths.values():
             path.unlink(missing_ok=True)
 
     def look(self) -> dict[int, dict[str, Any]]:
-        """The notes of tasks that have begun and are not done; `done` holds those that are."""
+        """The notes of tasks that are running or failed; updates `done`."""
         notes = {}
         for number in self._paths.keys() - self.done:
             try:
@@ -92,7 +92,7 @@ class Notes:
         return notes
 
     def problem(self) -> NemoError | None:
-        """After all tasks should have ended: what the first that failed said, or that one is lost."""
+        """The error of the first failed or lost task, once all should have ended; None if all are done."""
         notes = self.look()
         for _, note in sorted(notes.items()):
             if note["state"] == FAILED:
@@ -101,18 +101,18 @@ class Notes:
         return self.lost(missing[0]) if missing else None
 
     def lost(self, number: int, ended: str = "its process was killed", or_later: bool = False) -> NemoError:
-        """The error of a task whose process ended without a word.
+        """The error for a task whose process ended without reporting.
 
         Args:
-            ended: which process that is, and what ended it, as far as it is known.
-            or_later: the process had noted no task; this is the first that it may have had.
+            ended: which process ended, and why, as far as known.
+            or_later: the process had recorded no task; `number` is the first it may have had.
         """
         task = f"task {self._paths[number].stem}, {self._subject(number)}"
         return process_lost(ended, where=f"{task}, or a later one" if or_later else task)
 
 
 def process_lost(ended: str, where: str) -> NemoError:
-    """The error of work whose process ended without a word."""
+    """The error for work whose process ended without reporting."""
     return DistributedError(
         f"{ended}, most likely because the memory ran out",
         where=where,
@@ -121,7 +121,7 @@ def process_lost(ended: str, where: str) -> NemoError:
 
 
 def is_gone(note: dict[str, Any]) -> bool:
-    """Has the process of a task that says it is running ended?"""
+    """Whether the process of a task recorded as running has ended."""
     if note["state"] != RUNNING or note["host"] != socket.gethostname():
         return False
     try:
@@ -134,7 +134,7 @@ def is_gone(note: dict[str, Any]) -> bool:
 
 
 def _restored(note: dict[str, Any]) -> NemoError:
-    """The error that a task in another process ended with."""
+    """The error of a task that failed in another process."""
     problem = getattr(errors, note["kind"], NemoError)("")
     problem.message = note["message"]
     return problem

@@ -1,4 +1,4 @@
-"""The tasks of a step seen from outside while they run: how far they are, and whether a process is lost."""
+"""Watches the tasks of a step while they run: their progress, and whether a process was lost."""
 
 import signal
 import sys
@@ -19,10 +19,10 @@ GiveUp = Callable[[NemoError], None]
 
 
 class Watch:
-    """Looks at the tasks of a step while they run: reports, and tells of a process that was killed.
+    """Reports the progress of a step while it runs, and detects a killed process.
 
     Args:
-        give_up: given the error of a task that is lost; none is that this process runs itself.
+        give_up: called with the error of a lost task; tasks in this process are never lost.
     """
 
     def __init__(self, notes: Notes, report: Report, give_up: GiveUp = lambda error: None):
@@ -51,15 +51,17 @@ class Watch:
                 if is_gone(note) and self._notes.look().get(number) == note:
                     self._give_up(self._notes.lost(number, workers.told_of(note["pid"])))
                     return
-            # A pool that ends, well or with an error of its own, has lost its workers, too: it ends soon.
+            # A pool that is shutting down, with or without an error, has lost its workers too: wait for its
+            # end.
             if is_one_gone and not self._stop.wait(SECONDS_BETWEEN_LOOKS) and (error := self._loss(workers)):
                 self._give_up(error)
                 return
 
     def _loss(self, workers: "_PoolWorkers") -> NemoError | None:
-        """The error of what a process that is gone had: what it noted, else the first task without a note.
+        """The error for the task of a lost process: the one it recorded, else the first task without a
+        record.
 
-        None where every task is accounted for: it had none.
+        None if every task is accounted for, so that it had none.
         """
         notes = self._notes.look()
         if any(note["state"] == FAILED for note in notes.values()):
@@ -73,7 +75,7 @@ class Watch:
 class _PoolWorkers:
     """The worker processes of datatrove's pool, which replaces one that was killed, but not its task.
 
-    A worker may have taken a task and be killed before the task has noted anything, while it still imports.
+    A worker may be killed after taking a task but before recording it, while it is still importing.
     """
 
     def __init__(self) -> None:
@@ -81,13 +83,13 @@ class _PoolWorkers:
         self._seen: set[Any] = set()
 
     def is_one_gone(self) -> bool:
-        """Has a process ended that was there at an earlier look?"""
+        """Whether a process seen earlier has ended."""
         alive = self._children() - self._others
         self._seen |= alive
         return alive != self._seen
 
     def told_of(self, pid: int | None = None) -> str:
-        """That the process of a number, or the one that is gone, was killed, and by what if that is known."""
+        """A message that the given process, or the lost one, was killed, and by which signal if known."""
         gone = [p for p in self._seen - self._children() if pid in (None, p.pid)]
         # The signal distinguishes it from those that ended on their own.
         number, pid = max(((-(p.exitcode or 0), p.pid) for p in gone), default=(0, pid))
@@ -96,5 +98,5 @@ class _PoolWorkers:
 
     @staticmethod
     def _children() -> set[Any]:
-        multiprocess = sys.modules.get("multiprocess")  # what datatrove starts its processes by
+        multiprocess = sys.modules.get("multiprocess")  # the module with which datatrove starts processes
         return set(multiprocess.active_children()) if multiprocess else set()

@@ -169,7 +169,7 @@ def test_force_replaces_an_export(tmp_path, tokenizer):
 
 def test_force_does_not_delete_a_folder_that_is_no_export(tmp_path, tokenizer):
     (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(UsageError, match="holds no exported model"):
+    with pytest.raises(UsageError, match="does not contain an exported model"):
         export_huggingface(tmp_path, encoder(), None, None, tokenizer, force=True)
     assert (tmp_path / "thesis.txt").exists()
 

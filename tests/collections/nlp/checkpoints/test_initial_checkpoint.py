@@ -271,7 +271,7 @@ def test_a_checkpoint_without_a_bert_is_refused(work_dir, tokenizer, tmp_path):
     checkpoint.save(
         tmp_path / "other", 1, {"TaylorNet": {"w": torch.zeros(1)}}, {}, {"bert-config.json": config}
     )
-    with pytest.raises(CheckpointError, match="contains no BERT; found TaylorNet"):
+    with pytest.raises(CheckpointError, match="does not contain a BERT; found TaylorNet"):
         start(tokenizer, bert_checkpoint=str(tmp_path / "other"))
 
 
@@ -318,7 +318,7 @@ def test_shorter_sequences_than_the_model_has_positions_for_are_fine(tmp_path, t
 def test_sizes_that_contradict_the_model_are_refused_by_name(tmp_path, name, value):
     write_huggingface(tmp_path / "model")
     chosen = options(bert_checkpoint=str(tmp_path / "model"), **{name: value})
-    with pytest.raises(UsageError, match=f"--{name}: contradicts .*model; found {value}.*leave --{name} out"):
+    with pytest.raises(UsageError, match=f"--{name}: contradicts .*model; found {value}.*leave out --{name}"):
         with_sizes(chosen, find_initial_checkpoint(chosen))
 
 

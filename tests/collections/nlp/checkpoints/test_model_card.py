@@ -21,7 +21,7 @@ def test_facts_stand_in_tables_in_their_order():
 def test_figures_come_with_what_they_are():
     card = model_card(Facts(figures={"mlm_loss": 5.43219, "mlm_accuracy": 0.25}))
     assert table(card, "Figures")[0] == f"| mlm_loss | 5.432 | {FIGURES['mlm_loss']} |"
-    assert "Nothing was held out" in model_card(Facts())
+    assert "No text was held out" in model_card(Facts())
 
 
 def test_command_is_a_block_of_code():

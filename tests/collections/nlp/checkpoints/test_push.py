@@ -89,7 +89,11 @@ def test_nothing_is_uploaded_unless_it_is_asked_for(hub, run, tmp_path):
 
 @pytest.mark.parametrize(
     ("status", "exit_code", "message"),
-    [(401, 2, "the hub refuses the token"), (400, 2, "the hub refuses it"), (503, 5, "the hub fails")],
+    [
+        (401, 2, "the hub refuses the token"),
+        (400, 2, "the hub refuses the upload"),
+        (503, 5, "the hub failed"),
+    ],
 )
 def test_what_the_hub_refuses_is_one_line(hub, run, tmp_path, capsys, status, exit_code, message):
     hub.status = status
@@ -101,7 +105,7 @@ def test_without_a_token_nothing_begins(hub, run, tmp_path, capsys, monkeypatch)
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     assert main(["export", str(run), str(tmp_path / "out"), "--push", "me/my-bert"]) == 2
-    assert "there is no token for the hub" in error_of(capsys)
+    assert "no token for the hub" in error_of(capsys)
     assert not (tmp_path / "out").exists()
 
 

@@ -100,10 +100,10 @@ def test_a_tokenizer_that_gives_other_ids_for_long_words_is_not_exported(tmp_pat
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda other: other.add_tokens(["new"]), r"another size; found 13, expected 12"),
+        (lambda other: other.add_tokens(["new"]), r"a different size; found 13, expected 12"),
         (
             lambda other: setattr(other, "mask_token", "the"),
-            r"another mask_token; found the, expected \[MASK\]",
+            r"a different mask_token; found the, expected \[MASK\]",
         ),
     ],
 )

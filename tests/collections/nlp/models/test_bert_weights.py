@@ -130,8 +130,8 @@ def test_a_file_gives_the_same_encoder_however_its_weights_are_named(source, tmp
         (lambda t: prefixed("a.")(t) | prefixed("b.")(t), r"several BERTs; found a\.bert\..* and b\.bert\."),
         (lambda t: {"net": t, "epoch": 3}, r"not the weights of a module; found net \(OrderedDict\), epoch"),
         (lambda t: {"model": {"net": t}}, r"not the weights of a module; found net \(OrderedDict\)"),
-        (lambda t: {"linear.weight": torch.zeros(2)}, "contains no BERT; found linear.weight"),
-        (lambda t: {}, "contains no BERT; found nothing"),
+        (lambda t: {"linear.weight": torch.zeros(2)}, "does not contain a BERT; found linear.weight"),
+        (lambda t: {}, "does not contain a BERT; found nothing"),
         (
             lambda t: {**t, "bert.encoder.layer.0.attention.self.lora_A.weight": torch.zeros(2)},
             r"an encoder of another kind; found 1 weights not known, .*lora_A",

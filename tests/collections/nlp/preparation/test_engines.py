@@ -42,7 +42,7 @@ def test_a_ray_that_does_not_answer_is_told_at_once(corpus, tmp_path, monkeypatc
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main(command(corpus, tmp_path / "out", "--engine", "ray")) == 2
-    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster responds there; found" in error_of(capsys)
+    assert "RAY_ADDRESS=127.0.0.1:1: no Ray cluster responds at this address; found" in error_of(capsys)
 
 
 SBATCH = """#!{python}

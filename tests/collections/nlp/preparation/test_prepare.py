@@ -198,7 +198,7 @@ def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, cap
     stopped(corpus, tmp_path / "out")
     assert main([*command(corpus, tmp_path / "out"), "--test_fraction", "0", "--workers", "1"]) == 0
     assert not (tmp_path / "out" / "test").exists()
-    assert "discarding unfinished work on other text or options" in capsys.readouterr().out
+    assert "discarding unfinished work with different text or options" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(undisturbed, corpus, capsys):
@@ -213,7 +213,7 @@ def test_a_folder_with_something_else_in_it_is_refused(corpus, undisturbed, tmp_
     assert main(command(corpus, tmp_path)) == 5
     assert "notes.txt" in error_of(capsys)
     assert main(command(corpus, undisturbed, "--test_fraction", "0.2")) == 5
-    assert "other options" in error_of(capsys)
+    assert "different options" in error_of(capsys)
 
 
 @pytest.mark.slow

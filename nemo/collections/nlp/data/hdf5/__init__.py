@@ -1,4 +1,4 @@
-"""Shards of NVIDIA's BERT scripts: finding, reading and checking them."""
+"""Shards in the format of NVIDIA's BERT scripts: finding, reading, checking and writing them."""
 
 from nemo.collections.nlp.data.hdf5.folders import (
     has_held_out_shards,

@@ -1,9 +1,8 @@
-"""Which files of a folder are shards, and which of them are held out.
+"""Finds the shards in a folder, and which of them are held out.
 
-NVIDIA's scripts put `<dataset>_training_<i>.hdf5` and `<dataset>_test_<i>.hdf5` into one folder, later ones
-into `training/` and `test/`; Intel's write `train_shard_<i>.hdf5` and `test_shard_<i>.hdf5`; MLPerf has
-`training` and `eval` beside each other. Other names say nothing, and such shards are used for whatever they
-are given for.
+NVIDIA's scripts write `<dataset>_training_<i>.hdf5` and `<dataset>_test_<i>.hdf5` to one folder, in later
+versions to `training/` and `test/`; Intel's write `train_shard_<i>.hdf5` and `test_shard_<i>.hdf5`; MLPerf
+has the folders `training` and `eval`. Shards with other names are used for whatever they are given for.
 """
 
 import os
@@ -26,19 +25,18 @@ _NAMED_IN_LOG = 5
 
 
 def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
-    """The shards to use, sorted by path: one file, or `*.hdf5` and `*.h5` of a folder and the folders in it.
+    """The shards to use, sorted by path: one file, or `*.hdf5` and `*.h5` in a folder and its subfolders.
 
-    A file that is given itself is used whatever its name. Of a folder, training never gets a held-out shard;
-    an evaluation gets the held-out ones, or all if none is. Other files are left out and named in the log,
-    unless they belong there: a manifest, or the tokenizer in `bert`.
+    A file is used whatever its name. From a folder, training never uses a held-out shard; evaluation uses the
+    held-out shards, or all if there are none. Other files are skipped and logged, except a manifest and the
+    tokenizer in `bert`.
 
     Args:
         mode: "train" or not.
 
     Raises:
         MissingFileError: it does not exist.
-        DataError: a folder without shards (for this mode), or with an entry that is a link or no regular
-            file.
+        DataError: the folder has no shards (for this mode), or an entry is a link or not a regular file.
     """
     path = Path(path)
     if not path.exists():
@@ -74,7 +72,7 @@ def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
 
 
 def holds_shards_instead_of_text(path: str | os.PathLike[str]) -> bool:
-    """Is this a shard, or a folder that has shards in it and no text?"""
+    """Whether this is a shard, or a folder with shards and no text."""
     path = Path(path)
     if not path.is_dir():
         return path.suffix.lower() in SUFFIXES
@@ -82,7 +80,7 @@ def holds_shards_instead_of_text(path: str | os.PathLike[str]) -> bool:
 
 
 def has_held_out_shards(path: str | os.PathLike[str]) -> bool:
-    """Is this a folder some of whose shards are named as held out?"""
+    """Whether this is a folder with shards named as held-out."""
     folder = Path(path)
     return folder.is_dir() and any(
         meaning_of(shard.relative_to(folder)) == HELD_OUT for shard in _entries(folder)[0]
@@ -90,17 +88,17 @@ def has_held_out_shards(path: str | os.PathLike[str]) -> bool:
 
 
 def meaning_of(shard: Path) -> str | None:
-    """What a shard is for by its name, else by the folders it is in; None where nothing says.
+    """The split of a shard by its name, else by its folders; None if they name none.
 
-    The last such word of a file's name counts (`books_test_training_0` is for training), but only the first
-    word of a folder's: one that NVIDIA's scripts name ends in `_shard_1472_test_split_10`.
+    In a file name the last such word counts (`books_test_training_0` is for training); in a folder name only
+    the first word, because folders of NVIDIA's scripts may end in `_shard_1472_test_split_10`.
     """
     words = [*reversed(_words(shard.stem)), *(_words(folder)[0] for folder in reversed(shard.parts[:-1]))]
     return next((_MEANING[word] for word in words if word in _MEANING), None)
 
 
 def lengths_by_name(shard: Path) -> tuple[int | None, int | None]:
-    """Tokens of a row and predictions in it, as NVIDIA's scripts name a folder; None: unnamed."""
+    """Tokens and predictions in a row, from the names that NVIDIA's scripts give folders; None if unknown."""
     found = [re.findall(rf"{what}_(\d+)", str(shard)) for what in ("seq_len", "max_pred")]
     tokens, predictions = (int(numbers[-1]) if numbers else None for numbers in found)
     return tokens, predictions
@@ -111,7 +109,7 @@ def _words(name: str) -> list[str]:
 
 
 def _entries(folder: Path) -> tuple[list[Path], list[str]]:
-    """The shards in a folder, and the names of other files; what begins with a dot is neither."""
+    """The shards in a folder, and the names of other files; names that begin with a dot are ignored."""
 
     def refuse(problem: OSError) -> None:
         raise DataError("cannot be read", where=problem.filename, found=problem.strerror) from problem

@@ -1,10 +1,10 @@
-"""The manifest of shards that `nemo-bert prepare` wrote: which files there are, and whose tokens are in them.
+"""The manifest of shards written by `nemo-bert prepare`: the files, and the tokenizer that made them.
 
     manifest.json  {"format": "nemo-bert shards", "version": 1, "tokenizer": its fingerprint,
                     "files": {"wiki/wiki_training_0.hdf5": {"bytes": 123, ...}, ...}, ...}
     bert/          the tokenizer
 
-Shards of other scripts have none, and nothing is missed then.
+Shards of other scripts have none, and need none.
 """
 
 import os
@@ -20,15 +20,15 @@ from nemo.utils.strict import parse_json
 FORMAT, VERSION = "nemo-bert shards", 1
 MANIFEST_FILE = "manifest.json"
 TOKENIZER_FOLDER = "bert"
-_FOLDERS_ABOVE = 2  # a shard lies in a folder with the name of the text, and that in the prepared one
+_FOLDERS_ABOVE = 2  # from a shard to the prepared folder, through one named after the text
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What was written.
+    """The content of a manifest.
 
     Attributes:
-        folder: where it is.
+        folder: folder of the manifest.
         tokenizer: fingerprint of the tokenizer.
         sizes: file, relative to `folder` -> bytes.
     """
@@ -38,7 +38,7 @@ class Manifest:
     sizes: Mapping[str, int]
 
     def check_files(self, path: Path) -> None:
-        """Hold the files at `path` or below to the manifest.
+        """Check the files at or below `path` against the manifest.
 
         Raises:
             DataError: one is missing, or has another size.
@@ -61,20 +61,20 @@ class Manifest:
         """Refuse a tokenizer other than the one that made the shards.
 
         Raises:
-            DataError: another fingerprint.
+            DataError: its fingerprint differs.
         """
         if tokenizer.fingerprint != self.tokenizer:
             raise DataError(
                 "made with a different tokenizer",
                 where=self.folder / MANIFEST_FILE,
                 found=self.tokenizer,
-                expected=f"{tokenizer.fingerprint}, the given one's",
+                expected=f"{tokenizer.fingerprint}, that of the given tokenizer",
                 fix=f"give --tokenizer {self.folder / TOKENIZER_FOLDER}",
             )
 
 
 def manifests_of(path: Path) -> list[Manifest]:
-    """Those that speak of the shards at `path`: of a folder around it, of itself, or of folders in it.
+    """The manifests for the shards at `path`, in a folder above, in it, or in its subfolders.
 
     Args:
         path: a shard or a folder.
@@ -96,7 +96,7 @@ def _read(folder: Path) -> Manifest | None:
     try:
         content: Any = parse_json(file.read_bytes())
         if not isinstance(content, dict) or content.get("format") != FORMAT:
-            return None  # of something else
+            return None  # a manifest of something else
         if content["version"] != VERSION:
             raise DataError(
                 "written by another version of nemo-bert",

@@ -1,17 +1,17 @@
-"""One HDF5 shard as NVIDIA's `create_pretraining_data.py` writes it, opened as a stranger's file.
+"""One HDF5 shard in the format of NVIDIA's `create_pretraining_data.py`, opened as an untrusted file.
 
     input_ids             [N, L]  [CLS] A [SEP] B [SEP] and padding, some tokens masked
     input_mask            [N, L]  1 for a token, 0 for padding
     segment_ids           [N, L]  0 in [CLS] A [SEP] and padding, 1 in B [SEP]
-    masked_lm_positions   [N, P]  where tokens are to be predicted, ascending; 0 means no more
-    masked_lm_ids         [N, P]  the tokens that are there
+    masked_lm_positions   [N, P]  positions of tokens to predict, ascending, then zeros
+    masked_lm_ids         [N, P]  the original tokens there
     next_sentence_labels  [N]     0 if B follows A, 1 if it is random
 
-N rows, L tokens, P predictions; all of them integers. MLPerf's shards store no padding: the arrays of a row
-have the length they need, and there is no input_mask. Intel's may lack next_sentence_labels.
+N rows, L tokens, P predictions; all integers. MLPerf's shards store no padding: each row has arrays of its
+own length, and there is no input_mask. Intel's may lack next_sentence_labels.
 
-Neither a link nor another file is followed, and memory is asked for only as far as the file is that large:
-what a header declares proves nothing. Rows are counted from 0 in messages.
+Links and external files are not followed, and memory is allocated only as far as the file's size supports it,
+because a header may declare anything. Messages count rows from 0.
 """
 
 import itertools
@@ -37,23 +37,23 @@ FIELDS = (*TOKEN_FIELDS, *PREDICTION_FIELDS, LABELS)
 NO_LABEL = -1
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
-MAX_RATIO = 1100  # gzip cannot do better, so what is declared beyond that is not in the file
-MAX_CHUNK_BYTES = 1 << 28  # a chunk is unpacked as a whole
+MAX_RATIO = 1100  # gzip's limit; a larger declared size cannot be in the file
+MAX_CHUNK_BYTES = 1 << 28  # a chunk is decompressed as a whole
 MAX_IDS = 1 << 31
-MASKS_AT_A_TIME = 1 << 22  # places of tokens and padding
-VARIABLE_ROWS_AT_A_TIME = 64  # all of which may refer to one large thing
+MASKS_AT_A_TIME = 1 << 22  # positions of tokens and padding
+VARIABLE_ROWS_AT_A_TIME = 64  # all may refer to one large object
 _FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_LZF}
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What the header of a shard says.
+    """The header of a shard.
 
     Attributes:
         num_rows: N.
-        seq_length, max_predictions: L and P; None where rows have lengths of their own.
+        seq_length, max_predictions: L and P; None if rows vary in length.
         has_labels: whether there are next_sentence_labels.
-        rows_per_chunk: that many neighbouring rows are packed together; to read one is to unpack all.
+        rows_per_chunk: number of consecutive rows compressed together; reading one decompresses all.
         num_bytes: size of the file.
     """
 
@@ -68,11 +68,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Limits:
-    """What rows must keep to.
+    """Limits that rows must not exceed.
 
     Attributes:
-        seq_length, max_predictions: L and P of what is read.
-        vocab_size: ids are smaller; None if that is not known.
+        seq_length, max_predictions: L and P of the rows that are read.
+        vocab_size: upper bound of the ids; None if unknown.
     """
 
     seq_length: int
@@ -92,12 +92,11 @@ class Limits:
 
 
 def open_shard(path: Path) -> Shard:
-    """Read the header of a shard, and nothing else.
+    """Read only the header of a shard.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: not such a shard, cut off, or with anything in it that would have to be followed or
-            trusted.
+        DataError: it is not a shard, is truncated, or contains links, external data or implausible sizes.
     """
     with _opened(path) as file:
         return _header(file, path)
@@ -106,10 +105,10 @@ def open_shard(path: Path) -> Shard:
 def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
     """Rows `start` to `stop`, every field as int32, padded to the lengths of `limits`.
 
-    Where the shard has no labels, they are `NO_LABEL`.
+    Labels are `NO_LABEL` if the shard has none.
 
     Raises:
-        DataError: the file is damaged, was changed since it was opened, or has a value out of range.
+        DataError: the file is damaged, changed since it was opened, or has a value out of range.
     """
     rows = _read(shard, start, stop, limits, FIELDS)
     rows.setdefault(LABELS, np.full(stop - start, NO_LABEL, np.int32))
@@ -117,7 +116,7 @@ def read_rows(shard: Shard, start: int, stop: int, limits: Limits) -> Rows:
 
 
 def read_lengths(shard: Shard, limits: Limits) -> np.ndarray:
-    """The tokens of every row, int32 [N]; of a shard with padding only the masks are read.
+    """The number of tokens in every row, int32 [N]; in a shard with padding, only the masks are read.
 
     Raises:
         DataError: as `read_rows`.
@@ -132,7 +131,7 @@ def read_lengths(shard: Shard, limits: Limits) -> np.ndarray:
 
 
 def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[str]) -> Rows:
-    """Those of the fields that there are; a mask there always is."""
+    """The given fields, as far as the shard has them; the mask is always included."""
     with _opened(shard.path) as file:
         if _header(file, shard.path) != shard:
             raise DataError("the file changed while in use", where=shard.path)
@@ -140,7 +139,7 @@ def _read(shard: Shard, start: int, stop: int, limits: Limits, fields: Sequence[
         for name in names:
             _check_stored(file[name], start, stop)
         if shard.seq_length is None:
-            # Without a mask the ids tell which it would be.
+            # Without a mask, derive it from the lengths of the ids.
             names = names or ["input_ids"]
             stored = _variable_rows(file, names, shard, range(start, stop), limits)
         else:
@@ -169,12 +168,12 @@ def _out_of_range(where: str, field: str, found: Any, low: int, high: int) -> Da
     )
 
 
-# Opening without trust.
+# Opening an untrusted file.
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """The file, open for reading; what HDF5 stumbles over becomes a `DataError`."""
+    """The file, open for reading; any error from HDF5 becomes a `DataError`."""
     if not path.exists():
         raise MissingFileError("no such file", where=path)
     refuse_special(path)
@@ -187,7 +186,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except DataError:
         raise
-    # HDF5 has no exception of its own: whatever it makes of damaged bytes ends here.
+    # HDF5 has no exception class of its own: any error from damaged bytes ends here.
     except (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError) as problem:
         raise DataError(
             "damaged or truncated", where=path, found=reason(problem).strip("'\""), fix="copy it again"
@@ -195,7 +194,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
 
 
 def _open(path: Path) -> h5py.File:
-    """Without a lock, as shards may lie on a disk that has none; or as this process has opened it already.
+    """Open without a lock, as some disks have none; or in the way this process has already opened it.
 
     Raises:
         DataError: it is already open in this process in an incompatible way.
@@ -220,7 +219,7 @@ def _not_hdf5(path: Path, head: bytes) -> DataError:
         head.decode()
         is_text = b"\0" not in head
     except UnicodeDecodeError as problem:
-        is_text = problem.start > len(head) - 4  # only a character that the sample cuts through
+        is_text = problem.start > len(head) - 4  # only a character cut by the end of the sample
     return DataError(
         "this is a text file" if is_text else "not an HDF5 file",
         where=path,
@@ -258,7 +257,7 @@ def _header(file: h5py.File, path: Path) -> Shard:
 
 
 def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
-    """A dataset that lies in this very file."""
+    """A dataset stored in this file itself."""
     where = f"{path} {name}"
     if file.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise DataError("a link to elsewhere", where=where, expected="the data itself")
@@ -276,7 +275,7 @@ def _dataset(file: h5py.File, name: str, path: Path) -> h5py.Dataset:
 
 
 def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None:
-    """Integers, of which as many as are declared can be in the file."""
+    """Check that it has integers, and no more than the file can contain."""
     dtype = h5py.check_vlen_dtype(dataset.dtype) if is_variable else dataset.dtype
     if dtype is None or not isinstance(dtype, np.dtype) or dtype.kind not in "iub":
         expected = "integers" if not is_variable else "integers, a row as long as it needs"
@@ -295,7 +294,7 @@ def _check_dataset(dataset: h5py.Dataset, where: str, is_variable: bool) -> None
 
 
 def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
-    """Raise a RuntimeError if chunks of these rows are not stored: HDF5 would read zeros in their place."""
+    """Raise a RuntimeError if chunks of these rows are not stored: HDF5 would read zeros instead."""
     if not dataset.chunks:
         return
     rows, *columns = dataset.chunks
@@ -305,7 +304,7 @@ def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
 
 
 def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Path) -> None:
-    """All fields have N rows; those of tokens have L columns, those of predictions P."""
+    """Check that all fields have N rows, token fields L columns, and prediction fields P columns."""
     for fields in (TOKEN_FIELDS, PREDICTION_FIELDS, (LABELS,)):
         has_columns = not is_variable and fields != (LABELS,)
         present = [name for name in fields if name in datasets]
@@ -326,11 +325,11 @@ def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Pa
                 )
 
 
-# Rows with lengths of their own.
+# Rows of variable length.
 
 
 def longest_row(shard: Shard) -> int:
-    """The most tokens that a row of a shard without padding has."""
+    """The maximum number of tokens in a row of a shard without padding."""
     with _opened(shard.path) as file:
         ids = _dataset(file, "input_ids", shard.path)
         longest = 0
@@ -349,7 +348,7 @@ def _too_long(where: str, found: int) -> DataError:
 def _variable_rows(
     file: h5py.File, names: list[str], shard: Shard, rows: range, limits: Limits
 ) -> dict[str, np.ndarray]:
-    """Rows with padding, a few read at a time: how long they are is known only when they are read."""
+    """Rows with padding, read a few at a time, because their lengths are known only after reading."""
     parts = []
     for start in rows[::VARIABLE_ROWS_AT_A_TIME]:
         stop = min(start + VARIABLE_ROWS_AT_A_TIME, rows.stop)
@@ -358,7 +357,7 @@ def _variable_rows(
 
 
 def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Limits) -> dict[str, np.ndarray]:
-    """Rows without padding -> arrays with padding, and the mask that says where it is."""
+    """Rows without padding -> arrays with padding and the mask."""
     lengths = {
         name: np.fromiter(map(len, values), np.int64, len(values))
         for name, values in stored.items()

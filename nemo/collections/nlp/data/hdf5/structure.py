@@ -1,4 +1,4 @@
-"""What every row has to look like: `[CLS] A [SEP] B [SEP]` and padding, with predictions inside.
+"""Checks the structure of rows: `[CLS] A [SEP] B [SEP]` and padding, with predictions inside.
 
 Shapes: N rows, L tokens, P predictions.
 """
@@ -13,7 +13,7 @@ from nemo.utils.errors import DataError
 
 @dataclass(frozen=True)
 class Frame:
-    """The ids that stand around the sentences of a row."""
+    """The ids of the special tokens that frame the sentences of a row."""
 
     cls_id: int
     sep_id: int
@@ -28,19 +28,19 @@ def restored(rows: Rows) -> np.ndarray:
 
 
 def frame_of(rows: Rows) -> Frame:
-    """The special tokens around the first row."""
+    """The special tokens that frame the first row."""
     first = restored({name: values[:1] for name, values in rows.items()})[0]
     return Frame(int(first[0]), int(first[max(rows["input_mask"][0].sum() - 1, 0)]))
 
 
 def read_checked(shard: Shard, start: int, stop: int, limits: Limits, frame: Frame | None = None) -> Rows:
-    """`read_rows`, and every row as it has to be.
+    """`read_rows`, with the structure of every row checked.
 
     Args:
-        frame: None takes that of the first row.
+        frame: the expected special tokens; None: those of the first row.
 
     Raises:
-        DataError: as `read_rows`; or a row of another structure, named with file, row and field.
+        DataError: as `read_rows`, or a row has another structure; names file, row and field.
     """
     rows = read_rows(shard, start, stop, limits)
     for field, wrong, expected in _faults(rows, frame or frame_of(rows), shard.has_labels):
@@ -55,7 +55,7 @@ def read_checked(shard: Shard, start: int, stop: int, limits: Limits, frame: Fra
 
 
 def _faults(rows: Rows, frame: Frame, is_pair: bool) -> list[tuple[str, np.ndarray, str]]:
-    """Field, which rows have a fault in it [N], and what was expected; only pairs need a sentence B."""
+    """(field, rows with an error in it [N], what was expected); only pairs need a sentence B."""
     mask, segments, positions = (rows[name] for name in ("input_mask", "segment_ids", "masked_lm_positions"))
     ids, every, place = restored(rows), np.arange(len(mask)), np.arange(mask.shape[1])
     length = mask.sum(1)

@@ -1,7 +1,7 @@
-"""Checks of shards before training, so that wrong data is not learned silently.
+"""Checks shards before training, so that no model is silently trained on wrong data.
 
-Nothing in a shard says which tokenizer made it. But its rows have a structure, which gives the special tokens
-away, and those have to be the tokenizer's; and its words have to be cut as that tokenizer cuts them.
+A shard does not record its tokenizer. But the structure of its rows reveals the special tokens, which must be
+the tokenizer's, and its words must be split as that tokenizer splits them.
 
 Shapes: N rows, L tokens, P predictions.
 """
@@ -20,14 +20,14 @@ from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
-BLOCK_BYTES = 4 << 20  # of rows in memory that are read at a time
+BLOCK_BYTES = 4 << 20  # bytes of rows read at a time
 ENOUGH = 50  # predictions needed to estimate a share
-USUAL_HIDDEN_SHARE = (0.75, 0.85)  # of predictions that are behind [MASK]: 0.8 for BERT
-USUAL_RANDOM_SHARE = (0.45, 0.70)  # of pairs: 0.5 for BERT, 0.54 to 0.65 where documents are short
-MAX_ODD_SHARE = 0.01  # of rows with a [SEP] inside a sentence: a text may speak of [SEP]
-# Of words that the tokenizer cuts as the shards do. Measured on news and Wikipedia with vocabularies of
-# 1,000 and 4,000 entries: 1.000 with the one that made them; 0.17 to 0.90 with another WordPiece, 0.89 to
-# 0.99 with another SentencePiece, 0.89 to 0.98 with the same entries by other ids.
+USUAL_HIDDEN_SHARE = (0.75, 0.85)  # of predictions that are masked by [MASK]: 0.8 for BERT
+USUAL_RANDOM_SHARE = (0.45, 0.70)  # of pairs: 0.5 for BERT, 0.54 to 0.65 if documents are short
+MAX_ODD_SHARE = 0.01  # of rows with a [SEP] inside a sentence; a text may mention [SEP]
+# Share of words that the tokenizer splits as in the shards. Measured on news and Wikipedia with vocabularies
+# of 1,000 and 4,000 entries: 1.000 with the one that made them; 0.17 to 0.90 with another WordPiece, 0.89 to
+# 0.99 with another SentencePiece, 0.89 to 0.98 with the same entries under other ids.
 MIN_CANONICAL_SHARE = 0.98
 ENOUGH_WORDS = 200
 SAMPLED_ROWS, SAMPLED_WORDS = 512, 1000
@@ -35,15 +35,15 @@ SAMPLED_ROWS, SAMPLED_WORDS = 512, 1000
 
 @dataclass(frozen=True)
 class Survey:
-    """Statistics of a shard that was read in full.
+    """Statistics of a whole shard.
 
     Attributes:
-        frame: the special tokens around every row.
+        frame: the special tokens that frame every row.
         mask_id: the id that masks most tokens to predict; None if there are too few to tell.
-        random_share: of the pairs; None without labels.
-        padding_share: of all places.
-        sample: the first rows, unmasked, [SAMPLED_ROWS at most, L].
-        sha256: of all values.
+        random_share: share of random pairs; None without labels.
+        padding_share: share of padding in all positions.
+        sample: the first rows, unmasked, [at most SAMPLED_ROWS, L].
+        sha256: SHA-256 of all values.
     """
 
     frame: Frame
@@ -55,7 +55,7 @@ class Survey:
 
     @property
     def special_tokens(self) -> str:
-        """Their ids, for a person to read."""
+        """The special tokens and their ids, for messages."""
         mask = "" if self.mask_id is None else f", [MASK] {self.mask_id}"
         return f"[CLS] {self.frame.cls_id}, [SEP] {self.frame.sep_id}{mask}"
 
@@ -65,7 +65,7 @@ class Survey:
 
 
 def blocks_of(shard: Shard, limits: Limits) -> Iterator[tuple[int, int]]:
-    """Where the blocks of rows to be read at once start and stop.
+    """(start, stop) of the blocks of rows to read at once.
 
     They have about `BLOCK_BYTES`, in whole chunks unless these are far larger.
     """
@@ -81,11 +81,11 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
     """Read a whole shard in bounded memory.
 
     Raises:
-        DataError: a row that cannot be (see `read_checked`), or too many that no masked language model
-            should learn from.
+        DataError: a row is invalid (see `read_checked`), or too many rows are unsuitable for masked language
+        modelling.
     """
     frame: Frame | None = None
-    behind: Counter[int] = Counter()  # the ids at the positions to predict
+    behind: Counter[int] = Counter()  # the input ids at the positions to predict
     tokens = odd_rows = random_rows = 0
     samples: list[np.ndarray] = []
     digest = hashlib.sha256()
@@ -151,7 +151,7 @@ def _random_share(random_rows: int, shard: Shard) -> float | None:
     low, high = USUAL_RANDOM_SHARE
     if shard.num_rows >= 10 * ENOUGH and not low <= share <= high:
         logging.warning(
-            "%s: %.0f %% of the pairs are random; 50 %% is usual, labels that are all alike teach nothing",
+            "%s: %.0f %% of the pairs are random; 50 %% is usual; equal labels teach nothing",
             shard.path,
             100 * share,
         )
@@ -162,9 +162,9 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
     """Refuse a tokenizer that did not make these shards.
 
     Raises:
-        DataError: it has other special tokens, or cuts words in another way.
+        DataError: it has other special tokens, or splits words differently.
     """
-    fix = "give --tokenizer the vocabulary that the shards were made with"
+    fix = "give the vocabulary that the shards were made with: --tokenizer"
     for token, of_tokenizer, in_shard in (
         (tokenizer.cls_token, tokenizer.cls_id, found.frame.cls_id),
         (tokenizer.sep_token, tokenizer.sep_id, found.frame.sep_id),
@@ -172,7 +172,7 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
     ):
         if in_shard is not None and in_shard != of_tokenizer:
             raise DataError(
-                f"made with a different tokenizer: {token} has another id",
+                f"made with a different tokenizer: {token} has a different id",
                 where=shard.path,
                 found=in_shard,
                 expected=f"{of_tokenizer}, as in the tokenizer",
@@ -194,7 +194,7 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
 
 
 def _words(tokenizer: TokenizerSpec, rows: np.ndarray) -> list[tuple[int, ...]]:
-    """Different words of several tokens that are whole: followed by another word, not by a cut."""
+    """Distinct words of several tokens that are complete, that is, followed by another word."""
     starts_word = tokenizer.starts_word
     is_special = np.zeros(tokenizer.vocab_size, bool)
     is_special[tokenizer.special_ids] = True

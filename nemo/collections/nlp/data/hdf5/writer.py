@@ -1,11 +1,13 @@
-"""Token store -> HDF5 shards, named, typed and packed as NVIDIA's scripts do (the fields: see shard.py).
+"""Token store -> HDF5 shards with the names, types and compression of NVIDIA's scripts (fields: see
+shard.py).
 
-Where this differs from those scripts:
+Differences from those scripts:
 - A random B comes from the whole corpus, not from the documents of its own shard.
 - Every shard and every pass over its documents has its own random numbers.
-- A short pair is as long as was drawn for it, and label 1 is never given to a true next sentence (pairs.py).
-- Every dataset carries checksums, and its chunks hold whole rows: theirs cut columns too, so that a row is
-  unpacked from eight of them.
+- Short pairs have the length drawn for them, and label 1 is never given to a true next sentence (pairs.py).
+- Every dataset has checksums, and its chunks hold whole rows; theirs also split columns, so that reading a
+row
+  decompresses eight chunks.
 
 Shapes: N rows, L tokens, P predictions.
 """
@@ -36,10 +38,10 @@ from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing, storage_errors
 from nemo.utils.lookup import choose
 
-_WINDOW_PLACES = 1 << 18  # tokens and padding of the rows that are put together at once
-_CHUNK_PLACES = 1 << 17  # of the rows that are packed together
-# Rows are shuffled among those of so much text, as pairs take memory: counted in tokens, and more of them for
-# a sentence, as its offsets take memory too.
+_WINDOW_PLACES = 1 << 18  # tokens and padding of the rows built at once
+_CHUNK_PLACES = 1 << 17  # tokens and padding of the rows in a chunk
+# Rows are shuffled within blocks of this size, which bounds memory: counted in tokens, plus some for each
+# sentence, whose offsets also take memory.
 _BLOCK_COST = 1 << 25
 _TOKENS_PER_SENTENCE = 16
 _GZIP_LEVEL = 4
@@ -47,18 +49,18 @@ _GZIP_LEVEL = 4
 
 @dataclass(frozen=True)
 class ShardRecipe:
-    """How shards are made from a token store.
+    """Settings for making shards from a token store.
 
     Attributes:
         seq_length, max_predictions: L and P.
-        masked_lm_prob: share of tokens to predict, at most P.
+        masked_lm_prob: share of tokens to predict, at most P per row.
         random_seed: 0 or more.
         dupe_factor: passes over the documents, each with its own pairs and masks.
-        short_seq_prob: share of documents whose pairs are of a random smaller length in a pass.
+        short_seq_prob: share of documents whose pairs have a random smaller length in a pass.
         masking: "token", "whole_word" or "span", see `Masking`.
 
     Raises:
-        UsageError: out of range.
+        UsageError: a value is out of range.
     """
 
     seq_length: int
@@ -88,7 +90,7 @@ class ShardRecipe:
         choose({kind: kind for kind in MASKINGS}, self.masking, what="masking")
 
     def folder_name(self, lower_case: bool) -> str:
-        """The name of the folder of such shards, as NVIDIA's scripts and the tutorial write it."""
+        """The folder name for such shards in NVIDIA's scripts and the tutorial."""
         return (
             f"hdf5_lower_case_{int(lower_case)}_seq_len_{self.seq_length}_max_pred_{self.max_predictions}"
             f"_masked_lm_prob_{self.masked_lm_prob}_random_seed_{self.random_seed}"
@@ -107,9 +109,9 @@ class Store(Protocol):
 
 
 def document_ranges(store: Store, num_shards: int) -> list[range]:
-    """The documents of each shard: neighbours, about as many tokens in each.
+    """The documents of each shard: consecutive, with about the same number of tokens.
 
-    There is a document at least in every shard, so no more shards than documents.
+    Every shard has at least one document, so there are at most as many shards as documents.
     """
     num_documents = len(store.document_offsets) - 1
     num_shards = min(num_shards, num_documents)
@@ -126,17 +128,18 @@ def document_ranges(store: Store, num_shards: int) -> list[range]:
 def write_shard(
     store: Store, tokenizer: TokenizerSpec, recipe: ShardRecipe, documents: range, path: Path
 ) -> dict[str, Any]:
-    """Write the shard of these documents: a function of the arguments, to the byte.
+    """Write the shard of these documents; its bytes are a function of the arguments alone.
 
-    The file appears complete or not at all. Memory is bounded, whatever its size.
+    The file is written atomically, in bounded memory whatever its size.
 
     Args:
-        tokenizer: the one that made the store.
+        tokenizer: the tokenizer that made the store.
         documents: one of `document_ranges`.
 
     Returns:
-        rows: N; random_pairs: of them; padding: places without a token; predictions; bytes and sha256 of
-        the file.
+        rows: N; random_pairs: number of random pairs; padding: number of positions without a token;
+            predictions:
+        their number; bytes, sha256: of the file.
 
     Raises:
         DataError: the store is too small for a single pair.
@@ -159,7 +162,7 @@ def write_shard(
         with _datasets(aside, recipe) as append:
             for pairs, passes in _windows(store, recipe, documents, seed):
                 sequences = builder.build(store, pairs)
-                # A pass never has two pairs whose A begins with the same token, whatever the shard.
+                # Within a pass, no two pairs begin at the same token, even in different shards.
                 samples = pairs.a_start * recipe.dupe_factor + passes
                 masked, chosen = masking(
                     sequences.ids, sequences.starts_word, sequences.may_choose, sequences.lengths, 0, samples
@@ -177,7 +180,7 @@ def write_shard(
 
 
 def _seed(store: Store, recipe: ShardRecipe) -> int:
-    """Another one for every store, as shards of training and of test documents both begin with document 0."""
+    """A different seed for each store, because training and test documents are both numbered from 0."""
     key = f"{recipe.random_seed} {recipe.seq_length} {store.manifest['arrays']['tokens']['sha256']}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
 
@@ -189,7 +192,7 @@ def _place(store: Store, document: int) -> tuple[int, int]:
 
 
 def _blocks(store: Store, documents: range) -> Iterator[range]:
-    """Neighbouring documents that are shuffled together."""
+    """Blocks of consecutive documents that are shuffled together."""
 
     def cost(document: int) -> int:
         token, sentence = _place(store, document)
@@ -206,7 +209,7 @@ def _blocks(store: Store, documents: range) -> Iterator[range]:
 def _windows(
     store: Store, recipe: ShardRecipe, documents: range, seed: int
 ) -> Iterator[tuple[PairTable, np.ndarray]]:
-    """The pairs of all passes, shuffled, some at a time; and the pass that each is of."""
+    """The pairs of all passes, shuffled, in batches, with the pass of each."""
     size = _WINDOW_PLACES // recipe.seq_length + 1
     for block in _blocks(store, documents):
         tables = [
@@ -224,14 +227,14 @@ def _windows(
 def _rows(
     sequences: Sequences, masked: np.ndarray, chosen: np.ndarray, is_random: np.ndarray, max_predictions: int
 ) -> Rows:
-    """Every field as it is stored."""
+    """Every field in its stored form."""
     row, position = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
     slot = np.arange(len(row)) - np.searchsorted(row, row)
     positions, predictions = np.zeros((2, len(chosen), max_predictions), np.int32)
     positions[row, slot] = position
     predictions[row, slot] = sequences.ids[row, position]
     return {
-        "input_ids": np.where(sequences.is_token, masked, 0),  # whatever [PAD] is to the tokenizer
+        "input_ids": np.where(sequences.is_token, masked, 0),  # whatever the tokenizer's id of [PAD]
         "input_mask": sequences.is_token,
         "segment_ids": sequences.in_b,
         "masked_lm_positions": positions,
@@ -242,11 +245,11 @@ def _rows(
 
 @contextmanager
 def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None]]:
-    """A file with the six datasets, empty, and what appends rows to them."""
+    """Create a file with the six datasets; yields a function that appends rows."""
     rows_per_chunk = max(1, _CHUNK_PLACES // recipe.seq_length)
     with _Output(path, "w+") as output:
         with h5py.File(output, "w") as file:
-            # They stay open: one that is closed packs the chunk that it has begun.
+            # Keep them open: closing one compresses its unfinished chunk.
             datasets = {}
             for name, (dtype, *columns) in {
                 "input_ids": ("int32", recipe.seq_length),
@@ -280,9 +283,9 @@ def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None
 
 
 class _Output(io.FileIO):
-    """A file for HDF5, which cannot cope with a full disk: all seems to succeed, and `check` tells the truth.
+    """A file for HDF5, which cannot cope with a full disk: every write seems to succeed, and `check` raises.
 
-    Otherwise every dataset fails again when it is closed, with a traceback that nothing can catch.
+    Otherwise every dataset fails again on closing, with a traceback that cannot be caught.
     """
 
     _problem: OSError | None = None

@@ -1,6 +1,6 @@
-"""Which samples make a batch: a fixed number, or as many as fit a number of tokens.
+"""Groups samples into batches: a fixed number, or as many as fit a number of tokens.
 
-Batches are told by their bounds, int64 [batches + 1]: batch i is samples bounds[i] to bounds[i + 1].
+Batches are given by their bounds, int64 [batches + 1]: batch i is samples bounds[i] to bounds[i + 1].
 """
 
 from collections.abc import Iterable
@@ -16,14 +16,14 @@ def bounds_by_samples(num_samples: int, batch_size: int) -> np.ndarray:
 
 
 def bounds_by_tokens(lengths: Iterable[np.ndarray], tokens_per_batch: int) -> np.ndarray:
-    """The bounds of batches that end where the next sample would be too much for them.
+    """The bounds of batches that take samples as long as their tokens fit.
 
     Args:
-        lengths: tokens of every sample in their order, int, some at a time; none above `tokens_per_batch`.
-        tokens_per_batch: tokens that no batch exceeds.
+        lengths: tokens of every sample in order, int, in several arrays; none above `tokens_per_batch`.
+        tokens_per_batch: maximum number of tokens in a batch.
     """
     bounds = [0]
-    num_samples = num_open = 0  # samples before this part; tokens of the batch that is not full yet
+    num_samples = num_open = 0  # samples before this array; tokens in the open batch
     for part in lengths:
         before = num_open + np.append(0, np.cumsum(part))  # tokens before each sample
         end = tokens_per_batch
@@ -37,10 +37,10 @@ def bounds_by_tokens(lengths: Iterable[np.ndarray], tokens_per_batch: int) -> np
 
 
 def check_tokens_per_batch(tokens_per_batch: int | None, max_seq_length: int) -> None:
-    """Refuse batches that cannot hold the longest sample there may be.
+    """Refuse batches that are too small for the longest possible sample.
 
     Raises:
-        UsageError: names both numbers.
+        UsageError: `tokens_per_batch` is less than `max_seq_length`.
     """
     if tokens_per_batch is not None and tokens_per_batch < max_seq_length:
         raise UsageError(

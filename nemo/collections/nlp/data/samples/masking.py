@@ -1,7 +1,7 @@
-"""What a model has to guess: tokens, whole words (both Devlin et al. 2019) or spans of words (SpanBERT).
+"""Masking of tokens, whole words (both Devlin et al. 2019) or spans of words (SpanBERT).
 
-Every random number is a hash of (seed, epoch, sample, position), so a sample is masked alike in every
-batch, worker and rank, and after a resume.
+Every random number is a hash of (seed, epoch, sample, position), so the masks of a sample do not depend on
+its batch, worker or rank, or on a resume.
 
 Shapes: B batch, T tokens; W words of all rows, row after row, in random order within each.
 """
@@ -14,29 +14,29 @@ from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-_WORD_ORDER, _ACTION, _REPLACEMENT, _SPAN_LENGTH, _TURN = range(5)  # what a random number is for
-_ROWS_AT_ONCE = 128  # more do not fit into the processor's cache
-_HIDDEN_SHARE, _RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the others stay as they are
-# Lengths of spans in words as SpanBERT draws them (Joshi et al. 2020): geometric, 3.8 on average.
+_WORD_ORDER, _ACTION, _REPLACEMENT, _SPAN_LENGTH, _TURN = range(5)  # uses of random numbers
+_ROWS_AT_ONCE = 128  # more would not fit into the processor's cache
+_HIDDEN_SHARE, _RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the others are not changed
+# Span lengths in words, as in SpanBERT (Joshi et al. 2020): geometric, 3.8 on average.
 _SPAN_LENGTHS = np.arange(1, 11)
 _SPAN_SHARES = 0.8 ** (_SPAN_LENGTHS - 1) / np.sum(0.8 ** (_SPAN_LENGTHS - 1))
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How tokens are hidden.
+    """Chooses the tokens to predict, and masks them.
 
     Args:
-        probability: share of a sample's tokens that is chosen, from 0 to 1.
-        mask_id: what stands for a hidden token.
-        replacements: the ids that random tokens are drawn from: all but the special ones.
-        kind: "token"; "whole_word": the tokens of a word are chosen together, or not at all; "span": also
-            neighbouring words are, as in SpanBERT.
+        probability: share of a sample's tokens to choose, from 0 to 1.
+        mask_id: id of [MASK].
+        replacements: the ids from which random tokens are drawn: all except special tokens.
+        kind: "token"; "whole_word": all tokens of a word are chosen, or none; "span": the same for runs of
+        neighbouring words, as in SpanBERT.
         seed: 0 or more.
-        max_predictions: the most tokens that may be chosen of a sample; None: only `probability` counts.
+        max_predictions: maximum number of tokens to choose in a sample; None: no limit besides `probability`.
 
     Raises:
-        UsageError: another kind, or no predictions at all.
+        UsageError: the kind is unknown, or `max_predictions` is below 1.
     """
 
     probability: float
@@ -63,28 +63,28 @@ class Masking:
         samples: np.ndarray,
         probabilities: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Hide tokens of a batch.
+        """Mask tokens of a batch.
 
-        Of n tokens round(n * probability) are chosen: word after word in random order, skipping those
-        that would exceed the number. If all would, the shortest is chosen, so one token always is, unless
-        it is longer than `max_predictions`. For spans, the words of a row are cut into spans of random
-        lengths, none of which goes past a special token (but on at the other end of its text: so every word
-        is chosen as often as any other); these come in random order, and the words of each one after
-        another, so that only the last span can be cut short by the number. Of the chosen tokens 80 % become
-        `mask_id` and 10 % random ones; of a span all or none do.
+        Of n tokens, round(n * probability) are chosen: words are taken in random order, skipping those that
+        would exceed this budget. If all words would, the shortest is taken, so that every sample has a
+        prediction, unless that word is longer than `max_predictions`. For spans, the words of a row are cut
+        into spans of random lengths. No span crosses a special token; it wraps around to the other end of
+        its text instead, so that all words are chosen equally often. Spans are taken in random order, with
+        their words in sequence, so only the last span can be cut short by the budget. Of the chosen tokens,
+        80 % become `mask_id` and 10 % random tokens; all tokens of a span get the same treatment.
 
         Args:
             ids: (B, T) int; T at most 65,536.
-            starts_word: (B, T) bool; a token that may be chosen behind one that may not, or at the
-                beginning of a row, starts a word in any case.
+            starts_word: (B, T) bool; at the beginning of a row, and after a token that may not be chosen,
+            a token always starts a word.
             may_choose: (B, T) bool, False for special tokens and padding.
-            lengths: (B) int, n of each row: its tokens with the special ones.
+            lengths: (B) int, n of each row: its tokens, including special ones.
             epoch: 0 or more.
             samples: (B) int, the number of each row within the epoch.
             probabilities: (B) float, of each row, in place of `probability`.
 
         Returns:
-            ids with some hidden, (B, T) int, and which tokens were chosen, (B, T) bool.
+            ids with some masked, (B, T) int, and which tokens were chosen, (B, T) bool.
         """
         masked, chosen = np.empty_like(ids), np.empty(ids.shape, dtype=bool)
         budgets = np.rint(lengths * (self.probability if probabilities is None else probabilities))
@@ -116,7 +116,7 @@ class Masking:
             state = _hashed(state, number)
 
         rows, positions = _places(starts)  # of the words
-        words = first_of_span = np.arange(len(rows))  # in the order of the text; each is a span by itself
+        words = first_of_span = np.arange(len(rows))  # in text order; each word is a span by itself
         if self.kind == "span":
             begins_text = (positions == 0) | ~may_choose[rows, positions - 1]
             words = _turned(_random(state, _TURN, rows, positions), begins_text)
@@ -136,7 +136,7 @@ class Masking:
         chosen.ravel()[tokens[is_chosen[word_of_token]]] = True
 
         rows, places = _places(chosen)
-        # What becomes of a token is drawn for it alone, but of a span for all of it.
+        # The treatment (mask, random token or none) is drawn once per token, or once per span.
         drawn_at = span_at[word_of_token[is_chosen[word_of_token]]] if self.kind == "span" else places
         masked = ids.copy()
         masked[rows, places] = self._shown(ids[rows, places], state, rows, places, drawn_at)
@@ -145,7 +145,7 @@ class Masking:
     def _shown(
         self, ids: np.ndarray, state: np.ndarray, rows: np.ndarray, places: np.ndarray, drawn_at: np.ndarray
     ) -> np.ndarray:
-        """What stands where `ids` were chosen: [MASK], a random token, or the same."""
+        """What the model sees in place of the chosen `ids`: [MASK], a random token, or the same token."""
         action = _random(state, _ACTION, rows, drawn_at) / 2.0**64
         replacement = _random(state, _REPLACEMENT, rows, places)
         # The upper half of a number, as a fraction of 2**32, picks an entry.
@@ -157,11 +157,11 @@ class Masking:
 
 
 def _turned(random: np.ndarray, begins_text: np.ndarray) -> np.ndarray:
-    """(W) int: the words, those of each text from a random one on and then from its first.
+    """(W) int: the words, with those of each text rotated to begin at a random one.
 
     Args:
-        random: (W) uint64 random numbers; those of the first word of a text count.
-        begins_text: (W) bool, True for the first word behind a special token or of a row.
+        random: (W) uint64 random numbers; that of the first word of each text is used.
+        begins_text: (W) bool, True for the first word of a row or after a special token.
     """
     first, size = _texts(begins_text)
     words = np.arange(len(begins_text))
@@ -170,15 +170,15 @@ def _turned(random: np.ndarray, begins_text: np.ndarray) -> np.ndarray:
 
 
 def _spans(random: np.ndarray, begins_text: np.ndarray) -> np.ndarray:
-    """(W) int: the first word of the span that each word is in.
+    """(W) int: the first word of each word's span.
 
     Args:
-        random: (W) uint64 random numbers, for as many spans as there can be.
-        begins_text: (W) bool, as above; no span goes from one text into the next.
+        random: (W) uint64 random numbers, enough for the maximum number of spans.
+        begins_text: (W) bool, as above; no span crosses two texts.
     """
     first, size = _texts(begins_text)
     lengths = _SPAN_LENGTHS[np.searchsorted(np.cumsum(_SPAN_SHARES)[:-1], random / 2.0**64, side="right")]
-    # The spans of a text lie one behind the other, until it ends.
+    # The spans of a text follow each other until it ends.
     starts = np.cumsum(lengths) - lengths
     starts += first - starts[first]
     starts = starts[starts < first + size]
@@ -188,7 +188,7 @@ def _spans(random: np.ndarray, begins_text: np.ndarray) -> np.ndarray:
 
 
 def _texts(begins_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(W) int twice: the first word of the text that each word is in, and how many words it has."""
+    """(W) int twice: the first word of each word's text, and the number of words in that text."""
     firsts = np.flatnonzero(begins_text)
     text_of_word = np.cumsum(begins_text) - 1
     sizes = np.diff(np.append(firsts, len(begins_text)))
@@ -201,15 +201,15 @@ def _choose(
     """(W) bool: which words are chosen.
 
     Args:
-        order: (W) uint64 random numbers; equal ones keep the order of the text.
+        order: (W) uint64 random numbers to sort by; equal ones keep the text order.
         lengths, rows: (W) int, tokens of each word and its row, row after row.
-        budgets: (B) int, tokens to take of each row.
-        max_predictions: tokens that are never exceeded, if given.
+        budgets: (B) int, tokens to choose in each row.
+        max_predictions: hard limit on the tokens chosen in a row, if given.
     """
     first_word = np.searchsorted(rows, np.arange(len(budgets) + 1))
     nth = np.arange(len(rows)) - first_word[rows]
-    # One number to sort by: the row, 32 random bits, then the word's number in the row, by which
-    # it is found again. Much faster than an argsort.
+    # One sort key: the row, 32 random bits, then the word's number in the row, to recover the word.
+    # Much faster than an argsort.
     keys = np.sort(rows << 48 | (order >> np.uint64(32)).astype(np.int64) << 16 | nth)
     words = first_word[rows] + (keys & 0xFFFF)
     chosen = np.zeros(len(words), dtype=bool)
@@ -224,18 +224,18 @@ def _take_words(
     budgets: np.ndarray,
     max_predictions: int | None,
 ) -> np.ndarray:
-    """(W) bool: the words that fit a row's budget, one after another; its shortest if none does.
+    """(W) bool: the words that fit a row's budget, taken in order; the shortest word if none fits.
 
     Args:
         lengths, rows: (W) int, tokens of each word and its row.
         first_word: (B + 1) int, where the words of each row begin.
-        budgets: (B) int, tokens to take of each row.
-        max_predictions: what even the shortest must not exceed, if given.
+        budgets: (B) int, tokens to take in each row.
+        max_predictions: limit even for the shortest word, if given.
     """
     fits = lengths <= budgets[rows]
     while True:
-        # Words are taken until the first that is too much. It is skipped, and so is every later one
-        # that is longer than what is left, as less and less will be.
+        # Take words until the first that does not fit. Skip it, and every later word longer than the rest of
+        # the budget, which only shrinks.
         sums = np.append(0, np.cumsum(lengths * fits))
         taken = fits & (sums[1:] - sums[first_word[rows]] <= budgets[rows])
         sums = np.append(0, np.cumsum(lengths * taken))
@@ -251,7 +251,7 @@ def _take_words(
 
 
 def _places(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`np.nonzero` of (B, T) flags, several times as fast."""
+    """`np.nonzero` of (B, T) flags, several times faster."""
     rows, positions = np.divmod(np.flatnonzero(flags), flags.shape[1])
     return rows, positions
 
@@ -262,7 +262,7 @@ def _random(state: np.ndarray, what: int, rows: np.ndarray, positions: np.ndarra
 
 
 def _hashed(state: np.ndarray, number: int | np.ndarray) -> np.ndarray:
-    """`state` after taking in `number`: splitmix64 (Steele et al. 2014) on both."""
+    """Mix `number` into `state`, by splitmix64 (Steele et al. 2014)."""
     x: np.ndarray = state ^ np.asarray(number).astype(np.uint64)
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,24 +1,24 @@
 """Token store -> pairs of text A and B, by the algorithm of Google's `create_pretraining_data.py`.
 
-    While a document has sentences left: take the next ones until they hold T tokens. The first few,
-    a random number of them, are A. B is what follows, or with probability 1/2 (and always
-    when the chunk is one sentence) text from a random place; then what followed is put back. Tokens are
-    removed from the longer side, at random ends, until A and B fit.
+    While a document has sentences left: take the next ones until they have T tokens. The first few,
+    a random number of them, are A. B is the rest of this chunk, or with probability 1/2 (and always if
+    the chunk is one sentence) text from a random place; then the rest is put back. Tokens are removed
+    from random ends of the longer side until A and B fit.
 
-T is `max_seq_length - 3`, or with probability `short_seq_prob`, drawn once per document and epoch, any
-smaller number down to 2. All documents take their step at once, in NumPy; which text a random B is does
-not steer the steps, so it is chosen at the end for all pairs. A and B are runs of tokens in the store, so
-a pair is four numbers and a label.
+T is `max_seq_length - 3`, or, with probability `short_seq_prob`, drawn once per document and epoch, any
+smaller number down to 2. All documents take a step at once, in NumPy. The steps do not depend on the text
+of random Bs, so these are drawn at the end for all pairs. A and B are runs of tokens in the store, so a
+pair is four numbers and a label.
 
-Where this differs from the original, which lets a pair be trained on wrongly:
-- Pairs are cut to T, where it cuts to `max_seq_length - 3` and its short pairs come out too long.
-- B of a random pair never is from A's own document, where it gives up after ten tries; only a corpus
-  of one document takes B from elsewhere in it, neither touching A nor following it. Where there is no
-  such place the pair is a true one, or left out if it has no second sentence.
-- B comes from anywhere in the corpus, also where A is only from some documents of it, as for one of many
-  shards; and such parts of a corpus have random numbers of their own.
-- A sentence too long for any pair is cut into equal parts of at most half the space; it would lose
-  all but its end.
+Differences from the original, which produces some wrong pairs:
+- Pairs are cut to T; the original cuts to `max_seq_length - 3`, so its short pairs come out too long.
+- B of a random pair is never from A's document; the original gives up after ten tries. Only in a corpus
+  of one document does B come from elsewhere in it, neither touching A nor following it. Without such a
+  place the pair is a true one, or dropped if it has no second sentence.
+- B comes from anywhere in the corpus, even if A is restricted to some documents, as in one of many
+  shards; each such part of the corpus has its own random numbers.
+- A sentence too long for any pair is cut into equal parts of at most half the space; in the original it
+  would lose all but its end.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class PairTable:
 
 
 def warning_of_few_documents(num_documents: int) -> str | None:
-    """What to say of a corpus that has too few documents for random pairs; None of others."""
+    """A warning if a corpus has too few documents for random pairs; else None."""
     if num_documents >= FEW_DOCUMENTS:
         return None
     if num_documents == 1:
@@ -95,11 +95,12 @@ def make_pairs(
     source: Any = "",
     documents: range | None = None,
 ) -> PairTable:
-    """The pairs of one epoch: a function of the arguments alone. Memory is in proportion to `documents`.
+    """The pairs of one epoch, a function of the arguments alone. Memory is proportional to `documents`.
 
     Args:
-        source: for messages.
-        documents: the ones that A is taken from, one or more; default: all. B is from the whole corpus.
+        source: name of the corpus, for messages.
+        documents: the documents, at least one, from which A is taken; default: all. B is from the whole
+            corpus.
 
     Raises:
         DataError: the corpus is too small for a single pair.
@@ -149,7 +150,7 @@ def make_pairs(
 
 
 def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where sentences begin, too long ones cut into parts, and the number of each document's first."""
+    """Where sentences begin, with too long ones cut into parts, and the index of each document's first."""
     sentence_of = store.document_offsets[documents.start : documents.stop + 1]
     sentences = np.array(store.sentence_offsets[sentence_of[0] : sentence_of[-1] + 1])
     let_go(store.sentence_offsets)
@@ -158,7 +159,7 @@ def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarr
     if lengths.max() <= budget:
         return sentences, firsts
     parts = _num_parts(lengths, budget)
-    first = np.append(0, np.cumsum(parts))  # part of each sentence
+    first = np.append(0, np.cumsum(parts))  # index of each sentence's first part
     sentence = np.repeat(np.arange(len(parts)), parts)
     nth = np.arange(first[-1]) - first[sentence]
     cuts = sentences[sentence] + nth * lengths[sentence] // parts[sentence]
@@ -166,21 +167,21 @@ def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarr
 
 
 def _num_parts(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """Into how many parts sentences are cut; part n begins at `n * length // parts`."""
+    """The number of parts of each sentence; part n begins at `n * length // parts`."""
     return np.where(lengths > budget, -(-lengths // (budget // 2)), 1)
 
 
 def _end_of_run(cuts: np.ndarray, first: np.ndarray, length: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """The sentence before which a run ends: it holds `length` tokens (1 or more) if `stop` allows."""
+    """The sentence before which a run ends that has `length` tokens (1 or more) if `stop` allows."""
     return np.minimum(np.searchsorted(cuts, cuts[first] + length), stop)
 
 
 def _in_another_document(
     rng: np.random.Generator, store: Sentences, document: np.ndarray, length: np.ndarray, budget: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """From which to which token a random B goes: `length` tokens and the rest of their last sentence.
+    """The first token and the end of a random B: `length` tokens and the rest of their last sentence.
 
-    It starts at any sentence of any document but `document`, where that is too long at any part of it.
+    It starts at any sentence, or part of a long sentence, of any document except `document`.
     """
     num_documents, offsets = len(store.document_offsets) - 1, store.sentence_offsets
     other = (document + rng.integers(1, num_documents, len(document))) % num_documents
@@ -195,16 +196,16 @@ def _in_another_document(
     its_start, its_end = taken(offsets, np.stack([last, last + 1], axis=1)).T
     its_length = its_end - its_start
     parts = _num_parts(its_length, budget)
-    nth = -((its_start - end) * parts // its_length)  # the first part that begins at `end` or behind it
+    nth = -((its_start - end) * parts // its_length)  # the first part that begins at or after `end`
     return start, its_start + nth * its_length // parts
 
 
 def _sentence_before(
     offsets: np.ndarray, token: np.ndarray, first: np.ndarray, stop: np.ndarray
 ) -> np.ndarray:
-    """The sentence, one from `first` to `stop`, that the token before `token` is in.
+    """The sentence, from `first` to `stop`, that contains the token before `token`.
 
-    Bisection of these few alone: `searchsorted` would look all over the corpus.
+    Bisects only these few: `searchsorted` would touch the whole corpus.
     """
     low, high = first.copy(), stop - 1
     for rows in slices(offsets, len(first)):
@@ -217,14 +218,14 @@ def _sentence_before(
 
 
 def _num_elsewhere(cuts: np.ndarray, cursor: np.ndarray, split: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """At how many sentences of A's own document a random B may start: before A, and not right behind it."""
+    """The number of sentences in A's document at which a random B may start, before A and well after it."""
     return cursor, np.maximum(len(cuts) - 2 - split, 0)
 
 
 def _elsewhere(
     rng: np.random.Generator, cuts: np.ndarray, cursor: np.ndarray, split: np.ndarray, length: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`_in_another_document` for a corpus of one: B ends before A, or starts behind what follows A."""
+    """`_in_another_document` for a corpus of one: B ends before A, or starts after what follows A."""
     num_before, num_behind = _num_elsewhere(cuts, cursor, split)
     place = rng.integers(0, num_before + num_behind)
     is_before = place < num_before
@@ -234,10 +235,10 @@ def _elsewhere(
 
 
 def _truncated(rng: np.random.Generator, pairs: PairTable, target: np.ndarray) -> PairTable:
-    """Pairs of at most `target` tokens.
+    """Cut pairs to at most `target` tokens.
 
-    Removing one token at a time from the longer side (B if they are equal) ends at the lengths
-    below; each token removed comes off the front or the back with equal chance.
+    The lengths are those after removing one token at a time from the longer side (B if they are equal), from
+    the front or the back with equal probability.
     """
     a_length = np.minimum(pairs.a_length, np.maximum(target - pairs.b_length, (target + 1) // 2))
     b_length = np.minimum(pairs.b_length, np.maximum(target - pairs.a_length, target // 2))

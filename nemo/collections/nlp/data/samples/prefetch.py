@@ -1,4 +1,4 @@
-"""Prefetching: items produced ahead of the consumer by a thread."""
+"""Prefetching: a thread produces items ahead of the consumer."""
 
 import queue
 import threading
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def prefetched(items: Generator[T, None, None], depth: int) -> Generator[T, None, None]:
-    """`items`, made by a thread that runs up to `depth` of them ahead; its errors are raised here.
+    """`items`, produced by a thread up to `depth` ahead; its errors are raised here.
 
-    The thread has ended, and `items` is closed, when the generator is exhausted or closed: one that is still
-    at work when the interpreter shuts down would abort the process.
+    When the generator is exhausted or closed, the thread has ended and `items` is closed: a thread still
+    running at interpreter shutdown would abort the process.
     """
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()

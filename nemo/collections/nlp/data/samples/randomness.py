@@ -4,7 +4,7 @@ from enum import IntEnum
 
 
 class Stream(IntEnum):
-    """Goes into the seed of a generator: `default_rng((seed, epoch, stream))`. Numbers are never reused."""
+    """Part of the seed of a generator: `default_rng((seed, epoch, stream))`. Numbers are never reused."""
 
     PAIRS = 1
     PAIRS_KEPT = 2

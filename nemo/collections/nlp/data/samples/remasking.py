@@ -1,4 +1,4 @@
-"""New masks for rows whose own were undone.
+"""Draws new masks for rows of shards whose stored masks were undone.
 
 Shapes: B batch, L tokens of a row.
 """
@@ -14,20 +14,21 @@ from nemo.utils.errors import UsageError
 
 
 class Remasking:
-    """Hides other tokens in every epoch, as `Masking` does.
+    """Masks different tokens in every epoch, as `Masking` does.
 
-    Which tokens are special and where words begin is the tokenizer's to say. Without it the rows themselves
-    say which [CLS], [SEP] and [MASK] are, and id 0 is padding; words are unknown then.
+    The tokenizer defines the special tokens and word boundaries. Without one, [CLS], [SEP] and [MASK] are
+    found in the rows, id 0 is padding, and word boundaries are unknown.
 
     Args:
-        sampling: which masks, how many, and their seed.
-        survey: what is in the shards.
-        tokenizer: the one they were made with, if available.
-        vocab_size: ids are smaller; needed where there is no tokenizer.
-        max_predictions: the most tokens to predict in a row; None: only the sampling's probability counts.
+        sampling: kind, share and seed of the masks.
+        survey: statistics of the shards.
+        tokenizer: the tokenizer that made the shards, if available.
+        vocab_size: upper bound of the ids; needed without a tokenizer.
+        max_predictions: maximum tokens to predict in a row; None: no limit besides the sampling's
+            probability.
 
     Raises:
-        UsageError: an invalid kind, or one that needs a tokenizer.
+        UsageError: the kind is unknown, or needs a tokenizer.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Remasking:
         else:
             mask_id, specials = tokenizer.mask_id, tokenizer.special_ids
             vocab_size = tokenizer.vocab_size
-        assert vocab_size is not None  # or it was refused
+        assert vocab_size is not None  # otherwise it was refused above
         self._is_special = np.zeros(vocab_size, dtype=bool)
         self._is_special[specials] = True
         self.masking = Masking(
@@ -57,7 +58,7 @@ class Remasking:
 
     @staticmethod
     def _mask_id_of(survey: Survey, kind: str, vocab_size: int | None) -> int:
-        fix = "name the one that made the shards with --tokenizer"
+        fix = "give the tokenizer that made the shards: --tokenizer"
         if kind != "token":
             raise UsageError(
                 "word boundaries are unknown without a tokenizer",
@@ -83,7 +84,7 @@ class Remasking:
         samples: np.ndarray,
         probabilities: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Hide tokens of a batch.
+        """Mask tokens of a batch.
 
         Args:
             ids: (B, L) int, none masked.

@@ -1,4 +1,4 @@
-"""How samples are drawn, as one object from the options to the batch."""
+"""The settings for drawing samples, one object from the options to the batch."""
 
 from dataclasses import dataclass, replace
 
@@ -15,16 +15,16 @@ class Sampling:
     """How samples are drawn from a token store, or read from shards.
 
     Attributes:
-        max_seq_length: T, tokens in a sample, special tokens included; 8 or more. None, for shards: theirs.
-        masking: what is masked together: "whole_word", "token" or "span", see `Masking`; "stored": the masks
-            in the shards. None: "whole_word" for text, "stored" for shards.
-        mask_probability: share of a sample's tokens to predict, between 0 and 1. None: 0.15, where masks are
+        max_seq_length: T, tokens in a sample, including special tokens; 8 or more. None: that of the shards.
+        masking: the unit of masking, "whole_word", "token" or "span", see `Masking`; "stored": the masks in
+        the shards. None: "whole_word" for text, "stored" for shards.
+        mask_probability: share of a sample's tokens to predict, between 0 and 1. None: 0.15 if masks are
             drawn.
-        short_seq_prob: share of documents whose pairs have a smaller length, drawn again in each epoch.
-        seed: of pairs, masks and order; 0 or more.
+        short_seq_prob: share of documents with shorter pairs, drawn again in each epoch.
+        seed: seed of pairs, masks and order; 0 or more.
 
     Raises:
-        UsageError: names the value that is out of range.
+        UsageError: a value is out of range.
     """
 
     max_seq_length: int | None = 128
@@ -43,7 +43,7 @@ class Sampling:
             choose({name: name for name in (STORED, *MASKINGS)}, self.masking, what="masking")
 
     def of_text(self) -> "Sampling":
-        """With the defaults for text. Raises a UsageError for stored masks, which text has none of."""
+        """Fill in the defaults for text. Raises a UsageError for stored masks, which text does not have."""
         if self.masking == STORED:
             raise UsageError(
                 "only shards have stored masks", where="masking", found=STORED, expected=", ".join(MASKINGS)
@@ -55,7 +55,7 @@ class Sampling:
         )
 
     def of_shards(self) -> "Sampling":
-        """With the defaults for shards. Raises a UsageError for a probability of masks that are stored."""
+        """Fill in the defaults for shards. Raises a UsageError for stored masks with a mask probability."""
         masking = self.masking or STORED
         if masking == STORED and self.mask_probability is not None:
             raise UsageError(

@@ -1,4 +1,4 @@
-"""Pairs of text in a token store -> the rows that a model reads, before masking.
+"""Pairs of text in a token store -> rows of input for a model, before masking.
 
 Shapes: B batch, T tokens of a row.
 """
@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.samples.pairs import NUM_SPECIALS, PairTable
 from nemo.collections.nlp.data.store.mapped import taken
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 
-MIN_SEQ_LENGTH = NUM_SPECIALS + 5  # below that hardly a word fits on either side
+MIN_SEQ_LENGTH = NUM_SPECIALS + 5  # with less, hardly a word fits on either side
 
 
 class Tokens(Protocol):
@@ -30,7 +30,7 @@ class Sequences:
         ids: (B, T) int64.
         is_token: (B, T) bool, False for padding.
         in_b: (B, T) bool, True for B and its [SEP].
-        may_choose: (B, T) bool, True for tokens that may be masked: those of A and B except [UNK].
+        may_choose: (B, T) bool, True for tokens that may be masked: tokens of A and B except [UNK].
         starts_word: (B, T) bool; undefined for special tokens and padding.
         lengths: (B) int64, tokens of each row.
     """
@@ -44,10 +44,10 @@ class Sequences:
 
 
 class SequenceBuilder:
-    """Puts rows of `max_seq_length` tokens together.
+    """Builds rows of `max_seq_length` tokens.
 
     Attributes:
-        replacements: the ids of tokens that are text, int64.
+        replacements: the ids of text tokens, int64.
     """
 
     def __init__(self, tokenizer: TokenizerSpec, max_seq_length: int):
@@ -58,9 +58,9 @@ class SequenceBuilder:
         self.replacements = np.flatnonzero(~self._is_special)
 
     def build(self, store: Tokens, pairs: PairTable) -> Sequences:
-        """The rows of these pairs, which fit the length."""
+        """Build the rows of these pairs, which must fit the length."""
         position = self._position
-        a_end = pairs.a_length[:, None] + 1  # of A, where its [SEP] is
+        a_end = pairs.a_length[:, None] + 1  # position of A's [SEP]
         b_end = a_end + pairs.b_length[:, None] + 1
         is_token = position <= b_end
         in_b = is_token & (position > a_end)

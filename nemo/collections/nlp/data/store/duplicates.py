@@ -1,6 +1,6 @@
-"""Which documents repeat an earlier one: exactly, but for white space, or nearly.
+"""Finds documents that repeat an earlier one: exactly, except for white space, or nearly.
 
-All of it is a function of the documents in their order, however they are spread over files and processes.
+The result depends only on the documents and their order, not on how they are spread over files and processes.
 Shapes: D documents.
 """
 
@@ -16,13 +16,13 @@ from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.collections.nlp.data.text.sentences import CJK_RANGES
 from nemo.utils.errors import UsageError
 
-# Nearly alike are documents of which one of BANDS bands of ROWS MinHashes is the same: 5 % of the pairs that
-# share half of their runs of words, 21 % of those that share 0.6, 77 % at 0.75, 99 % at 0.85.
+# Two documents are near-duplicates if one of BANDS bands of ROWS MinHashes is equal. That finds 5 % of the
+# pairs that share half of their runs of words, 21 % of those that share 0.6, 77 % at 0.75, 99 % at 0.85.
 BANDS, ROWS = 14, 8
-RUN = 5  # words that are compared together
+RUN = 5  # number of words in a run
 
-SORTED_AT_ONCE = 1 << 22  # hashes, each of which takes some 40 bytes meanwhile
-RUNS_AT_ONCE = 1 << 14  # whose MinHashes take 14 MB
+SORTED_AT_ONCE = 1 << 22  # hashes; sorting takes about 40 bytes for each
+RUNS_AT_ONCE = 1 << 14  # runs of words; their MinHashes take 14 MB
 REMEMBERED_WORDS = 1 << 18
 
 _WORD = re.compile(f"[{CJK_RANGES}]|[^\\W{CJK_RANGES}]+")
@@ -30,21 +30,21 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits look random
 
 
 def document_hash(document: list[str]) -> int:
-    """64 bits of the text, the same wherever white space and paragraphs are, and byte order marks between.
+    """A 64-bit hash of the text, independent of white space, paragraph breaks and byte order marks.
 
     Args:
         document: its paragraphs.
     """
     text = " ".join(document)
-    # What is white space but a plain space, or invisible, is not printable to Python. Few texts have any, or
-    # two at once.
+    # White space other than a plain space, and invisible characters, are not printable in Python's sense. Few
+    # texts have any, or two spaces in a row.
     if "  " in text or not text.isprintable():
         text = " ".join(" ".join(visible(paragraph.strip()) for paragraph in document).split())
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def exact_duplicates(document_hashes: np.ndarray) -> np.ndarray:
-    """Bool [D], True for documents whose hash an earlier one has.
+    """Bool [D], True for documents with the hash of an earlier one.
 
     Args:
         document_hashes: uint64 [D], see `document_hash`.
@@ -56,12 +56,12 @@ def exact_duplicates(document_hashes: np.ndarray) -> np.ndarray:
 
 
 def near_duplicates(bands: Iterable[np.ndarray]) -> np.ndarray:
-    """Bool [D], True for all but the first document of each cluster of documents nearly alike.
+    """Bool [D], True for all but the first document of each cluster of near-duplicates.
 
-    A cluster holds whatever is alike over others: the first and the last may have little in common.
+    Clusters are transitive: the first and the last document may have little in common.
 
     Args:
-        bands: for each of the bands uint64 [D], see `NearDuplicateKeys`.
+        bands: uint64 [D] for each band, see `NearDuplicateKeys`.
     """
     first = np.zeros(0, dtype=np.int32)  # an earlier document of the cluster, or the document itself
     for keys in bands:
@@ -73,7 +73,7 @@ def near_duplicates(bands: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _equal_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(earlier, later): places of equal hashes, each but the first with the one before it, part by part."""
+    """(earlier, later): indices of equal hashes, each with the previous one, in batches."""
     num_parts = len(hashes) // SORTED_AT_ONCE + 1
     for part in range(num_parts):
         places = np.concatenate(
@@ -90,7 +90,7 @@ def _equal_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _unite(first: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
-    """Let a[i] and b[i] be in one cluster, for all i at once: the smaller root becomes the other's."""
+    """Merge the clusters of a[i] and b[i], for all i at once: the smaller root becomes the root of both."""
     while len(a):
         a, b = _root(first, a), _root(first, b)
         differ = a != b
@@ -99,18 +99,18 @@ def _unite(first: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
 
 
 def _root(first: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """The first document of the cluster of each."""
+    """The first document of each one's cluster."""
     root = first[places]
     while ((further := first[root]) != root).any():
         root = further
-    first[places] = root  # so that the next look is a short one
+    first[places] = root  # path compression
     return root
 
 
 class NearDuplicateKeys:
-    """Tells what documents nearly alike have in common, by MinHash (Broder 1997) over runs of five words.
+    """Keys that near-duplicates have in common, by MinHash (Broder 1997) over runs of five words.
 
-    Words are as Unicode has them, in lower case, and each character of Chinese and Japanese.
+    Words are Unicode words in lower case, and single characters of Chinese and Japanese.
 
     Raises:
         UsageError: datasketch is not installed.
@@ -127,10 +127,10 @@ class NearDuplicateKeys:
         self._word_hashes = _WordHashes()
 
     def __call__(self, documents: Sequence[list[str]]) -> np.ndarray:
-        """uint64 [D, BANDS]: documents that have the same number in one column are nearly alike.
+        """uint64 [D, BANDS]: documents with the same number in any column are near-duplicates.
 
         Args:
-            documents: the paragraphs of each.
+            documents: the paragraphs of each document.
         """
         words = [_WORD.findall("\n".join(document).lower()) for document in documents]
         hashes = np.array([self._word_hashes[word] for each in words for word in each], dtype=np.uint64)
@@ -143,13 +143,13 @@ class NearDuplicateKeys:
                 minima[row] = self._minima(runs[first : stop - RUN + 1])
             elif each:
                 minima[row] = self._minima(_mixed(hashes[None, first:stop]))
-            else:  # nothing to compare: only the same text is like it
+            else:  # no words to compare: only the same text is a duplicate
                 minima[row] = document_hash(document) & 0xFFFFFFFF
             first = stop
         return _mixed(minima.reshape(-1, BANDS, ROWS))
 
     def _minima(self, runs: np.ndarray) -> np.ndarray:
-        """uint32 [BANDS * ROWS]: the smallest of the hashes of a document's runs, under each permutation."""
+        """uint32 [BANDS * ROWS]: the smallest hash of a document's runs under each permutation."""
         self._min_hash.clear()
         for start in range(0, len(runs), RUNS_AT_ONCE):
             some = runs[start : start + RUNS_AT_ONCE] >> np.uint64(32)
@@ -158,7 +158,7 @@ class NearDuplicateKeys:
 
 
 class _WordHashes(dict[str, int]):
-    """Word -> 32 bits, the same in every process; worked out when first asked for."""
+    """Word -> 32-bit hash, the same in every process; computed on first use."""
 
     def __missing__(self, word: str) -> int:
         if len(self) >= REMEMBERED_WORDS:
@@ -168,7 +168,7 @@ class _WordHashes(dict[str, int]):
 
 
 def _mixed(values: np.ndarray) -> np.ndarray:
-    """uint64 [...]: one hash of the numbers along the last axis, which are below 2^32."""
+    """uint64 [...]: a hash of the numbers along the last axis, all below 2^32."""
     mixed = np.zeros(values.shape[:-1], dtype=np.uint64)
     for column in range(values.shape[-1]):
         mixed = (mixed ^ values[..., column]) * _MULTIPLIER

@@ -1,7 +1,7 @@
-"""Memory-mapped arrays that are larger than memory should become.
+"""Bounds the memory used by large memory-mapped arrays.
 
-The system keeps every part of a mapped file that was read, and up to a megabyte around it, in the memory of
-the process: some thousand places here and there, and it is the whole file.
+The system keeps every part of a mapped file that was read, and up to a megabyte around it, in the process's
+memory: after a few thousand random reads, the whole file is resident.
 """
 
 import mmap
@@ -14,9 +14,9 @@ ROWS_AT_ONCE = 256
 
 
 def let_go(*arrays: np.ndarray) -> None:
-    """Take large memory-mapped arrays out of this process's memory; what is used again is read again.
+    """Drop large memory-mapped arrays from this process's memory; they are read again when needed.
 
-    Arrays that are small, or no files, stay as they are.
+    Small arrays, and arrays that are not files, are not affected.
     """
     for array in arrays:
         if array.nbytes < SMALL:
@@ -29,7 +29,7 @@ def let_go(*arrays: np.ndarray) -> None:
 
 
 def slices(array: np.ndarray, number: int) -> Iterator[slice]:
-    """`number` random places of an array, some at a time if it is large; what was read of it is let go."""
+    """Slices of `number` random accesses to an array; if it is large, a few at a time, dropped after each."""
     size = number if array.nbytes < SMALL or number <= ROWS_AT_ONCE else ROWS_AT_ONCE
     for start in range(0, number, max(size, 1)):
         yield slice(start, start + size)
@@ -38,7 +38,7 @@ def slices(array: np.ndarray, number: int) -> Iterator[slice]:
 
 
 def taken(array: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """`array[at]`, `slices` of `at` at a time."""
+    """`array[at]`, read by `slices`."""
     values = np.empty(at.shape, array.dtype)
     for rows in slices(array, len(at)):
         values[rows] = array[at[rows]]

@@ -1,4 +1,4 @@
-"""The flat arrays that parts and token stores are made of: written, hashed and read in bounded memory.
+"""The flat arrays of parts and token stores: written, hashed and read in bounded memory.
 
 N tokens, S sentences, D documents; see token_store.py.
 """
@@ -21,7 +21,7 @@ from nemo.utils.strict import parse_json
 
 ARRAYS = ("tokens", "starts_word", "sentence_offsets", "document_offsets")
 
-# What is in memory at once. A document is never parted, so one that is larger is there alone.
+# Limits of a block in memory. Documents are never split, so one above the limit is a block of its own.
 BLOCK_DOCUMENTS, BLOCK_SENTENCES, BLOCK_TOKENS = 1 << 18, 1 << 20, 1 << 22
 
 
@@ -35,8 +35,8 @@ def read_manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
     """The content of a manifest.
 
     Raises:
-        MissingFileError: there is none.
-        DataError: it is of something else, or of another version.
+        MissingFileError: it does not exist.
+        DataError: it is not a manifest of this kind and version.
     """
     if not path.exists():
         raise MissingFileError(f"no {kind} here", where=path.parent, expected=f"a {path.name}")
@@ -53,11 +53,11 @@ def read_manifest(path: Path, kind: str, version: int) -> dict[str, Any]:
 
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
-    """A new folder to write to; at the end of the block it takes the place of the one at `folder`.
+    """A new folder to write to; at the end of the block it replaces the one at `folder`.
 
-    Whoever looks sees the old one, the new one, or for a moment none; after a failure the old one stays.
-    What a killed process left beside it is removed. Its children may live on: they have another hidden name,
-    so they cannot write into this one.
+    Readers see the old folder, the new one, or for a moment none; after a failure the old one remains.
+    Leftovers of a killed process are removed. Its children may still be alive: they use another hidden name,
+    so they cannot write into this folder.
 
     Raises:
         StorageError: it cannot be written.
@@ -82,13 +82,13 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Block:
-    """Some documents, in order.
+    """A block of consecutive documents.
 
     Attributes:
-        tokens: ids of all of them, [n].
+        tokens: ids of all their tokens, [n].
         starts_word: bool [n].
-        sentence_lengths: tokens of each sentence, [s].
-        document_lengths: sentences of each document, [d].
+        sentence_lengths: number of tokens in each sentence, [s].
+        document_lengths: number of sentences in each document, [d].
     """
 
     tokens: np.ndarray
@@ -111,7 +111,7 @@ class Block:
 
 
 class ArrayWriter:
-    """A flat array on disk that grows, hashed as it is written."""
+    """Appends to a flat array on disk, hashing it as it is written."""
 
     def __init__(self, path: Path, dtype: str):
         self.path, self.dtype = path, dtype
@@ -127,7 +127,7 @@ class ArrayWriter:
             file.write(data)
 
     def finish(self) -> dict[str, Any]:
-        """Put it on the disk; returns what the manifest says of it."""
+        """Flush it to disk, and return its entry in the manifest."""
         with storage_errors(self.path):
             sync(self.path)
         return {"dtype": self.dtype, "bytes": self.path.stat().st_size, "sha256": self._hash.hexdigest()}
@@ -137,7 +137,7 @@ class BlockWriter:
     """Appends blocks to the four arrays of a part or store.
 
     Attributes:
-        documents, sentences: how many there are so far.
+        documents, sentences: numbers so far.
         token_counts: how often each id occurs, int64 [vocab_size].
     """
 
@@ -165,7 +165,7 @@ class BlockWriter:
         self.token_counts += np.bincount(block.tokens, minlength=len(self.token_counts))
 
     def counts(self, unknown_id: int) -> dict[str, int]:
-        """What the manifest says of how much there is."""
+        """The counts for the manifest."""
         return {
             "documents": self.documents,
             "sentences": self.sentences,
@@ -174,7 +174,7 @@ class BlockWriter:
         }
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Complete the arrays; returns what the manifest says of each."""
+        """Complete the arrays, and return the entry of each in the manifest."""
         self._arrays["sentence_offsets"].append(np.array([self.tokens]))
         self._arrays["document_offsets"].append(np.array([self.sentences]))
         return {name: array.finish() for name, array in self._arrays.items()}
@@ -185,8 +185,8 @@ class ArrayReader:
 
     Args:
         arrays: name -> dtype, bytes and SHA-256.
-        kind: what the folder is, for errors.
-        fix: what to do about damage.
+        kind: what the folder is, for messages.
+        fix: how to repair damage, for messages.
     """
 
     def __init__(self, folder: Path, arrays: Mapping[str, dict[str, Any]], kind: str, fix: str):
@@ -224,7 +224,7 @@ class ArrayReader:
         return np.fromfile(self.path(name), dtype, count, offset=start * dtype.itemsize)
 
     def blocks(self) -> Iterator[Block]:
-        """All documents in order, as many at once as the limits at the top of this file allow."""
+        """All documents in order, in blocks within the limits at the top of this file."""
         num_documents = self.arrays["document_offsets"]["bytes"] // 8 - 1
         for first in range(0, num_documents, BLOCK_DOCUMENTS):
             documents = self.read("document_offsets", first, min(first + BLOCK_DOCUMENTS, num_documents) + 1)
@@ -233,7 +233,7 @@ class ArrayReader:
                 yield from self._blocks_of(sentences, documents[start : stop + 1] - documents[start])
 
     def _blocks_of(self, sentences: np.ndarray, documents: np.ndarray) -> Iterator[Block]:
-        """Blocks of the documents with these offsets of theirs and of their sentences."""
+        """Blocks of the documents with these document and sentence offsets."""
         for start, stop in cuts(sentences[documents], BLOCK_TOKENS):
             some = sentences[documents[start] : documents[stop] + 1]
             yield Block(
@@ -245,7 +245,7 @@ class ArrayReader:
 
 
 def cuts(offsets: np.ndarray, limit: int) -> Iterator[tuple[int, int]]:
-    """(start, stop) of runs that together are at most `limit` long, or one item."""
+    """(start, stop) of runs of items whose total length is at most `limit`, or of a single longer item."""
     start = 0
     while start < len(offsets) - 1:
         stop = max(int(np.searchsorted(offsets, offsets[start] + limit, "right")) - 1, start + 1)

@@ -1,14 +1,14 @@
-"""Text -> parts -> token stores (what those are: see token_store.py), in bounded memory.
+"""Text -> parts -> token stores (see token_store.py), in bounded memory.
 
-A part is the tokenised text of some pieces of the corpus (see inputs/pieces.py), made by one task. Besides
-the arrays of a store it has
+A part is the tokenised text of some pieces of the corpus (see inputs/pieces.py), made by one task. In
+addition to the arrays of a store it has
 
     document_hashes.bin      uint64 [D]         see `duplicates.document_hash`
-    near_duplicate_keys.bin  uint64 [D, BANDS]  see `duplicates.NearDuplicateKeys`; only if asked for
-    part.json                what it was made from, counts and checksums; written last
+    near_duplicate_keys.bin  uint64 [D, BANDS]  see `duplicates.NearDuplicateKeys`; optional
+    part.json                sources, counts and checksums; written last
 
-Parts put together in the order of the text are the store. It is the same to the bit however pieces were
-spread over parts.
+The parts in the order of the text make up the store. It is bit-identical however pieces are grouped into
+parts.
 """
 
 import json
@@ -41,23 +41,23 @@ from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 from nemo.utils.errors import DataError, StorageError
 from nemo.utils.files import write_atomically
 
-FORMAT, VERSION = "nemo-bert token store", 3  # 3: made of parts, other documents in some layouts
+FORMAT, VERSION = "nemo-bert token store", 3  # 3: built from parts; some layouts give other documents
 FILES = {"manifest.json", *(f"{name}.bin" for name in ARRAYS)}
 PART_FORMAT, PART_VERSION = "nemo-bert part of a token store", 1
-HASHES, NEAR_KEYS = "document_hashes", "near_duplicate_keys"  # arrays that only parts have
-GROUP_BYTES = 32 << 20  # of text in a part
-BATCH_CHARS = 1 << 20  # text that is tokenised at once
-SAMPLE_CHARS, SAMPLE_PIECES = 1 << 18, 64  # text that sentence splitting is learned from
-NAMED = 5  # files that are named in a message
+HASHES, NEAR_KEYS = "document_hashes", "near_duplicate_keys"  # arrays in parts only
+GROUP_BYTES = 32 << 20  # bytes of text in a part
+BATCH_CHARS = 1 << 20  # characters tokenised at once
+SAMPLE_CHARS, SAMPLE_PIECES = 1 << 18, 64  # sample for learning sentence splitting
+NAMED = 5  # files named in a message
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """What a manifest says of a file of the corpus: the same wherever and whenever it was copied."""
+    """A source's entry in the manifest, which does not change when the file is copied."""
     return {"name": source.name, "bytes": source.num_bytes, "sha256": content_hash(source)}
 
 
 def groups_of(pieces: Sequence[Piece], group_bytes: int = GROUP_BYTES) -> list[list[Piece]]:
-    """Neighbouring pieces together for parts of at most `group_bytes` of text, or one piece.
+    """Group consecutive pieces into parts of at most `group_bytes` of text, or one piece.
 
     A file of unknown size counts as a whole part.
     """
@@ -74,7 +74,7 @@ def groups_of(pieces: Sequence[Piece], group_bytes: int = GROUP_BYTES) -> list[l
 
 
 def sample_paragraphs(pieces: Sequence[Piece], options: TextOptions) -> list[str]:
-    """Paragraphs to learn sentence splitting from: the beginnings of pieces from all over the corpus."""
+    """Paragraphs for learning sentence splitting: the beginnings of pieces from all over the corpus."""
     num_pieces = min(len(pieces), SAMPLE_PIECES)
     sample: list[str] = []
     for i in range(num_pieces):
@@ -99,20 +99,20 @@ def write_part(
     near_duplicates: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tokenise pieces into a part at `folder`, which is complete or absent.
+    """Tokenise pieces into a part at `folder`, atomically.
 
     Args:
         splitter: paragraph -> sentences.
-        near_duplicates: also write what near duplicates are found by.
-        progress: called now and then with the number of bytes read.
+        near_duplicates: also write the keys for finding near-duplicates.
+        progress: called from time to time with the number of bytes read.
 
     Returns:
-        What `part.json` says.
+        The content of `part.json`.
 
     Raises:
-        DataError: the text cannot be used, or changed while it was read.
+        DataError: the text is not usable, or changed while it was read.
         StorageError: the part cannot be written.
-        UsageError: datasketch is needed and not installed.
+        UsageError: datasketch is needed but not installed.
     """
     with replacing_folder(folder) as aside:
         writer = _PartWriter(aside, tokenizer, NearDuplicateKeys() if near_duplicates else None)
@@ -148,7 +148,7 @@ def write_part(
 
 
 def finished_part(folder: Path) -> dict[str, Any] | None:
-    """What `part.json` says, if there is a part at `folder` that is as it was written; else None."""
+    """The content of `part.json` if there is an intact part at `folder`; else None."""
     try:
         part = _open_part(folder)
         part.arrays.verify()
@@ -172,7 +172,7 @@ def _open_part(folder: Path) -> _Part:
 class _PartWriter:
     """Tokenises documents and appends them to the arrays of a part.
 
-    Sentences that tokenise to nothing, and documents of only such, leave no trace.
+    Sentences without tokens, and documents of only such sentences, are dropped.
     """
 
     def __init__(self, folder: Path, tokenizer: TokenizerSpec, near_duplicate_keys: NearDuplicateKeys | None):
@@ -187,11 +187,11 @@ class _PartWriter:
     def _clear(self) -> None:
         self._documents: list[list[str]] = []
         self._sentences: list[str] = []
-        self._num_sentences: list[int] = []  # of each document
+        self._num_sentences: list[int] = []  # in each document
         self._chars = 0
 
     def add(self, document: list[str], sentences: list[str]) -> bool:
-        """Take a document; returns whether it was time to tokenise what had been taken."""
+        """Add a document; returns whether the buffered text was tokenised."""
         self._documents.append(document)
         self._sentences += sentences
         self._num_sentences.append(len(sentences))
@@ -218,14 +218,14 @@ class _PartWriter:
         self._clear()
 
     def _identify(self, documents: list[list[str]]) -> None:
-        """Write what duplicates of these are found by."""
+        """Write the hashes and keys for finding duplicates of these documents."""
         hashes = np.array([document_hash(document) for document in documents], dtype=np.uint64)
         self._by_document[HASHES].append(hashes)
         if self._near_duplicate_keys is not None:
             self._by_document[NEAR_KEYS].append(self._near_duplicate_keys(documents))
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Complete the arrays; returns what `part.json` says of each."""
+        """Complete the arrays, and return the entry of each in `part.json`."""
         if self._documents:
             self._flush()
         return self.blocks.finish() | {name: array.finish() for name, array in self._by_document.items()}
@@ -240,14 +240,14 @@ def document_hashes(parts: Sequence[Path]) -> np.ndarray:
 
 
 def near_duplicate_bands(parts: Sequence[Path]) -> Iterator[np.ndarray]:
-    """What `duplicates.near_duplicates` takes: uint64 [D], band after band, one of them in memory."""
+    """The bands for `duplicates.near_duplicates`: uint64 [D] each, one in memory at a time."""
     opened = [_open_part(folder) for folder in parts]
     for band in range(BANDS):
         yield _column(opened, NEAR_KEYS, BANDS, band)
 
 
 def _column(parts: Sequence[_Part], name: str, width: int = 1, column: int = 0) -> np.ndarray:
-    """One column of an array [D, width] that parts have, all of them together: uint64 [D]."""
+    """One column of an array [D, width], joined over all parts: uint64 [D]."""
     values = np.empty(sum(part.manifest["counts"]["documents"] for part in parts), dtype=np.uint64)
     first = 0
     for part in parts:
@@ -261,15 +261,15 @@ def _column(parts: Sequence[_Part], name: str, width: int = 1, column: int = 0) 
 
 
 def held_out(hashes: np.ndarray, test_fraction: float, candidates: np.ndarray | None = None) -> np.ndarray:
-    """Which documents are held out for tests, bool [D]: a share of them, chosen by their hashes.
+    """Which documents are held out, bool [D]: a share of them, selected by hash.
 
-    So a document is on the same side as its duplicates, wherever it stands in whatever corpus. If a share is
-    asked for and two documents differ, there is one at least on each side.
+    So a document is on the same side as its duplicates, in any corpus. If the share is not 0 and two
+    documents differ, there is at least one on each side.
 
     Args:
         hashes: uint64 [D], see `document_hashes`.
         test_fraction: 0 <= f < 1.
-        candidates: bool [D], which documents are used at all; all by default.
+        candidates: bool [D], which documents are used; default: all.
     """
     used = np.ones(len(hashes), dtype=bool) if candidates is None else candidates
     is_held_out = (hashes < np.uint64(int(test_fraction * 2**64))) & used
@@ -287,20 +287,20 @@ def assemble(
     targets: Mapping[str, tuple[Path, np.ndarray | None]],
     header: Mapping[str, Any],
 ) -> dict[str, dict[str, Any]]:
-    """Put parts together into stores, all of them in one pass; each is complete or absent.
+    """Assemble parts into stores, in one pass; each store is written atomically.
 
     Args:
         parts: folders in the order of the text.
-        targets: name -> the folder of a store, and which documents are in it: bool [D], None for all.
-        header: what else the manifests say, such as the `sources` of the text.
+        targets: name -> folder of a store, and which documents go into it: bool [D], None for all.
+        header: additional entries for the manifests, such as the `sources` of the text.
 
     Returns:
-        name -> manifest, of the stores that have any document; others are not written.
+        name -> manifest, for the stores with documents; empty ones are not written.
 
     Raises:
-        DataError: a part is damaged or does not go with the others; or in all of them there is no text,
-            nothing but unknown tokens, or too many bad records.
-        StorageError: a store cannot be written, or there is something else in its folder.
+        DataError: a part is damaged or does not match the others; or together they have no text, only unknown
+        tokens, or too many bad records.
+        StorageError: a store cannot be written, or its folder contains something else.
     """
     opened = [_open_part(folder) for folder in parts]
     _check_parts(opened)
@@ -326,7 +326,7 @@ def assemble(
 
 
 def _manifest(writer: BlockWriter, part: _Part, header: Mapping[str, Any]) -> dict[str, Any]:
-    """Completes the arrays of a store; returns what its manifest says. Any of the parts will do."""
+    """Complete the arrays of a store, and return its manifest. `part` may be any of the parts."""
     tokenizer = part.manifest["tokenizer"]
     return {
         "format": FORMAT,
@@ -342,15 +342,15 @@ def _manifest(writer: BlockWriter, part: _Part, header: Mapping[str, Any]) -> di
 
 
 def _entropy(token_counts: np.ndarray, special_ids: list[int]) -> float:
-    """-sum p ln p of tokens that are text: the loss of a model that knows how frequent each is, no more."""
+    """-sum p ln p over text tokens: the loss of a model that knows only token frequencies."""
     counts = np.delete(token_counts, special_ids)
     p = counts[counts > 0] / max(counts.sum(), 1)
-    # Processors differ in the last digits of a logarithm, and manifests should not.
+    # Processors differ in the last digits of a logarithm; manifests must not.
     return round(float(-(p * np.log(p)).sum()), 6)
 
 
 def _check_parts(parts: Sequence[_Part]) -> None:
-    """Raise a DataError if parts do not go together, or hold no text that can be used."""
+    """Raise a DataError if the parts do not match, or have no usable text."""
     total: Counter[str] = Counter()
     for part in parts:
         for what in ("tokenizer", "options"):
@@ -367,7 +367,7 @@ def _check_parts(parts: Sequence[_Part]) -> None:
         found = f"no tokens in {total['bytes_read']} bytes"
         raise DataError("no text in the corpus", where=where, found=found)
     if total["unknown_tokens"] == total["tokens"]:
-        found, fix = f"{total['tokens']} tokens", "use a tokenizer trained on such text"
+        found, fix = f"{total['tokens']} tokens", "use a tokenizer trained on similar text"
         raise DataError("every token is unknown to the tokenizer", where=where, found=found, fix=fix)
 
 
@@ -377,7 +377,9 @@ def _some(names: Sequence[str]) -> str:
 
 
 def refuse_other_things(folder: Path) -> None:
-    """Raise a StorageError if there is a folder that is no store: its content would be lost."""
+    """Raise a StorageError if the folder contains something other than a store, which would be lost."""
     if folder.exists() and (others := {entry.name for entry in folder.iterdir()} - FILES):
-        fix = "use an empty or a new folder"
-        raise StorageError("no place for a token store", where=folder, found=min(others), fix=fix)
+        fix = "use an empty or new folder"
+        raise StorageError(
+            "the folder contains something other than a token store", where=folder, found=min(others), fix=fix
+        )

@@ -1,10 +1,10 @@
-"""A corpus, tokenised once: flat arrays in a folder, memory-mapped by every run.
+"""A corpus, tokenised once: flat arrays in a folder, which every run memory-maps.
 
     tokens.bin            uint16 or uint32 [N]  ids, sentence after sentence
     starts_word.bin       bool [N]              whether the token begins a word
     sentence_offsets.bin  int64 [S + 1]         sentence s is tokens[offsets[s]:offsets[s + 1]]
     document_offsets.bin  int64 [D + 1]         document d is sentences offsets[d] to offsets[d + 1]
-    manifest.json         what it was made from, counts and checksums; written last
+    manifest.json         sources, counts and checksums; written last
 
 N tokens, S sentences, D documents. No sentence and no document is empty.
 """
@@ -48,8 +48,8 @@ from nemo.utils.progress import working
 from nemo.utils.strict import has_shape
 from nemo.utils.user_cache import user_cache
 
-VERIFIED_BYTES = 1 << 30  # up to this size a store is hashed whenever it is opened (about a second)
-MUCH_TEXT = 1 << 30  # bytes, of which one process makes no store in a few minutes
+VERIFIED_BYTES = 1 << 30  # a store up to this size is verified each time it is opened (about a second)
+MUCH_TEXT = 1 << 30  # bytes of text; more takes one process longer than a few minutes
 
 Path_ = str | os.PathLike[str]
 
@@ -66,15 +66,15 @@ _ITEM_BYTES = {"bool": 1, "uint16": 2, "uint32": 4, "int64": 8}
 
 
 class TokenStore:
-    """A token store, opened for reading. Cheap to open, and to send to another process.
+    """A token store opened for reading. Cheap to open, and to send to another process.
 
     Attributes:
         tokens, starts_word, sentence_offsets, document_offsets: see the top of the file.
-        manifest: what `manifest.json` says.
+        manifest: the content of `manifest.json`.
 
     Raises:
-        MissingFileError: there is no store.
-        DataError: the store is of another version, or an array has the wrong size.
+        MissingFileError: there is no store in the folder.
+        DataError: the store has another version, or an array has the wrong size.
     """
 
     def __init__(self, folder: Path_):
@@ -92,12 +92,12 @@ class TokenStore:
         )
 
     def _array_lengths(self) -> list[float]:
-        """How long the manifest says the arrays are."""
+        """The lengths of the arrays, from their sizes in the manifest."""
         arrays = [self.manifest["arrays"][name] for name in ARRAYS]
         return [array["bytes"] / _ITEM_BYTES.get(array["dtype"], math.inf) for array in arrays]
 
     def _counted_lengths(self) -> list[float]:
-        """How long they are by what it says was counted."""
+        """The lengths of the arrays, from the counts in the manifest."""
         counts = self.manifest["counts"]
         return [counts["tokens"], counts["tokens"], counts["sentences"] + 1, counts["documents"] + 1]
 
@@ -131,20 +131,20 @@ def is_store(path: Path_) -> bool:
 
 
 def store_in(path: Path_, name: str) -> Path | None:
-    """The store `train` or `test` of what `nemo-bert prepare` wrote; None if `path` is something else."""
+    """The store `train` or `test` in the output of `nemo-bert prepare`; None if `path` is something else."""
     store = Path(path, name)
     return store if is_store(store) else None
 
 
 def held_out_in(path: Path_) -> Path | None:
-    """The store of held-out documents of what `nemo-bert prepare` wrote; None if `path` is something else.
+    """The held-out store in the output of `nemo-bert prepare`; None if `path` is something else.
 
     Raises:
         DataError: nothing was held out.
     """
     store = store_in(path, "test")
     if store is None and store_in(path, "train"):
-        fix = "give other text, or prepare it again with a --test_fraction"
+        fix = "give other text, or prepare it again with --test_fraction"
         raise DataError("no text was held out when this was prepared", where=path, fix=fix)
     return store
 
@@ -155,20 +155,20 @@ def open_or_build(
     folder: Path_ | None = None,
     options: TextOptions = AUTO,
 ) -> TokenStore:
-    """The store of a corpus: the existing one if it matches text, tokenizer and options, else a new one.
+    """The store of a corpus: the existing one if it matches the text, tokenizer and options, else a new one.
 
-    Of several processes that ask at once, one builds and the others wait for it.
+    If several processes call this at once, one builds the store and the others wait.
 
     Args:
         path: as `sources_of` takes it; or the folder of a store, which is opened.
-        folder: where the store is. Default: `bert/store-<key>` in the folder of the text, if that is a
-            `data_dir` (it has `bert`, or a file named as training text) and can be written; else in the
-            user's cache (`$XDG_CACHE_HOME` or `~/.cache`).
+        folder: folder of the store. Default: `bert/store-<key>` in the folder of the text if it is a writable
+        `data_dir` (it has `bert`, or a file named as training text); else in the user's cache
+        (`$XDG_CACHE_HOME` or `~/.cache`).
 
     Raises:
-        DataError: the corpus cannot be used (see inputs/), is empty or all unknown to the tokenizer; or there
-            is a store at `path`, and it is damaged or was made by another tokenizer.
-        StorageError: the store cannot be written, or `folder` holds something else.
+        DataError: the corpus is not usable (see inputs/), is empty, or has only unknown tokens; or the store
+        at `path` is damaged or was made with another tokenizer.
+        StorageError: the store cannot be written, or `folder` contains something else.
     """
     if isinstance(path, str | os.PathLike) and is_store(path):
         return _open_prepared(Path(path), tokenizer)
@@ -188,12 +188,12 @@ def open_or_build(
     return store
 
 
-# Where a store is, and whether it fits.
+# Finding a store, and whether it matches.
 
 
 def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> list[Path]:
-    """Places for the store of a corpus, the best first."""
-    # Names only: a changed text replaces its store instead of leaving an old one behind.
+    """Folders for the store of a corpus, in order of preference."""
+    # Only names: a changed text replaces its store instead of leaving the old one behind.
     names = [source.name for source in sources]
     key = f"store-{_short_hash([VERSION, names, tokenizer.fingerprint, asdict(options)])}"
     cache = user_cache()
@@ -205,7 +205,7 @@ def _default_folders(sources: list[Source], tokenizer: TokenizerSpec, options: T
 
 
 def _is_data_dir(folder: Path) -> bool:
-    """Is it one as the tutorial has it, where things for training are expected?"""
+    """Whether it is a `data_dir` as in the tutorial, where files for training are expected."""
     if not os.access(folder, os.R_OK):
         return False
     with os.scandir(folder) as entries:
@@ -222,7 +222,7 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _opened(folder: Path) -> TokenStore:
-    """A store that passes the checks that take less than a second. Raises as `TokenStore`."""
+    """Open a store with the checks that take less than a second. Raises as `TokenStore`."""
     store = TokenStore(folder)
     if sum(array["bytes"] for array in store.manifest["arrays"].values()) <= VERIFIED_BYTES:
         store.verify()
@@ -233,11 +233,11 @@ def _open_prepared(folder: Path, tokenizer: TokenizerSpec) -> TokenStore:
     store = _opened(folder)
     if (made_by := store.manifest["tokenizer"]) != tokenizer.fingerprint:
         raise DataError(
-            "the token store was made by a different tokenizer",
+            "the token store was made with a different tokenizer",
             where=folder,
             found=made_by,
             expected=tokenizer.fingerprint,
-            fix="use the tokenizer that made it, which `nemo-bert prepare` stored beside it in bert/",
+            fix="use the tokenizer that made it; `nemo-bert prepare` saved it beside the store, in bert/",
         )
     logging.info("%s: %s", folder, store.describe())
     return store
@@ -270,7 +270,7 @@ def _open_if_current(
 def _are_the_same(recorded: list[dict[str, Any]], sources: list[Source]) -> bool:
     return [each["name"] for each in recorded] == [source.name for source in sources] and all(
         each["bytes"] == source.num_bytes
-        # A file with its old time has its old content; one with a new time, or elsewhere, may have it too.
+        # The same time means the same content; with a new time or place, the content may still be the same.
         and (each.get("version") == source.version or each["sha256"] == content_hash(source))
         for each, source in zip(recorded, sources, strict=True)
     )
@@ -278,7 +278,7 @@ def _are_the_same(recorded: list[dict[str, Any]], sources: list[Source]) -> bool
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a store; the kernel gives it back even if this process is killed."""
+    """Hold the lock of a store; the kernel releases it even if this process is killed."""
     lock = Path(f"{folder}.lock")
     with storage_errors(folder):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -293,11 +293,11 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
 
 
-# How one is made.
+# Building a store.
 
 
 def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, options: TextOptions) -> None:
-    """Make a store in this process: part after part, as `nemo-bert prepare` makes many at once."""
+    """Build a store in this process, one part after another; `nemo-bert prepare` makes parts in parallel."""
     refuse_other_things(folder)
     total = sum(source.num_bytes for source in sources)
     if total > MUCH_TEXT:
@@ -305,12 +305,12 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
             "%.1f GB of text: `nemo-bert prepare` uses all cores and can be resumed",
             total / 1e9,
         )
-    # The version saves hashing unchanged files.
+    # With the version, unchanged files need not be hashed again.
     recorded = [{**describe_source(source), "version": source.version} for source in sources]
     pieces = pieces_of(sources)
     splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
     work = folder.with_name(f".{folder.name}.parts")
-    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:
         parts = []
         with working("tokenising", total / 1e6, "MB") as progress:

@@ -1,1 +1,1 @@
-"""Sentences of a document; Chinese Wikipedia as the tutorial prepares it."""
+"""Splitting text into sentences, and preparing Chinese Wikipedia as in the tutorial."""

@@ -1,8 +1,8 @@
-"""Punkt (Kiss and Strunk 2006): where sentences end, learned from a sample of the corpus.
+"""Punkt (Kiss and Strunk 2006): sentence splitting, learned from a sample of the corpus.
 
-NLTK trains it and NLTK judges; here is what makes it fast. NLTK judges every full stop anew, by the word
-before it and the one behind it. But most words end a sentence whatever follows, and those that need not
-(abbreviations, initials, numbers, parts of collocations) are of a few kinds. So verdicts are remembered.
+NLTK trains it and decides; this module caches the decisions to make it fast. NLTK decides every full stop
+anew, by the words before and after it. But after most words a sentence ends whatever follows, and the
+exceptions (abbreviations, initials, numbers, parts of collocations) fall into a few kinds.
 """
 
 import re
@@ -12,26 +12,27 @@ from typing import Any
 
 from nemo.collections.nlp.data.text.nltk_punkt import nltk_punkt
 
-_SPACE, _NO_SPACE = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # as NLTK has them
-_MARK = r"[)\";}\]*:@'({\[‘’“”«»!?]"  # that is in no word
-# NLTK's candidates. Behind one stands a mark (1), or white space and a word (2). An odd one (3) is judged
-# together with all before it: with a full stop it may go on with an ellipsis, or it may be no word at all.
+_SPACE, _NO_SPACE = r"[^\S\x1c-\x1f]", r"[\S\x1c-\x1f]"  # as in NLTK
+_MARK = r"[)\";}\]*:@'({\[‘’“”«»!?]"  # never part of a word
+# NLTK's candidates, followed by a mark (1), or by white space and a word (2). An odd word (3) is judged
+# together with the text before it: it may begin with a full stop that continues an ellipsis, or not be a word
+# at all.
 _ODD = r"[.\x1c-\x1f]"
 _CANDIDATE = re.compile(rf"[.?!](?=({_MARK})|{_SPACE}+(?:((?!{_ODD}){_NO_SPACE}+)|({_ODD}{_NO_SPACE}*)))")
 _BY_ODD_WORD = 3
 _LAST_WORD = re.compile(rf"(?s:.*{_MARK})?(\w*)\.")
-_CLOSING = "\"')]}‘’“”«»"  # goes to the sentence before it
+_CLOSING = "\"')]}‘’“”«»"  # belongs to the sentence before it
 _CLOSED = re.compile(rf"[{re.escape(_CLOSING)}]+?(?:{_SPACE}+|(?=--)|$)", re.MULTILINE)
-_REMEMBERED = 100_000  # verdicts of a kind: some dozen MB
-_ENDS = {"": True}  # the verdicts for words that end a sentence whatever follows
+_REMEMBERED = 100_000  # cached decisions of each kind: a few dozen MB
+_ENDS = {"": True}  # the decisions for words that end a sentence whatever follows
 
 
 class Punkt:
     """Splits a paragraph into the sentences that NLTK's Punkt finds with the same parameters.
 
     Args:
-        parameters: what `train_punkt` learned: "abbreviations", "collocations", "sentence_starters" and
-            "contexts" (word -> NLTK's flags of where it was seen), to be saved as JSON.
+        parameters: learned by `train_punkt`: "abbreviations", "collocations", "sentence_starters" and
+        "contexts" (word -> NLTK's flags for where it occurred), JSON-serialisable.
     """
 
     def __init__(self, parameters: dict[str, Any]):
@@ -65,11 +66,11 @@ class Punkt:
         for space in "\t\n\r\v\f":
             spaced = spaced.replace(space, " ")
         ends: list[re.Match[str]] = []
-        last, at, word = None, 0, 0  # the candidate before, where it is, and where its word begins
+        last, at, word = None, 0, 0  # the previous candidate, its position, and the start of its word
         for candidate in candidates:
             next_at = candidate.start()
             next_word = spaced.rfind(" ", at + 1, next_at) + 1 or word
-            # Of several behind one word, as in "What?!", only the last one counts.
+            # Of several candidates after one word, as in "What?!", only the last counts.
             if last and at <= next_word and self._ends_sentence(text, word, last):
                 ends.append(last)
             last, at, word = candidate, next_at, next_word
@@ -78,7 +79,7 @@ class Punkt:
         return ends
 
     def _ends_sentence(self, text: str, word: int, candidate: re.Match[str]) -> bool:
-        """Whether one does, given where the word before it begins."""
+        """Whether a candidate ends a sentence; `word` is the start of the word before it."""
         before = text[word : candidate.end()]
         kind = candidate.lastindex or 0
         if kind == _BY_ODD_WORD:
@@ -94,7 +95,7 @@ class Punkt:
         return verdicts[behind]
 
     def _learn(self, before: str) -> dict[str, bool]:
-        """Verdicts, by what follows, for text up to a candidate; `_ENDS` whatever follows."""
+        """Decisions by following text, given the text before; `_ENDS` if a sentence ends whatever follows."""
         if len(self._by_word) >= _REMEMBERED:
             self._by_word.clear()
         verdicts = _ENDS if self._always_ends(before) else self._learn_from_nltk(before)
@@ -102,7 +103,7 @@ class Punkt:
         return verdicts
 
     def _always_ends(self, before: str) -> bool:
-        """Whether that is plain to see; of other text NLTK says it."""
+        """Whether a sentence clearly ends here; otherwise NLTK decides."""
         if before[-1] != ".":
             return True
         found = _LAST_WORD.fullmatch(before)
@@ -113,7 +114,7 @@ class Punkt:
         return not (is_special or len(word) == 1 or word.isdecimal())
 
     def _learn_from_nltk(self, before: str) -> dict[str, bool]:
-        """What follows is judged together with the last token only, and of that only its state matters."""
+        """NLTK judges what follows by the state of the last token alone, so states share decisions."""
         *others, last = self._nltk._annotate_tokens(self._nltk._tokenize_words(before))
         word = last.type_no_period
         is_part = last.is_number or word in self._first_words
@@ -130,13 +131,13 @@ class Punkt:
         learned.abbrev_types = self._abbreviations
         learned.collocations = set(map(tuple, self.parameters["collocations"]))
         learned.sent_starters = set(self.parameters["sentence_starters"])
-        # Unlike NLTK's it does not grow when it is asked.
+        # Unlike NLTK's defaultdict, it does not grow on lookup.
         learned.ortho_context = Counter(self.parameters["contexts"])
         return nltk.PunktSentenceTokenizer(learned)
 
 
 def train_punkt(sample: list[str]) -> Punkt:
-    """Punkt with the abbreviations and so on of a sample of paragraphs; needs no download."""
+    """Train Punkt on a sample of paragraphs; needs no download."""
     trainer = nltk_punkt().PunktTrainer()
     trainer.train("\n".join(sample), finalize=True)
     learned = trainer.get_params()
@@ -151,7 +152,7 @@ def train_punkt(sample: list[str]) -> Punkt:
 
 
 def _closed(text: str, slices: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Slices of sentences, with the quotes and brackets that close them; some may become empty."""
+    """Extend slices of sentences by their closing quotes and brackets; some may become empty."""
     closed, moved = [], 0
     for (start, stop), (next_start, next_stop) in zip(slices, [*slices[1:], (0, 0)], strict=True):
         start += moved

@@ -1,8 +1,9 @@
-"""Paragraphs -> sentences: by Punkt, by a rule for Chinese and Japanese, or as they are.
+"""Paragraphs -> sentences: by Punkt, by a rule for Chinese and Japanese, or unsplit.
 
-The rule takes the marks that end a sentence in GB/T 15834-2011, and the ellipsis; a semicolon ends none. Full
-stops end one too, as in scientific texts: `．`, and `.` before white space or the end. They do not in numbers
-(3.5, ２．０), behind those that count (1. 2.), initials (J. K.) and some abbreviations.
+The rule uses the sentence-final marks of GB/T 15834-2011, and the ellipsis; a semicolon ends no sentence.
+Full
+stops also end one, as in scientific texts: `．`, and `.` before white space or the end; but not in numbers
+(3.5, ２．０), or after enumerations (1. 2.), initials (J. K.) and some abbreviations.
 """
 
 import json
@@ -22,8 +23,8 @@ Splitter = Callable[[str], list[str]]
 CJK_RANGES = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 CJK = re.compile(f"[{CJK_RANGES}]")
 _CJK_RUN = re.compile(f"[{CJK_RANGES}]++")
-_CJK_SHARE = 0.3  # of the characters, above which a paragraph is Chinese or Japanese
-_SAME_LINES = 1.05  # sentences per line, below which lines already are sentences
+_CJK_SHARE = 0.3  # share of characters above which a paragraph is Chinese or Japanese
+_SAME_LINES = 1.05  # sentences per line, below which lines are already sentences
 
 _FINAL, _CLOSING = "。！？｡…‼⁇⁈⁉", "\"'”’」』﹂﹄｣)）】〕》〉\\]］}｝〗＂"
 _INNER = "[!?](?=[A-Za-z0-9/=&])"  # as in http://a.cn/?q=1
@@ -33,7 +34,7 @@ _NO_STOP = (
     "".join(f"(?<!(?<![{_LETTERS}]){word}[.．])" for word in _ABBREVIATIONS)
     + f"(?<![\\s.．·][{_LETTERS}][.．])(?!(?<=[A-Z]\\.)\\s?[A-Z]\\.)"
 )
-# Bounded, as there may be a million dots in a row.
+# Bounded, because there may be a million dots in a row.
 _STOP = f"(?:．(?:(?<![{_DIGITS}]．)|(?![{_DIGITS}]))|\\.(?=[.{_CLOSING}]{{0,8}}(?:\\s|$))){_NO_STOP}"
 _COUNT = f"\\s*+(?:[{_DIGITS}]{{1,3}}|[{_LETTERS}])[.．]"  # at the beginning of a sentence
 _END = f"(?:[{_FINAL}!?]|{_STOP})++[{_CLOSING}]*+"
@@ -42,11 +43,11 @@ _CJK_SENTENCE = re.compile(f"(?:{_COUNT})?+{_TEXT}(?:{_END})?|(?:{_COUNT})?+{_EN
 
 
 def is_cjk(paragraph: str) -> bool:
-    """Whether a paragraph is Chinese or Japanese, though there may be words of other scripts in it."""
+    """Whether a paragraph is Chinese or Japanese; it may contain words in other scripts."""
     if paragraph.isascii():
         return False
     least = _CJK_SHARE * len(paragraph)
-    # Each such character has 3 or 4 bytes: what they are at most is quick to tell.
+    # Each such character has 3 or 4 bytes, so the length in bytes gives a quick upper bound.
     if len(paragraph.encode()) - len(paragraph) <= 2 * least:
         return False
     return sum(map(len, _CJK_RUN.findall(paragraph))) > least
@@ -58,7 +59,7 @@ def split_lines(paragraph: str) -> list[str]:
 
 
 def split_cjk(paragraph: str) -> list[str]:
-    """Sentences end after final punctuation and the quotes and brackets that close behind it."""
+    """Split after sentence-final punctuation and the closing quotes and brackets after it."""
     sentences = (sentence.strip() for sentence in _CJK_SENTENCE.findall(paragraph))
     return [sentence for sentence in sentences if sentence]
 
@@ -71,13 +72,13 @@ SPLITTERS: dict[str, Callable[[list[str]], Splitter]] = {
 
 
 def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
-    """A function from a paragraph to its sentences, the same for the same sample.
+    """A function from a paragraph to its sentences; the same sample gives the same function.
 
     Args:
         sample: paragraphs of the corpus; a few hundred thousand characters are enough.
-        name: a name in `SPLITTERS`. "auto" takes "cjk" for paragraphs with 30 % Chinese or Japanese
-            characters; for others "line" where Punkt would split hardly any line (they are sentences
-            already, and it could only do harm), else "punkt".
+        name: a name in `SPLITTERS`. "auto": "cjk" for paragraphs with 30 % Chinese or Japanese characters;
+        for others "line" if Punkt would split hardly any line (they are already sentences, and it could
+        only do harm), else "punkt".
 
     Raises:
         UsageError: `name` is unknown.
@@ -86,9 +87,9 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
         return choose(SPLITTERS, name, what="sentence splitter")(sample)
     others = [paragraph for paragraph in sample if not is_cjk(paragraph)]
     if len(others) < len(sample):
-        logging.info("Chinese or Japanese text: sentences end at punctuation marks")
+        logging.info("Chinese or Japanese text: split into sentences at punctuation")
         return ByScript(make_splitter(others)) if others else split_cjk
-    with working("learning where sentences end"):
+    with working("learning to split sentences"):
         punkt = train_punkt(sample)
     if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
         logging.info("each line is one sentence")
@@ -99,7 +100,7 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
 
 
 class ByScript:
-    """Splits Chinese and Japanese paragraphs by the rule, and others by another splitter."""
+    """Splits Chinese and Japanese paragraphs by the rule, and others with another splitter."""
 
     def __init__(self, split_other: Splitter):
         self.split_other = split_other
@@ -109,7 +110,7 @@ class ByScript:
 
 
 def save_splitter(splitter: Splitter, path: Path) -> None:
-    """Write what `make_splitter` made, and learned, to a file.
+    """Save a splitter from `make_splitter`, with what it learned, to a file.
 
     Raises:
         StorageError: it cannot be written.
@@ -118,7 +119,7 @@ def save_splitter(splitter: Splitter, path: Path) -> None:
 
 
 def load_splitter(path: Path) -> Splitter:
-    """The splitter in a file that `save_splitter` wrote; it gives the same sentences."""
+    """Load a splitter that `save_splitter` wrote; it gives the same sentences."""
     return _from_description(json.loads(path.read_bytes()))
 
 

@@ -1,7 +1,7 @@
-"""wiki2019zh and its sister corpora -> training data for a Chinese BERT: train.txt, valid.txt, vocab.txt.
+"""wiki2019zh and related corpora -> training data for a Chinese BERT: train.txt, valid.txt, vocab.txt.
 
-The text stays as it is, punctuation included. A line is a sentence and a blank line ends a document: what
-a reader tells from any other layout most surely, and what Google's BERT reads.
+The text is not changed; punctuation is kept. A line is a sentence and a blank line ends a document: the
+layout that is easiest to detect, and the one that Google's BERT reads.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ DOCUMENTS_BETWEEN_REPORTS = 100_000
 
 @dataclass
 class PartCount:
-    """What went into train.txt or valid.txt.
+    """Counts for train.txt or valid.txt.
 
     Attributes:
         characters: how often each occurs.
@@ -44,10 +44,10 @@ class PartCount:
 
 @dataclass(frozen=True)
 class WikiZhCounts:
-    """What went into the files; documents with no text but a title are left out.
+    """Counts for all files; documents with a title but no text are skipped.
 
     Attributes:
-        vocabulary: entries of vocab.txt.
+        vocabulary: number of entries in vocab.txt.
         unknown: share of the characters of valid.txt that are not in vocab.txt.
     """
 
@@ -65,22 +65,22 @@ def process_wiki_zh(
     text_field: str = "text",
     max_bad_records: int = 0,
 ) -> WikiZhCounts:
-    """Write train.txt, valid.txt and vocab.txt, each whole or not at all; earlier ones are replaced.
+    """Write train.txt, valid.txt and vocab.txt atomically, replacing earlier ones.
 
-    One pass, one document in memory at a time; the same files give the same bytes. vocab.txt is also put into
-    `output_dir/bert`, where a run on the texts looks for it.
+    Makes one pass, with one document in memory at a time; the same input gives the same bytes. vocab.txt is
+    also written to `output_dir/bert`, where a run on the texts looks for it.
 
     Args:
-        data_dir: holds the corpus, see `corpus_files`.
-        output_dir: made if need be.
-        min_frequency: characters that are fewer times in train.txt are left out of vocab.txt.
-        max_files: files to read, the first by name; -1: all.
+        data_dir: folder of the corpus, see `corpus_files`.
+        output_dir: created if missing.
+        min_frequency: characters that occur less often in train.txt are not in vocab.txt.
+        max_files: number of files to read, in order of their names; -1: all.
         text_field, max_bad_records: see `TextOptions`.
 
     Raises:
-        MissingFileError: there is no such folder, or no corpus in it.
-        DataError: a record is bad, or there are not two different documents.
-        UsageError: `output_dir/bert` contains a SentencePiece model, which its vocab.txt belongs to.
+        MissingFileError: the folder does not exist, or has no corpus in it.
+        DataError: a record is bad, or there are fewer than two different documents.
+        UsageError: `output_dir/bert` contains a SentencePiece model, to which its vocab.txt belongs.
         StorageError: the files cannot be written.
     """
     files = corpus_files(data_dir, max_files)
@@ -106,13 +106,13 @@ def process_wiki_zh(
 
 
 def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
-    """The files of a corpus, by name: `*/wiki*`, and `wiki*`, `*.json` and `*.jsonl` in the folder itself.
+    """The files of a corpus, sorted: `*/wiki*`, and `wiki*`, `*.json` and `*.jsonl` in the folder itself.
 
-    Without those that are named for validation or test, as news2016zh_valid.json is.
+    Files named as validation or test files, such as news2016zh_valid.json, are skipped.
 
     Raises:
         MissingFileError: there are none.
-        DataError: one is no regular file.
+        DataError: one is not a regular file.
     """
     if not data_dir.is_dir():
         raise MissingFileError("no such folder", where=data_dir)
@@ -129,7 +129,7 @@ def corpus_files(data_dir: Path, max_files: int = -1) -> list[Path]:
         refuse_special(path)
     splits = splits_of(path.relative_to(data_dir).as_posix() for path in sorted(found))
     if splits.has_training and (held_out := splits.held_out_by_name):
-        logging.info("%s: skipped, not training text by name: %s", data_dir, some_of(held_out))
+        logging.info("%s: skipped, by name not training text: %s", data_dir, some_of(held_out))
         found -= {data_dir / name for name in held_out}
     return sorted(found)[: max_files if max_files >= 0 else None]
 
@@ -140,10 +140,10 @@ def sentences_of(document: list[str]) -> list[str]:
 
 
 def character_vocabulary(counts: Counter[str], min_frequency: int = 0) -> list[str]:
-    """Special tokens, characters by code point, and with `##` those that continue a word.
+    """Special tokens, then characters by code point, then `##` and each character that can continue a word.
 
-    So a word of any script is spelled by its characters, and there is nothing to learn or to leave out but
-    rare characters. ASCII letters and digits are always there, lest one rare letter make a word unknown.
+    Any word is spelled by its characters, so there is nothing to learn, and only rare characters are missing.
+    ASCII letters and digits are always included, so that one rare letter does not make a word unknown.
     """
     backend = bert_backend(SPECIAL_TOKENS, do_lower_case=False)
 
@@ -158,7 +158,7 @@ def character_vocabulary(counts: Counter[str], min_frequency: int = 0) -> list[s
 
 
 def report(counts: WikiZhCounts, output_dir: Path) -> None:
-    """Tell in the log what was written, and whether the texts will be read as they were meant."""
+    """Log what was written, and warn if the texts would be read in another layout."""
     for name, part in (("train.txt", counts.train), ("valid.txt", counts.valid)):
         size = f"{part.characters.total() / 1e6:.2f} million characters"
         told = f"{part.documents} documents, {part.sentences} sentences, {size}"
@@ -174,7 +174,7 @@ def report(counts: WikiZhCounts, output_dir: Path) -> None:
 def _write_texts(
     documents: Iterable[list[str]], train_path: Path, valid_path: Path
 ) -> tuple[PartCount, PartCount]:
-    """Write the texts; returns what is in each."""
+    """Write the texts, and return the counts of each."""
     train, valid = PartCount(), PartCount()
     with open(train_path, "wb") as train_file, open(valid_path, "wb") as valid_file:
         for is_held_out, sentences in _split(map(sentences_of, documents)):
@@ -190,9 +190,9 @@ def _write_texts(
 
 
 def _split(documents: Iterable[Sequence[str]]) -> Iterator[tuple[bool, Sequence[str]]]:
-    """(is it held out?, document): by its text's hash, so that a document that comes twice is on one side.
+    """(whether it is held out, document): decided by the text's hash, so that copies are on the same side.
 
-    The first one always is held out, so that a small corpus has something to evaluate on, too.
+    The first document is always held out, so that even a small corpus has something to evaluate on.
     """
     first = b""
     for sentences in documents:

@@ -1,4 +1,4 @@
-"""The interface and common behaviour of tokenizers: tokens, ids and special tokens."""
+"""Interface and common behaviour of tokenizers: tokens, ids and special tokens."""
 
 import hashlib
 import json
@@ -21,15 +21,15 @@ class TokenizerSpec(ABC):
     """Text <-> tokens <-> ids.
 
     Args:
-        tokens: the model's own tokens, in the order of their ids.
-        mark: what a token begins with if it continues a word (`##`), or else if it begins one (`▁`, `Ġ`).
-        unknown_id: the id of text that the vocabulary cannot spell.
-        control_ids: tokens that are no text and are not found in text either.
+        tokens: the model's own tokens, in order of their ids.
+        mark: prefix of tokens that continue a word (`##`) or, in other models, begin one (`▁`, `Ġ`).
+        unknown_id: id for text that the vocabulary cannot spell.
+        control_ids: tokens that do not stand for text and are never found in text.
 
     Attributes:
-        original_vocab_size: tokens of the model, without the special ones added to it.
-        special_token_to_id: the special tokens that are recognised in text.
-        id_to_special_token: the other way round.
+        original_vocab_size: number of the model's own tokens, without special tokens added later.
+        special_token_to_id: ids of the special tokens that are recognised in text.
+        id_to_special_token: the inverse of `special_token_to_id`.
         pad_token, unk_token, cls_token, sep_token, mask_token, bos_token, eos_token: None if not known.
     """
 
@@ -41,7 +41,7 @@ class TokenizerSpec(ABC):
     bos_token: str | None = None
     eos_token: str | None = None
     tokens_without_text: frozenset[str] = frozenset()
-    """Tokens that a text which spells them is not cut into."""
+    """Tokens that text is never tokenised into, even if it spells them."""
 
     def __init__(self, tokens: Sequence[str], mark: str, unknown_id: int, control_ids: Iterable[int] = ()):
         self._tokens = list(tokens)
@@ -57,11 +57,11 @@ class TokenizerSpec(ABC):
 
     @abstractmethod
     def text_to_tokens(self, text: str) -> list[str]:
-        """Special tokens are found wherever they stand in the text."""
+        """Tokenise a text, recognising special tokens anywhere in it."""
 
     @abstractmethod
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
-        """Text that has these tokens, up to what normalisation and unknown tokens lost."""
+        """The text of these tokens, except for what normalisation and unknown tokens lost."""
 
     @abstractmethod
     def text_to_ids(self, text: str) -> list[int]:
@@ -69,22 +69,22 @@ class TokenizerSpec(ABC):
 
     @abstractmethod
     def ids_to_text(self, ids: Sequence[int]) -> str:
-        """Text that has these ids, up to what normalisation and unknown tokens lost."""
+        """The text of these ids, except for what normalisation and unknown tokens lost."""
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of every text, int32 and read-only, as a corpus is encoded.
+        """Encode the texts of a corpus: the ids of each, int32 and read-only.
 
-        Fast. The special tokens that frame a text are not found in it: `[SEP]` in a corpus is a word in
-        brackets. Others are, see `corpus_tokens`.
+        Fast. Special tokens that frame a text are not recognised in it: `[SEP]` in a corpus is a word in
+        brackets. The others are recognised, see `corpus_tokens`.
         """
 
     def normalized(self, text: str) -> str:
-        """Text as it is before it is cut: in lower case, without accents, or as it was; spaces aside."""
+        """The text after normalisation (such as lower-casing), before it is tokenised; spaces may differ."""
         return text
 
     def token_to_id(self, token: str) -> int:
-        """Id of a token, of the unknown token where there is no such token."""
+        """Id of a token; that of the unknown token if there is no such token."""
         return self._ids.get(token, self._unknown_id)
 
     def tokens_to_ids(self, tokens: Sequence[str]) -> list[int]:
@@ -105,7 +105,7 @@ class TokenizerSpec(ABC):
                 `pad_token`, `pad_id` and so on.
 
         Raises:
-            UsageError: a kind that is not known.
+            UsageError: a kind is unknown.
         """
         if isinstance(special_tokens, Mapping):
             for kind, token in special_tokens.items():
@@ -133,7 +133,7 @@ class TokenizerSpec(ABC):
 
     @property
     def pad_id(self) -> int:
-        """Id of the token that fills up short sequences."""
+        """Id of the token that pads short sequences."""
         return self._id_of("pad_token")
 
     @property
@@ -153,7 +153,7 @@ class TokenizerSpec(ABC):
 
     @property
     def mask_id(self) -> int:
-        """Id of the token that hides another."""
+        """Id of the token that masks another."""
         return self._id_of("mask_token")
 
     @property
@@ -168,17 +168,17 @@ class TokenizerSpec(ABC):
 
     @property
     def special_tokens(self) -> dict[str, str]:
-        """Kind -> token of those that are known, as `add_special_tokens` takes them."""
+        """Kind -> special token, as `add_special_tokens` takes them."""
         return {kind: getattr(self, kind) for kind in KINDS if getattr(self, kind) is not None}
 
     @property
     def special_ids(self) -> np.ndarray:
-        """Ids of all tokens that are no text, ascending, int32."""
+        """Ids of all tokens that do not stand for text, ascending, int32."""
         return np.array(sorted({*self._control_ids, *self.id_to_special_token}), dtype=np.int32)
 
     @property
     def corpus_tokens(self) -> frozenset[str]:
-        """Special tokens that a corpus may have: the unknown one, and those of no kind, such as [USER]."""
+        """Special tokens found in a corpus: the unknown one, and those without a kind (such as [USER])."""
         frame = {token for kind, token in self.special_tokens.items() if kind != "unk_token"}
         return frozenset(self.special_token_to_id) - frame
 
@@ -186,7 +186,7 @@ class TokenizerSpec(ABC):
 
     @property
     def vocab_size(self) -> int:
-        """Ids, those of special tokens included."""
+        """The number of ids, including special tokens."""
         return len(self._tokens)
 
     @property
@@ -198,10 +198,11 @@ class TokenizerSpec(ABC):
         return starts
 
     def vocabulary(self) -> list[str]:
-        """The tokens in WordPiece spelling, token i at place i: `vocab.txt`.
+        """The tokens in WordPiece spelling, in order of their ids, as in `vocab.txt`.
 
-        No two are alike: a token keeps its mark where what is left without it would be nothing, a special
-        token, or could be taken for a marked one. So a lone `▁` stays `▁`, and `▁##` stays `▁##`.
+        All are distinct: a token keeps its mark if without it it would be empty, a special token, or look
+            like
+        a token with a mark. So a lone `▁` stays `▁`, and `▁##` stays `▁##`.
         """
         if self._mark == CONTINUATION:
             return list(self._tokens)
@@ -220,16 +221,16 @@ class TokenizerSpec(ABC):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides the ids of a text."""
+        """SHA-256 of everything that affects the ids of a text."""
         specials = json.dumps([self.special_tokens, self.special_token_to_id], sort_keys=True)
         return hashlib.sha256(self._definition() + specials.encode()).hexdigest()
 
     @abstractmethod
     def _definition(self) -> bytes:
-        """What decides the ids, special tokens aside."""
+        """Everything that affects the ids, except special tokens."""
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the files from which `load_tokenizer(folder)` makes this tokenizer again, and `vocab.txt`.
+        """Write `vocab.txt`, and the files from which `load_tokenizer(folder)` restores this tokenizer.
 
         Raises:
             StorageError: they cannot be written.
@@ -242,8 +243,8 @@ class TokenizerSpec(ABC):
 
     @abstractmethod
     def _save_model(self, folder: Path) -> None:
-        """Write what `vocab.txt` does not say."""
+        """Write the files besides `vocab.txt`."""
 
     @abstractmethod
     def to_huggingface(self) -> Any:
-        """A transformers tokenizer with the same ids that makes `[CLS] A [SEP] B [SEP]` of texts."""
+        """A transformers tokenizer with the same ids, which encodes texts as `[CLS] A [SEP] B [SEP]`."""

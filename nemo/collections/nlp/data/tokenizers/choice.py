@@ -1,4 +1,4 @@
-"""Which tokenizer is used, and why: one table of rules for every command."""
+"""Chooses the tokenizer, by one table of rules for all commands."""
 
 import os
 from collections.abc import Callable
@@ -17,12 +17,12 @@ from nemo.utils.lookup import closest
 
 @dataclass(frozen=True)
 class TokenizerChoice:
-    """A tokenizer, not opened yet.
+    """The chosen tokenizer, not opened yet.
 
     Attributes:
-        source: where it is, as `load_tokenizer` takes it; or the folder that a new one goes to.
-        reason: why this one.
-        is_new: it is to be trained, unless an earlier run did so.
+        source: path or name for `load_tokenizer`; or the folder for a new tokenizer.
+        reason: why it was chosen, for the log.
+        is_new: whether it must be trained, unless an earlier run has done so.
     """
 
     source: str
@@ -44,12 +44,12 @@ class Situation:
     """The inputs of the rules.
 
     Attributes:
-        asked: `--tokenizer`: a folder, file or name, a kind of `TRAINED`, or None.
-        checkpoint: the model that is opened.
-        initial: the model that a run starts from.
-        data: text, or what was prepared from it; an address has nothing beside it.
-        is_prepared: the data is not text, so that no tokenizer can be trained on it.
-        train_in: the folder for a new one.
+        asked: `--tokenizer`: a folder, file or name, a kind in `TRAINED`, or None.
+        checkpoint: the checkpoint that is opened.
+        initial: the initial checkpoint of a run.
+        data: text, or prepared data; an address has no tokenizer beside it.
+        is_prepared: whether the data is not text, so that no tokenizer can be trained on it.
+        train_in: folder for a new tokenizer.
     """
 
     asked: str | None = None
@@ -61,7 +61,7 @@ class Situation:
 
 
 def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
-    """The tokenizer of the first rule that finds one, which is logged; None if none does.
+    """Apply the rules in order, and log the first tokenizer found; None if there is none.
 
     Raises:
         UsageError: an unknown kind, a tokenizer for a checkpoint with its own, or none where one is needed.
@@ -80,7 +80,7 @@ def _named(situation: Situation) -> TokenizerChoice | None:
         return None
     if checkpoint is not None and has_tokenizer(checkpoint):
         raise UsageError(
-            "the checkpoint has its own tokenizer", where=checkpoint, fix="leave --tokenizer out"
+            "the checkpoint has its own tokenizer", where=checkpoint, fix="leave out --tokenizer"
         )
     near = closest(asked, TRAINED)
     if situation.train_in is not None and near is not None and not Path(asked).exists():
@@ -100,12 +100,12 @@ def _of_initial_checkpoint(situation: Situation) -> TokenizerChoice | None:
     initial = situation.initial
     if initial is None or initial.tokenizer is None:
         return None
-    return TokenizerChoice(initial.tokenizer, f"of the model {initial.name}")
+    return TokenizerChoice(initial.tokenizer, f"from the model {initial.name}")
 
 
 def _beside_data(situation: Situation) -> TokenizerChoice | None:
     for folder in _places(situation):
-        # The vocab.txt beside a SentencePiece model only lists its pieces.
+        # A vocab.txt beside a SentencePiece model only lists its pieces.
         is_other_kind = situation.asked == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
             if situation.initial is not None:
@@ -130,14 +130,14 @@ def _new(situation: Situation) -> TokenizerChoice | None:
             fix="name it with --tokenizer",
         )
     if situation.initial is not None:
-        put = f", or put it into {beside[0]}" if beside else ""
+        put = f", or copy it to {beside[0]}" if beside else ""
         raise UsageError(
             "its weights need the tokenizer they were trained with",
             where=situation.initial.name,
             fix=f"name its folder with --tokenizer{put}",
         )
     return TokenizerChoice(
-        str(situation.train_in), f"a {situation.asked} one, trained on the text", is_new=True
+        str(situation.train_in), f"a new {situation.asked} tokenizer, trained on the text", is_new=True
     )
 
 
@@ -148,11 +148,11 @@ RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
     _beside_data,
     _new,
 )
-"""In order: the one named, the one of the model, the one beside the data, a new one."""
+"""In order: the tokenizer named, that of the model, the one beside the data, a new one."""
 
 
 def _places(situation: Situation) -> list[Path]:
-    """Where a tokenizer for the data may be: beside text; beside what was prepared, or beside its folder."""
+    """Where the data's tokenizer may be: beside text; beside prepared data, or beside its folder."""
     data = situation.data
     if data is None or isinstance(data, str):
         return []

@@ -1,4 +1,4 @@
-"""The files that make a tokenizer, checked while they are read.
+"""Reads and validates the files of a tokenizer.
 
 `vocab.txt` holds one token per line; its id is the line's number, counted from 0.
 """
@@ -22,7 +22,7 @@ VOCABULARY_FILE = "vocab.txt"
 CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
 SPACE = "▁"  # U+2581, SentencePiece's mark of the space before a word
 TRIMMED = (
-    "".join(  # what `tokenizers` takes off the end of a line: white space as Unicode has it
+    "".join(  # what `tokenizers` strips from the end of a line: Unicode white space
         map(
             chr,
             [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F],
@@ -30,22 +30,24 @@ TRIMMED = (
     )
     + "\u3000"
 )
-MANY_PIECES = 0.25  # of the lines: those of a vocab.txt by mistake
+MANY_PIECES = (
+    0.25  # share of lines with SentencePiece's mark, from which on a vocab.txt is not one of WordPieces
+)
 MAX_BYTES = 64 << 20
-TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one
+TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one second
 _TRIAL = Path(__file__).with_name("trial.py")
-_tried: set[bytes] = set()  # SHA-256 of what went through it in this process
+_tried: set[bytes] = set()  # SHA-256 of files that passed in this process
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PLACEHOLDER = re.compile(r"\[blank\d+\]")
 _NOT_PLAIN = re.compile(f"^$|^[{TRIMMED}]|[{TRIMMED}]$", re.MULTILINE)
 
 
 def read_file(path: str | os.PathLike[str]) -> bytes:
-    """The content of a file that makes a tokenizer.
+    """The content of a tokenizer file.
 
     Raises:
-        MissingFileError: it is not there.
-        UsageError: it cannot be read, is empty, or too large for what it should be.
+        MissingFileError: it does not exist.
+        UsageError: it cannot be read, is empty, or is too large for a tokenizer.
     """
     try:
         if (size := os.stat(path).st_size) > MAX_BYTES:
@@ -65,7 +67,7 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        UsageError: it holds something else. Also as `read_file`.
+        UsageError: it is not a JSON object. Also as `read_file`.
     """
     content = read_file(path)
     try:
@@ -78,10 +80,10 @@ def read_json(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
-    """Let a library open tokenizer files in a separate process, which may crash without harm.
+    """Let a library open tokenizer files in a separate process, where a crash does no harm.
 
     Args:
-        library: as trial.py takes it.
+        library: the argument of trial.py.
         where, problem: for the error.
 
     Raises:
@@ -90,7 +92,12 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
     digest = hashlib.sha256(content).digest()
     if digest in _tried:
         return
-    command = [sys.executable, "-P", str(_TRIAL), library]  # -P: modules beside trial.py have such names
+    command = [
+        sys.executable,
+        "-P",
+        str(_TRIAL),
+        library,
+    ]  # -P: modules beside trial.py have the same names as libraries
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
@@ -105,17 +112,17 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
 
 
 def read_vocabulary(path: str | os.PathLike[str], required: Iterable[str] = ()) -> list[str]:
-    """The lines of a `vocab.txt`, one for each id. Only LF and CR LF end a line: other breaks may be tokens.
+    """The lines of a `vocab.txt`, one per id. Only LF and CR LF end a line: other line breaks may be tokens.
 
-    A line that no text can have the id of (blank, or the same token as a later one) is warned of and kept:
-    without it all later ids would be others.
+    A line whose id can never occur (blank, or the same token as a later line) causes a warning but is kept:
+    dropping it would shift all later ids.
 
     Args:
-        required: tokens that must be there.
+        required: tokens that must be present.
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is empty, begins with a byte order mark, is not UTF-8, lists SentencePiece's pieces, or
+        UsageError: it is empty, begins with a byte order mark, is not UTF-8, lists SentencePiece pieces, or
             lacks a required token.
     """
     content = read_file(path)
@@ -135,10 +142,10 @@ def read_vocabulary(path: str | os.PathLike[str], required: Iterable[str] = ()) 
     pieces = sum(line.startswith(SPACE) for line in lines)
     if pieces > len(lines) * MANY_PIECES and not any(line.startswith(CONTINUATION) for line in lines):
         raise UsageError(
-            "SentencePiece's pieces, not WordPieces",
+            "SentencePiece pieces, not WordPieces",
             where=path,
-            found=f"{pieces} of {len(lines)} tokens that begin with {SPACE}, none with {CONTINUATION}",
-            fix="name the tokenizer.model that has these pieces",
+            found=f"{pieces} of {len(lines)} tokens begin with {SPACE}, none with {CONTINUATION}",
+            fix="name the tokenizer.model with these pieces",
         )
     if not are_plain(lines):
         _warn_of_lines(lines, path)
@@ -152,12 +159,12 @@ def vocabulary_lines(content: bytes) -> list[str]:
 
 
 def are_plain(lines: list[str]) -> bool:
-    """Whether every line of a `vocab.txt` is a token as it stands, and no two are alike."""
+    """Whether every line of a `vocab.txt` is a token without spaces around it, and all are distinct."""
     return len(set(lines)) == len(lines) and _NOT_PLAIN.search("\n".join(lines)) is None
 
 
 def _warn_of_lines(lines: list[str], path: Any) -> None:
-    """Warn of the first line of each kind that is hardly meant. Blank ones at the end do no harm."""
+    """Warn of suspicious lines, naming the first of each kind. Blank lines at the end are harmless."""
     numbers: dict[str, int] = {}
     blank, again, spaced = [], [], []
     last = max((number for number, line in enumerate(lines, start=1) if line.strip(" \t")), default=0)
@@ -174,8 +181,8 @@ def _warn_of_lines(lines: list[str], path: Any) -> None:
     for found in filter(None, (blank, again)):
         number, told, unused = found[0]
         logging.warning(
-            "%s:%d: %s%s, and no text has the id of line %d; fix: write a token such as %s there, as without "
-            "the line all later tokens would have other ids",
+            "%s:%d: %s%s, so the id of line %d can never occur; fix: write a token such as %s there; "
+            "deleting the line would change the ids of all later tokens",
             *(path, number, told, _others(found), unused, placeholder(unused - 1)),
         )
     if spaced:
@@ -187,17 +194,17 @@ def _others(found: list[Any]) -> str:
 
 
 def placeholder(number: int) -> str:
-    """What stands for an id that no token has, by the number of its line in `vocab.txt`."""
+    """The placeholder for an id without a token, given the number of its line in `vocab.txt`, from 0."""
     return f"[blank{number + 1}]"
 
 
 def is_placeholder(token: str) -> bool:
-    """Whether it is one, and so nothing that a text could have."""
+    """Whether a token is a placeholder, which no text contains."""
     return token.startswith("[blank") and _PLACEHOLDER.fullmatch(token) is not None
 
 
 def write_vocabulary(path: Path, tokens: Iterable[str]) -> None:
-    """Write a `vocab.txt`, whole or not at all.
+    """Write a `vocab.txt` atomically.
 
     Raises:
         StorageError: it cannot be written.

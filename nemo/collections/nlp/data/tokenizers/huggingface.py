@@ -1,4 +1,4 @@
-"""Tokenizers of transformers: opened as `AutoTokenizer` opens them, and saved so that it opens them again."""
+"""Opens transformers tokenizers as `AutoTokenizer` does, and saves them so that it can open them again."""
 
 import json
 from functools import partial
@@ -31,7 +31,7 @@ CONFIG_FILE = "tokenizer_config.json"
 MODEL_CONFIG_FILE = "config.json"
 _JSON_FILES = (CONFIG_FILE, MODEL_CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
 FILES = (TOKENIZER_FILE, *_JSON_FILES)
-"""What may say how the vocabulary of a folder is used."""
+"""Files that may say how to use the vocabulary in a folder."""
 _CANNOT_BE_READ = "the tokenizer cannot be read"
 
 
@@ -39,7 +39,7 @@ def open_vocabulary(file: Path, do_lower_case: bool) -> Any:
     """BERT's tokenizer over a `vocab.txt`, ignoring files beside it.
 
     Raises:
-        MissingFileError, UsageError: as `read_vocabulary`; or a special token is missing.
+        MissingFileError, UsageError: as `read_vocabulary`, or a special token is missing.
     """
     from transformers import BertTokenizer
 
@@ -62,16 +62,16 @@ def open_description(file: Path) -> Any:
 
 
 def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
-    """The tokenizer that a folder describes, or of a name of the hub.
+    """The tokenizer in a folder, or with a name on the hub.
 
-    It is what `AutoTokenizer` makes of it; and where nothing says which kind it is, which `AutoTokenizer`
-    refuses, it is BERT's.
+    It is the one that `AutoTokenizer` opens. If nothing says which kind it is, `AutoTokenizer` refuses, and
+    this function assumes BERT's.
 
     Args:
-        do_lower_case: for a folder that has a `vocab.txt` and nothing that says its case.
+        do_lower_case: for a folder with a `vocab.txt` and no file that specifies its case.
 
     Raises:
-        UsageError: there is none, its files are damaged, or it lacks what a BERT needs.
+        UsageError: there is none, its files are damaged, or it does not suit a BERT.
     """
     folder = Path(name)
     lines = _check_files(folder) if folder.is_dir() else None
@@ -80,7 +80,7 @@ def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
         tokenizer = find(name, partial(_load, settings))
     except OSError as error:
         raise UsageError(
-            "no pretrained tokenizer of that name",
+            "no pretrained tokenizer of this name",
             where=name,
             found=reason(error),
             expected="a Hugging Face folder, or a name in the cache or on the hub",
@@ -91,7 +91,7 @@ def open_pretrained(name: str, do_lower_case: bool = False) -> Any:
 
 
 def _unreadable(folder: Path, error: Exception) -> UsageError:
-    """What stands for an error of transformers, of which one is a page on what it tried."""
+    """A one-line error for an error of transformers, one of which fills a page."""
     if "Couldn't instantiate the backend tokenizer" not in str(error) or not folder.is_dir():
         return UsageError(_CANNOT_BE_READ, where=folder, found=reason(error))
     said = [
@@ -100,38 +100,38 @@ def _unreadable(folder: Path, error: Exception) -> UsageError:
         if (folder / name).is_file() and (value := read_json(folder / name).get(key))
     ]
     return UsageError(
-        "transformers cannot make the kind of tokenizer that the folder says from its files",
+        "transformers cannot open the kind of tokenizer that this folder declares",
         where=folder,
         found=", ".join(said) or None,
-        fix=f'add its {TOKENIZER_FILE}, or say "tokenizer_class": "BertTokenizer" in {CONFIG_FILE} if '
-        f"{VOCABULARY_FILE} is of a BERT",
+        fix=f'add its {TOKENIZER_FILE}, or write "tokenizer_class": "BertTokenizer" in {CONFIG_FILE} if '
+        f"{VOCABULARY_FILE} is that of a BERT",
     )
 
 
 def is_bare(folder: Path) -> bool:
-    """Whether a folder has a `vocab.txt`, and nothing that says how it is used."""
+    """Whether a folder has a `vocab.txt`, and no file that says how to use it."""
     says_how = (TOKENIZER_FILE, CONFIG_FILE, MODEL_CONFIG_FILE)
     return (folder / VOCABULARY_FILE).is_file() and not any((folder / name).exists() for name in says_how)
 
 
 def tokens_of(tokenizer: Any) -> list[str]:
-    """The tokens as they are written, in the order of their ids.
+    """The tokens in their original spelling, in order of their ids.
 
-    `convert_ids_to_tokens` gives some added ones as they are after normalisation: `[mask]` for `[MASK]`.
+    `convert_ids_to_tokens` returns some added tokens in normalised form: `[mask]` for `[MASK]`.
     """
     ids: dict[str, int] = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 
 
 def save_pretrained(tokenizer: Any, folder: Path) -> None:
-    """Write what transformers, of today and of version 4, opens as the same tokenizer."""
+    """Write files that transformers, both version 5 and version 4, opens as the same tokenizer."""
     with quiet():
         tokenizer.save_pretrained(folder)
     path = folder / CONFIG_FILE
     config = json.loads(path.read_bytes())
     if config["tokenizer_class"] == "TokenizersBackend":  # as version 5 calls it
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-    for name in ("is_local", "local_files_only"):  # of the place that it was opened at
+    for name in ("is_local", "local_files_only"):  # properties of the folder it was opened from
         config.pop(name, None)
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -163,7 +163,7 @@ def _says_kind(place: str, local_only: bool) -> bool:
 
 
 def _check_files(folder: Path) -> list[str] | None:
-    """Look at the files of a folder before transformers does; the lines of `vocab.txt`, if that is read.
+    """Validate a folder before transformers opens it; returns the lines of `vocab.txt` if it is used.
 
     Raises:
         UsageError: one of them is damaged.
@@ -186,14 +186,14 @@ def _try_description(file: Path) -> None:
 
 
 def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) -> Any:
-    """A tokenizer with a token for every id, whose special tokens are known by kind.
+    """Complete a tokenizer so that every id has a token and its special tokens are known by kind.
 
     Args:
-        source: where it is from.
-        lines: of the `vocab.txt` that was read.
+        source: where it comes from, for messages.
+        lines: lines of the `vocab.txt` that was read.
 
     Raises:
-        UsageError: as `check_kind`; or it lacks a special token, or two of its tokens have one id.
+        UsageError: as `check_kind`, or a special token is missing, or two tokens have the same id.
     """
     from tokenizers import models
 
@@ -214,13 +214,13 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
             "not a BERT tokenizer",
             where=source,
             found=f"no {', '.join(missing)}",
-            fix=f"say which they are in a {CONFIG_FILE} beside it, and name the folder",
+            fix=f"define them in a {CONFIG_FILE} beside it, and name the folder",
         )
     warn_of_shared_tokens(tokenizer, source)
     model = tokenizer.backend_tokenizer.model
     if isinstance(model, models.WordPiece) and model.token_to_id(model.unk_token) is None:
         raise UsageError(
-            "its WordPieces have no token for what is unknown",
+            "its WordPieces have no unknown token",
             where=source,
             found=f"{len(vocabulary):,} tokens",
             expected=f"{model.unk_token} among them",
@@ -231,17 +231,17 @@ def _fit_for_bert(tokenizer: Any, source: Path, lines: list[str] | None = None) 
 
 
 def _warn_of_none(source: Path, kind: str, token: str) -> None:
-    """Warn if a configuration says that there is no such token, and one is needed."""
+    """Warn if the configuration says that there is no such token, but one is needed."""
     config = source / CONFIG_FILE
     if config.is_file() and read_json(config).get(kind, token) is None:
         logging.warning("%s says %s: null, but BERT needs one: %s is used", config, kind, token)
 
 
 def _fill_gaps(tokenizer: Any, lines: list[str]) -> None:
-    """Give a token to every id of WordPieces that has none: the line of `vocab.txt`, or a placeholder.
+    """Give every WordPiece id without a token one: the line of `vocab.txt`, or a placeholder.
 
-    `tokenizers` takes white space off the end of lines, so a line of nothing else (such as U+2028 in the file
-    of bert-base-chinese) is no token to it, nor is a blank one; of lines that are alike it keeps the last.
+    `tokenizers` strips white space from the end of lines, so a line of white space (such as U+2028 in the
+    file of bert-base-chinese) or a blank one gives no token; of equal lines it keeps the last.
     """
     from tokenizers import models
 
@@ -268,7 +268,7 @@ def _fill_gaps(tokenizer: Any, lines: list[str]) -> None:
 
 
 def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
-    """Warn if a `vocab.txt` beside the `tokenizer.json` that was read has other tokens."""
+    """Warn if a `vocab.txt` has other tokens than the `tokenizer.json` beside it, which was read."""
     from tokenizers import models
 
     used, unused = folder / TOKENIZER_FILE, folder / VOCABULARY_FILE
@@ -282,7 +282,7 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
     listed = {i: line for line, i in read.items() if line and not is_placeholder(line)}
     tokens = enumerate(tokens_of(tokenizer))
     known = {i: token for i, token in tokens if token.strip(TRIMMED) and not is_placeholder(token)}
-    of_model = range(tokenizer.vocab_size)  # what is added to it may stand in the file, or not
+    of_model = range(tokenizer.vocab_size)  # added tokens may be in the file or not
     differ = [i for i, token in known.items() if listed.get(i) != token and (i in listed or i in of_model)]
     differ += listed.keys() - known.keys()
     if differ:
@@ -296,13 +296,13 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
 
 
 def warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
-    """Warn if a `vocab.txt` that is named by itself is read otherwise than its folder says."""
+    """Warn if a `vocab.txt` given as a file is read with another case setting than its folder specifies."""
     config = vocabulary.with_name(CONFIG_FILE)
     if not config.is_file():
         return
     said = read_json(config).get("do_lower_case", True)
     if said != do_lower_case:
         logging.warning(
-            "%s says do_lower_case: %s, and %s is read by itself with %s; fix: name the folder",
+            "%s says do_lower_case: %s, but %s given as a file is read with %s; fix: name the folder",
             *(config, json.dumps(said), vocabulary, json.dumps(do_lower_case)),
         )

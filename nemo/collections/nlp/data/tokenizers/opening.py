@@ -1,4 +1,4 @@
-"""The one reader of tokenizers: any path or name -> a `TokenizerSpec`."""
+"""Opens any tokenizer: a path or name -> a `TokenizerSpec`."""
 
 import os
 from pathlib import Path
@@ -11,24 +11,24 @@ from nemo.collections.nlp.data.tokenizers.wordpiece import NemoBertTokenizer
 from nemo.utils.errors import MissingFileError, UsageError
 
 _FILES = (TOKENIZER_FILE, MODEL_FILE, VOCABULARY_FILE)
-_FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json")  # as transformers names them
+_FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json")  # names in transformers
 
 
 def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool | None = None) -> TokenizerSpec:
-    """The tokenizer of a folder, of a file, or of a name of the hub.
+    """The tokenizer in a folder or file, or with a name on the hub.
 
-    A folder is read as `AutoTokenizer` reads it (see `huggingface.open_pretrained`), unless it has a
-    SentencePiece model and no `tokenizer.json`. A file is read by itself: a `tokenizer.json`, a SentencePiece
-    model, or a `vocab.txt`.
+    A folder is opened as `AutoTokenizer` opens it (see `huggingface.open_pretrained`), unless it has a
+    SentencePiece model and no `tokenizer.json`. A file (`tokenizer.json`, SentencePiece model or `vocab.txt`)
+    is read without those beside it.
 
     Args:
-        do_lower_case: lower-case text. A `vocab.txt` by itself does not say it (None: it is cased); other
-            files do, and must agree.
+        do_lower_case: lower-case text. A lone `vocab.txt` does not record it (None: cased); other files do,
+        and must agree.
 
     Raises:
-        MissingFileError: a folder without a tokenizer.
-        UsageError: it cannot be read, no BERT could use it, or it keeps capital letters although
-            `do_lower_case` is True, or the reverse; or there is neither a file nor a model of that name.
+        MissingFileError: the folder has no tokenizer.
+        UsageError: there is neither a file nor a model of that name; the tokenizer cannot be read or does not
+        suit a BERT; or its case contradicts `do_lower_case`.
     """
     tokenizer = _open(Path(place), os.fspath(place), bool(do_lower_case))
     if do_lower_case is not None and do_lower_case == keeps_capitals(tokenizer):
@@ -42,17 +42,17 @@ def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool | None = N
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether a folder has files of a tokenizer."""
+    """Whether a folder contains a tokenizer."""
     return any((folder / name).is_file() for name in (*_FILES, *_FILES_OF_RELATIVES))
 
 
 def keeps_capitals(tokenizer: TokenizerSpec) -> bool:
-    """Whether capital letters are something else to it than small ones."""
+    """Whether the tokenizer is cased."""
     return "A" in tokenizer.normalized("A")
 
 
 def is_sentencepiece(folder: Path) -> bool:
-    """Whether what a folder has is read as a SentencePiece model."""
+    """Whether the tokenizer in a folder is a SentencePiece model."""
     return (folder / MODEL_FILE).is_file() and not (folder / TOKENIZER_FILE).is_file()
 
 

@@ -1,8 +1,7 @@
-"""BERT's tokenizer over a vocabulary and nothing else, set up by `tokenizers` alone.
+"""A plain BERT tokenizer over a vocabulary, built with `tokenizers` alone.
 
-It is what transformers makes of the same files, without transformers, which takes seconds to import. Of files
-that say anything more, or of which it is not plain what they say, transformers makes a tokenizer
-(huggingface.py).
+It is the tokenizer that transformers would open, without transformers, which takes seconds to import. If the
+files specify anything unusual or unclear, transformers opens them (huggingface.py).
 """
 
 import json
@@ -29,15 +28,15 @@ from nemo.collections.nlp.data.tokenizers.special_tokens import (
 from nemo.utils.files import write_atomically
 
 _KINDS = {kind: get_bert_special_tokens("bert")[kind] for kind in NEEDED_KINDS}
-_OF_A_PLACE = {"is_local", "local_files_only"}  # what transformers notes of where it read a configuration
+_OF_A_PLACE = {"is_local", "local_files_only"}  # transformers' record of where it read a configuration
 
 
 @dataclass(frozen=True)
 class Plain:
-    """A tokenizer as its files say.
+    """A plain tokenizer.
 
     Attributes:
-        tokens: the vocabulary; BERT's special tokens are in it.
+        tokens: the vocabulary, including BERT's special tokens.
         do_lower_case: lower-case text and strip accents.
         backend: the `tokenizers.Tokenizer`, to which tokens may be added.
     """
@@ -53,11 +52,11 @@ class Plain:
 
     @property
     def description(self) -> bytes:
-        """What transformers writes to `tokenizer.json`."""
+        """The content of `tokenizer.json`, as transformers writes it."""
         return self.backend.to_str(pretty=True).encode()
 
     def save(self, folder: Path) -> None:
-        """Write what `huggingface.save_pretrained` writes of it."""
+        """Write the same files as `huggingface.save_pretrained`."""
         config = json.dumps(_usual_config(self.do_lower_case), indent=2, sort_keys=True) + "\n"
         write_atomically(folder / TOKENIZER_FILE, self.description)
         write_atomically(folder / CONFIG_FILE, config.encode())
@@ -74,13 +73,13 @@ class Plain:
 
 
 def open_plain(place: Path, do_lower_case: bool) -> Plain | None:
-    """The tokenizer of a folder, or over a `vocab.txt` whatever is beside it; None if it is not plain.
+    """The tokenizer in a folder, or over a `vocab.txt` alone; None if it is not plain.
 
-    A folder has a `vocab.txt`; maybe a tokenizer_config.json, with nothing but what is usual; and maybe a
-    `tokenizer.json`, if that is just what would be saved.
+    A plain folder has a `vocab.txt`; optionally a tokenizer_config.json with nothing unusual; and optionally
+    a `tokenizer.json` that equals the one this module would save.
 
     Args:
-        do_lower_case: for a `vocab.txt` by itself, and a folder with nothing else.
+        do_lower_case: for a lone `vocab.txt`, given as a file or in a folder.
 
     Raises:
         UsageError: the files are damaged.
@@ -110,7 +109,7 @@ def _plain(tokens: list[str], do_lower_case: bool) -> Plain:
 
 
 def _is_usual(said: dict[str, Any], do_lower_case: bool) -> bool:
-    """Whether a tokenizer_config.json says nothing but what is usual; 1 instead of true is not."""
+    """Whether a tokenizer_config.json has only usual settings; 1 instead of true is unusual."""
     usual = _usual_config(do_lower_case)
     return all(
         key in usual and json.dumps(usual[key]) == json.dumps(said[key]) for key in said.keys() - _OF_A_PLACE
@@ -118,11 +117,11 @@ def _is_usual(said: dict[str, Any], do_lower_case: bool) -> bool:
 
 
 def _usual_config(do_lower_case: bool) -> dict[str, Any]:
-    """What transformers writes to tokenizer_config.json."""
+    """The content of tokenizer_config.json, as transformers writes it."""
     return _KINDS | {
         "backend": "tokenizers",
         "do_lower_case": do_lower_case,
-        "model_max_length": int(1e30),  # its way to say that there is none
+        "model_max_length": int(1e30),  # means no maximum
         "strip_accents": None,
         "tokenize_chinese_chars": True,
         "tokenizer_class": "BertTokenizer",
@@ -133,7 +132,7 @@ def bert_backend(tokens: Sequence[str], do_lower_case: bool) -> Any:
     """BERT's WordPiece tokenizer in `tokenizers`, as transformers' `BertTokenizer` sets it up.
 
     Args:
-        tokens: the vocabulary, BERT's special tokens among them.
+        tokens: the vocabulary, including BERT's special tokens.
     """
     from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 

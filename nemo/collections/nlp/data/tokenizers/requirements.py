@@ -1,4 +1,4 @@
-"""What a tokenizer of transformers must be like for a BERT, checked when it is opened."""
+"""Checks, on opening, that a transformers tokenizer suits a BERT."""
 
 from pathlib import Path
 from typing import Any
@@ -9,22 +9,22 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
 
 MARKS = {"WordPiece": CONTINUATION, "Unigram": SPACE, "BPE": "Ġ"}
-"""Kind of model -> the mark of its tokens, see `TokenizerSpec`."""
+"""Kind of model -> mark of its tokens, see `TokenizerSpec`."""
 
 
 def check_kind(tokenizer: Any, source: Path) -> None:
-    """Check all but the special tokens.
+    """Check everything except the special tokens.
 
     Raises:
-        UsageError: it is not fast, has no vocabulary, or is of a kind that cannot be trained with or saved.
+        UsageError: it is not a fast tokenizer, has no vocabulary, or is of a kind that is not supported.
     """
     if not tokenizer.is_fast:
-        raise UsageError("has no fast tokenizer", where=source, found=type(tokenizer).__name__)
+        raise UsageError("not a fast tokenizer", where=source, found=type(tokenizer).__name__)
     specials = set(tokenizer.all_special_tokens)
     if specials.issuperset(tokenizer.get_vocab()):
         pieces = [path.name for path in sorted(source.glob("*.model"))]
         raise UsageError(
-            "its files give a tokenizer without words",
+            "the tokenizer has no vocabulary",
             where=source,
             found=f"only {', '.join(sorted(specials))}",
             expected="a tokenizer.json or a vocab.txt",
@@ -34,7 +34,7 @@ def check_kind(tokenizer: Any, source: Path) -> None:
     kind = type(backend.model).__name__
     if kind not in MARKS:
         raise UsageError(
-            "not a kind of tokenizer that BERT is trained with",
+            "unsupported kind of tokenizer",
             where=source,
             found=kind,
             expected=f"one of {', '.join(MARKS)}",
@@ -42,7 +42,7 @@ def check_kind(tokenizer: Any, source: Path) -> None:
     prefix = getattr(backend.model, "continuing_subword_prefix", None)
     if kind == "WordPiece" and prefix != CONTINUATION:
         raise UsageError(
-            "its WordPieces continue a word with another mark",
+            "its WordPieces mark continued words differently",
             where=source,
             found=repr(prefix),
             expected=repr(CONTINUATION),
@@ -53,14 +53,14 @@ def check_kind(tokenizer: Any, source: Path) -> None:
             part and part.__getstate__()
         except Exception as error:  # `tokenizers` has no narrower class
             raise UsageError(
-                "a part of it is a program of its own, which no tokenizer.json can hold",
+                "it contains custom code, which cannot be saved to tokenizer.json",
                 where=source,
                 found=type(tokenizer).__name__,
                 fix="use another tokenizer, such as a BertTokenizer with the same vocab.txt",
             ) from error
     if tokenizer.split_special_tokens:
         raise UsageError(
-            "special tokens would be cut into words",
+            "special tokens would be split into words",
             where=source,
             found="split_special_tokens: true",
             fix="delete it from tokenizer_config.json",
@@ -68,7 +68,7 @@ def check_kind(tokenizer: Any, source: Path) -> None:
 
 
 def warn_of_shared_tokens(tokenizer: Any, source: Path) -> None:
-    """Warn if one token is of two kinds, such as [UNK] for what is masked and what is unknown."""
+    """Warn if one token has two kinds, such as [UNK] for both masked and unknown text."""
     kinds: dict[str, str] = {}
     for kind in NEEDED_KINDS:
         token = tokenizer.special_tokens_map[kind]

@@ -29,28 +29,28 @@ SPECIAL_TOKENS_FILE = "special_tokens.json"
 _NOT_A_MODEL = "not a SentencePiece model, or a damaged one"
 
 SCORE_STEP = 1 / 256
-"""Scores of pieces that are multiples of it are added without rounding, see `_SpacedUnits`."""
-_EXACT_SUM = SCORE_STEP * 2**24  # up to which they are, in float32
+"""Scores that are multiples of this can be added without rounding, see `_SpacedUnits`."""
+_EXACT_SUM = SCORE_STEP * 2**24  # largest sum that is exact in float32
 _USE_OURS = "train with a unigram model, such as --tokenizer sentence-piece makes"
-_WIDE_TILDE = "\uff5e"  # NFKC has a tilde for it, SentencePiece's nmt_nfkc keeps it
-_STAND_IN = "\ufdd1\ufdd0"  # no characters, and not in the order in which a text may list them
-_USUAL_LENGTH = 40  # of a word and the space behind it
-_UNKNOWN_PENALTY = 10  # SentencePiece scores an unknown character so much below all pieces
+_WIDE_TILDE = "\uff5e"  # NFKC turns it into a tilde, SentencePiece's nmt_nfkc keeps it
+_STAND_IN = "\ufdd1\ufdd0"  # noncharacters, in an order that no list of them has
+_USUAL_LENGTH = 40  # characters of a word and the space after it
+_UNKNOWN_PENALTY = 10  # an unknown character scores this much below the lowest piece
 
 
 class SentencePieceTokenizer(TokenizerSpec):
-    """A SentencePiece model, and special tokens that it may or may not know.
+    """A SentencePiece model with special tokens.
 
-    BERT's special tokens are recognised at once where the model has them as control pieces, as those
-    that we train have. To other models `add_special_tokens` appends them.
+    If the model has BERT's special tokens as control pieces, as models trained here do, they are recognised
+    immediately. For other models, `add_special_tokens` appends them.
 
     Args:
         model_path: a `.model` file.
-        special_tokens: for `add_special_tokens`.
+        special_tokens: passed to `add_special_tokens`.
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is no SentencePiece model, or one that would crash this process.
+        UsageError: it is not a SentencePiece model, or one that would crash this process.
     """
 
     def __init__(self, model_path: str | os.PathLike[str], special_tokens: SpecialTokens = ()):
@@ -70,7 +70,7 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     @classmethod
     def from_file(cls, file: Path) -> "SentencePieceTokenizer":
-        """What `save` wrote; or any SentencePiece model, to which BERT's special tokens are added."""
+        """Open what `save` wrote, or any SentencePiece model, with BERT's special tokens added."""
         tokenizer = cls(file)
         if reason := tokenizer._not_exported:
             logging.warning(
@@ -96,10 +96,10 @@ class SentencePieceTokenizer(TokenizerSpec):
         return list(self._encode(text, self.special_token_to_id, int))
 
     def _encode(self, text: str, special_tokens: Iterable[str], as_type: type) -> Iterator[Any]:
-        """The special tokens in a text and the pieces between them, as ids (int) or as they are (str).
+        """The special tokens in a text and the pieces between them, as ids (int) or strings (str).
 
-        Text that follows a special token without a space begins no word: "un[MASK]ed" ends in `ed`,
-        not in `▁ed`.
+        Text directly after a special token, without a space, does not begin a word: "un[MASK]ed" ends in
+        `ed`, not `▁ed`.
         """
         for number, part in enumerate(_one_of(special_tokens).split(text)):
             if number % 2:
@@ -111,7 +111,7 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     @cached_property
     def _model_inside_words(self) -> Any:
-        """The model, but for text that begins inside a word."""
+        """The model for text that begins inside a word."""
         proto = parse_model(self._content, MODEL_FILE)
         proto.normalizer_spec.add_dummy_prefix = False
         return _open(proto.SerializeToString(), MODEL_FILE)
@@ -130,7 +130,7 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     @cached_property
     def _units(self) -> "_SpacedUnits | None":
-        """None if what stands between spaces could be cut otherwise for what is around it."""
+        """None if the split of text between spaces may depend on its context."""
         proto = parse_model(self._content, MODEL_FILE)
         trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
         usual = {proto.SentencePiece.NORMAL, proto.SentencePiece.UNKNOWN, proto.SentencePiece.CONTROL}
@@ -142,7 +142,7 @@ class SentencePieceTokenizer(TokenizerSpec):
             and normalizer.escape_whitespaces
             and not trainer.treat_whitespace_as_suffix
             and usual.issuperset(entry.type for entry in proto.pieces)
-            and SPACE in texts  # or it would be unknown, and one token with what is unknown before it
+            and SPACE in texts  # otherwise it is unknown, and merges with unknown text before it
             and not any(SPACE in text[1:] for text in texts)
             and all(score % SCORE_STEP == 0 for score in texts.values())
         )
@@ -172,23 +172,24 @@ class SentencePieceTokenizer(TokenizerSpec):
     def to_huggingface(self) -> Any:
         """A transformers tokenizer over the same pieces.
 
-        It splits text into words first and normalises by Unicode's NFKC and then SentencePiece's own
-        rules, which alone would lose marks in `tokenizers`. Ids are equal but for odd combining marks;
-        and for models from elsewhere, where two splits of a word are equally likely (see
-        `vocabulary.train_sentencepiece`).
+        It splits text into words first, and normalises it by NFKC before SentencePiece's own rules, which
+        alone would lose marks in `tokenizers`. Ids are equal except for unusual combining marks, and, in
+        models not trained here, where two splits of a word are equally likely (see
+        `vocabulary.learn_sentencepiece`).
 
-        A text that spells a control or byte piece, such as `<unk>`, is that piece in `tokenizers`; here it is
-        text, as in SentencePiece.
+        A control or byte piece spelled out in a text, such as `<unk>`, becomes that piece in `tokenizers`;
+        here it is text, as in SentencePiece.
 
         Raises:
-            UsageError: `tokenizers` has no such model, or a special token is not known.
+            UsageError: `tokenizers` has no such model, or a special token is unknown.
         """
         from tokenizers import AddedToken, processors
         from transformers import PreTrainedTokenizerFast
 
         kinds = {kind: self._special(kind) for kind in NEEDED_KINDS}
         backend = self._unigram()
-        # Those that the model does not know are appended in this order, so they get the ids they have here.
+        # Those that the model does not know are appended in this order, so that they get the same ids as
+        # here.
         backend.add_special_tokens([AddedToken(t, normalized=False) for t in self._special_in_order()])
         sep, cls = ((kinds[kind], self._ids[kinds[kind]]) for kind in ("sep_token", "cls_token"))
         backend.post_processor = processors.BertProcessing(sep, cls)
@@ -200,7 +201,7 @@ class SentencePieceTokenizer(TokenizerSpec):
 
     @property
     def _not_exported(self) -> str | None:
-        """What kind of model this is if `tokenizers` has none like it."""
+        """The kind of model, if `tokenizers` has no equivalent; else None."""
         proto = parse_model(self._content, self._source)
         trainer, normalizer = proto.trainer_spec, proto.normalizer_spec
         if trainer.model_type != trainer.UNIGRAM:
@@ -210,7 +211,7 @@ class SentencePieceTokenizer(TokenizerSpec):
         return None if normalizer.remove_extra_whitespaces else "a model in which every space counts"
 
     def _unigram(self) -> Any:
-        """The model as `tokenizers` has it."""
+        """The equivalent model in `tokenizers`."""
         from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
         proto = parse_model(self._content, MODEL_FILE)
@@ -248,17 +249,17 @@ class SentencePieceTokenizer(TokenizerSpec):
 
 
 class _SpacedUnits(Units):
-    """What stands between spaces, for models whose pieces do not go across spaces.
+    """Units are separated by spaces, for models whose pieces do not cross spaces.
 
-    A sum of scores that had to be rounded could decide between two ways to cut a word, and would depend on
-    the text before it. So all sums must be exact.
+    All sums of scores must be exact: a rounded sum depends on the text before, and could tip the balance
+    between two splits of a word.
     """
 
     def __init__(self, tokenizer: SentencePieceTokenizer, lowest_score: float):
-        # Half of it, as normalisation may make text longer.
+        # Half of the limit, as normalisation may lengthen the text.
         self._longest = int(_EXACT_SUM / (_UNKNOWN_PENALTY - lowest_score) / 2)
         begins_word = tokenizer.starts_word
-        begins_word[tokenizer.special_ids] = False  # the unknown one may stand inside
+        begins_word[tokenizer.special_ids] = False  # the unknown token may be inside a word
         super().__init__(tokenizer, tokenizer._encode_whole, begins_word, self._longest // _USUAL_LENGTH)
 
     def _begins(self, characters: np.ndarray) -> np.ndarray:
@@ -268,7 +269,7 @@ class _SpacedUnits(Units):
         return begins
 
     def _without_units(self, texts: list[str], text: str) -> list[int]:
-        """And long ones; and all if they have few spaces: whole clauses do not come again."""
+        """Also long texts, and all texts if spaces are rare: whole clauses do not recur."""
         if len(text) > 20 * text.count(" "):
             return list(range(len(texts)))
         long = [i for i, text in enumerate(texts) if len(text) > self._longest]
@@ -279,18 +280,18 @@ class _SpacedUnits(Units):
 
 
 def _num_threads() -> int:
-    """All cores, or one if `tokenizers` is limited to one thread, as each core then has its own process."""
+    """All cores; one if `tokenizers` is limited to one thread, because then each core has its own process."""
     return 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else os.cpu_count() or 1
 
 
 def _one_of(tokens: Iterable[str]) -> re.Pattern[str]:
-    """Finds the tokens in a text, a longer one before its own beginning; nothing where there are none."""
+    """A pattern that finds the tokens in a text, preferring longer ones; without tokens it never matches."""
     longest_first = sorted(tokens, key=len, reverse=True)
     return re.compile(f"({'|'.join(map(re.escape, longest_first)) or '(?!)'})")
 
 
 def is_model(content: bytes) -> bool:
-    """Whether it looks like a SentencePiece model: one has numbers that are no text."""
+    """Whether it is a SentencePiece model, which contains bytes that are not text."""
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -300,10 +301,10 @@ def is_model(content: bytes) -> bool:
 
 
 def parse_model(content: bytes, where: Any) -> Any:
-    """A model's pieces and settings.
+    """Parse a model into its pieces and settings.
 
     Raises:
-        UsageError: it is no SentencePiece model, or not a whole one.
+        UsageError: it is not a SentencePiece model, or not a complete one.
     """
     from google.protobuf.message import DecodeError
     from sentencepiece import sentencepiece_model_pb2
@@ -312,8 +313,8 @@ def parse_model(content: bytes, where: Any) -> Any:
         proto = sentencepiece_model_pb2.ModelProto.FromString(content)  # type: ignore[attr-defined]
     except DecodeError:
         raise _not_a_model(where) from None
-    # A file that was cut between two pieces can be read, too; the settings come last. And what is not
-    # UTF-8 comes as bytes.
+    # A file truncated between two pieces still parses, but lacks the settings, which come last. Text that is
+    # not UTF-8 parses as bytes.
     is_text = all(isinstance(entry.piece, str) for entry in proto.pieces)
     if not proto.HasField("normalizer_spec") or not is_text:
         raise _not_a_model(where)

@@ -38,14 +38,14 @@ MODEL_SPECIAL_TOKENS = {
 }
 KINDS = tuple(MODEL_SPECIAL_TOKENS["bert"])
 NEEDED_KINDS = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
-"""What pretraining cannot do without, in the order of a new vocabulary."""
+"""The kinds that pretraining needs, in the order of a new vocabulary."""
 
 
 def get_bert_special_tokens(bert_derivative: str = "bert") -> dict[str, str]:
     """Kind -> special token of a model family: "bert", "roberta" or "albert".
 
     Raises:
-        UsageError: another family.
+        UsageError: the family is unknown.
     """
     return dict(choose(MODEL_SPECIAL_TOKENS, bert_derivative, what="BERT derivative"))
 
@@ -54,7 +54,7 @@ def vocabulary_order(special_tokens: SpecialTokens | None = None) -> list[str]:
     """The first entries of a new vocabulary, each once: padding, unknown, [CLS], [SEP], [MASK], then others.
 
     Args:
-        special_tokens: by kind, which replaces BERT's of that kind; or a list of more tokens.
+        special_tokens: by kind, to replace BERT's; or a list of additional tokens.
     """
     kinds, tokens = get_bert_special_tokens(), special_tokens or ()
     if isinstance(tokens, Mapping):

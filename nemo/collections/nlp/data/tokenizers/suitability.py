@@ -1,4 +1,4 @@
-"""Does a tokenizer suit a text? What `inspect` reports and every command that reads text warns of."""
+"""Checks whether a tokenizer suits a text, for the report of `inspect` and warnings of other commands."""
 
 import unicodedata
 from collections import Counter
@@ -9,7 +9,7 @@ from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.opening import keeps_capitals
 
 MANY_UNKNOWN = 0.01  # of the tokens
-MANY_LOST = 0.005  # of the letters: accents in English are 0.1 %
+MANY_LOST = 0.005  # of the letters; in English, 0.1 % have accents
 NAMED = 6
 
 
@@ -18,8 +18,8 @@ class LostMarks:
     """What a tokenizer that strips accents removes from the letters of a text.
 
     Attributes:
-        share: of the letters.
-        letters: the most frequent of them -> what is left.
+        share: share of letters that lose a mark.
+        letters: the most frequent of these letters -> what remains of each.
     """
 
     share: float
@@ -27,11 +27,11 @@ class LostMarks:
 
 
 def lost_marks(characters: Mapping[str, int], normalized: Callable[[str], str]) -> LostMarks:
-    """What lower-casing as BERT's takes from letters beside their case: accents, dakuten, vowel signs.
+    """What BERT's lower-casing strips from letters besides case: accents, dakuten, vowel signs.
 
     Args:
-        characters: how often each is in the text.
-        normalized: what the tokenizer makes of a text before it cuts it.
+        characters: how often each occurs in the text.
+        normalized: the tokenizer's normalisation of a text.
     """
     letters = {c: times for c, times in characters.items() if unicodedata.category(c)[0] in "LM"}
     lost = {}
@@ -45,23 +45,23 @@ def lost_marks(characters: Mapping[str, int], normalized: Callable[[str], str]) 
 
 
 def strips_marks(tokenizer: TokenizerSpec) -> bool:
-    """Whether it takes anything from letters beside their case."""
+    """Whether the tokenizer strips anything from letters besides case."""
     return tokenizer.normalized("é") == "e"
 
 
 def warning_of_lost_marks(lost: LostMarks) -> str | None:
-    """What to tell a person; None where little is lost."""
+    """A warning; None if little is lost."""
     if lost.share < MANY_LOST:
         return None
     return (
         f"lower-casing also strips marks from {lost.share:.1%} of the letters of this text "
-        f"({', '.join(_told(letter, left) for letter, left in lost.letters.items())}): to keep them leave "
-        "--do_lower_case out, or use a tokenizer that keeps them."
+        f"({', '.join(_told(letter, left) for letter, left in lost.letters.items())}): to keep them, leave "
+        "out --do_lower_case, or use a tokenizer that keeps them."
     )
 
 
 def warning_of_lost_marks_in(paragraphs: Iterable[str], tokenizer: TokenizerSpec) -> str | None:
-    """The same for a text."""
+    """A warning of the marks lost in a text; None if few are."""
     if not strips_marks(tokenizer):
         return None
     characters: Counter[str] = Counter()
@@ -71,14 +71,14 @@ def warning_of_lost_marks_in(paragraphs: Iterable[str], tokenizer: TokenizerSpec
 
 
 def lacks_capitals(tokenizer: TokenizerSpec) -> bool:
-    """Whether it keeps capital letters, and has none: a vocabulary of lower-cased text."""
+    """Whether a cased tokenizer has no capital letters: a vocabulary made from lower-cased text."""
     specials = set(tokenizer.special_ids.tolist())
     texts = (token for i, token in enumerate(tokenizer.vocabulary()) if i not in specials)
     return keeps_capitals(tokenizer) and all(text == text.lower() for text in texts)
 
 
 def warning_of_unknown(share: float, is_uncased: bool = False) -> str | None:
-    """What to tell a person of the share of unknown tokens; None where they are few.
+    """A warning of the share of unknown tokens; None if it is small.
 
     Args:
         is_uncased: see `lacks_capitals`.
@@ -90,7 +90,7 @@ def warning_of_unknown(share: float, is_uncased: bool = False) -> str | None:
         if is_uncased
         else "use a tokenizer trained on such text (nemo-bert tokenizer)"
     )
-    return f"{share:.1%} of the tokens are unknown, and can be neither learned nor predicted: {advice}."
+    return f"{share:.1%} of the tokens are unknown; they can be neither learned nor predicted: {advice}."
 
 
 def _without_marks(text: str) -> str:
@@ -100,7 +100,5 @@ def _without_marks(text: str) -> str:
 def _told(letter: str, left: str) -> str:
     if not left:
         return f"U+{ord(letter):04X} is dropped"
-    is_whole = (
-        unicodedata.normalize("NFC", left) == letter
-    )  # a Korean syllable, of whose parts none is a mark
+    is_whole = unicodedata.normalize("NFC", left) == letter  # a Korean syllable, which has no marks
     return f"{letter} is taken apart" if is_whole else f"{letter} becomes {left}"

@@ -1,8 +1,8 @@
-"""Opens a tokenizer where it can do no harm: `python -P trial.py sentencepiece|tokenizers < file`.
+"""Opens a tokenizer where a crash does no harm: `python -P trial.py sentencepiece|tokenizers < file`.
 
-A crafted one can crash the process that opens it, or that encodes a text with it. So this is a program of its
-own, with limited memory; it imports nothing of ours. Exit code 0: it works; otherwise the last line on stderr
-says why it does not.
+A crafted file can crash the process that opens it or encodes text with it. So this is a separate program with
+limited memory, which imports nothing from the package. Exit code 0: it works; otherwise the last line on
+stderr says why not.
 """
 
 import re
@@ -10,17 +10,17 @@ import resource
 import sys
 
 MEMORY = 2 << 30
-_EVERY = [*range(0x20, 0xD800), *range(0xE000, 0x20000)]  # characters, without the halves of surrogate pairs
+_EVERY = [*range(0x20, 0xD800), *range(0xE000, 0x20000)]  # characters, without surrogates
 _IN_A_TEXT = 100
 TEXTS = ["".join(map(chr, _EVERY[start : start + _IN_A_TEXT])) for start in range(0, len(_EVERY), _IN_A_TEXT)]
 
 
 def try_sentencepiece(content: bytes) -> None:
-    """Encode every character, normalised as the model says, and decode every piece.
+    """Encode every character, normalised by the model, and decode every piece.
 
     Raises:
-        RuntimeError: it is no model.
-        ValueError: it gives ids that it has no pieces for, or not the pieces that it has.
+        RuntimeError: it is not a model.
+        ValueError: it returns ids without pieces, or does not find its own pieces.
     """
     from sentencepiece import SentencePieceProcessor
 
@@ -37,7 +37,7 @@ def try_sentencepiece(content: bytes) -> None:
 
 
 def try_tokenizers(content: bytes) -> None:
-    """Encode every character and decode what comes of it. Raises whatever the library does."""
+    """Encode every character and decode the result. Raises whatever the library raises."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(content.decode())
@@ -51,7 +51,7 @@ if __name__ == "__main__":
     run = {"sentencepiece": try_sentencepiece, "tokenizers": try_tokenizers}[sys.argv[1]]
     try:
         run(sys.stdin.buffer.read())
-    except BaseException as error:  # a panic of `tokenizers` is no Exception
+    except BaseException as error:  # a panic in `tokenizers` is not an Exception
         told = " ".join(str(error).split()).rstrip(".") or type(error).__name__
         sys.stderr.write("\n" + re.sub("^[A-Z_]+: ", "", told) + "\n")  # without INTERNAL, as its authors say
         sys.exit(2)

@@ -1,7 +1,7 @@
-"""Text -> ids through units: parts of a text that are encoded the same in any context.
+"""Encodes text by units: parts of a text whose ids do not depend on the context.
 
-A corpus repeats its words: in English a MiB has 230,000 words and marks, and 4,000 of them are new once
-8 MiB have been seen. Only the new ones are encoded.
+A corpus repeats its words: a MiB of English has 230,000 words and punctuation marks, of which 4,000 are new
+once 8 MiB have been read. Only new ones are encoded.
 """
 
 from abc import ABC, abstractmethod
@@ -12,19 +12,19 @@ import numpy as np
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 
-_REMEMBERED_CHARACTERS = 1 << 21  # of different units: about 250,000 words, some dozen MB
+_REMEMBERED_CHARACTERS = 1 << 21  # of distinct units: about 250,000 words, a few dozen MB
 
 
 class Units(ABC):
-    """Encodes texts, and remembers the ids of their units.
+    """Encodes texts and caches the ids of their units.
 
-    A subclass says where units begin, and encodes those that are new.
+    A subclass defines where units begin.
 
     Args:
-        tokenizer: whose ids they are.
-        encode_whole: encodes texts without regard to units.
-        begins_word: which tokens begin a word, bool [vocabulary].
-        words_at_once: how many new words may be encoded as one text.
+        tokenizer: the tokenizer that the ids belong to.
+        encode_whole: encodes texts without units.
+        begins_word: whether each token begins a word, bool [vocabulary].
+        words_at_once: number of new words that may be encoded as one text.
     """
 
     def __init__(
@@ -40,8 +40,8 @@ class Units(ABC):
 
     def _forget(self) -> None:
         self._numbers: dict[str, int] = {}  # unit -> number
-        self._ids = np.zeros(0, np.int32)  # those of unit 0, of unit 1, ...
-        self._starts = np.zeros(0, np.int64)  # where those of each unit start
+        self._ids = np.zeros(0, np.int32)  # ids of unit 0, then of unit 1, ...
+        self._starts = np.zeros(0, np.int64)  # where the ids of each unit start
         self._lengths = np.zeros(0, np.int64)
         self._characters = 0
 
@@ -49,17 +49,17 @@ class Units(ABC):
     def _begins(self, characters: np.ndarray) -> np.ndarray:
         """Where units begin: bool [characters], given the code points of a text.
 
-        Behind spaces one does, and none does at a space: those between units belong to the first of the two.
+        A unit begins after spaces and never at one: spaces between two units belong to the first.
         """
 
     @abstractmethod
     def _are_words(self, units: list[str]) -> list[bool]:
-        """Whether each has exactly one token that begins a word, the first one; if in doubt, False."""
+        """Whether exactly one token of each unit begins a word, the first; if in doubt, False."""
 
     def _without_units(self, texts: list[str], text: str) -> list[int]:
-        """Which texts to encode as a whole, given all of them, and these joined.
+        """The indices of the texts to encode as a whole.
 
-        Those that name a special token, which is one token only as long as it is not taken apart.
+        These spell a special token, which units would split. `text` is all texts joined.
         """
         named = [token for token in self._tokenizer.corpus_tokens if token in text]
         return [i for i, text in enumerate(texts) if any(token in text for token in named)] if named else []
@@ -91,11 +91,11 @@ class Units(ABC):
         return [ids[start:stop] for start, stop in pairwise(stops)]
 
     def _ids_of(self, encoded: bytes, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all units in order, and where those of each begin, and those of the last one end.
+        """The ids of all units in order, and the offset of each unit's ids, with the end of the last.
 
         Args:
             encoded: a text in UTF-8.
-            offsets: where each unit begins in it, and the last one ends; int64.
+            offsets: where each unit begins in it, and where the last ends; int64.
         """
         import pyarrow as pa
         from pyarrow._compute import call_function  # pyarrow.compute itself takes as long to import as NumPy
@@ -118,7 +118,7 @@ class Units(ABC):
         unseen = np.flatnonzero(numbers < 0)
         if len(unseen):
             seen_first = [units[i] for i in unseen.tolist()]
-            bare = [unit.rstrip(" ") for unit in seen_first]  # a space that ends a unit has no ids
+            bare = [unit.rstrip(" ") for unit in seen_first]  # trailing spaces have no ids
             if new := [unit for unit in dict.fromkeys(bare) if unit not in self._numbers]:
                 self._learn(new)
             numbers[unseen] = [self._numbers[unit] for unit in bare]
@@ -129,7 +129,7 @@ class Units(ABC):
     def _learn(self, units: list[str]) -> None:
         """Encode and number units, words first.
 
-        One long text is encoded faster than many short ones, and tokens say where a word begins.
+        One long text is encoded faster than many short ones; its tokens show where each word begins.
         """
         are_words = np.array(self._are_words(units))
         words, others = (list(compress(units, chosen)) for chosen in (are_words, ~are_words))
@@ -150,5 +150,5 @@ class Units(ABC):
 
 
 def _joined(texts: list[str]) -> str:
-    """One text: a space ends a unit and has no ids, so units end where texts do."""
+    """Join texts by spaces: a space ends a unit and has no ids, so no unit spans two texts."""
     return " ".join(["", *texts])

@@ -1,4 +1,4 @@
-"""Train a tokenizer on a sample of a corpus: in bounded memory, and with the same result every time."""
+"""Trains a tokenizer on a sample of a corpus, in bounded memory and reproducibly."""
 
 import heapq
 import io
@@ -44,14 +44,14 @@ Path_ = str | os.PathLike[str]
 
 SAMPLE_SIZE = 10_000_000  # lines
 SAMPLE_BYTES = {
-    "sentence-piece": 250_000_000,  # its trainer takes 20 times that in memory
+    "sentence-piece": 250_000_000,  # its trainer needs 20 times this in memory
     "word-piece": 1_000_000_000,
 }
-READ_BYTES = 1 << 30  # of text, as it is stored, that a sample is drawn from
-NAMED = 5  # files that are named in a message
-LINE_BYTES = 4192  # SentencePiece leaves out longer lines, and says so only in its log
-COVERAGE = 0.9995  # of a text, by the characters in its vocabulary; as in SentencePiece
-_LEFT_OUT = "\u2585"  # so are lines with this character, which it uses itself
+READ_BYTES = 1 << 30  # stored bytes of text from which a sample is drawn
+NAMED = 5  # files named in a message
+LINE_BYTES = 4192  # SentencePiece skips longer lines, and says so only in its log
+COVERAGE = 0.9995  # share of a text that the characters in the vocabulary must cover; as in SentencePiece
+_LEFT_OUT = "\u2585"  # it also skips lines with this character, which it uses internally
 
 
 def find_or_train_tokenizer(
@@ -64,9 +64,9 @@ def find_or_train_tokenizer(
     do_lower_case: bool | None = None,
     text: TextOptions = AUTO,
 ) -> TokenizerSpec:
-    """The tokenizer that is in `folder` (see `load_tokenizer`), or else a new one. See `train_tokenizer`.
+    """Open the tokenizer in `folder` (see `load_tokenizer`), or train one there (see `train_tokenizer`).
 
-    An existing `vocab.txt` is also taken for "sentence-piece", as in the tutorial.
+    For "sentence-piece", an existing `vocab.txt` is also accepted, as in the tutorial.
 
     Raises:
         UsageError: "word-piece" is requested, but a SentencePiece model exists. Also as `train_tokenizer`.
@@ -100,22 +100,22 @@ def train_tokenizer(
     text: TextOptions = AUTO,
     sample_bytes: int | None = None,
 ) -> TokenizerSpec:
-    """Learn a vocabulary and write it to `folder`, where `load_tokenizer` finds it.
+    """Train a tokenizer and write it to `folder`, where `load_tokenizer` finds it.
 
     Args:
         kind: "sentence-piece" (writes `tokenizer.model` and `vocab.txt`) or "word-piece" (`vocab.txt`).
         files: text, as `inputs.sources_of` takes it.
-        folder: made if need be.
-        vocab_size: entries, special tokens included; fewer if the text does not yield that many.
-        sample_size: lines to learn from at most, drawn from the whole corpus alike.
+        folder: created if missing.
+        vocab_size: number of entries, including special tokens; fewer if the text does not yield that many.
+        sample_size: maximum number of lines to learn from, drawn uniformly from the whole corpus.
         special_tokens: as `vocabulary_order` takes them; they come first.
-        do_lower_case: lower-case the text, and here and ever after; WordPiece also strips accents.
+        do_lower_case: lower-case all text, in training and in use; WordPiece also strips accents.
         text: how the files are read.
-        sample_bytes: bytes to learn from at most. Default: `SAMPLE_BYTES`.
+        sample_bytes: maximum bytes to learn from. Default: `SAMPLE_BYTES`.
 
     Raises:
-        UsageError: an unknown kind, `vocab_size` is too small, or there is a tokenizer in the folder.
-        DataError: the files cannot be read, or hold no text.
+        UsageError: the kind is unknown, `vocab_size` is too small, or the folder already has a tokenizer.
+        DataError: the files cannot be read, or contain no text.
         StorageError: the folder cannot be written to.
     """
     sample_bytes = choose(SAMPLE_BYTES, kind, what="tokenizer") if sample_bytes is None else sample_bytes
@@ -124,14 +124,16 @@ def train_tokenizer(
         with working("reading text for a vocabulary"):
             sample = sample_text(files, sample_size, sample_bytes, specials, text)
         logging.info(
-            "learning a %s vocabulary from %d lines, %.1f million characters (at most %d lines, %d MB)",
+            "learning a %s vocabulary from %d lines, %.1f million characters (limits: %d lines, %d MB)",
             *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
         )
         tokenizer: TokenizerSpec
         if kind == "sentence-piece":
             with working("learning the vocabulary"):
                 model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
-            with tempfile.TemporaryDirectory() as aside:  # it saves itself, special tokens included
+            with (
+                tempfile.TemporaryDirectory() as aside
+            ):  # the tokenizer saves itself, including special tokens
                 learned = Path(aside, MODEL_FILE)
                 learned.write_bytes(model)
                 tokenizer = SentencePieceTokenizer(learned)
@@ -152,7 +154,7 @@ def train_tokenizer(
 
 @contextmanager
 def _place_for_tokenizer(folder: Path) -> Iterator[None]:
-    """Make sure before the work that its result can be written, and that nothing is lost by it."""
+    """Before the work, make sure that its result can be written without overwriting anything."""
     for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE):
         if (folder / name).exists():
             raise UsageError("already exists, not overwritten", where=folder / name, fix="use another folder")
@@ -170,11 +172,11 @@ def sample_text(
     special_tokens: Iterable[str] = (),
     text: TextOptions = AUTO,
 ) -> list[str]:
-    """Lines drawn from all files, each as likely as the next, in their order; all if they are few.
+    """Draw lines uniformly from all files, in order; all lines if there are few.
 
-    Reads the corpus once, or of a large one pieces from all over it, and keeps no more of it than it returns.
-    Lines over `LINE_BYTES` are cut, at spaces if there are any. Special tokens are left out: what to do with
-    them is not to be learned.
+    Reads the corpus once (of a large one, pieces from all over it), and keeps only the lines it returns.
+    Lines over `LINE_BYTES` are cut, at spaces if possible. Special tokens are removed, as they must not be
+    learned.
 
     Raises:
         DataError: there is no text. Also as `inputs.sources_of` and `inputs.PieceReader`.
@@ -182,7 +184,7 @@ def sample_text(
     sources = sources_of(files, text)
     specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
     random = Random(0)
-    # Every line draws a number, and those with the lowest are kept; negative, as a heap pops its lowest.
+    # Each line draws a number, and the lowest are kept; negated, because a heap pops its lowest.
     kept: list[tuple[float, int, str]] = []
     size = 0
     for place, line in enumerate(_lines(_some_of(pieces_of(sources)), specials, text)):
@@ -222,7 +224,7 @@ def _lines(pieces: Iterable[Piece], specials: re.Pattern[str], text: TextOptions
 def _cut(text: str) -> Iterator[str]:
     rest = text.encode()
     while len(rest) > LINE_BYTES:
-        # A character that the cut goes through is left to the rest.
+        # A character that the cut would split goes to the rest.
         head = rest[:LINE_BYTES].decode(errors="ignore")
         head = head.rpartition(" ")[0] or head
         yield head
@@ -233,7 +235,7 @@ def _cut(text: str) -> Iterator[str]:
 def learn_sentencepiece(
     sample: Iterable[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
 ) -> bytes:
-    """A unigram model (Kudo 2018) whose first pieces are the special tokens: padding, unknown, others.
+    """Train a unigram model (Kudo 2018) whose first pieces are the special tokens: padding, unknown, others.
 
     Raises:
         UsageError: `vocab_size` is too small.
@@ -248,7 +250,7 @@ def learn_sentencepiece(
             model_writer=model,
             model_type="unigram",
             normalization_rule_name="nmt_nfkc_cf" if do_lower_case else "nmt_nfkc",
-            vocab_size=max(vocab_size, len(special_tokens)),  # with less it names no least size
+            vocab_size=max(vocab_size, len(special_tokens)),  # with less, its error does not name the minimum
             hard_vocab_limit=False,
             character_coverage=COVERAGE,
             max_sentence_length=LINE_BYTES,
@@ -259,7 +261,7 @@ def learn_sentencepiece(
             control_symbols=others,
             bos_id=-1,
             eos_id=-1,
-            num_threads=16,  # sums are taken thread by thread: another number gives another model
+            num_threads=16,  # it sums per thread, so another number gives another model
             minloglevel=2,
         )
     except RuntimeError as error:
@@ -273,8 +275,8 @@ def learn_sentencepiece(
 def _with_exact_scores(model: bytes) -> bytes:
     """Round the scores of the pieces so that their sums are exact in float32.
 
-    "00" + "0" and "0" + "00" are equally likely. With exact sums SentencePiece and `tokenizers` both take
-    the one they find first; else rounding decides, which depends on the text before.
+    "00" + "0" and "0" + "00" are equally likely. With exact sums, SentencePiece and `tokenizers` both take
+    the one they find first; otherwise rounding decides, which depends on the text before.
     """
     proto = parse_model(model, MODEL_FILE)
     for piece in proto.pieces:
@@ -285,7 +287,7 @@ def _with_exact_scores(model: bytes) -> bytes:
 def learn_wordpiece(
     sample: Sequence[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
 ) -> list[str]:
-    """WordPieces that begin with the special tokens.
+    """Train a WordPiece vocabulary that begins with the special tokens.
 
     Raises:
         UsageError: `vocab_size` is too small.
@@ -294,8 +296,8 @@ def learn_wordpiece(
 
     backend = bert_backend(vocabulary_order(), do_lower_case)
     alphabet = _alphabet(map(backend.normalizer.normalize_str, sample))
-    # The trainer numbers continuations as they come out of a hash table, and merges pairs of equal
-    # frequency by number. Named beforehand, they have the same numbers every time.
+    # The trainer numbers continuations in hash-table order, and merges pairs of equal frequency by
+    # number. Listing them beforehand fixes their numbers.
     continuations = [CONTINUATION + character for character in alphabet if continues_word(character, backend)]
     leading = [*special_tokens, *continuations]
     if vocab_size < len(leading) + len(alphabet):
@@ -314,7 +316,7 @@ def learn_wordpiece(
 
 
 def _alphabet(lines: Iterable[str]) -> list[str]:
-    """The characters that make up `COVERAGE` of a text, the most frequent ones, by code point."""
+    """The most frequent characters, which make up `COVERAGE` of a text, in order of code points."""
     counts: Counter[str] = Counter()
     for line in lines:
         counts.update(line)
@@ -329,7 +331,7 @@ def _alphabet(lines: Iterable[str]) -> list[str]:
 
 
 def continues_word(character: str, backend: Any) -> bool:
-    """Whether a character can stand inside a word; punctuation and Chinese ones are words of their own."""
+    """Whether a character can be inside a word; punctuation and Chinese characters are separate words."""
     text = backend.normalizer.normalize_str(f"a{character}")
     return len(backend.pre_tokenizer.pre_tokenize_str(text)) == 1
 

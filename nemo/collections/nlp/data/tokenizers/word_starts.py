@@ -1,9 +1,8 @@
-"""Which tokens begin a word, also where the script puts no spaces between words.
+"""Finds the tokens that begin a word, even in scripts without spaces between words.
 
-WordPiece makes every Chinese character a word of its own and SentencePiece a whole clause one, so
-their marks say nothing there. rjieba's segmentation does, also of what stands beside such characters,
-as in T恤. It is aligned with the tokens by character offsets in the text that the tokens themselves spell,
-so no normaliser can shift it.
+To WordPiece every Chinese character is a word, and to SentencePiece a whole clause is, so their marks do not
+help. rjieba segments such text into words, including adjacent letters, as in T恤. Its words are aligned with
+the tokens by character offsets in the text that the tokens spell, so no normaliser can shift them.
 """
 
 from functools import cached_property
@@ -12,11 +11,11 @@ import numpy as np
 
 from nemo.collections.nlp.data.text.sentences import CJK
 
-_UNKNOWN = "\ufffd"  # stands for a token that spells no text; segmented as a symbol of its own
+_UNKNOWN = "\ufffd"  # stands for a token that spells no text; segmented as a separate symbol
 
 
 class WordStarts:
-    """Tells where words begin, by the tokenizer's marks and, in Chinese and Japanese, by rjieba.
+    """Finds where words begin, by the tokenizer's marks and, in Chinese and Japanese, by rjieba.
 
     Args:
         starts_word: bool [vocabulary], the tokenizer's marks.
@@ -40,7 +39,7 @@ class WordStarts:
         """Bool [tokens of all sentences], True where a token begins a word.
 
         Args:
-            sentences: the ids of each; none is empty.
+            sentences: the ids of each sentence; none is empty.
         """
         ids = np.concatenate(sentences)
         lengths = np.array([len(sentence) for sentence in sentences])
@@ -51,7 +50,7 @@ class WordStarts:
             touches_cjk[1:] |= self._ends_cjk[ids[:-1]]
             is_first = np.zeros(len(ids), dtype=bool)
             is_first[first] = True
-            # Only of sentences with such characters.
+            # Only sentences with such characters.
             chosen = np.repeat(np.logical_or.reduceat(touches_cjk, first), lengths)
             is_spaced = starts & ~touches_cjk
             segmented = self._segmented(ids[chosen], is_first[chosen], is_spaced[chosen])
@@ -65,9 +64,9 @@ class WordStarts:
 
     @cached_property
     def _spelled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Each text as it is spelled inside a clause, behind a space, where a sentence begins, and both.
+        """Each token's spelling inside a clause, after a space, at the start of a sentence, and after both.
 
-        The characters of all of them, where those of each start, and how many they are.
+        Returns the characters of all spellings, and the start and length of each.
         """
         befores = ("", " ", "\n", "\n ")
         characters = "".join(before + text for before in befores for text in self._texts)
@@ -78,8 +77,8 @@ class WordStarts:
         """True where a word of rjieba's segmentation begins with the first character of a token.
 
         Args:
-            is_first: first tokens of sentences; no word goes from one sentence into the next.
-            is_spaced: tokens behind a space, which parts the words of scripts that have spaces.
+            is_first: first tokens of sentences; no word spans two sentences.
+            is_spaced: tokens after a space, which separates words in scripts with spaces.
         """
         import rjieba
 

@@ -1,6 +1,6 @@
-"""WordPiece (Schuster and Nakajima 2012), BERT's own tokenizer, in which `##` continues a word.
+"""WordPiece (Schuster and Nakajima 2012), BERT's tokenizer, in which `##` continues a word.
 
-And the tokenizers of BERT's relatives, as transformers has them.
+Also the tokenizers of BERT's relatives in transformers.
 """
 
 import copy
@@ -30,30 +30,32 @@ from nemo.collections.nlp.data.tokenizers.units import Units
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
-# Fingerprints say 200 letters in a word where transformers has 100: all WordPieces were read so once, and
-# what was made then stays valid.
+# Fingerprints use 200 letters per word where transformers has 100: earlier versions used 200 for every
+# vocabulary, and what they made must stay valid.
 _LONGEST_WORDS = {100: 200, 200: 100}
 
 
 class NemoBertTokenizer(TokenizerSpec):
-    """A tokenizer of Hugging Face's: a pretrained one, or BERT's over a vocabulary file.
+    """A Hugging Face tokenizer: a pretrained one, or BERT's over a vocabulary file.
 
     Args:
-        pretrained_model: a Hugging Face folder; a name of the hub, looked for in the cache before the network
-            is asked; or a `tokenizer.json`, which is read by itself.
-        vocab_file: a `vocab.txt` with BERT's special tokens, read by itself; without a `pretrained_model`.
-        bert_derivative: whose vocabulary file it is; only "bert" has one of this kind.
-        do_lower_case: lower-case text and strip accents, where no file says it: for a `vocab_file`, or for a
-            folder with nothing but a `vocab.txt`.
+        pretrained_model: a Hugging Face folder; a name on the hub, looked up in the cache before the network;
+        or a `tokenizer.json`, read without the files beside it.
+        vocab_file: a `vocab.txt` with BERT's special tokens, read without the files beside it; instead of
+        `pretrained_model`.
+        bert_derivative: the model family of the vocabulary file; only "bert" has one of this kind.
+        do_lower_case: lower-case text and strip accents, if no file specifies it: for a `vocab_file`, or a
+        folder with only a `vocab.txt`.
 
     Attributes:
-        tokenizer: the transformers tokenizer, with all its settings. What it truncates and pads is not heeded
-            here. Of a plain vocabulary it is made when it is first asked for, see plain.py.
+        tokenizer: the transformers tokenizer, with all its settings. Its truncation and padding have no
+        effect here. For a plain vocabulary it is created on first use, see plain.py.
 
     Raises:
         MissingFileError: there is no such vocabulary file.
-        UsageError: neither is given; or the file is no vocabulary of a BERT (see `files.read_vocabulary`); or
-            there is no such pretrained tokenizer, or none that a BERT could use.
+        UsageError: neither is given; the file is not a BERT vocabulary (see `files.read_vocabulary`); or
+            there
+        is no such pretrained tokenizer, or it does not suit a BERT.
     """
 
     def __init__(
@@ -92,18 +94,18 @@ class NemoBertTokenizer(TokenizerSpec):
 
     @property
     def _bare(self) -> Plain | None:
-        """The plain tokenizer, until `tokenizer` is asked for, which may be changed."""
+        """The plain tokenizer, until `tokenizer` is first used, which callers may change."""
         return None if "tokenizer" in self.__dict__ else self._plain
 
     @property
     def _backend(self) -> Any:
-        """The `tokenizers.Tokenizer`: that of `tokenizer` if there is one, so both know what is added."""
+        """The `tokenizers.Tokenizer`: that of `tokenizer` if it exists, so that both share added tokens."""
         bare = self._bare
         return self.tokenizer.backend_tokenizer if bare is None else bare.backend
 
     @cached_property
     def tokenizer(self) -> Any:
-        assert self._plain is not None  # others are there from the beginning
+        assert self._plain is not None  # otherwise it was created in the constructor
         return self._plain.to_huggingface()
 
     def add_special_tokens(self, special_tokens: SpecialTokens) -> None:
@@ -136,7 +138,7 @@ class NemoBertTokenizer(TokenizerSpec):
         return decoder.decode(list(tokens)) if decoder else " ".join(tokens)
 
     def ids_to_text(self, ids: Sequence[int]) -> str:
-        """Special tokens are left out."""
+        """The text of these ids, without special tokens."""
         return self.tokens_to_text(self.ids_to_tokens([i for i in ids if i not in self.id_to_special_token]))
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -149,7 +151,7 @@ class NemoBertTokenizer(TokenizerSpec):
 
     @property
     def _has_units(self) -> bool:
-        """Whether a character is normalised, and begins a word or not, whatever stands beside it."""
+        """Whether normalisation and word boundaries of a character do not depend on its neighbours."""
         backend = self._backend
         kinds = [type(part).__name__ for part in (backend.normalizer, backend.pre_tokenizer, backend.model)]
         return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and all(
@@ -158,21 +160,21 @@ class NemoBertTokenizer(TokenizerSpec):
 
     @cached_property
     def _encoder(self) -> Any:
-        """The backend, which neither truncates nor pads."""
+        """The backend without truncation and padding."""
         return self._over_the_model(found_in_text=frozenset())
 
     @cached_property
     def _corpus_encoder(self) -> Any:
-        """The same, blind to the special tokens that frame a text."""
+        """The same, but treating special tokens that frame a text as words."""
         encoder = self._over_the_model(found_in_text=self.corpus_tokens)
-        encoder.encode_special_tokens = True  # the name of the option says: as if they were words
+        encoder.encode_special_tokens = True  # encodes special tokens as if they were words
         return encoder
 
     def _over_the_model(self, found_in_text: frozenset[str]) -> Any:
-        """A tokenizer with the model and the tokens of the backend, and nothing else of what frames a text.
+        """A tokenizer with the model and tokens of the backend, without anything that frames a text.
 
         Args:
-            found_in_text: special tokens that are no special ones to it.
+            found_in_text: special tokens that it treats as ordinary added tokens.
         """
         from tokenizers import Tokenizer
 
@@ -212,11 +214,11 @@ class NemoBertTokenizer(TokenizerSpec):
         return copy.deepcopy(self.tokenizer)
 
 
-_UNSEEN, _SPACE, _WORD, _IN_WORD, _ODD = range(5)  # what a character is to the words of a text, see _kind_of
+_UNSEEN, _SPACE, _WORD, _IN_WORD, _ODD = range(5)  # kinds of characters, see _kind_of
 
 
 class _WordUnits(Units):
-    """Words, and characters that are words of their own: punctuation and Chinese ones."""
+    """Units are words, and characters that are separate words: punctuation and Chinese characters."""
 
     def __init__(self, tokenizer: NemoBertTokenizer):
         super().__init__(tokenizer, tokenizer._encode_whole, tokenizer.starts_word)
@@ -245,7 +247,9 @@ class _WordUnits(Units):
             return _WORD
         if len(words) == 1 and len(words[0]) > 2:
             return _IN_WORD
-        self._odd.add(character)  # such as one that is left out: stays beside its neighbours for the encoder
+        self._odd.add(
+            character
+        )  # such as one that normalisation drops: the encoder sees it together with its neighbours
         return _ODD
 
     def _are_words(self, units: list[str]) -> list[bool]:

@@ -119,5 +119,6 @@ def test_other_special_tokens_are_another_tokenizer(tmp_path, tokenizers, place,
     specials = [tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
     specials[place] = 30
     shard = open_shard(write_shard(tmp_path / "a.hdf5", make_rows(100, specials=tuple(specials))))
-    with pytest.raises(DataError, match=rf"\[{token}\] has another id; found 30, .*fix: give --tokenizer"):
+    message = rf"\[{token}\] has a different id; found 30, .*fix: give the vocabulary"
+    with pytest.raises(DataError, match=message):
         check_tokenizer(tokenizer, survey_of(shard, LIMITS), shard)

@@ -264,7 +264,9 @@ def test_bad_records_of_all_parts_together_are_counted(tmp_path, letters):
 
 def test_a_folder_with_other_things_is_left_alone(corpus, tmp_path, letters):
     parts = one_part(tmp_path / "parts", corpus, letters)
-    with pytest.raises(StorageError, match=r"no place for a token store; found a\.txt"):
+    with pytest.raises(
+        StorageError, match=r"the folder contains something other than a token store; found a\.txt"
+    ):
         assemble(parts, {"store": (corpus, None)}, {"sources": []})
     assert (corpus / "b.txt").exists()
 

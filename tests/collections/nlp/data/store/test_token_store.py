@@ -330,7 +330,7 @@ def test_a_store_of_another_tokenizer_is_refused_where_text_is_asked_for(corpus,
     with pytest.raises(DataError) as caught:
         open_or_build(store.folder, other)
     assert str(caught.value).startswith(
-        f"{store.folder}: the token store was made by a different tokenizer; found"
+        f"{store.folder}: the token store was made with a different tokenizer; found"
     )
     assert letters.fingerprint in str(caught.value) and other.fingerprint in str(caught.value)
 

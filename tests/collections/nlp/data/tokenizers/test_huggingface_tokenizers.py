@@ -112,4 +112,4 @@ except ValueError as error:
     assert run.returncode == 0, run.stderr
     ids, error = run.stdout.splitlines()
     assert ids == "[5, 6, 7]"
-    assert error.startswith("bert-base-cased: no pretrained tokenizer of that name")
+    assert error.startswith("bert-base-cased: no pretrained tokenizer of this name")

@@ -44,11 +44,11 @@ def description(**model: Any) -> dict[str, Any]:
         ),
         (
             {"tokenizer_config": {"tokenizer_class": "RoFormerTokenizer"}},
-            r"a program of its own.*; found RoFormerTokenizer; fix: use another",
+            r"custom code.*; found RoFormerTokenizer; fix: use another",
         ),
         (
             {"config": {"model_type": "roformer"}},
-            r"a program of its own.*; found RoFormerTokenizer; fix: use another",
+            r"custom code.*; found RoFormerTokenizer; fix: use another",
         ),
         (
             {"tokenizer_config": {"tokenizer_class": "BertTokenizer", "split_special_tokens": True}},
@@ -90,7 +90,7 @@ def test_a_model_that_nothing_describes_is_not_read_as_a_bert(tmp_path, name, co
     (tmp_path / name).write_bytes(model.getvalue())
     if config is not None:
         (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UsageError, match=f"a tokenizer without words; .*fix: name {tmp_path / name}"):
+    with pytest.raises(UsageError, match=f"the tokenizer has no vocabulary; .*fix: name {tmp_path / name}"):
         load_tokenizer(tmp_path)
     assert load_tokenizer(tmp_path / name).vocab_size > 5
 

@@ -123,7 +123,7 @@ def test_every_command_that_reads_text_tells_of_unknown_tokens(tmp_path, capsys,
     text.write_text("\n\n".join(f"The cat sat.\nTHE DOG RAN.\n{'a cat ' * i}" for i in range(20)))
     tokenizer(tmp_path, "the", "cat", "a", ".")
     run(command, text, tmp_path / "out", "--tokenizer", str(tmp_path / "vocab.txt"))
-    assert "of the tokens are unknown, and can be neither learned nor predicted" in told(capsys)
+    assert "of the tokens are unknown; they can be neither learned nor predicted" in told(capsys)
 
 
 def test_the_flag_means_the_same_in_every_command(tmp_path, capsys):

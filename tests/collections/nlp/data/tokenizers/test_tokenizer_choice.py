@@ -36,7 +36,7 @@ def test_the_first_rule_that_has_a_tokenizer_decides(tmp_path, text):
     assert choose_tokenizer(without_model) == TokenizerChoice(str(beside), "beside the data")
     (beside / "vocab.txt").unlink()
     assert choose_tokenizer(without_model) == TokenizerChoice(
-        str(tmp_path / "new"), "a sentence-piece one, trained on the text", is_new=True
+        str(tmp_path / "new"), "a new sentence-piece tokenizer, trained on the text", is_new=True
     )
     assert choose_tokenizer(Situation(data=text)) is None
 
