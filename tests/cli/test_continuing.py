@@ -271,4 +271,4 @@ def test_minutes_are_counted_from_where_it_goes_on(stopped, huggingface, data, t
 def test_a_name_that_is_not_there_is_one_clear_line(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert run(data, tmp_path / "on", "--bert_checkpoint", "nobody/no-such-bert", *UPDATES) == 4
-    assert "nobody/no-such-bert: no pretrained BERT of that name" in error_of(capsys)
+    assert "nobody/no-such-bert: no pretrained BERT of this name" in error_of(capsys)

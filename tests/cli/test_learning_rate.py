@@ -49,7 +49,7 @@ def test_a_diverging_loss_is_named_while_it_trains_and_at_the_end(pretrain, tmp_
     said = pretrain("run", "--lr 10 --num_iters 6")
     warnings = [line for line in said.err.splitlines() if "ln V" in line]
     assert len(warnings) == 1
-    assert "likely has 4.79 (ln V): the learning rate (10) is probably too high" in warnings[0]
+    assert "a uniform prediction has 4.79 (ln V): the learning rate (10) is probably too high" in warnings[0]
     assert "done:" not in said.out
     assert "ended, but the model has diverged (see above): 6 steps" in said.err
     losses = [

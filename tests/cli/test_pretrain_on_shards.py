@@ -261,7 +261,7 @@ def test_a_model_is_evaluated_on_shards_as_the_run_did(trained, made, tmp_path, 
     assert drawn["unigram_entropy"] != figures()["unigram_entropy"]
     for more, message in (
         (["--mask_probability", "0.3"], "the masks are already in the shards; found 0.3"),
-        (["--max_seq_length", "16"], f"rows of another length; found {LENGTH}, expected 16"),
+        (["--max_seq_length", "16"], f"rows of a different length; found {LENGTH}, expected 16"),
     ):
         assert main(["evaluate", str(run), "--eval_data", str(made[0]), *more]) == 2
         assert message in error_of(capsys)
@@ -314,7 +314,7 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--data_dir shards --initialization counts", 2, "counts: needs text to count words in"),
         ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer can be trained on shards"),
         ("--data_dir shards --max_predictions_per_seq 20", 3, "found 5, expected 20; fix: give --max_pred"),
-        ("--data_dir shards --max_seq_length 64", 2, "rows of another length; found 64"),
+        ("--data_dir shards --max_seq_length 64", 2, "rows of a different length; found 64"),
         ("--data_dir shards --vocab_size 60", 3, "beyond the vocabulary; .*--vocab_size"),
         ("--data_dir shards --tokenizer wrong", 3, r"a different tokenizer: \[CLS\] has a different id"),
         ("--data_dir shards --eval_data {one}", 2, "training_0.hdf5: the held-out shard is also trained on"),

@@ -1,4 +1,4 @@
-"""Evaluating a trained model: held-out figures, and predictions for masked words.
+"""Evaluates a trained model: held-out figures, and predictions for masked words.
 
 Shapes: B batch, T tokens, V vocabulary.
 """
@@ -44,17 +44,17 @@ def evaluate(
     batch_size: int = 32,
     text: TextOptions = AUTO,
 ) -> dict[str, float]:
-    """Figures on a text or on shards; the same pairs and masks at every call with the same sampling.
+    """Figures on text or shards; every call with the same sampling uses the same pairs and masks.
 
     Args:
-        dataset: text, a shard, or a folder of either; a token store, or what `nemo-bert prepare` wrote. Of
-            these, what is held out is used alone, if there is any.
-        sampling: how samples and masks are drawn; its length, for text, is the model's positions by default.
+        dataset: text, a shard, or a folder of either; a token store, or the output of `nemo-bert prepare`. If
+        it has held-out data, only this is used.
+        sampling: how samples and masks are drawn; for text, the default length is the model's positions.
         text: how text is read.
 
     Raises:
-        UsageError: a length or masks that do not fit the model or the data.
-        DataError: data that cannot be used, or was made with a different tokenizer.
+        UsageError: the length or the masks do not fit the model or the data.
+        DataError: the data is not usable, or was made with a different tokenizer.
     """
     max_seq_length = sampling.max_seq_length
     positions = pretrained.model.bert.config.max_position_embeddings
@@ -82,7 +82,7 @@ def evaluate(
         length = layer.dataset.max_seq_length
         if length > positions or max_seq_length not in (None, length):
             raise UsageError(
-                "the shards have rows of another length",
+                "the shards have rows of a different length",
                 where=dataset,
                 found=length,
                 expected=max_seq_length or f"{positions}, the model's positions, or less",
@@ -99,7 +99,7 @@ def evaluate(
 
 
 def table(figures: Mapping[str, float]) -> str:
-    """Figures for a person to read, the loss beside the entropy it has to beat."""
+    """A readable table of figures, with the gap between loss and unigram entropy."""
     rows = [f"{name.replace('_', ' '):<18}{value:9.4f}" for name, value in figures.items()]
     if {"mlm_loss", "unigram_entropy"} <= figures.keys():
         gain = figures["unigram_entropy"] - figures["mlm_loss"]

@@ -1,4 +1,4 @@
-"""What a model takes the token behind a mask to be.
+"""Predictions of a model for masked tokens.
 
 Shapes: T tokens, D hidden size, V vocabulary.
 """
@@ -16,7 +16,7 @@ from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 
 @dataclass(frozen=True)
 class Guess:
-    """One token that may stand behind a mask."""
+    """A candidate for a masked token."""
 
     token: str
     probability: float
@@ -29,7 +29,7 @@ def best_guesses(
     """The `top` most probable tokens for every [MASK] of one text, in its order; never a special token.
 
     Args:
-        ids: (T,) int64, `[CLS]` and `[SEP]` included.
+        ids: (T,) int64, including `[CLS]` and `[SEP]`.
     """
     input_ids = ids[None].to(next(model.bert.parameters()).device)
     with _evaluating(model):
@@ -40,7 +40,7 @@ def best_guesses(
         )
         masked = hidden[input_ids == tokenizer.mask_id]  # [masks, D]
         scores = model.mlm(hidden_states=masked)
-    scores = scores[:, : tokenizer.vocab_size]  # a model may have entries to spare
+    scores = scores[:, : tokenizer.vocab_size]  # a model may have unused entries
     probabilities = scores.float().softmax(-1).cpu()  # [masks, V]
     probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
     best = probabilities.topk(min(top, probabilities.shape[-1]))
@@ -52,7 +52,7 @@ def best_guesses(
 
 @contextmanager
 def _evaluating(model: PretrainingModel) -> Iterator[None]:
-    """Dropout off inside the block, and then as it was."""
+    """Turn off dropout inside the block, and restore it afterwards."""
     was_training = [part.training for part in model.parts]
     for part in model.parts:
         part.eval()

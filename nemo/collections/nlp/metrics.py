@@ -1,4 +1,4 @@
-"""Figures over a whole evaluation: sums and counts, divided at the end."""
+"""Figures of a whole evaluation: sums and counts, divided at the end."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ Loss = TypeVar("Loss")
 
 
 class RunningSums(Generic[Loss]):
-    """Adds up what `LossNM.statistics` gives, batch by batch, loss by loss."""
+    """Adds up the results of `LossNM.statistics` over batches, for each loss."""
 
     def __init__(self) -> None:
         self._sums: dict[Loss, dict[str, tuple[Tensor, Tensor]]] = {}
@@ -25,7 +25,7 @@ class RunningSums(Generic[Loss]):
                 sums[name] = (total, count) if before is None else (before[0] + total, before[1] + count)
 
     def quotients(self) -> dict[Loss, dict[str, Any]]:
-        """Loss -> name of a figure -> float, or a distribution where the sum has classes."""
+        """Loss -> name of a figure -> float, or a distribution if the sum is over classes."""
         return {
             loss: {
                 name: total / count.clamp(min=1) if total.ndim else float(total / count.clamp(min=1))
@@ -36,11 +36,11 @@ class RunningSums(Generic[Loss]):
 
 
 def entropy(distribution: Tensor) -> float:
-    """-sum p ln p in nats: the loss of a model that knows how frequent each class is, and nothing else."""
+    """-sum p ln p in nats: the loss of a model that knows only the frequency of each class."""
     p = distribution[distribution > 0]
     return float(-(p * p.log()).sum())
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that overflows."""
+    """exp(loss); infinite on overflow."""
     return math.exp(loss) if loss < 700 else math.inf

@@ -1,1 +1,1 @@
-"""A BERT for a field, and whether it was worth it."""
+"""Adapting a BERT to a field, and measuring the gain."""

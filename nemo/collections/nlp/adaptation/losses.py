@@ -1,4 +1,4 @@
-"""What a model loses on a text, whatever it was made by."""
+"""Figures of any BERT on a text, comparable between vocabularies."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ MOST_LINES = 5000
 
 @dataclass(frozen=True)
 class TextFigures:
-    """A model on a held-out text.
+    """Figures of a model on a held-out text.
 
     Attributes:
         mlm_loss: nats per masked token, 15% of whole words masked; None without a head for it.
@@ -44,12 +44,12 @@ class TextFigures:
 
     @property
     def loss_per_word(self) -> float | None:
-        """Nats per token times tokens per word: comparable between vocabularies, as far as anything is."""
+        """Nats per token times tokens per word, the most comparable figure between vocabularies."""
         return None if self.mlm_loss is None else self.mlm_loss * self.pieces_per_word
 
 
 def figures_on(model: str, text: Path) -> TextFigures:
-    """Measure a model, of a run of ours or of Hugging Face's, on plain text."""
+    """Evaluate a nemo-bert run or a Hugging Face model on plain text."""
     options = PretrainingOptions(
         mode="data_text",
         train_data=str(text),
@@ -59,7 +59,7 @@ def figures_on(model: str, text: Path) -> TextFigures:
     )
     initial = find_initial_checkpoint(options)
     if initial is None or initial.tokenizer is None:
-        raise UsageError("has no tokenizer beside it", where=model)
+        raise UsageError("the model has no tokenizer", where=model)
     options, config = with_sizes(options, initial)
     tokenizer = load_tokenizer(initial.tokenizer)
     built = build_model(options, tokenizer, config)

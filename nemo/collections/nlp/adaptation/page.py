@@ -1,4 +1,4 @@
-"""The page on an adaptation: what it brought, what it cost, what was forgotten. Needs no network."""
+"""The page about an adaptation: gain, cost and forgetting. It needs no network."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ TEXTS = {"field": "held-out text of the field", "general": "held-out general tex
 
 
 def write_page(adaptation: Adaptation, folder: Path) -> Path:
-    """Write the page; returns where it is."""
+    """Write the page; returns its path."""
     page = rendered(
         "adaptation.html.jinja",
         adaptation=adaptation,

@@ -1,7 +1,7 @@
-"""Adapting as one function: a BERT and the text of a field in, a BERT for it and a verdict out.
+"""Adaptation as one function: a BERT and the text of a field in, an adapted BERT and a verdict out.
 
-Each step leaves `[work_dir]/steps/<name>.json` when it is done, and is not done again; pretraining and
-fine-tuning also go on within themselves.
+Each finished step writes `[work_dir]/steps/<name>.json` and is not repeated; pretraining and fine-tuning also
+resume in the middle.
 """
 
 import dataclasses
@@ -40,18 +40,18 @@ from nemo.utils.logging import logging
 
 ADAPTED, STEPS = "model", "steps"
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
-"""What an extended vocabulary must bring: 3% fewer tokens, or 0.1% fewer unknown words."""
-# What may change without making it another adaptation.
+"""Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
+# Options that may change on a resume.
 _FREE = ("seeds", "threads", "work_dir")
 
 
 @dataclass(frozen=True)
 class Score:
-    """A figure of a fine-tuned model over seeds.
+    """A score of a fine-tuned model over seeds.
 
     Attributes:
-        mean, deviation: as shares; the deviation, of a sample, is None with one seed.
-        runs: how many.
+        mean, deviation: mean and sample standard deviation, from 0 to 1; no deviation with one seed.
+        runs: number of seeds.
     """
 
     mean: float
@@ -61,16 +61,16 @@ class Score:
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What an adaptation comes to.
+    """The result of an adaptation.
 
     Attributes:
         folder: the adapted model.
         texts: held-out figures by model (base, extended, adapted) and text (field, general).
-        new_pieces: entries added to the vocabulary.
-        figure: the name of what `scores` are, of `finetuning.metrics.DEFINITIONS`; None without a task.
-        scores: by model, base and adapted, on the test part, or else the validation part.
+        new_pieces: number of entries added to the vocabulary.
+        figure: name of the score in `scores`, see `finetuning.metrics.DEFINITIONS`; None without a task.
+        scores: model (base, adapted) -> score on the test part, or else the validation part.
         measured_on: the file of that part.
-        seconds: by step.
+        seconds: step -> duration.
     """
 
     folder: Path
@@ -83,12 +83,12 @@ class Adaptation:
 
     @property
     def minutes(self) -> float:
-        """That the adapted model took: vocabulary and pretraining."""
+        """Duration of the adaptation: vocabulary and pretraining."""
         return sum(self.seconds.get(step, 0.0) for step in ("extend", "continue")) / 60
 
     @property
     def gain(self) -> tuple[float, float | None]:
-        """The difference of the means, and its standard error; None with one seed."""
+        """The difference of the means and its standard error; the error is None with one seed."""
         base, adapted = self.scores["base"], self.scores["adapted"]
         if base.deviation is None or adapted.deviation is None:
             return adapted.mean - base.mean, None
@@ -107,20 +107,20 @@ class Adaptation:
     def verdict(self) -> str:
         """One sentence: the gain or the loss, and what it took."""
         if self.figure is None:
-            return f"adapted in {self.minutes:.0f} minutes; without --task and --train the gain is not known"
+            return f"adapted in {self.minutes:.0f} minutes; without --task and --train the gain is unknown"
         difference, error = self.gain
         figure = f"{WRITTEN[self.figure]} on {Path(self.measured_on).name} for {self.minutes:.0f} minutes"
         if error is None:
-            return f"{100 * difference:+.1f} {figure}, with one seed: no proof of anything"
+            return f"{100 * difference:+.1f} {figure}, with one seed: not conclusive"
         gain = f"{100 * difference:+.1f} +- {100 * error:.1f} {figure}"
         return gain if self.is_measurable else f"no measurable gain ({gain})"
 
 
 def adapt(options: AdaptationOptions) -> Adaptation:
-    """Adapt a BERT to the text of a field, or go on where an earlier call with this work folder stopped.
+    """Adapt a BERT to the text of a field, or resume an earlier call with the same work folder.
 
     Raises:
-        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
+        UsageError, DataError, CheckpointError: an input is not usable; names the fix.
     """
     refuse_several_processes("adapting")
     with WorkFolderLock(options.work_dir):
@@ -133,7 +133,7 @@ class _Adapting:
         self._seconds: dict[str, float] = {}
 
     def run(self) -> Adaptation:
-        """All steps."""
+        """Run all steps."""
         options = self._options
         base = self._begun()
         extension = self._step("extend", lambda: self._extend(base))
@@ -153,7 +153,7 @@ class _Adapting:
         return self._folder / name
 
     def _step(self, name: str, work: Callable[[], Any]) -> Any:
-        """What a step gave, which is done unless it was."""
+        """The result of a step, which is run unless it was done before."""
         file = self._folder / STEPS / f"{name}.json"
         if not file.is_file():
             logging.info("adapt: %s", name)
@@ -177,7 +177,7 @@ class _Adapting:
         for name, value in deciding.items():
             if begun["options"].get(name) != value:
                 raise UsageError(
-                    "the folder has an adaptation with another option",
+                    "the folder has an adaptation with a different option",
                     where=f"{self._folder} --{name}",
                     found=value,
                     expected=begun["options"].get(name),
@@ -202,7 +202,7 @@ class _Adapting:
         return model
 
     def _extend(self, base: str) -> dict[str, Any]:
-        """New entries, if they are worth it."""
+        """Extend the vocabulary, if it pays off."""
         if self._options.pieces == 0:
             return {"pieces": 0}
         options = ExtensionOptions(
@@ -216,7 +216,7 @@ class _Adapting:
         try:
             result = extend_vocabulary(options)
         except (DataError, UsageError) as reason:
-            logging.info("the vocabulary stays as it is: %s", reason)
+            logging.info("the vocabulary is not extended: %s", reason)
             return {"pieces": 0}
         saved = 1 - result.after.pieces_per_word / result.before.pieces_per_word
         spelled = result.before.unknown_share - result.after.unknown_share
@@ -228,7 +228,7 @@ class _Adapting:
         return {"pieces": len(result.extension.ids) if pays else 0, "saved": saved}
 
     def _continue(self, start: str) -> dict[str, float]:
-        """Pretraining goes on: the masked language model on the field's text."""
+        """Continue pretraining: masked language modelling on the field's text."""
         options, text = self._options, self._path("text")
         positions = load_config(start).max_position_embeddings
         duration: dict[str, Any] = {"num_iters": options.num_iters}
@@ -281,14 +281,14 @@ class _Adapting:
         return FinetuningOptions(**task, model=model, seeds=options.seeds, work_dir=work_dir)
 
     def _scores(self, models: Mapping[str, str]) -> tuple[dict[str, Score], str | None, str]:
-        """Both models, fine-tuned with the same grid and seeds."""
+        """Fine-tune both models with the same learning rates and seeds."""
         options = self._options
         if not options.train:
             return {}, None, ""
         figure = MAIN_FIGURE[options.task]
         scores: dict[str, Score] = {}
         for name, model in models.items():
-            if model == models["base"] and scores:  # nothing was worth adding
+            if model == models["base"] and scores:  # the adapted model is the base model
                 scores[name] = scores["base"]
                 continue
             began = time.monotonic()

@@ -1,6 +1,6 @@
-"""The text of an adaptation: what is trained on, and what is held out, of the field and of general text.
+"""The text of an adaptation: training and held-out parts of the field's and of general text.
 
-Documents are held out by a hash of their content, long ones in parts. The files are plain text, with a blank
+Documents, or parts of long ones, are held out by a hash of their content. The files are plain text, with a blank
 line after each document.
 """
 
@@ -20,19 +20,19 @@ from nemo.utils.logging import logging
 TRAIN, REPLAY, MIXED = "field.txt", "replay.txt", "field_and_replay.txt"
 FIELD, GENERAL = "field_held_out.txt", "general_held_out.txt"
 HELD_OUT = 20
-"""A twentieth of the units is held out."""
+"""One unit in twenty is held out."""
 UNIT = 50
-"""Paragraphs in a unit: longer documents are cut, as running text is one document."""
+"""Paragraphs in a unit: longer documents are split, because running text is a single document."""
 MOST_HELD_OUT = 2_000_000
-"""Characters that are measured on."""
-_SHINGLE = 8  # words by whose sequence a sentence is found
+"""Maximum number of held-out characters to evaluate on."""
+_SHINGLE = 8  # words; a shared run of this length is a match
 _WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 
 Document = Sequence[str]
 
 
 def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
-    """Write the files of an adaptation; returns the characters of each.
+    """Write the text files of an adaptation; returns the number of characters in each.
 
     Raises:
         DataError: there is too little text. Also as `read_documents`.
@@ -70,7 +70,7 @@ def _check_enough(sizes: Mapping[str, int], where: str) -> None:
 def _part(
     documents: Iterable[Document], folder: Path, train: str, held_out: str, most: int | None = None
 ) -> dict[str, int]:
-    """Part the units of documents into two files; `train` takes `most` characters, if that is given."""
+    """Split the units of documents into two files; `train` gets at most `most` characters, if given."""
     limits = {train: most, held_out: MOST_HELD_OUT}
     sizes = dict.fromkeys(limits, 0)
     with ExitStack() as stack:
@@ -91,9 +91,9 @@ def _units(documents: Iterable[Document]) -> Iterator[str]:
 
 
 def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
-    """Warn of test examples that stand in the text, word by word; returns how many.
+    """Warn of test examples that occur verbatim in the text; returns their number.
 
-    Case and punctuation do not count. Examples of fewer than eight words are not looked for.
+    Case and punctuation are ignored, and so are examples of fewer than eight words.
     """
     by_words: dict[tuple[str, ...], list[Example]] = {}
     for example in examples:
@@ -112,8 +112,8 @@ def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
     leaked = [example for words, alike in by_words.items() if words in found for example in alike]
     if leaked:
         logging.warning(
-            "%d of %d examples of %s stand in the text, the first one at %s: the gain will look too good; "
-            "fix: leave the texts that they come from out of it",
+            "%d of %d examples of %s occur in the text, the first at %s, so the gain will look too good; "
+            "fix: remove the texts they come from",
             *(len(leaked), len(examples), name, leaked[0].where),
         )
     return len(leaked)

@@ -1,4 +1,4 @@
-"""What to do with a run's figures."""
+"""Callbacks that record, show and judge a run's figures."""
 
 from nemo.collections.nlp.callbacks import lm_bert_callback
 

@@ -1,4 +1,4 @@
-"""The best weights of a run stay, and a run that gets no better ends."""
+"""Keeps the best checkpoint of a run, and ends a run that no longer improves."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,19 +11,18 @@ from nemo.utils.logging import logging
 
 
 class BestSoFar(ActionCallback):
-    """Spares the checkpoint with the lowest held-out MLM loss.
+    """Keeps the checkpoint with the lowest held-out MLM loss.
 
-    Put it behind the run's record, which cuts metrics.jsonl back to where a run goes on, and behind the
-    evaluator; before the checkpoints.
+    Put it after the run's record, which truncates metrics.jsonl to where a run resumes, and after the
+    evaluator, but before the checkpoints.
 
     Args:
         metrics: the run's metrics.jsonl.
-        checkpoints: spares the best one; None: none is spared.
-        world: the processes that train together; process 0 evaluates.
+        checkpoints: the callback that keeps the best checkpoint; None: do not keep it.
+        world: the processes that train together; rank 0 evaluates.
 
     Attributes:
-        losses: of the evaluations so far by step, nats; those of an earlier part of the run, too. In process
-            0 only.
+        losses: step -> loss of all evaluations so far, nats, including those before a resume. Only in rank 0.
     """
 
     def __init__(self, metrics: Path, checkpoints: CheckpointCallback | None, world: World):
@@ -32,7 +31,7 @@ class BestSoFar(ActionCallback):
         self._is_new = False
 
     def evaluated(self, step: int, figures: Mapping[str, float]) -> None:
-        """Take in an evaluation's figures."""
+        """Record an evaluation's figures."""
         self.losses |= finite_mlm_losses({step: figures})
         self._is_new = True
 
@@ -57,11 +56,11 @@ class BestSoFar(ActionCallback):
 class Patience(ActionCallback):
     """Ends a run after some evaluations in a row without a lower held-out loss; put it last.
 
-    A run that was stopped and resumed ends at the same step, as the losses are those of its record.
+    A stopped and resumed run ends at the same step, because the losses come from its record.
 
     Args:
-        best: knows the losses.
-        evaluations: in a row.
+        best: the callback with the losses.
+        evaluations: number of evaluations in a row.
         world: the processes that train together.
     """
 

@@ -1,13 +1,13 @@
-"""A loss that is far worse than a uniform prediction."""
+"""Detects a loss that is far worse than a uniform prediction."""
 
 import math
 
 FAR = 2.0
-"""Nats above the loss of a model that takes all words to be equally likely."""
+"""Nats above the loss of a uniform prediction."""
 
 
 class Divergence:
-    """Watches for a masked-word loss far above ln V, which is that of a model that knows nothing.
+    """Watches for an MLM loss far above ln V, the loss of a uniform prediction.
 
     Args:
         vocab_size: V.
@@ -18,13 +18,13 @@ class Divergence:
         self._first: float | None = None
 
     def is_far(self, loss: float) -> bool:
-        """Is this loss, in nats, one that a model gets to by being led astray?"""
+        """Whether a loss, in nats, is so high that the model must have diverged."""
         return loss > self.loss_of_a_guess + FAR
 
     def cause(self, loss: float, learning_rate: float) -> str | None:
-        """Why it is likely to be so; None if the loss is not far above ln V.
+        """The likely cause; None if the loss is not far above ln V.
 
-        Call it with every loss of a training, the first one first.
+        Call it with every training loss, in order.
         """
         first = self._first = loss if self._first is None else self._first
         if not self.is_far(loss):

@@ -26,14 +26,14 @@ Layer = BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
 
 
 class Guesses(ActionCallback):
-    """Hides a word in each of a few sentences, and writes down what the model takes it to be.
+    """Masks a word in each of a few sentences, and records the model's predictions for it.
 
-    The file keeps the earliest and latest predictions. Sharded weights predict nothing: that would take all
-    processes.
+    The file keeps the earliest and the latest predictions. With sharded weights there are none, because
+    predicting would take all processes.
 
     Args:
         experiment: the work folder.
-        layer: the data that sentences are taken from.
+        layer: the data from which sentences are taken.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Guesses(ActionCallback):
         self.experiment.write_json(FILE, {"tokenizer": self.tokenizer.fingerprint, "sentences": sentences})
 
     def _earlier(self) -> list[dict[str, Any]]:
-        """The sentences of the resumed run; none if the file is absent, damaged or another run's."""
+        """The sentences of the resumed run; empty if the file is missing, damaged or another run's."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             content = json.loads((self.experiment.work_dir / FILE).read_bytes())
             if content["tokenizer"] == self.tokenizer.fingerprint:

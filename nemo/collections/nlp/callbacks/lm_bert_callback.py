@@ -1,7 +1,7 @@
-"""Held-out figures of masked-language-model and next-sentence losses, apart.
+"""Held-out figures, separately for the masked-language-model and next-sentence losses.
 
 The two callbacks of NeMo 0.10's tutorial, for EvaluatorCallback. Means are over all tokens and sentences of
-the evaluation, not means of batch means; every loss of the graph counts, listed in `eval_tensors` or not.
+the evaluation, not means of batch means; every loss in the graph counts, whether in `eval_tensors` or not.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from nemo.utils.logging import logging
 
 
 def eval_iter_callback(tensors: EvaluatedBatch, global_vars: dict[str, Any]) -> None:
-    """Add up one batch.
+    """Add one batch to the sums.
 
     Raises:
         UsageError: the evaluated graph has no loss.
@@ -31,7 +31,7 @@ def eval_iter_callback(tensors: EvaluatedBatch, global_vars: dict[str, Any]) -> 
             "there is no loss to report",
             where="eval_tensors",
             found=", ".join(f"{tensor.producer}.{tensor.name}" for tensor in tensors.tensors),
-            expected="losses, for example the one that is trained",
+            expected="losses, for example the training loss",
         )
     global_vars.setdefault("sums", RunningSums()).add(tensors.statistics)
     global_vars["tensors"] = tensors.tensors
@@ -42,7 +42,7 @@ def eval_epochs_done_callback(global_vars: dict[str, Any]) -> dict[str, float]:
 
     Returns:
         NeMo 0.10's "Dev MLM loss", "Dev NSP loss" and "Dev loss"; and "Dev MLM accuracy", "Dev MLM
-        perplexity", "Dev unigram entropy", "Dev NSP accuracy". What they are: see `figures`.
+        perplexity", "Dev unigram entropy", "Dev NSP accuracy". For their meaning see `figures`.
     """
     scalars = {}
     for name, value in figures(global_vars).items():
@@ -68,7 +68,7 @@ def figures(global_vars: dict[str, Any]) -> dict[str, float]:
         `eval_tensors`: what the graph makes of the means above, so a loss aggregator's weights count.
 
     Raises:
-        UsageError: a loss in `eval_tensors` is made of more than losses.
+        UsageError: a loss in `eval_tensors` is computed from other tensors than losses.
     """
     means: dict[NmTensor, dict[str, Any]] = global_vars["sums"].quotients()
     found: dict[str, float] = {}
@@ -97,14 +97,14 @@ def _names_of(losses: Sequence[NmTensor]) -> list[str]:
 
 
 def _total(tensors: Sequence[NmTensor], means: Mapping[NmTensor, float]) -> float:
-    """The sum of those losses among `tensors` that are no part of another one of them."""
+    """The sum of the losses among `tensors` that are not part of another one."""
     losses = [tensor for tensor in tensors if _is_loss(tensor)] or list(means)
     parts = {part for call in calls_leading_to(losses) for part in call.inputs.values()}
     return sum(_value(loss, means) for loss in losses if loss not in parts)
 
 
 def _value(loss: NmTensor, means: Mapping[NmTensor, float]) -> float:
-    """The mean of a loss; or what its module, an aggregator, makes of the means that it is given."""
+    """The mean of a loss; for an aggregator, its output for the means of its inputs."""
     if loss in means:
         return means[loss]
     if not all(map(_is_loss, loss.producer_args.values())):

@@ -1,24 +1,24 @@
-"""A model that learns its text by heart: held-out loss goes up while training loss goes down."""
+"""Detects a model that memorizes its text: the held-out loss rises while the training loss falls."""
 
 RISE = 0.1
 """Nats above the lowest held-out loss; less may be noise."""
 EVALUATIONS = 2
-"""In a row, so much higher."""
+"""Number of evaluations in a row that must be this much higher."""
 
 
 class Overfitting:
-    """Watches the losses of masked words at every evaluation."""
+    """Watches the MLM losses at every evaluation."""
 
     def __init__(self) -> None:
         self._best: tuple[int, float, float] | None = None
         self._times = 0
 
     def since(self, step: int, held_out: float, training: float) -> int | None:
-        """The step after which the model learned by heart; None while it does not seem to.
+        """The step at which overfitting began; None if the model does not seem to overfit.
 
         Args:
-            step: of this evaluation.
-            held_out, training: nats; the latter on average since the evaluation before.
+            step: step of this evaluation.
+            held_out, training: losses in nats; the training loss is the mean since the previous evaluation.
         """
         if self._best is None or held_out < self._best[1]:
             self._best, self._times = (step, held_out, training), 0

@@ -1,4 +1,4 @@
-"""The record of a run: metrics.jsonl, status.json, TensorBoard and the line a person watches."""
+"""The record of a run: metrics.jsonl, status.json, TensorBoard and the progress line."""
 
 import dataclasses
 import json
@@ -22,21 +22,21 @@ from nemo.utils.stopwatch import duration
 
 
 class RunRecord(ActionCallback):
-    """Writes down and shows every `step_freq`th step, the first and the last.
+    """Records and shows the first, the last and every `step_freq`th step.
 
     Put it first among the callbacks, so that evaluation and saving do not count as training time.
 
     Args:
         experiment: the work folder.
-        losses: tensors by the name they have in metrics.jsonl; "loss" is among them, and "mlm_loss" may be.
+        losses: name in metrics.jsonl -> tensor; includes "loss", and possibly "mlm_loss".
         step_freq: steps between two rows.
-        unigram_entropy: of the training text, nats; None if unknown.
-        vocab_size: of the model.
-        trackers: get the same figures.
+        unigram_entropy: unigram entropy of the training text, nats; None if unknown.
+        vocab_size: vocabulary size of the model.
+        trackers: receive the same figures.
 
     Attributes:
         has_diverged: whether the latest masked-token loss is far above that of a uniform prediction.
-        is_planned: says whether the number of steps is known; at first it is not where minutes end the run.
+        is_planned: returns whether the number of steps is known; with `--minutes` it is not at first.
     """
 
     has_diverged = False
@@ -67,8 +67,8 @@ class RunRecord(ActionCallback):
 
     @property
     def total_steps(self) -> int:
-        """Steps of the whole run, as they are planned now."""
-        assert self.action.plan.max_steps is not None  # `pretrain` gives every run an end
+        """Steps of the whole run in the current plan."""
+        assert self.action.plan.max_steps is not None  # every run of `pretrain` has an end
         return self.action.plan.max_steps
 
     def on_action_start(self) -> None:
@@ -119,7 +119,7 @@ class RunRecord(ActionCallback):
         self.view.step, self.view.total = self.step, self.total_steps if self.is_planned() else 0
 
     def _tell(self, row: Mapping[str, Any], seconds_left: float) -> None:
-        """A line, unless a terminal shows all of it anyway; the log of the work folder has it in any case."""
+        """Log a line; on a terminal that shows the same figures, only to the log file."""
         losses = "  ".join(f"{name.replace('_', ' ')} {row[name]:.3f}" for name in row if "loss" in name)
         is_planned = self.is_planned()
         logging.info(
@@ -130,7 +130,7 @@ class RunRecord(ActionCallback):
         )
 
     def _go_on_from_here(self) -> None:
-        """Forget what was written of later steps, by a run that was killed, say."""
+        """Remove records of later steps, for example from a killed run."""
         self.experiment.truncate_metrics(self.step)
         self._evaluated = set(evaluations_in(self.experiment.metrics_path))
         self._latest_step = self.step
@@ -143,9 +143,9 @@ class RunRecord(ActionCallback):
         self.experiment.append_bad_step(dataclasses.asdict(bad))
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
-        """Write an evaluation down; returns it as TensorBoard's scalars."""
+        """Record an evaluation; returns it as scalars for TensorBoard."""
         row = {f"eval_{name}": value for name, value in figures.items()}
-        if self.step not in self._evaluated:  # a rerun measures the same weights again
+        if self.step not in self._evaluated:  # a rerun evaluates the same weights again
             self._evaluated.add(self.step)
             self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         self.view.evaluation = (self.step, figures)
@@ -170,8 +170,7 @@ class RunRecord(ActionCallback):
         if cause is not None and not self._has_told_of_divergence:
             self._has_told_of_divergence = True
             logging.warning(
-                "after %s steps the loss of masked words is %.4g; a model that takes all words to be "
-                "equally likely has %.2f (ln V): %s",
+                "after %s steps the MLM loss is %.4g; a uniform prediction has %.2f (ln V): %s",
                 *(f"{self.step:,}", loss, divergence.loss_of_a_guess, cause),
             )
 
@@ -191,10 +190,10 @@ class RunRecord(ActionCallback):
             )
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:
-        """Once, as more of it would not help."""
+        """Warn once of a plateau."""
         if self._plateaus and self._plateaus[of].is_on(self.step, self.total_steps, loss, entropy):
             logging.warning(
-                "after %s steps the %s loss of masked words, %.2f, is not below the unigram "
+                "after %s steps the %s MLM loss, %.2f, is not below the unigram "
                 "entropy, %.2f: the model has learned token frequencies, not context; %s",
                 f"{self.step:,}",
                 of,
@@ -219,7 +218,7 @@ class RunRecord(ActionCallback):
         )
 
     def _hand_on(self, row: Mapping[str, Any]) -> None:
-        """To TensorBoard, which the evaluator knows as well, and to other trackers."""
+        """Send figures to TensorBoard, which the evaluator also uses, and to other trackers."""
         scalars = {f"train/{name}": row[name] for name in (*self.losses, "grad_norm", "tokens_per_s")}
         scalars["param/lr"] = row["lr"]
         if self.trackers is not None:
@@ -231,7 +230,7 @@ class RunRecord(ActionCallback):
 
 
 def newest_checkpoint(experiment: ExperimentFolder) -> str | None:
-    """Its name, for status.json; None without any."""
+    """The name of the newest checkpoint, for status.json; None if there is none."""
     found = list_checkpoints(experiment.checkpoint_dir)
     return found[-1].name if found else None
 

@@ -1,6 +1,6 @@
-"""Figures to the trackers that a run names, beside TensorBoard; each is imported when it is used, not before.
+"""Sends figures to the trackers of a run, besides TensorBoard; each is imported only when used.
 
-A resumed run is the same run there: `trackers.json` in its folder says under which name.
+A resumed run continues the same run there: `trackers.json` in its folder records the name.
 """
 
 import importlib
@@ -29,7 +29,7 @@ class Tracker(Protocol):
 
 
 class Wandb:
-    """Weights & Biases (https://wandb.ai); variables of its own, such as WANDB_MODE=offline, steer it."""
+    """Weights & Biases (https://wandb.ai), configured by its variables such as WANDB_MODE=offline."""
 
     def __init__(self, package: Any, name: str, config: Mapping[str, Any], is_new: bool):
         project = os.environ.get("WANDB_PROJECT", PROJECT)
@@ -62,7 +62,7 @@ KINDS: dict[str, Callable[..., Tracker]] = {"wandb": Wandb, "trackio": Trackio}
 
 
 def refuse_missing(names: Sequence[str]) -> None:
-    """See before the work that the packages are there.
+    """Before the work, check that the packages are installed.
 
     Raises:
         UsageError: one is not.
@@ -76,17 +76,17 @@ def _imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        fix = f"pip install {name}, or leave the option out"
+        fix = f"pip install {name}, or leave out the option"
         raise UsageError(f"cannot be used: {reason(error)}", where=f"--tracker {name}", fix=fix) from error
 
 
 class Trackers(ActionCallback):
-    """Opens the trackers when the run begins, hands figures on to them; closes them at the end of its block.
+    """Opens the trackers when the run begins, sends figures to them, and closes them at the end of its block.
 
     Args:
-        names: as `--tracker` takes them; TensorBoard is the factory's business.
-        experiment: the work folder; its name, and the time, are what the run is called there.
-        config: the options, for people to look at.
+        names: as in `--tracker`; TensorBoard is handled by the factory.
+        experiment: the work folder; its name and the time are the name of the run there.
+        config: the options, for display.
     """
 
     def __init__(self, names: Sequence[str], experiment: ExperimentFolder, config: Mapping[str, Any]):
@@ -104,9 +104,9 @@ class Trackers(ActionCallback):
             called = known.setdefault(name, new)
             try:
                 self._open.append(KINDS[name](package, called, self.config, is_new=called is new))
-            except Exception as error:  # each package has its own
+            except Exception as error:  # each package has its own exceptions
                 raise UsageError(
-                    f"cannot be used: {reason(error)}", where=f"--tracker {name}", fix="leave the option out"
+                    f"cannot be used: {reason(error)}", where=f"--tracker {name}", fix="leave out the option"
                 ) from error
             logging.info("figures go to %s, as %s", name, called)
         self.experiment.write_json(FILE, known)
@@ -118,7 +118,7 @@ class Trackers(ActionCallback):
         return {}
 
     def log(self, figures: Mapping[str, float], step: int) -> None:
-        """Numbers by name, as TensorBoard has them."""
+        """Send figures by name, as to TensorBoard."""
         for tracker in self._open:
             tracker.log(figures, step)
 

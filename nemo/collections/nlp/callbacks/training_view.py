@@ -1,4 +1,4 @@
-"""A run as a terminal shows it: step, loss and its trend, speed, time left, what was evaluated and saved."""
+"""The view of a run on a terminal: step, loss and its trend, speed, time left, evaluations, checkpoints."""
 
 import time
 from collections import deque
@@ -15,21 +15,21 @@ SHOWN_LOSSES = 30
 SMOOTHING = 0.2
 BARS = "▁▂▃▄▅▆▇█"
 FLAT = 0.005
-"""Share of a loss; what changes less between the first half of the bars and the second is flat."""
+"""Share of a loss; if it changes less from the first half of the bars to the second, it is flat."""
 
 
 @dataclass
 class TrainingView:
-    """What is known of the run, and how it looks.
+    """The state of a run, and its rendering.
 
     Attributes:
-        step, total: finished steps, and those of the whole run; 0 until they are planned.
-        row: the latest of metrics.jsonl.
-        seconds_left: at `at`.
-        losses: of masked words, smoothed, the latest ones.
+        step, total: finished steps, and steps of the whole run; 0 until planned.
+        row: the latest row of metrics.jsonl.
+        seconds_left: time left at time `at`.
+        losses: the latest MLM losses, smoothed.
         unigram_entropy: nats; None if unknown.
         evaluation: the latest held-out figures, and their step.
-        checkpoint: name of the newest.
+        checkpoint: name of the newest checkpoint.
     """
 
     unigram_entropy: float | None = None
@@ -43,7 +43,7 @@ class TrainingView:
     checkpoint: str | None = None
 
     def add(self, row: Mapping[str, float], seconds_left: float) -> None:
-        """A new row of figures."""
+        """Add a row of figures."""
         self.row, self.seconds_left, self.at = row, seconds_left, time.monotonic()
         loss = row.get("mlm_loss", row["loss"])
         before = self.losses[-1] if self.losses else loss
@@ -51,7 +51,7 @@ class TrainingView:
 
     @property
     def trend(self) -> str:
-        """Where the loss goes."""
+        """The trend of the loss."""
         losses = list(self.losses)
         if len(losses) < 4:
             return ""
@@ -91,7 +91,7 @@ class TrainingView:
         return Group(head, *lines)
 
     def lines(self) -> list[str]:
-        """Loss, and what was evaluated and saved last."""
+        """The loss, and the latest evaluation and checkpoint."""
         if not self.row:
             return ["waiting for the first step"]
         loss = f"loss {self.losses[-1]:.3f} {self.trend} {self.bars}"

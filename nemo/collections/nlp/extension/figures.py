@@ -1,4 +1,4 @@
-"""How a vocabulary splits a text: pieces per word, unknown words, and words split most."""
+"""How a vocabulary splits a text: pieces per word, unknown words, and the words that change most."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from nemo.collections.nlp.extension.wordpiece import Words
 
 @dataclass(frozen=True)
 class Cut:
-    """How words are cut.
+    """How a tokenizer splits words.
 
     Attributes:
-        pieces: of each word, in the order of the words.
+        pieces: the pieces of each word, in order of the words.
         pieces_per_word: mean over all words of the text.
-        unknown_share: words of the text with an unknown piece.
+        unknown_share: share of words in the text with an unknown piece.
     """
 
     pieces: Sequence[Sequence[str]]
@@ -23,7 +23,7 @@ class Cut:
 
 
 def cut_of(words: Words, tokenizer: TokenizerSpec) -> Cut:
-    """How a tokenizer cuts the words of a text."""
+    """Split the words of a text with a tokenizer."""
     ids = [row.tolist() for row in tokenizer.encode_batch(list(words))]
     total = max(1, sum(words.values()))
     counted = list(zip(words.values(), ids, strict=True))
@@ -45,7 +45,7 @@ class Change:
 
 
 def changes(words: Words, before: Cut, after: Cut) -> list[Change]:
-    """The words that are cut otherwise, those first that had most pieces to spare in the whole text."""
+    """The words that are split differently; first those that save most pieces in the whole text."""
     changed = [
         Change(word, count, old, new)
         for (word, count), old, new in zip(words.items(), before.pieces, after.pieces, strict=True)

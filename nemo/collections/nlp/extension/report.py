@@ -1,4 +1,4 @@
-"""The figures of an extended vocabulary, for a person to read."""
+"""A readable summary of an extended vocabulary."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ SHOWN = 10
 
 
 def summary(result: ExtensionResult) -> str:
-    """Before and after, the words that broke most, and what was added."""
+    """Figures before and after, the new entries, and the words that were split most."""
     return "\n".join(_lines(result))
 
 
@@ -19,10 +19,10 @@ def _lines(result: ExtensionResult) -> Iterator[str]:
     yield f"pieces per word    {before.pieces_per_word:.3f} -> {after.pieces_per_word:.3f} on held-out lines"
     yield f"unknown words      {before.unknown_share:.3%} -> {after.unknown_share:.3%} of them"
     yield f"tokens             {fewer:.1%} fewer for the same text"
-    yield f"speed              the encoder took {result.speed:.2f} times as long before, on the same lines"
-    yield f"words cut longer   {result.num_longer}, as a new entry took the place of a better one"
+    yield f"speed              the encoder is {result.speed:.2f} times as fast as before, on the same lines"
+    yield f"words cut longer   {result.num_longer}, where a new entry prevents a better split"
     yield f"model              {result.folder}"
     if result.changed:
-        yield "words that broke most, before -> after:"
+        yield "words that were split most, before -> after:"
     for change in result.changed[:SHOWN]:
         yield f"  {change.word} ({change.count}): {' '.join(change.before)} -> {' '.join(change.after)}"

@@ -23,20 +23,20 @@ from nemo.utils.hashing import number_of
 from nemo.utils.logging import logging
 
 HELD_OUT = 10
-"""A tenth of the lines is held out."""
+"""One line in ten is held out."""
 TIMED_LINES, ROUNDS = 64, 5
 
 
 @dataclass(frozen=True)
 class ExtensionResult:
-    """What an extension comes to; all figures are of held-out lines.
+    """The result of an extension; all figures are for held-out lines.
 
     Attributes:
         folder: the model with its new vocabulary.
         extension: the new entries.
-        before, after: how words are cut.
+        before, after: how words are split.
         changed: the words that are split differently.
-        speed: processor seconds of the encoder on the same lines before, over those after.
+        speed: CPU seconds of the encoder on the same lines, before divided by after.
     """
 
     folder: Path
@@ -48,15 +48,15 @@ class ExtensionResult:
 
     @property
     def num_longer(self) -> int:
-        """Words that got more pieces."""
+        """The number of words that have more pieces than before."""
         return sum(change.count for change in self.changed if len(change.after) > len(change.before))
 
 
 def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
-    """Give a BERT entries for the words of a text.
+    """Add entries for the words of a text to a BERT's vocabulary.
 
     Raises:
-        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
+        UsageError, DataError, CheckpointError: an input is not usable; names the fix.
     """
     with TemporaryDirectory() as aside:
         name = as_huggingface(options.model, Path(aside))
@@ -76,7 +76,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
 
 
 def as_huggingface(model: str, aside: Path) -> str:
-    """A Hugging Face folder or name of a model; that of a run of ours is made in `aside`."""
+    """A model as a Hugging Face folder or name; a nemo-bert run is exported to `aside`."""
     path = Path(model)
     if is_other_folder(path):
         export(load_pretrained(path), aside / "model")
@@ -85,12 +85,12 @@ def as_huggingface(model: str, aside: Path) -> str:
 
 
 def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Lines to learn from, and one in `HELD_OUT` to measure on, by a hash, so that alike ones go together."""
+    """Split lines by a hash: one in `HELD_OUT` to measure on, the others to learn from. Copies stay together."""
     parts: tuple[list[str], list[str]] = ([], [])
     for line in lines:
         parts[number_of(line) % HELD_OUT == 0].append(line)
     if not all(parts):
-        raise DataError("too little text", found=f"{len(lines)} lines", expected="some to measure on as well")
+        raise DataError("too little text", found=f"{len(lines)} lines", expected="enough to hold some out")
     return parts
 
 
@@ -98,7 +98,7 @@ def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
 def _speed(
     old: str, old_tokenizer: TokenizerSpec, new: str, new_tokenizer: TokenizerSpec, lines: Sequence[str]
 ) -> float:
-    """Median over rounds of the processor seconds that the old model takes for these lines, over the new."""
+    """Median over rounds of the old model's CPU seconds for these lines, divided by the new model's."""
     ways = [
         (BERT(pretrained_model_name=n).eval(), t) for n, t in ((old, old_tokenizer), (new, new_tokenizer))
     ]

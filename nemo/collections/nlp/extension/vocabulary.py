@@ -1,4 +1,4 @@
-"""A vocabulary with new entries: which ones, at which ids, and the proof that nothing else changes."""
+"""Extends a vocabulary: selects new entries, assigns their ids, and verifies that nothing else changes."""
 
 import json
 import re
@@ -19,9 +19,9 @@ from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 
 CANDIDATES = 40_000
-"""WordPieces that are learned on the text, characters included; the best of them are added."""
+"""WordPieces learned on the text, including characters; the best of them are added."""
 LEAST_SAVED = 20
-"""Tokens that an entry has to save in any case, without `pieces`: what is rarer is not learned."""
+"""Minimum number of tokens that an entry must save, without `pieces`: rarer entries would not be learned."""
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 
@@ -30,10 +30,10 @@ class Extension:
     """New entries.
 
     Attributes:
-        ids: of each new piece.
-        replaced: the old ids that stood in its place, whose mean it starts from.
-        saved: tokens of the text that each piece saved when it was added.
-        tokenizer: with them.
+        ids: new piece -> id.
+        replaced: new piece -> the old ids it replaces, from whose mean it starts.
+        saved: new piece -> tokens of the text that it saved when it was added.
+        tokenizer: the tokenizer with the new entries.
     """
 
     ids: Mapping[str, int]
@@ -43,7 +43,7 @@ class Extension:
 
 
 def refuse_other_kinds(tokenizer: TokenizerSpec, source: str) -> None:
-    """Raise a UsageError unless a tokenizer is BERT's own: words of WordPieces."""
+    """Raise a UsageError unless the tokenizer is BERT's WordPiece."""
     if isinstance(tokenizer, NemoBertTokenizer):
         backend = tokenizer.to_huggingface().backend_tokenizer
         kinds = [type(part).__name__ for part in (backend.pre_tokenizer, backend.model)]
@@ -58,7 +58,7 @@ def refuse_other_kinds(tokenizer: TokenizerSpec, source: str) -> None:
 
 
 def count_words(tokenizer: TokenizerSpec, lines: Iterable[str]) -> Counter[str]:
-    """The words of a text as the tokenizer normalises and parts them."""
+    """The words of a text, as normalised and separated by the tokenizer."""
     cut = tokenizer.to_huggingface().backend_tokenizer.pre_tokenizer.pre_tokenize_str
     words: Counter[str] = Counter()
     for line in lines:
@@ -69,14 +69,14 @@ def count_words(tokenizer: TokenizerSpec, lines: Iterable[str]) -> Counter[str]:
 def extend(
     tokenizer: TokenizerSpec, lines: Sequence[str], pieces: int | None, least_saving: float
 ) -> Extension:
-    """Find the pieces worth having in a text, and give them ids.
+    """Select the pieces that save most in a text, and assign ids to them.
 
     Args:
-        pieces: that many at most; None goes by `least_saving`.
-        least_saving: share of the text's tokens that a piece has to save.
+        pieces: maximum number of pieces; None: limited by `least_saving`.
+        least_saving: share of the text's tokens that a piece must save.
 
     Raises:
-        DataError: no piece is worth it.
+        DataError: no piece saves enough.
         CheckpointError: the new vocabulary splits words differently where it should not.
     """
     words = count_words(tokenizer, lines)
@@ -96,7 +96,7 @@ def extend(
         raise DataError(
             "no new entry saves enough: the vocabulary already fits the text",
             found=f"{tokens / max(1, words.total()):.2f} pieces per word",
-            fix="a lower --least_saving, or --pieces",
+            fix="lower --least_saving, or give --pieces",
         )
     ids: dict[str, int] = {}
     slots = [i for i, token in enumerate(vocabulary) if _UNUSED.fullmatch(token)]
@@ -114,13 +114,13 @@ def extend(
 
 
 def _replaced(piece: str, known: Set[str], tokenizer: TokenizerSpec) -> list[str]:
-    """The old pieces of a new one; the unknown token where they cannot spell it."""
+    """The old pieces that spell a new one; the unknown token if they cannot."""
     text = piece.removeprefix(CONTINUATION)
     return split_word(text, known, continues=text != piece) or tokenizer.ids_to_tokens([tokenizer.unk_id])
 
 
 def _with_vocabulary(tokenizer: TokenizerSpec, vocabulary: Sequence[str]) -> TokenizerSpec:
-    """The same tokenizer over another vocabulary: its entries, not tokens added to it, which are slow."""
+    """The same tokenizer with another vocabulary: as entries, because added tokens are slow."""
     original = tokenizer.to_huggingface()
     description = json.loads(original.backend_tokenizer.to_str())
     description["model"]["vocab"] = {token: i for i, token in enumerate(vocabulary)}
@@ -133,10 +133,10 @@ def _with_vocabulary(tokenizer: TokenizerSpec, vocabulary: Sequence[str]) -> Tok
 
 
 def prove(before: TokenizerSpec, after: TokenizerSpec, words: Words, new: Mapping[str, int]) -> None:
-    """Hold a vocabulary with new entries to what it promises, on all words of the text and of the old one.
+    """Verify a vocabulary with new entries, on all words of the text and of the old vocabulary.
 
     Raises:
-        CheckpointError: an entry that is never used, or a word without new entries that is split differently.
+        CheckpointError: an entry is never used, or a word without new entries is split differently.
     """
     texts = [*words, *(token for token in before.vocabulary() if not token.startswith(CONTINUATION))]
     reached: set[int] = set()

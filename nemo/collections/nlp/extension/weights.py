@@ -1,4 +1,4 @@
-"""The weights of a BERT with new entries in its vocabulary, as a Hugging Face folder.
+"""Writes a BERT with new vocabulary entries as a Hugging Face folder.
 
 Shapes: V vocabulary, D hidden size.
 """
@@ -25,9 +25,9 @@ _BY_ENTRY = (WORDS, OLD_BIAS, MLM_NAMES["mlp.layer0.weight"], MLM_NAMES["mlp.lay
 
 
 def extended_tensors(tensors: Mapping[str, Tensor], extension: Extension) -> dict[str, Tensor]:
-    """All weights; rows of new entries are the means of those that they replace.
+    """All weights; the rows of new entries are means of the rows that they replace.
 
-    That is so of word embeddings (V, D), and of the MLM decoder's weight, if it has its own, and bias (V).
+    This applies to the word embeddings (V, D), and to the MLM decoder's bias (V) and untied weight.
     """
     size = max(len(tensors[WORDS]), extension.tokenizer.vocab_size)
     extended = dict(tensors)
@@ -45,15 +45,15 @@ def extended_tensors(tensors: Mapping[str, Tensor], extension: Extension) -> dic
 def write_extended(
     folder: Path, config: Any, tensors: Mapping[str, Tensor], extension: Extension, force: bool = False
 ) -> None:
-    """Write the model with its new entries, and prove that it answers as before without them.
+    """Write the model with its new entries, and verify that text without them gives the same outputs.
 
     Args:
         config: the `transformers.BertConfig` of the model.
         tensors: its weights, as `hub.load_tensors` names them.
 
     Raises:
-        UsageError: the folder is taken.
-        CheckpointError: what was written is not the same model.
+        UsageError: the folder exists.
+        CheckpointError: the written model is not the same model.
         StorageError: it cannot be written.
     """
     extended = extended_tensors(tensors, extension)

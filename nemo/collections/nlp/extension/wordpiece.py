@@ -1,7 +1,8 @@
-"""WordPiece on word counts: how a vocabulary splits them, and which new pieces would save most.
+"""WordPiece on word counts: how a vocabulary splits words, and which new pieces would save most.
 
-A word is split greedily: the longest entry that it begins with, then the longest that continues it, etc.
-So a new entry can also make a word longer, and what it is worth is found by cutting the words anew.
+A word is split greedily: the longest entry that it begins with, then the longest that continues it, and so
+    on.
+So a new entry can also give a word more pieces; its value is found by splitting the words again.
 """
 
 import heapq
@@ -14,15 +15,15 @@ LONGEST_WORD = 100
 """Characters; a longer word is unknown, as in BERT's tokenizer."""
 
 Words = Mapping[str, int]
-"""Normalised words of a text, and how often they are there."""
+"""Normalised word of a text -> count."""
 
 
 def split_word(word: str, vocabulary: Collection[str], continues: bool = False) -> list[str] | None:
     """The pieces of a word; None if it is unknown.
 
     Args:
-        vocabulary: a set, or something as quick to ask.
-        continues: it is the rest of a word.
+        vocabulary: a set, or another collection with fast lookup.
+        continues: whether `word` is the rest of a word.
     """
     if len(word) > LONGEST_WORD:
         return None
@@ -42,13 +43,13 @@ def split_word(word: str, vocabulary: Collection[str], continues: bool = False) 
 
 
 def cost(word: str, vocabulary: Collection[str]) -> int:
-    """Pieces of a word. An unknown one costs one more than its characters: to spell it is a gain."""
+    """The number of pieces of a word; for an unknown word one more than its characters, so spelling it gains."""
     pieces = split_word(word, vocabulary)
     return len(word) + 1 if pieces is None else len(pieces)
 
 
 class Selection:
-    """Adds to a vocabulary the candidates that save most, one after the other.
+    """Adds the candidates that save most to a vocabulary, one after another.
 
     Args:
         words: of the text.
@@ -56,7 +57,7 @@ class Selection:
         candidates: entries that may be added.
 
     Attributes:
-        chosen: what was added, in this order, with the tokens of the text that it saved then.
+        chosen: added entry -> tokens of the text that it saved, in order of addition.
     """
 
     def __init__(self, words: Words, vocabulary: Iterable[str], candidates: Iterable[str]):
@@ -69,8 +70,8 @@ class Selection:
     def run(self, at_most: int | None, least: float) -> None:
         """Add candidates until there are `at_most`, or the next one saves fewer than `least` tokens.
 
-        Gains go down as pieces are added, with few exceptions, so the one whose gain was the highest when it
-        was last computed is looked at first, and taken if its gain of now is still the highest.
+        Gains almost always fall as pieces are added. So the candidate with the highest last known gain is
+        evaluated first, and added if its current gain is still the highest.
         """
         heap = [(-self._gain(piece), piece) for piece in self._where.keys() - self._vocabulary]
         heapq.heapify(heap)
@@ -101,7 +102,7 @@ class Selection:
             self._costs[word] = cost(word, self._vocabulary)
 
     def drop_unused(self) -> list[str]:
-        """Take back what no word of the text uses by now, as longer pieces came; returns it."""
+        """Remove and return entries that no word uses any more since longer pieces were added."""
         used = {piece for word in self._words for piece in split_word(word, self._vocabulary) or ()}
         unused = [piece for piece in self.chosen if piece not in used]
         for piece in unused:
@@ -111,7 +112,7 @@ class Selection:
 
 
 def _words_with(candidates: Set[str], words: Words) -> dict[str, list[str]]:
-    """The words in which each candidate stands: at the beginning, or after it if it continues a word."""
+    """The words that contain each candidate: at the beginning, or later if it continues a word."""
     longest = max((len(piece.removeprefix(CONTINUATION)) for piece in candidates), default=0)
     where: dict[str, list[str]] = defaultdict(list)
     for word in words:

@@ -1,4 +1,4 @@
-"""The parts of a data set: read, checked against each other, and cut into rows."""
+"""Reads the parts of a data set, and checks them against each other."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from nemo.utils.logging import logging
 
 @dataclass(frozen=True)
 class TaskData:
-    """What is trained on, what chooses, what is measured at the end, and the labels of all."""
+    """Training, validation and test parts, and the labels of all."""
 
     train: Sequence[Example]
     valid: Sequence[Example]
@@ -39,7 +39,7 @@ def open_task_data(options: FinetuningOptions) -> TaskData:
     """Read the files of a task.
 
     Raises:
-        MissingFileError, DataError: what cannot be used, with file and line.
+        MissingFileError, DataError: a file is not usable; names file and line.
     """
     train = list(_read(options, options.train))
     valid = [] if options.valid is None else list(_read(options, options.valid))
@@ -47,9 +47,9 @@ def open_task_data(options: FinetuningOptions) -> TaskData:
     labels = (labels_of_words if options.task == "ner" else labels_of_texts)(train)
     if len(labels) < 2:
         raise DataError(
-            "nothing to tell apart",
+            "too few labels",
             where=options.train,
-            found=f"the one label {labels[0]!r}",
+            found=f"only {labels[0]!r}",
             expected="entities" if options.task == "ner" else "two classes or more",
         )
     for name, part in ((options.valid, valid), (options.test, test)):

@@ -1,4 +1,4 @@
-"""What a model is fine-tuned on: sentences whose words have labels, and texts with one label."""
+"""Examples for fine-tuning: sentences with labelled words, and labelled texts."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ class Sentence:
 
     Attributes:
         words: one or more.
-        labels: as many, BIO: `O`, `B-<type>` or `I-<type>`.
+        labels: one per word, in BIO: `O`, `B-<type>` or `I-<type>`.
         where: file and line it begins at, for errors.
     """
 
@@ -28,7 +28,7 @@ class LabelledText:
     """One text or two, and their label.
 
     Attributes:
-        texts: one, or two of `--task pairs`.
+        texts: one, or two for `--task pairs`.
         labels: the one label.
         where: file and line, for errors.
     """

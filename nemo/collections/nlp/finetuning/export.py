@@ -18,16 +18,16 @@ from nemo.collections.nlp.models.hub import load_bert, quiet
 def export_classifier(
     folder: Path, model: FinetuningModel, tokenizer: TokenizerSpec, labels: Sequence[str], force: bool = False
 ) -> None:
-    """Write weights, configuration and tokenizer, and prove that they reload as the same model.
+    """Write weights, configuration and tokenizer, and verify that they reload as the same model.
 
     Args:
-        folder: what to write; a new one appears whole or not at all.
-        labels: of the task, in the order of their ids.
+        folder: the folder to write, atomically.
+        labels: labels of the task, in order of their ids.
         force: replace an earlier export.
 
     Raises:
-        UsageError: the folder is taken.
-        CheckpointError: what was written answers otherwise.
+        UsageError: the folder exists.
+        CheckpointError: the written model gives different outputs.
         StorageError: it cannot be written.
     """
     import transformers

@@ -1,4 +1,4 @@
-"""Labels: of entities as BIO, all of a task in order, and what is wrong between the parts of a data set.
+"""Labels: entities in BIO, the labels of a task in order, and consistency between the parts of a data set.
 
 An entity is (type, first word, word after its last). conlleval's rules say which labels begin one, so IOB1,
 IOB2, BIOES and BILOU are all read.
@@ -20,12 +20,12 @@ Entity = tuple[str, int, int]
 
 
 def entities_of(labels: Sequence[str]) -> list[Entity]:
-    """The entities that labels of words mark.
+    """The entities marked by the labels of words.
 
-    One begins at B, S or U; and at I, E, L or M that follow O, another type, or the end of an entity.
+    An entity begins at B, S or U, and at I, E, L or M after O, another type, or the end of an entity.
 
     Raises:
-        ValueError: a label that is neither `O` nor of the form `B-<type>`.
+        ValueError: a label is neither `O` nor of the form `B-<type>`.
     """
     entities: list[Entity] = []
     kind, first = "", 0
@@ -57,49 +57,49 @@ def as_bio(labels: Sequence[str]) -> tuple[str, ...]:
 
 
 def labels_of_words(examples: Sequence[Example]) -> list[str]:
-    """`O`, then B and I of each type, in the alphabet's order of types."""
+    """`O`, then B and I of each type, with types in alphabetical order."""
     kinds = {label[2:] for example in examples for label in example.labels if label != OUTSIDE}
     return [OUTSIDE, *(f"{prefix}-{kind}" for kind in sorted(kinds) for prefix in "BI")]
 
 
 def labels_of_texts(examples: Sequence[Example]) -> list[str]:
-    """The classes: numbers in their order, else in the alphabet's."""
+    """The classes, in numerical order if they are numbers, else in alphabetical order."""
     classes = {example.labels[0] for example in examples}
     return sorted(classes, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
 
 
 def check_known(part: Sequence[Example], labels: Sequence[str], train: str) -> None:
-    """Refuse a label that training never shows.
+    """Refuse a label that does not occur in training.
 
     Raises:
-        DataError: names the first such label and its place.
+        DataError: there is one; names the first and its place.
     """
     known = set(labels)
     for example in part:
         for label in example.labels:
             if label not in known:
                 raise DataError(
-                    f"the label {label!r} is not in the training part",
+                    f"the label {label!r} is not in the training data",
                     where=example.where,
                     expected=f"one of {', '.join(labels[:20])}, as in {train}",
                 )
 
 
 def warn_of_leak(train: Sequence[Example], part: Sequence[Example], name: str) -> int:
-    """Warn of examples that the training part has as well; returns how many."""
+    """Warn of examples that are also in the training data; returns their number."""
     seen = {example.content for example in train}
     leaked = [example for example in part if example.content in seen]
     if leaked:
         logging.warning(
-            "%d of %d examples of %s are in the training part as well, the first one at %s: its figures are "
-            "too good by what was learned by heart",
+            "%d of %d examples of %s are also in the training data, the first at %s: memorization "
+            "makes its scores too good",
             *(len(leaked), len(part), name, leaked[0].where),
         )
     return len(leaked)
 
 
 def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """A training and a validation part, by a hash of each example's content: alike ones stay together.
+    """Split into training and validation parts, by a hash of each example's content: copies stay together.
 
     Raises:
         DataError: one of the two is empty.
@@ -109,8 +109,8 @@ def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]
         parts[number_of("\0".join(example.content)) < HELD_OUT_SHARE * 2**64].append(example)
     if not all(parts):
         raise DataError(
-            "too few examples to hold some out for validation",
+            "too few examples to hold out some for validation",
             found=len(examples),
-            fix="give more, or a file with --valid",
+            fix="give more examples, or a validation file: --valid",
         )
     return parts

@@ -1,4 +1,4 @@
-"""What a fine-tuned model is worth: a figure, and the definition to print beside it."""
+"""Scores of a fine-tuned model, with the definitions to print beside them."""
 
 import statistics
 from collections import Counter
@@ -8,26 +8,26 @@ from nemo.collections.nlp.finetuning.labels import entities_of
 
 DEFINITIONS = {
     "f1": "entity-level micro F1 as seqeval and conlleval count: an entity is found if its type and both "
-    "borders are right; 2PR / (P + R) over all entities",
-    "precision": "share of the entities that were found that are right",
-    "recall": "share of the right entities that were found",
-    "macro_f1": "mean over the classes of 2PR / (P + R); a class without any counts as 0",
+    "boundaries are right; 2PR / (P + R) over all entities",
+    "precision": "share of the predicted entities that are right",
+    "recall": "share of the true entities that were found",
+    "macro_f1": "mean over the classes of 2PR / (P + R); a class never predicted right counts as 0",
     "accuracy": "share of the texts with the right label",
 }
 WRITTEN = {"f1": "F1", "macro_f1": "macro F1"}
 """The figures in a sentence."""
 MAIN_FIGURE = {"ner": "f1", "classify": "macro_f1", "pairs": "macro_f1"}
-"""What chooses the learning rate, by task."""
+"""Task -> score that selects the learning rate."""
 
 Labels = Sequence[Sequence[str]]
-"""Of each example."""
+"""The labels of each example."""
 
 
 def figures(task: str, gold: Labels, predicted: Labels) -> dict[str, float]:
-    """Figures by name, from 0 to 1; `DEFINITIONS` says what they are.
+    """Scores by name, from 0 to 1, as defined in `DEFINITIONS`.
 
     Args:
-        task: of `options.finetuning.TASKS`.
+        task: a name in `options.finetuning.TASKS`.
     """
     if task == "ner":
         return entity_figures(gold, predicted)
@@ -50,7 +50,7 @@ def entity_figures(gold: Labels, predicted: Labels) -> dict[str, float]:
 
 
 def class_figures(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
-    """Macro F1 over the classes that are right or guessed anywhere, and accuracy."""
+    """Macro F1 over the classes that are true or predicted anywhere, and accuracy."""
     right = Counter(label for label, guess in zip(gold, predicted, strict=True) if label == guess)
     sums = Counter(gold) + Counter(predicted)
     return {

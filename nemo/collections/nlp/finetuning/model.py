@@ -1,4 +1,4 @@
-"""An encoder with a head for labels: where it comes from, its graph, and its answers.
+"""An encoder with a head for labels: its initial weights, its graph and its predictions.
 
 Shapes: B batch, T tokens, C labels.
 """
@@ -27,7 +27,7 @@ class Pretrained:
     """An encoder to start from, and its tokenizer.
 
     Attributes:
-        bert: its pooler is what a head for texts starts from.
+        bert: the encoder; a head for texts starts from its pooler.
     """
 
     bert: BERT
@@ -44,14 +44,14 @@ class Pretrained:
 
 
 def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool | None = None) -> Pretrained:
-    """The encoder and tokenizer of a run of ours, or of a Hugging Face folder or name.
+    """The encoder and tokenizer of a nemo-bert run, or of a Hugging Face folder or name.
 
     Args:
         tokenizer, do_lower_case: for a model without one, as `load_tokenizer` takes them.
 
     Raises:
-        MissingFileError, CheckpointError: it is not there, or damaged.
-        UsageError: it is no BERT, or has no tokenizer.
+        MissingFileError, CheckpointError: it is missing or damaged.
+        UsageError: it is not a BERT, or has no tokenizer.
     """
     path = Path(name)
     if is_other_folder(path):
@@ -61,7 +61,7 @@ def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool
             bert.bert.pooler.dense.load_state_dict(run.model.nsp.mlp.get_submodule("layer0").state_dict())
         return Pretrained(bert, run.tokenizer)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # of the pooler, where the model has none
+        torch.manual_seed(0)  # for a new pooler, if the model has none
         bert = BERT(pretrained_model_name=name)
     opened = load_tokenizer(tokenizer or name, do_lower_case)
     check_tokenizer(opened, bert.config, name)
@@ -77,7 +77,7 @@ class FinetuningModel:
 
     @classmethod
     def of(cls, pretrained: Pretrained, task: str, num_labels: int) -> "FinetuningModel":
-        """The head is new, but for the pooler in one for texts; the encoder is a copy."""
+        """Copy the encoder and add a new head; a head for texts starts from the pooler."""
         bert = copy.deepcopy(pretrained.bert)
         settings = {"log_softmax": False, "dropout": bert.config.hidden_dropout_prob}
         if task == "ner":
@@ -88,7 +88,7 @@ class FinetuningModel:
 
     @property
     def labels_words(self) -> bool:
-        """Does each word get a label, not each text?"""
+        """Whether each word gets a label, rather than each text."""
         return isinstance(self.head, TokenClassifier)
 
     def wire(self, layer: RowLayer) -> tuple[NmTensor, NmTensor]:
@@ -115,12 +115,12 @@ class FinetuningModel:
         batch_size: int,
         checkpoint_dir: Path | None = None,
     ) -> list[list[int]]:
-        """Label ids for each example: of its words, or the one of its text.
+        """Label ids for each example: those of its words, or the one of its text.
 
-        A text of several rows gets the label whose probability is the highest in their (geometric) mean.
+        A text of several rows gets the label with the highest (geometric) mean probability over them.
 
         Args:
-            checkpoint_dir: take the weights of the newest checkpoint there.
+            checkpoint_dir: folder from which to load the newest checkpoint.
         """
         by_length = sorted(range(len(rows)), key=lambda i: len(rows[i].ids))
         layer = RowLayer([rows[i] for i in by_length], pad_id, self.labels_words, batch_size, shuffle=False)

@@ -41,7 +41,7 @@ def read_labelled(path: str | Path) -> str:
 
 
 def is_json_lines(text: str) -> bool:
-    """Does each line hold a JSON object?"""
+    """Whether each line is a JSON object."""
     return text.lstrip().startswith("{")
 
 
@@ -49,7 +49,7 @@ def json_records(text: str, path: str | Path) -> Iterator[Record]:
     """The objects of JSON lines.
 
     Raises:
-        DataError: a line is no JSON object.
+        DataError: a line is not a JSON object.
     """
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -100,10 +100,10 @@ def table_records(text: str, path: str | Path) -> Iterator[Record]:
 def find_column(
     record: Mapping[str, Any], asked: str | None, usual: tuple[str, ...], option: str, path: str | Path
 ) -> str:
-    """The field that `option` names, or else the first of the `usual` names that is there.
+    """The field named by `option`, or else the first of the `usual` names that exists.
 
     Raises:
-        DataError: there is none of that name.
+        DataError: there is no such field.
     """
     if asked in record:
         return str(asked)
@@ -125,10 +125,10 @@ def find_column(
 
 
 def field_text(record: Mapping[str, Any], column: str, where: str) -> str:
-    """The text or label in a field; a number is a label too.
+    """The text or label in a field; a label may also be a number.
 
     Raises:
-        DataError: it is missing, empty or no text.
+        DataError: it is missing, empty or not text.
     """
     value = record.get(column)
     if isinstance(value, bool | int):

@@ -1,4 +1,4 @@
-"""The figures of a fine-tuning, for a person to read."""
+"""A readable summary of a fine-tuning."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from nemo.collections.nlp.finetuning.run import Figures, FinetuningResult
 
 
 def summary(result: FinetuningResult) -> str:
-    """Rates, figures of each part and what they mean, and where the model is."""
+    """Learning rates, scores of each part with their definitions, and the path of the model."""
     main = MAIN_FIGURE[result.task]
     lines = [f"labels                {', '.join(result.labels)}", f"learning rate         {result.lr:g}"]
     if len(result.valid_by_lr) > 1:
@@ -17,7 +17,7 @@ def summary(result: FinetuningResult) -> str:
     for part, runs in parts:
         for name in runs[0] if runs else ():
             lines.append(f"{part + ' ' + name:<22}{in_words(runs, name)}")
-    lines.append(f"training              {result.seconds:.0f} s a run")
+    lines.append(f"training              {result.seconds:.0f} s per run")
     lines.append(f"model                 {result.folder}")
     lines += [f"{name}: {DEFINITIONS[name]}" for name in result.valid[0]]
     return "\n".join(lines)

@@ -1,8 +1,8 @@
 """Fine-tuning as one function: options in, figures and a Hugging Face folder out.
 
-Every run, of a learning rate and a seed, has a folder of its own in `[work_dir]/runs`, where it resumes. The
-validation part chooses the rate, with the first seed, and the model that is exported. The test part is read
-by runs with the chosen rate alone.
+Each run has a learning rate, a seed, and its own folder in `[work_dir]/runs`, in which it resumes. The
+validation part selects the rate (with the first seed) and the model to export. Only runs with the selected
+rate read the test part.
 """
 
 import json
@@ -41,16 +41,16 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True)
 class FinetuningResult:
-    """What a fine-tuning comes to.
+    """The result of a fine-tuning.
 
     Attributes:
-        task: as the options say.
-        folder: the exported model: of the seeds, the one that is best on the validation part.
-        labels: in the order of their ids.
-        lr: the chosen learning rate.
-        valid_by_lr: figures of the first seed on the validation part, by rate.
-        valid, test: figures of each seed with that rate; no `test` without such a part.
-        seconds: that these runs took to train, in the mean.
+        task: the task in the options.
+        folder: the exported model, of the seed that is best on the validation part.
+        labels: labels in order of their ids.
+        lr: the selected learning rate.
+        valid_by_lr: learning rate -> validation scores of the first seed.
+        valid, test: scores of each seed with the selected rate; `test` is empty without a test part.
+        seconds: mean training time of these runs.
     """
 
     task: str
@@ -64,10 +64,10 @@ class FinetuningResult:
 
 
 def finetune(options: FinetuningOptions) -> FinetuningResult:
-    """Fine-tune a BERT, or go on where an earlier call with the same work folder stopped.
+    """Fine-tune a BERT, or resume an earlier call with the same work folder.
 
     Raises:
-        UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
+        UsageError, DataError, CheckpointError: an input is not usable; names the fix.
     """
     refuse_several_processes("fine-tuning")
     if options.threads is not None:
@@ -99,16 +99,16 @@ def finetune(options: FinetuningOptions) -> FinetuningResult:
 
 
 def refuse_several_processes(what: str) -> None:
-    """Raise a UsageError where a launcher has started several."""
+    """Raise a UsageError if a launcher has started several processes."""
     size = os.environ.get("WORLD_SIZE", "1")
     if size != "1":
         raise UsageError(
-            f"{what} is done by one process", where="WORLD_SIZE", found=size, fix="start it without torchrun"
+            f"{what} needs a single process", where="WORLD_SIZE", found=size, fix="start it without torchrun"
         )
 
 
 class Finetuning:
-    """The runs of a fine-tuning; each is made once, and then known.
+    """The runs of a fine-tuning; each is made once, and its result kept.
 
     Args:
         options, data, pretrained: what is fine-tuned.
@@ -128,7 +128,7 @@ class Finetuning:
         self._encoder = Encoder(pretrained.tokenizer, data.labels, options.max_seq_length or positions)
 
     def take_folder(self) -> None:
-        """Note what is fine-tuned here.
+        """Record what is fine-tuned in this work folder.
 
         Raises:
             UsageError: the folder has runs of something else.
@@ -142,7 +142,7 @@ class Finetuning:
         for name, value in identity.items():
             if known.get(name) != value:
                 raise UsageError(
-                    f"the folder has runs with another {name}",
+                    f"the folder has runs with a different {name}",
                     where=self._work_dir,
                     found=known.get(name),
                     expected=value,
@@ -152,21 +152,21 @@ class Finetuning:
         _write_json(self._work_dir / "config.json", as_config(self._options))
 
     def score(self, run: Mapping[str, Any]) -> float:
-        """What runs are compared by."""
+        """The score by which runs are compared."""
         return run["valid"][MAIN_FIGURE[self._options.task]]
 
     def choose_rate(self) -> tuple[float, dict[float, dict[str, Any]]]:
-        """The learning rate that is best on the validation part, and the runs that say so."""
+        """The learning rate that is best on the validation part, and the runs that were compared."""
         rates = self._options.learning_rates
         runs = {rate: self.run(rate, self._options.seed) for rate in rates}
         best = max(rates, key=lambda rate: self.score(runs[rate]))
         for rate in rates:
-            if rate != best:  # it is known, and not needed
+            if rate != best:  # its result is recorded, so its checkpoint is no longer needed
                 shutil.rmtree(self._folder(rate, self._options.seed) / "checkpoints", ignore_errors=True)
         return best, runs
 
     def run(self, rate: float, seed: int) -> dict[str, Any]:
-        """Train with this rate and seed, and measure on the validation part: `valid` and `seconds`."""
+        """Train with this rate and seed, and evaluate on the validation part: `valid` and `seconds`."""
         folder = self._folder(rate, seed)
         known = _read_json(folder / "valid.json")
         if known is not None:
@@ -205,7 +205,7 @@ class Finetuning:
         return run
 
     def test(self, rate: float, seed: int) -> Figures:
-        """Figures of a run on the test part; its answers are in `predictions.jsonl`."""
+        """Test scores of a run; its predictions are in `predictions.jsonl`."""
         folder = self._folder(rate, seed)
         fingerprint = fingerprint_of(self._data.test)
         known = _read_json(folder / "test.json")
@@ -244,7 +244,7 @@ class Finetuning:
         return factory, FinetuningModel.of(self._pretrained, self._options.task, len(self._data.labels))
 
     def _restored(self, rate: float, seed: int) -> tuple[NeuralModuleFactory, FinetuningModel]:
-        """The model of a run, its weights back from its checkpoint."""
+        """The model of a run, restored from its checkpoint."""
         factory, model = self._new(seed)
         factory.infer(
             [model.wire(self._layer(self._valid_rows[:1], seed, model.labels_words))[1]],

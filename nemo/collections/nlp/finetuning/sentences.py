@@ -1,7 +1,7 @@
-"""Files of words with labels -> sentences: columns (CoNLL), PubTator, JSON lines.
+"""Files with labelled words -> sentences: columns (CoNLL), PubTator, JSON lines.
 
 PubTator has a title and an abstract per document, `id|t|...` and `id|a|...`, and lines of tabs with the
-offsets of what is marked in them. JSON lines have either words and labels, or a text and its entities.
+offsets of its entities. JSON lines have either words and labels, or a text and its entities.
 """
 
 import re
@@ -24,7 +24,7 @@ _CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+|[^\w\s]|_")
 
 Span = tuple[int, int, str]
-"""First character, the one after the last, type."""
+"""(first character, character after the last, type)"""
 
 
 def read_sentences(
@@ -33,18 +33,18 @@ def read_sentences(
     """The sentences of a file, labels as IOB2.
 
     Args:
-        text_column, label_column: of JSON lines, where they have other names than usual.
+        text_column, label_column: names of fields in JSON lines, if unusual.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: labels do not line up with words, or are no labels of entities.
+        DataError: labels do not line up with words, or are not entity labels.
     """
     text = read_labelled(path)
     if is_json_lines(text):
         return _of_json(text, path, text_column, label_column)
     for option, value in (("--text_column", text_column), ("--label_column", label_column)):
         if value is not None:
-            raise DataError("the file's columns have no names", where=path, found=option, fix="leave it out")
+            raise DataError("the file has no names of columns", where=path, found=option, fix="leave it out")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     first = next(line for line in lines if line.strip())
     return _of_pubtator(lines, path) if _DOCUMENT.fullmatch(first) else _of_columns(lines, path)
@@ -55,7 +55,7 @@ def _sentence(words: Sequence[str], labels: Sequence[str], where: str) -> Senten
         return Sentence(tuple(words), as_bio(labels), where)
     except ValueError as error:
         raise DataError(
-            "not a label of an entity",
+            "not an entity label",
             where=where,
             found=repr(str(error)),
             expected="O, B-<type> or I-<type>",
@@ -150,9 +150,9 @@ def _pubtator_span(line: str, passages: Sequence[tuple[str, int, str]], where: s
 
 
 def sentence_of_spans(text: str, spans: Sequence[Span], where: str) -> tuple[Sentence, int]:
-    """The words of a text, those that a span touches labelled; and how many spans end within a word.
+    """A sentence in which words that a span touches are labelled; and how many spans end within a word.
 
-    Of spans that overlap the longest counts.
+    Of overlapping spans, the longest is used.
     """
     places = [match.span() for match in _WORD.finditer(text)]
     labels = [OUTSIDE] * len(places)

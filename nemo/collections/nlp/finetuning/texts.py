@@ -1,4 +1,4 @@
-"""Files of labelled texts, or of pairs of them: JSON lines, CSV, TSV."""
+"""Files with labelled texts or pairs of texts: JSON lines, CSV, TSV."""
 
 from pathlib import Path
 
@@ -29,12 +29,12 @@ def read_texts(
     """The texts of a file and their labels.
 
     Args:
-        pairs: each has two texts.
-        text_column, pair_column, label_column: names of the fields; None finds them by the usual names.
+        pairs: whether each example has two texts.
+        text_column, pair_column, label_column: names of the fields; None: search for the usual names.
 
     Raises:
         MissingFileError: there is no such file.
-        DataError: a column is not there, or empty in a row.
+        DataError: a column is missing, or empty in a row.
     """
     text = read_labelled(path)
     records = json_records(text, path) if is_json_lines(text) else table_records(text, path)

@@ -1,4 +1,4 @@
-"""Examples -> rows of tokens. What is longer than a row is cut with overlap, and nothing is dropped.
+"""Examples -> rows of tokens. Longer examples are cut into overlapping rows; nothing is dropped.
 
 Shapes: B batch, T tokens of the longest row in it.
 """
@@ -17,7 +17,7 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import LabelsType, MaskType, NeuralType
 
 OVERLAP_SHARE = 4
-"""A quarter of a row is shared with the next row."""
+"""Consecutive rows overlap by a quarter."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Row:
     """One input of the model.
 
     Attributes:
-        example: its number.
-        ids: tokens, `[CLS]` and `[SEP]` included.
-        num_first: how many of them are of the first segment.
-        labels: ids of the labels: one, or those of its words.
-        places: of the first token of each of these words; empty for texts.
+        example: number of its example.
+        ids: tokens, including `[CLS]` and `[SEP]`.
+        num_first: number of tokens in the first segment.
+        labels: label ids: one, or those of its words.
+        places: position of the first token of each of these words; empty for texts.
     """
 
     example: int
@@ -41,7 +41,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Window:
-    """A range of words, and the range of those it answers for."""
+    """A range of words, and the range for which its predictions are used."""
 
     first: int
     stop: int
@@ -50,10 +50,10 @@ class Window:
 
 
 def windows(lengths: Sequence[int], room: int) -> list[Window]:
-    """Ranges of words that cover all of them, of `room` tokens at most.
+    """Split words into overlapping windows of at most `room` tokens.
 
-    Each word is answered for by one window. Of the words that two of them share the first half is the
-    earlier one's, so that what it answers for stands away from its borders.
+    Each word is predicted in one window. Of the words that two windows share, the first half belongs to the
+    earlier one, so that predictions are made away from the borders.
 
     Args:
         lengths: tokens of each word, `room` at most.
@@ -67,7 +67,7 @@ def windows(lengths: Sequence[int], room: int) -> list[Window]:
             stop += 1
         ranges.append((first, stop))
         next_first, shared = stop, 0
-        # The next word has to fit behind what is shared, or there would be no end.
+        # The next word must fit after the overlap, or the loop would not end.
         most = min(room // OVERLAP_SHARE, room - lengths[stop]) if stop < len(lengths) else 0
         while next_first - 1 > first and shared + lengths[next_first - 1] <= most:
             next_first -= 1
@@ -85,9 +85,9 @@ class Encoder:
     """Cuts examples into rows.
 
     Args:
-        tokenizer: of the model.
-        labels: of the task; the id of a label is its place.
-        max_seq_length: of a row, `[CLS]` and `[SEP]` included.
+        tokenizer: tokenizer of the model.
+        labels: labels of the task; the id of a label is its index.
+        max_seq_length: maximum length of a row, including `[CLS]` and `[SEP]`.
     """
 
     def __init__(self, tokenizer: TokenizerSpec, labels: Sequence[str], max_seq_length: int):
@@ -109,7 +109,7 @@ class Encoder:
         self, number: int, sentence: Sentence, pieces: Mapping[str, list[int]]
     ) -> Iterator[Row]:
         room = self.max_seq_length - 2
-        # A word without tokens is unknown, not gone; of an endless one the beginning will do.
+        # A word without tokens becomes [UNK]; of a very long word, the beginning is enough.
         words = [(pieces[word] or [self.tokenizer.unk_id])[:room] for word in sentence.words]
         for window in windows([len(word) for word in words], room):
             ids, places = [self.tokenizer.cls_id], []
@@ -124,7 +124,7 @@ class Encoder:
     def _rows_of_texts(
         self, number: int, example: LabelledText, pieces: Mapping[str, list[int]]
     ) -> Iterator[Row]:
-        """The longer text moves through the rows; the other one stands in each, cut to half a row."""
+        """The longer text is split over the rows; the other is in each, cut to half a row."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         parts = [pieces[text] for text in example.texts]
         room = self.max_seq_length - 1 - len(parts)
@@ -143,12 +143,12 @@ class RowLayer(DataLayerNM):
     """Rows and their labels.
 
     Args:
-        rows: what there is.
-        pad_id: fills up the shorter ones of a batch.
-        labels_words: each word has a label, not each row.
+        rows: the rows of all examples.
+        pad_id: id that pads the shorter rows of a batch.
+        labels_words: whether each word has a label, rather than each row.
         batch_size: B.
-        seed: of the order.
-        shuffle: None shuffles where it is trained on.
+        seed: seed of the order.
+        shuffle: None: shuffle for training only.
     """
 
     def __init__(

@@ -1,1 +1,1 @@
-"""Models in plain PyTorch; they know neither ports nor graphs."""
+"""Models in plain PyTorch, independent of ports and graphs."""

@@ -3,10 +3,11 @@
 Devlin et al. 2018 (arXiv 1810.04805): embeddings, then layers of self-attention and feed-forward with the
 layer norm after every residual sum.
 
-The tokens of all sequences stand in one row, without padding, from the embeddings to the last layer.
+From the embeddings to the last layer, the tokens of all sequences are packed into one row, without padding.
 
-Shapes: B batch, T tokens of a padded sequence, N tokens worked on, K of them no padding, D hidden size, H
-heads, I intermediate size, R rows asked for out of B*T.
+Shapes: B batch, T tokens of a padded sequence, N tokens that are computed, K of them not padding, D hidden
+    size,
+H heads, I intermediate size, R requested rows out of B*T.
 """
 
 import os
@@ -28,7 +29,7 @@ from nemo.utils.errors import UsageError
 
 
 class BertConfig(Protocol):
-    """What the encoder reads of its configuration; a `transformers.BertConfig` has it all."""
+    """The settings that the encoder needs; a `transformers.BertConfig` has them all."""
 
     vocab_size: int
     hidden_size: int
@@ -99,12 +100,12 @@ def check_config(config: BertConfig) -> None:
             where="hidden_size, num_hidden_layers, vocab_size, ...",
             found=f"{needed / 2**30:,.0f} GiB of weights",
             expected=f"less than {memory / 2**30:,.0f} GiB",
-            fix="smaller sizes",
+            fix="use smaller sizes",
         )
 
 
 def _num_weights(config: BertConfig) -> int:
-    """How many weights the sizes make, biases and norms aside."""
+    """The number of weights for these sizes, without biases and norms."""
     rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     width = config.hidden_size
     return width * (rows + config.num_hidden_layers * (4 * width + 2 * config.intermediate_size) + width)
@@ -139,7 +140,7 @@ class BertEmbeddings(nn.Module):
 
 
 class BertSelfAttention(nn.Module):
-    """Every token's mixture of the tokens of its sequence."""
+    """Self-attention within each sequence."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -162,9 +163,9 @@ class BertSelfAttention(nn.Module):
         Args:
             hidden: all tokens.
             query_states: the states to compute attention for; `hidden` itself for all.
-            keys: which of `hidden` are not padding, (K,); None: all.
+            keys: indices of the tokens in `hidden` that are not padding, (K,); None: all.
             sequences: the queries in `query_states` and the keys of every sequence.
-            seed: of the dropout.
+            seed: seed of the dropout.
         """
         bias = torch.cat([self.query.bias, self.key.bias, self.value.bias])
         if query_states is hidden and keys is None:
@@ -187,7 +188,7 @@ class BertOutput(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, branch: Tensor, hidden: Tensor, seed: Seed) -> Tensor:
-        """(N, in_features), (N, D) -> (N, D); `seed` is of the dropout."""
+        """(N, in_features), (N, D) -> (N, D); `seed` is that of the dropout."""
         p = self.dropout.p if self.training else 0.0
         return dropout_add_norm(
             linear(branch, self.dense.weight),
@@ -202,7 +203,7 @@ class BertOutput(nn.Module):
 
 
 class BertAttention(nn.Module):
-    """Self-attention and the end of its branch."""
+    """Self-attention and the end of its residual branch."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -217,7 +218,7 @@ class BertAttention(nn.Module):
         sequences: Sequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
-        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the two dropouts."""
+        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are those of the two dropouts."""
         return self.output(self.self(hidden, query_states, keys, sequences, seeds[0]), query_states, seeds[1])
 
 
@@ -251,7 +252,7 @@ class BertLayer(nn.Module):
         sequences: Sequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
-        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are of the three dropouts."""
+        """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are those of the three dropouts."""
         hidden = self.attention(hidden, query_states, keys, sequences, seeds)
         return self.output(self.intermediate(hidden), hidden, seeds[2])
 
@@ -264,8 +265,8 @@ class BertEncoder(nn.Module):
         self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
-        """(N, D) -> (N, D), or (R, D) in the order in which `packing` was asked for them."""
-        # Taken here, so that a layer is a function of its arguments and can be compiled.
+        """(N, D) -> (N, D), or (R, D) in the order of the rows requested from `packing`."""
+        # Draw seeds here, so that a layer depends on its arguments alone and can be compiled.
         seeds = [next_seeds(3) if self.training else (0, 0, 0) for _ in self.layer]
         *lower, last = self.layer
         for layer, its_seeds in zip(lower, seeds, strict=False):
@@ -278,7 +279,7 @@ class BertEncoder(nn.Module):
 
 
 class BertPooler(nn.Module):
-    """A sequence in one vector: dense and tanh of its first token."""
+    """A sequence as one vector: dense layer and tanh on its first token."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -292,13 +293,13 @@ class BertPooler(nn.Module):
 class BertModel(nn.Module):
     """Tokens in, hidden states out.
 
-    `pooler` is there for its weights' names, and for those who call it on what `forward` gives.
+    `forward` does not use `pooler`; it exists for the names of its weights, and for callers.
 
     Args:
         config: sizes and probabilities.
 
     Raises:
-        UsageError: sizes that do not go together, or an unknown activation.
+        UsageError: the sizes do not match, or the activation is unknown.
     """
 
     def __init__(self, config: BertConfig):
@@ -321,12 +322,12 @@ class BertModel(nn.Module):
 
         Args:
             input_ids: (B, T) integers.
-            token_type_ids: (B, T) integers, which sentence a token is in; None means the first.
-            attention_mask: (B, T), 1 for a token, 0 for padding; None means that nothing is padded.
-            rows: (R,) indices into the B*T tokens; only these leave the last layer, and its dense layers are
-                computed for them alone. Padding is then not computed at all, unless it is among them.
-            packing: of this mask and these rows, where it is known already. A model that is traced or
-                exported makes none: padding is computed then, and what it makes of any batch is one program.
+            token_type_ids: (B, T) integers, the segment of each token; None: all in the first.
+            attention_mask: (B, T), 1 for a token, 0 for padding; None: no padding.
+            rows: (R,) indices into the B*T tokens; the last layer returns only these, and computes its dense
+                layers for them alone. Padding is then not computed at all, unless it is among them.
+            packing: the packing for this mask and these rows, if already known. A traced or exported model
+                makes none: it also computes padding, so that one program fits every batch.
 
         Returns:
             (B, T, D), or (R, D) for `rows`.
@@ -352,7 +353,7 @@ class BertModel(nn.Module):
         if packing.tokens is not None:
             ids, types = (x.index_select(0, packing.tokens) for x in (ids, types))
         hidden = self.embeddings(ids, types, packing.positions)
-        if torch.is_autocast_enabled(hidden.device.type):  # the residual stream is of the products' type
+        if torch.is_autocast_enabled(hidden.device.type):  # use the type of matrix products
             hidden = hidden.to(torch.get_autocast_dtype(hidden.device.type))
         hidden = self.encoder(hidden, packing)
         if rows is None:

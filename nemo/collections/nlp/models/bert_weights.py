@@ -1,8 +1,8 @@
-"""A BERT's weights by name: in other people's files, in Hugging Face's, and in our modules.
+"""Names of a BERT's weights: in files from other programs, in Hugging Face's, and in our modules.
 
-Files agree on the names of `transformers.BertForPreTraining`, with few exceptions: the first releases called
-a norm's weights gamma and beta, NVIDIA calls a dense layer with its activation `dense_act`, and what wraps a
-module (DDP, torch.compile, a class of one's own) puts a name in front.
+Most files use the names of `transformers.BertForPreTraining`. Exceptions: the first releases called a norm's
+weights gamma and beta, NVIDIA calls a dense layer with its activation `dense_act`, and wrappers of a module
+(DDP, torch.compile, a class of the user) add a prefix.
 """
 
 import re
@@ -28,18 +28,18 @@ NSP_NAMES = {
     "mlp.layer2.weight": "cls.seq_relationship.weight",
     "mlp.layer2.bias": "cls.seq_relationship.bias",
 }
-# transformers 4 and everyone before had one bias under this name, whether the decoder was tied or not.
+# transformers 4 and earlier programs used this name for the bias, whether the decoder was tied or not.
 OLD_BIAS = "cls.predictions.bias"
 DECODER = MLM_NAMES["mlp.layer0.weight"]
 POOLER = "bert.pooler.dense."
 
 _WORDS = "embeddings.word_embeddings.weight"
 _RENAMED = {"gamma": "weight", "beta": "bias", "dense_act": "dense"}
-# What DDP, torch.compile, FSDP and activation checkpointing put anywhere into a name.
+# Parts that DDP, torch.compile, FSDP and activation checkpointing insert anywhere in a name.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
-# What may stand before a BERT's own names: classes that hold it, sentence-transformers' among them.
+# Prefixes of a BERT's names, from classes that contain it, such as those of sentence-transformers.
 _HOLDERS = {"bert", "model", "auto_model", "0"}
-_BUFFERS = {"position_ids", "token_type_ids"}  # which transformers saved for a time
+_BUFFERS = {"position_ids", "token_type_ids"}  # some versions of transformers saved these
 _OF_ENCODER = ("embeddings.", "encoder.", "pooler.")
 _LAYER = re.compile(r"bert\.encoder\.layer\.([0-9]+)\.")
 
@@ -47,14 +47,14 @@ _LAYER = re.compile(r"bert\.encoder\.layer\.([0-9]+)\.")
 def canonical(tensors: Mapping[str, Tensor], source: Any) -> dict[str, Tensor]:
     """A file's encoder and pretraining heads under the names of `transformers.BertForPreTraining`.
 
-    They are float32. What belongs to other heads is left out.
+    All are float32. Weights of other heads are dropped.
 
     Args:
-        tensors: by the names of the file.
-        source: where they are from, for errors.
+        tensors: name in the file -> tensor.
+        source: where they come from, for errors.
 
     Raises:
-        CheckpointError: there is no BERT, there are several, or one behind names that are not known.
+        CheckpointError: there is no BERT, or there are several, or one with an unknown prefix.
     """
     plain = {}
     for name, tensor in tensors.items():
@@ -94,9 +94,9 @@ def encoder_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """Canonical names -> those of our modules, by module: `BERT`, and each head that exists.
+    """Canonical names -> names in our modules, by module: `BERT` and each head in the file.
 
-    The MLM head has no `mlp.layer0.weight` where the file has no decoder: it is tied to the embeddings then.
+    If the file has no decoder, it is tied to the embeddings, and the MLM head has no `mlp.layer0.weight`.
     """
     if OLD_BIAS in tensors:
         tensors = {MLM_NAMES["mlp.layer0.bias"]: tensors[OLD_BIAS], **tensors}
@@ -113,9 +113,9 @@ def as_huggingface(part: Mapping[str, Tensor], names: Mapping[str, str]) -> dict
 
 
 def sizes_of(encoder: Mapping[str, Tensor]) -> dict[str, int]:
-    """The sizes that an encoder's weights tell, by the names of a configuration: all but the heads.
+    """The sizes that follow from an encoder's weights, by their names in a configuration: all but the heads.
 
-    Weights that are missing or have the wrong number of axes give none.
+    Sizes are omitted if weights are missing or have the wrong number of axes.
     """
     axes = {
         "vocab_size": ("bert." + _WORDS, 0),
@@ -134,16 +134,16 @@ def sizes_of(encoder: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def check_encoder(config: Any, own: Mapping[str, Tensor], encoder: Mapping[str, Tensor], source: Any) -> None:
-    """Hold an encoder's weights to the model that is to take them.
+    """Check that an encoder's weights fit the model that will load them.
 
     Args:
-        config: of the model.
-        own: the weights that it has now, by name.
-        encoder: the new ones, by canonical names; without a pooler, or with one.
-        source: where they are from, for errors.
+        config: configuration of the model.
+        own: the model's current weights, by name.
+        encoder: the new weights, by canonical names, with or without a pooler.
+        source: where they come from, for errors.
 
     Raises:
-        CheckpointError: names the size that differs, or the first weight that is missing or not known.
+        CheckpointError: a size differs, or a weight is missing or unknown; the message names it.
     """
     sizes = sizes_of(encoder)
     for size, found in sizes.items():

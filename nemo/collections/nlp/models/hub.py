@@ -1,4 +1,4 @@
-"""BERTs in Hugging Face folders and in the hub's cache: read by transformers, its errors in our words."""
+"""Reads BERTs from Hugging Face folders and the hub with transformers, and translates its errors."""
 
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.strict import parse_json
 
-if TYPE_CHECKING:  # tokenizers are looked for here, too, by processes that need no torch
+if TYPE_CHECKING:  # tokenizers are also found here, by processes that do not need torch
     from torch import Tensor
 
 T = TypeVar("T")
 
-ANSWER_SECONDS = 5.0  # that the hub may take
+ANSWER_SECONDS = 5.0  # timeout for the hub
 CONFIG_FILES = ("config.json", "bert_config.json")
-"""A model's configuration in a folder: Hugging Face's, and that of Google's release and of 2018's folders."""
-# As transformers looks for them, the first one first; an index lists files that share the weights.
+"""Names of a configuration file: Hugging Face's, and that of Google's release and of folders from 2018."""
+# In the order in which transformers looks for them; an index lists the files that share the weights.
 _WEIGHT_FILES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -53,7 +53,7 @@ HUB_IDS = {
     "bert-base-finnish-uncased-v1": "TurkuNLP/bert-base-finnish-uncased-v1",
     "bert-base-dutch-cased": "GroNLP/bert-base-dutch-cased",
 }
-"""The pretrained BERTs that NeMo 0.10 listed, and where the hub keeps them today."""
+"""The pretrained BERTs that NeMo 0.10 listed, and their current names on the hub."""
 
 
 SIZES = (
@@ -66,17 +66,17 @@ SIZES = (
     "max_position_embeddings",
     "type_vocab_size",
 )
-"""What a configuration says that another BERT's weights could not do with."""
+"""Settings that distinguish other architectures from a plain BERT."""
 
 
 def is_other_folder(path: Path) -> bool:
-    """Is it a folder without a model's configuration, and so a run of ours if anything?"""
+    """Whether it is a folder without a model configuration, which can only be a nemo-bert run."""
     return path.is_dir() and not any((path / file).is_file() for file in CONFIG_FILES)
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers from talking: its reports are ours to make."""
+    """Silence transformers; its problems are reported by us."""
     from transformers.utils import logging as transformers_logging
 
     verbosity = transformers_logging.get_verbosity()
@@ -96,7 +96,7 @@ def read_config(path: Path) -> Any:
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: it is no configuration of a BERT that we can build.
+        UsageError: it is not a configuration of a supported BERT.
     """
     if not path.is_file():
         raise MissingFileError("no such file", where=path, expected="a bert-config.json")
@@ -107,7 +107,7 @@ def read_config(path: Path) -> Any:
     except (ValueError, TypeError) as error:
         raise UsageError("not a BERT configuration", where=path, found=reason(error)) from error
     for key in settings:
-        # Only what is a slip: files of other programs have names of their own (pooler_num_attention_heads).
+        # Only likely typos: files of other programs have additional names (pooler_num_attention_heads).
         (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
         if near != key:
             raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
@@ -118,7 +118,7 @@ def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
     """The transformers.BertConfig of these settings.
 
     Raises:
-        UsageError: it is no configuration of a BERT that we can build.
+        UsageError: it is not a configuration of a supported BERT.
     """
     from huggingface_hub.errors import StrictDataclassError
     from transformers import BertConfig
@@ -131,13 +131,14 @@ def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
 
 
 def find(name: str, load: Callable[[str, bool], T]) -> T:
-    """What `load(place, local_files_only)` makes of the first place that has it.
+    """The result of `load(place, local_files_only)` for the first place that has the model.
 
-    A folder is the only place there is. Another name is looked for in the cache, as it stands and as the hub
-    has it today, and then on the hub, which must answer at once: transformers alone would ask it six times.
+    A folder is its own only place. Any other name is looked up in the cache, as given and under its current
+    name
+    on the hub, and then on the hub, which must answer quickly: transformers alone would retry six times.
 
     Raises:
-        OSError: no place has it; whatever else `load` raises.
+        OSError: no place has it. Also whatever `load` raises.
     """
     if Path(name).is_dir():
         return load(name, True)
@@ -163,9 +164,9 @@ def _ask_hub(hub_id: str) -> None:
     except HFValidationError as error:
         raise OSError("not a folder, and not a valid hub name") from error
     except EntryNotFoundError:
-        return  # the repository is there; what it lacks is for the reader to say
+        return  # the repository exists; the reader reports what it lacks
     except HfHubHTTPError as error:
-        raise OSError(f"not in the cache, and the hub says: {reason(error)}") from error
+        raise OSError(f"not in the cache, and the hub answered: {reason(error)}") from error
     except Exception as error:  # of the HTTP library, whose name changes with the hub's version
         raise OSError(
             f"not in the cache, and {constants.ENDPOINT} cannot be reached: {reason(error)}"
@@ -176,20 +177,20 @@ def load_config(name: str) -> Any:
     """The transformers.BertConfig of a pretrained model.
 
     Args:
-        name: a folder, or a name of the hub, looked for in the cache before the network is asked.
+        name: a folder, or a name on the hub, looked up in the cache before the network.
 
     Raises:
         CheckpointError: there is no such model, or its files are damaged.
-        UsageError: it is not a BERT that we can build.
+        UsageError: it is not a supported BERT.
     """
     return _load(name, lambda settings, place, local_only: bert_config(settings, name))
 
 
 def weight_files(name: str) -> list[Path]:
-    """The files with a pretrained model's weights; of a model on the hub, fetched.
+    """The weight files of a pretrained model; downloaded if it is on the hub.
 
     Raises:
-        CheckpointError: there are none that PyTorch can read. Also as `load_config`.
+        CheckpointError: there are no weights that PyTorch can read. Also as `load_config`.
     """
     from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
     from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
@@ -206,9 +207,9 @@ def weight_files(name: str) -> list[Path]:
             refuse_foreign_format(Path(name))
         others = sorted(path.name for path in Path(place).glob("*") if path.suffix in WEIGHT_SUFFIXES)
         raise CheckpointError(
-            "no pretrained BERT: it has no weights",
+            "no weights of a pretrained BERT",
             where=name,
-            found=", ".join(others) or "a configuration alone",
+            found=", ".join(others) or "only a configuration",
             expected=" or ".join(_WEIGHT_FILES[::2]),
             fix=f"name the file: {Path(name, others[0])}" if others else "",
         )
@@ -220,7 +221,7 @@ def load_tensors(name: str) -> "dict[str, Tensor]":
     """The weights of a pretrained model, encoder and pretraining heads, see `bert_weights.canonical`.
 
     Raises:
-        CheckpointError: they are damaged, not finite, or no BERT's. Also as `weight_files`.
+        CheckpointError: they are damaged, not finite, or not those of a BERT. Also as `weight_files`.
     """
     from nemo.backends.pytorch.checkpoints.weight_files import read_weights
     from nemo.collections.nlp.models.bert_weights import canonical
@@ -239,7 +240,7 @@ def _file(place: str, name: str, local_only: bool) -> Path | None:
 
 
 def _parts(index: Path) -> list[str]:
-    """The files that an index lists, all of them beside it."""
+    """The files listed in an index, all in its folder."""
     try:
         names = set(parse_json(index.read_bytes())["weight_map"].values())
     except (ValueError, TypeError, KeyError, AttributeError):
@@ -257,17 +258,17 @@ def _part(place: str, name: str, index: Path, local_only: bool) -> Path:
 
 
 def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:
-    """A model as transformers reads it, and what that says about its weights' names.
+    """Load a model with transformers, and report which weights were missing or unexpected.
 
     Args:
         name: a folder.
-        model_class: which of transformers' classes.
+        model_class: name of a class in transformers.
 
     Returns:
         The model in float32, and the `output_loading_info` of `from_pretrained`.
 
     Raises:
-        CheckpointError: its files are damaged or do not go with their configuration.
+        CheckpointError: its files are damaged or do not match their configuration.
     """
     import transformers
 
@@ -280,7 +281,7 @@ def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:
 
 
 def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
-    """`load(settings, place, local_files_only)` of a model's configuration, its errors in our words."""
+    """`load(settings, place, local_files_only)` with the model's configuration, and its errors translated."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import PretrainedConfig
@@ -294,14 +295,14 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
 
     from nemo.backends.pytorch.checkpoints.weight_files import refuse_stand_in  # imports torch
 
-    for ending in ("*.safetensors", "*.bin"):  # none where it is a name of the hub
+    for ending in ("*.safetensors", "*.bin"):  # none if it is a name on the hub
         for file in sorted(Path(name).glob(ending)):
             refuse_stand_in(file)
     try:
         return find(name, load_from)
     except OSError as error:
         raise CheckpointError(
-            "no pretrained BERT of that name",
+            "no pretrained BERT of this name",
             where=name,
             found=reason(error),
             expected="a Hugging Face folder, or a name in the cache or on the hub",

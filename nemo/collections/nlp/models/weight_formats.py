@@ -1,10 +1,10 @@
-"""Weights for TensorFlow, Flax and others, which are not read here: how to know and to convert them."""
+"""Recognises weights for TensorFlow, Flax and others, which are not read here, and how to convert them."""
 
 from pathlib import Path
 
 from nemo.utils.errors import CheckpointError
 
-# `transformers` could read them up to version 4.
+# `transformers` could read them until version 4.
 _CONVERT = (
     "convert it, where transformers 4 and {needed} are installed: "
     'python -c "from transformers import BertConfig as C, BertForPreTraining as B; '
@@ -25,10 +25,10 @@ OTHER_SUFFIXES = (*_CONVERTED, *_NOT_CONVERTED)
 
 
 def refuse_foreign_format(path: Path) -> None:
-    """Refuse a file, a folder, or the prefix of a checkpoint, that has weights for another framework only.
+    """Refuse a file, folder or checkpoint prefix that has weights for another framework only.
 
     Raises:
-        CheckpointError: names the framework and the way to convert.
+        CheckpointError: it has; names the framework and how to convert them.
     """
     found = _foreign_file(path)
     if found is None:
@@ -46,7 +46,7 @@ def refuse_foreign_format(path: Path) -> None:
         fix = _CONVERT.format(needed=needed, arguments=arguments.format(folder=folder), folder=folder)
     else:
         framework = _NOT_CONVERTED[found.suffix]
-        fix = "use the model that it was made from"
+        fix = "use the model it was made from"
     raise CheckpointError(
         f"weights for {framework}, not for PyTorch",
         where=path,
@@ -61,7 +61,7 @@ def _foreign_file(path: Path) -> Path | None:
         return next((file for file in sorted(path.iterdir()) if _is_foreign(file)), None)
     if path.is_file():
         return path if _is_foreign(path) else None
-    index = path.with_name(f"{path.name}.index")  # `bert_model.ckpt` stands for several files
+    index = path.with_name(f"{path.name}.index")  # `bert_model.ckpt` is the prefix of several files
     return index if index.is_file() else None
 
 
@@ -70,5 +70,5 @@ def _is_foreign(file: Path) -> bool:
 
 
 def _is_tensorflow_1(file: Path) -> bool:
-    """Is it one of the files of a checkpoint such as `bert_model.ckpt`, or `model.ckpt-1000`?"""
+    """Whether it belongs to a checkpoint such as `bert_model.ckpt` or `model.ckpt-1000`."""
     return ".ckpt" in file.stem and (file.suffix in (".index", ".meta") or file.suffix.startswith(".data-"))

@@ -17,7 +17,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.core import NmTensor, WeightShareTransform
 
 KEEPS_POOLER = "keep_pooler"
-"""Of a configuration of ours: the encoder's pooler is its source's, no new one, and is exported."""
+"""Setting in a saved configuration: the encoder's pooler comes from the initial checkpoint, so export it."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,12 @@ class PretrainingModel:
 
     @property
     def parts(self) -> list[torch.nn.Module]:
-        """The modules that there are."""
+        """The modules of the model, without a missing head."""
         return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
 
     @property
     def is_tied(self) -> bool:
-        """Are the word embeddings the weights of the MLM head's decoder?"""
+        """Whether the MLM head's decoder is tied to the word embeddings."""
         return self.mlm.mlp.last_linear_layer.weight is self._word_embeddings.weight
 
     def untie(self) -> None:
@@ -50,7 +50,7 @@ class PretrainingModel:
 
     @property
     def num_weights(self) -> int:
-        """Trained numbers; tied ones count once."""
+        """The number of trained weights; tied weights count once."""
         trained = {p for part in self.parts for p in part.parameters() if p.requires_grad}
         return sum(p.numel() for p in trained)
 
@@ -64,7 +64,7 @@ class PretrainingLosses:
     nsp: NmTensor | None
 
     def by_name(self) -> dict[str, NmTensor]:
-        """As metrics.jsonl calls them."""
+        """The losses by their names in metrics.jsonl."""
         named = {"loss": self.total, "mlm_loss": self.mlm, "nsp_loss": self.nsp}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
@@ -125,15 +125,15 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
 def build_model(
     options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
 ) -> PretrainingModel:
-    """A new model of the sizes the options give, with a vocabulary that is the tokenizer's.
+    """Build a new model with the sizes in the options and the tokenizer's vocabulary.
 
     Args:
-        tokenizer: None leaves the vocabulary's size to the options, and pads with id 0 as shards do.
-        config: a `transformers.BertConfig` that also decides what no option does: entries of the vocabulary
-            beyond the tokenizer's, and the like.
+        tokenizer: None: the options give the size of the vocabulary, and id 0 is padding, as in shards.
+        config: a `transformers.BertConfig` for settings without an option, such as vocabulary entries beyond
+            the tokenizer's.
 
     Raises:
-        UsageError: the tokenizer has ids that this model would not have, or `--config_file` has another size.
+        UsageError: the tokenizer has more ids than the model, or `--config_file` has another size.
     """
     bert = BERT(**sizes_of_model(options, tokenizer, config))
     for name in ("tie_word_embeddings", KEEPS_POOLER):
@@ -145,7 +145,7 @@ def build_model(
 def sizes_of_model(
     options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
 ) -> dict[str, Any]:
-    """What `BERT` makes the model of `build_model` from; arguments and errors are the same."""
+    """The arguments of `BERT` for `build_model`, with the same arguments and errors."""
     beyond: dict[str, Any] = {
         "vocab_size": options.vocab_size if tokenizer is None else tokenizer.vocab_size,
         "max_position_embeddings": options.max_position_embeddings or options.max_seq_length,

@@ -1,4 +1,4 @@
-"""Do a tokenizer and a model go together?"""
+"""Checks that a tokenizer matches a model."""
 
 from typing import Any
 
@@ -8,17 +8,17 @@ from nemo.utils.errors import UsageError
 
 
 def check_tokenizer(tokenizer: TokenizerSpec, config: BertConfig, source: Any) -> None:
-    """Reject a tokenizer that this model cannot be pretrained or used with.
+    """Refuse a tokenizer that does not match the model.
 
     Args:
         tokenizer: any.
-        config: of the model.
+        config: configuration of the model.
         source: where the model comes from, for the error.
 
     Raises:
-        UsageError: a special token is not known, or there are ids that the model has no embedding for.
+        UsageError: a special token is missing, or the tokenizer has ids without an embedding in the model.
     """
-    # Each of them raises for a token that is not known.
+    # Each of them raises an error if the token is missing.
     _ = tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
     if tokenizer.vocab_size > config.vocab_size:
         raise UsageError(

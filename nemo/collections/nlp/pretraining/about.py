@@ -1,4 +1,4 @@
-"""about.json: what a run is made of, for its report and its model card."""
+"""about.json: facts about a run, for its report and its model card."""
 
 import os
 import platform
@@ -26,14 +26,14 @@ from nemo.utils.errors import StorageError
 from nemo.utils.logging import logging
 
 NAMED_FILES = 5
-READ_SENTENCES = 400  # for the language; evenly spaced over the text
+READ_SENTENCES = 400  # to detect the language, evenly spaced over the text
 SHOWN_SENTENCES, SHOWN_CHARS, SHOWN_TOKENS = 3, 300, 40
 
 
 def about(
     options: PretrainingOptions, data: PretrainingData, model: PretrainingModel, num_processes: int
 ) -> dict[str, Any]:
-    """Command, environment, model, tokenizer, and figures on the text as `nemo-bert inspect` has them."""
+    """Command, environment, model, tokenizer, and the text's figures as in `nemo-bert inspect`."""
     return {
         "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "environment": environment(next(model.bert.parameters()).device, num_processes),
@@ -62,7 +62,7 @@ def _about_model(model: PretrainingModel) -> dict[str, Any]:
 
 
 def environment(device: torch.device, num_processes: int) -> dict[str, Any]:
-    """Versions and hardware; nothing that names the machine or its user."""
+    """Versions and hardware, without the names of machine and user."""
     import transformers
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -80,7 +80,7 @@ def environment(device: torch.device, num_processes: int) -> dict[str, Any]:
 
 
 def _processor() -> str | None:
-    """What Linux calls the processor; None where it says nothing."""
+    """The processor's name in Linux; None if unknown."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -115,7 +115,7 @@ def _about_data(
             "seq_length": dataset.max_seq_length,
             "padding_share": dataset.survey.padding_share,
         }
-    assert tokenizer is not None  # of text there is one
+    assert tokenizer is not None  # text always has one
     texts = [tokenizer.ids_to_text(ids.tolist()) for ids in _sentences(dataset.store, READ_SENTENCES)]
     return {
         "kind": "text",
@@ -129,11 +129,11 @@ def _about_data(
 
 
 def _languages_of(texts: list[str]) -> dict[str, float]:
-    """The languages, or none with a warning: a run must not end because its page would lack them."""
+    """The languages; on an error none, with a warning, because a run must not fail over its report."""
     try:
         return languages_of(texts)
     except StorageError as problem:
-        logging.warning("the languages of the text are left out of about.json: %s", problem)
+        logging.warning("about.json does not list the languages of the text: %s", problem)
         return {}
 
 

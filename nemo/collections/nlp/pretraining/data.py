@@ -1,4 +1,4 @@
-"""From options to batches of text: which files, which tokenizer, which data layers."""
+"""From options to batches of text: files, tokenizer and data layers."""
 
 import json
 import shutil
@@ -39,11 +39,11 @@ from nemo.utils.strict import parse_json
 
 @dataclass(frozen=True)
 class PretrainingData:
-    """What is trained on, and what is held out.
+    """The training data, the held-out data, and their tokenizer.
 
     Attributes:
-        tokenizer: what makes, or made, the tokens; None for shards whose tokenizer is not at hand.
-        eval: None without held-out data.
+        tokenizer: the tokenizer of the data; None for shards whose tokenizer is not available.
+        eval: the held-out data; None if there is none.
     """
 
     tokenizer: TokenizerSpec | None
@@ -51,9 +51,9 @@ class PretrainingData:
     eval: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer | None
 
     def token_counts(self, vocab_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """How often each token stands in the training data, (V,), and which ids are no text.
+        """How often each token occurs in the training data, (V,), and which ids are not text.
 
-        Of shards it is their first rows that are counted.
+        In shards, only the first rows are counted.
         """
         if isinstance(self.train, BertPretrainingDataLayer):
             tokens, special_ids = self.train.dataset.store.tokens, np.zeros(0, np.int64)
@@ -74,8 +74,9 @@ def open_tokenizer(
     """The tokenizer for this text, by the rules of `choose_tokenizer`; a new one goes to `folder`.
 
     Raises:
-        UsageError: it cannot be read, or does not do what the options ask for; or there is none, although the
-            origin's weights need theirs.
+        UsageError: it cannot be read or contradicts the options; or there is none, although the weights of
+            the
+        initial checkpoint need theirs.
     """
     choice = choose_tokenizer(
         Situation(asked=options.tokenizer, initial=initial, data=train, train_in=folder)
@@ -101,17 +102,17 @@ def open_tokenizer(
 
 
 def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: TokenizerSpec) -> None:
-    """Say so if the ids of a tokenizer mean other tokens than those of the source of the weights."""
+    """Warn if the ids of a tokenizer stand for other tokens than in the model that the weights come from."""
     ours, theirs = tokenizer.vocabulary(), of_source.vocabulary()
     if ours != theirs:
         same = sum(a == b for a, b in zip(ours, theirs, strict=False))
-        logging.warning("of the %d tokens of --tokenizer, %d are those of %s", len(ours), same, source)
+        logging.warning("of the %d tokens of --tokenizer, %d are the same in %s", len(ours), same, source)
 
 
 def _read_note(note: Path, made_for: Mapping[str, Any]) -> dict[str, Any]:
-    """What the tokenizer in this folder was made for; nothing where that is not known.
+    """What the tokenizer in this folder was made for; empty if unknown.
 
-    Without it the tokenizer is used, if checkpoints need it: they know its fingerprint. Otherwise it goes.
+    If unknown, the tokenizer is kept if checkpoints need it (they know its fingerprint), and else removed.
     """
     if not note.is_file():
         return {}
@@ -121,7 +122,7 @@ def _read_note(note: Path, made_for: Mapping[str, Any]) -> dict[str, Any]:
         earlier = None
     if isinstance(earlier, dict) and set(made_for) <= set(earlier):
         return earlier
-    logging.warning("%s is damaged, and is written again", note)
+    logging.warning("%s is damaged; it will be rewritten", note)
     if not checkpoint.list_checkpoints(note.parent.parent / "checkpoints"):
         shutil.rmtree(note.parent)
     return {}
@@ -152,7 +153,7 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
                     expected=earlier[name],
                     fix="use the same options, or another --work_dir",
                 )
-            logging.info("%s was trained with a different %s, so it is trained again", folder, name)
+            logging.info("%s was trained with a different %s; it will be retrained", folder, name)
             shutil.rmtree(folder)
             break
     if earlier != made_for:
@@ -163,12 +164,12 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
 def open_data(
     options: PretrainingOptions, work_dir: Path, initial: InitialCheckpoint | None = None
 ) -> PretrainingData:
-    """The tokenizer (trained if need be) and the data layers of the training and the held-out text.
+    """The tokenizer (trained if necessary), and the data layers of training and held-out text.
 
     Args:
-        initial: what the run starts from, whose tokenizer is used unless the options name one.
+        initial: the initial checkpoint, whose tokenizer is used unless the options name one.
     """
-    # Before a tokenizer is trained for nothing.
+    # Check this before training a tokenizer in vain.
     check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
     sampling = asdict(options.sampling.of_text())
     train, held_out = data_files(options)

@@ -1,4 +1,4 @@
-"""Which files a run trains on, and which it is evaluated on."""
+"""Finds the files that a run trains on, and those that it is evaluated on."""
 
 import os
 from collections import Counter
@@ -17,14 +17,14 @@ HeldOut = Place | list[Place]
 
 
 def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
-    """The training text and the held-out text, if there is any; or the token stores that were made of them.
+    """The training text and the held-out text, if any; or the token stores made from them.
 
-    A folder with `train.txt` gives that file, and `valid.txt` beside it as held-out text; or whatever has
-    such names, see `inputs.splits`. What `nemo-bert prepare` wrote gives the stores `train` and `test` in it.
+    A folder with `train.txt` gives this file, and `valid.txt` as held-out text; or other files named so, see
+    `inputs.splits`. The output of `nemo-bert prepare` gives its stores `train` and `test`.
 
     Raises:
         UsageError: the held-out text is also trained on.
-        DataError: there are shards instead of text, or nothing but held-out text.
+        DataError: there are shards instead of text, or only held-out text.
     """
     given = place_of(options.train_data or options.data_dir or "")
     folder = place_of(options.data_dir) if options.data_dir is not None else given
@@ -50,9 +50,9 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
 
 
 def held_out_text(place: Place, text: TextOptions) -> HeldOut:
-    """What to evaluate on: of a folder its validation text, else its tests, else all there is.
+    """The text to evaluate on: in a folder, its validation files, else its test files, else all.
 
-    Of what `nemo-bert prepare` wrote, the store of what it held out.
+    From the output of `nemo-bert prepare`, its held-out store.
 
     Raises:
         DataError: nothing was held out; or there are shards instead of text.
@@ -70,14 +70,14 @@ def _training_text(place: Place, text: TextOptions) -> Place:
         return place
     if not listing.splits.has_training:
         raise DataError(
-            "no training text in this folder, by the names of its files",
+            "by their names, no files in this folder are training text",
             where=listing.where,
             found=some_of(listing.splits.held_out_by_name),
             fix="name the file to train on (--train_data)",
         )
     files = listing.training()
     name = next(iter(files))
-    # Of the folder `sources_of` takes these; it, or that of the one file, may have a tokenizer, too.
+    # `sources_of` takes the same files from a folder; the folder may also contain a tokenizer.
     return files[name] if len(files) == 1 and "/" not in name else place
 
 
@@ -90,7 +90,7 @@ def _validation_text(folder: Place, text: TextOptions) -> HeldOut | None:
 
 
 def _listing(place: Place, text: TextOptions) -> Listing | None:
-    """What is in a folder of text; None for anything else."""
+    """The listing of a folder of text; None for anything else."""
     listing = None if is_store(place) else listing_at(place, text.format)
     return listing if listing is not None and listing.files else None
 
@@ -112,7 +112,7 @@ def _refuse_shards(place: Place) -> None:
 
 
 def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
-    """Refuse held-out text that is trained on; warn if documents end elsewhere in it than in that."""
+    """Refuse held-out text that is also trained on; warn if the layouts differ."""
     trained_on, evaluated_on = _sources(train, text), _sources(held_out, text, held_out=True)
     if both := _places(train, trained_on) & _places(held_out, evaluated_on):
         raise UsageError(
@@ -124,7 +124,7 @@ def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
     if None not in layouts and layouts[0] != layouts[1]:
         logging.warning(
             "training and held-out text differ in layout: %s is read as %r and %s as %r, so their losses "
-            "are hard to compare; if the layouts are the same, give it (--text_layout)",
+            "are hard to compare; if both have the same layout, give it (--text_layout)",
             *(some_of([str(source) for source in trained_on]), layouts[0]),
             *(some_of([str(source) for source in evaluated_on]), layouts[1]),
         )

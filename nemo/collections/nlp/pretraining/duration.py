@@ -1,8 +1,8 @@
-"""How many steps a run has: as its options say, or as many as fit into `--minutes`.
+"""The number of steps in a run: given by its options, or as many as fit into `--minutes`.
 
-With `--minutes` nothing is known beforehand: two steps are made at the very beginning of the warm-up, and
-from then on the number of steps is planned from how long they take, and planned again when that changes. All
-plans are kept, in `config.yaml` too, as the learning rates of a run follow from them.
+With `--minutes`, the number is not known in advance: after two steps at the beginning of the warm-up it is
+planned from their duration, and planned again when the duration changes. All plans are kept, also in
+`config.yaml`, because the learning rates of a run follow from them.
 """
 
 import dataclasses
@@ -28,12 +28,12 @@ from nemo.utils.step_plan import StepPlan
 from nemo.utils.stopwatch import duration
 
 STEPS_PER_SECOND_AT_MOST = 1000
-"""More than any model makes: the first plan is too long rather than too short."""
-MUCH = 0.2  # of the planned steps
+"""More than any model needs: the first plan should be too long rather than too short."""
+MUCH = 0.2  # of the planned steps; a larger change is logged
 TOLERANCE = 0.03
-"""Of the time; a plan that misses the end by less is kept."""
+"""Share of the time; a plan that misses the end by less is kept."""
 LATE = 0.1
-"""Of the time; a run that ends later by more says so."""
+"""Share of the time; a run that ends later by more logs a warning."""
 TIME_BETWEEN_PLANS = 0.05
 """Of the time, at most."""
 LEAST_TRAINING = 0.5
@@ -41,13 +41,13 @@ LEAST_TRAINING = 0.5
 TELLING_BATCHES = 4
 """Of the first evaluation, after which it is known how long it takes."""
 FORWARD_SHARE = 0.4
-"""Of a training batch's time that an evaluation batch takes, until one was timed."""
+"""Time of an evaluation batch relative to a training batch, until one was timed."""
 SAVED_BYTES_PER_SECOND = 200e6
 """At which checkpoints are written, until one was timed."""
 
 
 def steps_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int = 0) -> int:
-    """Steps in a pass over the data; a last short one counts."""
+    """Steps in a pass over the data, including a last short one."""
     return math.ceil(data_layer.num_batches(epoch) / batches_per_step)
 
 
@@ -56,7 +56,7 @@ def steps_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -
     if data.train.tokens_per_batch is None:
         return epochs * steps_per_epoch(data.train, batches_per_step)
     logging.info("counting the batches of %d epochs", epochs)
-    # The first one last, as its pairs are the next to be used.
+    # The first epoch last, because its pairs are used next.
     return sum(steps_per_epoch(data.train, batches_per_step, epoch) for epoch in reversed(range(epochs)))
 
 
@@ -67,14 +67,14 @@ def planned_steps(
     first_step: int = 0,
     num_processes: int = 1,
 ) -> StepPlan:
-    """How many steps the whole run has, as far as that is known before it begins.
+    """The number of steps in the whole run, as far as known before it begins.
 
     Args:
-        first_step: steps that were made elsewhere; `minutes` come on top of them.
-        num_processes: that train together.
+        first_step: steps made in another work folder; `minutes` are added to them.
+        num_processes: number of processes that train together.
 
     Raises:
-        UsageError: the run in `work_dir` was given another time.
+        UsageError: the run in `work_dir` was planned for a different duration.
     """
     if options.steps is not None:
         plan = None if options.step_plan is None else StepPlan.parse(options.step_plan)
@@ -95,15 +95,15 @@ def planned_steps(
             return StepPlan.parse(earlier["step_plan"])
         if earlier["num_iters"] != -1:
             return StepPlan.of(earlier["num_iters"])
-    minutes = options.minutes or 0.0  # given, as neither steps nor epochs are
+    minutes = options.minutes or 0.0  # given, because neither steps nor epochs are
     return StepPlan.of(first_step + 1 + math.ceil(minutes * 60 * STEPS_PER_SECOND_AT_MOST))
 
 
 def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
-    """The schedule that the options ask for: at every step that of the plan in force.
+    """The learning-rate schedule of the options, which at every step follows the current plan.
 
     Raises:
-        UsageError: its numbers make no sense.
+        UsageError: its parameters are invalid.
     """
     name = options.lr_policy
     if name is None:
@@ -119,13 +119,13 @@ def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
 
 @dataclass(frozen=True)
 class Around:
-    """What takes time besides steps.
+    """Everything besides steps that takes time.
 
     Attributes:
-        evaluator, checkpoints: the callbacks that do it, and time it; no evaluator without held-out data.
-        eval_batches: of one evaluation.
-        batches_per_step: of training.
-        checkpoint_bytes: of one checkpoint.
+        evaluator, checkpoints: the callbacks that do it and time it; no evaluator without held-out data.
+        eval_batches: number of batches in an evaluation.
+        batches_per_step: number of micro-batches in a training step.
+        checkpoint_bytes: size of a checkpoint.
     """
 
     evaluator: EvaluatorCallback | None
@@ -136,19 +136,19 @@ class Around:
 
     @property
     def seconds(self) -> float:
-        """So far."""
+        """Seconds spent so far."""
         evaluating = 0.0 if self.evaluator is None else self.evaluator.time_spent.seconds
         return evaluating + self.checkpoints.time_spent.seconds
 
     def seconds_per_step(self, seconds_per_step: float, steps: int) -> float:
-        """For each step, of evaluating and of saving; `steps` were made."""
+        """Seconds of evaluating and saving per step, after `steps` steps."""
         evaluating = 0.0
         if self.evaluator is not None and self.evaluator.eval_step is not None:
             evaluating = self._evaluation(seconds_per_step) / self.evaluator.eval_step
         return evaluating + self.checkpoints.time_spent.seconds / max(1, steps)
 
     def seconds_at_end(self, seconds_per_step: float) -> float:
-        """For the last evaluation and the last checkpoint, which is waited for."""
+        """Seconds for the last evaluation, and for writing the last checkpoint."""
         written = self.checkpoint_bytes / SAVED_BYTES_PER_SECOND
         return self._evaluation(seconds_per_step) + max(self.checkpoints.time_spent.mean or 0.0, written)
 
@@ -162,20 +162,20 @@ class Around:
 
 
 class EndOnTime(ActionCallback):
-    """Plans the steps of a run so that it ends `minutes` after it began, evaluations and saves included.
+    """Plans the steps of a run so that it ends `minutes` after it began, including evaluations and saves.
 
-    Put it last among the callbacks. Training has at least half of the time, however long the rest takes. A
-    run that resumes in its own folder has as large a share of the time as of the steps left. Process 0
-    decides for all.
+    Put it last among the callbacks. Training gets at least half of the time, however long the rest takes. A
+    run that resumes in its own folder gets the share of the time that corresponds to its remaining steps.
+    Rank 0 decides for all.
 
     Args:
-        minutes: of the whole run.
-        began: when it did, of `time.monotonic()`.
-        plan: the steps as they are planned so far.
-        first_step: steps that were made elsewhere.
-        around: what else takes time.
+        minutes: duration of the whole run.
+        began: when it began, by `time.monotonic()`.
+        plan: the current plan of the steps.
+        first_step: steps made in another work folder.
+        around: everything else that takes time.
         policy: gives the learning rates of a plan.
-        write_down: keeps a plan.
+        write_down: saves a plan.
         world: the processes that train together.
     """
 
@@ -203,7 +203,7 @@ class EndOnTime(ActionCallback):
         self._said_late = False
 
     def evaluated_batch(self) -> None:
-        """After a batch of an evaluation: the one before the first step tells early if it is too long."""
+        """After an evaluation batch: shows before the first step whether evaluations take too long."""
         if self._start is not None:
             return
         now = time.monotonic()
@@ -240,13 +240,13 @@ class EndOnTime(ActionCallback):
             self._write_down(self.plan)
 
     def _decide(self) -> tuple[int, int]:
-        """How many steps the run has in all, and after how many of this process to ask again."""
+        """The total steps of the run, and after how many steps of this process to decide again."""
         assert self._start is not None
         self._time = time.monotonic()
         training = self._time - self._start - (self._around.seconds - self._around_before)
         self._marks.append((self._made, training))
         start = self._start - self._began
-        if self._made == 1:  # in which much is made that is used from then on: it tells nothing
+        if self._made == 1:  # the first step sets up much that is reused, so its duration means nothing
             takes = self._seconds(start, self._around.seconds_at_end(0.0))
             return self.step if self._time >= self._began + takes else self.plan.total, 2
         pace = self._pace()
@@ -261,32 +261,32 @@ class EndOnTime(ActionCallback):
         return total, self._made + max(1, asks_again)
 
     def _steps_in_all(self, left: float, each: float) -> int:
-        """The plan for the seconds that are left, of which a step takes `each` with all that it brings."""
+        """The total steps if `left` seconds remain and a step, with its overhead, takes `each`."""
         planned = self.plan.total
-        if self.step <= self.plan.changes[-1][0]:  # a step that was planned, made and lost before
+        if self.step <= self.plan.changes[-1][0]:  # a step that was planned, made and lost before a resume
             return planned
         if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
             return planned
-        # A step more where there is none in time, so that the record has a row of the last one.
+        # One more step if there is no time for any, so that the record has a row for the last step.
         return max(self.step + round(left / each), min(self.step + 1, planned))
 
     def _pace(self) -> float:
-        """Seconds that a step takes, of the latter half of those made: the first ones are slow."""
+        """Seconds per step, over the second half of the steps made: the first ones are slow."""
         made, training = self._marks[-1]
         then, before = [mark for mark in self._marks[:-1] if mark[0] <= max(made / 2, 1)][-1]
         return (training - before) / (made - then)
 
     def _seconds(self, start: float, at_end: float) -> float:
-        """That the run takes, with what comes before and after training."""
+        """Seconds that the whole run takes, with everything before and after training."""
         return max(self.seconds, start + LEAST_TRAINING * self.seconds + at_end)
 
     def _log_plan(self, total: int, takes: float, pace: float, each: float) -> None:
-        """The first plan, and one that moves the end by much; small corrections are for debugging."""
+        """Log the first plan, and large changes; small ones only for debugging."""
         before = self.plan.total if self.plan.is_settled else None
         is_news = before is None or abs(total - before) > MUCH * before
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
         (logging.info if is_news else logging.debug)(
-            "planned after step %d: %s steps in all%s, to end after %s (%.3g s a step%s)",
+            "planned after step %d: %s steps in total%s, to end after %s (%.3g s per step%s)",
             self.step,
             f"{total:,}",
             "" if before is None else f" instead of {before:,}",
@@ -296,14 +296,14 @@ class EndOnTime(ActionCallback):
         )
 
     def _warn_if_late(self, start: float, at_end: float) -> None:
-        """Once, as soon as it is known."""
+        """Warn once, as soon as it is known that the run will end late."""
         takes = max(self._seconds(start, at_end), time.monotonic() - self._began + at_end)
         if self._said_late or takes <= (1 + LATE) * self.seconds or self.global_rank != 0:
             return
         self._said_late = True
         logging.warning(
-            "the run will take about %s instead of %s: its start takes %s, its last evaluation and "
-            "checkpoint about %s, and training has at least half of the time",
+            "the run will take about %s instead of %s: its startup takes %s, its last evaluation and "
+            "checkpoint about %s, and training gets at least half of the time",
             duration(takes),
             duration(self.seconds),
             duration(start),

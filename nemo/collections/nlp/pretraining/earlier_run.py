@@ -14,14 +14,14 @@ from nemo.utils.errors import CheckpointError, UsageError
 
 
 def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
-    """The options of the run in this folder, as its `config.yaml` has them.
+    """The options of the run in this folder, from its `config.yaml`.
 
     Args:
-        known: what only that file knows, for the error.
-        fix: how to do without it.
+        known: what only this file records, for the error.
+        fix: how to do without it, for the error.
 
     Raises:
-        UsageError: it is not there, as where checkpoints alone were copied.
+        UsageError: the file is missing, for example because only checkpoints were copied.
     """
     file = work_dir / "config.yaml"
     if not file.is_file():
@@ -34,7 +34,7 @@ def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
 
 
 def options_of_run(work_dir: Path) -> PretrainingOptions | None:
-    """The options of the run in this folder, for a remark on them; None if they cannot be read."""
+    """The options of the run in this folder, for messages; None if they cannot be read."""
     file = work_dir / "config.yaml"
     try:
         return PretrainingOptions(**read_config(PretrainingOptions, file)) if file.is_file() else None
@@ -43,7 +43,7 @@ def options_of_run(work_dir: Path) -> PretrainingOptions | None:
 
 
 def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
-    """Raise a UsageError if the run in this folder, which is about to go on, started from something else."""
+    """Raise a UsageError if the run to resume in this folder has another initial checkpoint."""
     if options.load_dir is None and options.bert_checkpoint is None:
         return
     earlier = earlier_options(
@@ -67,7 +67,7 @@ def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
 
 
 def config_of_run(work_dir: Path) -> dict[str, Any] | None:
-    """The settings of the model whose checkpoints are in this work folder; None if none says them."""
+    """The model configuration saved in the checkpoints of this work folder; None if there is none."""
     folder = work_dir / "checkpoints"
     checkpoints = checkpoint.list_checkpoints(folder)
     for place in (folder, *reversed(checkpoints)) if checkpoints else ():
@@ -77,10 +77,10 @@ def config_of_run(work_dir: Path) -> dict[str, Any] | None:
 
 
 def refuse_other_sizes(sizes: Mapping[str, Any], earlier: Mapping[str, Any], source: Any) -> None:
-    """Hold the sizes that the options make to those of the run that they are to go on with.
+    """Refuse options whose model sizes differ from those of the run to continue.
 
     Raises:
-        CheckpointError: names the one that differs.
+        CheckpointError: a size differs; the message names it.
     """
     for name in SIZES:
         if name in sizes and sizes[name] != earlier[name]:

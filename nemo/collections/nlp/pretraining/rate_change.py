@@ -8,21 +8,21 @@ from nemo.utils.step_plan import StepPlan
 
 DECIDES_RATE = ("lr", "lr_policy", "lr_warmup_proportion", "num_iters", "minutes")
 LEAST_CHANGE = 0.05
-"""Share of the rate; less is not worth a line."""
+"""Share of the rate; smaller changes are not reported."""
 
 
 def rate_at(options: PretrainingOptions, plan: StepPlan, step: int) -> float:
-    """The learning rate of the step that follows `step` others."""
+    """The learning rate of the step after `step` steps."""
     policy = lr_policy(options, plan)
     return options.lr if policy is None else policy(options.lr, step, 0)
 
 
 class RateChange(ActionCallback):
-    """Names the rate before and after a stop, where other options make it jump.
+    """Warns if the learning rate jumps at a resume because options changed.
 
     Args:
-        before: the options of the run as it was, its steps settled.
-        now, plan: of the resumed run.
+        before: the options of the earlier run, with its number of steps.
+        now, plan: options and plan of the resumed run.
     """
 
     def __init__(self, before: PretrainingOptions, now: PretrainingOptions, plan: StepPlan):
@@ -46,7 +46,7 @@ class RateChange(ActionCallback):
 
 
 def _plan_of(options: PretrainingOptions) -> StepPlan | None:
-    """The steps of a run by its configuration; None if it was stopped before they were settled."""
+    """The plan in a run's configuration; None if the run stopped before it had one."""
     if options.step_plan is not None:
         return StepPlan.parse(options.step_plan)
     return None if options.num_iters == -1 else StepPlan.of(options.num_iters)

@@ -34,14 +34,14 @@ from nemo.utils.stopwatch import duration
 
 @dataclass(frozen=True)
 class PretrainingResult:
-    """What a run leaves behind, besides its work folder.
+    """The result of a run, besides its work folder.
 
     Attributes:
-        tokenizer: None where shards were trained on without it.
-        steps, tokens: finished in all.
-        seconds: of this call.
+        tokenizer: None for shards without one.
+        steps, tokens: totals of the run.
+        seconds: duration of this call.
         figures: held-out figures at the end, see `lm_bert_callback.figures`; empty without held-out text.
-        figures_before: the same before the run's first step; empty where they were not asked for.
+        figures_before: the same before the run's first step; empty if not evaluated.
     """
 
     work_dir: Path
@@ -55,10 +55,10 @@ class PretrainingResult:
 
 
 def pretrain(options: PretrainingOptions, began: float | None = None) -> PretrainingResult:
-    """Train a BERT, or go on where an earlier run in the same work folder stopped.
+    """Train a BERT, or resume the run in the same work folder.
 
     Args:
-        began: when the minutes of `options` did, of `time.monotonic()`; None is now.
+        began: start of the minutes of `options`, by `time.monotonic()`; None: now.
 
     Raises:
         UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
@@ -69,10 +69,10 @@ def pretrain(options: PretrainingOptions, began: float | None = None) -> Pretrai
 
 
 def processes_of(options: PretrainingOptions) -> World:
-    """The processes that train together, as the launcher has started them; this one has its threads.
+    """The processes that train together, as started by the launcher; sets the threads of this one.
 
     Raises:
-        UsageError: they are not as many as the options say.
+        UsageError: their number differs from the options.
     """
     refuse_missing(options.tracker)
     if options.threads is not None:
@@ -86,15 +86,15 @@ def processes_of(options: PretrainingOptions) -> World:
 def pretrain_together(
     options: PretrainingOptions, world: World, began: float, remarks: str = ""
 ) -> PretrainingResult:
-    """`pretrain`, by processes that have met.
+    """`pretrain`, in processes that are connected.
 
     Args:
-        remarks: lines that `config.yaml` begins with, as comments.
+        remarks: lines to put at the top of `config.yaml` as comments.
     """
     work_dir = Path(options.work_dir)
     with ExitStack() as stack:
         before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
-        if world.rank == 0:  # for all of them
+        if world.rank == 0:  # for all processes
             stack.enter_context(WorkFolderLock(work_dir))
             stack.enter_context(before)
             checkpoint.remove_leftovers(work_dir / "checkpoints")
@@ -109,7 +109,7 @@ def pretrain_together(
             shard=options.shard,
         )
         stack.callback(factory.close)
-        with working("opening the data, making the model"):
+        with working("opening the data, building the model"):
             run = prepare(options, work_dir, world)
         refuse_other_run(run, world)
         files = RunFiles(run, factory.experiment, before, world.size, remarks)
@@ -149,20 +149,19 @@ def pretrain_together(
 
 
 def _name_best(evaluations: Mapping[int, Mapping[str, float]], folder: Path, last_step: int) -> None:
-    """Say so if another checkpoint than the last one is the best."""
+    """Log if the best checkpoint is not the last one."""
     kept = {step: figures for step, figures in evaluations.items() if (folder / f"STEP-{step}").is_dir()}
     losses = finite_mlm_losses(kept)
     best = best_step(losses)
     if best is not None and best != last_step:
         logging.info(
-            "the best checkpoint is STEP-%d, with a held-out MLM loss of %.2f; it is the one that "
-            "nemo-bert export takes",
+            "the best checkpoint is STEP-%d, with a held-out MLM loss of %.2f; nemo-bert export uses it",
             *(best, losses[best]),
         )
 
 
 def _report(work_dir: Path) -> None:
-    """Write the page on the run; what is trained is trained, whatever becomes of it."""
+    """Write the report of the run; if that fails, log a warning, because the training itself succeeded."""
     from nemo.collections.nlp.report import REPORT, write_report
 
     try:

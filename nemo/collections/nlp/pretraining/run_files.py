@@ -1,4 +1,4 @@
-"""What a run writes down of itself: its options, its model, its surroundings."""
+"""The files in which a run records its options, model and environment."""
 
 import dataclasses
 import tempfile
@@ -19,11 +19,11 @@ from nemo.utils.step_plan import StepPlan
 
 
 class RunFiles(ActionCallback):
-    """Writes down what the run is, once it is clear that the work folder is not another run's.
+    """Records what the run is, once it is clear that the work folder does not belong to another run.
 
     Args:
-        before: what the work folder was before.
-        remarks: lines that `config.yaml` begins with, as comments.
+        before: the earlier state of the work folder.
+        remarks: lines to put at the top of `config.yaml` as comments.
     """
 
     def __init__(self, run: Run, experiment: Any, before: AsItWas, num_processes: int, remarks: str):
@@ -36,12 +36,12 @@ class RunFiles(ActionCallback):
             return
         self.write(self.run.plan)
         self.run.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
-        with working("looking at the text"):
+        with working("examining the text"):
             facts = about(self.run.options, self.run.data, self.run.model, self.num_processes)
         self.experiment.write_json("about.json", facts)
 
     def write(self, plan: StepPlan) -> None:
-        """Write the options down, with the steps as they are planned now."""
+        """Write the options, with the current plan of the steps."""
         is_known = plan.is_settled or self.run.options.num_iters != -1
         steps = as_options(plan) if is_known else {}
         config = as_config(dataclasses.replace(self.run.options, **steps))
@@ -49,7 +49,7 @@ class RunFiles(ActionCallback):
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:
-    """What a checkpoint carries along, so that it can be used by itself: configuration and vocabulary."""
+    """Files that make a checkpoint usable on its own: configuration and vocabulary."""
     with tempfile.TemporaryDirectory() as folder:
         if tokenizer is not None:
             tokenizer.save(Path(folder))

@@ -1,4 +1,4 @@
-"""From options to everything that a run needs: sizes, data, model, steps."""
+"""From options to everything a run needs: sizes, data, model and steps."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -38,13 +38,14 @@ from nemo.utils.step_plan import StepPlan
 
 @dataclass(frozen=True)
 class Run:
-    """What is trained, on what, and where it starts.
+    """A run that is ready to train.
 
     Attributes:
-        options: with everything settled: sizes, and the end as `num_iters`, unless it `ends_on_time`.
-        plan: its steps; for a run that `ends_on_time` it is settled during the run.
-        initial: what it starts from, if not from random weights.
-        resumes: it resumes in its own work folder.
+        options: the options with all choices made: sizes, and the end as `num_iters` unless it
+            `ends_on_time`.
+        plan: its steps; for a run that `ends_on_time` it changes during the run.
+        initial: the initial checkpoint; None for random weights.
+        resumes: whether it resumes in its own work folder.
     """
 
     options: PretrainingOptions
@@ -56,7 +57,7 @@ class Run:
 
     @property
     def ends_on_time(self) -> bool:
-        """Do minutes end it?"""
+        """Whether the run ends after a given time."""
         return self.options.minutes is not None and self.options.num_iters == -1
 
     @property
@@ -72,15 +73,15 @@ class Run:
 
     @property
     def first_step(self) -> int:
-        """Steps that were made in another work folder."""
+        """Steps made in another work folder."""
         return 0 if self.initial is None else self.initial.step
 
 
 def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
-    """Settle what the options leave open, open the data, and make the model.
+    """Make the choices that the options leave open, open the data, and build the model.
 
     Args:
-        world: who prepares the same; process 0 makes what they share.
+        world: the processes that prepare the same run; rank 0 makes what they share.
 
     Raises:
         UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
@@ -117,7 +118,7 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     torch.manual_seed(options.seed)
     if earlier is not None:
         sizes = sizes_of_model(options, data.tokenizer, config)
-        # With another tokenizer it is that which the checkpoint refuses, not a size that follows from it.
+        # With another tokenizer, the checkpoint must refuse the tokenizer, not a size that follows from it.
         if data.tokenizer is None or sizes["vocab_size"] == earlier["vocab_size"]:
             refuse_other_sizes(sizes, earlier, work_dir)
             config = bert_config(earlier, work_dir)
@@ -127,26 +128,26 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         if str(model.mlm) not in taken:
             counts, special_ids = data.token_counts(model.bert.config.vocab_size)
             start_head_from_frequencies(model.bert, model.mlm, counts, special_ids)
-            logging.info("the MLM head starts from the frequencies of the tokens, and the word embeddings")
+            logging.info("the MLM head starts from token frequencies and the word embeddings")
     if not resumes and initial is None and options.initialization == "counts":
-        assert data.tokenizer is not None  # counts are of text
+        assert data.tokenizer is not None  # text always has one
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
     return Run(options, data, model, initial, resumes, plan)
 
 
 def refuse_other_run(run: Run, world: World) -> None:
-    """See that all processes train the same model on the same data.
+    """Check that all processes train the same model on the same data.
 
     Raises:
-        DistributedError: names the process, and what differs.
+        DistributedError: they do not; names the process and what differs.
     """
-    # Paths and the like may differ: the data and the tokenizer are compared themselves.
+    # Paths may differ between machines: data and tokenizer are compared by content.
     of_machine = names_deciding(PretrainingOptions, "machine")
     options = {n: v for n, v in dataclasses.asdict(run.options).items() if n not in of_machine}
     tokenizer, evaluation = run.data.tokenizer, run.data.eval
     world.check_same(
         versions={"nemo-bert": nemo.__version__, "torch": torch.__version__},
-        **options,  # before what follows from them, as the first difference is the one reported
+        **options,  # before what follows from them, because the first difference is reported
         tokenizer=None if tokenizer is None else tokenizer.fingerprint,
         training_data=run.data.train.dataset.fingerprint,
         evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,

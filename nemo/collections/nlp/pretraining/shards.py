@@ -1,4 +1,4 @@
-"""From options to batches of prepared shards: which files, which tokenizer, which data layers."""
+"""From options to batches of shards: files, tokenizer and data layers."""
 
 import dataclasses
 from pathlib import Path
@@ -20,11 +20,11 @@ from nemo.utils.logging import logging
 
 
 def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None = None) -> PretrainingData:
-    """The data layers of the training and the held-out shards, and their tokenizer if it is at hand.
+    """The data layers of training and held-out shards, and their tokenizer if it is available.
 
     Raises:
-        UsageError: held-out shards are trained on.
-        DataError: shards that cannot be used, do not go together, or were made with a different tokenizer.
+        UsageError: held-out shards are also trained on.
+        DataError: shards are not usable, do not match, or were made with a different tokenizer.
     """
     sampling = options.sampling
     path, held_out = shard_folders(options)
@@ -67,7 +67,7 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
 
 
 def share_of_unknown(rows: np.ndarray, tokenizer: TokenizerSpec) -> float:
-    """The share of unknown tokens among those of the text; of whole rows, (rows, L)."""
+    """The share of unknown tokens in the text of rows (rows, L)."""
     frame = (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id)
     num_tokens = rows.size - int(np.isin(rows, frame).sum())
     return int((rows == tokenizer.unk_id).sum()) / max(num_tokens, 1)
@@ -76,10 +76,10 @@ def share_of_unknown(rows: np.ndarray, tokenizer: TokenizerSpec) -> float:
 def check_same_kind(
     held_out: BertPretrainingPreprocessedDataset, train: BertPretrainingPreprocessedDataset, where: Path
 ) -> None:
-    """Refuse held-out shards that the model cannot read, or that mean other tokens by their ids.
+    """Refuse held-out shards with longer rows, or with other tokens for the same ids.
 
     Raises:
-        DataError: they have longer rows than those for training, or other special tokens.
+        DataError: they have longer rows than the training shards, or other special tokens.
     """
     if held_out.max_seq_length > train.max_seq_length:
         raise DataError(
@@ -100,9 +100,9 @@ def check_same_kind(
 
 
 def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
-    """The shards to train on, and the held-out ones if there are any.
+    """The training shards, and the held-out shards if there are any.
 
-    One folder may have both, see `hdf5.shards_of`.
+    One folder may contain both, see `hdf5.shards_of`.
 
     Raises:
         UsageError: held-out shards are trained on.
@@ -126,20 +126,20 @@ def shard_folders(options: PretrainingOptions) -> tuple[Path, Path | None]:
 def tokenizer_of_shards(
     options: PretrainingOptions, train: Path, initial: InitialCheckpoint | None = None
 ) -> TokenizerSpec | None:
-    """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not at hand."""
+    """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not available."""
     named = None if options.tokenizer in TRAINED else options.tokenizer
     choice = choose_tokenizer(Situation(asked=named, initial=initial, data=train, is_prepared=True))
     return None if choice is None else load_tokenizer(choice.source, options.do_lower_case)
 
 
 def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> PretrainingOptions:
-    """The options with the length of the sequences that there are: shards have theirs.
+    """The options with the sequence length of the data: shards fix their own.
 
     Raises:
-        UsageError: a different length was given, or the model has too few positions.
+        UsageError: a different length was given, or the model has too few positions for it.
     """
     length = data.train.dataset.max_seq_length
-    positions = options.max_position_embeddings or length  # the model's, where it is known already
+    positions = options.max_position_embeddings or length  # the model's, if already known
     if length > positions:
         raise UsageError(
             "the shards have rows longer than the model's positions",
@@ -149,7 +149,7 @@ def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> P
         )
     if options.max_seq_length not in (PretrainingOptions.max_seq_length, length, positions):
         raise UsageError(
-            "the shards have rows of another length",
+            "the shards have rows of a different length",
             where="--max_seq_length",
             found=options.max_seq_length,
             expected=length,

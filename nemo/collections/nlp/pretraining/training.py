@@ -1,4 +1,4 @@
-"""The training of a run: its losses, its callbacks, its status."""
+"""Trains a run: losses, callbacks and status."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -36,7 +36,7 @@ from nemo.utils.progress import MOST_SILENCE, working
 from nemo.utils.stopping import Stop
 
 BYTES_SAVED_PER_WEIGHT = 12
-"""In a checkpoint: the weight and two moments, float32."""
+"""Per weight in a checkpoint: the weight and two moments, float32."""
 
 
 def train(
@@ -45,14 +45,14 @@ def train(
     """Train with logger, evaluator and checkpoints.
 
     Args:
-        began: when the run's minutes began, of `time.monotonic()`.
-        files: writes down what the run is.
+        began: start of the run's minutes, by `time.monotonic()`.
+        files: records what the run is.
 
     Returns:
         The held-out figures by step; and whether the loss ended far above that of a uniform prediction.
     """
     options = run.options
-    experiment: Any = factory.experiment  # there is one, as log_dir was given
+    experiment: Any = factory.experiment  # exists, because log_dir was given
     losses = wire(run.model, run.data.train)
     trackers = Trackers(options.tracker, experiment, as_config(options))
     record = _record(run, experiment, losses.by_name(), trackers)
@@ -113,9 +113,9 @@ class HeldOutEvaluation:
     """Evaluation on held-out data.
 
     Attributes:
-        callbacks: to train with.
-        listeners: get the figures of each evaluation; the last one returns what TensorBoard shows.
-        on_batch: is called after each batch.
+        callbacks: the callbacks to train with.
+        listeners: called with the figures of each evaluation; the last one returns TensorBoard's scalars.
+        on_batch: called after each batch.
     """
 
     def __init__(self, run: Run):
@@ -127,12 +127,12 @@ class HeldOutEvaluation:
             [wire(run.model, run.data.eval).total],
             self._evaluated_batch,
             self._evaluated,
-            # At the end it evaluates anyway.
+            # It always evaluates at the end.
             eval_step=sys.maxsize if options.eval_step_freq == -1 else options.eval_step_freq,
             eval_at_start=False,
         )
         self.callbacks: list[ActionCallback] = [self.evaluator]
-        # What an initial checkpoint is worth is of interest in any case.
+        # The quality of an initial checkpoint is always of interest.
         if not run.resumes and (run.initial is not None or options.eval_step_freq != -1):
             self.callbacks.append(_EvaluateFirst(self.evaluator))
 
@@ -147,7 +147,7 @@ class HeldOutEvaluation:
 
 
 class _EvaluateFirst(ActionCallback):
-    """Evaluates what a run starts with."""
+    """Evaluates before the first step."""
 
     def __init__(self, evaluator: EvaluatorCallback):
         self.evaluator = evaluator
@@ -166,17 +166,17 @@ def _checkpoints(run: Run, folder: Path, world_size: int) -> CheckpointCallback:
         epoch_freq=options.save_epoch_freq,
         checkpoints_to_keep=options.checkpoints_to_keep,
         extra_files=checkpoint_files(run.model, data.tokenizer),
-        # Single options as well, so that a refusal names the one that differs.
+        # Also single options, so that a refusal names the one that differs.
         identity={
             "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
             **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "model")},
-            # Sizes show in the tensors; these do not.
+            # Sizes are visible in the tensors; these are not.
             "num_attention_heads": config.num_attention_heads,
             "hidden_act": config.hidden_act,
         },
         stream={
             **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "samples")},
-            # However they are divided among batches and processes.
+            # However samples are divided among batches and processes.
             "samples_per_step": samples_per_step if options.tokens_per_batch is None else None,
             "text" if options.mode == "data_text" else "shards": data.train.dataset.fingerprint,
         },
@@ -209,7 +209,7 @@ def _end_on_time(
 
 @contextmanager
 def _status_of(experiment: Any, files: RunFiles) -> Iterator[None]:
-    """Around training: `status.json` tells how it ended, Ctrl-C included."""
+    """Record in `status.json` how training ended, including by Ctrl-C."""
     try:
         yield
     except BaseException as problem:

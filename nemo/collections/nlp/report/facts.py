@@ -1,4 +1,4 @@
-"""What a report says in words and tables."""
+"""The texts and tables of a report."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ def compared(of_runs: Iterable[Mapping[str, str]]) -> Rows:
 
 
 def readable(value: Any) -> str:
-    """A value for a person: four digits of a fraction, thousands apart."""
+    """A readable value: fractions with four digits, thousands separators."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -44,7 +44,7 @@ def readable(value: Any) -> str:
 
 
 def summary(run: RunFiles) -> dict[str, str]:
-    """How far it came, and how well it does."""
+    """How far the run has come, and how good the model is."""
     status = run.status
     state = readable(status.get("state")) or "unknown"
     if status.get("problem"):
@@ -120,7 +120,7 @@ def options(runs: Sequence[RunFiles]) -> list[Option]:
 
 
 def _exact(value: Any) -> str:
-    """As it would be typed."""
+    """The value as on the command line."""
     return "" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
@@ -135,7 +135,7 @@ class Text:
 
 
 def texts(run: RunFiles) -> list[Text]:
-    """The training text and what is held out of it."""
+    """The training text and the held-out text."""
     found = []
     for name, title in (("training", "Training text"), ("held_out", "Held-out text")):
         about = part(run.about, "data", name)
@@ -177,7 +177,7 @@ def _bars(about: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def tokenizer(run: RunFiles) -> tuple[list[tuple[str, str]], list[str]]:
-    """Facts, and a sentence in its tokens."""
+    """Facts about the tokenizer, and a tokenised sentence."""
     about = part(run.about, "tokenizer")
     facts = [(name, readable(value)) for name, value in about.items() if name != "example"]
     return facts, _strings(about.get("example"))
@@ -189,10 +189,10 @@ def _strings(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Hidden:
-    """A sentence with a hidden word.
+    """A sentence with a masked word.
 
     Attributes:
-        guesses: step -> (word, probability, is it right?), the most probable first.
+        guesses: step -> (word, probability, whether it is right), the most probable first.
     """
 
     before: str
@@ -202,7 +202,7 @@ class Hidden:
 
 
 def guesses(run: RunFiles) -> list[Hidden]:
-    """Before training and after it."""
+    """The predictions before and after training."""
     return [_hidden(sentence) for sentence in run.sentences]
 
 

@@ -1,4 +1,4 @@
-"""Runs -> one HTML page that needs nothing else: no network, no other file."""
+"""Runs -> one self-contained HTML page, which needs no network and no other file."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ GENERATOR = b'<meta name="generator" content="nemo-bert'  # as in page.html.jinj
 
 
 def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
-    """Write a page on one run, or on several side by side; returns where it is.
+    """Write a page on one run, or on several side by side; returns its path.
 
     Raises:
-        MissingFileError, DataError: a folder that is no run's.
-        UsageError: the file exists and is not such a page, or its folder does not exist.
+        MissingFileError, DataError: a folder is not the work folder of a run.
+        UsageError: the file exists and is not a report, or its folder does not exist.
         StorageError: it cannot be written.
     """
     out = Path(out)
@@ -32,15 +32,13 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
 
 def _refuse_other_file(out: Path) -> None:
     if not out.parent.is_dir():
-        raise UsageError("no such folder", where=out.parent, fix="make it, or write the page elsewhere")
+        raise UsageError("no such folder", where=out.parent, fix="create it, or write the page elsewhere")
     if not out.exists():
         return
     with storage_errors(out), open(out, "rb") as file:
         head = file.read(1000)
     if GENERATOR not in head:
-        raise UsageError(
-            "a file that is not a report, which it would overwrite", where=out, fix="give another name"
-        )
+        raise UsageError("not overwritten: the file is not a report", where=out, fix="give another name")
 
 
 def page(runs: Sequence[RunFiles]) -> str:
@@ -73,7 +71,7 @@ def page(runs: Sequence[RunFiles]) -> str:
 
 
 def _give_each_a_name(runs: Sequence[RunFiles]) -> None:
-    """Call a run by its path where several folders have the same name."""
+    """Name runs by their paths if several folders have the same name."""
     names = [run.name for run in runs]
     for run in runs:
         if names.count(run.name) > 1:
@@ -81,11 +79,11 @@ def _give_each_a_name(runs: Sequence[RunFiles]) -> None:
 
 
 def _commands(run: RunFiles) -> list[tuple[str, str]]:
-    """What each command does, and how it reads."""
+    """(what it does, command) for each useful command."""
     folder = str(run.folder)
     found = []
     if command := run.about.get("command"):
-        found.append(("what was typed", str(command)))
+        found.append(("the command of this run", str(command)))
     if run.options:
         repeat = [
             "nemo-bert",
@@ -95,9 +93,11 @@ def _commands(run: RunFiles) -> list[tuple[str, str]]:
             "--work_dir",
             f"{folder}-again",
         ]
-        found.append(("the same run once more", shlex.join(repeat)))
+        found.append(("repeat this run", shlex.join(repeat)))
         if run.status.get("state") != "finished":
-            found.append(("go on with it", shlex.join([*repeat[:-1], folder])))
+            found.append(("resume it", shlex.join([*repeat[:-1], folder])))
     if run.status.get("checkpoint"):
-        found.append(("for Hugging Face", shlex.join(["nemo-bert", "export", folder, f"{folder}-export"])))
+        found.append(
+            ("export for Hugging Face", shlex.join(["nemo-bert", "export", folder, f"{folder}-export"]))
+        )
     return found

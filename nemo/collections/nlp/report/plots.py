@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from bokeh.models import ColumnDataSource
 
 COLOURS = ("#2f7ed8", "#e8743b", "#19a979", "#b8477f", "#945ecf", "#bf9b00", "#13a4b4", "#e05d5d")
-"""One per run, in this order. Distinct on white and on black, and to most colour-blind readers."""
+"""One colour per run, in this order; distinct on white, on black, and to most colour-blind readers."""
 GREY = "#808080"
-MOST_POINTS = 2000  # of all runs, in a figure
+MOST_POINTS = 2000  # in a figure, over all runs
 SMOOTHED_FROM, SMOOTHING = 40, 0.1
 HEIGHT, MAIN_HEIGHT = 260, 380
-MOST_BESIDE = 3  # entries of a legend beside each other, on a phone
+MOST_BESIDE = 3  # legend entries that fit in a row on a phone
 LEGEND_HEIGHT = 20
 
 
@@ -27,12 +27,12 @@ class Plot:
     """One figure.
 
     Attributes:
-        title: above it.
-        unit: of its y axis.
-        training, held_out: names of the figures shown, as metrics.jsonl has them, without `eval_`.
-        format: of the numbers beside its y axis, as Numeral.js has it.
-        has_entropy: a line shows what a model reaches that knows frequencies alone.
-        note: below it.
+        title: title above it.
+        unit: unit of its y axis.
+        training, held_out: names of the figures shown, as in metrics.jsonl without `eval_`.
+        format: Numeral.js format of the numbers on its y axis.
+        has_entropy: whether a line shows the unigram entropy.
+        note: note below it.
     """
 
     title: str
@@ -46,31 +46,29 @@ class Plot:
 
 PLOTS = (
     Plot(
-        "Loss of masked words",
+        "MLM loss",
         "nats",
         ("mlm_loss",),
         ("mlm_loss",),
         has_entropy=True,
-        note="Dots: held out. Dashed: the unigram entropy, the loss of a model that knows how frequent words "
-        "are and not their context.",
+        note="Dots: held out. Dashed: the unigram entropy, the loss of a model that knows only token "
+        "frequencies.",
     ),
-    Plot("Accuracy of masked words, held out", "", (), ("mlm_accuracy",), format="0.[0]%"),
-    Plot(
-        "Loss of next-sentence prediction", "nats", ("nsp_loss",), ("nsp_loss",), note="Guessing gives 0.69."
-    ),
+    Plot("MLM accuracy, held out", "", (), ("mlm_accuracy",), format="0.[0]%"),
+    Plot("Next-sentence loss", "nats", ("nsp_loss",), ("nsp_loss",), note="Guessing gives 0.69."),
     Plot("Learning rate", "", ("lr",)),
     Plot("Throughput", "tokens/s", ("tokens_per_s",), format="0,0"),
-    Plot("Norm of the gradient", "", ("grad_norm",)),
+    Plot("Gradient norm", "", ("grad_norm",)),
 )
 
 
 @dataclass(frozen=True)
 class _Look:
-    """Of the lines of a run.
+    """The look of a run's lines.
 
     Attributes:
-        prefix: of their names.
-        run: what all of them are in the legend; None where each has an entry of its own.
+        prefix: prefix of their names.
+        run: legend entry for all of them; None if each line has its own.
     """
 
     colour: str
@@ -80,7 +78,7 @@ class _Look:
 
 
 def figures_of(runs: Sequence[RunFiles]) -> list[tuple[Plot, Any]]:
-    """A figure for every plot that there are values for."""
+    """A figure for every plot with values."""
     drawn = [(plot, _drawn(plot, runs)) for plot in PLOTS]
     return [(plot, figure) for plot, figure in drawn if figure is not None]
 
@@ -93,7 +91,7 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
         height=MAIN_HEIGHT if plot is PLOTS[0] else HEIGHT,
         sizing_mode="stretch_width",
         x_axis_label="step",
-        # A finger that scrolls the page must not move a curve.
+        # Scrolling the page with a finger must not move a curve.
         tools="box_zoom,pan,reset,save",
         active_drag=None,
         toolbar_location="above",
@@ -131,7 +129,7 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
 
 
 def _lay_out_legend(fig: Any) -> None:
-    """Below the curves, where it hides none of them; one line by itself needs no legend."""
+    """Put the legend below the curves; a single line needs none."""
     (legend,) = fig.legend
     number = len(legend.items)
     legend.visible = number > 1
@@ -147,7 +145,7 @@ def _lay_out_legend(fig: Any) -> None:
 
 
 def _draw_training(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
-    """A line; of many values, which scatter, their running mean, and themselves behind it."""
+    """Draw a line; for many noisy values, their running mean in front of the values."""
     rows = [row for row in run.training if name in row]
     if not rows:
         return False
@@ -164,7 +162,7 @@ def _draw_training(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
 
 
 def _draw_held_out(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
-    """A line with a point at every evaluation."""
+    """Draw a line with a point at every evaluation."""
     rows = [row for row in run.evaluations if name in row]
     if rows:
         label = f"{look.prefix}held out"
@@ -215,5 +213,5 @@ def _line(
 
 
 def _plain(text: str) -> str:
-    """Text in which Bokeh sees no formula."""
+    """Escape text so that Bokeh sees no formula in it."""
     return text.replace("$", "＄").replace("\\", "＼")

@@ -1,4 +1,4 @@
-"""A run's folder -> what a report shows of it. Files may be absent or damaged: a run can end in any way."""
+"""Reads a run's folder for a report. Files may be missing or damaged, because a run can end in any way."""
 
 import json
 import math
@@ -19,16 +19,16 @@ ABOUT, GUESSES = "about.json", "guesses.json"
 
 @dataclass
 class RunFiles:
-    """What could be read.
+    """The readable files of a run.
 
     Attributes:
-        name: of the folder.
-        training, evaluations: rows of metrics.jsonl in the order of their steps, numbers alone; those of
-            evaluations without `eval_`.
-        status, options, about: as they are in the files; empty without one.
-        choices: of a run by the recipe, from the head of config.yaml: what about, what was chosen, and why.
-        sentences: of guesses.json.
-        problems: what could not be read, a line each.
+        name: name of the folder.
+        training, evaluations: rows of metrics.jsonl in order of steps, only numbers; evaluations without
+            `eval_`.
+        status, options, about: contents of the files; empty if missing.
+        choices: choices of the recipe, from the top of config.yaml: (about, choice, reason).
+        sentences: sentences in guesses.json.
+        problems: one line for each problem in reading.
     """
 
     folder: Path
@@ -44,14 +44,14 @@ class RunFiles:
 
     @property
     def seconds(self) -> float:
-        """Of training, those of every part of a run that was resumed."""
+        """Seconds of training, including those before resumes."""
         times = [row["seconds"] for row in self.training if "seconds" in row]
         ends = [a for a, b in pairwise(times) if b < a]
         return sum(ends) + (times[-1] if times else 0)
 
     @property
     def unigram_entropy(self) -> float | None:
-        """Of the held-out targets, nats; of the training text where nothing is held out."""
+        """Unigram entropy of the held-out targets, or of the training text if nothing is held out; nats."""
         for row in reversed(self.evaluations):
             if "unigram_entropy" in row:
                 return row["unigram_entropy"]
@@ -63,7 +63,7 @@ def read_run(folder: str | Path) -> RunFiles:
 
     Raises:
         MissingFileError: there is no such folder.
-        DataError: it is not a run's.
+        DataError: it is not the work folder of a run.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -81,7 +81,7 @@ def read_run(folder: str | Path) -> RunFiles:
 
 
 def part(content: Any, *names: str) -> dict[str, Any]:
-    """The object under these names; an empty one where there is none."""
+    """The object under these names; empty if there is none."""
     for name in names:
         content = content.get(name) if isinstance(content, dict) else None
     return content if isinstance(content, dict) else {}
@@ -154,7 +154,7 @@ def _read_options(run: RunFiles) -> None:
 
 
 def _choice(line: str) -> tuple[str, str, str] | None:
-    """`#   about: value (reason)`; None for another comment. The reason may have brackets, too."""
+    """Parse `#   about: value (reason)`; None for other comments. The reason may contain brackets."""
     about, colon, rest = line.removeprefix("#").strip().partition(": ")
     if not (colon and rest.endswith(")")):
         return None
@@ -167,7 +167,7 @@ def _choice(line: str) -> tuple[str, str, str] | None:
 
 
 def _sentences(content: dict[str, Any]) -> list[dict[str, Any]]:
-    """Those with all that is shown of them."""
+    """The sentences that are complete."""
     sentences = content.get("sentences")
     return [sentence for sentence in sentences if _is_whole(sentence)] if isinstance(sentences, list) else []
 

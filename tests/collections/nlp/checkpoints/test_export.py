@@ -257,7 +257,9 @@ def test_force_warns_of_weights_of_another_model_that_stay(tmp_path, tokenizer, 
         (tmp_path / "out" / name).touch()
     export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer, force=True)
     warning = next(record for record in caplog.records if record.levelname == "WARNING")
-    assert "still contains weights of another model: pytorch_model.bin, tf_model.h5" in warning.getMessage()
+    assert (
+        "still contains the weights of another model: pytorch_model.bin, tf_model.h5" in warning.getMessage()
+    )
 
 
 def test_a_pooler_to_keep_is_exported_beside_the_head(tmp_path, tokenizer):

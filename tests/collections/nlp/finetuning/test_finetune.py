@@ -127,7 +127,7 @@ def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
     (other / "config.json").write_text('{"model_type": "gpt2"}')
     for words, code, told in (
         (["--train", train, "--test", str(tmp_path / "fish")], 3, "fish:3: the label 'B-Fish' is not in the"),
-        (["--train", str(tmp_path / "plain")], 3, "nothing to tell apart"),
+        (["--train", str(tmp_path / "plain")], 3, "too few labels"),
         (["--train", str(tmp_path / "absent")], 3, "no such file"),
         (["--train", train, "--lr", "fast"], 2, "not a learning rate"),
         (["--train", train, "--max_seq_length", "64"], 2, "longer than the model's positions"),
@@ -169,11 +169,11 @@ def test_a_run_of_ours_is_fine_tuned_from_its_weights_and_tokenizer(tmp_path):
 
 def test_several_processes_are_refused(tmp_path, bert, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="done by one process; found 2"):
+    with pytest.raises(ValueError, match="needs a single process; found 2"):
         finetune(options_for(tmp_path, bert, "ner"))
 
 
 def test_a_folder_has_the_runs_of_one_fine_tuning(tmp_path, bert):
     finetune(options_for(tmp_path, bert, "ner", num_epochs=1))
-    with pytest.raises(ValueError, match="runs with another num_epochs"):
+    with pytest.raises(ValueError, match="runs with a different num_epochs"):
         finetune(options_for(tmp_path, bert, "ner", num_epochs=2))

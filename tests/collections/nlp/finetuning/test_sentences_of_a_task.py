@@ -78,7 +78,7 @@ def test_an_entity_that_ends_within_a_word_takes_all_of_it(tmp_path, capsys):
         ("a O\nb\nc O\n", "data.txt:2: labels do not line up with words"),
         ("a\tO\nb\t\nc\tO\n", "data.txt:2: labels do not line up with words"),
         ("a\nb\n", "no labels beside the words"),
-        ("a O\nb Drug\n", "data.txt:1: not a label of an entity; found 'Drug'"),
+        ("a O\nb Drug\n", "data.txt:1: not an entity label; found 'Drug'"),
         (
             '{"tokens": ["a", "b"], "tags": ["O"]}',
             "data.txt:1: labels do not line up with words; found 1 labels",

@@ -66,7 +66,7 @@ def test_a_hub_that_is_busy_is_asked_once(hub, make):
     """transformers would ask six times, and wait longer and longer."""
     with hub_that_answers(503) as (address, requests):
         hub(address)
-        assert "not in the cache, and the hub says: " in refusal(lambda: make("nobody/no-such-bert"))
+        assert "not in the cache, and the hub answered: " in refusal(lambda: make("nobody/no-such-bert"))
     assert requests == ["/nobody/no-such-bert/resolve/main/config.json"]
 
 
@@ -82,7 +82,7 @@ def test_a_hub_that_is_out_of_reach_is_said_so(hub):
 def test_a_name_that_the_hub_does_not_have_is_said_so(hub):
     with hub_that_answers(404, "RepoNotFound") as (address, _):
         hub(address)
-        assert "not in the cache, and the hub says: 404" in refusal(lambda: BERT("nobody/no-such-bert"))
+        assert "not in the cache, and the hub answered: 404" in refusal(lambda: BERT("nobody/no-such-bert"))
 
 
 def test_a_name_of_nemo_0_10_is_asked_for_as_the_hub_has_it(hub):

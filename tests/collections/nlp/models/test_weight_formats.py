@@ -20,8 +20,8 @@ CASES = {
     "Keras": ("", ["tf_model.h5"], "TensorFlow", "folder', from_tf=True)"),
     "Keras, its file": ("tf_model.h5", ["tf_model.h5"], "TensorFlow", "folder', from_tf=True)"),
     "Flax": ("", ["flax_model.msgpack"], "Flax", "folder', from_flax=True)"),
-    "ONNX": ("", ["model.onnx"], "ONNX", "use the model that it was made from"),
-    "GGUF": ("model.gguf", ["model.gguf"], "GGUF", "use the model that it was made from"),
+    "ONNX": ("", ["model.onnx"], "ONNX", "use the model it was made from"),
+    "GGUF": ("model.gguf", ["model.gguf"], "GGUF", "use the model it was made from"),
 }
 
 

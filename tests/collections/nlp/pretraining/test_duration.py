@@ -177,7 +177,7 @@ def test_what_cannot_end_on_time_says_so_at_once(data, tmp_path, machine):
     assert took == pytest.approx(300 + 120 + 20, rel=0.05)  # training has half of the time
     lines = log(tmp_path)
     late = next(i for i, line in enumerate(lines) if "will take about 7 min" in line)
-    assert "instead of 4 min" in lines[late] and "its start takes 5 min" in lines[late]
+    assert "instead of 4 min" in lines[late] and "its startup takes 5 min" in lines[late]
     assert late < next(i for i, line in enumerate(lines) if "step 1  " in line)
 
 

@@ -76,7 +76,7 @@ def test_folders_of_a_data_set_are_its_splits(tmp_path):
 def test_a_folder_of_held_out_text_is_not_trained_on(tmp_path):
     write(tmp_path, "valid.txt test.txt")
     with pytest.raises(
-        DataError, match=r"no training text in this folder.*valid\.txt, test\.txt.*--train_data"
+        DataError, match=r"no files in this folder are training text.*valid\.txt, test\.txt.*--train_data"
     ):
         data_files(options(data_dir=str(tmp_path)))
 
@@ -160,7 +160,7 @@ def test_another_tokenizer_than_that_of_the_store_is_refused(prepared, tmp_path)
     (tmp_path / "text.txt").write_text("some other words\n" * 20)
     train_tokenizer("word-piece", [tmp_path / "text.txt"], other, 40)
     with pytest.raises(
-        DataError, match=r"made by a different tokenizer; found [0-9a-f]+, expected [0-9a-f]+"
+        DataError, match=r"made with a different tokenizer; found [0-9a-f]+, expected [0-9a-f]+"
     ):
         open_data(options(train_data=str(prepared), tokenizer=str(other)), tmp_path / "run")
     shutil.rmtree(prepared / "bert")

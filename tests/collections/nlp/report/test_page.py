@@ -27,7 +27,7 @@ def body_of(page):
 def test_a_run_is_told_in_full(tmp_path):
     text = body_of(page_on(write_run(tmp_path / "mine")))
     for part in (
-        "Loss of masked words", "Accuracy of masked words", "Learning rate", "Throughput",  # curves
+        "MLM loss", "MLM accuracy", "Learning rate", "Throughput",  # curves
         "held-out loss", "5.050 nats", "0.950 nats (that is 6.000)",  # 5 + exp(-3), and 6 less that
         "cat", "90%", "documents", "English 100%", "entries", "layers", "lr", "0.5", "python", "3.11",
         "nemo-bert pretrain --lr 0.5",
@@ -144,7 +144,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 def test_a_report_never_replaces_a_file_that_is_not_one(tmp_path):
     (tmp_path / "text.txt").write_text("My text.")
 
-    with pytest.raises(UsageError, match=r"text\.txt: a file that is not a report"):
+    with pytest.raises(UsageError, match=r"text\.txt: not overwritten: the file is not a report"):
         write_report([write_run(tmp_path / "run")], tmp_path / "text.txt")
     with pytest.raises(UsageError, match="no such folder"):
         write_report([tmp_path / "run"], tmp_path / "nowhere" / "page.html")

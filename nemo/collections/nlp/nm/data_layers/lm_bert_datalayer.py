@@ -1,4 +1,4 @@
-"""Batches for BERT pretraining: what is in one, and where they come from.
+"""Data layers for BERT pretraining, from text and from shards.
 
 Shapes: B batch, T tokens of a sample.
 """
@@ -38,8 +38,8 @@ PRETRAINING_BATCH = {
     "labels": NeuralType(("B",), LabelsType()),  # 0 if B follows A in the corpus, 1 if it is random
 }
 
-# Of samples, padding included, that are made together: few take longer, each in more calls of NumPy, and many
-# do not fit into the processor's cache.
+# Tokens, including padding, of the samples built at once: with fewer, NumPy's overhead per call grows; more
+# would not fit into the processor's cache.
 PLACES_AT_ONCE = 1 << 14
 PREFETCHED = 2  # batches
 
@@ -48,12 +48,12 @@ class PretrainingDataLayer(DataLayerNM):
     """The common part of both kinds of data: ports, batch numbers, and prefetching.
 
     Attributes:
-        vocab_size: token ids are smaller; None if unknown.
-        num_segments: segment ids are smaller.
-        tokens_per_batch: no batch has more real tokens; None where a batch is `batch_size` samples.
-        mask_schedule: from the numbers of batches of the epoch, int (N), to the shares of tokens to predict
-            in them, float (N). None: always the same share.
-        batches_ahead: how many may have been made while one is trained on.
+        vocab_size: upper bound of token ids; None if unknown.
+        num_segments: upper bound of segment ids.
+        tokens_per_batch: maximum number of real tokens in a batch; None if a batch has `batch_size` samples.
+        mask_schedule: returns the shares of tokens to predict, float (N), in batches of the epoch by number,
+            int (N). None: a constant share.
+        batches_ahead: maximum number of batches built while one is trained on.
     """
 
     output_ports = PRETRAINING_BATCH
@@ -69,11 +69,11 @@ class PretrainingDataLayer(DataLayerNM):
         raise NotImplementedError
 
     def num_batches(self, epoch: int) -> int:
-        """Batches in an epoch; by tokens, epochs have about as many."""
+        """Batches in an epoch; with `tokens_per_batch`, the number varies a little."""
         return len(self.bounds(epoch)) - 1
 
     def items_in(self, batch: Sequence[Tensor]) -> int:
-        """Real tokens: padding does not count."""
+        """The number of real tokens in a batch, without padding."""
         return int(batch[list(self.output_ports).index("input_mask")].sum())
 
     def samples_before(self, batch: int) -> int | None:
@@ -84,7 +84,7 @@ class PretrainingDataLayer(DataLayerNM):
         return self.order(epoch)[bounds[first] : bounds[stop]].tolist()
 
     def batches(self, epoch: int, first: int = 0, stride: int = 1) -> Generator[Sequence[Any], None, None]:
-        """Every `stride`th batch of an epoch from number `first` on, made while the last one is worked on."""
+        """Every `stride`th batch of an epoch from number `first` on, built one ahead of its use."""
         made = self._arrays(epoch, first, stride)
         tensors = ([torch.from_numpy(batch[port]) for port in self.output_ports] for batch in made)
         with closing(prefetched(tensors, depth=PREFETCHED)) as ahead:
@@ -102,23 +102,22 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
     a resume. Every evaluation sees the samples of epoch 0, in the order of the text unless `shuffle` is True.
 
     Args:
-        tokenizer: what the text is cut into tokens with.
+        tokenizer: the tokenizer of the text.
         dataset: a token store; or text, as `inputs.sources_of` takes it (a file, folder or address, or
             several), or the folder of a store, see `open_or_build`.
-        max_seq_length: T, `[CLS]` and both `[SEP]` included.
+        max_seq_length: T, including `[CLS]` and both `[SEP]`.
         mask_probability: share of a sample's tokens to predict.
         short_seq_prob: share of documents cut into short sequences.
         batch_size: B.
-        shuffle: another order in every epoch. Default: only where it is trained on.
-        seed: of order, pairs and masks.
+        shuffle: a new order in every epoch. Default: only for training.
+        seed: seed of order, pairs and masks.
         text: how the text is read.
-        masking: what is masked together: "whole_word", "token" or "span", see `Masking`.
-        tokens_per_batch: a batch takes samples until the next would make them more tokens than that, padding
-            not counted; at least T. `batch_size` is not used then. Default: `batch_size` counts.
+        masking: the unit of masking: "whole_word", "token" or "span", see `Masking`.
+        tokens_per_batch: maximum number of real tokens in a batch, instead of `batch_size`; at least T.
 
     Raises:
-        UsageError: a size out of range.
-        DataError: no text, or none that makes a pair.
+        UsageError: a size is out of range.
+        DataError: there is no text, or too little for a pair.
     """
 
     def __init__(
@@ -181,33 +180,33 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
 
 class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
-    """Rows of HDF5 shards, `nemo-bert prepare`'s or NVIDIA's: pairs with tokens already masked.
+    """Rows of HDF5 shards, from `nemo-bert prepare` or NVIDIA's scripts: pairs that are already masked.
 
     With `mode="train"` rows are shuffled, see `BertPretrainingPreprocessedDataset`; the order of epoch `e`
-    depends on the shards, `seed` and `e` alone, and a resume reads nothing of what was seen. In any other
-    mode rows come as they are stored. An epoch is one pass over all rows in either case.
+    depends on the shards, `seed` and `e` alone, and a resume skips what was already seen. In any other
+    mode rows come in stored order. An epoch is one pass over all rows in either case.
 
     Args:
-        dataset: a shard (`.hdf5`), or a folder of them. Of a folder that has both, training takes the shards
+        dataset: a shard (`.hdf5`), or a folder of them. In a folder with both, training uses the shards
             named `training`, any other mode those named `test`.
-        max_pred_length: predictions in a row, or the most where masks are drawn; also called
-            `max_predictions_per_seq`. Default: what the shards have, or as many as `mask_probability` says.
+        max_pred_length: predictions in a row, or their maximum if masks are drawn; also called
+            `max_predictions_per_seq`. Default: as in the shards, or as follows from `mask_probability`.
         mode: "train", "eval", "test" or "infer".
-        batch_size: B. The tutorial has it before `mode`, which is fine too.
-        seed: of the order.
-        tokenizer: what the shards were made with; they are held to it.
-        vocab_size: the model's; ids have to be smaller. Default: the tokenizer's.
-        only_mlm_loss: the shards may lack next_sentence_labels; `labels` are -1 then.
-        max_seq_length: of shards without padding, see `BertPretrainingPreprocessedDataset`.
-        masking: "stored"; or "token", "whole_word" or "span": undo the masks and draw others in every epoch.
-        mask_probability: share of tokens to predict, where masks are drawn; default: 0.15.
-        tokens_per_batch: a batch takes rows until the next would make them more tokens than that, padding not
-            counted; at least the length of the rows. `batch_size` is not used then. Default: `batch_size`
-            counts.
+        batch_size: B. It may also come before `mode`, as in the tutorial.
+        seed: seed of the order.
+        tokenizer: the tokenizer that made the shards, which are checked against it.
+        vocab_size: the model's vocabulary size, upper bound of the ids. Default: the tokenizer's.
+        only_mlm_loss: accept shards without next_sentence_labels; `labels` are -1 then.
+        max_seq_length: length for shards without padding, see `BertPretrainingPreprocessedDataset`.
+        masking: "stored"; or "token", "whole_word" or "span": undo the masks and draw new ones in every
+            epoch.
+        mask_probability: share of tokens to predict if masks are drawn; default: 0.15.
+        tokens_per_batch: maximum number of real tokens in a batch, instead of `batch_size`; at least the
+            length of the rows.
 
     Raises:
-        UsageError: an invalid argument.
-        DataError: shards that cannot be used, or were made with a different tokenizer.
+        UsageError: an argument is invalid.
+        DataError: the shards are not usable, or were made with a different tokenizer.
     """
 
     def __init__(

@@ -36,11 +36,11 @@ def description(**model: Any) -> dict[str, Any]:
     [
         (
             {"tokenizer": description(continuing_subword_prefix="@@")},
-            r"another mark; found '@@', expected '##'; fix: rewrite",
+            r"mark continued words differently; found '@@', expected '##'; fix: rewrite",
         ),
         (
             {"tokenizer": description(continuing_subword_prefix="")},
-            r"another mark; found '', expected '##'; fix: rewrite",
+            r"mark continued words differently; found '', expected '##'; fix: rewrite",
         ),
         (
             {"tokenizer_config": {"tokenizer_class": "RoFormerTokenizer"}},
@@ -56,7 +56,7 @@ def description(**model: Any) -> dict[str, Any]:
         ),
         (
             {"tokenizer": description(type="WordLevel")},
-            r"not a kind of tokenizer .*; found WordLevel, expected one of WordPiece, Unigram, BPE",
+            r"unsupported kind of tokenizer; found WordLevel, expected one of WordPiece, Unigram, BPE",
         ),
         (
             {"tokenizer_config": {"tokenizer_class": "PreTrainedTokenizerFast"}},

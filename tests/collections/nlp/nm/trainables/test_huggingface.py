@@ -191,7 +191,7 @@ def test_heads_that_do_not_divide_the_width_are_refused_by_name():
 
 def test_unknown_name_is_a_clear_error_without_network(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(CheckpointError, match="nobody/no-such-bert: no pretrained BERT of that name"):
+    with pytest.raises(CheckpointError, match="nobody/no-such-bert: no pretrained BERT of this name"):
         BERT("nobody/no-such-bert")
 
 
