@@ -1,7 +1,7 @@
 """The text of an adaptation: training and held-out parts of the field's and of general text.
 
-Documents, or parts of long ones, are held out by a hash of their content. The files are plain text, with a blank
-line after each document.
+Documents, or parts of long ones, are held out by a hash of their content. The files are plain text, with a
+blank line after each document.
 """
 
 import re

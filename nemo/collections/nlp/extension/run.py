@@ -85,7 +85,7 @@ def as_huggingface(model: str, aside: Path) -> str:
 
 
 def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split lines by a hash: one in `HELD_OUT` to measure on, the others to learn from. Copies stay together."""
+    """Split lines by a hash: one in `HELD_OUT` to measure on, others to learn from; copies stay together."""
     parts: tuple[list[str], list[str]] = ([], [])
     for line in lines:
         parts[number_of(line) % HELD_OUT == 0].append(line)

@@ -43,7 +43,7 @@ def split_word(word: str, vocabulary: Collection[str], continues: bool = False) 
 
 
 def cost(word: str, vocabulary: Collection[str]) -> int:
-    """The number of pieces of a word; for an unknown word one more than its characters, so spelling it gains."""
+    """Number of pieces of a word; for an unknown word, its characters plus one, so that spelling it gains."""
     pieces = split_word(word, vocabulary)
     return len(word) + 1 if pieces is None else len(pieces)
 
