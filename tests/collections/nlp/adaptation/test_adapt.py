@@ -68,7 +68,7 @@ def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
     other = LabelledText(("one two three four five six seven eight ten",), ("x",), "")
     short = LabelledText(("another one",), ("x",), "")
     assert warn_of_leak(text, [leaked, other, short, leaked], "test") == 2
-    assert "2 of 4 examples of test stand in the text, the first one at test.csv:7" in capsys.readouterr().err
+    assert "2 of 4 examples of test occur in the text, the first at test.csv:7" in capsys.readouterr().err
 
 
 @pytest.fixture
