@@ -309,7 +309,7 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
         ("--data_dir shards --eval_data nowhere", 3, "nowhere: no such file or folder"),
         ("--data_dir shards --mask_probability 0.2", 2, "masks are already in the shards; .*--masking wh"),
         ("--data_dir shards --masking words", 2, "--masking: .*stored, token, whole_word, span"),
-        ("--data_dir shards --vocab_size 80 --masking span", 2, "word boundaries .*name .* --tokenizer"),
+        ("--data_dir shards --vocab_size 80 --masking span", 2, "word boundaries .*give .*--tokenizer"),
         ("--data_dir shards --sample_size 9", 2, "--sample_size: only for data_text"),
         ("--data_dir shards --initialization counts", 2, "counts: needs text to count words in"),
         ("--data_dir shards --tokenizer word-piece", 2, "no tokenizer can be trained on shards"),

@@ -103,7 +103,7 @@ def test_what_no_hub_could_have_is_not_asked_for(hub, name):
 def test_a_folder_is_the_only_place_there_is(hub, tmp_path):
     with hub_that_answers(503) as (address, requests):
         hub(address)
-        assert "no pretrained BERT" in refusal(lambda: BERT(str(tmp_path)))
+        assert "no weights of a pretrained BERT" in refusal(lambda: BERT(str(tmp_path)))
     assert not requests
 
 
@@ -210,5 +210,5 @@ def test_a_folder_of_2018_is_read(tmp_path):
 def test_weights_under_another_name_are_named(tmp_path):
     write_huggingface(tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").rename(tmp_path / "bert" / "ckpt_8601.pt")
-    with pytest.raises(CheckpointError, match=r"no weights; found ckpt_8601\.pt.*fix: name the file: .*8601"):
+    with pytest.raises(CheckpointError, match=r"no weights of a pretrained BERT; found ckpt_8601\.pt.*fix: name the file: .*8601"):
         weights_of(tmp_path / "bert")

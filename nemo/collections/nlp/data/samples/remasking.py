@@ -58,7 +58,7 @@ class Remasking:
 
     @staticmethod
     def _mask_id_of(survey: Survey, kind: str, vocab_size: int | None) -> int:
-        fix = "give the tokenizer that made the shards: --tokenizer"
+        fix = "give the tokenizer that made the shards (--tokenizer)"
         if kind != "token":
             raise UsageError(
                 "word boundaries are unknown without a tokenizer",

@@ -197,7 +197,7 @@ def test_unknown_name_is_a_clear_error_without_network(monkeypatch):
 
 def test_folder_without_weights_is_refused(folder):
     (folder / "model.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="no pretrained BERT"):
+    with pytest.raises(CheckpointError, match="no weights of a pretrained BERT"):
         BERT(str(folder))
 
 
