@@ -210,5 +210,8 @@ def test_a_folder_of_2018_is_read(tmp_path):
 def test_weights_under_another_name_are_named(tmp_path):
     write_huggingface(tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").rename(tmp_path / "bert" / "ckpt_8601.pt")
-    with pytest.raises(CheckpointError, match=r"no weights of a pretrained BERT; found ckpt_8601\.pt.*fix: name the file: .*8601"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"no weights of a pretrained BERT; found ckpt_8601\.pt.*fix: name the file: .*8601",
+    ):
         weights_of(tmp_path / "bert")

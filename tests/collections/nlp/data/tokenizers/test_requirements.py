@@ -66,7 +66,10 @@ def description(**model: Any) -> dict[str, Any]:
             {"tokenizer_config": {"tokenizer_class": "NoSuchTokenizer"}},
             r"found tokenizer_class 'NoSuchTokenizer'; fix: add its tokenizer.json, or write",
         ),
-        ({"config": {"model_type": "none"}}, r"found model_type 'none'; fix: add its tokenizer.json, or write"),
+        (
+            {"config": {"model_type": "none"}},
+            r"found model_type 'none'; fix: add its tokenizer.json, or write",
+        ),
     ],
 )
 def test_a_tokenizer_that_cannot_be_trained_with_is_refused(tmp_path, files, message):
