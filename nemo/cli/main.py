@@ -3,6 +3,7 @@
 Heavy imports wait until a command runs, so `--help` is fast.
 """
 
+import gc
 import importlib
 import os
 import signal
@@ -140,6 +141,7 @@ def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]]
     code = main(argv, command)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    gc.freeze()  # or the interpreter looks for garbage once more: with torch loaded, a second or more
     sys.exit(code)
 
 

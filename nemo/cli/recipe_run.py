@@ -3,14 +3,18 @@
 import sys
 from collections.abc import Sequence
 
-from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, safe
+from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_labelled, safe
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining import PretrainingResult
 from nemo.collections.nlp.pretraining.run import pretrain_together, processes_of
+from nemo.collections.nlp.pretraining.run_files import Background
 from nemo.collections.nlp.recipe.from_text import Recipe, choose, prepare_text, settle
+from nemo.collections.nlp.recipe.rehearsal import open_all
 from nemo.utils.progress import working
 
 VALUE_WIDTH = 40
+LEAST_REASON_WIDTH = 24
+"""Columns; where a terminal has fewer for the reasons, they stand below what was chosen."""
 
 
 def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None:
@@ -29,9 +33,11 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
         if world.rank == 0:
             print_table(recipe.table())
         if options.dry_run:
+            with working("opening what the run would open"):
+                open_all(options, settled, recipe)
             return None
         world.in_turn(lambda: prepare_text(options, recipe))
-        return pretrain_together(settled, world, began, remarks(recipe))
+        return pretrain_together(settled, world, began, Background(remarks(recipe), recipe.languages))
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
@@ -39,13 +45,19 @@ def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    console = make_console()
+    if console.width < LABEL_WIDTH + VALUE_WIDTH + 2 + LEAST_REASON_WIDTH:
+        for about, value, reason in rows:
+            both = Text.assemble((safe(value), STRONG), "\n", (safe(reason), FAINT))
+            print_labelled(console, about, both)
+        sys.stdout.flush()
+        return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="cyan", width=LABEL_WIDTH - 2)
     table.add_column(style=STRONG, width=VALUE_WIDTH)
     table.add_column(style=FAINT)
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
-    console = make_console()
     console.print(table)
     sys.stdout.flush()
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, NoReturn, TypeVar
 
-from nemo.utils.errors import MissingFileError, UsageError
+from nemo.utils.errors import UsageError
+from nemo.utils.files import missing
 from nemo.utils.lookup import closest
 from nemo.utils.strict import read_yaml
 
@@ -323,7 +324,7 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError("no such configuration file", where=path)
+        raise missing(path, "options, a `name: value` per line", problem="no such configuration file")
     values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError("not a configuration", where=path, expected="one `name: value` per line")

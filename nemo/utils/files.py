@@ -6,11 +6,13 @@ import shutil
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from nemo.utils.errors import DataError, StorageError
+from nemo.utils.errors import DataError, MissingFileError, StorageError
+from nemo.utils.lookup import closest
 
 
 def common_folder(files: Sequence[str | os.PathLike[str]]) -> Path:
@@ -55,6 +57,33 @@ def disk_full(where: Any, needed: int | None = None) -> StorageError:
         expected=None if needed is None else f"{needed:,} bytes",
         fix="free some space",
     )
+
+
+MOST_NAMES = 1000  # of a folder, among which one that comes close is looked for
+
+
+def missing(
+    path: str | os.PathLike[str], expected: str, problem: str = "no such file or folder"
+) -> MissingFileError:
+    """The error of a path that leads nowhere: how far it leads, and the name there that comes closest.
+
+    Args:
+        expected: what should have been there.
+    """
+    path, whole = Path(path), Path(os.path.abspath(path))
+    folder = next(parent for parent in whole.parents if parent.is_dir())
+    if path.is_symlink():
+        found = f"a link to {os.readlink(path)}, which does not exist"
+    elif folder != whole.parent:
+        found = f"no folder {folder / whole.relative_to(folder).parts[0]}"
+    else:
+        found = f"nothing of this name in {folder}"
+    near = None
+    if folder == whole.parent and not path.is_symlink():
+        with suppress(OSError):
+            near = closest(path.name, [entry.name for entry in islice(os.scandir(folder), MOST_NAMES)])
+    fix = f"did you mean {path.with_name(near)}?" if near else ""
+    return MissingFileError(problem, where=path, found=found, expected=expected, fix=fix)
 
 
 def refuse_link(path: Path) -> None:

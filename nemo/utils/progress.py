@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -35,7 +35,7 @@ class Work:
         text: what is being done, such as "building the token store".
         total, done: total amount of work (None if unknown) and the finished amount.
         unit: unit of both, such as "MB".
-        render: returns what a terminal shows; default: a line with text, bar and times.
+        view: what a terminal shows; default: a line with text, bar and times.
         silence: seconds without output until a pipe gets a line.
     """
 
@@ -43,7 +43,7 @@ class Work:
     total: float | None = None
     unit: str = ""
     done: float = 0
-    render: "Callable[[], RenderableType] | None" = None
+    view: "RenderableType | None" = None
     silence: float = field(default_factory=lambda: SILENCE)
     began: float = field(default_factory=time.monotonic)
 
@@ -71,8 +71,6 @@ class _Progress:
 
     def begin(self, work: Work) -> None:
         with self._lock:
-            if self.works:  # part of a long work may be as silent as the whole
-                work.silence = max(work.silence, self.works[-1].silence)
             self.works.append(work)
             if self.is_shown and self._thread is None:
                 self._thread = threading.Thread(target=self._tick, name="progress", daemon=True)
@@ -203,8 +201,8 @@ def _drawn(work: Work) -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    if work.render is not None:
-        return work.render()
+    if work.view is not None:
+        return work.view
     grid = Table.grid(padding=(0, 1))
     cells: list[Any] = [Spinner("line", style="cyan")]
     if work.total:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
+from nemo.cli import recipe_run
 from nemo.cli.main import main
 from nemo.cli.pretrain import parse_options
 from nemo.utils.errors import UsageError
 from tests.cli.outcome import error_of, weights
 from tests.conftest import write_english
+from tests.huggingface_folders import write_huggingface
 
 TINY = (
     "--no-report "
@@ -42,6 +45,7 @@ def my_text(tmp_path, monkeypatch):
         ("my.txt --train_data other.txt", "given twice, as an argument and as --train_data"),
         ("my.txt --size mini --bert_checkpoint b", "--size contradicts --bert_checkpoint"),
         ("--size tiny --train_data x", "--size: only available with the recipe"),
+        ("my.txt --patience 2 --eval_step_freq -1", "--patience counts evaluations"),
         ("my.txt --size huge", "not one of the choices"),
         ("my.txt --size bse", "did you mean 'base'?"),
     ],
@@ -68,6 +72,46 @@ def test_a_dry_run_shows_the_table_and_makes_nothing(my_text, capsys):
     assert sorted(my_text.parent.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("width", [40, 60, 80, 120])
+def test_the_table_has_every_word_of_its_reasons(width, monkeypatch, capsys):
+    reason = "English, with spaces between words; a text of this size has too few of each to learn it twice"
+    console = Console(width=width)
+    monkeypatch.setattr(recipe_run, "make_console", lambda: console)
+    recipe_run.print_table([("tokenizer", "word-piece, lower-cased", reason)])
+    shown = capsys.readouterr().out
+    assert all(len(line) <= width for line in shown.splitlines())
+    assert set(reason.split()) <= set(shown.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "code", "found"),
+    [
+        ("--bert_checkpoint cut --max_seq_length 32", 4, "cut/model.safetensors"),
+        ("--bert_checkpoint whole --max_seq_length 32 --tokenizer broken", 2, "broken"),
+        ("--eval_data latin.txt", 3, "latin.txt:1: text that is not UTF-8"),
+        ("--eval_data empty.txt", 3, "no text"),
+        ("--work_dir latin.txt", 2, "a file is where the work folder would be"),
+    ],
+)
+def test_a_dry_run_fails_where_the_run_would(words, code, found, my_text, capsys):
+    write_huggingface(Path("whole"))
+    shutil.copytree("whole", "cut")
+    weights_file = Path("cut/model.safetensors")
+    weights_file.write_bytes(weights_file.read_bytes()[:2000])
+    shutil.copytree("whole", "broken")
+    Path("broken/tokenizer.json").write_text("{")
+    Path("latin.txt").write_bytes("Käse und Brot.\n".encode("latin-1") * 1000)
+    Path("empty.txt").write_text("")
+    command = ["pretrain", str(my_text), "--num_iters", "2", "--threads", "1", *words.split()]
+    before = sorted(Path().rglob("*"))
+    assert main([*command, "--dry_run"]) == code
+    assert found in error_of(capsys)
+    assert sorted(Path().rglob("*")) == before
+    assert main(command) == code
+    assert found in error_of(capsys)
+
+
 @pytest.mark.slow
 def test_a_run_leaves_nothing_beside_the_text_says_why_and_can_be_repeated(my_text, capsys):
     words = ["pretrain", str(my_text), *TINY.split()]
@@ -86,8 +130,14 @@ def test_a_run_leaves_nothing_beside_the_text_says_why_and_can_be_repeated(my_te
     assert train + test == 120  # none is lost
     assert main(["export", str(run), "exported"]) == 0
     assert "| training text | my_text.txt |" in Path("exported/README.md").read_text()
-    # The same command goes on, and has nothing to do; another text is refused.
+    recipe = json.loads((run / "recipe.json").read_text())
+    assert list(recipe["languages"]) == ["en"]
+    # The same command goes on, and has nothing to do; what is known is not predicted again; another text is
+    # refused.
+    (run / "recipe.json").write_text(json.dumps(recipe | {"languages": {"la": 1.0}}))
     assert main(words) == 0
+    for part in json.loads((run / "about.json").read_text())["data"].values():
+        assert part["languages"] == {"la": 1.0}
     assert sorted(p.name for p in (run / "checkpoints").glob("STEP-*"))[-1] == "STEP-6"
     other = my_text.with_name("other.txt")
     other.write_text(my_text.read_text().replace("The", "A"))

@@ -7,7 +7,7 @@ import tempfile
 import pytest
 
 from nemo.utils.errors import StorageError, UsageError
-from nemo.utils.files import let_umask_decide, replacing, storage_errors, write_atomically
+from nemo.utils.files import let_umask_decide, missing, replacing, storage_errors, write_atomically
 
 
 def test_content_is_replaced_and_nothing_is_left_beside(tmp_path):
@@ -62,3 +62,19 @@ def test_the_umask_decides_whatever_has_written_a_file(tmp_path):
     for path in (tmp_path / "file", name):
         assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
     assert len(list((tmp_path / "folder").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("corpas.txt", "found nothing of this name in {here}, expected text; fix: did you mean corpus.txt?"),
+        ("zzz", "found nothing of this name in {here}, expected text"),
+        ("texts/wiki/corpus.txt", "found no folder {here}/texts, expected text"),
+        ("link", "found a link to nowhere, which does not exist, expected text"),
+    ],
+)
+def test_what_is_missing_is_told_with_what_is_there(path, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "corpus.txt").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    assert str(missing(path, "text")) == f"{path}: no such file or folder; {told.format(here=tmp_path)}"

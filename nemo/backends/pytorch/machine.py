@@ -10,6 +10,8 @@ import torch
 from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
 TIMED_SECONDS = 0.2
+BUSY = 0.5
+"""Share of the cores that other work uses."""
 _ROWS, _WIDTH, _COLUMNS = 2048, 512, 2048
 
 
@@ -60,6 +62,15 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     seconds_of(2)  # warm up
     products = max(4, round(4 * TIMED_SECONDS / seconds_of(4)))
     return 2 * _ROWS * _WIDTH * _COLUMNS * products / seconds_of(products)
+
+
+def other_work() -> float | None:
+    """The load average of the last minute, where other processes use cores that the threads of this one need.
+
+    None where there is one thread, or at least half of the cores were free.
+    """
+    load = os.getloadavg()[0]
+    return load if torch.get_num_threads() > 1 and load > BUSY * len(os.sched_getaffinity(0)) else None
 
 
 def free_memory(device: torch.device) -> int:

@@ -2,18 +2,19 @@
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from nemo.utils.stopwatch import duration
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderableType
 
 SHOWN_LOSSES = 30
 SMOOTHING = 0.2
 BARS = "▁▂▃▄▅▆▇█"
+LEAST_BAR, MOST_BAR = 8, 24  # columns
 FLAT = 0.005
 """Share of a loss; if it changes less from the first half of the bars to the second, it is flat."""
 
@@ -66,37 +67,47 @@ class TrainingView:
         span = high - low or 1
         return "".join(BARS[int((loss - low) / span * (len(BARS) - 1))] for loss in self.losses)
 
-    def render(self) -> "Group":
-        """Three lines."""
-        from rich.console import Group
+    def __rich_console__(self, _: "Console", options: "ConsoleOptions") -> "Iterator[RenderableType]":
+        """Three lines, and more where the terminal is narrow."""
+        from rich.text import Text
+
+        yield self._head(options.max_width)
+        for told in self.lines(options.max_width):
+            line = Text(told)
+            line.highlight_words(["falling"], "green")
+            line.highlight_words(["rising"], "yellow")
+            line.highlight_words(["held out", "saved", "unigram"], "dim")
+            yield line
+
+    def _head(self, width: int) -> "RenderableType":
+        """How far the run is; with a bar where there is room for it."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        head = Table.grid(padding=(0, 1))
-        is_known = bool(self.row and self.total)
-        left = max(self.seconds_left - (time.monotonic() - self.at), 0)
-        head.add_row(
-            Text(f"step {self.step:,}/{self.total:,}" if self.total else f"step {self.step:,}", "bold"),
-            ProgressBar(max(self.total, 1), self.step if self.total else 0, width=24),
-            Text(f"{self.step / self.total:.0%}" if self.total else ""),
-            Text(f"{self.row['tokens_per_s']:,.0f} tokens/s" if self.row else "", "dim"),
-            Text(f"{duration(left)} left" if is_known else ""),
-        )
-        lines = [Text(line, overflow="ellipsis", no_wrap=True) for line in self.lines()]
-        for line in lines:
-            line.highlight_words(["falling"], "green")
-            line.highlight_words(["rising"], "yellow")
-            line.highlight_words(["held out", "saved", "unigram"], "dim")
-        return Group(head, *lines)
+        step = Text(f"step {self.step:,}/{self.total:,}" if self.total else f"step {self.step:,}", "bold")
+        figures = [Text(f"{self.step / self.total:.0%}")] if self.total else []
+        if self.row:
+            figures.append(Text(f"{self.row['tokens_per_s']:,.0f} tokens/s", "dim"))
+        if self.row and self.total:
+            left = max(self.seconds_left - (time.monotonic() - self.at), 0)
+            figures.append(Text(f"{duration(left)} left"))
+        room = width - len(Text(" ").join([step, *figures])) - 2
+        if room < LEAST_BAR:
+            return Text("  ").join([step, *figures])
+        grid = Table.grid(padding=(0, 1))
+        bar = ProgressBar(max(self.total, 1), self.step if self.total else 0, width=min(room, MOST_BAR))
+        grid.add_row(step, bar, *figures)
+        return grid
 
-    def lines(self) -> list[str]:
-        """The loss, and the latest evaluation and checkpoint."""
+    def lines(self, width: int) -> list[str]:
+        """Loss, and what was evaluated and saved last; the bars have what is left of the width."""
         if not self.row:
             return ["waiting for the first step"]
-        loss = f"loss {self.losses[-1]:.3f} {self.trend} {self.bars}"
-        if self.unigram_entropy is not None:
-            loss += f"  unigram {self.unigram_entropy:.2f}"
+        loss = " ".join(filter(None, [f"loss {self.losses[-1]:.3f}", self.trend]))
+        unigram = "" if self.unigram_entropy is None else f"  unigram {self.unigram_entropy:.2f}"
+        room = max(width - len(loss) - len(unigram) - 1, 0)
+        bars = self.bars[max(len(self.losses) - room, 0) :]
         done = []
         if self.evaluation is not None:
             step, figures = self.evaluation
@@ -108,4 +119,4 @@ class TrainingView:
             done.append(f"{', '.join(told)} at step {step:,}")
         if self.checkpoint is not None:
             done.append(f"saved {self.checkpoint}")
-        return [loss, "  ".join(done) or "nothing evaluated or saved yet"]
+        return [f"{loss} {bars}{unigram}", "  ".join(done) or "nothing evaluated or saved yet"]

@@ -17,7 +17,8 @@ from nemo.collections.nlp.models.bert_weights import check_encoder
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
+from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.files import missing
 from nemo.utils.logging import logging
 
 
@@ -48,7 +49,7 @@ def load_pretrained(
     """
     path = Path(path)
     if not path.exists():
-        raise MissingFileError("no such model", where=path, expected="the work folder of a run")
+        raise missing(path, "the work folder of a run", problem="no such model")
     found = choose_checkpoint(path)
     if found is None:
         raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")

@@ -110,6 +110,11 @@ class PretrainingOptions(
                 raise UsageError(
                     "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
                 )
+        if self.patience is not None and self.eval_step_freq == -1:
+            raise UsageError(
+                "--patience counts evaluations, and --eval_step_freq -1 makes only the last one",
+                fix="leave one of them out",
+            )
 
     def _check_schedule(self) -> None:
         """Refuse parameters that the learning-rate schedule does not have."""

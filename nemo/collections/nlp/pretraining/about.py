@@ -4,7 +4,7 @@ import os
 import platform
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,30 @@ SHOWN_SENTENCES, SHOWN_CHARS, SHOWN_TOKENS = 3, 300, 40
 
 
 def about(
-    options: PretrainingOptions, data: PretrainingData, model: PretrainingModel, num_processes: int
+    options: PretrainingOptions,
+    data: PretrainingData,
+    model: PretrainingModel,
+    num_processes: int,
+    languages: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Command, environment, model, tokenizer, and the text's figures as in `nemo-bert inspect`."""
+    """Command, environment, model, tokenizer, and figures on the text as `nemo-bert inspect` has them.
+
+    Args:
+        languages: shares of the text, where they are known; None: they are predicted from its tokens, which
+            tell less than the text did.
+    """
+    of_held_out = languages if options.eval_data is None else None  # then it is a part of the same text
     return {
         "command": shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]]),
         "environment": environment(next(model.bert.parameters()).device, num_processes),
         "model": _about_model(model),
         "tokenizer": None if data.tokenizer is None else _about_tokenizer(data.tokenizer, data.train),
         "data": {
-            name: _about_data(layer, data.tokenizer, options.max_seq_length)
-            for name, layer in (("training", data.train), ("held_out", data.eval))
+            name: _about_data(layer, data.tokenizer, options.max_seq_length, known)
+            for name, layer, known in (
+                ("training", data.train, languages),
+                ("held_out", data.eval, of_held_out),
+            )
             if layer is not None
         },
     }
@@ -104,6 +117,7 @@ def _about_data(
     layer: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer,
     tokenizer: TokenizerSpec | None,
     max_seq_length: int,
+    languages: Mapping[str, float] | None,
 ) -> dict[str, Any]:
     dataset = layer.dataset
     if not isinstance(layer, BertPretrainingDataLayer):
@@ -121,7 +135,7 @@ def _about_data(
         "kind": "text",
         "files": [source["name"] for source in dataset.store.manifest["sources"]][:NAMED_FILES],
         **asdict(figures_of_store(dataset.store, (max_seq_length,))),
-        "languages": _languages_of(texts),
+        "languages": _languages_of(texts) if languages is None else dict(languages),
         "examples": [text[:SHOWN_CHARS] for text in texts[:: max(1, len(texts) // SHOWN_SENTENCES)]][
             :SHOWN_SENTENCES
         ],

@@ -12,12 +12,13 @@ import torch
 from nemo.backends.pytorch import join, place
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
+from nemo.backends.pytorch.machine import other_work
 from nemo.collections.nlp.callbacks.held_out_losses import best_step, finite_mlm_losses
 from nemo.collections.nlp.callbacks.trackers import TENSORBOARD, refuse_missing
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.run_files import RunFiles
+from nemo.collections.nlp.pretraining.run_files import Background, RunFiles
 from nemo.collections.nlp.pretraining.setup import prepare, refuse_other_run
 from nemo.collections.nlp.pretraining.training import train
 from nemo.core import (
@@ -77,6 +78,12 @@ def processes_of(options: PretrainingOptions) -> World:
     refuse_missing(options.tracker)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    elif options.num_gpus == 1 and place(None).type == "cpu" and (load := other_work()):
+        logging.warning(
+            "other work uses the cores (load average %.1f on %d): threads that wait for each other are slow "
+            "then; --threads 1 wastes less",
+            *(load, torch.get_num_threads()),
+        )
     if options.num_gpus != 1 or "num_gpus" in options.given:
         refuse_other_world(options.num_gpus)
     local_rank = options.local_rank or int(os.environ.get("LOCAL_RANK", "0"))
@@ -84,13 +91,9 @@ def processes_of(options: PretrainingOptions) -> World:
 
 
 def pretrain_together(
-    options: PretrainingOptions, world: World, began: float, remarks: str = ""
+    options: PretrainingOptions, world: World, began: float, background: Background | None = None
 ) -> PretrainingResult:
-    """`pretrain`, in processes that are connected.
-
-    Args:
-        remarks: lines to put at the top of `config.yaml` as comments.
-    """
+    """`pretrain`, by processes that have met; None: nothing is known beforehand."""
     work_dir = Path(options.work_dir)
     with ExitStack() as stack:
         before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
@@ -112,7 +115,7 @@ def pretrain_together(
         with working("opening the data, building the model"):
             run = prepare(options, work_dir, world)
         refuse_other_run(run, world)
-        files = RunFiles(run, factory.experiment, before, world.size, remarks)
+        files = RunFiles(run, factory.experiment, before, world.size, background or Background())
         evaluations, has_diverged = train(run, factory, world, began, files)
         trainer = factory.get_trainer()
         seconds = time.monotonic() - began

@@ -2,6 +2,7 @@
 
 import dataclasses
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,32 @@ from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 
 
+@dataclasses.dataclass(frozen=True)
+class Background:
+    """What is known of a run before it begins.
+
+    Attributes:
+        remarks: lines that `config.yaml` begins with, as comments.
+        languages: of the training text, ISO 639 code -> share; None where nobody looked.
+    """
+
+    remarks: str = ""
+    languages: Mapping[str, float] | None = None
+
+
 class RunFiles(ActionCallback):
     """Records what the run is, once it is clear that the work folder does not belong to another run.
 
     Args:
-        before: the earlier state of the work folder.
-        remarks: lines to put at the top of `config.yaml` as comments.
+        before: what the work folder was before.
+        background: what is known of the run beforehand.
     """
 
-    def __init__(self, run: Run, experiment: Any, before: AsItWas, num_processes: int, remarks: str):
+    def __init__(
+        self, run: Run, experiment: Any, before: AsItWas, num_processes: int, background: Background
+    ):
         self.run, self.experiment, self.before = run, experiment, before
-        self.num_processes, self.remarks = num_processes, remarks
+        self.num_processes, self.background = num_processes, background
 
     def on_action_start(self) -> None:
         self.before.begins()
@@ -36,8 +52,11 @@ class RunFiles(ActionCallback):
             return
         self.write(self.run.plan)
         self.run.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
-        with working("examining the text"):
-            facts = about(self.run.options, self.run.data, self.run.model, self.num_processes)
+        with working("looking at the text"):
+            facts = about(
+                *(self.run.options, self.run.data, self.run.model, self.num_processes),
+                self.background.languages,
+            )
         self.experiment.write_json("about.json", facts)
 
     def write(self, plan: StepPlan) -> None:
@@ -45,7 +64,7 @@ class RunFiles(ActionCallback):
         is_known = plan.is_settled or self.run.options.num_iters != -1
         steps = as_options(plan) if is_known else {}
         config = as_config(dataclasses.replace(self.run.options, **steps))
-        self.experiment.write_config(config, self.remarks)
+        self.experiment.write_config(config, self.background.remarks)
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:

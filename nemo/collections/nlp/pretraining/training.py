@@ -87,7 +87,7 @@ def train(
         callbacks.append(masks)
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
-    shown = working("training", render=record.view.render, silence=MOST_SILENCE)
+    shown = working("training", view=record.view, silence=MOST_SILENCE)
     with _status_of(experiment, files), trackers, shown:
         factory.train(
             [losses.total],

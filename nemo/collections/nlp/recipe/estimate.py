@@ -49,6 +49,8 @@ def estimate(options: PretrainingOptions, trial: Trial, seconds_before: float = 
     each = trial.step_seconds
     if options.eval_step_freq != -1:
         each += trial.evaluation_seconds / options.eval_step_freq
+    if options.save_step_freq != -1:
+        each += trial.save_seconds / options.save_step_freq
     steps = _steps(options, trial, start, at_end, each)
     evaluations = 1 if options.eval_step_freq == -1 else 2 + (steps - 1) // options.eval_step_freq
     tokens = round(steps * trial.step_tokens)
@@ -56,7 +58,7 @@ def estimate(options: PretrainingOptions, trial: Trial, seconds_before: float = 
         steps=steps,
         tokens=tokens,
         passes=steps / trial.steps_per_epoch,
-        seconds=start + steps * each + at_end,
+        seconds=start + steps * each + at_end + trial.report_seconds,
         evaluations=evaluations if trial.evaluation_seconds else 0,
         disk_bytes=_checkpoints(options, steps) * trial.checkpoint_bytes,
         expected_loss=_expected_loss(options, trial, tokens),

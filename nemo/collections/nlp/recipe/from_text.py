@@ -46,11 +46,13 @@ class Recipe:
         texts: as they were given; absolute where they are files.
         decisions: the table.
         preparations: folder in the work folder -> what `prepare` makes there, by its options.
+        languages: of the text, ISO 639 code -> share; None of what was prepared before.
     """
 
     texts: tuple[str, ...]
     decisions: tuple[Decision, ...]
     preparations: Mapping[str, Mapping[str, Any]]
+    languages: Mapping[str, float] | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -73,7 +75,7 @@ def recipe_of_json(content: Mapping[str, Any]) -> Recipe:
         folder: {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
         for folder, options in content["preparations"].items()
     }
-    return Recipe(tuple(content["texts"]), decisions, preparations)
+    return Recipe(tuple(content["texts"]), decisions, preparations, content.get("languages"))
 
 
 def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
@@ -89,6 +91,7 @@ def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
 def _choose(options: RecipeOptions, processes: int) -> Recipe:
     texts = tuple(os.path.abspath(text) if os.path.exists(text) else text for text in options.texts)
     work_dir = work_folder(options)
+    _refuse_file(work_dir)
     if checkpoint.list_checkpoints(work_dir / "checkpoints"):
         return _earlier_recipe(work_dir, texts, options)
     facts = facts_of(options.texts, options.text_options)
@@ -104,7 +107,9 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     if "work_dir" in options.typed:
         decisions[-1] = dataclasses.replace(decisions[-1], reason="given")
     tokenizer = None if initial is None else initial.tokenizer
-    return Recipe(texts, tuple(decisions), _preparations(options, facts, decisions, tokenizer))
+    preparations = _preparations(options, facts, decisions, tokenizer)
+    languages = dict(facts.languages) if facts.kind == "text" else None
+    return Recipe(texts, tuple(decisions), preparations, languages)
 
 
 def work_folder(options: RecipeOptions) -> Path:
@@ -112,6 +117,17 @@ def work_folder(options: RecipeOptions) -> Path:
     if "work_dir" in options.typed or options.work_dir != RecipeOptions.work_dir:
         return Path(options.work_dir)
     return Path(OUTPUTS, PrepareOptions(inputs=options.texts).name)
+
+
+def _refuse_file(work_dir: Path) -> None:
+    there = next((place for place in (work_dir, *work_dir.parents) if place.exists()), None)
+    if there is not None and not there.is_dir():
+        raise UsageError(
+            "a file is where the work folder would be",
+            where=work_dir,
+            found=there,
+            fix="use another --work_dir",
+        )
 
 
 def _earlier_recipe(work_dir: Path, texts: tuple[str, ...], options: RecipeOptions) -> Recipe:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from nemo.collections.nlp.callbacks.guesses import Guesses
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.about import about
@@ -16,7 +17,10 @@ from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
 from nemo.collections.nlp.pretraining.run_files import checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run, prepare
 from nemo.collections.nlp.pretraining.training import optimization_params
+from nemo.collections.nlp.report import REPORT, write_report
 from nemo.core import ActionCallback, NeuralModuleFactory
+from nemo.utils.arguments import as_config
+from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.step_plan import StepPlan
 
 LEAST_STEPS, MOST_STEPS = 6, 200
@@ -26,7 +30,9 @@ FIRST_STEPS = 2
 MOST_SECONDS = 40.0
 """Of large models; then one step after the first ones is enough."""
 LATER_BYTES = 40_000_000
-"""Of a process, that come later than in a trial: for the report at the end, and shapes that are rare."""
+"""Of a process, that come later than in a trial: for shapes that are rare."""
+LINES_OF_REPORT = 50
+SAVED = "saved"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Trial:
         steps_per_epoch: in a pass over the text.
         evaluation_seconds: an evaluation takes; 0 without held-out text.
         save_seconds: a checkpoint takes, waited for.
+        report_seconds: the page at the end takes; 0 without one.
         checkpoint_bytes: on disk.
         peak_bytes: of memory: of the GPU, or of the process.
         unigram_entropy: of the training text, nats; None for shards.
@@ -57,6 +64,7 @@ class Trial:
     steps_per_epoch: int
     evaluation_seconds: float
     save_seconds: float
+    report_seconds: float
     checkpoint_bytes: int
     peak_bytes: int
     unigram_entropy: float | None
@@ -65,14 +73,15 @@ class Trial:
 class _Watch(ActionCallback):
     """Times steps, a part of an evaluation and a checkpoint, then ends the training."""
 
-    def __init__(self, run: Run, options: PretrainingOptions, folder: Path, seconds: float):
-        self._run, self._options, self._folder, self._seconds = run, options, folder, seconds
+    def __init__(self, run: Run, options: PretrainingOptions, experiment: ExperimentFolder, seconds: float):
+        self._run, self._options, self._experiment, self._seconds = run, options, experiment, seconds
         self.is_over = False
         self.marks: list[tuple[float, int]] = []
         self.evaluation_seconds = self.save_seconds = 0.0
 
     def on_action_start(self) -> None:
-        about(self._options, self._run.data, self._run.model, 1)  # as a run does; it takes time and memory
+        facts = about(self._options, self._run.data, self._run.model, 1)  # as a run does; it takes time
+        self._experiment.write_json("about.json", facts)
         self.began = time.monotonic()
         held_out = self._run.data.eval
         if held_out is not None:
@@ -104,7 +113,7 @@ class _Watch(ActionCallback):
 
     def _save(self, wait: bool) -> None:
         files = checkpoint_files(self._run.model, self._run.data.tokenizer)
-        self.action.save(self._folder / str(wait), 1, files, {}, wait)
+        self.action.save(self._experiment.work_dir / SAVED / str(wait), 1, files, {}, wait)
 
 
 def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Trial:
@@ -131,16 +140,23 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         random_seed=options.seed,
     )
     run = prepare(options, work_dir)
-    watch = _Watch(run, options, work_dir / "saved", seconds)
+    experiment: Any = factory.experiment  # there is one, as log_dir was given
+    watch = _Watch(run, options, experiment, seconds)
+    callbacks: list[ActionCallback] = [watch]
+    if run.data.tokenizer is not None:
+        callbacks.insert(
+            0, Guesses(experiment, run.model, run.data.tokenizer, run.data.eval or run.data.train)
+        )
     factory.train(
         [wire(run.model, run.data.train).total],
         optimizer=options.optimizer,
         optimization_params=optimization_params(options, MOST_STEPS + 1),
-        callbacks=[watch],
+        callbacks=callbacks,
         lr_policy=lr_policy(options, StepPlan.of(MOST_STEPS + 1)),
         batches_per_step=options.batches_per_step,
     )
-    saved = sum(file.stat().st_size for file in (work_dir / "saved" / "True").rglob("*") if file.is_file())
+    saved = sum(file.stat().st_size for file in (work_dir / SAVED / "True").rglob("*") if file.is_file())
+    report_seconds = _seconds_of_report(experiment, options) if options.report else 0.0
     factory.close()
     first = min(FIRST_STEPS, len(watch.marks) - 2)
     (then, before), (now, after) = watch.marks[first], watch.marks[-1]
@@ -158,10 +174,23 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         steps_per_epoch=-(-train.num_batches(0) // options.batches_per_step),
         evaluation_seconds=watch.evaluation_seconds,
         save_seconds=watch.save_seconds,
+        report_seconds=report_seconds,
         checkpoint_bytes=saved,
         peak_bytes=_peak_bytes(),
         unigram_entropy=manifest.get("unigram_entropy"),
     )
+
+
+def _seconds_of_report(experiment: ExperimentFolder, options: PretrainingOptions) -> float:
+    """A page like that of the run is written, which takes memory, too."""
+    began = time.monotonic()
+    experiment.write_config(as_config(options))
+    for step in range(LINES_OF_REPORT):
+        experiment.append_metrics(
+            {"step": step, "loss": 1.0, "mlm_loss": 1.0, "lr": 1.0, "tokens_per_s": 1.0}
+        )
+    write_report([experiment.work_dir], experiment.work_dir / REPORT)
+    return time.monotonic() - began
 
 
 def _padding_share(run: Run) -> float:

@@ -75,7 +75,7 @@ def _held_out(run: RunFiles) -> dict[str, str]:
         found["held-out loss before"] = f"{first['mlm_loss']:.3f} nats at step {first['step']:,.0f}"
     if "unigram_entropy" in last:
         gain = last["unigram_entropy"] - last["mlm_loss"]
-        found["below unigram entropy"] = f"{gain:.3f} nats (that is {last['unigram_entropy']:.3f})"
+        found["below unigram entropy"] = f"{gain:.3f} nats (the entropy is {last['unigram_entropy']:.3f})"
     for name, label in (("mlm_accuracy", "masked words right"), ("nsp_accuracy", "next sentences right")):
         if name in last:
             found[label] = f"{last[name]:.1%}"

@@ -102,7 +102,9 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
     )
     fig.yaxis.axis_label = PlainText(text=plot.unit)
     fig.xaxis.formatter = NumeralTickFormatter(format="0,0")
-    fig.yaxis.formatter = NumeralTickFormatter(format=plot.format) if plot.format else BasicTickFormatter()
+    fig.yaxis.formatter = (
+        NumeralTickFormatter(format=plot.format) if plot.format else BasicTickFormatter(power_limit_low=-6)
+    )
     fig.axis.minor_tick_line_color = None
     fig.axis.axis_label_text_font_style = "normal"
     fig.toolbar.logo = None

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import yaml
 
-from nemo.utils.errors import DataError, MissingFileError
+from nemo.utils.errors import DataError
+from nemo.utils.files import missing
 
 T = TypeVar("T")
 METRICS, STATUS, CONFIG = "metrics.jsonl", "status.json", "config.yaml"
@@ -67,7 +68,7 @@ def read_run(folder: str | Path) -> RunFiles:
     """
     folder = Path(folder)
     if not folder.exists():
-        raise MissingFileError("no such run", where=folder, expected="the work folder of a run")
+        raise missing(folder, "the work folder of a run", problem="no such run")
     if not any((folder / name).is_file() for name in (METRICS, STATUS, CONFIG)):
         raise DataError(
             "not the work folder of a run", where=folder, expected=f"{METRICS}, {STATUS} or {CONFIG} in it"

@@ -34,7 +34,7 @@ def test_everything_is_told():
     view.step, view.total, view.checkpoint = 30, 120, "STEP-20"
     view.evaluation = (20, {"mlm_loss": 4.25, "mlm_accuracy": 0.1234, "loss": 5.0})
     console = Console(file=io.StringIO(), width=100)
-    console.print(view.render())
+    console.print(view)
     told = console.file.getvalue()
     for part in (
         "step 30/120", "25%", "1,234 tokens/s", "0 s left",
@@ -46,5 +46,21 @@ def test_everything_is_told():
 
 def test_before_the_first_row_it_says_so():
     console = Console(file=io.StringIO(), width=100)
-    console.print(TrainingView().render())
+    console.print(TrainingView())
     assert "waiting for the first step" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_nothing_is_cut_off_on_a_narrow_terminal(width):
+    view = view_of([9.0 - i / 10 for i in range(40)], unigram_entropy=6.5)
+    view.step, view.total, view.checkpoint = 1_030, 12_000, "STEP-1000"
+    view.evaluation = (1000, {"mlm_loss": 4.25, "unigram_entropy": 6.4, "mlm_accuracy": 0.1234, "loss": 5.0})
+    console = Console(file=io.StringIO(), width=width)
+    console.print(view)
+    told = console.file.getvalue()
+    assert all(len(line) <= width for line in told.splitlines())
+    assert "…" not in told
+    words = " ".join(told.split())
+    for part in ("step 1,030/12,000", "9%", "1,234 tokens/s", "0 s left", "falling", "▁ unigram 6.50",
+                 "held out 4.250 (unigram 6.40), accuracy 12.3% at step 1,000 saved STEP-1000"):  # fmt: skip
+        assert part in words, told

@@ -10,8 +10,8 @@ import re
 from pathlib import Path
 
 from nemo.collections.nlp.data.hdf5.manifest import MANIFEST_FILE, TOKENIZER_FOLDER
-from nemo.utils.errors import DataError, MissingFileError
-from nemo.utils.files import refuse_link, refuse_special
+from nemo.utils.errors import DataError
+from nemo.utils.files import missing, refuse_link, refuse_special
 from nemo.utils.logging import LogMode, logging
 
 SUFFIXES = (".hdf5", ".h5")
@@ -40,7 +40,7 @@ def shards_of(path: str | os.PathLike[str], mode: str) -> list[Path]:
     """
     path = Path(path)
     if not path.exists():
-        raise MissingFileError("no such file or folder", where=path)
+        raise missing(path, "HDF5 shards: a file, or a folder of them")
     if not path.is_dir():
         return [path]
     shards, others = _entries(path)

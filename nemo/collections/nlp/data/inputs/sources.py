@@ -30,8 +30,8 @@ from nemo.collections.nlp.data.inputs.places import (
     reading,
     shown,
 )
-from nemo.utils.errors import DataError, MissingFileError
-from nemo.utils.files import refuse_special
+from nemo.utils.errors import DataError
+from nemo.utils.files import missing, refuse_special
 from nemo.utils.logging import LogMode, logging
 
 Path_ = str | os.PathLike[str]
@@ -133,7 +133,7 @@ def _sources_at(path: Path_, options: TextOptions, held_out: bool) -> list[Sourc
         with reading(place):
             exists = place.exists()
         if not exists:
-            raise MissingFileError("no such file or folder", where=place)
+            raise missing(place, "text: a file, a folder or an address")
     listing = listing_at(place, options.format)
     if listing is None:
         if isinstance(place, Path):
