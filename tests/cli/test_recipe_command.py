@@ -91,6 +91,8 @@ def test_the_table_has_every_word_of_its_reasons(width, monkeypatch, capsys):
         ("--bert_checkpoint whole --max_seq_length 32 --tokenizer broken", 2, "broken"),
         ("--eval_data latin.txt", 3, "latin.txt:1: text that is not UTF-8"),
         ("--eval_data empty.txt", 3, "no text"),
+        ("--tokenizer word-pice", 2, "did you mean 'word-piece'?"),
+        ("--tokens_per_batch 16", 2, "--tokens_per_batch"),
         ("--work_dir latin.txt", 2, "a file is where the work folder would be"),
     ],
 )
@@ -105,6 +107,7 @@ def test_a_dry_run_fails_where_the_run_would(words, code, found, my_text, capsys
     Path("empty.txt").write_text("")
     command = ["pretrain", str(my_text), "--num_iters", "2", "--threads", "1", *words.split()]
     before = sorted(Path().rglob("*"))
+    capsys.readouterr()  # what writing the model said
     assert main([*command, "--dry_run"]) == code
     assert found in error_of(capsys)
     assert sorted(Path().rglob("*")) == before

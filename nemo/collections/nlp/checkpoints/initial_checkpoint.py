@@ -106,6 +106,7 @@ def _of_run(path: Path) -> InitialCheckpoint:
         raise CheckpointError(
             "no checkpoint to resume from",
             where=path,
+            found=None if path.exists() else "nothing at this path",
             expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
             fix=f"to start from the weights alone, give --bert_checkpoint {weights[-1]}" if weights else "",
         )

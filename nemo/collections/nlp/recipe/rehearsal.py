@@ -12,10 +12,11 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
 )
 from nemo.collections.nlp.data.inputs import pieces_of, sources_of
 from nemo.collections.nlp.data.inspection.text import count
+from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.nm.pretraining_model import build_model
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining.data import open_data
 from nemo.collections.nlp.pretraining.shards import open_shards
@@ -32,6 +33,7 @@ def open_all(options: RecipeOptions, settled: PretrainingOptions, recipe: Recipe
     Raises:
         UsageError, DataError, CheckpointError: as the run would.
     """
+    check_tokens_per_batch(settled.tokens_per_batch, settled.max_seq_length)
     initial = find_initial_checkpoint(settled)
     tokenizer = _open_data(options, settled, recipe, initial)
     if initial is not None:
@@ -51,9 +53,9 @@ def _open_data(
     if HELD_OUT in recipe.preparations:
         _read_held_out(options, recipe)
     preparation = recipe.preparations[DATA]
-    if preparation["tokenizer"] in TRAINED:
-        return None
-    return load_tokenizer(preparation["tokenizer"], preparation["do_lower_case"])
+    choice = choose_tokenizer(Situation(asked=preparation["tokenizer"], train_in=Path(settled.work_dir)))
+    assert choice is not None  # one can be trained
+    return None if choice.is_new else load_tokenizer(choice.source, preparation["do_lower_case"])
 
 
 def _read_held_out(options: RecipeOptions, recipe: Recipe) -> None:

@@ -24,8 +24,9 @@ def write_report(folders: Sequence[str | Path], out: str | Path) -> Path:
         StorageError: it cannot be written.
     """
     out = Path(out)
+    runs = [read_run(folder) for folder in folders]  # first, as the page may go to the folder of one
     _refuse_other_file(out)
-    content = page([read_run(folder) for folder in folders])
+    content = page(runs)
     write_atomically(out, content.encode("utf-8", "replace"), durable=False)
     return out
 
