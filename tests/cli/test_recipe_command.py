@@ -92,7 +92,7 @@ def test_the_table_has_every_word_of_its_reasons(width, monkeypatch, capsys):
         ("--eval_data latin.txt", 3, "latin.txt:1: text that is not UTF-8"),
         ("--eval_data empty.txt", 3, "no text"),
         ("--tokenizer word-pice", 2, "did you mean 'word-piece'?"),
-        ("--tokens_per_batch 16", 2, "--tokens_per_batch"),
+        ("--tokens_per_batch 16", 2, "less than the longest sequence"),
         ("--work_dir latin.txt", 2, "a file is where the work folder would be"),
     ],
 )
