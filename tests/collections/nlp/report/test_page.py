@@ -27,7 +27,7 @@ def body_of(page):
 def test_a_run_is_told_in_full(tmp_path):
     text = body_of(page_on(write_run(tmp_path / "mine")))
     for part in (
-        "Loss of masked words", "Accuracy of masked words", "Learning rate", "Throughput",  # curves
+        "MLM loss", "MLM accuracy", "Learning rate", "Throughput",  # curves
         "held-out loss", "5.050 nats", "0.950 nats (the entropy is 6.000)",  # 5 + exp(-3), and 6 less that
         "cat", "90%", "documents", "English 100%", "entries", "layers", "lr", "0.5", "python", "3.11",
         "nemo-bert pretrain --lr 0.5",
