@@ -290,7 +290,7 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
                 f"of the {LEAST_TOKENS[larger] / 1e6:g} it needs"  # fmt: skip
             break
         if text.kind == "text" and text.characters < LEAST_CHARACTERS[larger]:
-            reason = f"{larger} would learn {text.characters / 1e6:.1f} million characters by heart"
+            reason = f"{larger} would memorize {text.characters / 1e6:.1f} million characters"
             break
         size = larger
     return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
@@ -323,7 +323,7 @@ def _start(pick: _Pick) -> Decision | None:
     return pick.decision(
         "start",
         "weights from counts of neighbouring words" if few else "random weights",
-        "worth millions of tokens of training" if few else "a long run catches up with any other start",
+        "saves millions of tokens of training" if few else "in a long run the start makes no difference",
         {"initialization": "counts" if few else "normal"},
     )
 
@@ -355,7 +355,7 @@ def _optimizer(pick: _Pick) -> Decision:
     size = pick.situation.size or _size_like(pick.shape)
     rate = ADAPTING_RATE if pick.starts_from_model else LEARNING_RATES[size]
     value = f"AdamW at {rate:g}, warmed up and then down to 0 at the end"
-    why = "a trained model forgets at more" if pick.starts_from_model else f"what {size} learns most at"
+    why = "a higher rate makes a model forget" if pick.starts_from_model else f"the best rate for {size}"
     return pick.decision("optimizer", value, why, {**OPTIMIZER, "lr": rate, **SCHEDULE})
 
 
