@@ -245,9 +245,7 @@ class Training:
         items = sum(graph.source.items_in(batch) for batch in batches)
         asked = self._stop is not None and self._stop.asked is not None
         mine = torch.cat([torch.tensor([asked, len(batches), items]), torch.stack(counts).sum(0)]).double()
-        num_asked, num_batches, num_items, *divisors = self.world.all_reduce(
-            mine, "what the others do"
-        ).tolist()
+        num_asked, num_batches, num_items, *divisors = self.world.all_reduce(mine, "batch counts").tolist()
         if num_asked:
             raise self._preempted()
         if num_batches == 0:

@@ -63,7 +63,7 @@ def _check_enough(sizes: Mapping[str, int], where: str) -> None:
             where=where,
             found=f"{sum(sizes.values())} characters",
             expected=f"some hundred documents, or {HELD_OUT * UNIT} paragraphs and more",
-            fix="give more text, or --text_layout lines or blank if it has more documents than that",
+            fix="give more text, or --text_layout lines or blank if documents were not separated correctly",
         )
 
 

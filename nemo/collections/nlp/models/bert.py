@@ -124,7 +124,7 @@ class BertEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
-        """(N,) thrice -> (N, D)."""
+        """three (N,) tensors -> (N, D)."""
         hidden = embedding_sum(
             input_ids,
             token_type_ids,

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,15 @@ from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingPreprocessedDataLayer,
 )
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.pretraining.data_files import HeldOut, data_files
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
+
+READING = {field.name for field in fields(TextReading)} - {"max_bad_records"}
+"""Options that decide what the text is; a record that is skipped had none."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,7 @@ def _read_note(note: Path, made_for: Mapping[str, Any]) -> dict[str, Any]:
         earlier = parse_json(note.read_bytes())
     except ValueError:
         earlier = None
-    if isinstance(earlier, dict) and set(made_for) <= set(earlier):
+    if isinstance(earlier, dict) and set(made_for) - READING <= set(earlier):  # 0.1 did not note READING
         return earlier
     logging.warning("%s is damaged; it will be rewritten", note)
     if not checkpoint.list_checkpoints(note.parent.parent / "checkpoints"):
@@ -140,11 +144,12 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
         "sample_size": options.sample_size,
         "do_lower_case": bool(options.do_lower_case),
         "text": [[source.name, source.num_bytes] for source in sources],
+        **{name: getattr(options, name) for name in READING},
     }
     note = folder / "made-for.json"
     earlier = _read_note(note, made_for)
     for name, value in made_for.items():
-        if earlier and earlier[name] != value:
+        if earlier.get(name, value) != value:
             if checkpoint.list_checkpoints(folder.parent / "checkpoints"):
                 raise UsageError(
                     f"the tokenizer of this run was trained with a different {name}",

@@ -25,7 +25,7 @@ class Background:
 
     Attributes:
         remarks: lines that `config.yaml` begins with, as comments.
-        languages: of the training text, ISO 639 code -> share; None where nobody looked.
+        languages: of the training text, ISO 639 code -> share; None if not detected.
     """
 
     remarks: str = ""

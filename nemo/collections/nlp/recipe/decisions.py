@@ -162,7 +162,7 @@ def _data(pick: _Pick) -> Decision:
     value = f"{some}: {files}{text.num_bytes / 1e6:.1f} MB, about {text.documents:,} documents"
     reason = f"layout {', '.join(text.layouts)}, by their content"
     if text.is_unnamed:
-        reason = "no name says text, but the content is: every file a document, or several"
+        reason = "recognized by content, not by name; each file is one or more documents"
     return pick.decision(
         "data",
         value,
@@ -181,7 +181,7 @@ def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
 def _held_out(pick: _Pick) -> Decision:
     text = pick.text
     if text.kind != "text":
-        return Decision("held out", "what the prepared data holds out", "prepared already", {})
+        return Decision("held out", "the held-out part of the prepared data", "prepared already", {})
     if text.held_out is not None:
         return pick.decision(
             "held out", text.held_out, "by the names of its files", {"eval_data": text.held_out}
@@ -200,7 +200,7 @@ def _tokenizer(pick: _Pick) -> Decision | None:
     if text.kind != "text":
         return None
     if pick.starts_from_model and "tokenizer" not in pick.typed:
-        return Decision("tokenizer", "that of the model to start from", "its weights need it", {})
+        return Decision("tokenizer", "the initial model's", "its weights need it", {})
     scripts = dict(text.scripts)
     language = name_of(text.languages[0][0]) if text.languages else "no language"
     unspaced = [script for script in UNSPACED if scripts.get(script, 0) > 0.05]
@@ -226,12 +226,12 @@ def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
     if kind != "word-piece":
         return False, "capitals stay"
     if text.is_unnamed:
-        return False, "capitals stay, as in programs they mean something"
+        return False, "case is kept because it matters in source code"
     if scripts.get("Latin", 0) < 0.5:
         return False, "lower-casing would strip marks, and helps other scripts little"
     if text.lost_marks >= MANY_LOST:
         return False, f"lower-casing would strip marks from {text.lost_marks:.1%} of the letters"
-    return True, "a text of this size has too few of each word to learn it twice"
+    return True, "the text is too small to learn upper- and lower-case forms separately"
 
 
 def _vocabulary(pick: _Pick) -> Decision | None:
@@ -245,7 +245,7 @@ def _vocabulary(pick: _Pick) -> Decision | None:
     entries = min(30_000 if languages < 2 else 60_000, max(1000, grown * max(1, languages), least))
     entries = max(entries, 2 * text.alphabet + 100)
     chosen = round(entries, -2) if entries < 4000 else round(entries, -3)
-    reason = f"grows with the text as its different words do; {text.alphabet:,} different characters"
+    reason = f"scaled to the size of the text (Heaps' law); {text.alphabet:,} different characters"
     return pick.decision("vocabulary", f"{chosen:,.0f} entries", reason, {"vocab_size": int(chosen)})
 
 

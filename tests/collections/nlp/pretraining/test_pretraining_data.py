@@ -192,6 +192,16 @@ def test_json_lines_are_trained_on_by_the_field_that_is_named(tmp_path):
     assert data.train.dataset.store.manifest["counts"]["documents"] == 60
 
 
+def test_a_tokenizer_of_another_field_is_trained_again(tmp_path):
+    records = [{"text": f"cats {i} see cats.", "body": f"dogs {i} hear dogs."} for i in range(60)]
+    (tmp_path / "news.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    given = {"train_data": str(tmp_path / "news.jsonl"), "tokenizer": "word-piece"}
+    first = open_data(options(**given), tmp_path / "run").tokenizer
+    other = open_data(options(**given, text_field="body"), tmp_path / "run").tokenizer
+    assert "cats" in first.vocabulary() and "cats" not in other.vocabulary()
+    assert "dogs" in other.vocabulary()
+
+
 @pytest.mark.parametrize("content", [b"{", b"", b"\xff", b"[1]", b'{"a": 1}'])
 def test_a_tokenizer_with_a_damaged_note_is_trained_again(english, tmp_path, capsys, content):
     chosen = options(data_dir=str(english), tokenizer="word-piece")

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a text: how many tokens, what it cannot spell, how much of a batch is padding."""
+"""Tokenizer statistics of a text: how many tokens, what it cannot spell, how much of a batch is padding."""
 
 from dataclasses import dataclass
 from typing import Protocol
