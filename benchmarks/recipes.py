@@ -34,6 +34,7 @@ from typing import Any
 
 STANDARD_ERRORS = 2.0
 EVALUATION_SEED = 12345
+SEQUENCE_LENGTH = 128
 THEIRS = Path(__file__).with_name("recipes_theirs.py")
 
 
@@ -72,6 +73,8 @@ class Budget:
             return {"minutes": str(self.minutes)}
         assert self.tokens is not None
         in_step = int(way.options.get("tokens_per_batch", 2048)) * int(way.options.get("batches_per_step", 1))
+        if way.is_theirs:
+            in_step = SEQUENCE_LENGTH * int(way.options.get("batch_size", 16))
         return {"tokens_per_batch": "2048", "num_iters": str(round(self.tokens / in_step))}
 
 
@@ -189,22 +192,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     budget = Budget(args.minutes, None if args.tokens is None else int(args.tokens))
     kept = args.out / "runs.jsonl"
     runs = [json.loads(row) for row in kept.read_text().splitlines()] if kept.is_file() else []
-    about = {"minutes": budget.minutes, "tokens": budget.tokens and float(budget.tokens)}
-    done = {(r["way"], r["seed"]) for r in runs if {k: r["budget"][k] for k in about} == about}
+    about = {
+        "minutes": budget.minutes,
+        "tokens": budget.tokens and float(budget.tokens),
+        "texts": [os.path.abspath(text) for text in args.texts],
+        "vocab_size": args.vocab_size,
+    }
+    options = {way.name: dict(way.options) for way in args.way}
+    runs = [r for r in runs if r["budget"] == about and options.get(r["way"]) == r["options"]]
+    done = {(r["way"], r["seed"]) for r in runs}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for way in args.way:
             if (way.name, seed) in done:
                 continue
             vocab_size = int(way.options.get("vocab_size", args.vocab_size))
             data = prepared(args.texts, vocab_size, args.data or args.out)
-            made = {**run(way, data, budget, seed, args.threads), "budget": about, "vocab_size": vocab_size}
+            made = {**run(way, data, budget, seed, args.threads), "budget": about}
             runs.append(made)
             with kept.open("a") as file:
                 file.write(json.dumps(made) + "\n")
             print(
                 f"{way.name:<20} seed {seed}: {made['mlm_loss']:.3f} ({made['tokens']:,} tokens)", flush=True
             )
-    lines = compared([r for r in runs if {k: r["budget"][k] for k in about} == about], args.way)
+    lines = compared(runs, args.way)
     print("\n".join(lines))
     (args.out / "summary.txt").write_text("\n".join(lines) + "\n")
     return 0

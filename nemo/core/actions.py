@@ -74,6 +74,7 @@ class Actions(Protocol):
         step: finished steps.
         epoch_num: finished epochs.
         batch_in_epoch: finished micro-batches of the current epoch, over all processes.
+        steps_undone: steps of the current epoch that rewinds have undone.
         items_seen: items (tokens, samples) trained on so far.
         plan: length of the training and its learning rates; a callback may replace it after any step, if it
             does so in all processes.
@@ -87,6 +88,7 @@ class Actions(Protocol):
     step: int
     epoch_num: int
     batch_in_epoch: int
+    steps_undone: int
     items_seen: int
     plan: TrainingPlan
     learning_rate: float

@@ -150,7 +150,7 @@ class Training:
                 if progress.batch_in_epoch == 0:
                     raise DataError("the epoch has no batches", where=self.graph.source)
                 progress.epoch_num += 1  # only whole epochs count
-                progress.batch_in_epoch = 0
+                progress.batch_in_epoch = progress.steps_undone = 0
         self._notify("epoch_end")
 
     def _step(self, inputs: StepInputs) -> BadStep | None:
@@ -255,9 +255,11 @@ class Training:
 
     def _rewind(self) -> None:
         """Restore the newest checkpoint, but continue with the next batches."""
-        place = self.progress.epoch_num, self.progress.batch_in_epoch
+        progress = self.progress
+        place, steps = (progress.epoch_num, progress.batch_in_epoch), progress.step + progress.steps_undone
         self._notify("restore")
-        self.progress.epoch_num, self.progress.batch_in_epoch = place
+        progress.epoch_num, progress.batch_in_epoch = place
+        progress.steps_undone = steps - progress.step
 
     def _preempted(self) -> Preempted:
         by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"

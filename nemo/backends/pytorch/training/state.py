@@ -74,6 +74,7 @@ class TrainingState:
             "step": step,
             "epoch": progress.epoch_num,
             "batch_in_epoch": progress.batch_in_epoch,
+            "steps_undone": progress.steps_undone,
             "sample_in_epoch": self.graph.source.samples_before(progress.batch_in_epoch),
             "environment": self._environment(),
             "items_seen": progress.items_seen,
@@ -130,6 +131,7 @@ class TrainingState:
             logging.info("restarting the epoch: the checkpoint has a different %s", ", ".join(others))
         else:
             progress.batch_in_epoch = self._batch_of(state, newest)
+            progress.steps_undone = state.get("steps_undone", 0)  # 0.1 did not save it
         return True
 
     def _environment(self) -> dict[str, str | int]:

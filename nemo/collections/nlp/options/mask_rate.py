@@ -14,7 +14,7 @@ def parse_mask_rate(text: str) -> float | str:
         UsageError: something else, or a share that is not between 0 and 1.
     """
     first, last = mask_rates(text)
-    return f"{first:g}{SEPARATOR}{last:g}" if SEPARATOR in text else first
+    return f"{first}{SEPARATOR}{last}" if SEPARATOR in text else first
 
 
 def mask_rates(value: float | str) -> tuple[float, float]:

@@ -12,9 +12,9 @@ from nemo.utils.step_plan import StepPlan
 class MaskSchedule(ActionCallback):
     """The share of tokens to predict, on a straight line from the first step of a run to its last.
 
-    The rate of a batch follows from its step, that is from its place in the epoch and the step at which the
-    epoch began, and from the plan of steps. Batches are made ahead of the step that trains on them, so a
-    change of the plan counts as many steps later: an interrupted run that resumes draws the same masks.
+    The rate of a batch follows from its place in the epoch, the step at which the epoch began, and the plan
+    of steps. Batches are made ahead of the step that trains on them, so a change of the plan takes effect
+    that many steps later. So an interrupted run that resumes draws the same masks.
 
     Args:
         first, last: shares, between 0 and 1.
@@ -40,7 +40,8 @@ class MaskSchedule(ActionCallback):
 
     def on_epoch_start(self) -> None:
         """Note the step at which the epoch began, also where a resume is in the middle of it."""
-        self._first_step = self.step - self.action.batch_in_epoch // self._batches_per_step
+        done = self.action.batch_in_epoch // self._batches_per_step
+        self._first_step = self.step + self.action.steps_undone - done
 
     def __call__(self, batches: np.ndarray) -> np.ndarray:
         """The shares, float64 (N), in batches of the epoch by number, int (N)."""

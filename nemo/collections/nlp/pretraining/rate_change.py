@@ -6,7 +6,7 @@ from nemo.core import ActionCallback
 from nemo.utils.logging import logging
 from nemo.utils.step_plan import StepPlan
 
-DECIDES_RATE = ("lr", "lr_policy", "lr_warmup_proportion", "num_iters", "minutes")
+DECIDES_RATE = ("lr", "lr_embeddings", "lr_head", "lr_policy", "lr_warmup_proportion", "num_iters", "minutes")
 LEAST_CHANGE = 0.05
 """Share of the rate; smaller changes are not reported."""
 

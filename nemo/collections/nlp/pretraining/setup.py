@@ -104,14 +104,8 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     plan = StepPlan.parse(
         world.broadcast_object(lambda: str(planned_steps(options, data, work_dir, first_step, world.size)))
     )
-    if first_step >= plan.total and not resumes:
-        raise UsageError(
-            "nothing left to train",
-            where=f"--load_dir {options.load_dir}",
-            found=f"{first_step} steps",
-            expected=f"fewer than the {plan.total} of the whole run",
-            fix="raise --num_iters or --num_epochs",
-        )
+    if not resumes:
+        refuse_if_over(options, first_step, plan.total)
     options = dataclasses.replace(options, num_epochs=None, step_plan=None)
     if options.minutes is None or options.num_iters != -1:
         options = dataclasses.replace(options, **as_options(plan))
@@ -133,6 +127,18 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
         assert data.tokenizer is not None  # text always has one
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
     return Run(options, data, model, initial, resumes, plan)
+
+
+def refuse_if_over(options: PretrainingOptions, first_step: int, total: int) -> None:
+    """Raises a UsageError if the run to start from has all steps of the whole run already."""
+    if first_step >= total:
+        raise UsageError(
+            "nothing left to train",
+            where=f"--load_dir {options.load_dir}",
+            found=f"{first_step} steps",
+            expected=f"fewer than the {total} of the whole run",
+            fix="raise --num_iters or --num_epochs",
+        )
 
 
 def refuse_other_run(run: Run, world: World) -> None:

@@ -73,18 +73,11 @@ def train(
             callbacks.append(best)
         held_out.listeners.append(record.evaluated)
     callbacks.append(checkpoints)
-    if run.ends_on_time:
-        end = _end_on_time(run, held_out, checkpoints, began, files, world)
+    end = _end_on_time(run, held_out, checkpoints, began, files, world) if run.ends_on_time else None
+    callbacks.extend(_mask_schedules(run, end, factory.world_size))
+    if end is not None:
         record.is_planned = lambda: end.plan.is_settled
         callbacks.append(end)
-    first, last = mask_rates(options.mask_probability)
-    if first != last:
-        masks = MaskSchedule(
-            *(first, last, run.data.train, options.batches_per_step, factory.world_size),
-            plan=(lambda: end.plan) if run.ends_on_time else (lambda: run.plan),
-        )
-        run.data.train.mask_schedule = masks
-        callbacks.append(masks)
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     shown = working("training", view=record.view, silence=MOST_SILENCE)
@@ -99,6 +92,23 @@ def train(
             when_not_finite=options.when_not_finite,
         )
     return evaluations_in(experiment.metrics_path), record.has_diverged
+
+
+def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list[MaskSchedule]:
+    """One, if the share of tokens to predict changes during the run."""
+    first, last = mask_rates(run.options.mask_probability)
+    if first == last:
+        return []
+    masks = MaskSchedule(
+        first,
+        last,
+        run.data.train,
+        run.options.batches_per_step,
+        num_processes,
+        plan=lambda: run.plan if end is None else end.plan,
+    )
+    run.data.train.mask_schedule = masks
+    return [masks]
 
 
 def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:

@@ -304,7 +304,7 @@ def _sequences(pick: _Pick) -> Decision | None:
         "masking": "whole_word",
         "mask_probability": MASK_PROBABILITY,
     }
-    first, last = mask_rates(MASK_PROBABILITY)
+    first, last = mask_rates(pick.typed.get("mask_probability", MASK_PROBABILITY))
     value, reason = (
         f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
         "longer ones cost more than they teach at first, and so do fewer masks",
@@ -360,10 +360,13 @@ def _optimizer(pick: _Pick) -> Decision:
 
 
 def _size_like(shape: tuple[int, int]) -> str:
-    """The size whose width comes nearest."""
-    return min(
-        SIZES, key=lambda size: abs(math.log(SHAPES[size][1] / shape[1])) + (SHAPES[size][0] < shape[0])
-    )
+    """The size with the nearest width, and among these the nearest number of layers."""
+
+    def distance(size: str) -> tuple[float, float]:
+        layers, width, _ = SHAPES[size]
+        return abs(math.log(width / shape[1])), abs(math.log(layers / shape[0]))
+
+    return min(SIZES, key=distance)
 
 
 def _precision(pick: _Pick) -> Decision:

@@ -19,6 +19,7 @@ from nemo.collections.nlp.nm.pretraining_model import build_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining.data import open_data
+from nemo.collections.nlp.pretraining.setup import refuse_if_over
 from nemo.collections.nlp.pretraining.shards import open_shards
 from nemo.collections.nlp.recipe.from_text import DATA, HELD_OUT, Recipe
 from nemo.utils.errors import DataError
@@ -33,12 +34,15 @@ def open_all(options: RecipeOptions, settled: PretrainingOptions, recipe: Recipe
     Raises:
         UsageError, DataError, CheckpointError: as the run would.
     """
-    check_tokens_per_batch(settled.tokens_per_batch, settled.max_seq_length)
     initial = find_initial_checkpoint(settled)
-    tokenizer = _open_data(options, settled, recipe, initial)
+    sized, config = with_sizes(settled, initial)
+    if sized.mode == "data_text":  # shards have a length of their own
+        check_tokens_per_batch(sized.tokens_per_batch, sized.max_seq_length)
+    tokenizer = _open_data(options, sized, recipe, initial)
     if initial is not None:
-        sized, config = with_sizes(settled, initial)
         take_weights(build_model(sized, tokenizer, config), initial)
+        if sized.steps is not None:
+            refuse_if_over(sized, initial.step, sized.steps)
 
 
 def _open_data(

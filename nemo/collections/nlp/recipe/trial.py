@@ -7,11 +7,13 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nemo.collections.nlp.callbacks.guesses import Guesses
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.about import about
 from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
 from nemo.collections.nlp.pretraining.run_files import checkpoint_files
@@ -140,6 +142,9 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         random_seed=options.seed,
     )
     run = prepare(options, work_dir)
+    if not options.draws_no_masks:
+        average = sum(mask_rates(options.mask_probability)) / 2  # over the whole run
+        run.data.train.mask_schedule = lambda batches: np.full(len(batches), average)
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     watch = _Watch(run, options, experiment, seconds)
     callbacks: list[ActionCallback] = [watch]

@@ -125,6 +125,33 @@ def test_a_rewound_run_ends_the_same_when_it_is_resumed(toy, poisoned, tmp_path)
     assert torch.equal(rest.weights(), whole.weights())
 
 
+def test_a_resumed_run_knows_the_steps_that_rewinds_have_undone(toy, poisoned, tmp_path):
+    """What follows from step and place alone, such as a masking rate, is the same after a resume."""
+
+    class Watch(ActionCallback):
+        def __init__(self, stop=None):
+            self.distances, self.stop = {}, stop
+
+        def on_iteration_start(self):
+            begun = self.step + self.action.steps_undone - self.action.batch_in_epoch
+            self.distances[self.step, self.epoch_num, self.action.batch_in_epoch] = begun
+            if self.stop == (self.epoch_num, self.action.batch_in_epoch):
+                raise KeyboardInterrupt
+
+    def run(folder, watch):
+        saved = CheckpointCallback(tmp_path / folder, step_freq=1)
+        train(toy(), poisoned(3), saved, watch, when_not_finite="rewind")
+        return watch.distances
+
+    whole = run("whole", Watch())
+    place = max(place for place in whole if place[1] == 0)
+    assert place[0] < place[2]  # there was a rewind in this epoch
+    with pytest.raises(KeyboardInterrupt):
+        run("half", Watch(stop=place[1:]))
+    rest = run("half", Watch())
+    assert rest == {place: begun for place, begun in whole.items() if place in rest} and len(rest) > 1
+
+
 def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisoned, tmp_path):
     model = toy()
     losses = model.wire(poisoned(7))

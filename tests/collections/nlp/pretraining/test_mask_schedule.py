@@ -44,9 +44,9 @@ def schedule(layer, first, last, total, batches_per_step=1):
     return MaskSchedule(first, last, layer, batches_per_step, 1, lambda: StepPlan.of(total))
 
 
-def at(masks, step, batch_in_epoch=0):
+def at(masks, step, batch_in_epoch=0, steps_undone=0):
     """A run goes on here."""
-    masks.action = SimpleNamespace(step=step, batch_in_epoch=batch_in_epoch)
+    masks.action = SimpleNamespace(step=step, batch_in_epoch=batch_in_epoch, steps_undone=steps_undone)
     masks.on_epoch_start()
 
 
@@ -72,6 +72,14 @@ def test_a_resumed_epoch_has_the_masks_of_a_whole_one(layer):
     whole = shares(layer)
     at(masks, step=5, batch_in_epoch=5)
     assert whole[5:] == shares(layer, first=5)
+
+
+def test_a_resume_after_a_rewind_draws_the_masks_of_the_whole_run(layer):
+    """Step 30 was bad, step 20 the newest checkpoint: batch 31 follows, in step 21."""
+    masks = schedule(layer, 0.3, 0.15, total=101)
+    whole = masks(np.arange(36, 40))
+    at(masks, step=25, batch_in_epoch=36, steps_undone=11)
+    assert masks(np.arange(36, 40)).tolist() == whole.tolist()
 
 
 def test_micro_batches_of_a_step_have_one_share(layer):

@@ -72,6 +72,15 @@ def test_the_model_grows_with_the_time_and_is_held_back_by_a_small_text():
     assert chosen(size="base", minutes=1)["num_hidden_layers"] == 12
 
 
+def test_a_shape_of_no_name_has_the_rate_of_the_size_nearest_to_it():
+    def rate(layers, width):
+        return chosen(num_hidden_layers=layers, hidden_size=width, num_attention_heads=4)["lr"]
+
+    assert rate(2, 250) == chosen(size="micro")["lr"]
+    assert rate(6, 256) == rate(12, 300) == chosen(size="mini")["lr"]
+    assert rate(12, 700) == chosen(size="base")["lr"]
+
+
 def test_what_is_given_wins_and_the_rest_follows_from_it():
     options = chosen(lr=0.5, hidden_size=96, vocab_size=123, tokenizer="some/folder")
     assert (options["lr"], options["hidden_size"], options["tokenizer"]) == (0.5, 96, "some/folder")
