@@ -15,7 +15,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 @dataclass(frozen=True)
 class CompletionOptions:
-    """The shell."""
+    """The shell to write a completion script for."""
 
     shell: str = option("", "bash, zsh or fish", choices=SHELLS)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
+from nemo.collections.nlp.options.text_reading import ModelTokenizer, TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -15,34 +15,41 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(TextReading):
+class EvaluateOptions(ModelTokenizer, TextReading):
     """The model and the data."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     eval_data: str = option(
         "",
         "held-out data, a file or a folder: text in any format of pretrain, a token store, or HDF5 shards",
+        metavar="PATH",
         is_path=True,
     )
-    batch_size: int = option(32, "sequences in a batch", at_least=1)
+    batch_size: int = option(32, "sequences in a batch", at_least=1, metavar="SEQUENCES")
     max_seq_length: int | None = option(
-        None, "tokens in a sequence; default: the model's maximum", at_least=8, at_most=LONGEST_SEQUENCE
+        None,
+        "maximum tokens in a sequence, including special tokens",
+        default_text="the model's maximum",
+        at_least=8,
+        at_most=LONGEST_SEQUENCE,
+        metavar="TOKENS",
     )
     masking: str | None = option(
         None,
-        "unit of masking: whole_word (default for text), token or span; stored: the masks in the shards "
-        "(default for shards)",
+        "unit of masking; stored: the masks in the shards",
         choices=(STORED, *MASKINGS),
+        default_text="whole_word for text, stored for shards",
     )
     mask_probability: float | None = option(
-        None, "share of tokens to predict (default: 0.15); not for stored masks", above=0, below=1
+        None,
+        "share of tokens to predict; not for stored masks",
+        default_text="0.15",
+        above=0,
+        below=1,
+        metavar="SHARE",
     )
-    seed: int = option(0, "seed of masks and pairs", at_least=0)
+    seed: int = option(0, "seed of masks and pairs", at_least=0, metavar="SEED")
     json: bool = option(False, "print one JSON object instead of a table")
-    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool | None = option(
-        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
-    )
 
     def __post_init__(self) -> None:
         check(self)

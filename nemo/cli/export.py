@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
+from nemo.collections.nlp.options.text_reading import ModelTokenizer
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -13,21 +13,21 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportOptions(ModelTokenizer):
     """The model and the output folder."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     out: str = option("", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it exists")
-    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool | None = option(
-        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
-    )
     licence: str | None = option(
-        None, "licence in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ..."
+        None,
+        "licence in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ...",
+        metavar="LICENCE",
     )
     push: str | None = option(
-        None, "upload the folder to the Hugging Face hub, as USER/MODEL; needs a token (hf auth login)"
+        None,
+        "upload the folder to the Hugging Face hub under this name; needs a token (hf auth login)",
+        metavar="USER/MODEL",
     )
     private: bool = option(False, "with --push: make a new repository private")
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
+from nemo.collections.nlp.options.text_reading import ModelTokenizer
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
@@ -12,16 +12,12 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class FillMaskOptions:
+class FillMaskOptions(ModelTokenizer):
     """The model, the sentence and the number of predictions."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     text: str = option("", "a sentence with [MASK] in it")
-    top: int = option(5, "predictions for each mask", at_least=1)
-    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool | None = option(
-        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
-    )
+    top: int = option(5, "predictions for each mask", at_least=1, metavar="WORDS")
 
     def __post_init__(self) -> None:
         check(self)

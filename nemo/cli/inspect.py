@@ -25,13 +25,21 @@ class InspectOptions(TextReading):
     tokenizer: str | None = option(
         None,
         f"for token statistics: {ANY_TOKENIZER}",
+        metavar="NAME_OR_PATH",
         is_path=True,
     )
     do_lower_case: bool | None = option(
         None, "lower-case the text (for a vocab.txt, which does not record it)"
     )
     json: bool = option(False, "print one JSON object instead of a report")
-    workers: int | None = option(None, "processes that read; default: one per core", at_least=1, at_most=1024)
+    workers: int | None = option(
+        None,
+        "processes that read",
+        default_text="one for each core",
+        at_least=1,
+        at_most=1024,
+        metavar="PROCESSES",
+    )
 
     def __post_init__(self) -> None:
         check(self)

@@ -17,8 +17,9 @@ class ReportOptions:
     runs: tuple[str, ...] = option((), "work folders of runs, finished or not", is_path=True)
     out: str | None = option(
         None,
-        "the page to write; default: report.html in the run's folder, or comparison.html in the first run's "
-        "folder for several runs",
+        "the page to write",
+        default_text="report.html in the run's folder; for several runs, comparison.html in the first one's",
+        metavar="FILE",
         is_path=True,
     )
 

@@ -34,28 +34,39 @@ class ShowBatchOptions(TextReading):
     )
     tokenizer: str | None = option(
         None,
-        f"{ANY_TOKENIZER}; default: the one saved with prepared data",
+        ANY_TOKENIZER,
+        default_text="the one saved with prepared data",
+        metavar="NAME_OR_PATH",
         is_path=True,
     )
     do_lower_case: bool | None = option(
         None, "lower-case the text (for a vocab.txt, which does not record it)"
     )
-    num_samples: int = option(4, "number of samples", at_least=1, at_most=1000, aliases=("-n",))
+    num_samples: int = option(
+        4, "number of samples", at_least=1, at_most=1000, metavar="SAMPLES", aliases=("-n",)
+    )
     max_seq_length: int = option(
         128,
-        "tokens in a sequence, special tokens included; shards have their own length",
+        "maximum tokens in a sequence, including special tokens; shards have their own length",
         at_least=8,
         at_most=LONGEST_SEQUENCE,
+        metavar="TOKENS",
     )
     masking: str | None = option(
         None,
-        "unit of masking; default: whole_word, or stored for shards",
+        "unit of masking; stored: the masks in the shards",
         choices=(STORED, *MASKINGS),
+        default_text="whole_word for text, stored for shards",
     )
     mask_probability: float | None = option(
-        None, "share of tokens to predict (default: 0.15); not for stored masks", above=0, below=1
+        None,
+        "share of tokens to predict; not for stored masks",
+        default_text="0.15",
+        above=0,
+        below=1,
+        metavar="SHARE",
     )
-    seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63)
+    seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63, metavar="SEED")
     json: bool = option(False, "print one JSON object instead of text")
 
     def __post_init__(self) -> None:

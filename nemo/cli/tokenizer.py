@@ -25,10 +25,18 @@ class TokenizerOptions(TextReading):
         is_path=True,
     )
     kind: str = option("word-piece", "kind of tokenizer", choices=TRAINED)
-    vocab_size: int = option(8000, "entries, special tokens included", at_least=1, at_most=LARGEST_VOCABULARY)
-    sample_size: int = option(10_000_000, "sentences to learn from", at_least=1)
+    vocab_size: int = option(
+        8000,
+        "size of the vocabulary, including special tokens",
+        at_least=1,
+        at_most=LARGEST_VOCABULARY,
+        metavar="ENTRIES",
+    )
+    sample_size: int = option(
+        10_000_000, "maximum number of sentences to learn from", at_least=1, metavar="SENTENCES"
+    )
     do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
-    out: str = option("outputs/tokenizer", "folder to write", is_path=True)
+    out: str = option("outputs/tokenizer", "folder to write", metavar="FOLDER", is_path=True)
 
     def __post_init__(self) -> None:
         check(self)

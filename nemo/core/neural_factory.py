@@ -78,6 +78,7 @@ class NeuralModuleFactory:
         gradient_dtype: str | None = None,
         shard: bool = False,
     ):
+        # Long because the signature is NeMo 0.10's.
         if backend is not Backend.PyTorch:
             raise NotImplementedError("only Backend.PyTorch is supported")
         if random_seed is not None and cudnn_benchmark:
@@ -202,6 +203,7 @@ class NeuralModuleFactory:
             NumericError: a loss or gradient that is not finite.
             Preempted: a signal stopped the run, and a CheckpointCallback saved it.
         """
+        # Long because the signature, and so the docstring, is NeMo 0.10's.
         if synced_batchnorm and self.world_size > 1:
             raise UsageError(
                 "batch norms are not synchronized between processes",

@@ -164,23 +164,23 @@ class Logger:
             self._logger.log(level, "%s", line, **{"stacklevel": 3, **more})
 
     def debug(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """Details for debugging."""
+        """Log details for debugging."""
         self._log(self.DEBUG, text, args, mode, more)
 
     def info(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """The normal progress."""
+        """Log the normal progress of a run."""
         self._log(self.INFO, text, args, mode, more)
 
     def warning(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """Something that the user should check."""
+        """Log something that the user should check; the run goes on."""
         self._log(self.WARNING, text, args, mode, more)
 
     def error(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """An error."""
+        """Log an error; unlike after `critical`, the program may go on."""
         self._log(self.ERROR, text, args, mode, more)
 
     def critical(self, text: Any, *args: Any, mode: LogMode = LogMode.EACH, **more: Any) -> None:
-        """An error that ends the program."""
+        """Log an error that ends the program."""
         self._log(self.CRITICAL, text, args, mode, more)
 
     def setLevel(self, level: int | str) -> None:

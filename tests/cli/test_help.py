@@ -1,6 +1,7 @@
 """What `--help` promises."""
 
 import importlib
+import re
 import shlex
 
 import pytest
@@ -26,3 +27,21 @@ def test_every_option_is_explained(command):
     line = importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").COMMAND_LINE
 
     assert all(action.help for action in line.parser()._actions)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_value_of_an_option_has_a_name_that_says_what_it_is(command):
+    line = importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").COMMAND_LINE
+
+    unnamed = [a.option_strings for a in line.parser()._actions if a.metavar in ("N", "TEXT")]
+
+    assert unnamed == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_default_is_in_brackets_at_the_end(command):
+    line = importlib.import_module(f"nemo.cli.{command.replace('-', '_')}").COMMAND_LINE
+
+    helps = [action.help for action in line.parser()._actions if "default:" in action.help]
+
+    assert [text for text in helps if not re.search(r" \((one of [^;]*; )?default: .*\)$", text)] == []

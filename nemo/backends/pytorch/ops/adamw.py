@@ -71,7 +71,7 @@ def adamw_reference_(
     weight_decay: float,
     clip: float = 1.0,
 ) -> None:
-    """The same by torch."""
+    """`adamw_` in plain torch: its reference, and its fallback without the kernel."""
     gradients = [gradient.to(p.dtype) for gradient, p in zip(gradients, parameters, strict=True)]
     adam(
         list(parameters),
@@ -103,7 +103,7 @@ def norm_of(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def norm_of_reference(tensors: Sequence[Tensor]) -> Tensor:
-    """The same by torch."""
+    """`norm_of` in plain torch: its reference, and its fallback without the kernel."""
     wide = [tensor.to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
     return nn.utils.get_total_norm(wide)
 
@@ -119,7 +119,7 @@ def rounded(tensors: Sequence[Tensor]) -> list[Tensor]:
 
 
 def rounded_reference(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same by torch."""
+    """`rounded` in plain torch: its reference, and its fallback without the kernel."""
     copies = [torch.empty_like(tensor, dtype=torch.bfloat16) for tensor in tensors]
     if copies:
         torch._foreach_copy_(copies, list(tensors))

@@ -83,6 +83,7 @@ def make_optimizer(
         UsageError: an unknown name, a number out of range, an option of a different optimizer, or nothing to
             optimize.
     """
+    # Long because it takes the options of every optimizer, and has one case for each.
     kind = choose(OPTIMIZERS, name.lower(), what="optimizer")
     rates = {"lr": lr, "lr_embeddings": lr_embeddings, "lr_head": lr_head}
     _check_numbers(betas, eps=eps, weight_decay=weight_decay, momentum=momentum, **rates)

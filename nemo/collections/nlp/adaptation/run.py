@@ -133,7 +133,7 @@ class _Adapting:
         self._seconds: dict[str, float] = {}
 
     def run(self) -> Adaptation:
-        """Run all steps."""
+        """Extend the vocabulary, continue pretraining, and measure every model; finished steps are reused."""
         options = self._options
         base = self._begun()
         extension = self._step("extend", lambda: self._extend(base))

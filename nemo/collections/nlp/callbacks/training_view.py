@@ -44,7 +44,7 @@ class TrainingView:
     checkpoint: str | None = None
 
     def add(self, row: Mapping[str, float], seconds_left: float) -> None:
-        """Add a row of figures."""
+        """Show the figures of a step, and add its loss to the smoothed curve."""
         self.row, self.seconds_left, self.at = row, seconds_left, time.monotonic()
         loss = row.get("mlm_loss", row["loss"])
         before = self.losses[-1] if self.losses else loss
@@ -52,7 +52,7 @@ class TrainingView:
 
     @property
     def trend(self) -> str:
-        """The trend of the loss."""
+        """Whether the smoothed loss is "falling", "flat" or "rising"; "" before four values."""
         losses = list(self.losses)
         if len(losses) < 4:
             return ""

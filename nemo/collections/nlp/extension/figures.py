@@ -36,7 +36,12 @@ def cut_of(words: Words, tokenizer: TokenizerSpec) -> Cut:
 
 @dataclass(frozen=True)
 class Change:
-    """A word before and after."""
+    """How a word is split before and after the extension.
+
+    Attributes:
+        count: its occurrences in the text.
+        before, after: its pieces.
+    """
 
     word: str
     count: int

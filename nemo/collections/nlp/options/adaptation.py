@@ -13,7 +13,75 @@ LEVELS = ("vocabulary", "continue")
 
 
 @dataclass(frozen=True)
-class AdaptationOptions(TaskOptions, TextReading):
+class DomainOptions:
+    """Continued pretraining and new vocabulary."""
+
+    level: str = option(
+        "continue",
+        "vocabulary: only add entries; continue: also continue pretraining on the text",
+        choices=LEVELS,
+    )
+    pieces: int | None = option(
+        None,
+        "maximum number of new vocabulary entries; 0: none",
+        default_text="as many as pay off",
+        at_least=0,
+        at_most=LARGEST_VOCABULARY,
+        metavar="ENTRIES",
+    )
+    minutes: float = option(30.0, "duration of continued pretraining", above=0, metavar="MINUTES")
+    num_iters: int | None = option(
+        None,
+        "steps of continued pretraining, instead of --minutes: the same on any machine",
+        at_least=1,
+        metavar="STEPS",
+    )
+    mask_probability: float | str = option(
+        0.15,
+        "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
+        metavar="SHARE",
+        parse=parse_mask_rate,
+    )
+    replay: str | None = option(
+        None,
+        "general text: part of it is mixed into training, the rest measures forgetting",
+        metavar="PATH",
+        is_path=True,
+    )
+    replay_share: float = option(
+        0.1,
+        "share of --replay in the training text, by characters",
+        at_least=0,
+        below=1,
+        metavar="SHARE",
+    )
+    pretraining_lr: float = option(
+        1e-4,
+        "peak learning rate of pretraining; it warms up again, then decays to zero",
+        above=0,
+        below=1,
+        metavar="RATE",
+    )
+    pretraining_batch_size: int = option(
+        32, "sequences in a pretraining batch", at_least=1, metavar="SEQUENCES"
+    )
+
+
+@dataclass(frozen=True)
+class AdaptationRunOptions:
+    """Runs and output."""
+
+    seeds: int = option(5, "fine-tuning runs of each model", at_least=1, metavar="RUNS")
+    work_dir: str = option(
+        "outputs/adapt",
+        "output folder; the same command with the same folder resumes",
+        metavar="FOLDER",
+        is_path=True,
+    )
+
+
+@dataclass(frozen=True)
+class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextReading):
     """The model to adapt, the text of the field, and the task that measures the gain.
 
     Raises:
@@ -25,44 +93,6 @@ class AdaptationOptions(TaskOptions, TextReading):
     )
     text: tuple[str, ...] = option(
         (), "text of the field: files, folders or addresses of .txt, .jsonl, .parquet or .csv", is_path=True
-    )
-    level: str = option(
-        "continue",
-        "vocabulary: only add entries; continue: also continue pretraining on the text",
-        choices=LEVELS,
-    )
-    minutes: float = option(30.0, "duration of continued pretraining", above=0)
-    num_iters: int | None = option(
-        None, "steps of continued pretraining, instead of --minutes: the same on any machine", at_least=1
-    )
-    mask_probability: float | str = option(
-        0.15,
-        "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
-        metavar="SHARE",
-        parse=parse_mask_rate,
-    )
-    replay: str | None = option(
-        None,
-        "general text: part of it is mixed into training, the rest measures forgetting",
-        is_path=True,
-    )
-    replay_share: float = option(
-        0.1, "share of --replay in the training text, by characters", at_least=0, below=1
-    )
-    pretraining_lr: float = option(
-        1e-4, "peak learning rate of pretraining; it warms up again, then decays to zero", above=0, below=1
-    )
-    pretraining_batch_size: int = option(32, "sequences in a pretraining batch", at_least=1)
-    pieces: int | None = option(
-        None,
-        "maximum number of new vocabulary entries; 0: none",
-        default_text="as many as pay off",
-        at_least=0,
-        at_most=LARGEST_VOCABULARY,
-    )
-    seeds: int = option(5, "fine-tuning runs of each model", at_least=1)
-    work_dir: str = option(
-        "outputs/adapt", "output folder; the same command with the same folder resumes", is_path=True
     )
 
     def __post_init__(self) -> None:

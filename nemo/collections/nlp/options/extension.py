@@ -30,15 +30,19 @@ class ExtensionOptions(TextReading):
         default_text="every entry that saves --least_saving",
         at_least=1,
         at_most=LARGEST_VOCABULARY,
+        metavar="ENTRIES",
     )
     least_saving: float = option(
         5e-5,
         "without --pieces: share of the text's tokens that each new entry must save (at least 20 tokens)",
         above=0,
         below=1,
+        metavar="SHARE",
     )
-    sample_bytes: int = option(50_000_000, "maximum bytes of text to learn from", at_least=1)
-    out: str = option("outputs/extended", "folder to write; must not exist yet", is_path=True)
+    sample_bytes: int = option(50_000_000, "maximum bytes of text to learn from", at_least=1, metavar="BYTES")
+    out: str = option(
+        "outputs/extended", "folder to write; must not exist yet", metavar="FOLDER", is_path=True
+    )
     force: bool = option(False, "replace the folder if it exists")
 
     def __post_init__(self) -> None:

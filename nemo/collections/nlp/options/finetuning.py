@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
+from nemo.collections.nlp.options.text_reading import ModelTokenizer
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
@@ -12,8 +12,8 @@ LEARNING_RATES = "3e-5,1e-4,3e-4"
 
 
 @dataclass(frozen=True)
-class TaskOptions:
-    """Labelled task, and how to train on it."""
+class TaskDataOptions:
+    """Task and labelled data."""
 
     task: str = option(
         "ner",
@@ -21,56 +21,89 @@ class TaskOptions:
         choices=TASKS,
         decides="model",
     )
-
-    # Data
-    train: str = option("", "labelled file: words in columns, PubTator, JSON lines, CSV or TSV", is_path=True)
+    train: str = option(
+        "",
+        "labelled file: words in columns, PubTator, JSON lines, CSV or TSV",
+        metavar="FILE",
+        is_path=True,
+    )
     valid: str | None = option(
         None,
         "labelled file that selects the learning rate and the checkpoint",
         default_text="a tenth of --train, selected by a hash",
+        metavar="FILE",
         is_path=True,
     )
-    test: str | None = option(None, "labelled file for the final score", is_path=True)
-    text_column: str | None = option(None, "field or column of the text", default_text="found by name")
-    pair_column: str | None = option(None, "pairs: field or column of the second text")
-    label_column: str | None = option(None, "field or column of the label")
+    test: str | None = option(None, "labelled file for the final score", metavar="FILE", is_path=True)
+    text_column: str | None = option(
+        None, "field or column of the text", default_text="found by name", metavar="NAME"
+    )
+    pair_column: str | None = option(
+        None, "pairs: field or column of the second text", default_text="found by name", metavar="NAME"
+    )
+    label_column: str | None = option(
+        None, "field or column of the label", default_text="found by name", metavar="NAME"
+    )
     max_seq_length: int | None = option(
         None,
         "maximum tokens in a sequence; longer texts are split into overlapping windows",
         default_text="the model's maximum",
         at_least=16,
         at_most=LONGEST_SEQUENCE,
+        metavar="TOKENS",
         decides="model",
     )
 
-    # Training
+
+@dataclass(frozen=True)
+class TaskTrainingOptions:
+    """Fine-tuning."""
+
     lr: str = option(
-        LEARNING_RATES, "learning rate, or several separated by commas, of which --valid selects the best"
+        LEARNING_RATES,
+        "learning rate, or several separated by commas, of which --valid selects the best",
+        metavar="RATES",
     )
-    num_epochs: int = option(3, "passes over the training data", at_least=1, decides="model")
-    batch_size: int = option(16, "sequences in a batch", at_least=1, decides="model")
+    num_epochs: int = option(
+        3, "passes over the training data", at_least=1, metavar="EPOCHS", decides="model"
+    )
+    batch_size: int = option(16, "sequences in a batch", at_least=1, metavar="SEQUENCES", decides="model")
     lr_warmup_proportion: float = option(
         0.1,
         "fraction of the steps spent on warm-up; the learning rate then falls to zero",
         at_least=0,
         below=1,
+        metavar="SHARE",
         decides="model",
     )
     weight_decay: float = option(
-        0.01, "decoupled weight decay, not applied to biases and LayerNorm", at_least=0, decides="model"
+        0.01,
+        "decoupled weight decay, not applied to biases and LayerNorm",
+        at_least=0,
+        metavar="RATE",
+        decides="model",
     )
     grad_norm_clip: float = option(
-        1.0, "clip the gradient to this norm; 0: no clipping", at_least=0, decides="model"
+        1.0, "clip the gradient to this norm; 0: no clipping", at_least=0, metavar="NORM", decides="model"
     )
     amp_opt_level: str = option(
         "O0", "precision. O0: fp32; O1: matrix products in bf16", choices=("O0", "O1"), decides="model"
     )
     seed: int = option(
-        0, "seed of the first run, for new weights, sample order and dropout", at_least=0, below=2**32
+        0,
+        "seed of the first run, for new weights, sample order and dropout",
+        at_least=0,
+        below=2**32,
+        metavar="SEED",
     )
     threads: int | None = option(
-        None, "CPU threads", default_text="one for each core", at_least=1, at_most=1024
+        None, "CPU threads", default_text="one for each core", at_least=1, at_most=1024, metavar="THREADS"
     )
+
+
+@dataclass(frozen=True)
+class TaskOptions(TaskDataOptions, TaskTrainingOptions):
+    """Labelled task, and how to train on it."""
 
     def check_task(self) -> None:
         """Refuse options that contradict each other.
@@ -106,7 +139,25 @@ class TaskOptions:
 
 
 @dataclass(frozen=True)
-class FinetuningOptions(TaskOptions):
+class FinetuningRunOptions:
+    """Runs and output."""
+
+    seeds: int = option(
+        1,
+        "runs with the selected learning rate; scores are their mean and standard deviation",
+        at_least=1,
+        metavar="RUNS",
+    )
+    work_dir: str = option(
+        "outputs/finetune",
+        "folder for the runs and the model; the same command with the same folder resumes",
+        metavar="FOLDER",
+        is_path=True,
+    )
+
+
+@dataclass(frozen=True)
+class FinetuningOptions(TaskOptions, FinetuningRunOptions, ModelTokenizer):
     """The model to fine-tune, the labelled data, and how to train on it.
 
     Raises:
@@ -116,18 +167,6 @@ class FinetuningOptions(TaskOptions):
     model: str = option(
         "",
         "a BERT: a run's work folder, an export, a Hugging Face folder or name",
-        is_path=True,
-    )
-    seeds: int = option(
-        1, "runs with the selected learning rate; scores are their mean and standard deviation", at_least=1
-    )
-    tokenizer: str | None = option(None, f"for a model without one: {ANY_TOKENIZER}", is_path=True)
-    do_lower_case: bool | None = option(
-        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
-    )
-    work_dir: str = option(
-        "outputs/finetune",
-        "folder for the runs and the model; the same command with the same folder resumes",
         is_path=True,
     )
 

@@ -16,10 +16,12 @@ class ModelOptions:
         metavar="FILE",
         is_path=True,
     )
-    hidden_size: int = option(768, "width", at_least=1, at_most=WIDEST)
-    num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST)
-    num_attention_heads: int = option(12, "attention heads; must divide hidden_size", at_least=1)
-    intermediate_size: int = option(3072, "width of the feed-forward layers", at_least=1)
+    hidden_size: int = option(768, "width", at_least=1, at_most=WIDEST, metavar="WIDTH")
+    num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST, metavar="LAYERS")
+    num_attention_heads: int = option(
+        12, "attention heads; must divide hidden_size", at_least=1, metavar="HEADS"
+    )
+    intermediate_size: int = option(3072, "width of the feed-forward layers", at_least=1, metavar="WIDTH")
     max_position_embeddings: int | None = option(
         None,
         "number of positions; with more than max_seq_length, a later run can train on longer sequences",
@@ -63,4 +65,6 @@ class WeightOptions:
         "normal: random as in BERT; counts: from counts of neighbouring words in the text; learns far faster",
         choices=("normal", "counts"),
     )
-    initializer_range: float = option(0.02, "standard deviation of random initial weights", above=0)
+    initializer_range: float = option(
+        0.02, "standard deviation of random initial weights", above=0, metavar="DEVIATION"
+    )

@@ -1,4 +1,4 @@
-"""Options of all commands that read text."""
+"""Options of all commands that read text, and of those that read a model with its tokenizer."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,6 +10,16 @@ if TYPE_CHECKING:
 
 ANY_TOKENIZER = "a folder, vocab.txt, tokenizer.json, SentencePiece .model or Hugging Face name"
 """What `--tokenizer` takes, for the help of several commands; see data/tokenizers/opening.py."""
+
+
+@dataclass(frozen=True)
+class ModelTokenizer:
+    """Tokenizer for a model without one."""
+
+    tokenizer: str | None = option(None, ANY_TOKENIZER, metavar="NAME_OR_PATH", is_path=True)
+    do_lower_case: bool | None = option(
+        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+    )
 
 
 @dataclass(frozen=True)
@@ -33,9 +43,14 @@ class TextReading:
     invalid_bytes: str = option(
         "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
     )
-    text_field: str = option("text", "field or column of the text in JSON lines, Parquet and CSV")
+    text_field: str = option(
+        "text", "field or column of the text in JSON lines, Parquet and CSV", metavar="NAME"
+    )
     max_bad_records: int = option(
-        0, "maximum number of records without text to skip, each with a warning", at_least=0
+        0,
+        "maximum number of records without text to skip, each with a warning",
+        at_least=0,
+        metavar="RECORDS",
     )
 
     @property

@@ -174,7 +174,9 @@ class OutputOptions:
     eval_step_freq: int = option(25, "evaluate every this many steps; -1: only at the end", metavar="STEPS")
     save_step_freq: int = option(100, "save a checkpoint every this many steps; -1: never", metavar="STEPS")
     save_epoch_freq: int = option(1, "save a checkpoint every this many epochs; -1: never", metavar="EPOCHS")
-    checkpoints_to_keep: int = option(4, "number of newest checkpoints to keep", at_least=1)
+    checkpoints_to_keep: int = option(
+        4, "number of newest checkpoints to keep", at_least=1, metavar="CHECKPOINTS"
+    )
     keep_best: bool = option(False, "also keep the checkpoint with the lowest held-out MLM loss")
     patience: int | None = option(
         None,
@@ -188,7 +190,9 @@ class OutputOptions:
 class ProcessOptions:
     """Several processes."""
 
-    num_gpus: int = option(1, "number of processes; must match what torchrun started", at_least=1)
+    num_gpus: int = option(
+        1, "number of processes; must match what torchrun started", at_least=1, metavar="PROCESSES"
+    )
     local_rank: int | None = option(
         None, "set by the launcher", aliases=("--local-rank",), metavar="RANK", decides="machine"
     )

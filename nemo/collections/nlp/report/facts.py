@@ -83,12 +83,12 @@ def _held_out(run: RunFiles) -> dict[str, str]:
 
 
 def model(run: RunFiles) -> dict[str, str]:
-    """Its sizes."""
+    """The sizes of the model, as the run recorded them."""
     return {name: readable(value) for name, value in part(run.about, "model").items()}
 
 
 def environment(run: RunFiles) -> dict[str, str]:
-    """Versions and hardware."""
+    """Versions of the software, and the hardware, as the run recorded them."""
     return {name: readable(value) for name, value in part(run.about, "environment").items()}
 
 

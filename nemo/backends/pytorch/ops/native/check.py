@@ -39,6 +39,7 @@ TOLERANCES = {torch.float32: 1e-4, torch.bfloat16: 3e-2}
 
 def checks(dtype: torch.dtype) -> Iterator[Check]:
     """Every operation with a gradient, its reference, and arguments for both."""
+    # Long because it is a table: one entry for each operation.
     drawn = torch.Generator().manual_seed(0)
 
     def random(*shape: int, dtype: torch.dtype = dtype) -> Tensor:

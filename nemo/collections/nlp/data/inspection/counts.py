@@ -50,7 +50,7 @@ class Repeats:
             self._thin(self.bits + 1)
 
     def merge(self, other: "Repeats") -> None:
-        """Take in what another has."""
+        """Add all the texts that `other` counted, such as those of another process."""
         self._thin(max(self.bits, other.bits))
         for part in other._parts:
             self.add(part)
@@ -90,7 +90,7 @@ class Window:
 
     @property
     def num_chars(self) -> int:
-        """Characters in it."""
+        """Length of its paragraphs in characters."""
         return sum(map(len, self.paragraphs))
 
 

@@ -120,7 +120,7 @@ class ArrayWriter:
             path.touch()
 
     def append(self, values: np.ndarray) -> None:
-        """Append values."""
+        """Write values [n] to the end of the file, converted to its dtype."""
         data = np.ascontiguousarray(values, dtype=self.dtype).data
         self._hash.update(data)
         with storage_errors(self.path), open(self.path, "ab") as file:
@@ -151,7 +151,7 @@ class BlockWriter:
         self.token_counts = np.zeros(vocab_size, dtype=np.int64)
 
     def append(self, block: Block) -> None:
-        """Append a block."""
+        """Write a block of tokenized documents after those so far, and count its tokens."""
         self._arrays["tokens"].append(block.tokens)
         self._arrays["starts_word"].append(block.starts_word)
         for name, before, lengths in (

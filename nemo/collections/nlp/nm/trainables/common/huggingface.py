@@ -123,7 +123,7 @@ class BERT(TrainableNM):
 
     @property
     def hidden_size(self) -> int:
-        """D."""
+        """Width D of the hidden states."""
         return self.config.hidden_size
 
     @staticmethod
