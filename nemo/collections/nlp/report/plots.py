@@ -102,6 +102,7 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
     )
     fig.yaxis.axis_label = PlainText(text=plot.unit)
     fig.xaxis.formatter = NumeralTickFormatter(format="0,0")
+    fig.xaxis[0].ticker.min_interval = 1  # there are no half steps
     fig.yaxis.formatter = (
         NumeralTickFormatter(format=plot.format) if plot.format else BasicTickFormatter(power_limit_low=-6)
     )
