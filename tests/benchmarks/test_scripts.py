@@ -87,7 +87,7 @@ def test_a_record_in_one_command(tmp_path, capsys):
     on_time = json.loads((tmp_path / "record" / "on_time.json").read_text(encoding="utf-8"))
     assert on_time["seconds"] > 3 and on_time["plan"].startswith("0:") and len(on_time["load"]) == 2
     assert record.main(words) in (0, 1)
-    assert "step.txt is there" in capsys.readouterr().out
+    assert "step.txt exists" in capsys.readouterr().out
 
 
 def test_a_real_run(tmp_path, capsys):

@@ -158,7 +158,7 @@ def test_without_a_tokenizer_single_tokens_can_be_hidden(english):
     replacements = Remasking(Sampling(masking="token"), dataset.survey, vocab_size=80).masking.replacements
     assert set(range(80)) - set(replacements) == {0, *frame}
     with pytest.raises(
-        UsageError, match=r"word boundaries are unknown without .*--tokenizer, or give --masking tok"
+        UsageError, match=r"word boundaries are unknown without .*--tokenizer\), or give --masking tok"
     ):
         shards_dataset(path, masking="span", vocab_size=80)
     with pytest.raises(UsageError, match="unknown without a tokenizer: the size of the vocabulary"):
