@@ -84,7 +84,7 @@ def figures_of(runs: Sequence[RunFiles]) -> list[tuple[Plot, Any]]:
 
 
 def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
-    from bokeh.models import BasicTickFormatter, HoverTool, NumeralTickFormatter, PlainText
+    from bokeh.models import BasicTicker, BasicTickFormatter, HoverTool, NumeralTickFormatter, PlainText
     from bokeh.plotting import figure
 
     fig = figure(
@@ -102,7 +102,7 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
     )
     fig.yaxis.axis_label = PlainText(text=plot.unit)
     fig.xaxis.formatter = NumeralTickFormatter(format="0,0")
-    fig.xaxis[0].ticker.min_interval = 1  # there are no half steps
+    fig.xaxis.ticker = BasicTicker(min_interval=1)  # there are no half steps
     fig.yaxis.formatter = (
         NumeralTickFormatter(format=plot.format) if plot.format else BasicTickFormatter(power_limit_low=-6)
     )
