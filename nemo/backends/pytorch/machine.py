@@ -10,6 +10,8 @@ import torch
 from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
 TIMED_SECONDS = 0.2
+LOOKS, SECONDS_OF_LOOKS = 5, 0.2
+"""At what runs at this moment."""
 BUSY = 0.5
 """Share of the cores that other work uses."""
 _ROWS, _WIDTH, _COLUMNS = 2048, 512, 2048
@@ -65,12 +67,21 @@ def matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def other_work() -> float | None:
-    """The load average of the last minute, where other processes use cores that the threads of this one need.
+    """The number of other threads that run right now, if they use cores that this process needs.
 
-    None where there is one thread, or at least half of the cores were free.
+    None with one thread, if at least half of the cores are free, or if that cannot be known: not on Linux, or
+    this process may use only some of the cores.
     """
-    load = os.getloadavg()[0]
-    return load if torch.get_num_threads() > 1 and load > BUSY * len(os.sched_getaffinity(0)) else None
+    running = Path("/proc/loadavg")
+    cores = len(os.sched_getaffinity(0))
+    if torch.get_num_threads() == 1 or not running.exists() or cores != os.cpu_count():
+        return None
+    others = []
+    for _ in range(LOOKS):
+        others.append(int(running.read_text().split()[3].split("/")[0]) - 1)  # this thread runs, too
+        time.sleep(SECONDS_OF_LOOKS / LOOKS)
+    busy = sum(others) / LOOKS
+    return busy if busy > BUSY * cores else None
 
 
 def free_memory(device: torch.device) -> int:

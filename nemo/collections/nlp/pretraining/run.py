@@ -78,11 +78,11 @@ def processes_of(options: PretrainingOptions) -> World:
     refuse_missing(options.tracker)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    elif options.num_gpus == 1 and place(None).type == "cpu" and (load := other_work()):
+    elif options.num_gpus == 1 and place(None).type == "cpu" and (busy := other_work()):
         logging.warning(
-            "other work uses the cores (load average %.1f on %d): threads that wait for each other are slow "
-            "then; --threads 1 wastes less",
-            *(load, torch.get_num_threads()),
+            "other work uses the cores (%.1f running threads on %d cores): threads that wait for each other "
+            "are slow then; --threads 1 wastes less",
+            *(busy, torch.get_num_threads()),
         )
     if options.num_gpus != 1 or "num_gpus" in options.given:
         refuse_other_world(options.num_gpus)
