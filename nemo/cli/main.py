@@ -41,6 +41,8 @@ COMMANDS = {
     "cache": "list or clear the user's cache folder",
     "completion": "print a completion script for bash, zsh or fish",
 }
+SPINS = "1000"
+"""Of a waiting thread: some microseconds; benchmarks/records/2026-11-30_waiting_threads."""
 
 
 def usage() -> str:
@@ -138,11 +140,22 @@ def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]]
     """Run `main` and exit the process; signals are ignored while it exits."""
     use_utf8()
     open_standard_descriptors()
+    _let_waiting_threads_sleep()
     code = main(argv, command)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     gc.freeze()  # or the interpreter looks for garbage once more: with torch loaded, a second or more
     sys.exit(code)
+
+
+def _let_waiting_threads_sleep() -> None:
+    """Let torch's threads sleep soon where they wait for each other, unless OpenMP is told otherwise.
+
+    By default they spin for milliseconds on cores that other work needs, so two runs side by side stall. It
+    has to be said before torch is loaded.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nemo.collections.nlp.callbacks.guesses import Guesses
@@ -35,6 +34,7 @@ LATER_BYTES = 40_000_000
 """Of a process, that come later than in a trial: for shapes that are rare."""
 LINES_OF_REPORT = 50
 SAVED = "saved"
+GOLDEN_RATIO = 0.618034  # whose multiples are evenly spread, in whatever order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,8 +143,9 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
     )
     run = prepare(options, work_dir)
     if not options.draws_no_masks:
-        average = sum(mask_rates(options.mask_probability)) / 2  # over the whole run
-        run.data.train.mask_schedule = lambda batches: np.full(len(batches), average)
+        first, last = mask_rates(options.mask_probability)
+        # The run's mean, and its many different numbers of masked tokens, with which its memory grows.
+        run.data.train.mask_schedule = lambda batches: first + (last - first) * (batches * GOLDEN_RATIO % 1)
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     watch = _Watch(run, options, experiment, seconds)
     callbacks: list[ActionCallback] = [watch]
