@@ -4,9 +4,9 @@
 
 Needs the extra [bench]. Three ways, each on one core, alternating (A B C A B C ...) in one process:
 
-    store   read, split into sentences, tokenise, find words, hash; write parts, then a token store
+    store   read, split into sentences, tokenize, find words, hash; write parts, then a token store
     hdf5    shards from that store: 128 tokens, at most 20 predictions, every document once
-    map     `datasets.map` as in Hugging Face's run_mlm.py: tokenise every line, join lines, cut blocks of
+    map     `datasets.map` as in Hugging Face's run_mlm.py: tokenize every line, join lines, cut blocks of
             128; does not include reading the file, and has no sentences, words, pairs or masks
 
 The ids are the same: those of the store are compared with Hugging Face's tokenizer for every sentence. Times
@@ -144,7 +144,7 @@ def _write_shards(tokenizer: TokenizerSpec, place: Path, num_bytes: int) -> None
 def _map(lines: Any, tokenizer: Any, place: Path) -> None:
     """The two maps of run_mlm.py, without its cache."""
 
-    def tokenise(batch: dict[str, list[str]]) -> Any:
+    def tokenize(batch: dict[str, list[str]]) -> Any:
         return tokenizer(batch["text"], add_special_tokens=False, return_special_tokens_mask=True)
 
     def group(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
@@ -157,10 +157,10 @@ def _map(lines: Any, tokenizer: Any, place: Path) -> None:
     cache = place / "map"
     shutil.rmtree(cache, ignore_errors=True)
     cache.mkdir(parents=True)
-    tokenised = lines.map(
-        tokenise, batched=True, remove_columns=["text"], cache_file_name=str(cache / "tokens.arrow")
+    tokenized = lines.map(
+        tokenize, batched=True, remove_columns=["text"], cache_file_name=str(cache / "tokens.arrow")
     )
-    tokenised.map(group, batched=True, cache_file_name=str(cache / "blocks.arrow"))
+    tokenized.map(group, batched=True, cache_file_name=str(cache / "blocks.arrow"))
 
 
 def _check_ids(text: Path, tokenizer: TokenizerSpec, place: Path) -> None:

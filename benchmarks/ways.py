@@ -1,7 +1,7 @@
 """Shared by the benchmarks of the training step: shapes, batches, and the loops to compare.
 
 A *way* is one way to train the same BERT on the same batches: our graph through `NeuralModuleFactory.train`,
-Hugging Face's Trainer, or a bare loop around `BertForPreTraining`. All minimise the masked-language-model and
+Hugging Face's Trainer, or a bare loop around `BertForPreTraining`. All minimize the masked-language-model and
 next-sentence losses with AdamW and dropout, and clip the gradient norm to 1.
 
 Shapes: B batch, T tokens.

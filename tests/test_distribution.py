@@ -1,4 +1,4 @@
-"""What is handed out: the wheel, the Dockerfile, the licence, and how to cite it."""
+"""What is handed out: the wheel, the Dockerfile, the license, and how to cite it."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_the_version_is_told(capsys):
     assert capsys.readouterr().out == f"nemo-bert {nemo.__version__}\n"
 
 
-def test_the_licence_is_the_one_that_is_named():
+def test_the_license_is_the_one_that_is_named():
     text = " ".join((ROOT / "LICENSE").read_text().split())
     assert text.startswith("Apache License Version 2.0, January 2004")
     assert "END OF TERMS AND CONDITIONS" in text
@@ -92,8 +92,8 @@ def test_the_wheel_has_all_that_is_needed(wheel):
     assert wheel.name == f"nemo_bert-{nemo.__version__}-py3-none-any.whl"
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        (licence,) = (name for name in names if name.endswith("dist-info/licenses/LICENSE"))
-        assert archive.read(licence) == (ROOT / "LICENSE").read_bytes()
+        (license,) = (name for name in names if name.endswith("dist-info/licenses/LICENSE"))
+        assert archive.read(license) == (ROOT / "LICENSE").read_bytes()
     files = {
         path for path in (ROOT / "nemo").rglob("*") if path.is_file() and "__pycache__" not in path.parts
     }

@@ -91,8 +91,8 @@ def test_the_tokenizer_of_contributing_is_found_again(contributing):
 
 def test_the_data_layer_of_contributing_says_which_line_is_wrong(contributing):
     Path("reviews.tsv").write_text("1\tgood\nbad\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"reviews.tsv:2: not a labelled line; found 'bad'"):
-        contributing["LabelledLines"](contributing["tokenizer"], "reviews.tsv")
+    with pytest.raises(DataError, match=r"reviews.tsv:2: not a labeled line; found 'bad'"):
+        contributing["LabeledLines"](contributing["tokenizer"], "reviews.tsv")
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def run(argv: Sequence[str]) -> None:
     before = result.figures_before
     if before:
         gain = before["unigram_entropy"] - before["mlm_loss"]
-        sys.stdout.write(f"(before the first step, from counts of neighbouring words: {gain:.4f} nat)\n")
+        sys.stdout.write(f"(before the first step, from counts of neighboring words: {gain:.4f} nat)\n")
     sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:

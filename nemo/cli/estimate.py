@@ -156,7 +156,7 @@ def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | 
 
 
 def _print(trial: "Trial", found: "Estimate") -> None:
-    from nemo.cli.terminal import make_console, print_labelled
+    from nemo.cli.terminal import make_console, print_labeled
     from nemo.utils.stopwatch import duration
 
     loss = "unknown: no record of a similar run"
@@ -177,4 +177,4 @@ def _print(trial: "Trial", found: "Estimate") -> None:
     console = make_console()
     console.print()
     for label, value in rows.items():
-        print_labelled(console, label, value)
+        print_labeled(console, label, value)

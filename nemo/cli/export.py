@@ -19,10 +19,10 @@ class ExportOptions(ModelTokenizer):
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
     out: str = option("", "folder to write; must not exist yet", is_path=True)
     force: bool = option(False, "replace the folder if it exists")
-    licence: str | None = option(
+    license: str | None = option(
         None,
-        "licence in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ...",
-        metavar="LICENCE",
+        "license in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ...",
+        metavar="LICENSE",
     )
     push: str | None = option(
         None,
@@ -35,10 +35,10 @@ class ExportOptions(ModelTokenizer):
         check(self)
         if not (self.model and self.out):
             raise UsageError("a model and a folder are needed", expected="nemo-bert export WORK_DIR FOLDER")
-        if self.licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.licence):
+        if self.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", self.license):
             raise UsageError(
-                "not a licence identifier",
-                where=f"--licence {self.licence}",
+                "not a license identifier",
+                where=f"--license {self.license}",
                 expected="an entry of the hub's list: apache-2.0, mit, cc-by-4.0, other, ...",
             )
         if self.private and self.push is None:
@@ -69,7 +69,7 @@ def run(argv: Sequence[str]) -> None:
             load_pretrained(options.model, options.tokenizer, options.do_lower_case),
             options.out,
             force=options.force,
-            licence=options.licence,
+            license=options.license,
         )
     logging.info("exported to %s; verified: reloading gives the same ids and logits", options.out)
     if options.push is not None:

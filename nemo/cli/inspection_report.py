@@ -12,7 +12,7 @@ from nemo.cli.terminal import (
     cut,
     make_console,
     print_bars,
-    print_labelled,
+    print_labeled,
     safe,
 )
 from nemo.collections.nlp.data.inspection import Part
@@ -53,7 +53,7 @@ def print_report(parts: Sequence[Part]) -> None:
         if part.advice:
             console.print()
         for advice in part.advice:
-            print_labelled(console, "warning", advice.text, WARNING)
+            print_labeled(console, "warning", advice.text, WARNING)
     console.print()
 
 
@@ -83,12 +83,12 @@ def _print_text(console: "Console", path: str, figures: TextFigures) -> None:
     if figures.characters > MOST_WORD_CHARS * figures.words:  # the script has no spaces between words
         del rows["words"]
     for label, value in rows.items():
-        print_labelled(console, label, value)
+        print_labeled(console, label, value)
     _print_lengths(console, "characters", figures.documents_by_length, figures.chars_by_length)
     if figures.most_repeated:
         console.print()
         for text, times in figures.most_repeated[:MOST_REPEATED]:
-            print_labelled(console, f"{times:,} times", cut(text))
+            print_labeled(console, f"{times:,} times", cut(text))
     if figures.tokens is not None:
         console.print()
         _print_tokens(console, figures.tokens, is_all)
@@ -105,7 +105,7 @@ def _print_tokens(console: "Console", tokens: TokenFigures, is_all: bool) -> Non
         **_pair_rows(tokens.unigram_entropy, tokens.pairs),
     }
     for label, value in rows.items():
-        print_labelled(console, label, value)
+        print_labeled(console, label, value)
 
 
 def _pair_rows(entropy: float, pairs: dict[int, PairFigures]) -> dict[str, str]:
@@ -131,7 +131,7 @@ def _print_store(console: "Console", path: str, figures: StoreFigures) -> None:
         **_pair_rows(figures.unigram_entropy, figures.pairs),
     }
     for label, value in rows.items():
-        print_labelled(console, label, value)
+        print_labeled(console, label, value)
     _print_lengths(console, "tokens", figures.documents_by_length)
 
 
@@ -153,7 +153,7 @@ def _print_shards(console: "Console", path: str, figures: ShardFigures) -> None:
         else "not available (give --tokenizer)",
     }
     for label, value in rows.items():
-        print_labelled(console, label, value)
+        print_labeled(console, label, value)
 
 
 def _print_lengths(

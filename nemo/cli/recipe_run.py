@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_labelled, safe
+from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_labeled, safe
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining import PretrainingResult
 from nemo.collections.nlp.pretraining.run import pretrain_together, processes_of
@@ -49,7 +49,7 @@ def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
     if console.width < LABEL_WIDTH + VALUE_WIDTH + 2 + LEAST_REASON_WIDTH:
         for about, value, reason in rows:
             both = Text.assemble((safe(value), STRONG), "\n", (safe(reason), FAINT))
-            print_labelled(console, about, both)
+            print_labeled(console, about, both)
         sys.stdout.flush()
         return
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from nemo.cli.terminal import FAINT, STRONG, make_console, print_labelled, safe
+from nemo.cli.terminal import FAINT, STRONG, make_console, print_labeled, safe
 from nemo.collections.nlp.options.choices import MASKINGS, STORED
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
@@ -120,15 +120,15 @@ def print_samples(samples: Sequence["Sample"]) -> None:
         console.print(Text.assemble((f"sample {number}", STRONG), (f"   {remarks}", FAINT)))
         sides = {"A": sample.a, "B": sample.b} if sample.b else {"A": sample.a}
         for name, tokens in sides.items():
-            print_labelled(console, name, _spelled(tokens, is_masked=False))
+            print_labeled(console, name, _spelled(tokens, is_masked=False))
         for name, tokens in sides.items():
-            print_labelled(console, f"{name} masked", _spelled(tokens, is_masked=True))
+            print_labeled(console, f"{name} masked", _spelled(tokens, is_masked=True))
         for label, words in _guesses([*sample.a, *sample.b]).items():
-            print_labelled(console, label, words)
+            print_labeled(console, label, words)
 
 
 def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
-    """Tokens joined to words, with those to predict in colour."""
+    """Tokens joined to words, with those to predict in color."""
     from rich.text import Text
 
     text = Text()

@@ -1,4 +1,4 @@
-"""Console output: at most 100 columns, in colour on a terminal and plain in a pipe."""
+"""Console output: at most 100 columns, in color on a terminal and plain in a pipe."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -37,7 +37,7 @@ def cut(text: str, width: int = SAMPLE_WIDTH) -> str:
     return shown if cell_len(shown) <= width else set_cell_size(shown, width - 1).rstrip() + "…"
 
 
-def print_labelled(console: "Console", label: str, value: "Text | str", style: str = LABEL) -> None:
+def print_labeled(console: "Console", label: str, value: "Text | str", style: str = LABEL) -> None:
     """Print a label and a value, which may take several lines."""
     from rich.text import Text
 

@@ -78,7 +78,7 @@ MISTAKES = [
     (pretrain("--threads 100000"), USAGE, "--threads: out of range"),
     (pretrain("--seed 99999999999999999999"), USAGE, "--seed: out of range"),
     # Configuration files.
-    (pretrain("--config_file misspelt.json"), USAGE, "unknown name; found 'hidden_sise'; .*'hidden_size'"),
+    (pretrain("--config_file misspelled.json"), USAGE, "unknown name; found 'hidden_sise'; .*'hidden_size'"),
     (pretrain("--config nowhere.yaml"), DATA, "nowhere.yaml: no such configuration file"),
     (pretrain("--config broken.yaml"), USAGE, "broken.yaml:1: not YAML"),
     (pretrain("--config unknown.yaml"), USAGE, "unknown.yaml: unknown name; found 'hiden_size'"),
@@ -195,7 +195,7 @@ def _make_mistakes(folder: Path) -> None:
         "unknown.yaml": b"hiden_size: 32",
         "typed.yaml": b"batch_size: many",
         "gpt2.json": json.dumps({"model_type": "gpt2", "vocab_size": 80}).encode(),
-        "misspelt.json": json.dumps({"vocab_size": 80, "hidden_sise": 32}).encode(),
+        "misspelled.json": json.dumps({"vocab_size": 80, "hidden_sise": 32}).encode(),
         "empty.txt": b"",
         "blank.txt": b"\n \n\t\n",
         "one_line.txt": b"The cat sees the dog.\n",

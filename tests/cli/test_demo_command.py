@@ -25,7 +25,7 @@ def test_the_demo_trains_measures_guesses_and_exports(tmp_path, capsys):
     assert main(["demo", "--minutes", "0.01", "--out", str(out), *words]) == 0
     told = capsys.readouterr().out
     assert "below unigram" in told
-    assert "from counts of neighbouring words" in told
+    assert "from counts of neighboring words" in told
     assert told.count("[MASK]") >= 5
     assert (out / "export" / "model.safetensors").is_file()
     assert main(["demo", "--minutes", "0.01", "--out", str(out), *words]) == 0  # a rerun is fine

@@ -221,7 +221,7 @@ def test_in_a_pipe_the_report_is_plain_and_on_a_terminal_it_is_not(made, tmp_pat
     assert max(map(len, report)) <= 100
     assert not any(line.endswith(" ") for line in report)
     forced = {**os.environ, "FORCE_COLOR": "1", "TERM": "xterm-256color"}
-    coloured = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", env=forced).stdout
-    assert "\x1b[36m" in coloured
-    assert "evil \\x1b[31m title [bold]" in re.sub(r"\x1b\[[\d;]*m", "", coloured)
-    assert "\x1b[31m" not in coloured
+    colored = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", env=forced).stdout
+    assert "\x1b[36m" in colored
+    assert "evil \\x1b[31m title [bold]" in re.sub(r"\x1b\[[\d;]*m", "", colored)
+    assert "\x1b[31m" not in colored

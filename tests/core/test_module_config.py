@@ -105,10 +105,10 @@ def test_a_module_of_a_collection_names_it(path):
 
 
 def test_collected_arguments_come_back_as_they_were_passed(path):
-    module = Variadic("f", 3, 4, scale=2, colour="red")
+    module = Variadic("f", 3, 4, scale=2, color="red")
     module.export_to_config(path)
     assert NeuralModule.import_from_config(path).init_params == module.init_params
-    assert module.init_params == {"first": "f", "sizes": (3, 4), "scale": 2, "colour": "red"}
+    assert module.init_params == {"first": "f", "sizes": (3, 4), "scale": 2, "color": "red"}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 from nemo.cli.main import main
 from tests.conftest import write_english
-from tests.faults.labelled import write_labelled
+from tests.faults.labeled import write_labeled
 from tests.faults.spoiling import TEXT, make_case
 
 SECONDS = 180
@@ -46,7 +46,7 @@ def make_folder(folder: Path) -> Path:
         shutil.copy("run/checkpoints/bert-config.json", "bert-config.json")
         documents = Path("text/train.txt").read_text().split("\n\n")
         Path("text.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in documents))
-        write_labelled()
+        write_labeled()
         Path("empty").mkdir()
         Path("empty.txt").touch()
         Path("loop").symlink_to("loop")

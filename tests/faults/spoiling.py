@@ -30,7 +30,7 @@ from nemo.collections.nlp.options import (
     PretrainingOptions,
 )
 from nemo.collections.nlp.preparation.options import PrepareOptions
-from tests.faults.labelled import LABELLED
+from tests.faults.labeled import LABELED
 from tests.faults.mutants import mutant
 
 SIZES = (
@@ -187,7 +187,7 @@ PATHS = (
 )
 POSITIONAL = ("model", "text", "input", "inputs", "mode")
 SPOILED = (
-    *LABELLED,
+    *LABELED,
     *("text/train.txt", "text/valid.txt", "text.jsonl", "vocab.txt", "bert-config.json"),
     *("run/config.yaml", "run/status.json", "run/metrics.jsonl", "run/checkpoints/bert-config.json"),
     *("run/tokenizer/vocab.txt", "run/tokenizer/tokenizer_config.json", "run/tokenizer/made-for.json"),

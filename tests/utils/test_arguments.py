@@ -106,29 +106,29 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_help_groups_inherited_options_under_the_docstring_of_their_class():
     @dataclass(frozen=True)
-    class Colours:
-        """Colours of the thing.
+    class Colors:
+        """Colors of the thing.
 
         More words.
         """
 
-        colour: str = option("red", "its colour", choices=("red", "blue"))
+        color: str = option("red", "its color", choices=("red", "blue"))
         edge: int | None = option(None, "its edge", default_text="as wide as it is", metavar="MM")
         zero: int = option(0, "its zero")
 
     @dataclass(frozen=True)
-    class Thing(Colours):
+    class Thing(Colors):
         name: str = option("", "its name")
 
-    text = CommandLine(Thing, "prog", "Makes a thing.", examples="prog --colour red").parser().format_help()
+    text = CommandLine(Thing, "prog", "Makes a thing.", examples="prog --color red").parser().format_help()
 
-    own, inherited = text.split("Colours of the thing:\n")
+    own, inherited = text.split("Colors of the thing:\n")
     assert "--name TEXT" in own
-    assert "--colour NAME" in inherited
+    assert "--color NAME" in inherited
     assert "(one of red, blue; default: red)" in inherited
     assert "--edge MM      its edge (default: as wide as it is)" in inherited
     assert "--zero N       its zero (default: 0)" in inherited
-    assert text.endswith("examples:\n  prog --colour red\n")
+    assert text.endswith("examples:\n  prog --color red\n")
 
 
 @pytest.mark.parametrize("word", ["--rate=--", "--name=--"])

@@ -125,7 +125,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal, monkeypatch
     assert "\x1b" not in terminal.getvalue()
 
 
-def test_without_colour_there_is_none(terminal, monkeypatch):
+def test_without_color_there_is_none(terminal, monkeypatch):
     terminal.open()
     monkeypatch.setenv("NO_COLOR", "1")
     with shown_to_people(), working("reading", 3, "pages"):

@@ -19,7 +19,7 @@ from nemo.core import LabelsType, NeuralModuleFactory, NeuralType, SimpleLossLog
 ENCODED = huggingface.BERT.input_ports  # input_ids, token_type_ids, attention_mask
 
 
-class LabelledTexts(DataLayerNM):
+class LabeledTexts(DataLayerNM):
     output_ports = {**ENCODED, "label": NeuralType(("B",), LabelsType())}
     batch_size, shuffle = 16, True
 
@@ -39,7 +39,7 @@ def main(train, test, bert, lr, epochs):
     head = SequenceClassifier(encoder.hidden_size, len(classes), log_softmax=False)
 
     def wire(path):
-        data = LabelledTexts(samples[path], classes, tokenizer)()
+        data = LabeledTexts(samples[path], classes, tokenizer)()
         hidden_states = encoder(**{port: getattr(data, port) for port in ENCODED})
         return head(hidden_states=hidden_states), data.label
 

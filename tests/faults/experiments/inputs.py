@@ -69,7 +69,7 @@ def bad_numbers(bench: Bench, number: int) -> Trials:
 
 
 def mutants(bench: Bench, number: int) -> Trials:
-    """Mutated files of every kind: refused, read as if unchanged, or recognised as different."""
+    """Mutated files of every kind: refused, read as if unchanged, or recognized as different."""
     folder = bench.new_folder()
     folder.mkdir()
     for reader in readers(bench.data, bench.run, folder):

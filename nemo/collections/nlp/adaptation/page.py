@@ -41,7 +41,7 @@ def write_page(adaptation: Adaptation, folder: Path) -> Path:
 def advice_of(adaptation: Adaptation) -> str:
     """What follows from the verdict."""
     if adaptation.figure is None:
-        return "Labelled examples (--task, --train) show whether the adapted model is better."
+        return "Labeled examples (--task, --train) show whether the adapted model is better."
     difference, error = adaptation.gain
     if error is None:
         return "One seed cannot tell a gain from chance: use --seeds 5."

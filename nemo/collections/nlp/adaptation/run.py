@@ -228,7 +228,7 @@ class _Adapting:
         return {"pieces": len(result.extension.ids) if pays else 0, "saved": saved}
 
     def _continue(self, start: str) -> dict[str, float]:
-        """Continue pretraining: masked language modelling on the field's text."""
+        """Continue pretraining: masked language modeling on the field's text."""
         options, text = self._options, self._path("text")
         positions = load_config(start).max_position_embeddings
         duration: dict[str, Any] = {"num_iters": options.num_iters}

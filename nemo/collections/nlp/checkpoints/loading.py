@@ -86,19 +86,19 @@ def load_pretrained(
 
 
 def export(
-    pretrained: Pretrained, folder: str | Path, force: bool = False, licence: str | None = None
+    pretrained: Pretrained, folder: str | Path, force: bool = False, license: str | None = None
 ) -> None:
     """Write a Hugging Face folder with a model card filled in from the run.
 
     Args:
-        licence: licence for the model card, a hub identifier such as "cc-by-4.0".
+        license: license for the model card, a hub identifier such as "cc-by-4.0".
 
     Raises:
         UsageError: the folder already exists and `force` is False.
         CheckpointError: the written model does not reload as the same model.
     """
     model = pretrained.model
-    facts = facts_of_run(model, pretrained.state, pretrained.folder, licence)
+    facts = facts_of_run(model, pretrained.state, pretrained.folder, license)
     export_huggingface(
         Path(folder),
         model.bert,

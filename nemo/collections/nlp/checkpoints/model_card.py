@@ -30,7 +30,7 @@ class Facts:
         model, recipe, data: name -> value, in the order of their tables.
         figures: held-out figures, as in `lm_bert_callback.figures`.
         languages: ISO 639 codes, the most frequent first.
-        licence: its identifier on the hub; None if not given.
+        license: its identifier on the hub; None if not given.
         base_model: public name of the initial model, if any.
         command: command that repeats the run.
     """
@@ -40,7 +40,7 @@ class Facts:
     data: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, float] = field(default_factory=dict)
     languages: tuple[str, ...] = ()
-    licence: str | None = None
+    license: str | None = None
     base_model: str | None = None
     command: str | None = None
 
@@ -59,7 +59,7 @@ def model_card(facts: Facts, name: str = "a BERT pretrained with nemo-bert") -> 
         _section("Training", _table(facts.recipe) + _block(facts.command)),
         _section("Figures", _figures(facts.figures)),
         _section("Limits", _limits(facts)),
-        _section("Licence", _licence(facts)),
+        _section("License", _license(facts)),
     ]
     return f"---\n{_metadata(facts, name)}\n---\n\n" + "\n\n".join(filter(None, sections)) + "\n"
 
@@ -76,7 +76,7 @@ def _metadata(facts: Facts, name: str) -> str:
     ]
     data = ModelCardData(
         language=list(facts.languages) or None,
-        license=facts.licence,
+        license=facts.license,
         library_name="transformers",
         pipeline_tag="fill-mask",
         tags=["bert", "nemo-bert"],
@@ -113,13 +113,13 @@ def _limits(facts: Facts) -> str:
 - It was evaluated only on predicting masked words, in text from the same source, not on any task."""
 
 
-def _licence(facts: Facts) -> str:
+def _license(facts: Facts) -> str:
     rights = "What may be done with the model also depends on the rights in its training text."
-    if facts.licence is not None:
-        return f"{_inline(facts.licence)}. {rights}"
+    if facts.license is not None:
+        return f"{_inline(facts.license)}. {rights}"
     return (
-        "No licence is granted here: whoever publishes the model must state one "
-        f"(`nemo-bert export --licence`, or `license:` on top of this file). {rights}"
+        "No license is granted here: whoever publishes the model must state one "
+        f"(`nemo-bert export --license`, or `license:` on top of this file). {rights}"
     )
 
 

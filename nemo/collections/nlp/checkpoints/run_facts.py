@@ -32,7 +32,7 @@ RECIPE = (
 
 
 def facts_of_run(
-    model: PretrainingModel, state: dict[str, Any], checkpoint: Path, licence: str | None = None
+    model: PretrainingModel, state: dict[str, Any], checkpoint: Path, license: str | None = None
 ) -> Facts:
     """The facts in a checkpoint and, if it is still in its work folder, in that folder.
 
@@ -51,7 +51,7 @@ def facts_of_run(
     recipe = {"steps": state["step"], "tokens seen": state["items_seen"]}
     work_dir = checkpoint.parent.parent
     if not (work_dir / "config.yaml").is_file():
-        return Facts(sizes, recipe, licence=licence)
+        return Facts(sizes, recipe, license=license)
     options = read_config(PretrainingOptions, work_dir / "config.yaml")
     unused = "batch_size" if options.get("tokens_per_batch") is not None else "tokens_per_batch"
     recipe |= {name: options.get(name) for name in RECIPE if name != unused}
@@ -73,7 +73,7 @@ def facts_of_run(
         data,
         evaluations_in(work_dir / "metrics.jsonl").get(state["step"], {}),
         tuple(code for code, share in shares.items() if share >= LEAST_SHARE),
-        licence,
+        license,
         continued if continued is not None and continued.count("/") == 1 else None,
         "nemo-bert pretrain --config config.yaml",
     )

@@ -58,7 +58,7 @@ def refuse_other_kinds(tokenizer: TokenizerSpec, source: str) -> None:
 
 
 def count_words(tokenizer: TokenizerSpec, lines: Iterable[str]) -> Counter[str]:
-    """The words of a text, as normalised and separated by the tokenizer."""
+    """The words of a text, as normalized and separated by the tokenizer."""
     cut = tokenizer.to_huggingface().backend_tokenizer.pre_tokenizer.pre_tokenize_str
     words: Counter[str] = Counter()
     for line in lines:

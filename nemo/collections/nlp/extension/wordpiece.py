@@ -15,7 +15,7 @@ LONGEST_WORD = 100
 """Characters; a longer word is unknown, as in BERT's tokenizer."""
 
 Words = Mapping[str, int]
-"""Normalised word of a text -> count."""
+"""Normalized word of a text -> count."""
 
 
 def split_word(word: str, vocabulary: Collection[str], continues: bool = False) -> list[str] | None:

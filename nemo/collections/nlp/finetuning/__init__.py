@@ -1,1 +1,1 @@
-"""Fine-tuning a BERT on labelled words, texts or pairs of texts."""
+"""Fine-tuning a BERT on labeled words, texts or pairs of texts."""

@@ -1,4 +1,4 @@
-"""Examples for fine-tuning: sentences with labelled words, and labelled texts."""
+"""Examples for fine-tuning: sentences with labeled words, and labeled texts."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class LabelledText:
+class LabeledText:
     """One text or two, and their label.
 
     Attributes:
@@ -43,4 +43,4 @@ class LabelledText:
         return self.texts
 
 
-Example = Sentence | LabelledText
+Example = Sentence | LabeledText

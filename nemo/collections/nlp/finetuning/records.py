@@ -1,4 +1,4 @@
-"""The text of a labelled file, and the records of JSON lines, CSV and TSV."""
+"""The text of a labeled file, and the records of JSON lines, CSV and TSV."""
 
 import codecs
 import csv
@@ -19,7 +19,7 @@ Record = tuple[Mapping[str, Any], str]
 """Fields by name, and where they are."""
 
 
-def read_labelled(path: str | Path) -> str:
+def read_labeled(path: str | Path) -> str:
     """The text of a file, without a byte order mark.
 
     Raises:
@@ -28,7 +28,7 @@ def read_labelled(path: str | Path) -> str:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError("no such file", where=path, expected="a labelled file")
+        raise MissingFileError("no such file", where=path, expected="a labeled file")
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode()
@@ -36,7 +36,7 @@ def read_labelled(path: str | Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise not_utf8(data, error.start, error.start, f"{path}:{line}", may_replace=False) from None
     if not text.strip():
-        raise DataError("is empty", where=path, expected="labelled examples")
+        raise DataError("is empty", where=path, expected="labeled examples")
     return text
 
 

@@ -1,4 +1,4 @@
-"""Files with labelled words -> sentences: columns (CoNLL), PubTator, JSON lines.
+"""Files with labeled words -> sentences: columns (CoNLL), PubTator, JSON lines.
 
 PubTator has a title and an abstract per document, `id|t|...` and `id|a|...`, and lines of tabs with the
 offsets of its entities. JSON lines have either words and labels, or a text and its entities.
@@ -12,7 +12,7 @@ from typing import Any
 
 from nemo.collections.nlp.finetuning.examples import Sentence
 from nemo.collections.nlp.finetuning.labels import OUTSIDE, as_bio
-from nemo.collections.nlp.finetuning.records import find_column, is_json_lines, json_records, read_labelled
+from nemo.collections.nlp.finetuning.records import find_column, is_json_lines, json_records, read_labeled
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
@@ -39,7 +39,7 @@ def read_sentences(
         MissingFileError: there is no such file.
         DataError: labels do not line up with words, or are not entity labels.
     """
-    text = read_labelled(path)
+    text = read_labeled(path)
     if is_json_lines(text):
         return _of_json(text, path, text_column, label_column)
     for option, value in (("--text_column", text_column), ("--label_column", label_column)):
@@ -150,7 +150,7 @@ def _pubtator_span(line: str, passages: Sequence[tuple[str, int, str]], where: s
 
 
 def sentence_of_spans(text: str, spans: Sequence[Span], where: str) -> tuple[Sentence, int]:
-    """A sentence in which words that a span touches are labelled; and how many spans end within a word.
+    """A sentence in which words that a span touches are labeled; and how many spans end within a word.
 
     Of overlapping spans, the longest is used.
     """
@@ -169,7 +169,7 @@ def sentence_of_spans(text: str, spans: Sequence[Span], where: str) -> tuple[Sen
 
 def _warn_of_widened(number: int, path: str | Path) -> None:
     if number:
-        logging.warning("%s: %d entities end within a word; the whole word is labelled", path, number)
+        logging.warning("%s: %d entities end within a word; the whole word is labeled", path, number)
 
 
 def _of_json(

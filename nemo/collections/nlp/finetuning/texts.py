@@ -1,14 +1,14 @@
-"""Files with labelled texts or pairs of texts: JSON lines, CSV, TSV."""
+"""Files with labeled texts or pairs of texts: JSON lines, CSV, TSV."""
 
 from pathlib import Path
 
-from nemo.collections.nlp.finetuning.examples import LabelledText
+from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.finetuning.records import (
     field_text,
     find_column,
     is_json_lines,
     json_records,
-    read_labelled,
+    read_labeled,
     table_records,
 )
 from nemo.utils.errors import DataError
@@ -25,7 +25,7 @@ def read_texts(
     text_column: str | None = None,
     pair_column: str | None = None,
     label_column: str | None = None,
-) -> list[LabelledText]:
+) -> list[LabeledText]:
     """The texts of a file and their labels.
 
     Args:
@@ -36,19 +36,19 @@ def read_texts(
         MissingFileError: there is no such file.
         DataError: a column is missing, or empty in a row.
     """
-    text = read_labelled(path)
+    text = read_labeled(path)
     records = json_records(text, path) if is_json_lines(text) else table_records(text, path)
     wanted: list[tuple[str | None, tuple[str, ...], str]]
     wanted = [(text_column, FIRST if pairs else TEXT, "--text_column")]
     wanted += [(pair_column, SECOND, "--pair_column")] if pairs else []
     wanted += [(label_column, LABEL, "--label_column")]
     columns: list[str] = []
-    examples: list[LabelledText] = []
+    examples: list[LabeledText] = []
     for record, where in records:
         if not columns:
             columns = [find_column(record, *names, path) for names in wanted]
         *texts, label = (field_text(record, column, where) for column in columns)
-        examples.append(LabelledText(tuple(texts), (label,), where))
+        examples.append(LabeledText(tuple(texts), (label,), where))
     if not examples:
         raise DataError("no examples", where=path, expected="a row below the names of the columns")
     return examples

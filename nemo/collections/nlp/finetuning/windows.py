@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nemo.backends.pytorch import DataLayerNM
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.finetuning.examples import Example, LabelledText, Sentence
+from nemo.collections.nlp.finetuning.examples import Example, LabeledText, Sentence
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import LabelsType, MaskType, NeuralType
 
@@ -122,7 +122,7 @@ class Encoder:
             yield Row(number, ids, len(ids), labels, places)
 
     def _rows_of_texts(
-        self, number: int, example: LabelledText, pieces: Mapping[str, list[int]]
+        self, number: int, example: LabeledText, pieces: Mapping[str, list[int]]
     ) -> Iterator[Row]:
         """The longer text is split over the rows; the other is in each, cut to half a row."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
@@ -171,14 +171,14 @@ class RowLayer(DataLayerNM):
     def _collate(self, rows: Sequence[Row]) -> list[Tensor]:
         shape = len(rows), max(len(row.ids) for row in rows)
         ids = torch.full(shape, self._pad_id)
-        segments, mask, labels, labelled = torch.zeros((4, *shape), dtype=torch.long)
+        segments, mask, labels, labeled = torch.zeros((4, *shape), dtype=torch.long)
         for i, row in enumerate(rows):
             ids[i, : len(row.ids)] = torch.tensor(row.ids)
             segments[i, row.num_first : len(row.ids)] = 1
             mask[i, : len(row.ids)] = 1
             if self._labels_words:
                 labels[i, row.places] = torch.tensor(row.labels)
-                labelled[i, row.places] = 1
+                labeled[i, row.places] = 1
         if self._labels_words:
-            return [ids, segments, mask, labels, labelled]
+            return [ids, segments, mask, labels, labeled]
         return [ids, segments, mask, torch.tensor([row.labels[0] for row in rows])]

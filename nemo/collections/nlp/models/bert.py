@@ -112,7 +112,7 @@ def _num_weights(config: BertConfig) -> int:
 
 
 class BertEmbeddings(nn.Module):
-    """The normalised sum of token, position and segment embeddings."""
+    """The normalized sum of token, position and segment embeddings."""
 
     def __init__(self, config: BertConfig):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Recognises weights for TensorFlow, Flax and others, which are not read here, and how to convert them."""
+"""Recognizes weights for TensorFlow, Flax and others, which are not read here, and how to convert them."""
 
 from pathlib import Path
 

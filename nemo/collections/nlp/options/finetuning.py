@@ -13,7 +13,7 @@ LEARNING_RATES = "3e-5,1e-4,3e-4"
 
 @dataclass(frozen=True)
 class TaskDataOptions:
-    """Task and labelled data."""
+    """Task and labeled data."""
 
     task: str = option(
         "ner",
@@ -23,18 +23,18 @@ class TaskDataOptions:
     )
     train: str = option(
         "",
-        "labelled file: words in columns, PubTator, JSON lines, CSV or TSV",
+        "labeled file: words in columns, PubTator, JSON lines, CSV or TSV",
         metavar="FILE",
         is_path=True,
     )
     valid: str | None = option(
         None,
-        "labelled file that selects the learning rate and the checkpoint",
+        "labeled file that selects the learning rate and the checkpoint",
         default_text="a tenth of --train, selected by a hash",
         metavar="FILE",
         is_path=True,
     )
-    test: str | None = option(None, "labelled file for the final score", metavar="FILE", is_path=True)
+    test: str | None = option(None, "labeled file for the final score", metavar="FILE", is_path=True)
     text_column: str | None = option(
         None, "field or column of the text", default_text="found by name", metavar="NAME"
     )
@@ -103,7 +103,7 @@ class TaskTrainingOptions:
 
 @dataclass(frozen=True)
 class TaskOptions(TaskDataOptions, TaskTrainingOptions):
-    """Labelled task, and how to train on it."""
+    """Labeled task, and how to train on it."""
 
     def check_task(self) -> None:
         """Refuse options that contradict each other.
@@ -158,7 +158,7 @@ class FinetuningRunOptions:
 
 @dataclass(frozen=True)
 class FinetuningOptions(TaskOptions, FinetuningRunOptions, ModelTokenizer):
-    """The model to fine-tune, the labelled data, and how to train on it.
+    """The model to fine-tune, the labeled data, and how to train on it.
 
     Raises:
         UsageError: a value is out of range, or the model or the training file is missing.
@@ -174,7 +174,7 @@ class FinetuningOptions(TaskOptions, FinetuningRunOptions, ModelTokenizer):
         check(self)
         if not (self.model and self.train):
             raise UsageError(
-                "a model and a labelled file are needed",
+                "a model and a labeled file are needed",
                 expected="nemo-bert finetune MODEL --task ner|classify|pairs --train FILE",
             )
         self.check_task()

@@ -2,5 +2,5 @@
 time.
 
 options  ->  plan: which text goes into which part  ->  steps, run by an engine:
-tokenise (one task per part)  ->  assemble (stores)  ->  shards (one task per file)  ->  finish (manifests)
+tokenize (one task per part)  ->  assemble (stores)  ->  shards (one task per file)  ->  finish (manifests)
 """

@@ -22,7 +22,7 @@ from typing import Any
 
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import Plan
-from nemo.collections.nlp.preparation.steps import Step, Tokenise
+from nemo.collections.nlp.preparation.steps import Step, Tokenize
 from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, process_lost
 from nemo.collections.nlp.preparation.watch import SECONDS_BETWEEN_LOOKS, GiveUp, Report, Watch
 from nemo.utils.children import bound_children
@@ -173,7 +173,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
     """Show the progress of a step; yields the function that reports it."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
-    is_by_bytes = step is Tokenise
+    is_by_bytes = step is Tokenize
     total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
     with working(step.name, total, unit) as work:
 

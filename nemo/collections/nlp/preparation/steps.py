@@ -3,7 +3,7 @@
 A task whose result exists undamaged is skipped: that is how a killed run resumes.
 
     [work]/plan.json, tokenizer/, splitter.json     inputs of all tasks
-    [work]/parts/<number>/                          written by `Tokenise`
+    [work]/parts/<number>/                          written by `Tokenize`
     [work]/assembled.json                           written by `Assemble`, when the stores are in place
     [work]/shards/<number>.json                     written by `WriteShards`, when the shard is in place
 """
@@ -72,10 +72,10 @@ class Step(ABC):
             self.run(load_plan(self.work), number, task)
 
 
-class Tokenise(Step):
+class Tokenize(Step):
     """The text of a group of pieces -> a part."""
 
-    name = "tokenise"
+    name = "tokenize"
 
     @staticmethod
     def num_tasks(plan: Plan) -> int:
@@ -234,7 +234,7 @@ class Finish(Step):
 
 _work_tokenizer: dict[tuple[Path, int], TokenizerSpec] = {}  # at most one, that of the current plan
 
-STEPS: tuple[type[Step], ...] = (Tokenise, Assemble, WriteShards, Finish)
+STEPS: tuple[type[Step], ...] = (Tokenize, Assemble, WriteShards, Finish)
 
 
 def part_folder(work: Path, number: int) -> Path:
@@ -285,7 +285,7 @@ def _is_whole(path: Path, written: dict[str, Any]) -> bool:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Tokenise in one thread, because every core runs its own task."""
+    """Tokenize in one thread, because every core runs its own task."""
     name = "TOKENIZERS_PARALLELISM"
     before = os.environ.get(name)
     os.environ[name] = "false"

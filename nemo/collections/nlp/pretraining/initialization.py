@@ -1,16 +1,16 @@
 """Starting weights from counting: a BERT that knows which words stand together before its first step.
 
-A randomly initialised BERT spends its first million tokens on learning how frequent words are and which of
-them are neighbours. Counting says so in seconds (pointwise mutual information; Levy and Goldberg 2014), and
+A randomly initialized BERT spends its first million tokens on learning how frequent words are and which of
+them are neighbors. Counting says so in seconds (pointwise mutual information; Levy and Goldberg 2014), and
 BERT's own weights can hold the counts:
 
 - *decoder bias*: log of the tokens' frequencies;
-- *word embeddings*: a low-rank factor of the neighbours' PMI, in the first C dimensions;
+- *word embeddings*: a low-rank factor of the neighbors' PMI, in the first C dimensions;
 - *position embeddings*: cos and sin of random frequencies, in the last P dimensions, so that a position
   turned by an offset is a rotation (Vaswani et al. 2017);
 - *first layer*: the queries of a head read the position, its keys the position turned back by an offset, so
-  that it looks at the neighbour there, as some heads of every trained BERT do (Clark et al. 2019); its values
-  and outputs hold what this neighbour says of the word here, the best bilinear fit of their PMI;
+  that it looks at the neighbor there, as some heads of every trained BERT do (Clark et al. 2019); its values
+  and outputs hold what this neighbor says of the word here, the best bilinear fit of their PMI;
 - *MLM head*: the identity on the content, with a bias that keeps GELU in its linear part.
 
 All else starts as usual, residual branches a little smaller. The architecture is untouched and everything is
@@ -36,11 +36,11 @@ from nemo.collections.nlp.nm.trainables import BertTokenClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
 MAX_TOKENS = 20_000_000  # more text does not change the counts that matter
-OFFSETS = (-1, 1, -2, 2)  # of the neighbours that the first heads look at
+OFFSETS = (-1, 1, -2, 2)  # of the neighbors that the first heads look at
 POSITION_SIZE = 32
 WORD_NORM, POSITION_NORM = 0.8, 0.65  # of embedding rows
-ATTENTION = 1.0  # how sharply a head looks at its neighbour alone
-MIXING = 0.7  # share of the first layer's output that neighbours make up
+ATTENTION = 1.0  # how sharply a head looks at its neighbor alone
+MIXING = 0.7  # share of the first layer's output that neighbors make up
 QUIET = 0.3  # of the usual size, for the residual branches that hold no counts
 HEAD_SPREAD = 0.5  # standard deviation of a new head's scores, bias aside
 RIDGE = 1e-3
@@ -68,7 +68,7 @@ def start_from_counts(
     head_size = config.hidden_size // config.num_attention_heads
     position_size = max(2, min(POSITION_SIZE, head_size, config.hidden_size // 4) // 2 * 2)
     content = slice(config.hidden_size - position_size)
-    tables = neighbour_tables(store, config.vocab_size)
+    tables = neighbor_tables(store, config.vocab_size)
 
     words = word_vectors(tables, config.hidden_size - position_size, generator) * WORD_NORM
     words[torch.from_numpy(special_ids).long()] = 0
@@ -138,7 +138,7 @@ def _guess_by_frequency(mlm: BertTokenClassifier, counts: np.ndarray, special_id
     bias[torch.from_numpy(special_ids).long()] = bias.min()
 
 
-def neighbour_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
+def neighbor_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
     """For each distance in OFFSETS the positive PMI of (token, token so far behind it), sparse (V, V).
 
     Counts are taken within documents; a pair seen c times is discounted by c / (c + 1/2), as rare pairs look
@@ -166,7 +166,7 @@ def neighbour_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
 
 
 def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generator) -> Tensor:
-    """Unit vectors, (V, size): tokens with alike neighbours get alike ones.
+    """Unit vectors, (V, size): tokens with alike neighbors get alike ones.
 
     They hold the leading eigenvectors of A = sum M M^T over the tables and their transposes, near ones
     weighing more, each times the fourth root of its eigenvalue.
@@ -225,15 +225,15 @@ def _fit(
     rank: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Values (S, C) and outputs (C, S) whose product tells a word from the neighbour at `offset`.
+    """Values (S, C) and outputs (C, S) whose product tells a word from the neighbor at `offset`.
 
-    The best fit of words @ outputs @ values @ seen.T to the PMI of word and neighbour, both weighted by their
+    The best fit of words @ outputs @ values @ seen.T to the PMI of word and neighbor, both weighted by their
     frequency, cut to rank S.
     """
     table = tables[abs(offset)]
-    word_by_neighbour = table.t() if offset < 0 else table
+    word_by_neighbor = table.t() if offset < 0 else table
     left, right = words.T * frequency, seen.T * frequency
-    half = _solve(left @ words, left @ (word_by_neighbour @ right.T))
+    half = _solve(left @ words, left @ (word_by_neighbor @ right.T))
     whole = _solve(right @ seen, half.T).T
     basis = _leading(lambda x: whole.T @ (whole @ x), len(whole), min(rank, len(whole)), generator)
     u, s, vt = _svd(whole @ basis)

@@ -45,7 +45,7 @@ MASK_PROBABILITY = "0.3:0.15"
 EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}
 """Of the rate of matrix products alone that a training step gets."""
 TRAINING_SHARE = 0.8
-"""Of the minutes; the rest goes to reading, tokenising, evaluating and saving."""
+"""Of the minutes; the rest goes to reading, tokenizing, evaluating and saving."""
 
 HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
 """Of the text at most: some 7,000 masked words, which tell losses apart to 0.02 nat."""

@@ -322,7 +322,7 @@ def _start(pick: _Pick) -> Decision | None:
     few = pick.run_tokens < COUNTING_TOKENS
     return pick.decision(
         "start",
-        "weights from counts of neighbouring words" if few else "random weights",
+        "weights from counts of neighboring words" if few else "random weights",
         "saves millions of tokens of training" if few else "in a long run the start makes no difference",
         {"initialization": "counts" if few else "normal"},
     )

@@ -177,7 +177,7 @@ def _bars(about: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 
 def tokenizer(run: RunFiles) -> tuple[list[tuple[str, str]], list[str]]:
-    """Facts about the tokenizer, and a tokenised sentence."""
+    """Facts about the tokenizer, and a tokenized sentence."""
     about = part(run.about, "tokenizer")
     facts = [(name, readable(value)) for name, value in about.items() if name != "example"]
     return facts, _strings(about.get("example"))

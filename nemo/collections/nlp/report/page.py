@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nemo.collections.nlp.report import facts
-from nemo.collections.nlp.report.plots import COLOURS, figures_of
+from nemo.collections.nlp.report.plots import COLORS, figures_of
 from nemo.collections.nlp.report.run_files import CONFIG, RunFiles, read_run
 from nemo.collections.nlp.report.templates import rendered
 from nemo.utils.errors import UsageError
@@ -56,7 +56,7 @@ def page(runs: Sequence[RunFiles]) -> str:
         "page.html.jinja",
         title=", ".join(run.name for run in runs),
         runs=runs,
-        colours=[COLOURS[i % len(COLOURS)] for i in range(len(runs))],
+        colors=[COLORS[i % len(COLORS)] for i in range(len(runs))],
         library=Markup(library),
         scripts=Markup(scripts),
         plots=[(plot, Markup(div)) for (plot, _), div in zip(figures, divs, strict=True)],

@@ -12,9 +12,9 @@ from nemo.collections.nlp.report.run_files import RunFiles, smoothed, thinned
 if TYPE_CHECKING:
     from bokeh.models import ColumnDataSource
 
-COLOURS = ("#2f7ed8", "#e8743b", "#19a979", "#b8477f", "#945ecf", "#bf9b00", "#13a4b4", "#e05d5d")
-"""One colour per run, in this order; distinct on white, on black, and to most colour-blind readers."""
-GREY = "#808080"
+COLORS = ("#2f7ed8", "#e8743b", "#19a979", "#b8477f", "#945ecf", "#bf9b00", "#13a4b4", "#e05d5d")
+"""One color per run, in this order; distinct on white, on black, and to most color-blind readers."""
+GRAY = "#808080"
 MOST_POINTS = 2000  # in a figure, over all runs
 SMOOTHED_FROM, SMOOTHING = 40, 0.1
 HEIGHT, MAIN_HEIGHT = 260, 380
@@ -71,7 +71,7 @@ class _Look:
         run: legend entry for all of them; None if each line has its own.
     """
 
-    colour: str
+    color: str
     prefix: str
     most_points: int
     run: str | None
@@ -112,14 +112,14 @@ def _drawn(plot: Plot, runs: Sequence[RunFiles]) -> Any:
     most = MOST_POINTS // len(runs)
     is_only = len(runs) == 1
     drawn = []
-    for run, colour, other in zip(runs, cycle(COLOURS), cycle(COLOURS[1:] + COLOURS[:1])):
+    for run, color, other in zip(runs, cycle(COLORS), cycle(COLORS[1:] + COLORS[:1])):
         prefix = "" if is_only else f"{_plain(run.name)}: "
-        look = _Look(colour, prefix, most, None if is_only else _plain(run.name))
+        look = _Look(color, prefix, most, None if is_only else _plain(run.name))
         drawn += [_draw_training(fig, run, name, look) for name in plot.training]
-        look = replace(look, colour=other if is_only and plot.training else colour)
+        look = replace(look, color=other if is_only and plot.training else color)
         drawn += [_draw_held_out(fig, run, name, look) for name in plot.held_out]
         if plot.has_entropy and any(drawn) and run.unigram_entropy is not None:
-            _draw_entropy(fig, run, replace(look, colour=GREY if is_only else colour))
+            _draw_entropy(fig, run, replace(look, color=GRAY if is_only else color))
     if not any(drawn):
         return None
     fig.add_tools(
@@ -176,7 +176,7 @@ def _draw_held_out(fig: Any, run: RunFiles, name: str, look: "_Look") -> bool:
             "value",
             source=source,
             size=6,
-            color=look.colour,
+            color=look.color,
             name=label,
             legend_label=look.run or label,
         )
@@ -209,9 +209,7 @@ def _line(
             "value": np.array([value for _, value in points], np.float32),
         }
     )
-    fig.line(
-        "step", "value", source=source, **{"color": look.colour, "line_width": 2, "name": label, **style}
-    )
+    fig.line("step", "value", source=source, **{"color": look.color, "line_width": 2, "name": label, **style})
     return source
 
 

@@ -63,7 +63,7 @@ def test_perceptron_without_layers_is_refused():
         MultiLayerPerceptron(4, 6, num_layers=0)
 
 
-def test_initialisation_is_normal_with_zero_biases_and_padding():
+def test_initialization_is_normal_with_zero_biases_and_padding():
     torch.manual_seed(0)
     module = torch.nn.ModuleList(
         [torch.nn.Linear(80, 90), torch.nn.LayerNorm(4), torch.nn.Embedding(70, 80, padding_idx=3)]

@@ -35,12 +35,12 @@ def seeds_of(*key, count=1):
 
 def assert_uncorrelated(one, other, p=0.5):
     """The correlation of two masks, whose elements are paired, is that of independent ones."""
-    centred = (one.double() - (1 - p)) * (other.double() - (1 - p))
-    assert abs(centred.sum().item()) < SIGMAS * p * (1 - p) * math.sqrt(one.numel())
+    centered = (one.double() - (1 - p)) * (other.double() - (1 - p))
+    assert abs(centered.sum().item()) < SIGMAS * p * (1 - p) * math.sqrt(one.numel())
 
 
 def assert_independent(masks):
-    """No mask of several has to do with another, nor with its own neighbours or the other's."""
+    """No mask of several has to do with another, nor with its own neighbors or the other's."""
     signs = masks.float() * 2 - 1
     for one, other in ((signs, signs), (signs[:, 1:], signs[:, :-1]), (signs[..., 1:], signs[..., :-1])):
         correlations = one.flatten(1) @ other.flatten(1).t() / math.sqrt(one[0].numel())
@@ -74,7 +74,7 @@ def test_rate_of_every_row_and_column(p, axis):
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
 @pytest.mark.parametrize("distance", DISTANCES)
-def test_neighbours_are_independent(distance, p):
+def test_neighbors_are_independent(distance, p):
     kept = mask(6, p)
     assert_uncorrelated(kept[distance:], kept[:-distance], p)
     assert_uncorrelated(kept[:, distance:], kept[:, :-distance], p)
@@ -82,7 +82,7 @@ def test_neighbours_are_independent(distance, p):
 
 
 @pytest.mark.parametrize("axis", [0, 1])
-def test_patterns_of_eight_neighbours_are_equally_likely(axis):
+def test_patterns_of_eight_neighbors_are_equally_likely(axis):
     bits = torch.stack([mask(seed) for seed in seeds_of(1, count=4)]).unfold(axis + 1, 8, 8).long()
     assert_equally_likely((bits << torch.arange(8)).sum(-1), 256)
 

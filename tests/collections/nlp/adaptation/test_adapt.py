@@ -13,7 +13,7 @@ from nemo.collections.nlp.adaptation.losses import TextFigures
 from nemo.collections.nlp.adaptation.page import write_page
 from nemo.collections.nlp.adaptation.run import Adaptation, Score, adapt
 from nemo.collections.nlp.adaptation.text import warn_of_leak
-from nemo.collections.nlp.finetuning.examples import LabelledText
+from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.options import AdaptationOptions
 from tests.cli.outcome import error_of
 from tests.collections.nlp.finetuning.conftest import sentences, write_columns
@@ -64,9 +64,9 @@ def test_a_test_part_needs_something_to_train_on(tmp_path, capsys):
 def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
     text = tmp_path / "text.txt"
     text.write_text("Before. One two three, four five six\nseven EIGHT nine! After.\n\nAnother one.\n")
-    leaked = LabelledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
-    other = LabelledText(("one two three four five six seven eight ten",), ("x",), "")
-    short = LabelledText(("another one",), ("x",), "")
+    leaked = LabeledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
+    other = LabeledText(("one two three four five six seven eight ten",), ("x",), "")
+    short = LabeledText(("another one",), ("x",), "")
     assert warn_of_leak(text, [leaked, other, short, leaked], "test") == 2
     assert "2 of 4 examples of test occur in the text, the first at test.csv:7" in capsys.readouterr().err
 

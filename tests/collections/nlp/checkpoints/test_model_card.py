@@ -37,7 +37,7 @@ def test_metadata_are_what_the_hub_reads():
     facts = Facts(
         figures={"mlm_accuracy": 0.25, "mlm_perplexity": 60.5},
         languages=("en", "de"),
-        licence="cc-by-4.0",
+        license="cc-by-4.0",
         base_model="google/bert",
     )
     data = ModelCard(model_card(facts, "My BERT")).data
@@ -49,14 +49,14 @@ def test_metadata_are_what_the_hub_reads():
     assert data.model_name == "My BERT"
 
 
-@pytest.mark.parametrize("facts", [Facts(), Facts(languages=("no",), licence="no")])
+@pytest.mark.parametrize("facts", [Facts(), Facts(languages=("no",), license="no")])
 def test_metadata_are_yaml_whatever_they_say(facts):
     header = yaml.safe_load(model_card(facts).split("---")[1])
     assert header["tags"] == ["bert", "nemo-bert"]
     assert header.get("language", ["no"]) == ["no"]  # no boolean
 
 
-def test_without_a_licence_it_says_so():
-    assert "No licence is granted" in model_card(Facts())
+def test_without_a_license_it_says_so():
+    assert "No license is granted" in model_card(Facts())
     assert "license:" not in model_card(Facts()).split("---")[1]
-    assert "No licence is granted" not in model_card(Facts(licence="mit"))
+    assert "No license is granted" not in model_card(Facts(license="mit"))

@@ -74,7 +74,7 @@ def test_an_export_is_uploaded_whole_and_nothing_else(hub, run, tmp_path, capsys
     out = tmp_path / "out"
     assert main(["export", str(run), str(out)]) == 0
     (out / "diary.txt").write_text("mine")
-    assert main(["export", str(run), str(out), "--force", "--push", "me/my-bert", "--licence", "mit"]) == 0
+    assert main(["export", str(run), str(out), "--force", "--push", "me/my-bert", "--license", "mit"]) == 0
     assert f"uploaded: {hub.address}/me/my-bert" in capsys.readouterr().out
     written = {path.name: path.read_bytes() for path in out.iterdir() if path.name != "diary.txt"}
     assert hub.files == written
@@ -121,7 +121,7 @@ def test_without_a_network_the_model_is_there_and_a_line_says_so(hub, run, tmp_p
     [
         (("--push", "a/b/c"), "not the name of a repository"),
         (("--private",), "--private has no effect without --push"),
-        (("--licence", "Do what you like"), "not a licence identifier"),
+        (("--license", "Do what you like"), "not a license identifier"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, capsys, words, message):

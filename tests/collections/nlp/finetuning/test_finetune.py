@@ -39,7 +39,7 @@ def predictions(folder, lr):
     return [json.loads(line) for line in lines]
 
 
-def test_words_are_labelled_and_a_pipeline_labels_them_alike(tmp_path, bert):
+def test_words_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert):
     result = finetune(options_for(tmp_path, bert, "ner", lr="1e-5,1e-3,1e-2"))
     assert result.lr == 1e-2  # the others have learned next to nothing
     assert result.test[0]["f1"] > 0.9
@@ -54,7 +54,7 @@ def test_words_are_labelled_and_a_pipeline_labels_them_alike(tmp_path, bert):
 
 
 @pytest.mark.parametrize("task", ["classify", "pairs"])
-def test_texts_are_labelled_and_a_pipeline_labels_them_alike(tmp_path, bert, task):
+def test_texts_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert, task):
     result = finetune(options_for(tmp_path, bert, task, max_seq_length=32, num_epochs=3))
     assert result.test[0]["accuracy"] > 0.75
     label = transformers.pipeline("text-classification", model=str(result.folder))
@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
         (["--train", train, "--lr", "fast"], 2, "not a learning rate"),
         (["--train", train, "--max_seq_length", "64"], 2, "longer than the model's positions"),
         (["--train", train, "--pair_column", "b"], 2, "an option of --task pairs"),
-        ([], 2, "a model and a labelled file are needed"),
+        ([], 2, "a model and a labeled file are needed"),
     ):
         assert main(["finetune", bert, *words, "--work_dir", str(tmp_path / "out")]) == code
         assert told in error_of(capsys)

@@ -97,7 +97,7 @@ def test_what_is_refused(tmp_path, text, told):
     assert told in str(refused.value)
 
 
-def test_no_option_is_named_that_labelled_files_do_not_have(tmp_path):
+def test_no_option_is_named_that_labeled_files_do_not_have(tmp_path):
     with pytest.raises(DataError) as refused:
         read(tmp_path, "Schw\u00e4rze O\n".encode("latin-1"))
     assert "convert the file" in str(refused.value) and "--" not in str(refused.value).replace("-t utf-8", "")

@@ -1,4 +1,4 @@
-"""Files of labelled texts and pairs."""
+"""Files of labeled texts and pairs."""
 
 import pytest
 

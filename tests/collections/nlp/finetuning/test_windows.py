@@ -5,7 +5,7 @@ import random
 import pytest
 
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
-from nemo.collections.nlp.finetuning.examples import LabelledText, Sentence
+from nemo.collections.nlp.finetuning.examples import LabeledText, Sentence
 from nemo.collections.nlp.finetuning.windows import Encoder, windows
 from tests.huggingface_folders import write_huggingface
 
@@ -35,7 +35,7 @@ def encoder(tmp_path):
     return Encoder(load_tokenizer(tmp_path / "bert"), ["O", "B-X", "I-X"], 16)
 
 
-def test_words_are_labelled_by_their_first_piece(encoder):
+def test_words_are_labeled_by_their_first_piece(encoder):
     sentence = Sentence(("the", "abc", "\u200b", "cat"), ("O", "B-X", "O", "I-X"), "")
     (row,) = encoder.rows([sentence])
     pieces = ["[CLS]", "the", "a", "##b", "##c", "[UNK]", "cat", "[SEP]"]
@@ -45,7 +45,7 @@ def test_words_are_labelled_by_their_first_piece(encoder):
 
 def test_of_a_pair_the_longer_text_moves_and_the_other_one_stays(encoder):
     encoder._label_ids = {"yes": 0}
-    rows = encoder.rows([LabelledText(("the cat", "abcdefghijklmnopqrst the dog"), ("yes",), "")])
+    rows = encoder.rows([LabeledText(("the cat", "abcdefghijklmnopqrst the dog"), ("yes",), "")])
     shown = [encoder.tokenizer.ids_to_tokens(row.ids) for row in rows]
     assert all(row[:4] == ["[CLS]", "the", "cat", "[SEP]"] and len(row) <= 16 for row in shown)
     assert all(row.num_first == 4 for row in rows)

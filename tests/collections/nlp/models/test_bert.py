@@ -124,7 +124,7 @@ def test_bf16_autocast_keeps_padding_out(batch):
     torch.testing.assert_close(padded, short, atol=0.1, rtol=0)
 
 
-def test_initialisation_is_berts():
+def test_initialization_is_berts():
     torch.manual_seed(0)
     model = BertModel(config_with(hidden_size=96, vocab_size=500, initializer_range=0.05))
     assert model.encoder.layer[1].intermediate.dense.weight.std().item() == pytest.approx(0.05, rel=0.05)

@@ -95,7 +95,7 @@ def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
 ):
     words = command(corpus, tmp_path / "out", "--workers", workers)
     run = start(words)
-    while not list(work_of(tmp_path / "out").glob("tasks/tokenise-*.json")):
+    while not list(work_of(tmp_path / "out").glob("tasks/tokenize-*.json")):
         assert run.poll() is None
         time.sleep(0.01)
     os.kill(run.pid, signal.SIGKILL)
@@ -149,7 +149,7 @@ def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, ca
         monkeypatch.setattr(module, name, 0.01)
     assert main(command(corpus, tmp_path / "out")) == 0
     told = capsys.readouterr().out
-    assert re.search(r"tokenise, [0-4] of 4 MB, [0-9]+ s", told)
+    assert re.search(r"tokenize, [0-4] of 4 MB, [0-9]+ s", told)
     assert re.search(r"shards, [1-7] of 8 tasks, [0-9]+ s", told)
 
 

@@ -13,7 +13,7 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.pretraining import initialization
 from nemo.collections.nlp.pretraining.initialization import (
     OFFSETS,
-    neighbour_tables,
+    neighbor_tables,
     start_from_counts,
     word_vectors,
 )
@@ -29,9 +29,9 @@ def store(*documents):
     )
 
 
-def test_neighbours_are_counted_within_documents_by_hand():
+def test_neighbors_are_counted_within_documents_by_hand():
     # Pairs at distance 1: (5, 6) twice, (6, 5) once; nothing across the end of a document.
-    tables = neighbour_tables(store([5, 6, 5, 6], [7]), vocab_size=8)
+    tables = neighbor_tables(store([5, 6, 5, 6], [7]), vocab_size=8)
     dense = tables[1].to_dense()
     # PMI of (5, 6): log(2 * 3 / (2 * 2)), times 2 / (2 + 1/2)
     assert dense[5, 6] == pytest.approx(math.log(1.5) * 0.8)
@@ -40,11 +40,11 @@ def test_neighbours_are_counted_within_documents_by_hand():
     assert torch.count_nonzero(tables[2].to_dense()) == 2  # (5, 5) and (6, 6)
 
 
-def test_words_with_the_same_neighbours_get_the_same_vector():
+def test_words_with_the_same_neighbors_get_the_same_vector():
     rng = np.random.default_rng(0)
     # 5 and 6 stand between the same words, 7 never does.
     text = [token for _ in range(500) for token in (8, rng.choice([5, 6]), 9, 10, 7, 11)]
-    tables = neighbour_tables(store(text), vocab_size=12)
+    tables = neighbor_tables(store(text), vocab_size=12)
     vectors = word_vectors(tables, size=4, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(vectors[[5, 6, 7, 8]].norm(dim=1), torch.ones(4, dtype=torch.float64), atol=1e-5)
     assert vectors[5] @ vectors[6] > 0.95
@@ -72,7 +72,7 @@ def started():
     return model, text
 
 
-def test_the_first_heads_look_at_their_neighbours(started):
+def test_the_first_heads_look_at_their_neighbors(started):
     model, _ = started
     encoder = model.bert.bert
     ids = torch.randint(5, 40, (1, 32))
@@ -197,13 +197,13 @@ def test_a_rounding_error_in_the_counts_stays_as_small(text, monkeypatch):
     rng = np.random.default_rng(3)
 
     def rounded(*arguments):
-        tables = neighbour_tables(*arguments)
+        tables = neighbor_tables(*arguments)
         for table in tables.values():
             signs = torch.from_numpy(rng.choice([-1.0, 1.0], table._nnz()))
             table.values().mul_(1 + 1e-7 * signs)  # an ulp of float32
         return tables
 
-    monkeypatch.setattr(initialization, "neighbour_tables", rounded)
+    monkeypatch.setattr(initialization, "neighbor_tables", rounded)
     assert same(weights_of(text), expected, atol=2e-5)
 
 
@@ -214,5 +214,5 @@ def test_a_word_that_does_not_occur_has_no_vector():
 
 
 @pytest.mark.parametrize("text", [store([7] * 30), store([7])], ids=["one word", "one token"])
-def test_text_without_neighbours_to_count_starts_too(text):
+def test_text_without_neighbors_to_count_starts_too(text):
     assert all(torch.isfinite(weight).all() for weight in weights_of(text).values())

@@ -27,7 +27,7 @@ addEventListener("error", (event) => {
 addEventListener("unhandledrejection", (event) => complaints.push(String(event.reason)));
 </script>"""
 
-# A curve is what has a colour: axes and grids are grey.
+# A curve is what has a color: axes and grids are gray.
 OBSERVER = """<script>
 function canvases(node) {
   const found = [];
@@ -37,7 +37,7 @@ function canvases(node) {
   }
   return found;
 }
-function coloured(canvas) {
+function colored(canvas) {
   if (!canvas.width || !canvas.height) return 0;
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   let number = 0;
@@ -52,7 +52,7 @@ setTimeout(() => {
   const result = {
     complaints,
     plots: [...document.querySelectorAll("[data-root-id]")].map(
-      (plot) => canvases(plot).reduce((sum, canvas) => sum + coloured(canvas), 0)
+      (plot) => canvases(plot).reduce((sum, canvas) => sum + colored(canvas), 0)
     ),
     axis: Bokeh.documents[0].roots()[0].below[0].major_label_text_color,
     faint: getComputedStyle(page).getPropertyValue("--faint").trim(),

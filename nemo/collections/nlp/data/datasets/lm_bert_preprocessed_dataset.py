@@ -51,7 +51,7 @@ _NUMBER = "number"  # of a row in the dataset, beside the fields of the shards
 
 @dataclass(frozen=True)
 class Block:
-    """Neighbouring rows of a shard, read at once.
+    """Neighboring rows of a shard, read at once.
 
     Attributes:
         shard: its number.
@@ -71,7 +71,7 @@ class Block:
 class BertPretrainingPreprocessedDataset:
     """The rows of HDF5 shards, in an order that is a function of (shards, seed, epoch) alone.
 
-    For training, blocks of neighbouring rows (4 MiB in memory: 2,500 rows of 128 tokens) come in random
+    For training, blocks of neighboring rows (4 MiB in memory: 2,500 rows of 128 tokens) come in random
     order, and the rows of successive blocks (32 MiB, the window) are shuffled together. At most three
     windows are in memory: one in use, one that is ready, one that is being read. For anything else rows
     come as they are stored, file after file by name. Every row comes once in an epoch.

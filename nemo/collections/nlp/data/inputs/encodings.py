@@ -8,7 +8,7 @@ from collections.abc import Callable
 _ENOUGH = 0.7  # share of the non-ASCII characters that must fit for an encoding to be accepted
 _MARKS = frozenset("，。、的一")  # occur in any Chinese text of some length
 _SHORT = 20  # characters; in shorter text none of these may occur
-_FEW = 8  # letters; too few to recognise a language
+_FEW = 8  # letters; too few to recognize a language
 _HIGH_BYTES = re.compile(rb"[\x80-\xff]+")
 
 

@@ -47,7 +47,7 @@ def languages_of(texts: Iterable[str]) -> dict[str, float]:
 
 
 def _chunks(texts: Iterable[str]) -> list[str]:
-    """Neighbouring texts together, until they are long enough to guess from; of a long one the beginning."""
+    """Neighboring texts together, until they are long enough to guess from; of a long one the beginning."""
     chunks, chunk = [], ""
     for text in texts:
         chunk += text[:GUESS_CHARS] + "\n"

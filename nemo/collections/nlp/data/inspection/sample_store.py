@@ -20,7 +20,7 @@ class SampleStore:
 
 
 def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) -> SampleStore:
-    """Tokenise documents, each a list of its sentences. What tokenises to nothing leaves no trace."""
+    """Tokenize documents, each a list of its sentences. What tokenizes to nothing leaves no trace."""
     sentences: list[str] = []
     first: list[bool] = []
     for document in documents:

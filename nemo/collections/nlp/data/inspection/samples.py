@@ -31,7 +31,7 @@ from nemo.utils.errors import DataError, UsageError
 
 TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn
 PIECE_BYTES = 1 << 20
-NEIGHBOURS = 64  # documents around a random one, of whose pairs one is drawn
+NEIGHBORS = 64  # documents around a random one, of whose pairs one is drawn
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ def _of_store(store: Store, path: str, drawing: Drawing, tokenizer: TokenizerSpe
     rng = np.random.default_rng(sampling.seed)
     tables = []
     for first in rng.integers(0, num_documents, drawing.number).tolist():
-        some = range(first, min(first + NEIGHBOURS, num_documents))
+        some = range(first, min(first + NEIGHBORS, num_documents))
         pairs = make_pairs(store, sampling.max_seq_length, seed=sampling.seed, source=path, documents=some)
         tables.append(pairs[rng.integers(0, len(pairs), 1)])
     pairs = joined(tables)

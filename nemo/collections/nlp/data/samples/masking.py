@@ -31,7 +31,7 @@ class Masking:
         mask_id: id of [MASK].
         replacements: the ids from which random tokens are drawn: all except special tokens.
         kind: "token"; "whole_word": all tokens of a word are chosen, or none; "span": the same for runs of
-        neighbouring words, as in SpanBERT.
+        neighboring words, as in SpanBERT.
         seed: 0 or more.
         max_predictions: maximum number of tokens to choose in a sample; None: no limit besides `probability`.
 

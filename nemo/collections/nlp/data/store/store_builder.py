@@ -1,6 +1,6 @@
 """Text -> parts -> token stores (see token_store.py), in bounded memory.
 
-A part is the tokenised text of some pieces of the corpus (see inputs/pieces.py), made by one task. In
+A part is the tokenized text of some pieces of the corpus (see inputs/pieces.py), made by one task. In
 addition to the arrays of a store it has
 
     document_hashes.bin      uint64 [D]         see `duplicates.document_hash`
@@ -46,7 +46,7 @@ FILES = {"manifest.json", *(f"{name}.bin" for name in ARRAYS)}
 PART_FORMAT, PART_VERSION = "nemo-bert part of a token store", 1
 HASHES, NEAR_KEYS = "document_hashes", "near_duplicate_keys"  # arrays in parts only
 GROUP_BYTES = 32 << 20  # bytes of text in a part
-BATCH_CHARS = 1 << 20  # characters tokenised at once
+BATCH_CHARS = 1 << 20  # characters tokenized at once
 SAMPLE_CHARS, SAMPLE_PIECES = 1 << 18, 64  # sample for learning sentence splitting
 NAMED = 5  # files named in a message
 
@@ -99,7 +99,7 @@ def write_part(
     near_duplicates: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tokenise pieces into a part at `folder`, atomically.
+    """Tokenize pieces into a part at `folder`, atomically.
 
     Args:
         splitter: paragraph -> sentences.
@@ -170,7 +170,7 @@ def _open_part(folder: Path) -> _Part:
 
 
 class _PartWriter:
-    """Tokenises documents and appends them to the arrays of a part.
+    """Tokenizes documents and appends them to the arrays of a part.
 
     Sentences without tokens, and documents of only such sentences, are dropped.
     """
@@ -191,7 +191,7 @@ class _PartWriter:
         self._chars = 0
 
     def add(self, document: list[str], sentences: list[str]) -> bool:
-        """Add a document; returns whether the buffered text was tokenised."""
+        """Add a document; returns whether the buffered text was tokenized."""
         self._documents.append(document)
         self._sentences += sentences
         self._num_sentences.append(len(sentences))

@@ -1,4 +1,4 @@
-"""A corpus, tokenised once: flat arrays in a folder, which every run memory-maps.
+"""A corpus, tokenized once: flat arrays in a folder, which every run memory-maps.
 
     tokens.bin            uint16 or uint32 [N]  ids, sentence after sentence
     starts_word.bin       bool [N]              whether the token begins a word
@@ -313,7 +313,7 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:
         parts = []
-        with working("tokenising", total / 1e6, "MB") as progress:
+        with working("tokenizing", total / 1e6, "MB") as progress:
             before = 0
 
             def report(of_part: int) -> None:

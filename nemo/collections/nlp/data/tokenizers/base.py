@@ -1,4 +1,4 @@
-"""Interface and common behaviour of tokenizers: tokens, ids and special tokens."""
+"""Interface and common behavior of tokenizers: tokens, ids and special tokens."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ class TokenizerSpec(ABC):
 
     Attributes:
         original_vocab_size: number of the model's own tokens, without special tokens added later.
-        special_token_to_id: ids of the special tokens that are recognised in text.
+        special_token_to_id: ids of the special tokens that are recognized in text.
         id_to_special_token: the inverse of `special_token_to_id`.
         pad_token, unk_token, cls_token, sep_token, mask_token, bos_token, eos_token: None if not known.
     """
@@ -41,7 +41,7 @@ class TokenizerSpec(ABC):
     bos_token: str | None = None
     eos_token: str | None = None
     tokens_without_text: frozenset[str] = frozenset()
-    """Tokens that text is never tokenised into, even if it spells them."""
+    """Tokens that text is never tokenized into, even if it spells them."""
 
     def __init__(self, tokens: Sequence[str], mark: str, unknown_id: int, control_ids: Iterable[int] = ()):
         self._tokens = list(tokens)
@@ -57,11 +57,11 @@ class TokenizerSpec(ABC):
 
     @abstractmethod
     def text_to_tokens(self, text: str) -> list[str]:
-        """Tokenise a text, recognising special tokens anywhere in it."""
+        """Tokenize a text, recognizing special tokens anywhere in it."""
 
     @abstractmethod
     def tokens_to_text(self, tokens: Sequence[str]) -> str:
-        """The text of these tokens, except for what normalisation and unknown tokens lost."""
+        """The text of these tokens, except for what normalization and unknown tokens lost."""
 
     @abstractmethod
     def text_to_ids(self, text: str) -> list[int]:
@@ -69,18 +69,18 @@ class TokenizerSpec(ABC):
 
     @abstractmethod
     def ids_to_text(self, ids: Sequence[int]) -> str:
-        """The text of these ids, except for what normalisation and unknown tokens lost."""
+        """The text of these ids, except for what normalization and unknown tokens lost."""
 
     @abstractmethod
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Encode the texts of a corpus: the ids of each, int32 and read-only.
 
-        Fast. Special tokens that frame a text are not recognised in it: `[SEP]` in a corpus is a word in
-        brackets. The others are recognised, see `corpus_tokens`.
+        Fast. Special tokens that frame a text are not recognized in it: `[SEP]` in a corpus is a word in
+        brackets. The others are recognized, see `corpus_tokens`.
         """
 
     def normalized(self, text: str) -> str:
-        """The text after normalisation (such as lower-casing), before it is tokenised; spaces may differ."""
+        """The text after normalization (such as lower-casing), before it is tokenized; spaces may differ."""
         return text
 
     def token_to_id(self, token: str) -> int:
@@ -98,7 +98,7 @@ class TokenizerSpec(ABC):
     # Special tokens.
 
     def add_special_tokens(self, special_tokens: SpecialTokens) -> None:
-        """Recognise special tokens; one that is not in the vocabulary gets the next free id.
+        """Recognize special tokens; one that is not in the vocabulary gets the next free id.
 
         Args:
             special_tokens: tokens, or kind -> token (see `get_bert_special_tokens`); kinds also set

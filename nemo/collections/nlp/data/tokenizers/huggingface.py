@@ -117,7 +117,7 @@ def is_bare(folder: Path) -> bool:
 def tokens_of(tokenizer: Any) -> list[str]:
     """The tokens in their original spelling, in order of their ids.
 
-    `convert_ids_to_tokens` returns some added tokens in normalised form: `[mask]` for `[MASK]`.
+    `convert_ids_to_tokens` returns some added tokens in normalized form: `[mask]` for `[MASK]`.
     """
     ids: dict[str, int] = tokenizer.get_vocab()
     return sorted(ids, key=ids.__getitem__)

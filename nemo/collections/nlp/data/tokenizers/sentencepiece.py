@@ -41,7 +41,7 @@ _UNKNOWN_PENALTY = 10  # an unknown character scores this much below the lowest 
 class SentencePieceTokenizer(TokenizerSpec):
     """A SentencePiece model with special tokens.
 
-    If the model has BERT's special tokens as control pieces, as models trained here do, they are recognised
+    If the model has BERT's special tokens as control pieces, as models trained here do, they are recognized
     immediately. For other models, `add_special_tokens` appends them.
 
     Args:
@@ -172,7 +172,7 @@ class SentencePieceTokenizer(TokenizerSpec):
     def to_huggingface(self) -> Any:
         """A transformers tokenizer over the same pieces.
 
-        It splits text into words first, and normalises it by NFKC before SentencePiece's own rules, which
+        It splits text into words first, and normalizes it by NFKC before SentencePiece's own rules, which
         alone would lose marks in `tokenizers`. Ids are equal except for unusual combining marks, and, in
         models not trained here, where two splits of a word are equally likely (see
         `vocabulary.learn_sentencepiece`).
@@ -256,7 +256,7 @@ class _SpacedUnits(Units):
     """
 
     def __init__(self, tokenizer: SentencePieceTokenizer, lowest_score: float):
-        # Half of the limit, as normalisation may lengthen the text.
+        # Half of the limit, as normalization may lengthen the text.
         self._longest = int(_EXACT_SUM / (_UNKNOWN_PENALTY - lowest_score) / 2)
         begins_word = tokenizer.starts_word
         begins_word[tokenizer.special_ids] = False  # the unknown token may be inside a word

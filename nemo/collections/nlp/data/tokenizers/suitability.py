@@ -31,7 +31,7 @@ def lost_marks(characters: Mapping[str, int], normalized: Callable[[str], str]) 
 
     Args:
         characters: how often each occurs in the text.
-        normalized: the tokenizer's normalisation of a text.
+        normalized: the tokenizer's normalization of a text.
     """
     letters = {c: times for c, times in characters.items() if unicodedata.category(c)[0] in "LM"}
     lost = {}

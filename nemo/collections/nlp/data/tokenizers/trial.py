@@ -16,7 +16,7 @@ TEXTS = ["".join(map(chr, _EVERY[start : start + _IN_A_TEXT])) for start in rang
 
 
 def try_sentencepiece(content: bytes) -> None:
-    """Encode every character, normalised by the model, and decode every piece.
+    """Encode every character, normalized by the model, and decode every piece.
 
     Raises:
         RuntimeError: it is not a model.

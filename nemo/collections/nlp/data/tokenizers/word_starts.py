@@ -2,7 +2,7 @@
 
 To WordPiece every Chinese character is a word, and to SentencePiece a whole clause is, so their marks do not
 help. rjieba segments such text into words, including adjacent letters, as in T恤. Its words are aligned with
-the tokens by character offsets in the text that the tokens spell, so no normaliser can shift them.
+the tokens by character offsets in the text that the tokens spell, so no normalizer can shift them.
 """
 
 from functools import cached_property

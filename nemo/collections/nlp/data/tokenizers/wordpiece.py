@@ -151,7 +151,7 @@ class NemoBertTokenizer(TokenizerSpec):
 
     @property
     def _has_units(self) -> bool:
-        """Whether normalisation and word boundaries of a character do not depend on its neighbours."""
+        """Whether normalization and word boundaries of a character do not depend on its neighbors."""
         backend = self._backend
         kinds = [type(part).__name__ for part in (backend.normalizer, backend.pre_tokenizer, backend.model)]
         return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and all(
@@ -249,7 +249,7 @@ class _WordUnits(Units):
             return _IN_WORD
         self._odd.add(
             character
-        )  # such as one that normalisation drops: the encoder sees it together with its neighbours
+        )  # such as one that normalization drops: the encoder sees it together with its neighbors
         return _ODD
 
     def _are_words(self, units: list[str]) -> list[bool]:

@@ -63,14 +63,12 @@ class SmoothedCrossEntropyLoss(LossNM):
             NeuralPortNmTensorMismatchError: the classifier has too few. Also as `NeuralModule.connect`.
         """
         outputs = super().connect(**inputs)
-        classifier, labeller = (
-            tensor and tensor.producer for tensor in map(inputs.get, ("logits", "labels"))
-        )
+        classifier, labeler = (tensor and tensor.producer for tensor in map(inputs.get, ("logits", "labels")))
         classes = getattr(classifier, "num_classes", None)
-        known = getattr(labeller, "vocab_size", None)
+        known = getattr(labeler, "vocab_size", None)
         if classes is not None and known is not None and classes < known:
             raise NeuralPortNmTensorMismatchError(
-                f"{self}: {labeller} has labels that {classifier} has no class for",
+                f"{self}: {labeler} has labels that {classifier} has no class for",
                 found=f"{classes} classes",
                 expected=f"a vocabulary of {known}",
                 fix="make the classifier with num_classes=tokenizer.vocab_size",

@@ -176,7 +176,7 @@ def test_a_folder_with_the_name_of_a_text_is_a_folder(tmp_path):
 
 @pytest.mark.parametrize("ending", ["", *COMPRESS])
 @pytest.mark.parametrize("is_named", [True, False])
-def test_compressed_files_are_recognised_whatever_their_names(tmp_path, ending, is_named):
+def test_compressed_files_are_recognized_whatever_their_names(tmp_path, ending, is_named):
     for name, content in (("a.txt", TEXT), ("b.jsonl", RECORD), ("c.csv", "text\nOne. Two.\n")):
         data = content.encode()
         if ending:

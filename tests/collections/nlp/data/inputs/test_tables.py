@@ -87,7 +87,7 @@ def test_a_row_of_csv_is_a_document(documents_of):
 
 
 @pytest.mark.parametrize(("name", "mark"), [("a.tsv", "\t"), ("a.csv", ";"), ("a.csv", "|")])
-def test_other_marks_between_columns_are_recognised(documents_of, name, mark):
+def test_other_marks_between_columns_are_recognized(documents_of, name, mark):
     assert documents_of(f"id{mark}text\n1{mark}One, two.\n", name) == [["One, two."]]
 
 

@@ -114,7 +114,7 @@ def test_short_documents_are_alike_only_if_all_their_words_are():
     assert near_duplicates(keys.T).tolist() == [False, True, False, False, False, False, True]
 
 
-def test_keys_of_a_document_do_not_depend_on_its_neighbours(monkeypatch):
+def test_keys_of_a_document_do_not_depend_on_its_neighbors(monkeypatch):
     some = [*documents(5, 300), [""], ["one two"], *documents(3, 5)]
     together = NearDuplicateKeys()(some)
     assert together.shape == (len(some), BANDS)

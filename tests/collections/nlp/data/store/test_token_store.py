@@ -349,7 +349,7 @@ def test_what_is_no_store_is_none(corpus, letters):
     assert not is_store(corpus)
 
 
-def test_much_text_is_tokenised_part_by_part(corpus, letters, monkeypatch):
+def test_much_text_is_tokenized_part_by_part(corpus, letters, monkeypatch):
     (corpus / "b.txt").write_text("x y\nz\n\nx\ny\n")
     at_once = open_or_build(corpus, letters)
     written = []

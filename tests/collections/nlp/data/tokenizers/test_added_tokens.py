@@ -15,7 +15,7 @@ TEXTS = ["a [MASK] b", "a [mask] b", "[USER] a [user]", "CAT cat a", "Zürich zu
 
 
 def entry(content: str, special: bool) -> dict[str, Any]:
-    """A token that is looked for in the normalised text, as a file of transformers describes it."""
+    """A token that is looked for in the normalized text, as a file of transformers describes it."""
     flags = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True}
     return {"content": content, "special": special, **flags}
 
@@ -53,7 +53,7 @@ FOLDERS = {
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_token_that_is_normalised_has_one_id_before_and_after_saving(tmp_path, caplog, name):
+def test_a_token_that_is_normalized_has_one_id_before_and_after_saving(tmp_path, caplog, name):
     folder = write_folder(tmp_path / "folder", **FOLDERS[name])
     theirs = AutoTokenizer.from_pretrained(folder)
     expected = theirs(TEXTS, add_special_tokens=False)["input_ids"]

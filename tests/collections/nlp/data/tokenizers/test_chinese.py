@@ -100,7 +100,7 @@ def test_words_of_real_text_are_those_of_the_segmentation(kind, shared_data, tmp
     for number in range(0, len(lines), 20):
         start, end = store.sentence_offsets[number : number + 2]
         tokens = [tokenizer.vocabulary()[i].removeprefix("##") for i in store.tokens[start:end]]
-        # What the tokens spell: normalisation may have changed the text.
+        # What the tokens spell: normalization may have changed the text.
         text = "".join(tokens)
         if tokenizer.unk_token in tokens or not all(
             CJK.match(token[0]) or len(token) == 1 for token in tokens

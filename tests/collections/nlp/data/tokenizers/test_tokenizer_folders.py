@@ -312,7 +312,7 @@ def test_other_json_is_not_taken_for_a_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["tokenizer.model", "pieces"])
-def test_a_sentencepiece_model_is_recognised_when_it_is_named_as_a_file(tmp_path, name):
+def test_a_sentencepiece_model_is_recognized_when_it_is_named_as_a_file(tmp_path, name):
     (tmp_path / name).write_bytes(learn_sentencepiece(["the cat sat on the mat"] * 9, SPECIALS, 30))
     tokenizer = load_tokenizer(tmp_path / name)
     assert isinstance(tokenizer, SentencePieceTokenizer)
@@ -401,7 +401,7 @@ def test_fingerprints_are_those_of_earlier_runs_which_go_on(tmp_path):
 
 
 def test_tokenizers_need_no_torch():
-    """Every process that tokenises would take a second, and hundreds of MB, for it."""
+    """Every process that tokenizes would take a second, and hundreds of MB, for it."""
     program = (
         "import sys, nemo.collections.nlp.data.inspection, nemo.collections.nlp.data.tokenizers.choice;"
         "sys.exit('torch' in sys.modules)"

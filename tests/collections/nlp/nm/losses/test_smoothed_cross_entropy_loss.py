@@ -91,10 +91,10 @@ def test_statistics_have_accuracy_and_how_often_each_token_is_asked():
 
 
 def test_a_class_that_is_no_token_is_no_guess():
-    labeller = NeuralModule()
-    labeller.vocab_size = 2  # of the tokenizer
-    labels = NmTensor(labeller, {}, "labels", NeuralType(["B", "T"], LabelsType()))
-    mask = NmTensor(labeller, {}, "mask", NeuralType(["B", "T"], MaskType()))
+    labeler = NeuralModule()
+    labeler.vocab_size = 2  # of the tokenizer
+    labels = NmTensor(labeler, {}, "labels", NeuralType(["B", "T"], LabelsType()))
+    mask = NmTensor(labeler, {}, "mask", NeuralType(["B", "T"], MaskType()))
     scored = NmTensor(NeuralModule(), {}, "logits", NeuralType(["B", "T", "D"], LogitsType()))
     loss = SmoothedCrossEntropyLoss()
     loss(logits=scored, labels=labels, output_mask=mask)

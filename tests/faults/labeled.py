@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-LABELLED = (
+LABELED = (
     *("tags.txt", "more-tags.txt", "tags.pubtator", "tags.jsonl"),
     *("texts.csv", "texts.tsv", "texts.jsonl", "field.txt"),
 )
 
 
-def write_labelled() -> None:
+def write_labeled() -> None:
     """A task in each of its forms: which words are cats, and whether a text has one."""
     sentences = [f"the {who} sees {n} dogs".split() for n in range(60) for who in ("cat", "owl")]
     tags = [["B-Cat" if word == "cat" else "O" for word in words] for words in sentences]
