@@ -9,7 +9,7 @@ from nemo.utils.files import write_atomically
 from nemo.utils.wording import quantity
 
 REPORT = "report.html"
-STEPS = {
+STAGES = {
     "begin": "reading texts and model",
     "extend": "extending the vocabulary",
     "continue": "continuing pretraining",
@@ -30,7 +30,7 @@ def write_page(adaptation: Adaptation, folder: Path) -> Path:
         scores={name: in_words(score) for name, score in adaptation.scores.items()},
         advice=advice_of(adaptation),
         texts=TEXTS,
-        steps=STEPS,
+        stages=STAGES,
         figure=WRITTEN.get(adaptation.figure or ""),
         definition=DEFINITIONS.get(adaptation.figure or ""),
     )

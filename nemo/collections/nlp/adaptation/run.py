@@ -1,7 +1,7 @@
 """Adaptation as one function: a BERT and the text of a field in, an adapted BERT and a verdict out.
 
-Each finished step writes `[work_dir]/steps/<name>.json` and is not repeated; pretraining and fine-tuning also
-resume in the middle.
+Each finished stage writes `[work_dir]/stages/<name>.json` and is not repeated; pretraining and fine-tuning
+also resume in the middle.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 
-ADAPTED, STEPS = "model", "steps"
+ADAPTED, STAGES = "model", "stages"
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
 """Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
 # Options that may change on a resume.
@@ -70,7 +70,7 @@ class Adaptation:
         figure: name of the score in `scores`, see `finetuning.metrics.DEFINITIONS`; None without a task.
         scores: model (base, adapted) -> score on the test part, or else the validation part.
         measured_on: the file of that part.
-        seconds: step -> duration.
+        seconds: stage -> duration.
     """
 
     folder: Path
@@ -84,7 +84,7 @@ class Adaptation:
     @property
     def minutes(self) -> float:
         """Duration of the adaptation: vocabulary and pretraining."""
-        return sum(self.seconds.get(step, 0.0) for step in ("extend", "continue")) / 60
+        return sum(self.seconds.get(stage, 0.0) for stage in ("extend", "continue")) / 60
 
     @property
     def gain(self) -> tuple[float, float | None]:
@@ -133,14 +133,14 @@ class _Adapting:
         self._seconds: dict[str, float] = {}
 
     def run(self) -> Adaptation:
-        """Extend the vocabulary, continue pretraining, and measure every model; finished steps are reused."""
+        """Extend the vocabulary, continue pretraining, measure every model; finished stages are reused."""
         options = self._options
         base = self._begun()
-        extension = self._step("extend", lambda: self._extend(base))
+        extension = self._stage("extend", lambda: self._extend(base))
         start = str(self._path("extended")) if extension["pieces"] else base
         adapted = start
         if options.level == "continue":
-            self._step("continue", lambda: self._continue(start))
+            self._stage("continue", lambda: self._continue(start))
             adapted = str(self._path(ADAPTED))
         models = {"base": base, **({"extended": start} if extension["pieces"] else {}), "adapted": adapted}
         texts = {name: self._measure(name, model) for name, model in models.items()}
@@ -152,9 +152,9 @@ class _Adapting:
     def _path(self, name: str) -> Path:
         return self._folder / name
 
-    def _step(self, name: str, work: Callable[[], Any]) -> Any:
-        """The result of a step, which is run unless it was done before."""
-        file = self._folder / STEPS / f"{name}.json"
+    def _stage(self, name: str, work: Callable[[], Any]) -> Any:
+        """The result of a stage, which runs unless it was done before."""
+        file = self._folder / STAGES / f"{name}.json"
         if not file.is_file():
             logging.info("adapt: %s", name)
             began = time.monotonic()
@@ -166,14 +166,14 @@ class _Adapting:
         return done["result"]
 
     def _begun(self) -> str:
-        """The base model in a form that all steps take.
+        """The base model in a form that all stages take.
 
         Raises:
             UsageError: the folder has another adaptation.
         """
         deciding = {name: value for name, value in as_config(self._options).items() if name not in _FREE}
         deciding = json.loads(json.dumps(deciding))
-        begun = self._step("begin", lambda: {"model": self._begin(), "options": deciding})
+        begun = self._stage("begin", lambda: {"model": self._begin(), "options": deciding})
         for name, value in deciding.items():
             if begun["options"].get(name) != value:
                 raise UsageError(
@@ -271,7 +271,7 @@ class _Adapting:
                 for text, file in files.items()
             }
 
-        figures = self._step(f"measure_{name}", measure)
+        figures = self._stage(f"measure_{name}", measure)
         return {text: TextFigures(**values) for text, values in figures.items()}
 
     def _finetuning(self, name: str, model: str) -> FinetuningOptions:

@@ -1,6 +1,6 @@
 """Engines that run the tasks: this process, or, with datatrove, other local processes, Ray or Slurm.
 
-datatrove's record of completed tasks is not used: each task checks its own result (see steps.py) and reports
+datatrove's record of completed tasks is not used: each task checks its own result (see stages.py) and reports
 its status (see tasks.py).
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import Plan
-from nemo.collections.nlp.preparation.steps import Step, Tokenize
+from nemo.collections.nlp.preparation.stages import Stage, Tokenize
 from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, process_lost
 from nemo.collections.nlp.preparation.watch import SECONDS_BETWEEN_LOOKS, GiveUp, Report, Watch
 from nemo.utils.children import bound_children
@@ -39,8 +39,8 @@ RAY_OBJECT_STORE_BYTES = 80_000_000
 SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 
 
-def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
-    """Run steps one after another, all tasks of each.
+def run_stages(stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+    """Run stages one after another, all tasks of each.
 
     A single worker is this process. The output does not depend on the number of workers. By default there is
     one for text that takes a few seconds, which is as long as other processes take to start.
@@ -50,18 +50,18 @@ def run_steps(steps: Sequence[type[Step]], plan: Plan, work: Path, options: Prep
         UsageError: the engine is not available.
     """
     if options.engine == "slurm":
-        _run_on_slurm(steps, plan, work, options)
+        _run_on_slurm(stages, plan, work, options)
         return
     if options.engine == "ray":
         if importlib.util.find_spec("ray") is None:
             fix = "pip install 'nemo-bert[ray]'"
             raise UsageError("Ray is not installed", where="--engine ray", fix=fix)
-        _apart(partial(_run_on_ray, steps, plan, work, options), where="--engine ray")
+        _apart(partial(_run_on_ray, stages, plan, work, options), where="--engine ray")
         return
     workers = _num_workers(plan, options)
-    for step in steps:
-        if step.num_tasks(plan):
-            _run_here(step, plan, work, workers, options)
+    for stage in stages:
+        if stage.num_tasks(plan):
+            _run_here(stage, plan, work, workers, options)
 
 
 def _num_workers(plan: Plan, options: PrepareOptions) -> int:
@@ -72,7 +72,7 @@ def _num_workers(plan: Plan, options: PrepareOptions) -> int:
 
 
 def _executor(
-    step: type[Step], num_tasks: int, work: Path, workers: int, options: PrepareOptions, **more: Any
+    stage: type[Stage], num_tasks: int, work: Path, workers: int, options: PrepareOptions, **more: Any
 ) -> Any:
     from datatrove.executor import LocalPipelineExecutor, RayPipelineExecutor, SlurmPipelineExecutor
 
@@ -80,43 +80,43 @@ def _executor(
 
     kinds = {"local": LocalPipelineExecutor, "ray": RayPipelineExecutor, "slurm": SlurmPipelineExecutor}
     return kinds[options.engine](
-        pipeline=[PipelineStep(step(work))],
+        pipeline=[PipelineStep(stage(work))],
         tasks=num_tasks,
         workers=min(workers, num_tasks),
-        logging_dir=str(work / "logs" / step.name),
+        logging_dir=str(work / "logs" / stage.name),
         skip_completed=False,
         **more,
     )
 
 
-def _run_here(step: type[Step], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
-    """Run a step on this machine: in this process, or in others with datatrove."""
-    notes = _begin(step, plan, work)
+def _run_here(stage: type[Stage], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
+    """Run a stage on this machine: in this process, or in others with datatrove."""
+    notes = _begin(stage, plan, work)
     if workers == 1:
-        with _working(step, plan, notes) as report, Watch(notes, report):
+        with _working(stage, plan, notes) as report, Watch(notes, report):
             for number in range(notes.num_tasks):
-                step(work)(number)
+                stage(work)(number)
         return
-    executor = _executor(step, notes.num_tasks, work, workers, options)
-    _apart(lambda give_up: _execute(executor, step, plan, notes, give_up), where=step.name)
+    executor = _executor(stage, notes.num_tasks, work, workers, options)
+    _apart(lambda give_up: _execute(executor, stage, plan, notes, give_up), where=stage.name)
 
 
-def _begin(step: type[Step], plan: Plan, work: Path) -> Notes:
-    """Empty notes for the tasks of a step."""
-    notes = Notes(work, step.name, step.num_tasks(plan), lambda number: step.subject(plan, number))
+def _begin(stage: type[Stage], plan: Plan, work: Path) -> Notes:
+    """Empty notes for the tasks of a stage."""
+    notes = Notes(work, stage.name, stage.num_tasks(plan), lambda number: stage.subject(plan, number))
     notes.forget()
-    logging.info("%s: %s", step.name, quantity(notes.num_tasks, "task"))
+    logging.info("%s: %s", stage.name, quantity(notes.num_tasks, "task"))
     return notes
 
 
-def _execute(executor: Any, step: type[Step], plan: Plan, notes: Notes, give_up: GiveUp) -> None:
-    """Run a step with datatrove.
+def _execute(executor: Any, stage: type[Stage], plan: Plan, notes: Notes, give_up: GiveUp) -> None:
+    """Run a stage with datatrove.
 
     Raises:
         NemoError: the error of the failed task, not datatrove's.
     """
     try:
-        with _working(step, plan, notes) as report, Watch(notes, report, give_up):
+        with _working(stage, plan, notes) as report, Watch(notes, report, give_up):
             executor.run()
     except Exception as error:
         raise (notes.problem() or error) from error
@@ -170,12 +170,12 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 
 
 @contextlib.contextmanager
-def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
-    """Show the progress of a step; yields the function that reports it."""
+def _working(stage: type[Stage], plan: Plan, notes: Notes) -> Iterator[Report]:
+    """Show the progress of a stage; yields the function that reports it."""
     sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
-    is_by_bytes = step is Tokenize
+    is_by_bytes = stage is Tokenize
     total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
-    with working(step.name, total, unit) as work:
+    with working(stage.name, total, unit) as work:
 
         def report(running: dict[int, dict[str, Any]]) -> None:
             if not is_by_bytes:
@@ -192,9 +192,9 @@ def _working(step: type[Step], plan: Plan, notes: Notes) -> Iterator[Report]:
 
 
 def _run_on_ray(
-    steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
+    stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
 ) -> None:
-    """Run steps on the cluster named by RAY_ADDRESS, or on a temporary one on this machine.
+    """Run stages on the cluster named by RAY_ADDRESS, or on a temporary one on this machine.
 
     Raises:
         UsageError: there is no such cluster, or it does not start.
@@ -228,11 +228,11 @@ def _run_on_ray(
     finally:
         late.cancel()
     try:
-        for step in steps:
-            if num_tasks := step.num_tasks(plan):
-                notes = _begin(step, plan, work)
-                executor = _executor(step, num_tasks, work, workers, options, mem_per_cpu_gb=MEMORY_GB)
-                _execute(executor, step, plan, notes, give_up)
+        for stage in stages:
+            if num_tasks := stage.num_tasks(plan):
+                notes = _begin(stage, plan, work)
+                executor = _executor(stage, num_tasks, work, workers, options, mem_per_cpu_gb=MEMORY_GB)
+                _execute(executor, stage, plan, notes, give_up)
     finally:
         ray.shutdown()
 
@@ -256,18 +256,18 @@ def _check_ray_answers(address: str) -> None:
 # Slurm.
 
 
-def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: PrepareOptions) -> None:
-    """Submit a job array for each step, each depending on the previous one; then wait for all."""
+def _run_on_slurm(stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+    """Submit a job array for each stage, each depending on the previous one; then wait for all."""
     if shutil.which("sbatch") is None:
         raise UsageError(
             "sbatch not found", where="--engine slurm", fix="run the command where jobs are submitted"
         )
     all_notes, executor = [], None
-    for step in steps:
-        if num_tasks := step.num_tasks(plan):
-            all_notes.append(_begin(step, plan, work))
+    for stage in stages:
+        if num_tasks := stage.num_tasks(plan):
+            all_notes.append(_begin(stage, plan, work))
             executor = _executor(
-                step,
+                stage,
                 num_tasks,
                 work,
                 _num_workers(plan, options),
@@ -276,7 +276,7 @@ def _run_on_slurm(steps: Sequence[type[Step]], plan: Plan, work: Path, options: 
                 partition=options.slurm_partition,
                 qos=options.slurm_qos,
                 mem_per_cpu_gb=MEMORY_GB,
-                job_name=f"prepare-{step.name}",
+                job_name=f"prepare-{stage.name}",
                 env_command=f'export PATH="{Path(sys.executable).parent}:$PATH"',
                 sbatch_args={"kill-on-invalid-dep": "yes"},
                 depends=executor,
@@ -304,7 +304,7 @@ def _wait_for_job(job: str, all_notes: Sequence[Notes]) -> None:
             notes.look()
         if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
-            told = (f"{notes.step} {len(notes.done)}/{notes.num_tasks}" for notes in all_notes)
+            told = (f"{notes.stage} {len(notes.done)}/{notes.num_tasks}" for notes in all_notes)
             logging.info("tasks done: %s", ", ".join(told))
     for notes in all_notes:
         if problem := notes.problem():

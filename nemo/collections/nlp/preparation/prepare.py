@@ -1,4 +1,4 @@
-"""`prepare(options)`: the steps of `nemo-bert prepare`, in order."""
+"""`prepare(options)`: the stages of `nemo-bert prepare`, in order."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
-from nemo.collections.nlp.preparation.engines import run_steps
+from nemo.collections.nlp.preparation.engines import run_stages
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.plan import (
     PLAN_FILE,
@@ -27,11 +27,11 @@ from nemo.collections.nlp.preparation.plan import (
     make_plan,
     save_plan,
 )
-from nemo.collections.nlp.preparation.steps import (
+from nemo.collections.nlp.preparation.stages import (
     FORMAT,
     MANIFEST_FILE,
     SPLITTER_FILE,
-    STEPS,
+    STAGES,
     TOKENIZER_FOLDER,
     work_tokenizer,
 )
@@ -95,7 +95,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
                 _begin(work, plan, options, sources, tokenizer)
         before.begins()
         try:
-            run_steps(STEPS, plan, work, options)
+            run_stages(STAGES, plan, work, options)
         except (DataError, UsageError):
             _forget(out)  # resuming would fail in the same way
             raise

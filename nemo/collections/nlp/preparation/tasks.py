@@ -1,6 +1,6 @@
 """The status of each task, in a file, so that it is visible whatever engine runs the task.
 
-[work]/tasks/<step>-<number>.json   {"state": "running" | "done" | "failed", ...}
+[work]/tasks/<stage>-<number>.json   {"state": "running" | "done" | "failed", ...}
 """
 
 import json
@@ -22,10 +22,10 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 
 
 class Task:
-    """One task of a step, which records its own status."""
+    """One task of a stage, which records its own status."""
 
-    def __init__(self, work: Path, step: str, number: int):
-        self._path = path_of(work, step, number)
+    def __init__(self, work: Path, stage: str, number: int):
+        self._path = path_of(work, stage, number)
         self._last = 0.0
 
     @contextmanager
@@ -52,13 +52,13 @@ class Task:
         write_atomically(self._path, json.dumps(note).encode(), durable=False)
 
 
-def path_of(work: Path, step: str, number: int) -> Path:
+def path_of(work: Path, stage: str, number: int) -> Path:
     """The path of a task's status file."""
-    return work / "tasks" / f"{step}-{number:05d}.json"
+    return work / "tasks" / f"{stage}-{number:05d}.json"
 
 
 class Notes:
-    """The status of a step's tasks, read from outside.
+    """The status of a stage's tasks, read from outside.
 
     Args:
         subject: number of a task -> readable description of what it works on.
@@ -67,9 +67,9 @@ class Notes:
         done: the tasks that were done at the last `look`.
     """
 
-    def __init__(self, work: Path, step: str, num_tasks: int, subject: Callable[[int], str]):
-        self.step, self.num_tasks, self._subject = step, num_tasks, subject
-        self._paths = {number: path_of(work, step, number) for number in range(num_tasks)}
+    def __init__(self, work: Path, stage: str, num_tasks: int, subject: Callable[[int], str]):
+        self.stage, self.num_tasks, self._subject = stage, num_tasks, subject
+        self._paths = {number: path_of(work, stage, number) for number in range(num_tasks)}
         self.done: set[int] = set()
 
     def forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Watches the tasks of a step while they run: their progress, and whether a process was lost."""
+"""Watches the tasks of a stage while they run: their progress, and whether a process was lost."""
 
 import signal
 import sys
@@ -15,11 +15,11 @@ SECONDS_BETWEEN_GLANCES, SECONDS_BETWEEN_LOOKS = 0.05, 0.5
 Report = Callable[[dict[int, dict[str, Any]]], None]
 """Called with the notes of the running tasks."""
 GiveUp = Callable[[NemoError], None]
-"""Called with the error that stops the step."""
+"""Called with the error that stops the stage."""
 
 
 class Watch:
-    """Reports the progress of a step while it runs, and detects a killed process.
+    """Reports the progress of a stage while it runs, and detects a killed process.
 
     Args:
         give_up: called with the error of a lost task; tasks in this process are never lost.

@@ -92,12 +92,12 @@ def test_it_is_done_once_and_reported(tmp_path, command, capsys):
     page = (tmp_path / "out" / "report.html").read_text()
     assert "general text" in page and "entity-level micro F1" in page
     assert "http" not in page.replace("https://", "http://").split("<body>")[1]
-    done = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()}
+    done = {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "stages").iterdir()}
     assert {"begin", "extend", "continue", "measure_base", "measure_adapted"} <= done.keys()
-    measured = json.loads((tmp_path / "out" / "steps" / "measure_base.json").read_text())["result"]
+    measured = json.loads((tmp_path / "out" / "stages" / "measure_base.json").read_text())["result"]
     assert measured["field"]["mlm_loss"] > 0 and measured["general"]["pieces_per_word"] > 1
     assert main(command) == 0  # nothing is left to do
-    assert {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "steps").iterdir()} == done
+    assert {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "stages").iterdir()} == done
     capsys.readouterr()
     assert main([*command, "--minutes", "1"]) == 2
     assert "an adaptation with a different option" in error_of(capsys)
@@ -140,7 +140,7 @@ def test_what_is_refused_leaves_nothing(tmp_path, command, capsys, monkeypatch, 
 def test_pretraining_may_count_steps_and_let_the_masking_rate_fall(tmp_path, command):
     assert main([*command, "--num_iters", "3", "--mask_probability", "0.3:0.15", "--seeds", "1"]) == 0
     out = tmp_path / "out"
-    assert json.loads((out / "steps" / "continue.json").read_text())["result"]["steps"] == 3
+    assert json.loads((out / "stages" / "continue.json").read_text())["result"]["steps"] == 3
     assert "mask_probability: 0.3:0.15" in (out / "continue" / "config.yaml").read_text()
 
 

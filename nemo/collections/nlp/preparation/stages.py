@@ -1,4 +1,4 @@
-"""The steps of a preparation, split into tasks that can run in any process with access to the work folder.
+"""The stages of a preparation, split into tasks that can run in any process with access to the work folder.
 
 A task whose result exists undamaged is skipped: that is how a killed run resumes.
 
@@ -43,8 +43,8 @@ FORMAT, VERSION = "nemo-bert prepared", 1
 MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "splitter.json"
 
 
-class Step(ABC):
-    """A step of a preparation. Its only state is the path of the work folder."""
+class Stage(ABC):
+    """A stage of a preparation. Its only state is the path of the work folder."""
 
     name: ClassVar[str]
 
@@ -54,7 +54,7 @@ class Step(ABC):
     @staticmethod
     @abstractmethod
     def num_tasks(plan: Plan) -> int:
-        """The number of tasks of this step in a plan."""
+        """The number of tasks of this stage in a plan."""
 
     @staticmethod
     @abstractmethod
@@ -72,7 +72,7 @@ class Step(ABC):
             self.run(load_plan(self.work), number, task)
 
 
-class Tokenize(Step):
+class Tokenize(Stage):
     """The text of a group of pieces -> a part."""
 
     name = "tokenize"
@@ -100,7 +100,7 @@ class Tokenize(Step):
             )
 
 
-class Assemble(Step):
+class Assemble(Stage):
     """All parts -> the stores with training and held-out documents."""
 
     name = "assemble"
@@ -141,7 +141,7 @@ class Assemble(Step):
         write_atomically(note, json.dumps({"counts": counts, "stores": stores}).encode())
 
 
-class WriteShards(Step):
+class WriteShards(Stage):
     """Some documents of a store -> a shard."""
 
     name = "shards"
@@ -171,7 +171,7 @@ class WriteShards(Step):
         write_atomically(note, json.dumps(written).encode())
 
 
-class Finish(Step):
+class Finish(Stage):
     """Writes the manifests; the last one marks the output as complete."""
 
     name = "finish"
@@ -234,7 +234,7 @@ class Finish(Step):
 
 _work_tokenizer: dict[tuple[Path, int], TokenizerSpec] = {}  # at most one, that of the current plan
 
-STEPS: tuple[type[Step], ...] = (Tokenize, Assemble, WriteShards, Finish)
+STAGES: tuple[type[Stage], ...] = (Tokenize, Assemble, WriteShards, Finish)
 
 
 def part_folder(work: Path, number: int) -> Path:
