@@ -47,8 +47,8 @@ def answers(model) -> tuple[torch.Tensor, torch.Tensor]:
 
 def our_answers(model) -> tuple[torch.Tensor, torch.Tensor]:
     """The same of a `PretrainingModel`."""
-    for part in model.parts:
-        part.eval()
+    for module in model.neural_modules:
+        module.eval()
     with torch.no_grad():
         hidden = model.bert(IDS, TYPES, MASK)
         return model.mlm(hidden), model.nsp(hidden)

@@ -93,7 +93,11 @@ class Recorder(ActionCallback):
         sums = next(iter(self.action.replicas._sums.values()), None)
         if self.step == 2 and sums is not None:
             optimizer = self.action.optimizers[0]
-            local = [getattr(p, "_local_tensor", p) for part in self.model.parts for p in part.parameters()]
+            local = [
+                getattr(p, "_local_tensor", p)
+                for module in self.model.neural_modules
+                for p in module.parameters()
+            ]
             self.found["elements"] = sum(p.numel() for p in dict.fromkeys(local))
             self.found["moments"] = sum(t.numel() for s in optimizer.state.values() for t in s.values())
             self.found["messages"], self.found["bytes"] = sums.num_messages, sums.num_bytes
@@ -132,8 +136,8 @@ def train(
             initializer_range=0.1,
         )
     )
-    before = [list(part.parameters()) for part in model.parts]
-    classes = [[type(m) for m in part.modules()] for part in model.parts]
+    before = [list(module.parameters()) for module in model.neural_modules]
+    classes = [[type(m) for m in module.modules()] for module in model.neural_modules]
     losses = wire(model, Sentences(num_batches))
     recorder, figures = Recorder(model, losses), []
 
@@ -165,22 +169,27 @@ def train(
             batches_per_step=batches_per_step,
             reset=reset,
         )
-    for part in model.parts:
-        part.load_state_dict(part.state_dict())
+    for module in model.neural_modules:
+        module.load_state_dict(module.state_dict())
     figures.append(loss_after(factory, evaluated))
-    after = [list(part.parameters()) for part in model.parts]
+    after = [list(module.parameters()) for module in model.neural_modules]
     return {
         **recorder.found,
         "figures": figures,
-        "weights": {f"{part}.{n}": p.detach() for part in model.parts for n, p in part.named_parameters()},
+        "weights": {
+            f"{module}.{n}": p.detach()
+            for module in model.neural_modules
+            for n, p in module.named_parameters()
+        },
         "are_same_parameters": all(
             a is b for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)
         ),
-        "are_same_classes": classes == [[type(m) for m in part.modules()] for part in model.parts],
+        "are_same_classes": classes
+        == [[type(m) for m in module.modules()] for module in model.neural_modules],
         "hooks": sum(
             len(hooks)
-            for part in model.parts
-            for m in part.modules()
+            for module in model.neural_modules
+            for m in module.modules()
             for name, hooks in vars(m).items()
             if name.endswith("_hooks") and hooks
         ),

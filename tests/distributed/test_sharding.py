@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from nemo.backends.pytorch import PtActions
-from nemo.backends.pytorch.distributed.sharded_weights import Shards, _regions_apart
+from nemo.backends.pytorch.distributed.sharded_weights import ShardedWeights, _regions_apart
 from nemo.backends.pytorch.distributed.world import World
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import UsageError
@@ -140,7 +140,7 @@ def test_a_weight_without_rows_is_refused():
     part = nn.Module()
     part.scale = nn.Parameter(torch.ones(()))
     with pytest.raises(UsageError, match=r"part\.scale"):
-        Shards(nn.ModuleDict({"part": part}), torch.device("cpu"), World())
+        ShardedWeights(nn.ModuleDict({"part": part}), torch.device("cpu"), World())
 
 
 def test_a_region_whose_weights_others_use_is_no_group_of_its_own():

@@ -45,7 +45,7 @@ def run_batches(
     Args:
         run: called with the function that computes a batch; returns its values.
     """
-    was_training = {part: part.training for part in graph.parts.values()}
+    was_training = {module: module.training for module in graph.neural_modules.values()}
     graph.eval()
     try:
         for batch, known in batches:
@@ -56,8 +56,8 @@ def run_batches(
                 values = run(partial(graph, to_device(batch, device), None, statistics, on_device, plan))
             yield values, statistics
     finally:
-        for part, training in was_training.items():
-            part.train(training)
+        for module, training in was_training.items():
+            module.train(training)
 
 
 class Inference:
@@ -99,7 +99,7 @@ class Inference:
         self._cache.check(fill=cache, use=use_cache)
         graph = GraphModule(everything_before(tensors) if cache else tensors)
         if checkpoint_dir is not None:
-            restore_weights(graph.parts, checkpoint_dir, ckpt_pattern, modules_to_restore)
+            restore_weights(graph.neural_modules, checkpoint_dir, ckpt_pattern, modules_to_restore)
         passes = []
         batches = self._cache.batches(graph) if use_cache else first_epoch(graph)
         for values, _ in self._run(graph, batches):

@@ -53,11 +53,11 @@ def best_guesses(
 @contextmanager
 def _evaluating(model: PretrainingModel) -> Iterator[None]:
     """Turn off dropout inside the block, and restore it afterwards."""
-    was_training = [part.training for part in model.parts]
-    for part in model.parts:
-        part.eval()
+    was_training = [module.training for module in model.neural_modules]
+    for module in model.neural_modules:
+        module.eval()
     try:
         yield
     finally:
-        for part, training in zip(model.parts, was_training, strict=True):
-            part.train(training)
+        for module, training in zip(model.neural_modules, was_training, strict=True):
+            module.train(training)

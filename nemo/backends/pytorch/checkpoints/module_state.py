@@ -11,34 +11,36 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.fit import check_fit
 from nemo.utils.errors import CheckpointError
 
-Parts = Mapping[str, nn.Module] | nn.ModuleDict
+Modules = Mapping[str, nn.Module] | nn.ModuleDict
 
 
-def parameters_by_name(parts: nn.Module) -> dict[str, nn.Parameter]:
-    """Every parameter once, as `<part>.<name>`; frozen ones included."""
-    return dict(parts.named_parameters())
+def parameters_by_name(modules: nn.Module) -> dict[str, nn.Parameter]:
+    """Every parameter once, as `<module>.<name>`; frozen ones included."""
+    return dict(modules.named_parameters())
 
 
-def weights_by_part(parts: Parts) -> dict[str, dict[str, Tensor]]:
-    """State dict of every part with weights; a tied weight belongs to the first part that has it."""
+def weights_by_module(modules: Modules) -> dict[str, dict[str, Tensor]]:
+    """State dict of every module with weights; a tied weight belongs to the first module that has it."""
     seen: dict[int, Tensor] = {}
     weights: dict[str, dict[str, Tensor]] = {}
-    for part, module in parts.items():
+    for unique, module in modules.items():
         own = {n: t for n, t in module.state_dict(keep_vars=True).items() if id(t) not in seen}
         seen |= {id(tensor): tensor for tensor in own.values()}
         if own:
-            weights[part] = {name: tensor.detach() for name, tensor in own.items()}
+            weights[unique] = {name: tensor.detach() for name, tensor in own.items()}
     return weights
 
 
-def load_weights_by_part(parts: Parts, tensors: Mapping[str, Mapping[str, Tensor]], source: Path) -> None:
-    """Copy a checkpoint's weights into the parts, all or none.
+def load_weights_by_module(
+    modules: Modules, tensors: Mapping[str, Mapping[str, Tensor]], source: Path
+) -> None:
+    """Copy a checkpoint's weights into the modules, all or none.
 
     Raises:
         CheckpointError: modules, names, shapes or types differ.
     """
     saved = _flat(tensors)
-    own = _flat(weights_by_part(parts))
+    own = _flat(weights_by_module(modules))
     check_fit(f"the model in {source}", own, saved)
     with torch.no_grad():
         for name, tensor in own.items():
@@ -46,18 +48,18 @@ def load_weights_by_part(parts: Parts, tensors: Mapping[str, Mapping[str, Tensor
 
 
 def restore_weights(
-    parts: nn.ModuleDict,
+    modules: nn.ModuleDict,
     folder: str | Path,
     pattern: str = "",
-    modules: Collection[Any] | None = None,
+    only: Collection[Any] | None = None,
 ) -> None:
-    """Copy the weights of the newest intact checkpoint in `folder` into `parts`.
+    """Copy the weights of the newest intact checkpoint in `folder` into `modules`.
 
-    Other parts of the checkpoint are ignored.
+    Other modules of the checkpoint are ignored.
 
     Args:
         pattern: consider only checkpoints with this text in their name, such as "STEP-500".
-        modules: only these modules; None means all.
+        only: restore only these modules; None means all.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its weights do not match.
@@ -68,13 +70,13 @@ def restore_weights(
             "no checkpoint", where=folder, expected=f"a folder with {pattern or 'STEP-<n>'} folders"
         )
     tensors, _ = checkpoint.load(newest)
-    chosen = {name: part for name, part in parts.items() if modules is None or part in modules}
-    wanted = weights_by_part(chosen)
-    load_weights_by_part(chosen, {p: t for p, t in tensors.items() if p in wanted}, newest)
+    chosen = {name: module for name, module in modules.items() if only is None or module in only}
+    wanted = weights_by_module(chosen)
+    load_weights_by_module(chosen, {name: t for name, t in tensors.items() if name in wanted}, newest)
 
 
-def _flat(parts: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    return {f"{part}.{name}": tensor for part, named in parts.items() for name, tensor in named.items()}
+def _flat(weights: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    return {f"{module}.{name}": tensor for module, named in weights.items() for name, tensor in named.items()}
 
 
 def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Any) -> None:

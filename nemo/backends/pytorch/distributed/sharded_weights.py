@@ -26,8 +26,8 @@ from nemo.utils.errors import UsageError
 T = TypeVar("T")
 
 
-class Shards:
-    """The weights of a graph's parts, sharded across all processes until `put_together`.
+class ShardedWeights:
+    """The weights of a graph's modules, sharded across all processes until `put_together`.
 
     Meanwhile the modules hold DTensors, and whole weights while `run` computes. Optimizers see neither: they
     update ordinary tensors with this process's rows. The modules' original Parameters are empty; afterwards,
@@ -36,7 +36,7 @@ class Shards:
     Use it as a context manager around the backward passes of a step, like `GradientSum`.
 
     Args:
-        parts: modules with the same weights in all processes, on any device that can hold all of them.
+        modules: modules with the same weights in all processes, on any device that can hold all of them.
         device: device of the shards and of the computation.
         gradient_dtype: type in which gradients are sent; None for their own.
 
@@ -50,12 +50,12 @@ class Shards:
 
     def __init__(
         self,
-        parts: nn.ModuleDict,
+        modules: nn.ModuleDict,
         device: torch.device,
         world: World,
         gradient_dtype: torch.dtype | None = None,
     ):
-        scalars = [name for name, parameter in parts.named_parameters() if parameter.ndim == 0]
+        scalars = [name for name, parameter in modules.named_parameters() if parameter.ndim == 0]
         if scalars:
             raise UsageError(
                 "a scalar weight cannot be sharded",
@@ -64,15 +64,15 @@ class Shards:
             )
         self.num_bytes = self.num_messages = 0
         self._world = world
-        self._places = [
+        self._owners = [
             (m, name, p)
-            for m in parts.modules()
+            for m in modules.modules()
             for name, p in m.named_parameters(recurse=False, remove_duplicate=False)
         ]
-        self._root: Any = _Root(parts)  # fully_shard adds methods that the type does not have
+        self._root: Any = _Root(modules)  # fully_shard adds methods that the type does not have
         mesh = init_device_mesh(device.type, (world.size,))
         policy = MixedPrecisionPolicy(reduce_dtype=gradient_dtype)
-        for group in (*_regions_apart(parts), self._root):
+        for group in (*_regions_apart(modules), self._root):
             whole = [p for p in group.parameters() if not isinstance(p, DTensor)]
             fully_shard(group, mesh=mesh, mp_policy=policy, reshard_after_forward=group is not self._root)
             for parameter in whole:
@@ -82,9 +82,9 @@ class Shards:
             module.set_force_sum_reduction_for_comms(True)  # the only one that gloo supports
             module.set_custom_all_gather(_Gather(world))
             module.set_custom_reduce_scatter(_SumUp(world, self._count))
-        named: dict[str, Any] = dict(parts.named_parameters(remove_duplicate=False))
+        named: dict[str, Any] = dict(modules.named_parameters(remove_duplicate=False))
         self._sharded: dict[str, DTensor] = named
-        self._sharded_of: dict[nn.Parameter, DTensor] = {p: getattr(m, n) for m, n, p in self._places}
+        self._sharded_of: dict[nn.Parameter, DTensor] = {p: getattr(m, n) for m, n, p in self._owners}
         self._own = {p: nn.Parameter(p.to_local().detach()) for p in self._sharded_of.values()}
         self._rows_of = {parameter: self._own[p] for parameter, p in self._sharded_of.items()}
         self._show_which_are_trained()
@@ -121,7 +121,7 @@ class Shards:
             self._root.reshard()  # no backward pass will do it
         return result
 
-    def __enter__(self) -> "Shards":
+    def __enter__(self) -> "ShardedWeights":
         self.num_bytes = self.num_messages = 0
         self._root.set_requires_gradient_sync(False)
         for own in self._own.values():
@@ -139,7 +139,7 @@ class Shards:
             own.grad = None if gradient is None else gradient.to_local()
 
     def whole(self, tensors: Tensors) -> Tensors:
-        """Gather whole tensors in rank 0: weights by part and name, optimizer states as `<weight>.<key>`.
+        """Gather whole tensors in rank 0: weights by module and name, optimizer states as `<weight>.<key>`.
 
         All processes must call it; the others get nothing.
         """
@@ -164,7 +164,7 @@ class Shards:
         for parameter, sharded in self._sharded_of.items():
             parameter.data = self._full(sharded).cpu()
             parameter.requires_grad_(sharded.requires_grad)
-        for module, name, parameter in self._places:
+        for module, name, parameter in self._owners:
             setattr(module, name, parameter)
 
     def _sharded_modules(self) -> list[Any]:
@@ -209,22 +209,24 @@ class _Root(nn.Module):
     that are not running.
     """
 
-    def __init__(self, parts: nn.ModuleDict):
+    def __init__(self, modules: nn.ModuleDict):
         super().__init__()
-        self.parts = parts
+        self.neural_modules = modules
 
     def forward(self, compute: Callable[[], T]) -> T:
         return compute()
 
 
-def _regions_apart(parts: nn.ModuleDict) -> list[nn.Module]:
+def _regions_apart(modules: nn.ModuleDict) -> list[nn.Module]:
     """The regions to shard separately: those that share no weights with others."""
-    places = _places_of_weights(parts)
-    regions = dict.fromkeys(region for part in parts.values() for region in getattr(part, "regions", ()))
-    return [region for region in regions if _places_of_weights(region).items() <= places.items()]
+    uses = _uses_of_weights(modules)
+    regions = dict.fromkeys(
+        region for module in modules.values() for region in getattr(module, "regions", ())
+    )
+    return [region for region in regions if _uses_of_weights(region).items() <= uses.items()]
 
 
-def _places_of_weights(module: nn.Module) -> Counter[nn.Parameter]:
+def _uses_of_weights(module: nn.Module) -> Counter[nn.Parameter]:
     return Counter(parameter for m in module.modules() for parameter in m.parameters(recurse=False))
 
 

@@ -35,7 +35,7 @@ class GraphModule(nn.Module):
     Attributes:
         source: the data layer that feeds the graph.
         fed: its output tensors, in the order of its ports.
-        parts: the modules by unique name: the class name, numbered from the second one on.
+        neural_modules: the modules by unique name: the class name, numbered from the second one on.
         losses: the calls of loss modules, in the order of `counts`.
         given: the tensors that `forward` returns: `outputs` and all losses.
 
@@ -57,7 +57,7 @@ class GraphModule(nn.Module):
         self.source: DataLayerNM = sources[0].module
         self.fed = [sources[0].output(port) for port in self.source.output_ports]
         self.calls = [call for call in calls if call is not sources[0]]
-        self.parts = nn.ModuleDict(named_parts(call.module for call in self.calls))
+        self.neural_modules = nn.ModuleDict(modules_by_name(call.module for call in self.calls))
         self.losses = [call for call in self.calls if isinstance(call.module, LossNM)]
         self.given = tuple(dict.fromkeys([*self.outputs, *(call.output("loss") for call in self.losses)]))
         self._read_rows = rows_read(self.calls, self.outputs) if passes else ReadRows({}, {})
@@ -128,16 +128,16 @@ class GraphModule(nn.Module):
             plan: the plan of this batch, if there is one already.
         """
         values: dict[NmTensor, Any] = {**dict(zip(self.fed, batch, strict=True)), **(known or {})}
-        parts = _Parts(values, plan or self.plan(batch))
+        some_rows = _KnownRows(values, plan or self.plan(batch))
         heads = set(self._heads.values()) if statistics is None else set()
         with _sparse_gradients(self._tied_embeddings if heads else ()):
-            self._compute(values, parts, heads, divisors, statistics, known)
+            self._compute(values, some_rows, heads, divisors, statistics, known)
         return {tensor: values[tensor] for tensor in self.given}
 
     def _compute(
         self,
         values: dict[NmTensor, Any],
-        parts: "_Parts",
+        some_rows: "_KnownRows",
         heads: Collection[Call],
         divisors: Tensor | None,
         statistics: dict[NmTensor, Statistics] | None,
@@ -157,17 +157,17 @@ class GraphModule(nn.Module):
             if rows is None:
                 inputs = {port: values[tensor] for port, tensor in read}
             else:
-                inputs = {port: parts.at(rows, tensor) for port, tensor in read}
+                inputs = {port: some_rows.at(rows, tensor) for port, tensor in read}
 
             if call in heads:
                 features[call] = call.module.features(**inputs)
                 continue
             if call in self._read_rows.selects:
-                parts.select(call, inputs, self._read_rows.selects[call])
+                some_rows.select(call, inputs, self._read_rows.selects[call])
                 continue
             if not isinstance(call.module, LossNM):
-                known_there = values if rows is None or rows == FIRST_TOKEN else parts.known[rows]
-                _run(call, known_there, {**inputs, **parts.packing(call, inputs)})
+                known_there = values if rows is None or rows == FIRST_TOKEN else some_rows.known[rows]
+                _run(call, known_there, {**inputs, **some_rows.packing(call, inputs)})
                 if rows == FIRST_TOKEN:
                     _leave_out_filling(call, values, size=len(values[self.fed[0]]))
                 continue
@@ -238,7 +238,7 @@ def _sparse_gradients(embeddings: Iterable[nn.Embedding]) -> Iterator[None]:
             embedding.sparse = False
 
 
-class _Parts:
+class _KnownRows:
     """Tensors of which only some rows are known; others are gathered on first use."""
 
     def __init__(self, values: dict[NmTensor, Any], plan: Plan):
@@ -281,13 +281,13 @@ class _Parts:
         asked = torch.cat(indices)
         packing = self.packing(call, inputs, asked)
         output = call.module(force_pt=True, rows=asked, **packing, **inputs)
-        for rows, part in zip(wanted, output.split([len(i) for i in indices]), strict=True):
+        for rows, found in zip(wanted, output.split([len(i) for i in indices]), strict=True):
             self.known.setdefault(rows, {})[call.output(port)] = (
-                part.unsqueeze(1) if rows == FIRST_TOKEN else part
+                found.unsqueeze(1) if rows == FIRST_TOKEN else found
             )
 
 
-def named_parts(modules: Iterable[Any]) -> dict[str, Any]:
+def modules_by_name(modules: Iterable[Any]) -> dict[str, Any]:
     """Modules by class name; the second BERT in a graph is `BERT_2`."""
     names: dict[str, Any] = {}
     for module in dict.fromkeys(modules):

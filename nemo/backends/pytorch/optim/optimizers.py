@@ -67,9 +67,9 @@ def make_optimizer(
     Args:
         name: a key of `OPTIMIZERS`, in upper or lower case.
         named_parameters: the parameters to update, already on their device. `muon` takes the matrices inside
-            a part called `encoder` and leaves the rest to AdamW.
+            a module called `encoder` and leaves the rest to AdamW.
         lr: learning rate; a policy may change `lr` of every group before each step.
-        lr_embeddings: learning rate of a part called `embeddings`; None takes `lr`.
+        lr_embeddings: learning rate of a module called `embeddings`; None takes `lr`.
         lr_head: learning rate of everything outside of `embeddings` and `encoder`; None takes `lr`.
         betas: decay of the first and second moment; None takes `own_betas(name)`.
         eps: None means 1e-6 for lamb, 1e-8 for the others.
@@ -100,7 +100,7 @@ def make_optimizer(
     vector_decay = weight_decay if decay_bias_and_norm else 0.0
     decays = weight_decay, vector_decay
     own_rates = {
-        part: rate for part, rate in (("embeddings", lr_embeddings), ("head", lr_head)) if rate is not None
+        kind: rate for kind, rate in (("embeddings", lr_embeddings), ("head", lr_head)) if rate is not None
     }
     groups = _groups(parameters, *decays, own_rates)
     fused = can_fuse(parameters.values())
@@ -122,7 +122,7 @@ def make_optimizer(
             return LAMB(groups, lr, **moments)
         case "muon":
             hidden = {
-                name: p for name, p in parameters.items() if p.ndim == 2 and _part_of(name) == "encoder"
+                name: p for name, p in parameters.items() if p.ndim == 2 and _kind_of(name) == "encoder"
             }
             others = {name: p for name, p in parameters.items() if name not in hidden}
             if not (hidden and others):
@@ -148,21 +148,21 @@ def own_betas(name: str) -> tuple[float, float]:
 class Joined(Optimizer):
     """Several optimizers with different parameters, used as one.
 
-    `param_groups` holds the same objects as those of the parts, and all share one `state`.
+    `param_groups` holds the same objects as those of the optimizers, and all share one `state`.
     """
 
-    def __init__(self, *parts: Optimizer):
-        self.parts = parts
-        super().__init__([group for part in parts for group in part.param_groups], {})
-        for part in parts:
-            part.state = self.state
+    def __init__(self, *optimizers: Optimizer):
+        self.optimizers = optimizers
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        for optimizer in optimizers:
+            optimizer.state = self.state
 
     @torch.no_grad()
     def step(self, closure: Closure | None = None) -> float | None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         loss = evaluate(closure)
-        for part in self.parts:
-            part.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return loss
 
 
@@ -256,9 +256,9 @@ def _beside(parameter: Tensor, state: Tensor) -> Tensor:
 def _by_name(
     optimizer: Optimizer, named_parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, tuple[nn.Parameter, Optimizer]]:
-    """Name -> the parameter, and the optimizer (or the part of a joined one) that updates it."""
-    parts = optimizer.parts if isinstance(optimizer, Joined) else (optimizer,)
-    owners = {p: part for part in parts for group in part.param_groups for p in group["params"]}
+    """Name -> the parameter, and the optimizer (one of a joined one's) that updates it."""
+    optimizers = optimizer.optimizers if isinstance(optimizer, Joined) else (optimizer,)
+    owners = {p: one for one in optimizers for group in one.param_groups for p in group["params"]}
     named = {
         name: (parameter, owners[parameter])
         for name, parameter in _unique(named_parameters).items()
@@ -277,9 +277,9 @@ def _unique(named_parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parame
     return {name: parameter for parameter, name in first_names.items()}
 
 
-def _part_of(name: str) -> str:
-    """The part of a parameter: "encoder", "embeddings", or "head" for all others."""
-    return next((part for part in ("encoder", "embeddings") if part in name.split(".")), "head")
+def _kind_of(name: str) -> str:
+    """The kind of a parameter: "encoder", "embeddings", or "head" for all others."""
+    return next((kind for kind in ("encoder", "embeddings") if kind in name.split(".")), "head")
 
 
 def _groups(
@@ -293,12 +293,12 @@ def _groups(
     Those with the common rate come first.
     """
     groups: list[Group] = []
-    own_part = {name: _part_of(name) for name in parameters if _part_of(name) in rates}
-    for part in (None, *rates):
-        members = [p for name, p in parameters.items() if own_part.get(name) == part]
+    kind_of = {name: _kind_of(name) for name in parameters if _kind_of(name) in rates}
+    for kind in (None, *rates):
+        members = [p for name, p in parameters.items() if kind_of.get(name) == kind]
         matrices = [p for p in members if p.ndim > 1]
         vectors = [p for p in members if p.ndim <= 1]
-        own = {} if part is None else {"lr": rates[part]}
+        own = {} if kind is None else {"lr": rates[kind]}
         groups.append({"params": matrices, "weight_decay": matrix_decay, "trust_ratio": True, **own})
         groups.append({"params": vectors, "weight_decay": vector_decay, "trust_ratio": False, **own})
     return [group for group in groups if group["params"]]

@@ -76,7 +76,7 @@ class Training:
         self.graph.train()
         _prepare_kernels(self.graph, device, plan.max_steps)
         self.precision = Precision(level, device, plan.max_loss_scale, plan.min_loss_scale)
-        parameters = parameters_by_name(self.graph.parts)
+        parameters = parameters_by_name(self.graph.neural_modules)
         replicas.place(self.graph)
         self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))
         self.state = TrainingState(progress, self.graph, self.objectives, self.precision, replicas, device)
@@ -286,6 +286,6 @@ def _prepare_kernels(graph: GraphModule, device: torch.device, steps: int | None
     if device.type == "cpu" and (steps is None or steps >= STEPS_WORTH_A_BUILD):
         native.build()
     if device.type == "cuda" and (steps is None or steps >= STEPS_WORTH_COMPILING):
-        for part in graph.parts.values():
-            for region in getattr(part, "regions", ()):
+        for module in graph.neural_modules.values():
+            for region in getattr(module, "regions", ()):
                 region.compile(dynamic=False)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name
-from nemo.backends.pytorch.graph.graph_module import named_parts
+from nemo.backends.pytorch.graph.graph_module import modules_by_name
 from nemo.backends.pytorch.optim.optimizers import make_optimizer, parameters_of
 from nemo.core.graph import NmTensor, calls_leading_to
 from nemo.core.plan import optimizer_params
@@ -93,8 +93,8 @@ def optimizer_for(
     things = things_to_optimize if isinstance(things_to_optimize, Sequence) else [things_to_optimize]
     modules = [thing for thing in things if not isinstance(thing, NmTensor)]
     modules += [call.module for call in calls_leading_to(t for t in things if isinstance(t, NmTensor))]
-    parts = nn.ModuleDict(named_parts(module for module in modules if isinstance(module, nn.Module)))
-    return make_optimizer(optimizer, parameters_by_name(parts), **optimizer_params(optimization_params))
+    trained = nn.ModuleDict(modules_by_name(module for module in modules if isinstance(module, nn.Module)))
+    return make_optimizer(optimizer, parameters_by_name(trained), **optimizer_params(optimization_params))
 
 
 def _is_pair(item: Any) -> bool:

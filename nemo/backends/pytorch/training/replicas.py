@@ -19,7 +19,7 @@ from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 
 if TYPE_CHECKING:  # its import takes a second
-    from nemo.backends.pytorch.distributed.sharded_weights import Shards
+    from nemo.backends.pytorch.distributed.sharded_weights import ShardedWeights
 
 T = TypeVar("T")
 Tensors = dict[str, dict[str, Tensor]]
@@ -54,13 +54,13 @@ class Replicas:
         self.world, self._device = world, device
         self._shard = shard and world.size > 1
         self._gradient_dtype = _GRADIENT_DTYPES[gradient_dtype]
-        self._shards: Shards | None = None
-        self._sharded_parts: list[nn.Module] = []
-        self._sums: dict[Optimizer, GradientSum | Shards] = {}
+        self._sharded: ShardedWeights | None = None
+        self._sharded_modules: list[nn.Module] = []
+        self._sums: dict[Optimizer, GradientSum | ShardedWeights] = {}
 
     @property
     def is_sharded(self) -> bool:
-        return self._shards is not None
+        return self._sharded is not None
 
     def place(self, graph: GraphModule) -> None:
         """Put the weights of rank 0, or this process's shard of them, on the device.
@@ -72,20 +72,22 @@ class Replicas:
         if not self._shard:
             graph.to(self._device)
         if self.world.size > 1:
-            shapes = {name: list(p.shape) for name, p in parameters_by_name(graph.parts).items()}
+            shapes = {name: list(p.shape) for name, p in parameters_by_name(graph.neural_modules).items()}
             self.world.check_same(weights=shapes)
             self.world.broadcast([*graph.parameters(), *graph.buffers()])
         if self._shard:
-            from nemo.backends.pytorch.distributed.sharded_weights import Shards
+            from nemo.backends.pytorch.distributed.sharded_weights import ShardedWeights
 
-            self._shards = Shards(graph.parts, self._device, self.world, self._gradient_dtype)
-            self._sharded_parts = list(graph.parts.values())
+            self._sharded = ShardedWeights(
+                graph.neural_modules, self._device, self.world, self._gradient_dtype
+            )
+            self._sharded_modules = list(graph.neural_modules.values())
 
     def move(self, graph: GraphModule) -> None:
         """Move unsharded weights to the device; shards are already there."""
-        for part in graph.parts.values():
-            if part not in self._sharded_parts:
-                part.to(self._device)
+        for module in graph.neural_modules.values():
+            if module not in self._sharded_modules:
+                module.to(self._device)
 
     def adopt(self, objectives: list[Objective]) -> list[Objective]:
         """The objectives with this process's parameters, whose gradients `sync` sums from now on.
@@ -93,20 +95,20 @@ class Replicas:
         Raises:
             UsageError: an optimizer cannot update sharded weights.
         """
-        if self._shards is not None:
+        if self._sharded is not None:
             objectives = [
-                replace(objective, parameters=self._shards.adopt(objective.optimizer, objective.parameters))
+                replace(objective, parameters=self._sharded.adopt(objective.optimizer, objective.parameters))
                 for objective in objectives
             ]
         if self.world.size > 1:
             self._sums = {
-                objective.optimizer: self._shards
+                objective.optimizer: self._sharded
                 or GradientSum(self.world, objective.parameters.values(), self._gradient_dtype)
                 for objective in objectives
             }
         return objectives
 
-    def sync(self, optimizer: Optimizer) -> "AbstractContextManager[GradientSum | Shards | None]":
+    def sync(self, optimizer: Optimizer) -> "AbstractContextManager[GradientSum | ShardedWeights | None]":
         """A context for the backward passes of a step, on whose exit gradients are sums over all processes.
 
         It yields an object whose `enable_sync()` must be called before the last pass; None with one process.
@@ -115,11 +117,11 @@ class Replicas:
 
     def sum_squares(self) -> Callable[[Tensor], Tensor] | None:
         """Extends a sum of squares over this process's shard to all weights; None if there are no shards."""
-        return None if self._shards is None else self._shards.add_up
+        return None if self._sharded is None else self._sharded.add_up
 
     def run(self, compute: Callable[[], T]) -> T:
         """Return `compute()`, run with whole weights."""
-        return compute() if self._shards is None else self._shards.run(compute)
+        return compute() if self._sharded is None else self._sharded.run(compute)
 
     def filled_up(
         self, batches: Sequence[Sequence[Any]], num_batches: int, graph: GraphModule, epoch: int
@@ -136,17 +138,17 @@ class Replicas:
 
     def gathered(self, tensors: Tensors) -> Tensors:
         """Whole tensors from this process's; with sharded weights, in rank 0 only."""
-        return tensors if self._shards is None else self._shards.whole(tensors)
+        return tensors if self._sharded is None else self._sharded.whole(tensors)
 
     def scattered(self, tensors: Tensors) -> Tensors:
-        """This process's part of whole tensors."""
-        return tensors if self._shards is None else self._shards.rows(tensors)
+        """This process's rows of whole tensors."""
+        return tensors if self._sharded is None else self._sharded.rows(tensors)
 
     def release(self) -> None:
         """Make sharded weights whole again; the optimizer's state is lost."""
-        if self._shards is not None:
-            self._shards.put_together()
-            self._shards, self._sharded_parts = None, []
+        if self._sharded is not None:
+            self._sharded.put_together()
+            self._sharded, self._sharded_modules = None, []
 
     def refuse_if_sharding(self, what: str) -> None:
         """Refuse operations on whole weights and optimizers that are sharded during training.

@@ -9,7 +9,7 @@ import torch
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.background_writer import Background
 from nemo.backends.pytorch.checkpoints.fit import refuse_other_run
-from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part, weights_by_part
+from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module, weights_by_module
 from nemo.backends.pytorch.environment import fingerprint
 from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.optim.optimizers import load_optimizer_state, optimizer_state
@@ -59,7 +59,7 @@ class TrainingState:
         self.replicas.world.now("saving")
         tensors = self.replicas.gathered(
             {
-                **weights_by_part(self.graph.parts),
+                **weights_by_module(self.graph.neural_modules),
                 **{
                     name: optimizer_state(objective.optimizer, objective.parameters)
                     for name, objective in self.objectives.items()
@@ -114,7 +114,7 @@ class TrainingState:
         optimizer_tensors = {name: tensors.pop(name, None) for name in self.objectives}
         if None in optimizer_tensors.values():
             raise CheckpointError("the checkpoint has no optimizer state", where=newest)
-        load_weights_by_part(self.graph.parts, tensors, newest)
+        load_weights_by_module(self.graph.neural_modules, tensors, newest)
         for name, objective in self.objectives.items():
             load_optimizer_state(objective.optimizer, objective.parameters, optimizer_tensors[name] or {})
         if state["scaler"]:

@@ -64,8 +64,8 @@ def figures_on(model: str, text: Path) -> TextFigures:
     tokenizer = load_tokenizer(initial.tokenizer)
     built = build_model(options, tokenizer, config)
     has_head = str(built.mlm) in take_weights(built, initial)
-    for part in built.parts:
-        part.eval()
+    for module in built.neural_modules:
+        module.eval()
     loss = None
     if has_head:
         sampling = Sampling(max_seq_length=options.max_seq_length)

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.checkpoints.manifest import MANIFEST, verify
-from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
+from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
 from nemo.collections.nlp.data.tokenizers import has_tokenizer
 from nemo.collections.nlp.models.bert_weights import (
     POOLER,
-    by_part,
+    by_module,
     canonical,
     check_encoder,
     encoder_of,
@@ -137,7 +137,7 @@ def _of_huggingface(name: str) -> InitialCheckpoint:
     weight_files(name)  # the weights are read later, but missing ones are an error now
 
     def take(model: PretrainingModel) -> list[str]:
-        return _take(model, by_part(load_tensors(name)), name)
+        return _take(model, by_module(load_tensors(name)), name)
 
     return InitialCheckpoint(name, config, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
 
@@ -163,8 +163,8 @@ def _take(
     """
     if "BERT" not in weights:
         raise CheckpointError("does not contain a BERT", where=source, found=", ".join(weights))
-    parts = {str(part): part for part in model.parts if str(part) in weights}
-    taken = {name: dict(weights[name]) for name in parts}
+    modules = {str(module): module for module in model.neural_modules if str(module) in weights}
+    taken = {name: dict(weights[name]) for name in modules}
     encoder = taken["BERT"]
     if model.nsp is None and "SequenceClassifier" in weights:
         head = weights["SequenceClassifier"]
@@ -179,7 +179,7 @@ def _take(
         head = taken["BertTokenClassifier"]
         decoder = head.get("mlp.layer0.weight")
         if decoder is None and not model.is_tied:
-            del parts["BertTokenClassifier"], taken["BertTokenClassifier"]
+            del modules["BertTokenClassifier"], taken["BertTokenClassifier"]
         elif decoder is not None and model.is_tied:
             if torch.equal(decoder, encoder["bert.embeddings.word_embeddings.weight"]):
                 del head["mlp.layer0.weight"]
@@ -188,8 +188,8 @@ def _take(
                     "%s: the decoder is not tied to the word embeddings; it is trained separately", source
                 )
                 model.untie()
-    load_weights_by_part(parts, taken, source)
-    return list(parts)
+    load_weights_by_module(modules, taken, source)
+    return list(modules)
 
 
 def config_beside(folder: Path) -> Any | None:
@@ -302,11 +302,11 @@ def take_weights(model: PretrainingModel, initial: InitialCheckpoint) -> list[st
         CheckpointError: they are damaged, or belong to a model of other sizes.
     """
     taken = initial.take(model)
-    new = [_IN_WORDS[str(part)] for part in model.parts if str(part) not in taken]
+    new = [_IN_WORDS[str(module)] for module in model.neural_modules if str(module) not in taken]
     logging.info(
         "weights from %s: %s; new: %s",
         initial.name,
-        ", ".join(_IN_WORDS[part] for part in taken),
+        ", ".join(_IN_WORDS[module] for module in taken),
         ", ".join(new) or "nothing",
     )
     return taken

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
-from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_part
+from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module
 from nemo.collections.nlp.checkpoints.best import choose_checkpoint
 from nemo.collections.nlp.checkpoints.export import export_huggingface
 from nemo.collections.nlp.checkpoints.initial_checkpoint import config_file_beside
@@ -70,9 +70,9 @@ def load_pretrained(
         )
     model = with_heads(BERT(config_filename=str(config_file)), only_mlm="SequenceClassifier" not in tensors)
     check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), chosen)
-    load_weights_by_part({str(part): part for part in model.parts}, tensors, chosen)
-    for part in model.parts:
-        part.eval()
+    load_weights_by_module({str(module): module for module in model.neural_modules}, tensors, chosen)
+    for module in model.neural_modules:
+        module.eval()
     choice = choose_tokenizer(Situation(asked=tokenizer, checkpoint=chosen))
     if choice is None:
         raise UsageError(

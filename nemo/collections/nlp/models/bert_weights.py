@@ -93,23 +93,23 @@ def encoder_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in tensors.items() if name.startswith("bert.")}
 
 
-def by_part(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+def by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Canonical names -> names in our modules, by module: `BERT` and each head in the file.
 
     If the file has no decoder, it is tied to the embeddings, and the MLM head has no `mlp.layer0.weight`.
     """
     if OLD_BIAS in tensors:
         tensors = {MLM_NAMES["mlp.layer0.bias"]: tensors[OLD_BIAS], **tensors}
-    parts = {"BERT": encoder_of(tensors)}
-    for part, names in (("BertTokenClassifier", MLM_NAMES), ("SequenceClassifier", NSP_NAMES)):
+    modules = {"BERT": encoder_of(tensors)}
+    for module, names in (("BertTokenClassifier", MLM_NAMES), ("SequenceClassifier", NSP_NAMES)):
         if all(theirs in tensors for theirs in names.values() if theirs != DECODER):
-            parts[part] = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
-    return parts
+            modules[module] = {ours: tensors[theirs] for ours, theirs in names.items() if theirs in tensors}
+    return modules
 
 
-def as_huggingface(part: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
+def as_huggingface(weights: Mapping[str, Tensor], names: Mapping[str, str]) -> dict[str, Tensor]:
     """A head of ours under Hugging Face's names."""
-    return {theirs: part[ours] for ours, theirs in names.items()}
+    return {theirs: weights[ours] for ours, theirs in names.items()}
 
 
 def sizes_of(encoder: Mapping[str, Tensor]) -> dict[str, int]:

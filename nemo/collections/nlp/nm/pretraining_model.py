@@ -29,7 +29,7 @@ class PretrainingModel:
     nsp: SequenceClassifier | None
 
     @property
-    def parts(self) -> list[torch.nn.Module]:
+    def neural_modules(self) -> list[torch.nn.Module]:
         """The modules of the model, without a missing head."""
         return [module for module in (self.bert, self.mlm, self.nsp) if module is not None]
 
@@ -51,7 +51,7 @@ class PretrainingModel:
     @property
     def num_weights(self) -> int:
         """The number of trained weights; tied weights count once."""
-        trained = {p for part in self.parts for p in part.parameters() if p.requires_grad}
+        trained = {p for module in self.neural_modules for p in module.parameters() if p.requires_grad}
         return sum(p.numel() for p in trained)
 
 

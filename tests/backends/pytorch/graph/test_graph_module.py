@@ -68,7 +68,7 @@ def test_a_module_called_twice_is_one_part_with_two_values(toy, batches):
     model = toy()
     once, again = model.encoder(tokens=data.tokens), model.encoder(tokens=data.tokens)
     graph = GraphModule([once, again])
-    assert list(graph.parts) == ["Encoder"]
+    assert list(graph.neural_modules) == ["Encoder"]
     (batch, *_) = batches().batches(0)
     values = graph(batch)
     assert torch.equal(values[once], values[again])
@@ -77,7 +77,7 @@ def test_a_module_called_twice_is_one_part_with_two_values(toy, batches):
 def test_two_modules_of_a_class_have_two_names(toy, batches):
     data = batches()()
     graph = GraphModule([toy().encoder(tokens=data.tokens), toy().encoder(tokens=data.tokens)])
-    assert list(graph.parts) == ["Encoder", "Encoder_2"]
+    assert list(graph.neural_modules) == ["Encoder", "Encoder_2"]
 
 
 def test_a_graph_has_one_data_layer(toy, batches):

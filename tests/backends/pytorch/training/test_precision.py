@@ -49,7 +49,9 @@ def train(model, level, steps=6, optimizer="adam_w", callbacks=(), batches_per_s
 
 
 def weights(model):
-    return {name: p.detach().clone() for part in model.parts for name, p in part.named_parameters()}
+    return {
+        name: p.detach().clone() for module in model.neural_modules for name, p in module.named_parameters()
+    }
 
 
 @pytest.mark.parametrize("level", ["O1", "O2"])

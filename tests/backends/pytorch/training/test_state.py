@@ -59,7 +59,7 @@ def test_loading_from_an_empty_folder_is_an_error(toy, batches, tmp_path):
 
 
 def test_a_tied_weight_is_one_parameter_and_is_saved_once(toy, batches, tmp_path):
-    from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name, weights_by_part
+    from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name, weights_by_module
     from nemo.backends.pytorch.graph.graph_module import GraphModule
     from nemo.core import WeightShareTransform
 
@@ -71,8 +71,8 @@ def test_a_tied_weight_is_one_parameter_and_is_saved_once(toy, batches, tmp_path
     )
     graph = GraphModule(model.wire(batches()))
     assert model.head.linear.weight is model.encoder.embedding.weight
-    assert "Head.linear.weight" not in parameters_by_name(graph.parts)
-    assert list(weights_by_part(graph.parts)["Head"]) == ["linear.bias"]
+    assert "Head.linear.weight" not in parameters_by_name(graph.neural_modules)
+    assert list(weights_by_module(graph.neural_modules)["Head"]) == ["linear.bias"]
 
     # Plain SGD moves the shared weight by the sum of both gradients, once.
     before = model.encoder.embedding.weight.detach().clone()

@@ -68,8 +68,8 @@ def model():
         max_position_embeddings=TOKENS,
     )
     model = with_heads(bert)
-    for part in model.parts:
-        for parameter in part.parameters():
+    for module in model.neural_modules:
+        for parameter in module.parameters():
             torch.nn.init.normal_(parameter, std=0.5)  # far from uniform guesses
     return model
 
@@ -89,8 +89,8 @@ def evaluated(tensors, iter_callback=eval_iter_callback, done_callback=eval_epoc
 def by_hand(model):
     """Figures from all samples at once."""
     ids, types, mask, targets, to_guess, labels = Pairs().dataset.tensors
-    for part in model.parts:
-        part.eval()
+    for module in model.neural_modules:
+        module.eval()
     with torch.no_grad():
         hidden = model.bert(input_ids=ids, token_type_ids=types, attention_mask=mask)
         tokens = log_softmax(model.mlm(hidden_states=hidden), -1)

@@ -9,7 +9,7 @@ import transformers
 from safetensors.torch import load_file
 
 from nemo.backends.pytorch.checkpoints import checkpoint
-from nemo.backends.pytorch.checkpoints.module_state import weights_by_part
+from nemo.backends.pytorch.checkpoints.module_state import weights_by_module
 from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     find_initial_checkpoint,
     take_weights,
@@ -69,8 +69,8 @@ def start(tokenizer, **given):
     origin = find_initial_checkpoint(chosen)
     chosen, config = with_sizes(chosen, origin)
     model = build_model(chosen, tokenizer, config)
-    for part in model.parts:
-        part.eval()
+    for module in model.neural_modules:
+        module.eval()
     return model, origin.take(model)
 
 
@@ -231,7 +231,10 @@ def work_dir(tmp_path, tokenizer):
     checkpoint.save(
         tmp_path / "run" / "checkpoints",
         7,
-        {**weights_by_part({str(part): part for part in model.parts}), "optimizer": {"x": torch.zeros(1)}},
+        {
+            **weights_by_module({str(module): module for module in model.neural_modules}),
+            "optimizer": {"x": torch.zeros(1)},
+        },
         {"step": 7},
         {"bert-config.json": model.bert.config.to_json_string().encode(), **files},
     )
@@ -242,9 +245,9 @@ def work_dir(tmp_path, tokenizer):
 def test_a_folder_of_ours_gives_the_encoder_and_its_heads(work_dir, tokenizer, named):
     model, taken = start(tokenizer, bert_checkpoint=str(work_dir / named))
     assert taken == HEADS["BertForPreTraining"]
-    for part in model.parts:
-        saved = load_file(work_dir / "checkpoints" / "STEP-7" / f"{part}.safetensors")
-        assert all(torch.equal(part.state_dict()[name], tensor) for name, tensor in saved.items())
+    for module in model.neural_modules:
+        saved = load_file(work_dir / "checkpoints" / "STEP-7" / f"{module}.safetensors")
+        assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in saved.items())
     tied = model.bert.bert.embeddings.word_embeddings.weight
     assert model.mlm.mlp.last_linear_layer.weight is tied
 

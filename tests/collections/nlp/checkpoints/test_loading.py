@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nemo.backends.pytorch.checkpoints import checkpoint
-from nemo.backends.pytorch.checkpoints.module_state import weights_by_part
+from nemo.backends.pytorch.checkpoints.module_state import weights_by_module
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.evaluation import fill_mask
 from nemo.collections.nlp.nm.pretraining_model import with_heads
@@ -25,7 +25,10 @@ def write_run(folder, words=WORDS, vocab_size=25):
     checkpoint.save(
         folder / "checkpoints",
         3,
-        {**weights_by_part({str(part): part for part in model.parts}), "optimizer": {"x": torch.zeros(1)}},
+        {
+            **weights_by_module({str(module): module for module in model.neural_modules}),
+            "optimizer": {"x": torch.zeros(1)},
+        },
         {"step": 3, "items_seen": 100},
         {
             "bert-config.json": model.bert.config.to_json_string().encode(),
@@ -41,7 +44,7 @@ def test_a_run_is_loaded_by_any_of_its_folders(tmp_path, named):
     loaded = load_pretrained(tmp_path / named)
     assert loaded.tokenizer.vocabulary() == WORDS
     assert loaded.state["step"] == 3
-    for ours, theirs in zip(loaded.model.parts, model.parts, strict=True):
+    for ours, theirs in zip(loaded.model.neural_modules, model.neural_modules, strict=True):
         for name, tensor in theirs.state_dict().items():
             assert torch.equal(ours.state_dict()[name], tensor)
 

@@ -108,8 +108,8 @@ def test_every_weight_is_finite_for_any_number_of_heads(heads):
         )
     )
     start_from_counts(model.bert, model.mlm, text, special_ids=np.arange(5))
-    for part in model.parts:
-        assert all(torch.isfinite(parameter).all() for parameter in part.parameters())
+    for module in model.neural_modules:
+        assert all(torch.isfinite(parameter).all() for parameter in module.parameters())
 
 
 def weights_of(text, vocab_size=80, hidden_size=64):
@@ -126,7 +126,9 @@ def weights_of(text, vocab_size=80, hidden_size=64):
     )
     start_from_counts(model.bert, model.mlm, text, special_ids=np.arange(5))
     return {
-        f"{i} {name}": p.detach() for i, part in enumerate(model.parts) for name, p in part.named_parameters()
+        f"{i} {name}": p.detach()
+        for i, module in enumerate(model.neural_modules)
+        for name, p in module.named_parameters()
     }
 
 
