@@ -108,7 +108,7 @@ PATCHES_AT_WORK = """
 import sys
 import numpy as np
 import torch
-from nemo.backends.pytorch.ops.native.check import checks
+from nemo.backends.pytorch.ops.check import checks
 from nemo.cli.main import main
 from nemo.collections.nlp.data.samples.masking import Masking
 

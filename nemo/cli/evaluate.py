@@ -77,6 +77,7 @@ def run(argv: Sequence[str]) -> None:
     verbosity = "WARNING" if options.json else "INFO"
     with logging.temp_verbosity(verbosity), working("loading the libraries"):
         from nemo.collections.nlp.checkpoints.loading import load_pretrained
+        from nemo.collections.nlp.data.inputs import TextOptions
         from nemo.collections.nlp.data.samples.sampling import Sampling
         from nemo.collections.nlp.evaluation import evaluate, table
 
@@ -86,6 +87,6 @@ def run(argv: Sequence[str]) -> None:
             options.eval_data,
             Sampling(options.max_seq_length, options.masking, options.mask_probability, seed=options.seed),
             options.batch_size,
-            options.text_options,
+            TextOptions.of(options),
         )
     sys.stdout.write((json.dumps(figures) if options.json else table(figures)) + "\n")

@@ -88,6 +88,7 @@ def run(argv: Sequence[str]) -> None:
     """Draw samples and print them."""
     options = COMMAND_LINE.parse(argv)
     with logging.temp_verbosity("WARNING"), working("drawing samples"):  # print only the samples
+        from nemo.collections.nlp.data.inputs import TextOptions
         from nemo.collections.nlp.data.inspection.parts import named_tokenizer
         from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
         from nemo.collections.nlp.data.samples.sampling import Sampling
@@ -97,7 +98,7 @@ def run(argv: Sequence[str]) -> None:
         )
         tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
         samples = draw_samples(
-            options.input, Drawing(options.num_samples, sampling), tokenizer, options.text_options
+            options.input, Drawing(options.num_samples, sampling), tokenizer, TextOptions.of(options)
         )
     if options.json:
         sys.stdout.write(json.dumps({"samples": [asdict(sample) for sample in samples]}) + "\n")

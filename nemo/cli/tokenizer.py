@@ -59,14 +59,14 @@ def run(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     with working("loading the libraries"):
-        from nemo.collections.nlp.data.inputs import pieces_of, read_documents, sources_of
+        from nemo.collections.nlp.data.inputs import TextOptions, pieces_of, read_documents, sources_of
         from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
         from nemo.collections.nlp.data.text.sentences import is_cjk
         from nemo.collections.nlp.data.tokenizers import load_tokenizer
         from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
         from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 
-    text = options.text_options
+    text = TextOptions.of(options)
     sources = sources_of(options.train_data, text)
     train_tokenizer(
         options.kind,

@@ -1,5 +1,6 @@
 """The core, in pure Python: types, graphs, plans, callbacks and the factory. It never imports torch."""
 
+from nemo.core import neural_types
 from nemo.core.callbacks import (
     ActionCallback,
     CheckpointCallback,
@@ -104,3 +105,7 @@ __all__ = [
     "WeightShareTransform",
     "calls_leading_to",
 ]
+
+# What these modules need from those above them.
+NeuralModule._get_default_factory = NeuralModuleFactory.get_default_factory
+neural_types.NmTensor = NmTensor

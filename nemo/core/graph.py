@@ -6,15 +6,19 @@ of one module are two nodes, and a depth-first walk gives the order of computati
 
 import itertools
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from nemo.core.errors import NeuralTypeError
 from nemo.core.neural_types import NeuralType
 
-if TYPE_CHECKING:
-    from nemo.core.neural_modules import NeuralModule
-
 _call_numbers = itertools.count()
+
+
+class HasPorts(Protocol):
+    """What a graph asks of a module."""
+
+    @property
+    def output_ports(self) -> Mapping[str, NeuralType]: ...
 
 
 class Call:
@@ -25,7 +29,7 @@ class Call:
         inputs: the tensor for each input port.
     """
 
-    def __init__(self, module: "NeuralModule | None", inputs: "Mapping[str, NmTensor]"):
+    def __init__(self, module: HasPorts | None, inputs: "Mapping[str, NmTensor]"):
         self.module: Any = module  # the backend adds further methods
         self.inputs = dict(inputs)
         self.number = next(_call_numbers)
@@ -44,7 +48,7 @@ class NmTensor(NeuralType):
 
     def __init__(
         self,
-        producer: "NeuralModule | None" = None,
+        producer: HasPorts | None = None,
         producer_args: "Mapping[str, NmTensor] | None" = None,
         name: str | None = None,
         ntype: NeuralType | None = None,

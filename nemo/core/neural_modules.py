@@ -2,10 +2,10 @@
 
 import inspect
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import Enum
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 from uuid import uuid4
 
 from nemo.core import module_config
@@ -17,10 +17,8 @@ from nemo.core.errors import (
 )
 from nemo.core.graph import Call, NmTensor
 from nemo.core.neural_types import NeuralType
+from nemo.core.settings import DeviceType
 from nemo.utils.lookup import closest
-
-if TYPE_CHECKING:
-    from nemo.core.neural_factory import DeviceType, NeuralModuleFactory
 
 __all__ = ["NeuralModule", "NmTensor", "WeightShareTransform"]
 
@@ -30,6 +28,13 @@ class WeightShareTransform(Enum):
 
     SAME = 0
     TRANSPOSE = 1
+
+
+class Factory(Protocol):
+    """What a module asks of its factory, a `NeuralModuleFactory`."""
+
+    placement: DeviceType
+    device: Any
 
 
 class NeuralModule:
@@ -45,18 +50,19 @@ class NeuralModule:
     # Types of real values that may be passed by keyword: a backend's tensors.
     real_inputs: tuple[type, ...] = ()
 
+    # Set by `nemo.core`, as `neural_factory` imports this module.
+    _get_default_factory: ClassVar[Callable[[], Factory]]
+
     # Named as NeMo 0.10's subclasses expect. `__new__` sets them, as subclasses need not call `__init__`.
     _init_params: dict[str, Any]
-    _factory: "NeuralModuleFactory"
-    _placement: "DeviceType"
+    _factory: Factory
+    _placement: DeviceType
     _device: Any
     _uuid: str
 
     def __new__(cls, *args: Any, **kwargs: Any) -> "NeuralModule":
-        from nemo.core.neural_factory import NeuralModuleFactory  # it imports this module
-
         module = super().__new__(cls)
-        factory = NeuralModuleFactory.get_default_factory()
+        factory = cls._get_default_factory()
         vars(module).update(
             _init_params=_bound_params(module, args, kwargs),
             _factory=factory,
@@ -82,12 +88,12 @@ class NeuralModule:
         return self._init_params
 
     @property
-    def factory(self) -> "NeuralModuleFactory":
+    def factory(self) -> Factory:
         """The factory that was the default when the module was created."""
         return self._factory
 
     @property
-    def placement(self) -> "DeviceType":
+    def placement(self) -> DeviceType:
         """Where this module's factory places modules."""
         return self._placement
 

@@ -45,12 +45,14 @@ __all__ = [
     "NeuralType",
     "NeuralTypeComparisonResult",
     "NeuralTypeError",
-    "NmTensor",  # noqa: F822  see __getattr__
+    "NmTensor",
     "PredictionsType",
     "RegressionValuesType",
     "SpectrogramType",
     "VoidType",
 ]
+
+NmTensor: type  # NeMo 0.10's address; set by `nemo.core`, as `graph` imports this module
 
 
 class AxisKindAbstract(Enum):
@@ -349,11 +351,3 @@ def _compare_axes(port: tuple[AxisType, ...], tensor: tuple[AxisType, ...]) -> N
     if [kind for kind, _ in by_kind(port)] == [kind for kind, _ in by_kind(tensor)]:
         return NeuralTypeComparisonResult.DIM_INCOMPATIBLE
     return NeuralTypeComparisonResult.INCOMPATIBLE
-
-
-def __getattr__(name: str) -> Any:
-    if name == "NmTensor":  # NeMo 0.10's address; `graph` imports this module
-        from nemo.core.graph import NmTensor
-
-        return NmTensor
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

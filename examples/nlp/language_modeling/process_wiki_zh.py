@@ -2,7 +2,7 @@
 
 Writes train.txt and valid.txt (a sentence per line, a blank line between documents), and vocab.txt, a
 vocabulary of characters for `NemoBertTokenizer(vocab_file=...)`. `nemo-bert pretrain --data_dir=wiki_zh
-data_text` finds all three. The work is done in `nemo/collections/nlp/data/text/wiki_zh.py`.
+data_text` finds all three. The work is done in `nemo/collections/nlp/preparation/wiki_zh.py`.
 """
 
 from collections.abc import Sequence
@@ -49,7 +49,7 @@ COMMAND_LINE = CommandLine(WikiZhOptions, "process_wiki_zh.py", "JSON lines -> t
 def run(argv: Sequence[str]) -> None:
     """Process the corpus, and report what was written."""
     options = COMMAND_LINE.parse(argv)
-    from nemo.collections.nlp.data.text.wiki_zh import process_wiki_zh, report
+    from nemo.collections.nlp.preparation.wiki_zh import process_wiki_zh, report
 
     output_dir = Path(options.output_dir)
     counts = process_wiki_zh(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from nemo.collections.nlp.data.inputs import read_documents
+from nemo.collections.nlp.data.inputs import TextOptions, read_documents
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.utils.errors import DataError
@@ -38,12 +38,14 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
         DataError: there is too little text. Also as `read_documents`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = _part(read_documents(options.text, options.text_options), folder, TRAIN, FIELD)
+    sizes = _part(read_documents(options.text, TextOptions.of(options)), folder, TRAIN, FIELD)
     _check_enough(sizes, " ".join(options.text))
     mixed = [TRAIN]
     if options.replay is not None:
         most = int(sizes[TRAIN] * options.replay_share / (1 - options.replay_share))
-        replayed = _part(read_documents(options.replay, options.text_options), folder, REPLAY, GENERAL, most)
+        replayed = _part(
+            read_documents(options.replay, TextOptions.of(options)), folder, REPLAY, GENERAL, most
+        )
         measured_only = {GENERAL: replayed[GENERAL]} if options.replay_share == 0 else replayed
         _check_enough(measured_only, f"--replay {options.replay}")
         sizes |= replayed

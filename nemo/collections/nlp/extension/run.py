@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import torch
 
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
+from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import sample_text
 from nemo.collections.nlp.extension.figures import Change, Cut, changes, cut_of
@@ -63,7 +64,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
         config, tensors = load_config(name), load_tensors(name)
         tokenizer = load_tokenizer(name)
         refuse_other_kinds(tokenizer, options.model)
-        lines = sample_text(options.text, 10**9, options.sample_bytes, (), options.text_options)
+        lines = sample_text(options.text, 10**9, options.sample_bytes, (), TextOptions.of(options))
         learned, held_out = _parted(lines)
         extension = extend(tokenizer, learned, options.pieces, options.least_saving)
         folder = Path(options.out)

@@ -5,7 +5,7 @@ Names and defaults are those of NeMo 0.10's script. This module must not import 
 
 import dataclasses
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from nemo.collections.nlp.options.data import MODES, DataOptions, MaskingOptions, TokenizerOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
@@ -22,9 +22,6 @@ from nemo.utils.arguments import check
 from nemo.utils.errors import UsageError
 from nemo.utils.lr_policies import LR_POLICIES, parameters_of
 from nemo.utils.step_plan import StepPlan
-
-if TYPE_CHECKING:
-    from nemo.collections.nlp.data.samples.sampling import Sampling
 
 # Option -> argument of the policy, see `nemo.utils.lr_policies`.
 SCHEDULE_PARAMETERS = {"lr_min": "min_lr", "lr_power": "power", "lr_hold": "hold_ratio"}
@@ -170,15 +167,6 @@ class PretrainingOptions(
     def draws_no_masks(self) -> bool:
         """Whether it trains on shards with their stored masks."""
         return self.mode == "data_preprocessed" and self.masking in (None, "stored")
-
-    @property
-    def sampling(self) -> "Sampling":
-        """How samples are drawn."""
-        from nemo.collections.nlp.data.samples.sampling import Sampling
-
-        # Held-out text is masked at the last rate.
-        probability = None if self.draws_no_masks else mask_rates(self.mask_probability)[1]
-        return Sampling(self.max_seq_length, self.masking, probability, self.short_seq_prob, self.seed)
 
     @property
     def steps(self) -> int | None:

@@ -1,12 +1,8 @@
 """Options of all commands that read text, and of those that read a model with its tokenizer."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nemo.utils.arguments import option
-
-if TYPE_CHECKING:
-    from nemo.collections.nlp.data.inputs.options import TextOptions
 
 ANY_TOKENIZER = "a folder, vocab.txt, tokenizer.json, SentencePiece .model or Hugging Face name"
 """What `--tokenizer` takes, for the help of several commands; see data/tokenizers/opening.py."""
@@ -52,17 +48,3 @@ class TextReading:
         at_least=0,
         metavar="RECORDS",
     )
-
-    @property
-    def text_options(self) -> "TextOptions":
-        """These options in the form that `data.inputs` takes."""
-        from nemo.collections.nlp.data.inputs.options import TextOptions
-
-        return TextOptions(
-            format=self.text_format,
-            layout=self.text_layout,
-            sentences=self.sentences,
-            invalid_bytes=self.invalid_bytes,
-            text_field=self.text_field,
-            max_bad_records=self.max_bad_records,
-        )

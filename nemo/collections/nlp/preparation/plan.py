@@ -112,7 +112,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
         out=Path(options.out).absolute(),
         reader=READER,
         options=decisive,
-        text=options.text_options,
+        text=TextOptions.of(options),
         sources=described,
         groups=groups_of(pieces_of(sources), options.part_mb << 20),
         recipes=[

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
-from nemo.collections.nlp.data.inputs import Source, sources_of
+from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.text.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.preparation.engines import run_stages
@@ -32,7 +33,6 @@ from nemo.collections.nlp.preparation.stages import (
     MANIFEST_FILE,
     SPLITTER_FILE,
     STAGES,
-    TOKENIZER_FOLDER,
     work_tokenizer,
 )
 from nemo.utils.errors import DataError, StorageError, UsageError
@@ -60,7 +60,7 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     """
     out = Path(options.out)
     _refuse_other_things(out)
-    sources = sources_of(options.inputs, options.text_options)
+    sources = sources_of(options.inputs, TextOptions.of(options))
     megabytes = sum(max(source.num_bytes, 0) for source in sources) / 1e6
     logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
     with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:

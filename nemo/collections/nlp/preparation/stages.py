@@ -33,6 +33,7 @@ from nemo.collections.nlp.data.store.store_builder import (
 from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.text.sentences import load_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.opening import keeps_capitals
 from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
 from nemo.collections.nlp.preparation.tasks import Task
@@ -40,7 +41,7 @@ from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 
 FORMAT, VERSION = "nemo-bert prepared", 1
-MANIFEST_FILE, TOKENIZER_FOLDER, SPLITTER_FILE = "manifest.json", "bert", "splitter.json"
+MANIFEST_FILE, SPLITTER_FILE = "manifest.json", "splitter.json"
 
 
 class Stage(ABC):
@@ -219,7 +220,7 @@ class Finish(Stage):
         counts: Counter[str] = Counter()
         for written in files.values():
             counts.update({what: n for what, n in written.items() if what != "sha256"})
-        tokenizer.save(folder / shard_manifest.TOKENIZER_FOLDER)
+        tokenizer.save(folder / TOKENIZER_FOLDER)
         manifest = {
             "format": shard_manifest.FORMAT,
             "version": shard_manifest.VERSION,

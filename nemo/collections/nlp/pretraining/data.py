@@ -11,9 +11,10 @@ import numpy as np
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
-from nemo.collections.nlp.data.inputs import Source, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs import Source, TextOptions, pieces_of, sources_of
 from nemo.collections.nlp.data.inputs.folders import Place
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
@@ -83,11 +84,17 @@ def open_tokenizer(
         initial checkpoint need theirs.
     """
     choice = choose_tokenizer(
-        Situation(asked=options.tokenizer, initial=initial, data=train, train_in=folder)
+        Situation(
+            asked=options.tokenizer,
+            initial=initial,
+            data=train,
+            is_prepared=is_store(train),
+            train_in=folder,
+        )
     )
     assert choice is not None  # one can be trained
     if choice.is_new:
-        forget_other_tokenizer(options, sources_of(train, options.text_options), folder)
+        forget_other_tokenizer(options, sources_of(train, TextOptions.of(options)), folder)
         tokenizer = find_or_train_tokenizer(
             options.tokenizer,
             [train],
@@ -95,7 +102,7 @@ def open_tokenizer(
             options.vocab_size,
             sample_size=options.sample_size,
             do_lower_case=options.do_lower_case,
-            text=options.text_options,
+            text=TextOptions.of(options),
         )
     else:
         tokenizer = load_tokenizer(choice.source, options.do_lower_case)
@@ -176,7 +183,7 @@ def open_data(
     """
     # Check this before training a tokenizer in vain.
     check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
-    sampling = asdict(options.sampling.of_text())
+    sampling = asdict(Sampling.of(options).of_text())
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
 
@@ -187,13 +194,13 @@ def open_data(
             **sampling,
             batch_size=options.batch_size,
             shuffle=shuffle,
-            text=options.text_options,
+            text=TextOptions.of(options),
             tokens_per_batch=options.tokens_per_batch,
         )
 
     if not is_store(train) and strips_marks(tokenizer):
-        pieces = pieces_of(sources_of(train, options.text_options))
-        lost = warning_of_lost_marks_in(sample_paragraphs(pieces, options.text_options), tokenizer)
+        pieces = pieces_of(sources_of(train, TextOptions.of(options)))
+        lost = warning_of_lost_marks_in(sample_paragraphs(pieces, TextOptions.of(options)), tokenizer)
         if lost is not None:
             logging.warning("%s", lost)
     data = PretrainingData(

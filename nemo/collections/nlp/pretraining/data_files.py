@@ -28,7 +28,7 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
     """
     given = place_of(options.train_data or options.data_dir or "")
     folder = place_of(options.data_dir) if options.data_dir is not None else given
-    text = options.text_options
+    text = TextOptions.of(options)
     if prepared := store_in(given, "train"):
         logging.info("training on the tokens in %s", prepared)
         train: Place = prepared

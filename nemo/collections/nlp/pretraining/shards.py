@@ -8,6 +8,7 @@ import numpy as np
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint, is_given
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
+from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
@@ -26,7 +27,7 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
         UsageError: held-out shards are also trained on.
         DataError: shards are not usable, do not match, or were made with a different tokenizer.
     """
-    sampling = options.sampling
+    sampling = Sampling.of(options)
     path, held_out = shard_folders(options)
     tokenizer = tokenizer_of_shards(options, path, initial)
 

@@ -18,6 +18,7 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.machine import this_machine
 from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
+from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.options import PretrainingOptions
@@ -94,7 +95,7 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     _refuse_file(work_dir)
     if checkpoint.list_checkpoints(work_dir / "checkpoints"):
         return _earlier_recipe(work_dir, texts, options)
-    facts = facts_of(options.texts, options.text_options)
+    facts = facts_of(options.texts, TextOptions.of(options))
     machine = this_machine(place(None, int(os.environ.get("LOCAL_RANK", "0"))))
     machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
     initial = find_initial_checkpoint(options)
@@ -183,7 +184,7 @@ def _preparations(
     preparations = {DATA: {**common, "inputs": facts.inputs, "test_fraction": share}}
     held_out = _held_out_inputs(options, facts)
     if held_out is not None:
-        text = dataclasses.replace(options.text_options, format=facts.format, layout=facts.layout)
+        text = dataclasses.replace(TextOptions.of(options), format=facts.format, layout=facts.layout)
         compare([place_of(file) for file in facts.inputs], held_out, text)
         inputs = tuple(map(str, held_out if isinstance(held_out, list) else [held_out]))
         preparations[HELD_OUT] = {**common, "inputs": inputs, "test_fraction": 0.0}
@@ -201,7 +202,7 @@ def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None
     where = options.eval_data or facts.held_out
     if where is None:
         return None
-    held_out = held_out_text(place_of(where), options.text_options)
+    held_out = held_out_text(place_of(where), TextOptions.of(options))
     is_prepared = isinstance(held_out, Path) and is_store(held_out)
     return None if is_prepared else held_out
 

@@ -5,8 +5,7 @@ import re
 
 import pytest
 
-from nemo.backends.pytorch.ops import native
-from nemo.backends.pytorch.ops.native import check
+from nemo.backends.pytorch.ops import check, native
 
 
 @pytest.fixture

@@ -35,6 +35,7 @@ FLAGS = [
 ]
 MOST_SECONDS = 300  # time limit of the compiler, and of the check
 KEPT = 4  # libraries kept in the cache, for different sources, compilers, torch versions or processors
+CHECK = "nemo.backends.pytorch.ops.check"  # imports the operations, which import this module
 SUFFIXES = {torch.float32: "f32", torch.bfloat16: "bf16"}
 
 
@@ -197,7 +198,7 @@ def _build(compiler: list[str], path: Path) -> ctypes.CDLL:
             raise _Unusable(f"{compiler[0]} {wrong}")
         # In a separate process, as a bad kernel may crash it.
         with working("checking the CPU kernels"):
-            wrong = _problem([sys.executable, "-m", f"{__name__}.check", name])
+            wrong = _problem([sys.executable, "-m", CHECK, name])
         if wrong is not None:
             reason = f"the check of the kernels on this machine {wrong}"
             refused.write_text(reason, encoding="utf-8")

@@ -30,10 +30,10 @@ from nemo.collections.nlp.data.hdf5 import (
     shards_of,
     survey_of,
 )
+from nemo.collections.nlp.data.hdf5.remasking import Remasking
 from nemo.collections.nlp.data.samples.batching import bounds_by_samples, bounds_by_tokens
 from nemo.collections.nlp.data.samples.prefetch import prefetched
 from nemo.collections.nlp.data.samples.randomness import Stream
-from nemo.collections.nlp.data.samples.remasking import Remasking
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.options.choices import STORED

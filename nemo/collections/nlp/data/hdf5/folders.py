@@ -9,7 +9,8 @@ import os
 import re
 from pathlib import Path
 
-from nemo.collections.nlp.data.hdf5.manifest import MANIFEST_FILE, TOKENIZER_FOLDER
+from nemo.collections.nlp.data.hdf5.manifest import MANIFEST_FILE
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.utils.errors import DataError
 from nemo.utils.files import missing, refuse_link, refuse_special
 from nemo.utils.logging import LogMode, logging

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.utils.errors import DataError
 from nemo.utils.strict import parse_json
 
 FORMAT, VERSION = "nemo-bert shards", 1
 MANIFEST_FILE = "manifest.json"
-TOKENIZER_FOLDER = "bert"
 _FOLDERS_ABOVE = 2  # from a shard to the prepared folder, through one named after the text
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
 from nemo.collections.nlp.data.text.sentences import SPLITTERS
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
@@ -53,6 +54,18 @@ class TextOptions:
             raise UsageError(
                 "out of range", where="max_bad_records", found=self.max_bad_records, expected="0 or more"
             )
+
+    @classmethod
+    def of(cls, options: TextReading) -> "TextOptions":
+        """The options of a command that reads text."""
+        return cls(
+            format=options.text_format,
+            layout=options.text_layout,
+            sentences=options.sentences,
+            invalid_bytes=options.invalid_bytes,
+            text_field=options.text_field,
+            max_bad_records=options.max_bad_records,
+        )
 
 
 AUTO = TextOptions()

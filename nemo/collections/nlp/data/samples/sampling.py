@@ -4,6 +4,8 @@ from dataclasses import dataclass, replace
 
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH
 from nemo.collections.nlp.options.choices import MASKINGS, STORED
+from nemo.collections.nlp.options.mask_rate import mask_rates
+from nemo.collections.nlp.options.pretraining import PretrainingOptions
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import choose
 
@@ -41,6 +43,13 @@ class Sampling:
         _check("seed", self.seed, 0 <= self.seed < 2**63, "0 or more")
         if self.masking is not None:
             choose({name: name for name in (STORED, *MASKINGS)}, self.masking, what="masking")
+
+    @classmethod
+    def of(cls, options: PretrainingOptions) -> "Sampling":
+        """The options of a pretraining run."""
+        # Held-out text is masked at the last rate.
+        probability = None if options.draws_no_masks else mask_rates(options.mask_probability)[1]
+        return cls(options.max_seq_length, options.masking, probability, options.short_seq_prob, options.seed)
 
     def of_text(self) -> "Sampling":
         """Fill in the defaults for text. Raises a UsageError for stored masks, which text does not have."""

@@ -1,1 +1,1 @@
-"""Splitting text into sentences, and preparing Chinese Wikipedia as in the tutorial."""
+"""Splitting text into sentences."""

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from nemo.collections.nlp.data.hdf5.manifest import TOKENIZER_FOLDER
-from nemo.collections.nlp.data.store.token_store import is_store
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece
 from nemo.collections.nlp.options.choices import TRAINED
 from nemo.utils.errors import UsageError
@@ -122,7 +121,7 @@ def _new(situation: Situation) -> TokenizerChoice | None:
     if situation.train_in is None:
         return None
     beside = _places(situation)
-    if situation.data is not None and is_store(situation.data):
+    if situation.is_prepared:
         raise UsageError(
             "the tokenizer that made the token store is missing",
             where=situation.data,
@@ -156,7 +155,6 @@ def _places(situation: Situation) -> list[Path]:
     data = situation.data
     if data is None or isinstance(data, str):
         return []
-    prepared = situation.is_prepared or is_store(data)
     folder = data if data.is_dir() else data.parent
-    folders = [folder, Path(os.path.abspath(folder)).parent] if prepared else [folder]
+    folders = [folder, Path(os.path.abspath(folder)).parent] if situation.is_prepared else [folder]
     return [place / TOKENIZER_FOLDER for place in folders]

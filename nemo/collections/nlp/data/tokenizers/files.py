@@ -19,6 +19,7 @@ from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
 
 VOCABULARY_FILE = "vocab.txt"
+TOKENIZER_FOLDER = "bert"  # beside text and prepared data, as in NeMo 0.10's tutorial
 CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
 SPACE = "▁"  # U+2581, SentencePiece's mark of the space before a word
 TRIMMED = (

@@ -9,7 +9,7 @@ import pytest
 
 from nemo.collections.nlp.data.inputs import read_documents, sources_of
 from nemo.collections.nlp.data.inputs.splits import splits_of
-from nemo.collections.nlp.data.text.wiki_zh import corpus_files
+from nemo.collections.nlp.preparation.wiki_zh import corpus_files
 
 # Names of a folder's files -> what they are for. `datasets` 5.2.0 gives the same; see the last test.
 LAYOUTS = {

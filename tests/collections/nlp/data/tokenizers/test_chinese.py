@@ -11,9 +11,9 @@ from nemo.collections.nlp.data.datasets import BertPretrainingDataset
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.text.sentences import CJK
-from nemo.collections.nlp.data.text.wiki_zh import process_wiki_zh
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
+from nemo.collections.nlp.preparation.wiki_zh import process_wiki_zh
 
 # Sentences with their words parted. The same ones make every document, turned round.
 WORDS = [

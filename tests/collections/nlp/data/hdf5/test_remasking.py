@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import rjieba
 
-from nemo.collections.nlp.data.samples.remasking import Remasking
+from nemo.collections.nlp.data.hdf5.remasking import Remasking
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer

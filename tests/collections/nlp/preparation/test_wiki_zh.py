@@ -13,14 +13,14 @@ import pytest
 
 from nemo.collections.nlp.data.inputs import lines, read_documents, sources
 from nemo.collections.nlp.data.text.sentences import make_splitter, split_cjk
-from nemo.collections.nlp.data.text.wiki_zh import (
+from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
+from nemo.collections.nlp.preparation.wiki_zh import (
     SPECIAL_TOKENS,
     character_vocabulary,
     corpus_files,
     process_wiki_zh,
     sentences_of,
 )
-from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.utils.errors import DataError, MissingFileError, StorageError, UsageError
 
 
@@ -123,7 +123,7 @@ def test_output_may_go_where_the_corpus_is_and_is_made_again_alike(corpus):
 def test_the_same_bytes_in_every_process_and_locale(corpus, tmp_path):
     program = (
         "import sys; from pathlib import Path;"
-        "from nemo.collections.nlp.data.text.wiki_zh import process_wiki_zh;"
+        "from nemo.collections.nlp.preparation.wiki_zh import process_wiki_zh;"
         "process_wiki_zh(*map(Path, sys.argv[1:]))"
     )
     for name, environment in {

@@ -1,6 +1,6 @@
 """Checks freshly built kernels against their references, before they are used in training.
 
-    python -m nemo.backends.pytorch.ops.native.check LIBRARY
+    python -m nemo.backends.pytorch.ops.check LIBRARY
 
 Exits with 1 and a line that names the first kernel that differs. This is needed because the user's
 combination of compiler, processor and torch may be untested.

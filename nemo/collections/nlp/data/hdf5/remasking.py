@@ -5,7 +5,7 @@ Shapes: B batch, L tokens of a row.
 
 import numpy as np
 
-from nemo.collections.nlp.data.hdf5 import Survey
+from nemo.collections.nlp.data.hdf5.survey import Survey
 from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.sampling import MASK_PROBABILITY, Sampling
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
