@@ -38,7 +38,7 @@ import datasets
 
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe, document_ranges, write_shard
 from nemo.collections.nlp.data.inputs.options import AUTO
-from nemo.collections.nlp.data.inputs.pieces import PieceReader, pieces_of
+from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.store.store_builder import assemble, groups_of, sample_paragraphs, write_part
 from nemo.collections.nlp.data.store.token_store import TokenStore
@@ -124,14 +124,14 @@ def _fresh(place: Path) -> TokenizerSpec:
 
 
 def _splitter(text: Path) -> Splitter:
-    return make_splitter(sample_paragraphs(pieces_of(sources_of(text)), AUTO))
+    return make_splitter(sample_paragraphs(sections_of(sources_of(text)), AUTO))
 
 
 def _write_store(text: Path, tokenizer: TokenizerSpec, splitter: Splitter, place: Path) -> None:
-    groups = groups_of(pieces_of(sources_of(text)))
+    groups = groups_of(sections_of(sources_of(text)))
     parts = [place / "parts" / str(number) for number in range(len(groups))]
-    for part, pieces in zip(parts, groups, strict=True):
-        write_part(part, pieces, tokenizer, splitter, AUTO)
+    for part, sections in zip(parts, groups, strict=True):
+        write_part(part, sections, tokenizer, splitter, AUTO)
     assemble(parts, {"train": (place / "store", None)}, {})
 
 
@@ -170,8 +170,8 @@ def _check_ids(text: Path, tokenizer: TokenizerSpec, place: Path) -> None:
     """
     splitter, huggingface, store = _splitter(text), tokenizer.to_huggingface(), TokenStore(place / "store")
     number = 0
-    for piece in pieces_of(sources_of(text)):
-        for document in PieceReader(piece).documents():
+    for section in sections_of(sources_of(text)):
+        for document in SectionReader(section).documents():
             sentences = [sentence for paragraph in document for sentence in splitter(paragraph)]
             batch = huggingface(sentences, add_special_tokens=False)["input_ids"]
             for sentence, ids in zip(sentences, batch, strict=True):

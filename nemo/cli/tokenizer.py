@@ -59,7 +59,7 @@ def run(argv: Sequence[str]) -> None:
     from pathlib import Path
 
     with working("loading the libraries"):
-        from nemo.collections.nlp.data.inputs import TextOptions, pieces_of, read_documents, sources_of
+        from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sections_of, sources_of
         from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
         from nemo.collections.nlp.data.text.sentences import is_cjk
         from nemo.collections.nlp.data.tokenizers import load_tokenizer
@@ -79,7 +79,7 @@ def run(argv: Sequence[str]) -> None:
     )
     tokenizer = load_tokenizer(Path(options.out))
     with working("trying the tokenizer"):
-        sample = sample_paragraphs(pieces_of(sources), text)
+        sample = sample_paragraphs(sections_of(sources), text)
     if lost := warning_of_lost_marks_in(sample, tokenizer):
         logging.warning("%s", lost)
     lines = (line for document in islice(read_documents(sources, text), LOOKED_AT) for line in document)

@@ -128,8 +128,8 @@ def test_several_texts_are_one_corpus(made, tmp_path, capsys):
 
 def test_any_number_of_processes_finds_the_same(tmp_path, capsys, monkeypatch):
     write_english(tmp_path / "text")
-    pieces_of = text.pieces_of
-    monkeypatch.setattr(text, "pieces_of", lambda sources: pieces_of(sources, 5000))
+    sections_of = text.sections_of
+    monkeypatch.setattr(text, "sections_of", lambda sources: sections_of(sources, 5000))
     monkeypatch.setattr(counts, "SAMPLE_CHARS", 10_000)
     alone = inspected(capsys, tmp_path / "text", "--workers", "1")
     assert alone["sample_share"] < 0.6

@@ -172,7 +172,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 @contextlib.contextmanager
 def _working(stage: type[Stage], plan: Plan, notes: Notes) -> Iterator[Report]:
     """Show the progress of a stage; yields the function that reports it."""
-    sizes = [sum(max(piece.num_bytes, 0) for piece in group) for group in plan.groups]
+    sizes = [sum(max(section.num_bytes, 0) for section in group) for group in plan.groups]
     is_by_bytes = stage is Tokenize
     total, unit = (sum(sizes) / 1e6, "MB") if is_by_bytes else (notes.num_tasks, "tasks")
     with working(stage.name, total, unit) as work:

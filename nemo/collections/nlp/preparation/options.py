@@ -100,7 +100,7 @@ class WorkerOptions:
     )
     part_mb: int = option(
         32,
-        "MB of text per task, in whole files or pieces of 32 MB",
+        "MB of text per task, in whole files or sections of 32 MB",
         at_least=1,
         metavar="MB",
         decides="machine",

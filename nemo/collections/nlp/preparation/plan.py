@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe
-from nemo.collections.nlp.data.inputs import Piece, Source, TextOptions, pieces_of
+from nemo.collections.nlp.data.inputs import Section, Source, TextOptions, sections_of
 from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.store.store_builder import describe_source, groups_of
 from nemo.collections.nlp.preparation.options import PrepareOptions
@@ -56,7 +56,7 @@ class Plan:
             usable.
         options: the options that affect what is written, in readable form.
         sources: the manifest entries of the files.
-        groups: the pieces of each part.
+        groups: the sections of each part.
         dataset: prefix of the shard names.
     """
 
@@ -66,7 +66,7 @@ class Plan:
     options: dict[str, Any]
     text: TextOptions
     sources: list[dict[str, Any]]
-    groups: list[list[Piece]]
+    groups: list[list[Section]]
     recipes: list[ShardRecipe]
     dataset: str
     num_shards: dict[str, int]
@@ -85,7 +85,7 @@ class Plan:
     def is_small(self) -> bool:
         """Whether there is at most `SMALL_BYTES` of text, counted once plus once for each pass over it."""
         passes = 1 + sum(recipe.dupe_factor for recipe in self.recipes)
-        sizes = [_text_bytes(piece.num_bytes, piece.source) for group in self.groups for piece in group]
+        sizes = [_text_bytes(section.num_bytes, section.source) for group in self.groups for section in group]
         return sum(sizes) * passes <= SMALL_BYTES and all(size >= 0 for size in sizes)
 
     def shard_file(self, task: ShardTask) -> str:
@@ -114,7 +114,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
         options=decisive,
         text=TextOptions.of(options),
         sources=described,
-        groups=groups_of(pieces_of(sources), options.part_mb << 20),
+        groups=groups_of(sections_of(sources), options.part_mb << 20),
         recipes=[
             ShardRecipe(
                 seq_length,
@@ -162,7 +162,7 @@ def load_plan(work: Path) -> Plan:
         content |= {
             "out": Path(content["out"]),
             "text": TextOptions(**content["text"]),
-            "groups": [[_piece(**piece) for piece in group] for group in content["groups"]],
+            "groups": [[_section(**section) for section in group] for group in content["groups"]],
             "recipes": [ShardRecipe(**recipe) for recipe in content["recipes"]],
         }
         return Plan(**content)
@@ -171,5 +171,5 @@ def load_plan(work: Path) -> Plan:
         raise DataError("no plan, or a damaged one", where=work / PLAN_FILE, fix=fix) from problem
 
 
-def _piece(source: dict[str, Any], **others: Any) -> Piece:
-    return Piece(Source(**source), **others)
+def _section(source: dict[str, Any], **others: Any) -> Section:
+    return Section(Source(**source), **others)

@@ -178,7 +178,7 @@ def _begin(
         )
     else:
         tokenizer.save(work / "tokenizer")
-    sample = sample_paragraphs([piece for group in plan.groups for piece in group], plan.text)
+    sample = sample_paragraphs([section for group in plan.groups for section in group], plan.text)
     if lost := warning_of_lost_marks_in(sample, tokenizer):
         logging.warning("%s", lost)
     save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)

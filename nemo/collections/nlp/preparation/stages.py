@@ -74,7 +74,7 @@ class Stage(ABC):
 
 
 class Tokenize(Stage):
-    """The text of a group of pieces -> a part."""
+    """The text of a group of sections -> a part."""
 
     name = "tokenize"
 
@@ -239,7 +239,7 @@ STAGES: tuple[type[Stage], ...] = (Tokenize, Assemble, WriteShards, Finish)
 
 
 def part_folder(work: Path, number: int) -> Path:
-    """The folder of the part of a group of pieces."""
+    """The folder of the part of a group of sections."""
     return work / "parts" / f"{number:05d}"
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
-from nemo.collections.nlp.data.inputs import Source, TextOptions, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs import Source, TextOptions, sections_of, sources_of
 from nemo.collections.nlp.data.inputs.folders import Place
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.samples.sampling import Sampling
@@ -199,8 +199,8 @@ def open_data(
         )
 
     if not is_store(train) and strips_marks(tokenizer):
-        pieces = pieces_of(sources_of(train, TextOptions.of(options)))
-        lost = warning_of_lost_marks_in(sample_paragraphs(pieces, TextOptions.of(options)), tokenizer)
+        sections = sections_of(sources_of(train, TextOptions.of(options)))
+        lost = warning_of_lost_marks_in(sample_paragraphs(sections, TextOptions.of(options)), tokenizer)
         if lost is not None:
             logging.warning("%s", lost)
     data = PretrainingData(

@@ -10,7 +10,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     take_weights,
     with_sizes,
 )
-from nemo.collections.nlp.data.inputs import TextOptions, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs import TextOptions, sections_of, sources_of
 from nemo.collections.nlp.data.inspection.text import count
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
@@ -67,5 +67,5 @@ def _read_held_out(options: RecipeOptions, recipe: Recipe) -> None:
     text = dataclasses.replace(
         TextOptions.of(options), format=preparation["text_format"], layout=preparation["text_layout"]
     )
-    if not count(pieces_of(sources_of(preparation["inputs"], text, held_out=True)), text).documents:
+    if not count(sections_of(sources_of(preparation["inputs"], text, held_out=True)), text).documents:
         raise DataError("no text to evaluate on", where=", ".join(preparation["inputs"]), found="no document")

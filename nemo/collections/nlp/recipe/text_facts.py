@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
-from nemo.collections.nlp.data.inputs import TextOptions, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs import TextOptions, sections_of, sources_of
 from nemo.collections.nlp.data.inputs.folders import listing_at, some_of
 from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES
 from nemo.collections.nlp.data.inputs.places import open_at, place_of, reading, shown
@@ -25,7 +25,7 @@ from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
 
 COUNTED_BYTES = 64_000_000
-"""Of a larger text pieces from all over it are looked at: more tells no more."""
+"""Of a larger text sections from all over it are looked at: more tells no more."""
 LEAST_CHARACTERS = 10_000
 """With fewer there are some dozens of sequences, and nothing to hold out."""
 
@@ -76,7 +76,7 @@ class TextFacts:
 
 
 def facts_of(texts: Sequence[str], options: TextOptions) -> TextFacts:
-    """Look at texts: at all of them, or, where that is much, at pieces from all over.
+    """Look at texts: at all of them, or, where that is much, at sections from all over.
 
     Args:
         texts: files, folders or addresses of text; or one that was prepared: a folder of `nemo-bert prepare`,
@@ -187,13 +187,13 @@ def _facts_of_text(
     options: TextOptions,
     held_out: str | None = None,
 ) -> TextFacts:
-    pieces = pieces_of(sources)
+    sections = sections_of(sources)
     num_bytes = sum(max(source.num_bytes, 0) for source in sources)
     every = max(1, round(num_bytes / COUNTED_BYTES))
-    counts = count(pieces[::every], options)
+    counts = count(sections[::every], options)
     characters = characters_of(counts.code_points)
     looked_at = sum(characters.values())
-    scale = len(pieces) / max(1, len(pieces[::every]))
+    scale = len(sections) / max(1, len(sections[::every]))
     if looked_at < LEAST_CHARACTERS:
         raise DataError(
             "too little text to learn from",

@@ -8,7 +8,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.inputs import AUTO, pieces_of, sources_of
+from nemo.collections.nlp.data.inputs import AUTO, sections_of, sources_of
 from nemo.collections.nlp.data.store.store_builder import assemble, write_part
 from nemo.collections.nlp.data.text.sentences import split_lines
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
@@ -29,7 +29,7 @@ def prepared(english, tmp_path):
     out = tmp_path / "prepared"
     sources = sources_of(english / "train.txt")
     tokenizer = train_tokenizer("word-piece", sources, out / "bert", 80, do_lower_case=True)
-    write_part(tmp_path / "part", pieces_of(sources), tokenizer, split_lines, AUTO)
+    write_part(tmp_path / "part", sections_of(sources), tokenizer, split_lines, AUTO)
     is_test = np.arange(120) % 10 == 0
     targets = {"train": (out / "train", ~is_test), "test": (out / "test", is_test)}
     assemble([tmp_path / "part"], targets, {"options": {}, "sources": []})

@@ -1,18 +1,18 @@
-"""Text of any kind -> documents: finding the files, reading them, and splitting them into pieces."""
+"""Text of any kind -> documents: finding the files, reading them, and splitting them into sections."""
 
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, pieces_of, read_documents
+from nemo.collections.nlp.data.inputs.sections import Section, SectionReader, read_documents, sections_of
 from nemo.collections.nlp.data.inputs.sources import Source, check_unchanged, content_hash, sources_of
 
 __all__ = [
     "AUTO",
-    "Piece",
-    "PieceReader",
+    "Section",
+    "SectionReader",
     "Source",
     "TextOptions",
     "check_unchanged",
     "content_hash",
-    "pieces_of",
     "read_documents",
+    "sections_of",
     "sources_of",
 ]

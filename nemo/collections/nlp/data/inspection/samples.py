@@ -12,7 +12,7 @@ import numpy as np
 
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import PieceReader, pieces_of
+from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.inspection.parts import kind_of, prepared_in, tokenizer_beside
 from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
@@ -30,7 +30,7 @@ from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 from nemo.utils.errors import DataError, UsageError
 
 TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn
-PIECE_BYTES = 1 << 20
+SECTION_BYTES = 1 << 20
 NEIGHBORS = 64  # documents around a random one, of whose pairs one is drawn
 
 
@@ -129,11 +129,11 @@ def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
 def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> Store:
     """Some documents from random places of a corpus."""
     sources = sources_of(path, options)
-    pieces = pieces_of(sources, PIECE_BYTES)
-    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    sections = sections_of(sources, SECTION_BYTES)
+    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
     documents, size = [], 0
-    for number in np.random.default_rng(seed).permutation(len(pieces)).tolist():
-        for document in PieceReader(pieces[number], options).documents():
+    for number in np.random.default_rng(seed).permutation(len(sections)).tolist():
+        for document in SectionReader(sections[number], options).documents():
             documents.append([s for paragraph in document for s in splitter(paragraph)])
             size += sum(map(len, document))
             if size > TEXT_CHARS:

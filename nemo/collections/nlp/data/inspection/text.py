@@ -16,8 +16,8 @@ import numpy as np
 
 from nemo.collections.nlp.data.inputs.documents import Oddities
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, check_bad_records, pieces_of
 from nemo.collections.nlp.data.inputs.places import shown
+from nemo.collections.nlp.data.inputs.sections import Section, SectionReader, check_bad_records, sections_of
 from nemo.collections.nlp.data.inputs.sources import Source, sources_of
 from nemo.collections.nlp.data.inspection.characters import characters_of, is_odd, scripts_of
 from nemo.collections.nlp.data.inspection.counts import (
@@ -151,8 +151,8 @@ def inspect_text(
         DataError: text that cannot be read, or none.
     """
     sources = sources_of(list(inputs), options)
-    pieces = pieces_of(sources)
-    counts = count(pieces, options, workers)
+    sections = sections_of(sources)
+    counts = count(sections, options, workers)
     if not counts.documents:
         raise DataError(
             "no text in the corpus",
@@ -162,7 +162,7 @@ def inspect_text(
     characters = characters_of(counts.code_points)
     num_chars = sum(characters.values())
     windows = counts.sample.windows
-    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
     split = [[s for paragraph in window.paragraphs for s in splitter(paragraph)] for window in windows]
     sample_chars = sum(window.num_chars for window in windows)
     scale = num_chars / sample_chars
@@ -197,16 +197,16 @@ def inspect_text(
     )
 
 
-def count(pieces: Sequence[Piece], options: TextOptions = AUTO, workers: int = 1) -> Counts:
-    """The counts of pieces of a corpus, each made by one of `workers` processes."""
-    numbered = list(enumerate(pieces))
+def count(sections: Sequence[Section], options: TextOptions = AUTO, workers: int = 1) -> Counts:
+    """The counts of sections of a corpus, each made by one of `workers` processes."""
+    numbered = list(enumerate(sections))
     counts = Counts()
     with (
-        working("counting", len(numbered), "pieces of the text") as work,
+        working("counting", len(numbered), "sections of the text") as work,
         _mapping(min(workers, len(numbered))) as mapped,
     ):
-        for piece_counts in counted(mapped(partial(_count_piece, options=options), numbered), work):
-            counts.merge(piece_counts)
+        for section_counts in counted(mapped(partial(_count_section, options=options), numbered), work):
+            counts.merge(section_counts)
             check_bad_records(counts.odd.bad_records, options)
     return counts
 
@@ -225,10 +225,10 @@ def _mapping(workers: int) -> Iterator[Any]:
             raise
 
 
-def _count_piece(numbered: tuple[int, Piece], options: TextOptions) -> Counts:
-    number, piece = numbered
+def _count_section(numbered: tuple[int, Section], options: TextOptions) -> Counts:
+    number, section = numbered
     rng = np.random.default_rng(number)
-    reader = PieceReader(piece, options)
+    reader = SectionReader(section, options)
     counts, batch, size = Counts(), [], 0
     for document in reader.documents():
         batch.append(document)

@@ -1,13 +1,13 @@
 """Text -> parts -> token stores (see token_store.py), in bounded memory.
 
-A part is the tokenized text of some pieces of the corpus (see inputs/pieces.py), made by one task. In
+A part is the tokenized text of some sections of the corpus (see inputs/sections.py), made by one task. In
 addition to the arrays of a store it has
 
     document_hashes.bin      uint64 [D]         see `duplicates.document_hash`
     near_duplicate_keys.bin  uint64 [D, BANDS]  see `duplicates.NearDuplicateKeys`; optional
     part.json                sources, counts and checksums; written last
 
-The parts in the order of the text make up the store. It is bit-identical however pieces are grouped into
+The parts in the order of the text make up the store. It is bit-identical however sections are grouped into
 parts.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.inputs.options import READER, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import Piece, PieceReader, check_bad_records
+from nemo.collections.nlp.data.inputs.sections import Section, SectionReader, check_bad_records
 from nemo.collections.nlp.data.inputs.sources import Source, content_hash
 from nemo.collections.nlp.data.store.duplicates import BANDS, NearDuplicateKeys, document_hash
 from nemo.collections.nlp.data.store.store_arrays import (
@@ -43,11 +43,11 @@ from nemo.utils.files import write_atomically
 
 FORMAT, VERSION = "nemo-bert token store", 3  # 3: built from parts; some layouts give other documents
 FILES = {"manifest.json", *(f"{name}.bin" for name in ARRAYS)}
-PART_FORMAT, PART_VERSION = "nemo-bert part of a token store", 1
+PART_FORMAT, PART_VERSION = "nemo-bert part of a token store", 2
 HASHES, NEAR_KEYS = "document_hashes", "near_duplicate_keys"  # arrays in parts only
 GROUP_BYTES = 32 << 20  # bytes of text in a part
 BATCH_CHARS = 1 << 20  # characters tokenized at once
-SAMPLE_CHARS, SAMPLE_PIECES = 1 << 18, 64  # sample for learning sentence splitting
+SAMPLE_CHARS, SAMPLE_SECTIONS = 1 << 18, 64  # sample for learning sentence splitting
 NAMED = 5  # files named in a message
 
 
@@ -56,33 +56,33 @@ def describe_source(source: Source) -> dict[str, Any]:
     return {"name": source.name, "bytes": source.num_bytes, "sha256": content_hash(source)}
 
 
-def groups_of(pieces: Sequence[Piece], group_bytes: int = GROUP_BYTES) -> list[list[Piece]]:
-    """Group consecutive pieces into parts of at most `group_bytes` of text, or one piece.
+def groups_of(sections: Sequence[Section], group_bytes: int = GROUP_BYTES) -> list[list[Section]]:
+    """Group consecutive sections into parts of at most `group_bytes` of text, or one section.
 
     A file of unknown size counts as a whole part.
     """
-    groups: list[list[Piece]] = []
+    groups: list[list[Section]] = []
     size = 0
-    for piece in pieces:
-        num_bytes = piece.num_bytes if piece.num_bytes >= 0 else group_bytes
+    for section in sections:
+        num_bytes = section.num_bytes if section.num_bytes >= 0 else group_bytes
         size += num_bytes
         if not groups or size > group_bytes:
             groups.append([])
             size = num_bytes
-        groups[-1].append(piece)
+        groups[-1].append(section)
     return groups
 
 
-def sample_paragraphs(pieces: Sequence[Piece], options: TextOptions) -> list[str]:
-    """Paragraphs for learning sentence splitting: the beginnings of pieces from all over the corpus."""
-    num_pieces = min(len(pieces), SAMPLE_PIECES)
+def sample_paragraphs(sections: Sequence[Section], options: TextOptions) -> list[str]:
+    """Paragraphs for learning sentence splitting: the beginnings of sections from all over the corpus."""
+    num_sections = min(len(sections), SAMPLE_SECTIONS)
     sample: list[str] = []
-    for i in range(num_pieces):
+    for i in range(num_sections):
         size = 0
-        for document in PieceReader(pieces[i * len(pieces) // num_pieces], options).documents():
+        for document in SectionReader(sections[i * len(sections) // num_sections], options).documents():
             sample += document
             size += sum(map(len, document))
-            if size * num_pieces > SAMPLE_CHARS:
+            if size * num_sections > SAMPLE_CHARS:
                 break
     return sample
 
@@ -92,14 +92,14 @@ def sample_paragraphs(pieces: Sequence[Piece], options: TextOptions) -> list[str
 
 def write_part(
     folder: Path,
-    pieces: Sequence[Piece],
+    sections: Sequence[Section],
     tokenizer: TokenizerSpec,
     splitter: Splitter,
     options: TextOptions,
     near_duplicates: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    """Tokenize pieces into a part at `folder`, atomically.
+    """Tokenize sections into a part at `folder`, atomically.
 
     Args:
         splitter: paragraph -> sentences.
@@ -118,8 +118,8 @@ def write_part(
         writer = _PartWriter(aside, tokenizer, NearDuplicateKeys() if near_duplicates else None)
         oddities: Counter[str] = Counter()
         bytes_read = 0
-        for piece in pieces:
-            reader = PieceReader(piece, options)
+        for section in sections:
+            reader = SectionReader(section, options)
             for document in reader.documents():
                 sentences = [sentence for paragraph in document for sentence in splitter(paragraph)]
                 if writer.add(document, sentences) and progress is not None:
@@ -137,7 +137,7 @@ def write_part(
                 "special_ids": tokenizer.special_ids.tolist(),
             },
             "options": asdict(options),
-            "pieces": [[piece.source.name, piece.start, piece.stop] for piece in pieces],
+            "sections": [[section.source.name, section.start, section.stop] for section in sections],
             "bytes_read": bytes_read,
             "oddities": dict(oddities),
             "counts": writer.blocks.counts(tokenizer.unk_id),
@@ -362,7 +362,7 @@ def _check_parts(parts: Sequence[_Part]) -> None:
         total.update(part.manifest["counts"] | part.manifest["oddities"])
         total["bytes_read"] += part.manifest["bytes_read"]
     check_bad_records(total["bad_records"], TextOptions(**parts[0].manifest["options"]))
-    where = _some(list(dict.fromkeys(name for part in parts for name, _, _ in part.manifest["pieces"])))
+    where = _some(list(dict.fromkeys(name for part in parts for name, _, _ in part.manifest["sections"])))
     if not total["tokens"]:
         found = f"no tokens in {total['bytes_read']} bytes"
         raise DataError("no text in the corpus", where=where, found=found)

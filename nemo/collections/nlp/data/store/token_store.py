@@ -24,8 +24,8 @@ from typing import Any
 import numpy as np
 
 from nemo.collections.nlp.data.inputs.options import AUTO, READER, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import pieces_of
 from nemo.collections.nlp.data.inputs.places import is_url
+from nemo.collections.nlp.data.inputs.sections import sections_of
 from nemo.collections.nlp.data.inputs.sources import Source, content_hash, sources_of
 from nemo.collections.nlp.data.inputs.splits import TRAIN, split_of
 from nemo.collections.nlp.data.store.store_arrays import ARRAYS, ArrayReader, read_manifest
@@ -307,8 +307,8 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
         )
     # With the version, unchanged files need not be hashed again.
     recorded = [{**describe_source(source), "version": source.version} for source in sources]
-    pieces = pieces_of(sources)
-    splitter = make_splitter(sample_paragraphs(pieces, options), options.sentences)
+    sections = sections_of(sources)
+    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
     work = folder.with_name(f".{folder.name}.parts")
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:
@@ -319,7 +319,7 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
             def report(of_part: int) -> None:
                 progress.done = (before + of_part) / 1e6
 
-            for number, some in enumerate(groups_of(pieces)):
+            for number, some in enumerate(groups_of(sections)):
                 parts.append(work / str(number))
                 part = write_part(parts[-1], some, tokenizer, splitter, options, progress=report)
                 before += part["bytes_read"]

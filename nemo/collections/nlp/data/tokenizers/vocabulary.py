@@ -15,11 +15,11 @@ from typing import Any
 
 from nemo.collections.nlp.data.inputs import (
     AUTO,
-    Piece,
-    PieceReader,
+    Section,
+    SectionReader,
     Source,
     TextOptions,
-    pieces_of,
+    sections_of,
     sources_of,
 )
 from nemo.collections.nlp.data.tokenizers import (
@@ -174,12 +174,12 @@ def sample_text(
 ) -> list[str]:
     """Draw lines uniformly from all files, in order; all lines if there are few.
 
-    Reads the corpus once (of a large one, pieces from all over it), and keeps only the lines it returns.
+    Reads the corpus once (of a large one, sections from all over it), and keeps only the lines it returns.
     Lines over `LINE_BYTES` are cut, at spaces if possible. Special tokens are removed, as they must not be
     learned.
 
     Raises:
-        DataError: there is no text. Also as `inputs.sources_of` and `inputs.PieceReader`.
+        DataError: there is no text. Also as `inputs.sources_of` and `inputs.SectionReader`.
     """
     sources = sources_of(files, text)
     specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
@@ -187,7 +187,7 @@ def sample_text(
     # Each line draws a number, and the lowest are kept; negated, because a heap pops its lowest.
     kept: list[tuple[float, int, str]] = []
     size = 0
-    for place, line in enumerate(_lines(_some_of(pieces_of(sources)), specials, text)):
+    for place, line in enumerate(_lines(_some_of(sections_of(sources)), specials, text)):
         heapq.heappush(kept, (-random.random(), place, line))
         size += len(line.encode())
         while len(kept) > sample_size or size > sample_bytes:
@@ -197,24 +197,24 @@ def sample_text(
     return [line for _, _, line in sorted(kept, key=lambda entry: entry[1])]
 
 
-def _some_of(pieces: Sequence[Piece]) -> list[Piece]:
-    """All pieces of a corpus of up to `READ_BYTES`; of a larger one a uniform sample, in order."""
-    order = list(range(len(pieces)))
+def _some_of(sections: Sequence[Section]) -> list[Section]:
+    """All sections of a corpus of up to `READ_BYTES`; of a larger one a uniform sample, in order."""
+    order = list(range(len(sections)))
     Random(0).shuffle(order)
     kept, size = [], 0
     for number in order:
         if size >= READ_BYTES:
             break
         kept.append(number)
-        size += max(pieces[number].num_bytes, 0)
-    if len(kept) < len(pieces):
-        logging.info("reading %d of %d pieces of the corpus", len(kept), len(pieces))
-    return [pieces[number] for number in sorted(kept)]
+        size += max(sections[number].num_bytes, 0)
+    if len(kept) < len(sections):
+        logging.info("reading %d of %d sections of the corpus", len(kept), len(sections))
+    return [sections[number] for number in sorted(kept)]
 
 
-def _lines(pieces: Iterable[Piece], specials: re.Pattern[str], text: TextOptions) -> Iterator[str]:
-    for piece in pieces:
-        for document in PieceReader(piece, text).documents():
+def _lines(sections: Iterable[Section], specials: re.Pattern[str], text: TextOptions) -> Iterator[str]:
+    for section in sections:
+        for document in SectionReader(section, text).documents():
             for paragraph in document:
                 for line in _cut(specials.sub(" ", paragraph)):
                     if line.strip():

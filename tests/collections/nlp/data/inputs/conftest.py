@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from nemo.collections.nlp.data.inputs import PieceReader, TextOptions, pieces_of, read_documents, sources_of
+from nemo.collections.nlp.data.inputs import (
+    SectionReader,
+    TextOptions,
+    read_documents,
+    sections_of,
+    sources_of,
+)
 
 Read = Callable[..., list[list[str]]]
 
@@ -23,12 +29,12 @@ def documents_of(tmp_path: Path) -> Read:
 
 
 @pytest.fixture
-def in_pieces() -> Read:
-    """The documents of a corpus, read piece by piece."""
+def in_sections() -> Read:
+    """The documents of a corpus, read section by section."""
 
-    def read(path: Path, piece_bytes: int, **options: object) -> list[list[str]]:
+    def read(path: Path, section_bytes: int, **options: object) -> list[list[str]]:
         text = TextOptions(**options)
-        pieces = pieces_of(sources_of(path, text), piece_bytes)
-        return [document for piece in pieces for document in PieceReader(piece, text).documents()]
+        sections = sections_of(sources_of(path, text), section_bytes)
+        return [document for section in sections for document in SectionReader(section, text).documents()]
 
     return read

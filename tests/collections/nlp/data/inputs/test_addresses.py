@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from nemo.collections.nlp.data.inputs import PieceReader, pieces_of, read_documents, sources_of
+from nemo.collections.nlp.data.inputs import SectionReader, read_documents, sections_of, sources_of
 from nemo.utils.errors import DataError, MissingFileError, UsageError
 
 TEXT = b"".join(b"Document %d.\nIt ends here.\n\n" % i for i in range(300))
@@ -72,9 +72,9 @@ def test_a_file_of_a_web_server_reads_like_one_here(server, folder):
         assert list(read_documents(f"{address}/{folder}{name}")) == here
     (place / folder / "c.csv").write_bytes(b"id,text\n1,One.\n")
     assert list(read_documents(f"{address}/{folder}c.csv?key=1.txt")) == [["One."]]
-    pieces = pieces_of(sources_of(f"{address}/{folder}a.txt"), 1000)
-    assert len(pieces) == -(-len(TEXT) // 1000)
-    assert [document for piece in pieces for document in PieceReader(piece).documents()] == here
+    sections = sections_of(sources_of(f"{address}/{folder}a.txt"), 1000)
+    assert len(sections) == -(-len(TEXT) // 1000)
+    assert [document for section in sections for document in SectionReader(section).documents()] == here
 
 
 def test_a_folder_of_a_web_server_gives_its_files(server):

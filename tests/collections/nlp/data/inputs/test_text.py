@@ -4,7 +4,13 @@ import bz2
 
 import pytest
 
-from nemo.collections.nlp.data.inputs import PieceReader, TextOptions, pieces_of, read_documents, sources_of
+from nemo.collections.nlp.data.inputs import (
+    SectionReader,
+    TextOptions,
+    read_documents,
+    sections_of,
+    sources_of,
+)
 from nemo.collections.nlp.data.inputs.documents import MAX_DOCUMENT_CHARS, MAX_LINE_BYTES
 from nemo.collections.nlp.data.inputs.layouts import detect_layout
 from nemo.utils.errors import DataError, UsageError
@@ -86,7 +92,7 @@ def test_invalid_bytes_are_replaced_on_demand_and_counted(tmp_path):
     file = tmp_path / "text.txt"
     file.write_bytes(b"a\xb0b \xef\xbf\xbd c\xff\n")
     options = TextOptions(invalid_bytes="replace")
-    reader = PieceReader(pieces_of(sources_of(file))[0], options)
+    reader = SectionReader(sections_of(sources_of(file))[0], options)
     assert list(reader.documents()) == [["a\ufffdb \ufffd c\ufffd"]]
     assert reader.odd.replaced_bytes == 2
 
@@ -108,9 +114,9 @@ def test_a_nul_in_a_word_is_removed(documents_of):
 
 def test_a_long_line_is_cut_between_characters_and_nothing_is_lost(documents_of):
     line = "x" + "é" * MAX_LINE_BYTES
-    pieces = [piece for document in documents_of(f"{line}\nend".encode()) for piece in document]
-    assert pieces.pop() == "end"
-    assert len(pieces) == 3 and "".join(pieces) == line
+    lines = [part for document in documents_of(f"{line}\nend".encode()) for part in document]
+    assert lines.pop() == "end"
+    assert len(lines) == 3 and "".join(lines) == line
 
 
 def test_a_document_without_end_is_cut(documents_of):

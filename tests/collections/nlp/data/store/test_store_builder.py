@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
-from nemo.collections.nlp.data.inputs.pieces import pieces_of
+from nemo.collections.nlp.data.inputs.sections import sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.store import duplicates, store_arrays, store_builder
 from nemo.collections.nlp.data.store.store_arrays import Block, BlockWriter
@@ -50,39 +50,39 @@ def corpus(tmp_path):
 
 
 def parts_of(place, groups, tokenizer, near=False):
-    for number, pieces in enumerate(groups):
-        write_part(place / str(number), pieces, tokenizer, split_lines, AUTO, near)
+    for number, sections in enumerate(groups):
+        write_part(place / str(number), sections, tokenizer, split_lines, AUTO, near)
     return [place / str(number) for number in range(len(groups))]
 
 
 def one_part(place, path, tokenizer, **more):
-    return parts_of(place, [pieces_of(sources_of(path))], tokenizer, **more)
+    return parts_of(place, [sections_of(sources_of(path))], tokenizer, **more)
 
 
 def files_in(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_a_part_has_the_documents_of_its_pieces(corpus, tmp_path, letters):
+def test_a_part_has_the_documents_of_its_sections(corpus, tmp_path, letters):
     [part] = one_part(tmp_path / "parts", corpus / "a.txt", letters)
     manifest = json.loads((part / "part.json").read_text())
     assert manifest["counts"] == {"documents": 4, "sentences": 8, "tokens": 13, "unknown_tokens": 1}
-    assert manifest["pieces"] == [["a.txt", 0, len(TEXT)]]
+    assert manifest["sections"] == [["a.txt", 0, len(TEXT)]]
     assert manifest["bytes_read"] == len(TEXT)
     assert finished_part(part) == manifest
 
 
-def test_stores_do_not_depend_on_how_pieces_were_grouped(corpus, tmp_path, letters):
+def test_stores_do_not_depend_on_how_sections_were_grouped(corpus, tmp_path, letters):
     copy = shutil.copytree(corpus, tmp_path / "elsewhere" / "copy", copy_function=shutil.copyfile)
     for file in copy.iterdir():
         os.utime(file, ns=(0, 0))
     results = []
-    for place, piece_bytes, group_bytes in ((corpus, 40, 0), (corpus, 40, 150), (copy, 40, 1 << 20)):
+    for place, section_bytes, group_bytes in ((corpus, 40, 0), (corpus, 40, 150), (copy, 40, 1 << 20)):
         sources = sources_of(place)
-        pieces = pieces_of(sources, piece_bytes)
-        assert len(pieces) > 8
+        sections = sections_of(sources, section_bytes)
+        assert len(sections) > 8
         work = tmp_path / f"work-{len(results)}"
-        parts = parts_of(work / "parts", groups_of(pieces, group_bytes), letters, near=True)
+        parts = parts_of(work / "parts", groups_of(sections, group_bytes), letters, near=True)
         hashes = document_hashes(parts)
         keep = ~duplicates.near_duplicates(near_duplicate_bands(parts))
         test = held_out(hashes, 0.2, keep)
@@ -115,7 +115,7 @@ def test_documents_go_to_the_stores_they_are_meant_for(corpus, tmp_path, letters
 
 def test_a_store_of_all_parts_is_the_one_that_training_would_make(corpus, tmp_path, letters):
     sources = sources_of(corpus)
-    parts = parts_of(tmp_path / "parts", groups_of(pieces_of(sources, 40), 100), letters)
+    parts = parts_of(tmp_path / "parts", groups_of(sections_of(sources, 40), 100), letters)
     header = {"sources": [store_builder.describe_source(source) for source in sources]}
     assemble(parts, {"store": (tmp_path / "store", None)}, header)
     prepared = files_in(tmp_path / "store")
@@ -252,9 +252,9 @@ def test_bad_records_of_all_parts_together_are_counted(tmp_path, letters):
     for name in ("a", "b"):
         _text(tmp_path / f"{name}.jsonl", '{"text": "a b"}\n{"text": 7}\n{"text": "c"}\n')
     options = TextOptions(format="json-lines", max_bad_records=1)
-    groups = [[piece] for piece in pieces_of(sources_of(sorted(tmp_path.glob("*.jsonl")), options))]
-    for number, pieces in enumerate(groups):
-        part = write_part(tmp_path / str(number), pieces, letters, split_lines, options)
+    groups = [[section] for section in sections_of(sources_of(sorted(tmp_path.glob("*.jsonl")), options))]
+    for number, sections in enumerate(groups):
+        part = write_part(tmp_path / str(number), sections, letters, split_lines, options)
         assert part["oddities"]["bad_records"] == 1 and part["counts"]["documents"] == 2
     store = {"store": (tmp_path / "store", None)}
     assert assemble([tmp_path / "0"], store, {})["store"]["options"]["max_bad_records"] == 1
@@ -295,8 +295,8 @@ def test_there_is_a_document_on_each_side_if_two_differ():
 def test_sentences_are_learned_from_all_over_the_corpus(tmp_path, monkeypatch):
     for number in range(10):
         _text(tmp_path / f"{number}.txt", f"{number}\n" * 100)
-    pieces = pieces_of(sources_of(tmp_path))
-    monkeypatch.setattr(store_builder, "SAMPLE_PIECES", 5)
-    assert set(sample_paragraphs(pieces, AUTO)) == {"0", "2", "4", "6", "8"}
+    sections = sections_of(sources_of(tmp_path))
+    monkeypatch.setattr(store_builder, "SAMPLE_SECTIONS", 5)
+    assert set(sample_paragraphs(sections, AUTO)) == {"0", "2", "4", "6", "8"}
     monkeypatch.setattr(store_builder, "SAMPLE_CHARS", 20)
-    assert len(sample_paragraphs(pieces, AUTO)) <= 500
+    assert len(sample_paragraphs(sections, AUTO)) <= 500

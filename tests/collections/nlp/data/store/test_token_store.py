@@ -354,7 +354,7 @@ def test_much_text_is_tokenized_part_by_part(corpus, letters, monkeypatch):
     at_once = open_or_build(corpus, letters)
     written = []
     monkeypatch.setattr(token_store, "write_part", lambda *a, **k: written.append(a) or write_part(*a, **k))
-    monkeypatch.setattr(token_store, "groups_of", lambda pieces: groups_of(pieces, group_bytes=1))
+    monkeypatch.setattr(token_store, "groups_of", lambda sections: groups_of(sections, group_bytes=1))
     in_parts = open_or_build(corpus, letters, corpus.parent / "store")
     assert len(written) == 2
     assert contents(in_parts) == contents(at_once)

@@ -1,4 +1,4 @@
-"""Piece by piece or all at once: the same documents, each of them once."""
+"""Section by section or all at once: the same documents, each of them once."""
 
 import gzip
 import json
@@ -12,11 +12,11 @@ import pytest
 from pyarrow import parquet
 
 from nemo.collections.nlp.data.inputs import (
-    PieceReader,
+    SectionReader,
     TextOptions,
     lines,
-    pieces_of,
     read_documents,
+    sections_of,
     sources_of,
 )
 from nemo.collections.nlp.data.inputs import text as text_reader
@@ -37,15 +37,15 @@ def texts(layout: str, seed: int) -> bytes:
 
 
 @pytest.mark.parametrize("layout", ["blank", "headings", "lines", "wikiextractor"])
-def test_pieces_of_plain_text_give_each_document_once(tmp_path, in_pieces, layout):
+def test_sections_of_plain_text_give_each_document_once(tmp_path, in_sections, layout):
     for seed in range(25):
         (tmp_path / "a.txt").write_bytes(texts(layout, seed))
         whole = list(read_documents(tmp_path, TextOptions(layout=layout)))
         for size in (1, 2, 7, 50, 333):
-            assert in_pieces(tmp_path, size, layout=layout) == whole, (seed, size)
+            assert in_sections(tmp_path, size, layout=layout) == whole, (seed, size)
 
 
-def test_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in_pieces):
+def test_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in_sections):
     for seed in range(25):
         text = texts("blank", seed).replace(b"\r", b"")
         (tmp_path / "a.txt").write_bytes(text)
@@ -55,85 +55,85 @@ def test_lines_that_end_in_carriage_returns_give_each_document_once(tmp_path, in
         mixed = b"".join(part + ends[i % len(ends)] for i, part in enumerate(parts[:-1])) + parts[-1]
         (tmp_path / "a.txt").write_bytes(mixed)
         for size in (1, 2, 7, 50, 333):
-            assert in_pieces(tmp_path, size, layout="blank") == whole, (seed, size)
+            assert in_sections(tmp_path, size, layout="blank") == whole, (seed, size)
 
 
-def test_pieces_of_running_text_give_each_line_once(tmp_path, in_pieces):
+def test_sections_of_running_text_give_each_line_once(tmp_path, in_sections):
     for seed in range(25):
         (tmp_path / "a.txt").write_bytes(texts("running", seed))
         whole = list(read_documents(tmp_path, TextOptions(layout="running")))
         for size in (1, 7, 50, 333):
-            pieces = in_pieces(tmp_path, size, layout="running")
-            assert list(chain(*pieces)) == list(chain(*whole)), (seed, size)
+            sections = in_sections(tmp_path, size, layout="running")
+            assert list(chain(*sections)) == list(chain(*whole)), (seed, size)
 
 
-def test_how_much_is_read_at_once_makes_no_difference(tmp_path, in_pieces, monkeypatch):
+def test_how_much_is_read_at_once_makes_no_difference(tmp_path, in_sections, monkeypatch):
     monkeypatch.setattr(text_reader, "MAX_LINE_BYTES", 40)
     (tmp_path / "a.txt").write_bytes(texts("blank", 1) + "ü".encode() * 99 + b"\n\n" + texts("blank", 2))
     found = set()
     for read_bytes in (1, 3, 16, 40):  # never more than a line may have
         monkeypatch.setattr(lines, "READ_BYTES", read_bytes)
         for size in (20, 111, 1 << 20):
-            found.add(json.dumps(in_pieces(tmp_path, size, layout="blank")))
+            found.add(json.dumps(in_sections(tmp_path, size, layout="blank")))
     assert len(found) == 1 and "\\u00fc" * 20 in found.pop()
 
 
-def test_pieces_of_json_lines_give_each_document_once(tmp_path, in_pieces):
+def test_sections_of_json_lines_give_each_document_once(tmp_path, in_sections):
     records = [json.dumps({"text": f"{i}" * (i % 50 + 1)}) + "\n" * (i % 3) for i in range(100)]
     (tmp_path / "a.jsonl").write_text("\n".join(records))
     whole = list(read_documents(tmp_path))
     assert len(whole) == 100
     for size in (1, 10, 100, 1000):
-        assert in_pieces(tmp_path, size) == whole
+        assert in_sections(tmp_path, size) == whole
 
 
-def test_pieces_of_parquet_are_row_groups(tmp_path):
+def test_sections_of_parquet_are_row_groups(tmp_path):
     table = pyarrow.table({"text": [f"text {i}" for i in range(100)]})
     parquet.write_table(table, tmp_path / "a.parquet", row_group_size=10)
-    pieces = pieces_of(sources_of(tmp_path), piece_bytes=1)
-    assert [(piece.start, piece.stop) for piece in pieces] == [(i, i + 1) for i in range(10)]
-    documents = [document for piece in pieces for document in PieceReader(piece).documents()]
+    sections = sections_of(sources_of(tmp_path), section_bytes=1)
+    assert [(section.start, section.stop) for section in sections] == [(i, i + 1) for i in range(10)]
+    documents = [document for section in sections for document in SectionReader(section).documents()]
     assert documents == list(read_documents(tmp_path)) == [[f"text {i}"] for i in range(100)]
-    assert len(pieces_of(sources_of(tmp_path), piece_bytes=1 << 20)) == 1
+    assert len(sections_of(sources_of(tmp_path), section_bytes=1 << 20)) == 1
 
 
-def test_what_can_only_be_read_from_its_beginning_is_one_piece(tmp_path):
+def test_what_can_only_be_read_from_its_beginning_is_one_section(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"One.\n" * 100))
     (tmp_path / "b.csv").write_bytes(b"text\n" + b"One.\n" * 100)
     (tmp_path / "c.txt").write_bytes(b"One.\n" * 100)
-    pieces = pieces_of(sources_of(tmp_path), 100)
-    assert [(piece.source.name, piece.start, piece.stop) for piece in pieces] == [
+    sections = sections_of(sources_of(tmp_path), 100)
+    assert [(section.source.name, section.start, section.stop) for section in sections] == [
         ("a.txt.gz", 0, None),
         ("b.csv", 0, None),
         *(("c.txt", start, start + 100) for start in range(0, 500, 100)),
     ]
-    assert sum(piece.num_bytes for piece in pieces) == sum(s.num_bytes for s in sources_of(tmp_path))
+    assert sum(section.num_bytes for section in sections) == sum(s.num_bytes for s in sources_of(tmp_path))
 
 
 def test_a_reader_tells_how_much_it_has_read(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"One.\n\n" * 100)
-    (piece,) = pieces_of(sources_of(tmp_path))
-    reader = PieceReader(piece)
+    (section,) = sections_of(sources_of(tmp_path))
+    reader = SectionReader(section)
     assert reader.bytes_read == 0
     list(reader.documents())
     assert reader.bytes_read == 600
 
 
-def test_an_error_in_a_late_piece_names_the_line_of_the_file(tmp_path):
+def test_an_error_in_a_late_section_names_the_line_of_the_file(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"One.\nTwo.\n\n" * 50 + b"\xff\n")
-    last = pieces_of(sources_of(tmp_path, TextOptions(layout="blank")), 100)[-1]
+    last = sections_of(sources_of(tmp_path, TextOptions(layout="blank")), 100)[-1]
     with pytest.raises(DataError, match=r"a\.txt:151: .*offset 550 "):
-        list(PieceReader(last).documents())
+        list(SectionReader(last).documents())
     (tmp_path / "a.txt").unlink()
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "x"}\n' * 50 + b"[]\n")
     with pytest.raises(DataError, match=r"a\.jsonl:51: "):
-        list(PieceReader(pieces_of(sources_of(tmp_path), 100)[-1]).documents())
+        list(SectionReader(sections_of(sources_of(tmp_path), 100)[-1]).documents())
 
 
-def test_what_is_odd_is_counted_in_one_piece_only(tmp_path):
+def test_what_is_odd_is_counted_in_one_section_only(tmp_path):
     options = TextOptions(layout="blank", invalid_bytes="replace")
     (tmp_path / "a.txt").write_bytes((b"wo\0rd \xff" + b" more" * 40 + b"\n") * 20)
-    readers = [PieceReader(piece, options) for piece in pieces_of(sources_of(tmp_path), 500)]
+    readers = [SectionReader(section, options) for section in sections_of(sources_of(tmp_path), 500)]
     for reader in readers:
         list(reader.documents())
     assert len(readers) > 3

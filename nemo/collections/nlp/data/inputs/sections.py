@@ -1,4 +1,4 @@
-"""Splits a corpus into pieces that any process can read; together they yield each document once."""
+"""Splits a corpus into sections that any process can read; together they yield each document once."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from nemo.collections.nlp.data.inputs.text import read_text
 from nemo.utils.errors import DataError
 from nemo.utils.logging import LogMode, logging
 
-PIECE_BYTES = 32 << 20
+SECTION_BYTES = 32 << 20
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A part of a file; `str` gives its name for messages.
+class Section:
+    """A range of a file; `str` gives its name for messages.
 
-    A document belongs to the piece in which its first line begins, so that the pieces of a file together
+    A document belongs to the section in which its first line begins, so that the sections of a file together
     yield each document once.
 
     Attributes:
         start, stop: bytes of plain text and JSON lines, row groups of Parquet. A file that can only be read
-        from its beginning, such as a compressed one, is one piece from 0 to None.
-        num_bytes: size of the piece as stored; -1 if a server does not report it.
+        from its beginning, such as a compressed one, is one section from 0 to None.
+        num_bytes: size of the section as stored; -1 if a server does not report it.
     """
 
     source: Source
@@ -47,17 +47,17 @@ class Piece:
         return self.start == 0 and self.stop in (None, self.source.num_bytes)
 
 
-def pieces_of(sources: Iterable[Source], piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """The pieces of a corpus, in order, each of about `piece_bytes`; they depend on the files alone.
+def sections_of(sources: Iterable[Source], section_bytes: int = SECTION_BYTES) -> list[Section]:
+    """The sections of a corpus, in order, each of about `section_bytes`; they depend on the files alone.
 
     Raises:
         DataError: a Parquet file is damaged.
     """
-    return [Piece(source, *part) for source in sources for part in _parts(source, piece_bytes)]
+    return [Section(source, *found) for source in sources for found in _ranges(source, section_bytes)]
 
 
-class PieceReader:
-    """Reads one piece.
+class SectionReader:
+    """Reads one section.
 
     Args:
         options: how the corpus is read.
@@ -66,10 +66,10 @@ class PieceReader:
         odd: defects repaired so far, and bad records skipped.
     """
 
-    def __init__(self, piece: Piece, options: TextOptions = AUTO):
-        self.piece, self.options = piece, options
+    def __init__(self, section: Section, options: TextOptions = AUTO):
+        self.section, self.options = section, options
         self.odd = Oddities()
-        self._file = StoredFile(piece.source.path, piece.source.compression, piece.source.ends_in_cr)
+        self._file = StoredFile(section.source.path, section.source.compression, section.source.ends_in_cr)
 
     @property
     def bytes_read(self) -> int:
@@ -77,27 +77,27 @@ class PieceReader:
         return self._file.bytes_read
 
     def documents(self) -> Iterator[list[str]]:
-        """The documents that begin in this piece, as lists of paragraphs.
+        """The documents that begin in this section, as lists of paragraphs.
 
         A paragraph is a stripped line; empty lines, headings and repeated titles are left out.
 
         Raises:
             DataError: the text is not UTF-8, a record is invalid, or the file changed while it was read.
         """
-        source = self.piece.source
+        source = self.section.source
         with reading(source.path):
             is_empty = True
             for document in self._documents():
                 is_empty = False
                 yield document
             check_unchanged(source)
-        if is_empty and self.piece.is_whole:
-            logging.warning(f"{self.piece}: no text in this file", mode=LogMode.ONCE)
+        if is_empty and self.section.is_whole:
+            logging.warning(f"{self.section}: no text in this file", mode=LogMode.ONCE)
         for what in self.odd.tell():
-            logging.warning(f"{self.piece}: {what}", mode=LogMode.ONCE)
+            logging.warning(f"{self.section}: {what}", mode=LogMode.ONCE)
 
     def _documents(self) -> Iterator[list[str]]:
-        source, start, stop = self.piece.source, self.piece.start, self.piece.stop
+        source, start, stop = self.section.source, self.section.start, self.section.stop
         if source.layout is not None:
             return read_text(self._file, source.layout, start, stop, self.options.invalid_bytes, self.odd)
         if source.format == "json-lines":
@@ -110,21 +110,21 @@ class PieceReader:
 def read_documents(
     path: Path_ | Source | Iterable[Path_ | Source], options: TextOptions = AUTO
 ) -> Iterator[list[str]]:
-    """All documents of a corpus, with files in order of their names. See `sources_of` and `PieceReader`.
+    """All documents of a corpus, with files in order of their names. See `sources_of` and `SectionReader`.
 
     Raises:
         DataError: as these do; `max_bad_records` is the limit for all files together.
     """
     num_bad = 0
-    for piece in pieces_of(sources_of(path, options)):
-        reader = PieceReader(piece, options)
+    for section in sections_of(sources_of(path, options)):
+        reader = SectionReader(section, options)
         yield from reader.documents()
         num_bad += reader.odd.bad_records
         check_bad_records(num_bad, options)
 
 
 def check_bad_records(number: int, options: TextOptions) -> None:
-    """Raise a DataError if more records were skipped, in all pieces together, than allowed."""
+    """Raise a DataError if more records were skipped, in all sections together, than allowed."""
     if number > options.max_bad_records:
         raise DataError(
             "too many bad records; the log names them",
@@ -133,24 +133,24 @@ def check_bad_records(number: int, options: TextOptions) -> None:
         )
 
 
-def _parts(source: Source, piece_bytes: int) -> list[tuple[int, int | None, int]]:
-    """(start, stop, bytes) of each piece of a file"""
+def _ranges(source: Source, section_bytes: int) -> list[tuple[int, int | None, int]]:
+    """(start, stop, bytes) of each section of a file."""
     if source.format == "parquet":
-        return _groups(row_groups_of(source.path), piece_bytes)
+        return _groups(row_groups_of(source.path), section_bytes)
     size = source.num_bytes
     if source.compression is not None or source.format == "csv" or size < 0:
         return [(0, None, size)]
-    starts = range(0, max(size, 1), piece_bytes)
-    return [(start, min(start + piece_bytes, size), min(piece_bytes, size - start)) for start in starts]
+    starts = range(0, max(size, 1), section_bytes)
+    return [(start, min(start + section_bytes, size), min(section_bytes, size - start)) for start in starts]
 
 
-def _groups(sizes: list[int], piece_bytes: int) -> list[tuple[int, int | None, int]]:
-    """Runs of consecutive row groups, each just large enough to have `piece_bytes`."""
-    parts: list[tuple[int, int | None, int]] = []
+def _groups(sizes: list[int], section_bytes: int) -> list[tuple[int, int | None, int]]:
+    """Runs of consecutive row groups, each just large enough to have `section_bytes`."""
+    ranges: list[tuple[int, int | None, int]] = []
     start = size = 0
     for group, group_bytes in enumerate(sizes, 1):
         size += group_bytes
-        if size >= piece_bytes or group == len(sizes):
-            parts.append((start, group, size))
+        if size >= section_bytes or group == len(sizes):
+            ranges.append((start, group, size))
             start, size = group, 0
-    return parts or [(0, None, 0)]
+    return ranges or [(0, None, 0)]
