@@ -281,11 +281,11 @@ def _write(
     minimum_valid_bytes: float,
 ) -> MachineCorpus:
     held_out = _held_out(documents, valid_share, minimum_valid_bytes)
-    parts = {
+    splits = {
         "train": [text for name, text in documents if name not in held_out],
         "valid": [text for name, text in documents if name in held_out],
     }
-    if not (parts["train"] and parts["valid"]):
+    if not (splits["train"] and splits["valid"]):
         raise DataError(
             "not enough English prose on this machine for a corpus",
             where=folder,
@@ -294,7 +294,7 @@ def _write(
             fix="train on your own text",
         )
     folder.mkdir(parents=True, exist_ok=True)
-    for name, texts in parts.items():
+    for name, texts in splits.items():
         (folder / f"{name}.txt").write_text("\n".join(texts), encoding="utf-8")
     train, valid = folder / "train.txt", folder / "valid.txt"
     return MachineCorpus(train, valid, train.stat().st_size, valid.stat().st_size, sources)

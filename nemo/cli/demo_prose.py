@@ -63,9 +63,9 @@ def _texts_in(node: ast.AST) -> Iterator[str]:
     for child in getattr(node, "body", ()) if not isinstance(node, ast.Lambda) else ():
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                for part in ast.walk(child):
-                    if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        yield part.value
+                for node in ast.walk(child):
+                    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                        yield node.value
         elif isinstance(child, ast.stmt):
             yield from _texts_in(child)
 

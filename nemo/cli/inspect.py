@@ -65,13 +65,13 @@ def run(argv: Sequence[str]) -> None:
         from nemo.cli.inspection_report import as_json, print_report
         from nemo.collections.nlp.data.inputs import TextOptions
         from nemo.collections.nlp.data.inspection import inspect_all
-        from nemo.collections.nlp.data.inspection.parts import named_tokenizer
+        from nemo.collections.nlp.data.inspection.inspected import named_tokenizer
 
     workers = options.workers or len(os.sched_getaffinity(0))
     with logging.temp_verbosity(verbosity), working("inspecting"):
         tokenizer = named_tokenizer(options.tokenizer, options.do_lower_case)
-        parts = inspect_all(options.inputs, TextOptions.of(options), tokenizer, workers)
+        inspected = inspect_all(options.inputs, TextOptions.of(options), tokenizer, workers)
     if options.json:
-        sys.stdout.write(json.dumps(as_json(parts)) + "\n")
+        sys.stdout.write(json.dumps(as_json(inspected)) + "\n")
     else:
-        print_report(parts)
+        print_report(inspected)

@@ -15,7 +15,7 @@ from nemo.cli.terminal import (
     print_labeled,
     safe,
 )
-from nemo.collections.nlp.data.inspection import Part
+from nemo.collections.nlp.data.inspection import Inspected
 from nemo.collections.nlp.data.inspection.counts import LENGTHS
 from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.inspection.stored import ShardFigures, StoreFigures
@@ -30,29 +30,29 @@ LEAST_SHARE = 0.005
 MOST_WORD_CHARS = 20
 
 
-def as_json(parts: Sequence[Part]) -> dict[str, Any]:
-    """A single part as an object; several as the parts of prepared data."""
-    if len(parts) > 1:
-        return {"kind": "prepared", "parts": [as_json([part]) for part in parts]}
-    (part,) = parts
-    warnings = [asdict(advice) for advice in part.advice]
-    return {"kind": part.kind, "path": part.path, **asdict(part.figures), "warnings": warnings}
+def as_json(results: Sequence[Inspected]) -> dict[str, Any]:
+    """One result as an object; several as the contents of a prepared folder."""
+    if len(results) > 1:
+        return {"kind": "prepared", "contents": [as_json([each]) for each in results]}
+    (result,) = results
+    warnings = [asdict(advice) for advice in result.advice]
+    return {"kind": result.kind, "path": result.path, **asdict(result.figures), "warnings": warnings}
 
 
-def print_report(parts: Sequence[Part]) -> None:
-    """Print the statistics and warnings of each part."""
+def print_report(results: Sequence[Inspected]) -> None:
+    """Print the statistics and warnings of each result."""
     console = make_console()
-    for part in parts:
+    for result in results:
         console.print()
-        if isinstance(part.figures, TextFigures):
-            _print_text(console, part.path, part.figures)
-        elif isinstance(part.figures, StoreFigures):
-            _print_store(console, part.path, part.figures)
+        if isinstance(result.figures, TextFigures):
+            _print_text(console, result.path, result.figures)
+        elif isinstance(result.figures, StoreFigures):
+            _print_store(console, result.path, result.figures)
         else:
-            _print_shards(console, part.path, part.figures)
-        if part.advice:
+            _print_shards(console, result.path, result.figures)
+        if result.advice:
             console.print()
-        for advice in part.advice:
+        for advice in result.advice:
             print_labeled(console, "warning", advice.text, WARNING)
     console.print()
 

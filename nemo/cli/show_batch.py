@@ -89,7 +89,7 @@ def run(argv: Sequence[str]) -> None:
     options = COMMAND_LINE.parse(argv)
     with logging.temp_verbosity("WARNING"), working("drawing samples"):  # print only the samples
         from nemo.collections.nlp.data.inputs import TextOptions
-        from nemo.collections.nlp.data.inspection.parts import named_tokenizer
+        from nemo.collections.nlp.data.inspection.inspected import named_tokenizer
         from nemo.collections.nlp.data.inspection.samples import Drawing, draw_samples
         from nemo.collections.nlp.data.samples.sampling import Sampling
 

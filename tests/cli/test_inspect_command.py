@@ -105,7 +105,7 @@ def test_chinese(tmp_path, capsys):
 
 
 def test_everything_that_was_prepared_is_looked_at(made, capsys):
-    train, test, shards = inspected(capsys, made / "out")["parts"]
+    train, test, shards = inspected(capsys, made / "out")["contents"]
     assert (train["kind"], train["documents"], test["documents"]) == ("store", 120, 20)
     assert (shards["kind"], shards["rows"], shards["held_out_rows"]) == ("shards", 30, 10)
     assert (shards["seq_length"], shards["max_predictions"]) == (32, 4)

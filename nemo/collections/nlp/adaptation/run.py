@@ -68,8 +68,8 @@ class Adaptation:
         texts: held-out figures by model (base, extended, adapted) and text (field, general).
         new_pieces: number of entries added to the vocabulary.
         figure: name of the score in `scores`, see `finetuning.metrics.DEFINITIONS`; None without a task.
-        scores: model (base, adapted) -> score on the test part, or else the validation part.
-        measured_on: the file of that part.
+        scores: model (base, adapted) -> score on the test set, or else the validation set.
+        measured_on: the file of that set.
         seconds: stage -> duration.
     """
 
@@ -144,9 +144,9 @@ class _Adapting:
             adapted = str(self._path(ADAPTED))
         models = {"base": base, **({"extended": start} if extension["pieces"] else {}), "adapted": adapted}
         texts = {name: self._measure(name, model) for name, model in models.items()}
-        scores, figure, part = self._scores({"base": base, "adapted": adapted})
+        scores, figure, measured_on = self._scores({"base": base, "adapted": adapted})
         return Adaptation(
-            Path(adapted), texts, extension["pieces"], figure, scores, part, dict(self._seconds)
+            Path(adapted), texts, extension["pieces"], figure, scores, measured_on, dict(self._seconds)
         )
 
     def _path(self, name: str) -> Path:
@@ -197,7 +197,7 @@ class _Adapting:
                 Finetuning(self._finetuning("base", model), data, pretrained)
             write_texts(options, texts)
             if data:
-                name = str(options.test) if data.test else "the validation part"
+                name = str(options.test) if data.test else "the validation set"
                 warn_of_leak(texts / TRAIN, data.test or data.valid, name)
         return model
 

@@ -1,4 +1,4 @@
-"""The text of an adaptation: training and held-out parts of the field's and of general text.
+"""The text of an adaptation: the field's and general text, each split into training and held-out text.
 
 Documents, or parts of long ones, are held out by a hash of their content. The files are plain text, with a
 blank line after each document.
@@ -38,12 +38,12 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
         DataError: there is too little text. Also as `read_documents`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    sizes = _part(read_documents(options.text, TextOptions.of(options)), folder, TRAIN, FIELD)
+    sizes = _split(read_documents(options.text, TextOptions.of(options)), folder, TRAIN, FIELD)
     _check_enough(sizes, " ".join(options.text))
     mixed = [TRAIN]
     if options.replay is not None:
         most = int(sizes[TRAIN] * options.replay_share / (1 - options.replay_share))
-        replayed = _part(
+        replayed = _split(
             read_documents(options.replay, TextOptions.of(options)), folder, REPLAY, GENERAL, most
         )
         measured_only = {GENERAL: replayed[GENERAL]} if options.replay_share == 0 else replayed
@@ -69,7 +69,7 @@ def _check_enough(sizes: Mapping[str, int], where: str) -> None:
         )
 
 
-def _part(
+def _split(
     documents: Iterable[Document], folder: Path, train: str, held_out: str, most: int | None = None
 ) -> dict[str, int]:
     """Split the units of documents into two files; `train` gets at most `most` characters, if given."""

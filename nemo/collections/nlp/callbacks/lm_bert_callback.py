@@ -99,8 +99,8 @@ def _names_of(losses: Sequence[NmTensor]) -> list[str]:
 def _total(tensors: Sequence[NmTensor], means: Mapping[NmTensor, float]) -> float:
     """The sum of the losses among `tensors` that are not part of another one."""
     losses = [tensor for tensor in tensors if _is_loss(tensor)] or list(means)
-    parts = {part for call in calls_leading_to(losses) for part in call.inputs.values()}
-    return sum(_value(loss, means) for loss in losses if loss not in parts)
+    addends = {tensor for call in calls_leading_to(losses) for tensor in call.inputs.values()}
+    return sum(_value(loss, means) for loss in losses if loss not in addends)
 
 
 def _value(loss: NmTensor, means: Mapping[NmTensor, float]) -> float:
@@ -115,8 +115,8 @@ def _value(loss: NmTensor, means: Mapping[NmTensor, float]) -> float:
             fix="put the losses it is made of into eval_tensors instead",
         )
     inputs = {
-        port: torch.tensor(_value(part, means), dtype=torch.float64)
-        for port, part in loss.producer_args.items()
+        port: torch.tensor(_value(addend, means), dtype=torch.float64)
+        for port, addend in loss.producer_args.items()
     }
     return float(loss.producer(force_pt=True, **inputs))
 

@@ -65,7 +65,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
         tokenizer = load_tokenizer(name)
         refuse_other_kinds(tokenizer, options.model)
         lines = sample_text(options.text, 10**9, options.sample_bytes, (), TextOptions.of(options))
-        learned, held_out = _parted(lines)
+        learned, held_out = _split(lines)
         extension = extend(tokenizer, learned, options.pieces, options.least_saving)
         folder = Path(options.out)
         write_extended(folder, config, tensors, extension, options.force)
@@ -85,14 +85,14 @@ def as_huggingface(model: str, aside: Path) -> str:
     return model
 
 
-def _parted(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+def _split(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split lines by a hash: one in `HELD_OUT` to measure on, others to learn from; copies stay together."""
-    parts: tuple[list[str], list[str]] = ([], [])
+    split: tuple[list[str], list[str]] = ([], [])
     for line in lines:
-        parts[number_of(line) % HELD_OUT == 0].append(line)
-    if not all(parts):
+        split[number_of(line) % HELD_OUT == 0].append(line)
+    if not all(split):
         raise DataError("too little text", found=f"{len(lines)} lines", expected="enough to hold some out")
-    return parts
+    return split
 
 
 @torch.no_grad()

@@ -46,7 +46,7 @@ def refuse_other_kinds(tokenizer: TokenizerSpec, source: str) -> None:
     """Raise a UsageError unless the tokenizer is BERT's WordPiece."""
     if isinstance(tokenizer, NemoBertTokenizer):
         backend = tokenizer.to_huggingface().backend_tokenizer
-        kinds = [type(part).__name__ for part in (backend.pre_tokenizer, backend.model)]
+        kinds = [type(component).__name__ for component in (backend.pre_tokenizer, backend.model)]
         if kinds == ["BertPreTokenizer", "WordPiece"]:
             return
     raise UsageError(

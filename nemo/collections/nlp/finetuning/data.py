@@ -1,4 +1,4 @@
-"""Reads the parts of a data set, and checks them against each other."""
+"""Reads the training, validation and test sets of a task, and checks them against each other."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from nemo.utils.logging import logging
 
 @dataclass(frozen=True)
 class TaskData:
-    """Training, validation and test parts, and the labels of all."""
+    """Training, validation and test sets, and the labels of all."""
 
     train: Sequence[Example]
     valid: Sequence[Example]
@@ -52,10 +52,10 @@ def open_task_data(options: FinetuningOptions) -> TaskData:
             found=f"only {labels[0]!r}",
             expected="entities" if options.task == "ner" else "two classes or more",
         )
-    for name, part in ((options.valid, valid), (options.test, test)):
-        check_known(part, labels, options.train)
+    for name, examples in ((options.valid, valid), (options.test, test)):
+        check_known(examples, labels, options.train)
         if name is not None:
-            warn_of_leak(train, part, name)
+            warn_of_leak(train, examples, name)
     if options.valid is None:
         train, valid = hold_out(train)
         logging.info("held out for validation: %d of %d examples", len(valid), len(valid) + len(train))

@@ -1,4 +1,4 @@
-"""Labels: entities in BIO, the labels of a task in order, and consistency between the parts of a data set.
+"""Labels: entities in BIO, the labels of a task in order, and consistency between the sets of a task.
 
 An entity is (type, first word, word after its last). conlleval's rules say which labels begin one, so IOB1,
 IOB2, BIOES and BILOU are all read.
@@ -68,14 +68,14 @@ def labels_of_texts(examples: Sequence[Example]) -> list[str]:
     return sorted(classes, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
 
 
-def check_known(part: Sequence[Example], labels: Sequence[str], train: str) -> None:
+def check_known(examples: Sequence[Example], labels: Sequence[str], train: str) -> None:
     """Refuse a label that does not occur in training.
 
     Raises:
         DataError: there is one; names the first and its place.
     """
     known = set(labels)
-    for example in part:
+    for example in examples:
         for label in example.labels:
             if label not in known:
                 raise DataError(
@@ -85,32 +85,32 @@ def check_known(part: Sequence[Example], labels: Sequence[str], train: str) -> N
                 )
 
 
-def warn_of_leak(train: Sequence[Example], part: Sequence[Example], name: str) -> int:
+def warn_of_leak(train: Sequence[Example], held_out: Sequence[Example], name: str) -> int:
     """Warn of examples that are also in the training data; returns their number."""
     seen = {example.content for example in train}
-    leaked = [example for example in part if example.content in seen]
+    leaked = [example for example in held_out if example.content in seen]
     if leaked:
         logging.warning(
             "%d of %d examples of %s are also in the training data, the first at %s: memorization "
             "makes its scores too good",
-            *(len(leaked), len(part), name, leaked[0].where),
+            *(len(leaked), len(held_out), name, leaked[0].where),
         )
     return len(leaked)
 
 
 def hold_out(examples: Sequence[Example]) -> tuple[list[Example], list[Example]]:
-    """Split into training and validation parts, by a hash of each example's content: copies stay together.
+    """Split into a training and a validation set, by a hash of each example's content: copies stay together.
 
     Raises:
         DataError: one of the two is empty.
     """
-    parts: tuple[list[Example], list[Example]] = ([], [])
+    sets: tuple[list[Example], list[Example]] = ([], [])
     for example in examples:
-        parts[number_of("\0".join(example.content)) < HELD_OUT_SHARE * 2**64].append(example)
-    if not all(parts):
+        sets[number_of("\0".join(example.content)) < HELD_OUT_SHARE * 2**64].append(example)
+    if not all(sets):
         raise DataError(
             "too few examples to hold out some for validation",
             found=len(examples),
             fix="give more examples, or a validation file: --valid",
         )
-    return parts
+    return sets

@@ -7,16 +7,16 @@ from nemo.collections.nlp.finetuning.run import Figures, FinetuningResult
 
 
 def summary(result: FinetuningResult) -> str:
-    """Learning rates, scores of each part with their definitions, and the path of the model."""
+    """Learning rates, scores of each set with their definitions, and the path of the model."""
     main = MAIN_FIGURE[result.task]
     lines = [f"labels                {', '.join(result.labels)}", f"learning rate         {result.lr:g}"]
     if len(result.valid_by_lr) > 1:
         tried = (f"{rate:g}: {100 * run[main]:.1f}" for rate, run in result.valid_by_lr.items())
         lines[-1] += f"   (validation {main} by rate: {', '.join(tried)})"
-    parts: list[tuple[str, Sequence[Figures]]] = [("validation", result.valid), ("test", result.test)]
-    for part, runs in parts:
+    sets: list[tuple[str, Sequence[Figures]]] = [("validation", result.valid), ("test", result.test)]
+    for split, runs in sets:
         for name in runs[0] if runs else ():
-            lines.append(f"{part + ' ' + name:<22}{in_words(runs, name)}")
+            lines.append(f"{split + ' ' + name:<22}{in_words(runs, name)}")
     lines.append(f"training              {result.seconds:.0f} s per run")
     lines.append(f"model                 {result.folder}")
     lines += [f"{name}: {DEFINITIONS[name]}" for name in result.valid[0]]

@@ -1,8 +1,8 @@
 """Fine-tuning as one function: options in, figures and a Hugging Face folder out.
 
 Each run has a learning rate, a seed, and its own folder in `[work_dir]/runs`, in which it resumes. The
-validation part selects the rate (with the first seed) and the model to export. Only runs with the selected
-rate read the test part.
+validation set selects the rate (with the first seed) and the model to export. Only runs with the selected
+rate read the test set.
 """
 
 import json
@@ -45,11 +45,11 @@ class FinetuningResult:
 
     Attributes:
         task: the task in the options.
-        folder: the exported model, of the seed that is best on the validation part.
+        folder: the exported model, of the seed that is best on the validation set.
         labels: labels in order of their ids.
         lr: the selected learning rate.
         valid_by_lr: learning rate -> validation scores of the first seed.
-        valid, test: scores of each seed with the selected rate; `test` is empty without a test part.
+        valid, test: scores of each seed with the selected rate; `test` is empty without a test set.
         seconds: mean training time of these runs.
     """
 
@@ -156,7 +156,7 @@ class Finetuning:
         return run["valid"][MAIN_FIGURE[self._options.task]]
 
     def choose_rate(self) -> tuple[float, dict[float, dict[str, Any]]]:
-        """The learning rate that is best on the validation part, and the runs that were compared."""
+        """The learning rate that is best on the validation set, and the runs that were compared."""
         rates = self._options.learning_rates
         runs = {rate: self.run(rate, self._options.seed) for rate in rates}
         best = max(rates, key=lambda rate: self.score(runs[rate]))
@@ -166,7 +166,7 @@ class Finetuning:
         return best, runs
 
     def run(self, rate: float, seed: int) -> dict[str, Any]:
-        """Train with this rate and seed, and evaluate on the validation part: `valid` and `seconds`."""
+        """Train with this rate and seed, and evaluate on the validation set: `valid` and `seconds`."""
         folder = self._folder(rate, seed)
         known = _read_json(folder / "valid.json")
         if known is not None:
@@ -199,7 +199,7 @@ class Finetuning:
         run = {"valid": measured, "seconds": seconds}
         _write_json(folder / "valid.json", run)
         logging.info(
-            "learning rate %g, seed %d: %s on the validation part after %d steps in %.0f s",
+            "learning rate %g, seed %d: %s on the validation set after %d steps in %.0f s",
             *(rate, seed, _in_words(measured), steps, seconds),
         )
         return run

@@ -126,16 +126,17 @@ class Encoder:
     ) -> Iterator[Row]:
         """The longer text is split over the rows; the other is in each, cut to half a row."""
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
-        parts = [pieces[text] for text in example.texts]
-        room = self.max_seq_length - 1 - len(parts)
-        moving = max(range(len(parts)), key=lambda i: len(parts[i]))
-        parts = [part if i == moving else part[: room // 2] for i, part in enumerate(parts)]
-        room -= sum(len(part) for i, part in enumerate(parts) if i != moving)
-        for window in windows([1] * len(parts[moving]), room):
+        segments = [pieces[text] for text in example.texts]
+        room = self.max_seq_length - 1 - len(segments)
+        moving = max(range(len(segments)), key=lambda i: len(segments[i]))
+        segments = [segment if i == moving else segment[: room // 2] for i, segment in enumerate(segments)]
+        room -= sum(len(segment) for i, segment in enumerate(segments) if i != moving)
+        for window in windows([1] * len(segments[moving]), room):
             shown = [
-                part[window.first : window.stop] if i == moving else part for i, part in enumerate(parts)
+                segment[window.first : window.stop] if i == moving else segment
+                for i, segment in enumerate(segments)
             ]
-            ids = [cls, *chain.from_iterable((*part, sep) for part in shown)]
+            ids = [cls, *chain.from_iterable((*segment, sep) for segment in shown)]
             yield Row(number, ids, 2 + len(shown[0]), [self._label_ids[example.labels[0]]], [])
 
 

@@ -35,7 +35,7 @@ POOLER = "bert.pooler.dense."
 
 _WORDS = "embeddings.word_embeddings.weight"
 _RENAMED = {"gamma": "weight", "beta": "bias", "dense_act": "dense"}
-# Parts that DDP, torch.compile, FSDP and activation checkpointing insert anywhere in a name.
+# Words that DDP, torch.compile, FSDP and activation checkpointing insert anywhere in a name.
 _WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 # Prefixes of a BERT's names, from classes that contain it, such as those of sentence-transformers.
 _HOLDERS = {"bert", "model", "auto_model", "0"}

@@ -202,7 +202,7 @@ def weight_files(name: str) -> list[Path]:
                 continue
             if path.suffix != ".json":
                 return [path]
-            return [_part(place, part, path, local_only) for part in _parts(path)]
+            return [_listed_file(place, listed, path, local_only) for listed in _listed_files(path)]
         if Path(name).is_dir():
             refuse_foreign_format(Path(name))
         others = sorted(path.name for path in Path(place).glob("*") if path.suffix in WEIGHT_SUFFIXES)
@@ -239,7 +239,7 @@ def _file(place: str, name: str, local_only: bool) -> Path | None:
     return None if found is None else Path(found)
 
 
-def _parts(index: Path) -> list[str]:
+def _listed_files(index: Path) -> list[str]:
     """The files listed in an index, all in its folder."""
     try:
         names = set(parse_json(index.read_bytes())["weight_map"].values())
@@ -250,11 +250,11 @@ def _parts(index: Path) -> list[str]:
     return sorted(names)
 
 
-def _part(place: str, name: str, index: Path, local_only: bool) -> Path:
-    part = _file(place, name, local_only)
-    if part is None:
+def _listed_file(place: str, name: str, index: Path, local_only: bool) -> Path:
+    path = _file(place, name, local_only)
+    if path is None:
         raise CheckpointError("some of its files are missing", where=index, found=f"no {name}")
-    return part
+    return path
 
 
 def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:

@@ -159,9 +159,9 @@ def character_vocabulary(counts: Counter[str], min_frequency: int = 0) -> list[s
 
 def report(counts: WikiZhCounts, output_dir: Path) -> None:
     """Log what was written, and warn if the texts would be read in another layout."""
-    for name, part in (("train.txt", counts.train), ("valid.txt", counts.valid)):
-        size = f"{part.characters.total() / 1e6:.2f} million characters"
-        told = f"{part.documents} documents, {part.sentences} sentences, {size}"
+    for name, split in (("train.txt", counts.train), ("valid.txt", counts.valid)):
+        size = f"{split.characters.total() / 1e6:.2f} million characters"
+        told = f"{split.documents} documents, {split.sentences} sentences, {size}"
         logging.info("%s: %s", output_dir / name, told)
     path = output_dir / VOCABULARY_FILE
     share = 100 * counts.unknown
@@ -178,12 +178,12 @@ def _write_texts(
     train, valid = PartCount(), PartCount()
     with open(train_path, "wb") as train_file, open(valid_path, "wb") as valid_file:
         for is_held_out, sentences in _split(map(sentences_of, documents)):
-            part, file = (valid, valid_file) if is_held_out else (train, train_file)
+            split, file = (valid, valid_file) if is_held_out else (train, train_file)
             lines = "".join(f"{sentence}\n" for sentence in sentences)
-            file.write(("\n" * (part.documents > 0) + lines).encode())
-            part.documents += 1
-            part.sentences += len(sentences)
-            part.characters.update(lines.replace("\n", ""))
+            file.write(("\n" * (split.documents > 0) + lines).encode())
+            split.documents += 1
+            split.sentences += len(sentences)
+            split.characters.update(lines.replace("\n", ""))
             if (train.documents + valid.documents) % DOCUMENTS_BETWEEN_REPORTS == 0:
                 logging.info("%d documents so far", train.documents + valid.documents)
     return train, valid

@@ -6,7 +6,7 @@ from typing import Any
 
 from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.report.run_files import RunFiles, number, part
+from nemo.collections.nlp.report.run_files import RunFiles, entry, number
 from nemo.utils.stopwatch import duration
 
 Rows = list[tuple[str, list[str]]]
@@ -84,12 +84,12 @@ def _held_out(run: RunFiles) -> dict[str, str]:
 
 def model(run: RunFiles) -> dict[str, str]:
     """The sizes of the model, as the run recorded them."""
-    return {name: readable(value) for name, value in part(run.about, "model").items()}
+    return {name: readable(value) for name, value in entry(run.about, "model").items()}
 
 
 def environment(run: RunFiles) -> dict[str, str]:
     """Versions of the software, and the hardware, as the run recorded them."""
-    return {name: readable(value) for name, value in part(run.about, "environment").items()}
+    return {name: readable(value) for name, value in entry(run.about, "environment").items()}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def texts(run: RunFiles) -> list[Text]:
     """The training text and the held-out text."""
     found = []
     for name, title in (("training", "Training text"), ("held_out", "Held-out text")):
-        about = part(run.about, "data", name)
+        about = entry(run.about, "data", name)
         if about:
             found.append(Text(title, _facts_of_text(about), _bars(about), _strings(about.get("examples"))))
     return found
@@ -149,15 +149,17 @@ def _facts_of_text(about: Mapping[str, Any]) -> list[tuple[str, str]]:
     for name, value in about.items():
         label = _LABELS.get(name, name.replace("_", " "))
         if name == "languages":
-            shares = [(name_of(code), n) for code, share in part(about, name).items() if (n := number(share))]
+            shares = [
+                (name_of(code), n) for code, share in entry(about, name).items() if (n := number(share))
+            ]
             text = ", ".join(f"{language} {share:.0%}" for language, share in shares if share >= 0.005)
         elif name == "sentence_tokens" and isinstance(value, list) and len(value) == 3:
             label, text = "a sentence", "half up to {} tokens, 90% up to {}, all up to {}".format(*value)
         elif name == "pairs":
             text = ", ".join(
-                f"{number(part(pairs).get('padding_share')) or 0:.0%} padding, "
-                f"{number(part(pairs).get('random_share')) or 0:.0%} random, at length {length}"
-                for length, pairs in part(about, name).items()
+                f"{number(entry(pairs).get('padding_share')) or 0:.0%} padding, "
+                f"{number(entry(pairs).get('random_share')) or 0:.0%} random, at length {length}"
+                for length, pairs in entry(about, name).items()
             )
         elif isinstance(value, dict) or name == "examples":
             continue
@@ -170,7 +172,7 @@ def _facts_of_text(about: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _bars(about: Mapping[str, Any]) -> list[tuple[str, float]]:
-    shares = part(about, "documents_by_length")
+    shares = entry(about, "documents_by_length")
     return [
         (f"from {start} tokens", n) for start, share in shares.items() if (n := number(share)) is not None
     ]
@@ -178,7 +180,7 @@ def _bars(about: Mapping[str, Any]) -> list[tuple[str, float]]:
 
 def tokenizer(run: RunFiles) -> tuple[list[tuple[str, str]], list[str]]:
     """Facts about the tokenizer, and a tokenized sentence."""
-    about = part(run.about, "tokenizer")
+    about = entry(run.about, "tokenizer")
     facts = [(name, readable(value)) for name, value in about.items() if name != "example"]
     return facts, _strings(about.get("example"))
 

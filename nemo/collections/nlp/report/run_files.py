@@ -56,7 +56,7 @@ class RunFiles:
         for row in reversed(self.evaluations):
             if "unigram_entropy" in row:
                 return row["unigram_entropy"]
-        return number(part(self.about, "data", "training").get("unigram_entropy"))
+        return number(entry(self.about, "data", "training").get("unigram_entropy"))
 
 
 def read_run(folder: str | Path) -> RunFiles:
@@ -81,7 +81,7 @@ def read_run(folder: str | Path) -> RunFiles:
     return run
 
 
-def part(content: Any, *names: str) -> dict[str, Any]:
+def entry(content: Any, *names: str) -> dict[str, Any]:
     """The object under these names; empty if there is none."""
     for name in names:
         content = content.get(name) if isinstance(content, dict) else None
@@ -174,7 +174,7 @@ def _sentences(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_whole(sentence: Any) -> bool:
-    guesses = part(sentence, "guesses")
+    guesses = entry(sentence, "guesses")
     texts = [sentence.get(name) for name in ("before", "word", "after")] if guesses else [None]
     return all(isinstance(text, str) for text in texts) and all(
         step.isdigit() and isinstance(of_step, list) and all(map(_is_guess, of_step))

@@ -314,20 +314,20 @@ class BertPretrainingPreprocessedDataset:
         bounds = self.bounds(batch_size, epoch, tokens_per_batch)
         sizes = iter(np.diff(bounds)[first:].tolist())
         skipped = int(bounds[min(first, len(bounds) - 1)])
-        parts: list[Rows] = []
+        blocks: list[Rows] = []
         missing, number = next(sizes, 0), first
         with closing(prefetched(self._read_windows(epoch, skipped), depth=1)) as windows:
             for rows, order in windows:
                 while len(order):
                     chosen, order = order[:missing], order[missing:]
                     if (number - first) % stride == 0:
-                        parts.append({name: values[chosen] for name, values in rows.items()})
+                        blocks.append({name: values[chosen] for name, values in rows.items()})
                     missing -= len(chosen)
                     if missing == 0:
-                        if parts:
+                        if blocks:
                             rate = None if mask_schedule is None else mask_schedule(np.array([number]))
-                            yield self._batch(parts, epoch, rate)
-                        parts, missing, number = [], next(sizes, 0), number + 1
+                            yield self._batch(blocks, epoch, rate)
+                        blocks, missing, number = [], next(sizes, 0), number + 1
 
     def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
         """The rows of every window and their order, but for the first `skipped` samples of the epoch."""
@@ -338,9 +338,9 @@ class BertPretrainingPreprocessedDataset:
                 yield rows, self._order_within(epoch, number, size)[skipped:]
             skipped = max(0, skipped - size)
 
-    def _batch(self, parts: list[Rows], epoch: int, mask_rate: np.ndarray | None) -> dict[str, np.ndarray]:
+    def _batch(self, blocks: list[Rows], epoch: int, mask_rate: np.ndarray | None) -> dict[str, np.ndarray]:
         """Rows as the data layer's ports have them."""
-        rows = {name: values.astype(np.int64) for name, values in _joined(parts).items()}
+        rows = {name: values.astype(np.int64) for name, values in _joined(blocks).items()}
         originals = restored(rows)
         if self._remasking is None:
             shown = rows["input_ids"]
@@ -366,5 +366,5 @@ def _numbers(window: list[Block]) -> np.ndarray:
     return np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
 
 
-def _joined(parts: list[Rows]) -> Rows:
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+def _joined(blocks: list[Rows]) -> Rows:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}

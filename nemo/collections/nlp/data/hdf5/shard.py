@@ -298,7 +298,7 @@ def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
     if not dataset.chunks:
         return
     rows, *columns = dataset.chunks
-    starts = [range(0, whole, part) for whole, part in zip(dataset.shape[1:], columns, strict=True)]
+    starts = [range(0, whole, size) for whole, size in zip(dataset.shape[1:], columns, strict=True)]
     for offset in itertools.product(range(start // rows * rows, stop, rows), *starts):
         dataset.id.read_direct_chunk(offset)
 
@@ -349,11 +349,11 @@ def _variable_rows(
     file: h5py.File, names: list[str], shard: Shard, rows: range, limits: Limits
 ) -> dict[str, np.ndarray]:
     """Rows with padding, read a few at a time, because their lengths are known only after reading."""
-    parts = []
+    blocks = []
     for start in rows[::VARIABLE_ROWS_AT_A_TIME]:
         stop = min(start + VARIABLE_ROWS_AT_A_TIME, rows.stop)
-        parts.append(_padded({name: file[name][start:stop] for name in names}, shard, start, limits))
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        blocks.append(_padded({name: file[name][start:stop] for name in names}, shard, start, limits))
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
 
 def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Limits) -> dict[str, np.ndarray]:

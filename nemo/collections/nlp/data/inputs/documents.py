@@ -72,12 +72,12 @@ def documents_of(text: str, title: str, odd: Oddities) -> Iterator[list[str]]:
     document: list[str] = []
     size = 0
     for paragraph in paragraphs:
-        for part in _cut(paragraph, odd):
+        for line in _cut(paragraph, odd):
             if document and size > MAX_DOCUMENT_CHARS:
                 yield document
                 document, size = [], 0
-            document.append(part)
-            size += len(part)
+            document.append(line)
+            size += len(line)
     if document:
         yield document
 

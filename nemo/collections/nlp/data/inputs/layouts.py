@@ -12,8 +12,8 @@ from nemo.collections.nlp.data.inputs.invisible import visible
 
 ARTICLE_BYTES = 1024  # lines of at least this median length are articles, not paragraphs
 MANY_LINES = 20  # lines between two blank lines: fewer long lines are one document, more are one article each
-MANY_PARTS = 0.2  # share of a file that looks like another layout, from which on a warning is logged
-FEW_DOCUMENTS = 5  # in one part of a file, too few to detect its layout
+MANY_EXCERPTS = 0.2  # share of a file that looks like another layout, from which on a warning is logged
+FEW_DOCUMENTS = 5  # in one excerpt of a file, too few to detect its layout
 
 _TITLE = re.compile(r"= [^=].* =")
 _HEADING = re.compile(r"=( =)* [^=].* (= )*=")
@@ -88,15 +88,15 @@ def detect_layout(lines: Sequence[str]) -> str:
     return "blank" if has_ends else "running"
 
 
-def other_layout(parts: Sequence[Sequence[str]], layout: str) -> str | None:
-    """Another layout that fits many parts of a file and splits them differently from `layout`; or None."""
+def other_layout(excerpts: Sequence[Sequence[str]], layout: str) -> str | None:
+    """Another layout that fits many excerpts of a file and splits them differently from `layout`; or None."""
     found: Counter[str] = Counter()
-    for lines in parts:
+    for lines in excerpts:
         own = detect_layout(lines)
         if own not in (layout, "running"):
             numbers = [_num_documents(lines, name) for name in (own, layout)]
             found[own] += max(numbers) >= FEW_DOCUMENTS and max(numbers) > 2 * min(numbers)
-    if found.total() > MANY_PARTS * len(parts):
+    if found.total() > MANY_EXCERPTS * len(excerpts):
         return found.most_common(1)[0][0]
     return None
 

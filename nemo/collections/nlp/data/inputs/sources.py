@@ -20,7 +20,7 @@ from nemo.collections.nlp.data.inputs.folders import (
 from nemo.collections.nlp.data.inputs.kinds import check_readable, format_by_name, format_of
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
 from nemo.collections.nlp.data.inputs.lines import with_line_feeds
-from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES, ends_in_cr, layout_of, read_up_to, samples_of
+from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES, ends_in_cr, excerpts_of, layout_of, read_up_to
 from nemo.collections.nlp.data.inputs.options import AUTO, FORMATS, TextOptions
 from nemo.collections.nlp.data.inputs.places import (
     filesystem_of,
@@ -202,9 +202,9 @@ def _source(path: str, options: TextOptions) -> Source:
             fix = f"decompress it ({compression})"
             raise DataError("Parquet inside another compression", where=shown(path), fix=fix)
     elif format_ == "text":
-        samples = samples_of(path, compression, num_bytes, version, head)
-        has_cr = ends_in_cr(samples)
-        layout = options.layout if options.layout != "auto" else layout_of(path, samples, has_cr)
+        excerpts = excerpts_of(path, compression, num_bytes, version, head)
+        has_cr = ends_in_cr(excerpts)
+        layout = options.layout if options.layout != "auto" else layout_of(path, excerpts, has_cr)
     else:
         has_cr = ends_in_cr([head])
     return Source(path, "", format_, compression, layout, num_bytes, version, has_cr)

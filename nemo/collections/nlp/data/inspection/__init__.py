@@ -1,5 +1,5 @@
 """Inspecting the data before training: figures and advice."""
 
-from nemo.collections.nlp.data.inspection.parts import Part, inspect_all
+from nemo.collections.nlp.data.inspection.inspected import Inspected, inspect_all
 
-__all__ = ["Part", "inspect_all"]
+__all__ = ["Inspected", "inspect_all"]

@@ -1,6 +1,6 @@
 """One pass over a corpus: how much text, of which characters, how often the same; and a sample of it.
 
-Counts of parts of a corpus add up to those of the whole, in bounded memory. The sample and the hashes that
+Counts of sections of a corpus add up to those of the whole, in bounded memory. The sample and the hashes that
 repeats are told from are thinned as they grow, so they are all of a small corpus and a share of a large one.
 """
 
@@ -39,27 +39,27 @@ class Repeats:
 
     def __init__(self) -> None:
         self.bits = 0
-        self._parts: list[np.ndarray] = []
+        self._kept_hashes: list[np.ndarray] = []
         self._num_kept = 0
 
     def add(self, hashes: np.ndarray) -> None:
         """Take in texts by their hashes, uint64 [n]."""
-        self._parts.append(self._kept(hashes))
-        self._num_kept += len(self._parts[-1])
+        self._kept_hashes.append(self._kept(hashes))
+        self._num_kept += len(self._kept_hashes[-1])
         while self._num_kept > MOST_HASHES:
             self._thin(self.bits + 1)
 
     def merge(self, other: "Repeats") -> None:
         """Add all the texts that `other` counted, such as those of another process."""
         self._thin(max(self.bits, other.bits))
-        for part in other._parts:
-            self.add(part)
+        for hashes in other._kept_hashes:
+            self.add(hashes)
 
     def _thin(self, bits: int) -> None:
         if bits > self.bits:
             self.bits = bits
-            self._parts = [self._kept(np.concatenate(self._parts))] if self._parts else []
-            self._num_kept = sum(map(len, self._parts))
+            self._kept_hashes = [self._kept(np.concatenate(self._kept_hashes))] if self._kept_hashes else []
+            self._num_kept = sum(map(len, self._kept_hashes))
 
     def _kept(self, hashes: np.ndarray) -> np.ndarray:
         return hashes[hashes & np.uint64((1 << self.bits) - 1) == 0] if self.bits else hashes
@@ -67,12 +67,12 @@ class Repeats:
     @property
     def share(self) -> float:
         """Of the texts, 0 for those that are there once."""
-        hashes = np.concatenate(self._parts)
+        hashes = np.concatenate(self._kept_hashes)
         return 1 - len(np.unique(hashes)) / max(len(hashes), 1)
 
     def times(self, hashes: np.ndarray) -> np.ndarray:
         """How often each text occurs, int64 [n]; 0 where its hash was not kept."""
-        known, counts = np.unique(np.concatenate(self._parts), return_counts=True)
+        known, counts = np.unique(np.concatenate(self._kept_hashes), return_counts=True)
         place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
         return np.where(known[place] == hashes, counts[place], 0)
 

@@ -14,7 +14,7 @@ from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDatase
 from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
-from nemo.collections.nlp.data.inspection.parts import kind_of, prepared_in, tokenizer_beside
+from nemo.collections.nlp.data.inspection.inspected import kind_of, prepared_in, tokenizer_beside
 from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import Store
 from nemo.collections.nlp.data.samples.masking import Masking

@@ -24,15 +24,15 @@ def bounds_by_tokens(lengths: Iterable[np.ndarray], tokens_per_batch: int) -> np
     """
     bounds = [0]
     num_samples = num_open = 0  # samples before this array; tokens in the open batch
-    for part in lengths:
-        before = num_open + np.append(0, np.cumsum(part))  # tokens before each sample
+    for block in lengths:
+        before = num_open + np.append(0, np.cumsum(block))  # tokens before each sample
         end = tokens_per_batch
         while end < before[-1]:
             too_much = int(np.searchsorted(before, end, side="right")) - 1
             bounds.append(num_samples + too_much)
             end = int(before[too_much]) + tokens_per_batch
         num_open = int(before[-1]) - (end - tokens_per_batch)
-        num_samples += len(part)
+        num_samples += len(block)
     return np.array([*bounds, num_samples])
 
 

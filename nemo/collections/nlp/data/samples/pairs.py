@@ -17,7 +17,7 @@ Differences from the original, which produces some wrong pairs:
   place the pair is a true one, or dropped if it has no second sentence.
 - B comes from anywhere in the corpus, even if A is restricted to some documents, as in one of many
   shards; each such part of the corpus has its own random numbers.
-- A sentence too long for any pair is cut into equal parts of at most half the space; in the original it
+- A sentence too long for any pair is cut into equal fragments of at most half the space; in the original it
   would lose all but its end.
 """
 
@@ -150,7 +150,7 @@ def make_pairs(
 
 
 def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where sentences begin, with too long ones cut into parts, and the index of each document's first."""
+    """Where sentences and fragments of too long ones begin, and the index of each document's first."""
     sentence_of = store.document_offsets[documents.start : documents.stop + 1]
     sentences = np.array(store.sentence_offsets[sentence_of[0] : sentence_of[-1] + 1])
     let_go(store.sentence_offsets)
@@ -158,16 +158,16 @@ def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarr
     lengths = np.diff(sentences)
     if lengths.max() <= budget:
         return sentences, firsts
-    parts = _num_parts(lengths, budget)
-    first = np.append(0, np.cumsum(parts))  # index of each sentence's first part
-    sentence = np.repeat(np.arange(len(parts)), parts)
+    fragments = _num_fragments(lengths, budget)
+    first = np.append(0, np.cumsum(fragments))  # index of each sentence's first fragment
+    sentence = np.repeat(np.arange(len(fragments)), fragments)
     nth = np.arange(first[-1]) - first[sentence]
-    cuts = sentences[sentence] + nth * lengths[sentence] // parts[sentence]
+    cuts = sentences[sentence] + nth * lengths[sentence] // fragments[sentence]
     return np.append(cuts, sentences[-1]), first[firsts]
 
 
-def _num_parts(lengths: np.ndarray, budget: int) -> np.ndarray:
-    """The number of parts of each sentence; part n begins at `n * length // parts`."""
+def _num_fragments(lengths: np.ndarray, budget: int) -> np.ndarray:
+    """The number of fragments of each sentence; fragment n begins at `n * length // fragments`."""
     return np.where(lengths > budget, -(-lengths // (budget // 2)), 1)
 
 
@@ -181,23 +181,23 @@ def _in_another_document(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The first token and the end of a random B: `length` tokens and the rest of their last sentence.
 
-    It starts at any sentence, or part of a long sentence, of any document except `document`.
+    It starts at any sentence, or fragment of a long sentence, of any document except `document`.
     """
     num_documents, offsets = len(store.document_offsets) - 1, store.sentence_offsets
     other = (document + rng.integers(1, num_documents, len(document))) % num_documents
     first, stop = taken(store.document_offsets, np.stack([other, other + 1], axis=1)).T
     sentence = rng.integers(first, stop)
     start, its_end, limit = taken(offsets, np.stack([sentence, sentence + 1, stop], axis=1)).T
-    parts = _num_parts(its_end - start, budget)
-    start = start + rng.integers(0, parts) * (its_end - start) // parts
+    fragments = _num_fragments(its_end - start, budget)
+    start = start + rng.integers(0, fragments) * (its_end - start) // fragments
 
     end = np.minimum(start + length, limit)
     last = _sentence_before(offsets, end, sentence, np.minimum(sentence + length, stop))
     its_start, its_end = taken(offsets, np.stack([last, last + 1], axis=1)).T
     its_length = its_end - its_start
-    parts = _num_parts(its_length, budget)
-    nth = -((its_start - end) * parts // its_length)  # the first part that begins at or after `end`
-    return start, its_start + nth * its_length // parts
+    fragments = _num_fragments(its_length, budget)
+    nth = -((its_start - end) * fragments // its_length)  # the first fragment that begins at or after `end`
+    return start, its_start + nth * its_length // fragments
 
 
 def _sentence_before(

@@ -48,9 +48,9 @@ def check_kind(tokenizer: Any, source: Path) -> None:
             expected=repr(CONTINUATION),
             fix="rewrite the tokens and continuing_subword_prefix in its tokenizer.json",
         )
-    for part in (backend.normalizer, backend.pre_tokenizer):
+    for component in (backend.normalizer, backend.pre_tokenizer):
         try:
-            part and part.__getstate__()
+            component and component.__getstate__()
         except Exception as error:  # `tokenizers` has no narrower class
             raise UsageError(
                 "it contains custom code, which cannot be saved to tokenizer.json",

@@ -1,4 +1,4 @@
-"""Encodes text by units: parts of a text whose ids do not depend on the context.
+"""Encodes text by units: stretches of text whose ids do not depend on the context.
 
 A corpus repeats its words: a MiB of English has 230,000 words and punctuation marks, of which 4,000 are new
 once 8 MiB have been read. Only new ones are encoded.

@@ -153,7 +153,10 @@ class NemoBertTokenizer(TokenizerSpec):
     def _has_units(self) -> bool:
         """Whether normalization and word boundaries of a character do not depend on its neighbors."""
         backend = self._backend
-        kinds = [type(part).__name__ for part in (backend.normalizer, backend.pre_tokenizer, backend.model)]
+        kinds = [
+            type(component).__name__
+            for component in (backend.normalizer, backend.pre_tokenizer, backend.model)
+        ]
         return kinds == ["BertNormalizer", "BertPreTokenizer", "WordPiece"] and all(
             token.special and not token.normalized for token in backend.get_added_tokens_decoder().values()
         )
@@ -201,7 +204,9 @@ class NemoBertTokenizer(TokenizerSpec):
         longest = description["model"].get("max_input_chars_per_word")
         if longest in _LONGEST_WORDS:
             description["model"]["max_input_chars_per_word"] = _LONGEST_WORDS[longest]
-        return json.dumps([description[part] for part in ("model", "normalizer", "pre_tokenizer")]).encode()
+        return json.dumps(
+            [description[component] for component in ("model", "normalizer", "pre_tokenizer")]
+        ).encode()
 
     def _save_model(self, folder: Path) -> None:
         bare = self._bare

@@ -8,7 +8,7 @@ import pytest
 
 from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sources_of
 from nemo.collections.nlp.data.inputs.layouts import detect_layout
-from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES, PART_BYTES
+from nemo.collections.nlp.data.inputs.looks import EXCERPT_BYTES, HEAD_BYTES
 
 
 def paragraph(length: int) -> str:
@@ -69,7 +69,7 @@ def test_files_of_one_layout_are_not(tmp_path, mixed, capsys, shared_data):
 
 
 def test_lines_longer_than_a_sample_are_documents(tmp_path):
-    (tmp_path / "a.txt").write_bytes((b"x" * (3 * PART_BYTES) + b"\n") * 20)
+    (tmp_path / "a.txt").write_bytes((b"x" * (3 * EXCERPT_BYTES) + b"\n") * 20)
     assert sources_of(tmp_path)[0].layout == "lines"
 
 

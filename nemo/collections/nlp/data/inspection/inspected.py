@@ -1,4 +1,4 @@
-"""Any input -> its parts, each with figures and advice."""
+"""Text, a token store, shards or a prepared folder -> figures and advice."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ from nemo.utils.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Part:
-    """One thing that was looked at.
+class Inspected:
+    """A text, a token store or a folder of shards that was inspected.
 
     Attributes:
         path: as it was given, or in the folder that was given.
@@ -41,8 +41,8 @@ def inspect_all(
     options: TextOptions = AUTO,
     tokenizer: TokenizerSpec | None = None,
     workers: int = 1,
-) -> list[Part]:
-    """Look at text, or at what was prepared: a token store, shards, or the folder with all of them.
+) -> list[Inspected]:
+    """Inspect text, or what was prepared from it: a token store, shards, or the folder with all of them.
 
     Args:
         inputs: several texts are one corpus.
@@ -57,22 +57,22 @@ def inspect_all(
     prepared = [path for path in inputs if kind_of(path) != "text"]
     if not prepared:
         figures = inspect_text(inputs, options, tokenizer, workers)
-        return [Part(", ".join(map(shown, inputs)), "text", figures, advice_on_text(figures))]
+        return [Inspected(", ".join(map(shown, inputs)), "text", figures, advice_on_text(figures))]
     if len(inputs) > 1:
         raise UsageError(
             "only text can be inspected together with other inputs",
             where=prepared[0],
             fix="inspect it by itself",
         )
-    return [_inspect_prepared(place, tokenizer) for place in prepared_in(Path(prepared[0]))]
+    return [_inspect_prepared(each, tokenizer) for each in prepared_in(Path(prepared[0]))]
 
 
-def _inspect_prepared(path: Path, tokenizer: TokenizerSpec | None) -> Part:
+def _inspect_prepared(path: Path, tokenizer: TokenizerSpec | None) -> Inspected:
     tokenizer = tokenizer or tokenizer_beside(path)
     if kind_of(path) == "shards":
-        return Part(str(path), "shards", inspect_shards(path, tokenizer), [])
+        return Inspected(str(path), "shards", inspect_shards(path, tokenizer), [])
     figures = inspect_store(path, tokenizer)
-    return Part(str(path), "store", figures, advice_on_store(figures))
+    return Inspected(str(path), "store", figures, advice_on_store(figures))
 
 
 def kind_of(path: str | Path) -> str:
