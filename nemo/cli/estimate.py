@@ -166,11 +166,11 @@ def _print(trial: "Trial", found: "Estimate") -> None:
     passes = f"{found.tokens:,} tokens, {found.passes:.1f} passes over the text"
     checkpoints = f"{found.disk_bytes / 1e6:,.0f} MB of checkpoints, {trial.checkpoint_bytes / 1e6:,.0f} each"
     rows = {
-        "weights": f"{trial.weights:,}, a vocabulary of {trial.vocabulary:,}",
-        "memory": f"{trial.peak_bytes / 1e9:.2f} GB at most",
-        "time": f"{duration(found.seconds)}: {trial.step_seconds:.3g} s a step, {evaluations}",
-        "steps": f"{found.steps:,} of {trial.step_tokens:,.0f} tokens: {passes}",
-        "padding": f"{trial.padding_share:.0%} of a batch, which is not computed",
+        "weights": f"{trial.weights:,}; {trial.vocabulary:,} vocabulary entries",
+        "memory": f"{trial.peak_bytes / 1e9:.2f} GB peak",
+        "time": f"{duration(found.seconds)}: {trial.step_seconds:.3g} s per step, {evaluations}",
+        "steps": f"{found.steps:,}, each of {trial.step_tokens:,.0f} tokens: {passes}",
+        "padding": f"{trial.padding_share:.0%} of a batch; computing skips it",
         "disk": checkpoints,
         "held-out loss": loss,
     }

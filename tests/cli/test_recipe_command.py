@@ -165,7 +165,7 @@ def test_prepared_text_and_held_out_text_of_its_own(my_text, capsys):
     assert not list(my_text.parent.parent.glob("a/data/test"))
     capsys.readouterr()
     assert main(["pretrain", "a/data", "--work_dir", "b", *words]) == 0
-    assert "prepared already" in capsys.readouterr().out
+    assert "already prepared" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from nemo.utils.wording import quantity
 
 SECONDS_BETWEEN_REPORTS = 10.0
 MEMORY_GB = 2  # requested from a cluster per task; a task needs less than 1 GB
-# Tasks exchange only files. By default, Ray maps 30 % of the memory, twice, and dies if that is refused.
+# Tasks exchange only files. By default, Ray maps 30% of the memory, twice, and dies if that is refused.
 RAY_OBJECT_STORE_BYTES = 80_000_000
 SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 

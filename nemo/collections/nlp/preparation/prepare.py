@@ -199,7 +199,7 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
     for folder, store in manifest["stores"].items():
         counts = store["counts"]
         logging.info(
-            "%s: %s documents, %s sentences, %s tokens, %.2f %% unknown, unigram entropy %.3f nat",
+            "%s: %s documents, %s sentences, %s tokens, %.2f%% unknown, unigram entropy %.3f nat",
             out / folder,
             *(f"{counts[what]:,}" for what in ("documents", "sentences", "tokens")),
             100 * counts["unknown_tokens"] / counts["tokens"],
@@ -214,7 +214,7 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
         counts = shards["counts"]
         row_places = counts["rows"] * _seq_length(out / folder)
         logging.info(
-            "%s: %d shards, %s rows, %.0f %% random pairs, %.0f %% padding",
+            "%s: %d shards, %s rows, %.0f%% random pairs, %.0f%% padding",
             out / folder,
             len(shards["files"]),
             f"{counts['rows']:,}",

@@ -165,7 +165,7 @@ def report(counts: WikiZhCounts, output_dir: Path) -> None:
         logging.info("%s: %s", output_dir / name, told)
     path = output_dir / VOCABULARY_FILE
     share = 100 * counts.unknown
-    logging.info("%s, also in bert: %d entries; %.3f %% of valid.txt unknown", path, counts.vocabulary, share)
+    logging.info("%s, also in bert: %d entries; %.3f%% of valid.txt unknown", path, counts.vocabulary, share)
     layout = sources_of(output_dir / "train.txt", TextOptions(format="text"))[0].layout
     if layout != "blank":
         logging.warning("train.txt looks like layout %r: train on it with --text_layout blank", layout)

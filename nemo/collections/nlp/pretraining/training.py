@@ -113,7 +113,7 @@ def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list
 
 def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:
     vocab_size = run.model.bert.config.vocab_size
-    logging.info("%s weights, a vocabulary of %d", f"{run.model.num_weights:,}", vocab_size)
+    logging.info("%s weights, %s vocabulary entries", f"{run.model.num_weights:,}", f"{vocab_size:,}")
     is_text = run.options.mode == "data_text"
     entropy = run.data.train.dataset.store.manifest["unigram_entropy"] if is_text else None
     return RunRecord(experiment, losses, run.options.train_step_freq, entropy, vocab_size, trackers)

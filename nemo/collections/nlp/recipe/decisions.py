@@ -154,21 +154,19 @@ def _data(pick: _Pick) -> Decision:
     text = pick.text
     some = text.names[0] if len(text.names) == 1 else f"{text.names[0]} and {len(text.names) - 1} more"
     if text.kind == "shards":
-        return pick.decision("data", f"{some}: HDF5 shards", "by their names", {"mode": "data_preprocessed"})
+        return pick.decision(
+            "data", f"{some}: HDF5 shards", "recognized by name", {"mode": "data_preprocessed"}
+        )
     if text.kind == "store":
         value = f"{some}: {text.tokens:,} tokens, {text.documents:,} documents"
-        return pick.decision("data", value, "prepared already", {"mode": "data_text"})
+        return pick.decision("data", value, "already prepared", {"mode": "data_text"})
     files = f"{text.num_files} files, " if text.num_files > 1 else ""
     value = f"{some}: {files}{text.num_bytes / 1e6:.1f} MB, about {text.documents:,} documents"
-    reason = f"layout {', '.join(text.layouts)}, by their content"
+    reason = f"layout {', '.join(text.layouts)}, found from the content"
     if text.is_unnamed:
         reason = "recognized by content, not by name; each file is one or more documents"
-    return pick.decision(
-        "data",
-        value,
-        reason,
-        {"mode": "data_text", "text_format": text.format, "text_layout": text.layout},
-    )
+    options = {"mode": "data_text", "text_format": text.format, "text_layout": text.layout}
+    return pick.decision("data", value, reason, options)
 
 
 def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
@@ -181,18 +179,17 @@ def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
 def _held_out(pick: _Pick) -> Decision:
     text = pick.text
     if text.kind != "text":
-        return Decision("held out", "the held-out part of the prepared data", "prepared already", {})
+        return Decision("held out", "the held-out documents of the prepared data", "already prepared", {})
     if text.held_out is not None:
         return pick.decision(
-            "held out", text.held_out, "by the names of its files", {"eval_data": text.held_out}
+            "held out", text.held_out, "recognized by file name", {"eval_data": text.held_out}
         )
     share = held_out_share(text, pick.typed)
     if share == 0:
-        return Decision(
-            "held out", str(pick.typed["eval_data"]), "given", {"eval_data": pick.typed["eval_data"]}
-        )
+        given = pick.typed["eval_data"]
+        return Decision("held out", str(given), "given", {"eval_data": given})
     value = f"{share:.1%} of the documents, about {text.characters * share / 1e3:,.0f},000 characters"
-    return Decision("held out", value, "by a hash of their text, so copies stay together", {})
+    return Decision("held out", value, "chosen by a hash of their text, so copies stay together", {})
 
 
 def _tokenizer(pick: _Pick) -> Decision | None:
@@ -202,7 +199,7 @@ def _tokenizer(pick: _Pick) -> Decision | None:
     if pick.starts_from_model and "tokenizer" not in pick.typed:
         return Decision("tokenizer", "the initial model's", "its weights need it", {})
     scripts = dict(text.scripts)
-    language = name_of(text.languages[0][0]) if text.languages else "no language"
+    language = name_of(text.languages[0][0]) if text.languages else "unknown language"
     unspaced = [script for script in UNSPACED if scripts.get(script, 0) > 0.05]
     if unspaced:
         kind, why = "sentence-piece", f"{unspaced[0]} has no spaces between words"
@@ -224,14 +221,14 @@ def _tokenizer(pick: _Pick) -> Decision | None:
 def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
     scripts = dict(text.scripts)
     if kind != "word-piece":
-        return False, "capitals stay"
+        return False, "case is kept"
     if text.is_unnamed:
         return False, "case is kept because it matters in source code"
     if scripts.get("Latin", 0) < 0.5:
-        return False, "lower-casing would strip marks, and helps other scripts little"
+        return False, "lower-casing helps only Latin script, and would strip accents"
     if text.lost_marks >= MANY_LOST:
-        return False, f"lower-casing would strip marks from {text.lost_marks:.1%} of the letters"
-    return True, "the text is too small to learn upper- and lower-case forms separately"
+        return False, f"lower-casing would strip accents from {text.lost_marks:.1%} of the letters"
+    return True, "the text is too small to learn each word in two cases"
 
 
 def _vocabulary(pick: _Pick) -> Decision | None:
@@ -286,11 +283,11 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
     size, reason = SIZES[0], ""
     for larger in SIZES[1:]:
         if seen[larger] < LEAST_TOKENS[larger]:
-            reason = f"{larger} would see {seen[larger] / 1e6:.1f} million tokens in {minutes:g} minutes, " \
-                f"of the {LEAST_TOKENS[larger] / 1e6:g} it needs"  # fmt: skip
+            needed = f"{LEAST_TOKENS[larger] / 1e6:g} million tokens it needs"
+            reason = f"{larger} would see {seen[larger] / 1e6:.1f} of the {needed} in {minutes:g} min"
             break
         if text.kind == "text" and text.characters < LEAST_CHARACTERS[larger]:
-            reason = f"{larger} would memorize {text.characters / 1e6:.1f} million characters"
+            reason = f"{larger} would memorize {text.characters / 1e6:.1f} million characters of text"
             break
         size = larger
     return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
@@ -307,7 +304,7 @@ def _sequences(pick: _Pick) -> Decision | None:
     first, last = mask_rates(pick.typed.get("mask_probability", MASK_PROBABILITY))
     value, reason = (
         f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
-        "longer ones cost more than they teach at first, and so do fewer masks",
+        "short sequences and many masks teach more per minute at first",
     )
     if pick.text.one_sentence_share > 0.5 or (pick.text.kind == "text" and pick.text.documents < 10):
         options["only_mlm_loss"] = True
@@ -323,7 +320,7 @@ def _start(pick: _Pick) -> Decision | None:
     return pick.decision(
         "start",
         "weights from counts of neighboring words" if few else "random weights",
-        "saves millions of tokens of training" if few else "in a long run the start makes no difference",
+        "replaces millions of tokens of training" if few else "the start makes no difference to a long run",
         {"initialization": "counts" if few else "normal"},
     )
 
@@ -347,14 +344,14 @@ def _batch(pick: _Pick) -> Decision:
     ideal = STEP_TOKENS * math.sqrt(max(pick.run_tokens, 1) / STEP_TOKENS_OF_RUN)
     least = 16_384 if pick.machine.device == "cuda" else max(512, pick("max_seq_length"))
     tokens = min(65_536, max(least, 2 ** round(math.log2(ideal))))
-    reason = "grows with the square root of the tokens that are seen; padding does not count"
+    reason = "grows with the square root of the tokens seen; padding does not count"
     return pick.decision("batch", f"{tokens:,} tokens", reason, {"tokens_per_batch": tokens})
 
 
 def _optimizer(pick: _Pick) -> Decision:
     size = pick.situation.size or _size_like(pick.shape)
     rate = ADAPTING_RATE if pick.starts_from_model else LEARNING_RATES[size]
-    value = f"AdamW at {rate:g}, warmed up and then down to 0 at the end"
+    value = f"AdamW; the rate warms up to {rate:g}, then falls to 0"
     why = "a higher rate makes a model forget" if pick.starts_from_model else f"the best rate for {size}"
     return pick.decision("optimizer", value, why, {**OPTIMIZER, "lr": rate, **SCHEDULE})
 
@@ -383,8 +380,8 @@ def _record(pick: _Pick) -> Decision:
     minutes = pick("minutes") or MINUTES
     apart = min(max(minutes / 10, SAVE_MINUTES[0]), SAVE_MINUTES[1])
     return pick.decision(
-        "record",
-        f"evaluated about {evaluations + 1} times, saved about every {apart:g} minutes, the best kept",
+        "evaluation",
+        f"about {evaluations + 1} evaluations; a checkpoint about every {apart:g} min; the best is kept",
         f"evaluations take up to {EVALUATION_SHARE:.0%} of the time",
         {
             "eval_step_freq": max(1, round(steps / evaluations)),

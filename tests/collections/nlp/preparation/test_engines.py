@@ -28,7 +28,7 @@ def test_workers_order_of_files_hash_seed_and_locale_leave_no_trace(undisturbed,
 
 @pytest.mark.slow
 def test_ray_makes_the_same_with_little_memory(undisturbed, corpus, tmp_path):
-    """By itself it maps 30 % of the machine's memory, twice, and never ends where it may not."""
+    """By itself it maps 30% of the machine's memory, twice, and never ends where it may not."""
     pytest.importorskip("ray")
     words = command(corpus, tmp_path / "out", "--engine", "ray", "--workers", "2")
     run = start(words, address_space=4 << 30)

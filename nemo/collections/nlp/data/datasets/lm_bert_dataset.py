@@ -84,7 +84,7 @@ class BertPretrainingDataset:
         random_share = np.mean(self._pairs.is_random)
         mean_length = np.mean(self._pairs.a_length + self._pairs.b_length) + NUM_SPECIALS
         logging.info(
-            "%d pairs per epoch, %.0f %% of them random, %.0f %% padding at length %d",
+            "%d pairs per epoch, %.0f%% of them random, %.0f%% padding at length %d",
             len(self),
             100 * random_share,
             100 * (1 - mean_length / self.max_seq_length),

@@ -136,7 +136,7 @@ def _mask_id(behind: Counter[int], shard: Shard) -> int | None:
         )
     if not USUAL_HIDDEN_SHARE[0] <= share <= USUAL_HIDDEN_SHARE[1]:
         logging.warning(
-            "%s: %.0f %% of the tokens to predict are replaced by one id (%d); 80 %% is usual",
+            "%s: %.0f%% of the tokens to predict are replaced by one id (%d); 80%% is usual",
             shard.path,
             100 * share,
             mask_id,
@@ -151,7 +151,7 @@ def _random_share(random_rows: int, shard: Shard) -> float | None:
     low, high = USUAL_RANDOM_SHARE
     if shard.num_rows >= 10 * ENOUGH and not low <= share <= high:
         logging.warning(
-            "%s: %.0f %% of the pairs are random; 50 %% is usual; equal labels teach nothing",
+            "%s: %.0f%% of the pairs are random; 50%% is usual; equal labels teach nothing",
             shard.path,
             100 * share,
         )

@@ -71,7 +71,7 @@ class Masking:
         into spans of random lengths. No span crosses a special token; it wraps around to the other end of
         its text instead, so that all words are chosen equally often. Spans are taken in random order, with
         their words in sequence, so only the last span can be cut short by the budget. Of the chosen tokens,
-        80 % become `mask_id` and 10 % random tokens; all tokens of a span get the same treatment.
+        80% become `mask_id` and 10% random tokens; all tokens of a span get the same treatment.
 
         Args:
             ids: (B, T) int; T at most 65,536.

@@ -16,8 +16,8 @@ from nemo.collections.nlp.data.inputs.invisible import visible
 from nemo.collections.nlp.data.text.sentences import CJK_RANGES
 from nemo.utils.errors import UsageError
 
-# Two documents are near-duplicates if one of BANDS bands of ROWS MinHashes is equal. That finds 5 % of the
-# pairs that share half of their runs of words, 21 % of those that share 0.6, 77 % at 0.75, 99 % at 0.85.
+# Two documents are near-duplicates if one of BANDS bands of ROWS MinHashes is equal. That finds 5% of the
+# pairs that share half of their runs of words, 21% of those that share 0.6, 77% at 0.75, 99% at 0.85.
 BANDS, ROWS = 14, 8
 RUN = 5  # number of words in a run
 

@@ -68,8 +68,8 @@ def test_unusual_shares_are_warned_of(tmp_path, capsys):
         row.is_random, row.hidden = False, dict.fromkeys(row.hidden, MASK)
     surveyed(write_shard(tmp_path / "a.hdf5", rows))
     warnings = capsys.readouterr().err
-    assert "100 % of the tokens to predict are replaced by one id (4); 80 % is usual" in warnings
-    assert "0 % of the pairs are random; 50 % is usual" in warnings
+    assert "100% of the tokens to predict are replaced by one id (4); 80% is usual" in warnings
+    assert "0% of the pairs are random; 50% is usual" in warnings
 
 
 def test_a_text_may_hold_the_separator_but_not_in_every_row(tmp_path):

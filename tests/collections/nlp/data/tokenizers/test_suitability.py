@@ -135,7 +135,7 @@ def test_the_flag_means_the_same_in_every_command(tmp_path, capsys):
     run("pretrain", text, tmp_path / "run", *named)
     assert "0.00% of them unknown" in told(capsys)
     run("prepare", text, tmp_path / "prepared", *named)
-    assert "0.00 % unknown" in told(capsys)
+    assert "0.00% unknown" in told(capsys)
     run("inspect", text, tmp_path, "--json", *named)
     assert json.loads(capsys.readouterr().out)["tokens"]["unknown_share"] == 0
     run("show-batch", text, tmp_path, "--json", *named)
