@@ -154,11 +154,11 @@ class Logger:
     def _log(
         self, level: int, text: Any, args: tuple[Any, ...], mode: LogMode, more: Mapping[str, Any]
     ) -> None:
-        if mode == LogMode.ONCE:
-            if str(text) in self._said_once:
-                return
-            self._said_once.add(str(text))
         if self._logger.isEnabledFor(level):
+            if mode == LogMode.ONCE:
+                if str(text) in self._said_once:
+                    return
+                self._said_once.add(str(text))
             # File names may contain bytes that are not UTF-8.
             line = _filled(str(text), args).encode("utf-8", "backslashreplace").decode()
             self._logger.log(level, "%s", line, **{"stacklevel": 3, **more})

@@ -11,7 +11,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
 from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
 from nemo.collections.nlp.evaluation import evaluate
 from nemo.collections.nlp.extension.figures import cut_of
 from nemo.collections.nlp.extension.vocabulary import count_words
@@ -58,10 +58,10 @@ def figures_on(model: str, text: Path) -> TextFigures:
         max_seq_length=SEQ_LENGTH,
     )
     initial = find_initial_checkpoint(options)
-    if initial is None or initial.tokenizer is None:
+    tokenizer = find_tokenizer(Situation(initial=initial))
+    if initial is None or tokenizer is None:
         raise UsageError("the model has no tokenizer", where=model)
     options, config = with_sizes(options, initial)
-    tokenizer = load_tokenizer(initial.tokenizer)
     built = build_model(options, tokenizer, config)
     has_head = str(built.mlm) in take_weights(built, initial)
     for module in built.neural_modules:

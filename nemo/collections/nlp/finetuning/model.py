@@ -13,7 +13,8 @@ import torch
 
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.collections.nlp.checkpoints.loading import load_pretrained
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.choice import HubModel, Situation, find_tokenizer
 from nemo.collections.nlp.finetuning.windows import Row, RowLayer
 from nemo.collections.nlp.models.hub import is_other_folder
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
@@ -63,7 +64,8 @@ def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for a new pooler, if the model has none
         bert = BERT(pretrained_model_name=name)
-    opened = load_tokenizer(tokenizer or name, do_lower_case)
+    opened = find_tokenizer(Situation(asked=tokenizer, initial=HubModel(name)), do_lower_case)
+    assert opened is not None  # the model has one, or opening it failed
     check_tokenizer(opened, bert.config, name)
     return Pretrained(bert, opened)
 

@@ -12,8 +12,8 @@ from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
 from nemo.collections.nlp.data.text.sentences import make_splitter, save_splitter
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
@@ -47,10 +47,13 @@ SAMPLE_BYTES = 100_000_000  # of text from which a vocabulary is learned, all in
 WORK_FOLDER, LOCK_FILE = ".work", ".lock"
 
 
-def prepare(options: PrepareOptions) -> dict[str, Any]:
+def prepare(options: PrepareOptions, tokenizer: TokenizerSpec | None = None) -> dict[str, Any]:
     """Prepare text, or resume a stopped preparation; returns the manifest.
 
     If the same text was already prepared with the same options, nothing is done.
+
+    Args:
+        tokenizer: that of the options, if it is open already.
 
     Raises:
         DataError: the text is not usable.
@@ -64,11 +67,9 @@ def prepare(options: PrepareOptions) -> dict[str, Any]:
     megabytes = sum(max(source.num_bytes, 0) for source in sources) / 1e6
     logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
     with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:
-        choice = choose_tokenizer(
-            Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
-        )
-        assert choice is not None  # one can be trained
-        tokenizer = None if choice.is_new else load_tokenizer(choice.source, options.do_lower_case)
+        if tokenizer is None:
+            situation = Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
+            tokenizer = find_tokenizer(situation, options.do_lower_case)
         with working("planning"):
             plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
         if (done := _read_manifest(out)) is not None:

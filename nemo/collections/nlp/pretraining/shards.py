@@ -9,8 +9,8 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoin
 from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
@@ -129,8 +129,8 @@ def tokenizer_of_shards(
 ) -> TokenizerSpec | None:
     """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not available."""
     named = None if options.tokenizer in TRAINED else options.tokenizer
-    choice = choose_tokenizer(Situation(asked=named, initial=initial, data=train, is_prepared=True))
-    return None if choice is None else load_tokenizer(choice.source, options.do_lower_case)
+    situation = Situation(asked=named, initial=initial, data=train, is_prepared=True)
+    return find_tokenizer(situation, options.do_lower_case)
 
 
 def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> PretrainingOptions:

@@ -21,6 +21,8 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_che
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.store.token_store import is_store
+from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
 from nemo.collections.nlp.preparation.options import PrepareOptions
@@ -235,10 +237,11 @@ def prepare_text(options: RecipeOptions, recipe: Recipe) -> None:
     """
     work_dir = work_folder(options)
     for folder, preparation in recipe.preparations.items():
-        values = dict(preparation)
+        values, tokenizer = dict(preparation), None
         if folder == HELD_OUT:
-            values["tokenizer"] = str(work_dir / DATA / "bert")
-        manifest = prepare(PrepareOptions(out=str(work_dir / folder), **values))
+            values["tokenizer"] = str(work_dir / DATA / TOKENIZER_FOLDER)
+            tokenizer = load_tokenizer(values["tokenizer"], values["do_lower_case"])
+        manifest = prepare(PrepareOptions(out=str(work_dir / folder), **values), tokenizer)
         if folder == DATA and values["test_fraction"] and "test" not in manifest["stores"]:
             raise DataError(
                 "a text without two different documents, so nothing can be held out",

@@ -13,8 +13,8 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
 from nemo.collections.nlp.data.inputs import TextOptions, sections_of, sources_of
 from nemo.collections.nlp.data.inspection.text import count
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
-from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
 from nemo.collections.nlp.nm.pretraining_model import build_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
@@ -57,9 +57,8 @@ def _open_data(
     if HELD_OUT in recipe.preparations:
         _read_held_out(options, recipe)
     preparation = recipe.preparations[DATA]
-    choice = choose_tokenizer(Situation(asked=preparation["tokenizer"], train_in=Path(settled.work_dir)))
-    assert choice is not None  # one can be trained
-    return None if choice.is_new else load_tokenizer(choice.source, preparation["do_lower_case"])
+    situation = Situation(asked=preparation["tokenizer"], train_in=Path(settled.work_dir))
+    return find_tokenizer(situation, preparation["do_lower_case"])
 
 
 def _read_held_out(options: RecipeOptions, recipe: Recipe) -> None:

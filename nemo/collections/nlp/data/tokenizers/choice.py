@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
-from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece
+from nemo.collections.nlp.data.tokenizers.opening import has_tokenizer, is_sentencepiece, load_tokenizer
 from nemo.collections.nlp.options.choices import TRAINED
 from nemo.utils.errors import UsageError
-from nemo.utils.logging import logging
+from nemo.utils.logging import LogMode, logging
 from nemo.utils.lookup import closest
 
 
@@ -30,12 +31,24 @@ class TokenizerChoice:
 
 
 class Model(Protocol):
-    """A model that a run starts from; see `InitialCheckpoint`."""
+    """A model to start from; see `InitialCheckpoint`."""
 
     @property
     def name(self) -> str: ...
     @property
     def tokenizer(self) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A Hugging Face model, by folder or name; its tokenizer has the same."""
+
+    name: str
+
+    @property
+    def tokenizer(self) -> str:
+        """Its tokenizer, as `load_tokenizer` takes it."""
+        return self.name
 
 
 @dataclass(frozen=True)
@@ -45,7 +58,7 @@ class Situation:
     Attributes:
         asked: `--tokenizer`: a folder, file or name, a kind in `TRAINED`, or None.
         checkpoint: the checkpoint that is opened.
-        initial: the initial checkpoint of a run.
+        initial: the initial checkpoint of a run, or another model to start from.
         data: text, or prepared data; an address has no tokenizer beside it.
         is_prepared: whether the data is not text, so that no tokenizer can be trained on it.
         train_in: folder for a new tokenizer.
@@ -60,7 +73,9 @@ class Situation:
 
 
 def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
-    """Apply the rules in order, and log the first tokenizer found; None if there is none.
+    """Apply the rules in order, and return the first tokenizer found; None if there is none.
+
+    An existing tokenizer is logged, a new one when it is trained.
 
     Raises:
         UsageError: an unknown kind, a tokenizer for a checkpoint with its own, or none where one is needed.
@@ -68,14 +83,25 @@ def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
     for rule in RULES:
         choice = rule(situation)
         if choice is not None:
-            logging.info("using the tokenizer in %s (%s)", choice.source, choice.reason)
+            if not choice.is_new:  # once, as a command may open it for several of its stages
+                logging.info(f"using the tokenizer in {choice.source} ({choice.reason})", mode=LogMode.ONCE)
             return choice
     return None
 
 
+def find_tokenizer(situation: Situation, do_lower_case: bool | None = None) -> TokenizerSpec | None:
+    """Open the tokenizer that the rules choose; None if there is none yet.
+
+    Raises:
+        UsageError, MissingFileError: as `choose_tokenizer` and `load_tokenizer`.
+    """
+    choice = choose_tokenizer(situation)
+    return None if choice is None or choice.is_new else load_tokenizer(choice.source, do_lower_case)
+
+
 def _named(situation: Situation) -> TokenizerChoice | None:
     asked, checkpoint = situation.asked, situation.checkpoint
-    if asked is None or asked in TRAINED:
+    if asked is None or (asked in TRAINED and situation.train_in is not None):
         return None
     if checkpoint is not None and has_tokenizer(checkpoint):
         raise UsageError(
@@ -135,9 +161,7 @@ def _new(situation: Situation) -> TokenizerChoice | None:
             where=situation.initial.name,
             fix=f"name its folder with --tokenizer{put}",
         )
-    return TokenizerChoice(
-        str(situation.train_in), f"a new {situation.asked} tokenizer, trained on the text", is_new=True
-    )
+    return TokenizerChoice(str(situation.train_in), "there is no other", is_new=True)
 
 
 RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (

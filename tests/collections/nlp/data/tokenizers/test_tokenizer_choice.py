@@ -3,8 +3,15 @@ from pathlib import Path
 import pytest
 
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
-from nemo.collections.nlp.data.tokenizers.choice import Situation, TokenizerChoice, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import (
+    HubModel,
+    Situation,
+    TokenizerChoice,
+    choose_tokenizer,
+    find_tokenizer,
+)
 from nemo.utils.errors import UsageError
+from nemo.utils.logging import logging
 
 
 def folder_with(place: Path, *names: str) -> Path:
@@ -36,7 +43,7 @@ def test_the_first_rule_that_has_a_tokenizer_decides(tmp_path, text):
     assert choose_tokenizer(without_model) == TokenizerChoice(str(beside), "beside the data")
     (beside / "vocab.txt").unlink()
     assert choose_tokenizer(without_model) == TokenizerChoice(
-        str(tmp_path / "new"), "a new sentence-piece tokenizer, trained on the text", is_new=True
+        str(tmp_path / "new"), "there is no other", is_new=True
     )
     assert choose_tokenizer(Situation(data=text)) is None
 
@@ -91,3 +98,19 @@ def test_a_slip_in_a_kind_is_answered_with_the_kind(tmp_path):
         UsageError, match="unknown tokenizer; found 'wordpiece'; fix: did you mean 'word-piece'"
     ):
         choose_tokenizer(Situation("wordpiece", train_in=tmp_path))
+
+
+def test_a_tokenizer_that_several_stages_open_is_logged_once(tmp_path, caplog):
+    folder = folder_with(tmp_path / "model")
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
+    with logging.temp_verbosity("WARNING"):  # which hides it, so it counts as not logged
+        find_tokenizer(Situation(initial=HubModel(str(folder))))
+    for _ in range(3):
+        assert find_tokenizer(Situation(initial=HubModel(str(folder)))).vocab_size == 6
+    told = f"using the tokenizer in {folder} (from the model {folder})"
+    assert [record.getMessage() for record in caplog.records].count(told) == 1
+
+
+def test_a_kind_is_a_name_where_nothing_can_be_trained(tmp_path):
+    assert choose_tokenizer(Situation("word-piece", train_in=tmp_path)).is_new
+    assert choose_tokenizer(Situation("word-piece", initial=HubModel("bert"))).source == "word-piece"
