@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import adapt
 import finetune
 import gpu
 import pytest
@@ -14,7 +15,7 @@ from measure import WARM_UP_UPDATES
 from overhead import PHASES
 from ways import synthetic_batches
 
-from tests.collections.nlp.finetuning.conftest import write_columns
+from tests.collections.nlp.finetuning.conftest import sentences, write_columns
 from tests.conftest import write_english
 from tests.huggingface_folders import write_huggingface
 
@@ -152,3 +153,25 @@ def test_finetune(tmp_path, capsys):
     for way in ("ours", "theirs"):
         assert 0 <= runs[way][0]["f1"] <= 1 and runs[way][0]["seconds"] > 0
     assert "times as long" in capsys.readouterr().out
+
+
+def test_adapt(tmp_path, monkeypatch):
+    write_huggingface(tmp_path / "bert", "BertModel", max_position_embeddings=128)
+    for folder in ("bc5cdr_ner", "abc_news"):
+        (tmp_path / folder).mkdir()
+    for seed, name in enumerate(("train", "dev", "test")):
+        path = write_columns(tmp_path / "bc5cdr_ner" / f"{name}.txt", 400, seed)
+        path.write_text(path.read_text().replace("\n\nowl", "\n\n-DOCSTART- (1)\n\nowl"))  # of each abstract
+    news = "\n\n".join("\n".join(words) for words in sentences(400, seed=3))
+    (tmp_path / "abc_news" / "news.txt").write_text(news)
+    small = replace(adapt.CASES["published_bio"], sizes=(40, 10, 20), lr="1e-2")
+    monkeypatch.setitem(adapt.CASES, "published_bio", small)
+    monkeypatch.setitem(adapt.MASK_CASES, "masks_published", ("published_bio", 2))
+    out = tmp_path / "out"
+    words = [tmp_path, "--published", tmp_path / "bert", "--out", out, "--seeds", "2", "--minutes", "0.02"]
+    assert adapt.main([*map(str, words), "--only", "published_bio", "masks_published"]) == 0
+    report = json.loads((out / "adapt.json").read_text(encoding="utf-8"))
+    task, masks = report["published_bio"], report["masks_published"]
+    assert [len(runs) for runs in task["runs"].values()] == [2, 2, 2, 2]
+    assert task["scores"].keys() == {"base", "extended", "continued", "adapted"}
+    assert all(loss > 0 for losses in masks["losses"].values() for loss in losses)

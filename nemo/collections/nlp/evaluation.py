@@ -94,6 +94,7 @@ def evaluate(
             **asdict(replace(sampling, max_seq_length=max_seq_length or positions).of_text()),
             batch_size=batch_size,
             text=text,
+            only_mlm_loss=pretrained.model.nsp is None,
         )
     return held_out_figures(PtActions(), wire(pretrained.model, layer))
 

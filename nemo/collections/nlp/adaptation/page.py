@@ -12,11 +12,15 @@ REPORT = "report.html"
 STAGES = {
     "begin": "reading texts and model",
     "extend": "extending the vocabulary",
+    "continue_base": "continuing pretraining of the base, for comparison",
     "continue": "continuing pretraining",
     "measure_base": "measuring the base on text",
     "measure_extended": "measuring the extended model on text",
+    "measure_continued": "measuring the continued model on text",
     "measure_adapted": "measuring the adapted model on text",
     "finetune_base": "fine-tuning the base",
+    "finetune_extended": "fine-tuning the extended model",
+    "finetune_continued": "fine-tuning the continued model",
     "finetune_adapted": "fine-tuning the adapted model",
 }
 TEXTS = {"field": "held-out text of the field", "general": "held-out general text (--replay)"}
@@ -28,6 +32,9 @@ def write_page(adaptation: Adaptation, folder: Path) -> Path:
         "adaptation.html.jinja",
         adaptation=adaptation,
         scores={name: in_words(score) for name, score in adaptation.scores.items()},
+        gains={
+            name: gain_in_words(*adaptation.gain_of(name)) for name in adaptation.scores if name != "base"
+        },
         advice=advice_of(adaptation),
         texts=TEXTS,
         stages=STAGES,
@@ -56,3 +63,8 @@ def in_words(score: Score) -> str:
     """`64.2 ± 0.4 (5 seeds)`, in percent."""
     deviation = "" if score.deviation is None else f" ± {100 * score.deviation:.1f}"
     return f"{100 * score.mean:.1f}{deviation} ({quantity(score.runs, 'seed')})"
+
+
+def gain_in_words(difference: float, error: float | None) -> str:
+    """`+1.4 ± 0.5`, in percent."""
+    return f"{100 * difference:+.1f}" + ("" if error is None else f" ± {100 * error:.1f}")

@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, TextFigures, figures_on
-from nemo.collections.nlp.adaptation.text import FIELD, GENERAL, MIXED, TRAIN, warn_of_leak, write_texts
+from nemo.collections.nlp.adaptation.text import (
+    FIELD,
+    GENERAL,
+    MIXED,
+    REPLAY,
+    TRAIN,
+    warn_of_leak,
+    write_texts,
+)
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.extension.run import as_huggingface, extend_vocabulary
 from nemo.collections.nlp.finetuning.data import open_task_data
@@ -38,11 +46,13 @@ from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 
-ADAPTED, STAGES = "model", "stages"
+STAGES = "stages"
+FOLDERS = {"extended": "extended", "continued": "continued", "adapted": "model"}
+"""Model -> its folder within the work folder."""
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
 """Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
 # Options that may change on a resume.
-_FREE = ("seeds", "threads", "work_dir")
+_FREE = ("seeds", "compare_stages", "threads", "work_dir")
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,12 @@ class Adaptation:
 
     Attributes:
         folder: the adapted model.
-        texts: held-out figures by model (base, extended, adapted) and text (field, general).
+        texts: held-out figures by model and text (field, general). Models: base; extended (new entries only);
+            continued (pretraining only, with `compare_stages`); adapted.
         new_pieces: number of entries added to the vocabulary.
         figure: name of the score in `scores`, see `finetuning.metrics.DEFINITIONS`; None without a task.
-        scores: model (base, adapted) -> score on the test set, or else the validation set.
+        scores: model -> score on the test set, or else the validation set; base and adapted, or all models
+            with `compare_stages`.
         measured_on: the file of that set.
         seconds: stage -> duration.
     """
@@ -88,12 +100,16 @@ class Adaptation:
 
     @property
     def gain(self) -> tuple[float, float | None]:
-        """The difference of the means and its standard error; the error is None with one seed."""
-        base, adapted = self.scores["base"], self.scores["adapted"]
-        if base.deviation is None or adapted.deviation is None:
-            return adapted.mean - base.mean, None
-        variance = base.deviation**2 / base.runs + adapted.deviation**2 / adapted.runs
-        return adapted.mean - base.mean, math.sqrt(variance)
+        """The adapted model's `gain_of`."""
+        return self.gain_of("adapted")
+
+    def gain_of(self, model: str) -> tuple[float, float | None]:
+        """A model's mean less that of the base, and the standard error of this; None with one seed."""
+        base, other = self.scores["base"], self.scores[model]
+        if base.deviation is None or other.deviation is None:
+            return other.mean - base.mean, None
+        variance = base.deviation**2 / base.runs + other.deviation**2 / other.runs
+        return other.mean - base.mean, math.sqrt(variance)
 
     @property
     def is_measurable(self) -> bool:
@@ -137,17 +153,37 @@ class _Adapting:
         options = self._options
         base = self._begun()
         extension = self._stage("extend", lambda: self._extend(base))
-        start = str(self._path("extended")) if extension["pieces"] else base
-        adapted = start
-        if options.level == "continue":
-            self._stage("continue", lambda: self._continue(start))
-            adapted = str(self._path(ADAPTED))
-        models = {"base": base, **({"extended": start} if extension["pieces"] else {}), "adapted": adapted}
+        models = self._models(base, is_extended=extension["pieces"] > 0)
         texts = {name: self._measure(name, model) for name, model in models.items()}
-        scores, figure, measured_on = self._scores({"base": base, "adapted": adapted})
+        compared = models if options.compare_stages else {name: models[name] for name in ("base", "adapted")}
+        scores, figure, measured_on = self._scores(compared)
         return Adaptation(
-            Path(adapted), texts, extension["pieces"], figure, scores, measured_on, dict(self._seconds)
+            Path(models["adapted"]),
+            texts,
+            extension["pieces"],
+            figure,
+            scores,
+            measured_on,
+            dict(self._seconds),
         )
+
+    def _models(self, base: str, is_extended: bool) -> dict[str, str]:
+        """Make the models to measure; by name, those of one stage between the others."""
+        start = str(self._path(FOLDERS["extended"])) if is_extended else base
+        if self._options.level == "vocabulary":
+            return {"base": base, "adapted": start}
+        models = {"base": base}
+        if is_extended:
+            models["extended"] = start
+            if self._options.compare_stages:
+                models["continued"] = self._continued("continue_base", base, FOLDERS["continued"])
+        models["adapted"] = self._continued("continue", start, FOLDERS["adapted"])
+        return models
+
+    def _continued(self, stage: str, start: str, folder: str) -> str:
+        """A model whose pretraining was continued in a stage; returns its folder."""
+        self._stage(stage, lambda: self._continue(start, stage, folder))
+        return str(self._path(folder))
 
     def _path(self, name: str) -> Path:
         return self._folder / name
@@ -198,7 +234,9 @@ class _Adapting:
             write_texts(options, texts)
             if data:
                 name = str(options.test) if data.test else "the validation set"
-                warn_of_leak(texts / TRAIN, data.test or data.valid, name)
+                warn_of_leak(texts / TRAIN, data.test or data.valid, name, "the text")
+                if options.replay:
+                    warn_of_leak(texts / REPLAY, data.test or data.valid, name, f"--replay {options.replay}")
         return model
 
     def _extend(self, base: str) -> dict[str, Any]:
@@ -210,7 +248,7 @@ class _Adapting:
             text=(str(self._path("text") / TRAIN),),
             text_layout="blank",
             pieces=self._options.pieces,
-            out=str(self._path("extended")),
+            out=str(self._path(FOLDERS["extended"])),
             force=True,
         )
         try:
@@ -227,8 +265,8 @@ class _Adapting:
         )
         return {"pieces": len(result.extension.ids) if pays else 0, "saved": saved}
 
-    def _continue(self, start: str) -> dict[str, float]:
-        """Continue pretraining: masked language modeling on the field's text."""
+    def _continue(self, start: str, run: str, folder: str) -> dict[str, float]:
+        """Continue pretraining on the field's text in the work folder `run`, and export to `folder`."""
         options, text = self._options, self._path("text")
         positions = load_config(start).max_position_embeddings
         duration: dict[str, Any] = {"num_iters": options.num_iters}
@@ -256,10 +294,10 @@ class _Adapting:
                 eval_step_freq=-1,
                 seed=options.seed,
                 threads=options.threads,
-                work_dir=str(self._path("continue")),
+                work_dir=str(self._path(run)),
             )
         )
-        export(load_pretrained(result.work_dir), self._path(ADAPTED), force=True)
+        export(load_pretrained(result.work_dir), self._path(folder), force=True)
         return {"steps": result.steps, "tokens": result.tokens}
 
     def _measure(self, name: str, model: str) -> dict[str, TextFigures]:
@@ -281,7 +319,7 @@ class _Adapting:
         return FinetuningOptions(**task, model=model, seeds=options.seeds, work_dir=work_dir)
 
     def _scores(self, models: Mapping[str, str]) -> tuple[dict[str, Score], str | None, str]:
-        """Fine-tune both models with the same learning rates and seeds."""
+        """Fine-tune the models with the same learning rates and seeds."""
         options = self._options
         if not options.train:
             return {}, None, ""

@@ -92,10 +92,14 @@ def _units(documents: Iterable[Document]) -> Iterator[str]:
             yield "\n".join(document[start : start + UNIT])
 
 
-def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
+def warn_of_leak(text: Path, examples: Sequence[Example], name: str, of_text: str) -> int:
     """Warn of test examples that occur verbatim in the text; returns their number.
 
     Case and punctuation are ignored, and so are examples of fewer than eight words.
+
+    Args:
+        text: a file of `write_texts`.
+        name, of_text: of the examples and of the text, in the warning.
     """
     by_words: dict[tuple[str, ...], list[Example]] = {}
     for example in examples:
@@ -114,9 +118,9 @@ def warn_of_leak(text: Path, examples: Sequence[Example], name: str) -> int:
     leaked = [example for words, alike in by_words.items() if words in found for example in alike]
     if leaked:
         logging.warning(
-            "%d of %d examples of %s occur in the text, the first at %s, so the gain will look too good; "
+            "%d of %d examples of %s occur in %s, the first at %s, so the gain will look too good; "
             "fix: remove the texts they come from",
-            *(len(leaked), len(examples), name, leaked[0].where),
+            *(len(leaked), len(examples), name, of_text, leaked[0].where),
         )
     return len(leaked)
 

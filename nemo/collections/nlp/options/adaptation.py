@@ -72,6 +72,9 @@ class AdaptationRunOptions:
     """Runs and output."""
 
     seeds: int = option(5, "fine-tuning runs of each model", at_least=1, metavar="RUNS")
+    compare_stages: bool = option(
+        False, "also measure the gain of new entries alone and of pretraining alone; takes twice as long"
+    )
     work_dir: str = option(
         "outputs/adapt",
         "output folder; the same command with the same folder resumes",

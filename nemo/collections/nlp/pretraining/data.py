@@ -196,6 +196,7 @@ def open_data(
             shuffle=shuffle,
             text=TextOptions.of(options),
             tokens_per_batch=options.tokens_per_batch,
+            only_mlm_loss=options.only_mlm_loss,
         )
 
     if not is_store(train) and strips_marks(tokenizer):

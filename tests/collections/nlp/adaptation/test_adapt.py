@@ -11,7 +11,7 @@ import pytest
 from nemo.cli.main import main
 from nemo.collections.nlp.adaptation.losses import TextFigures
 from nemo.collections.nlp.adaptation.page import write_page
-from nemo.collections.nlp.adaptation.run import Adaptation, Score, adapt
+from nemo.collections.nlp.adaptation.run import FOLDERS, Adaptation, Score, adapt
 from nemo.collections.nlp.adaptation.text import warn_of_leak
 from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.options import AdaptationOptions
@@ -67,7 +67,7 @@ def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
     leaked = LabeledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
     other = LabeledText(("one two three four five six seven eight ten",), ("x",), "")
     short = LabeledText(("another one",), ("x",), "")
-    assert warn_of_leak(text, [leaked, other, short, leaked], "test") == 2
+    assert warn_of_leak(text, [leaked, other, short, leaked], "test", "the text") == 2
     assert "2 of 4 examples of test occur in the text, the first at test.csv:7" in capsys.readouterr().err
 
 
@@ -154,3 +154,59 @@ def test_general_text_may_be_measured_only(tmp_path, command):
     assert main([*command, "--replay_share", "0", "--level", "vocabulary", "--seeds", "1"]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "general text" in page
+
+
+@pytest.mark.slow
+def test_each_stage_is_measured_when_asked_for(tmp_path, command, capsys):
+    capsys.readouterr()
+    command = [*command, "--num_iters", "2", "--seeds", "1"]
+    assert main(command) == 0
+    assert "continued" not in capsys.readouterr().out
+    assert main([*command, "--compare_stages"]) == 0  # also when all else is done
+    printed = capsys.readouterr().out
+    models = re.findall(r"^(\w+) +F1", printed, re.MULTILINE)
+    assert models == ["base", "extended", "continued", "adapted"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Extended: the base with new entries only." in page
+    assert "Continued: the base with more pretraining only." in page
+    sizes = {
+        model: json.loads((tmp_path / "out" / folder / "config.json").read_text())["vocab_size"]
+        for model, folder in FOLDERS.items()
+    }
+    assert sizes["continued"] < sizes["extended"] == sizes["adapted"]
+
+
+@pytest.mark.slow
+def test_a_bert_without_mlm_head_is_extended_and_learns_one(tmp_path, command):
+    write_huggingface(tmp_path / "bert", "BertModel")
+    options = AdaptationOptions(
+        model=command[1], text=(command[2],), text_layout="lines", num_iters=1, work_dir=str(tmp_path / "out")
+    )
+    result = adapt(options)
+    assert result.new_pieces > 0
+    assert result.texts["extended"]["field"].mlm_loss is None
+    vocabulary = (tmp_path / "out" / "model" / "vocab.txt").read_text().split()
+    # The head starts from frequencies: not even one step is needed to guess better than by chance.
+    assert result.texts["adapted"]["field"].mlm_loss < math.log(len(vocabulary)) - 0.5
+
+
+@pytest.mark.slow
+def test_test_sentences_in_the_general_text_are_told(tmp_path, command, capsys):
+    words = [chr(number) for number in range(ord("a"), ord("k"))]
+    (tmp_path / "test").write_text("".join(f"{word}\tO\n" for word in words))
+    general = tmp_path / "general.txt"
+    leaks = [f"{start} cat {' '.join(words)}." for start in words]  # not all of them are held out
+    general.write_text("\n\n".join([*leaks, general.read_text()]))
+    only_measured = ["--level", "vocabulary", "--pieces", "0", "--seeds", "1"]
+    assert main([*command, "--replay_share", "0.5", *only_measured]) == 0
+    told = capsys.readouterr().err
+    assert f"1 of 1 examples of {tmp_path / 'test'} occur in --replay {general}" in told
+    assert "occur in the text" not in told
+
+
+@pytest.mark.slow
+def test_nothing_is_said_about_next_sentences(tmp_path, command, capsys):
+    assert main([*command, "--num_iters", "1", "--seeds", "1"]) == 0
+    told = "".join(capsys.readouterr())
+    assert "sequences per epoch" in told
+    assert "next-sentence" not in told and "second sentence" not in told

@@ -45,6 +45,7 @@ class BertPretrainingDataset:
         store: the corpus, see `token_store.open_or_build`.
         sampling: how pairs and masks are drawn.
         source: names the text in messages; default: the store's folder.
+        only_mlm_loss: say nothing about next-sentence prediction, such as that documents are too few for it.
 
     Raises:
         UsageError: stored masks, or a tokenizer without a special token.
@@ -52,7 +53,12 @@ class BertPretrainingDataset:
     """
 
     def __init__(
-        self, tokenizer: TokenizerSpec, store: TokenStore, sampling: Sampling = DEFAULT, source: object = None
+        self,
+        tokenizer: TokenizerSpec,
+        store: TokenStore,
+        sampling: Sampling = DEFAULT,
+        source: object = None,
+        only_mlm_loss: bool = False,
     ):
         self.sampling = sampling = sampling.of_text()
         assert sampling.max_seq_length is not None and sampling.mask_probability is not None
@@ -72,7 +78,9 @@ class BertPretrainingDataset:
         self._pairs = self._made_pairs(0, source)
         self._pairs_epoch = 0
         self._length = len(self._pairs)
-        self._report(source)
+        self._report()
+        if not only_mlm_loss:
+            self._report_pairs(source)
 
     def _made_pairs(self, epoch: int, source: object = "") -> PairTable:
         sampling = self.sampling
@@ -80,16 +88,16 @@ class BertPretrainingDataset:
             self.store, self.max_seq_length, sampling.short_seq_prob, sampling.seed, epoch, source
         )
 
-    def _report(self, source: object) -> None:
-        random_share = np.mean(self._pairs.is_random)
+    def _report(self) -> None:
         mean_length = np.mean(self._pairs.a_length + self._pairs.b_length) + NUM_SPECIALS
+        padding = 100 * (1 - mean_length / self.max_seq_length)
         logging.info(
-            "%d pairs per epoch, %.0f%% of them random, %.0f%% padding at length %d",
-            len(self),
-            100 * random_share,
-            100 * (1 - mean_length / self.max_seq_length),
-            self.max_seq_length,
+            "%d sequences per epoch, %.0f%% padding at length %d", len(self), padding, self.max_seq_length
         )
+
+    def _report_pairs(self, source: object) -> None:
+        random_share = np.mean(self._pairs.is_random)
+        logging.info("%.0f%% of them have a random second sentence", 100 * random_share)
         if few := warning_of_few_documents(len(self.store.document_offsets) - 1):
             logging.warning(f"{source}: {few}", mode=LogMode.ONCE)
         if random_share > MAX_RANDOM_SHARE:

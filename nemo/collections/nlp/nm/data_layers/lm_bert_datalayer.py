@@ -114,6 +114,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         text: how the text is read.
         masking: the unit of masking: "whole_word", "token" or "span", see `Masking`.
         tokens_per_batch: maximum number of real tokens in a batch, instead of `batch_size`; at least T.
+        only_mlm_loss: say nothing about next-sentence prediction, such as that documents are too few for it.
 
     Raises:
         UsageError: a size is out of range.
@@ -133,12 +134,13 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         text: TextOptions = AUTO,
         masking: str = "whole_word",
         tokens_per_batch: int | None = None,
+        only_mlm_loss: bool = False,
     ):
         _check_batch_size(batch_size)
         check_tokens_per_batch(tokens_per_batch, max_seq_length)
         sampling = Sampling(max_seq_length, masking, mask_probability, short_seq_prob, seed).of_text()
         store = open_or_build(dataset, tokenizer, options=text)
-        self.dataset = BertPretrainingDataset(tokenizer, store, sampling, source=dataset)
+        self.dataset = BertPretrainingDataset(tokenizer, store, sampling, dataset, only_mlm_loss)
         self.vocab_size = tokenizer.vocab_size
         self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
