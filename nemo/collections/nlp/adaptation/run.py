@@ -38,6 +38,7 @@ from nemo.collections.nlp.options import (
     FinetuningOptions,
     PretrainingOptions,
 )
+from nemo.collections.nlp.options.adaptation import MINUTES
 from nemo.collections.nlp.options.finetuning import TaskOptions
 from nemo.collections.nlp.pretraining.run import pretrain
 from nemo.utils.arguments import as_config
@@ -271,7 +272,7 @@ class _Adapting:
         positions = load_config(start).max_position_embeddings
         duration: dict[str, Any] = {"num_iters": options.num_iters}
         if options.num_iters is None:
-            duration = {"minutes": options.minutes}
+            duration = {"minutes": options.minutes or MINUTES}
         result = pretrain(
             PretrainingOptions(
                 mode="data_text",

@@ -10,6 +10,7 @@ from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
 LEVELS = ("vocabulary", "continue")
+MINUTES = 30.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,13 @@ class DomainOptions:
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
     )
-    minutes: float = option(30.0, "duration of continued pretraining", above=0, metavar="MINUTES")
+    minutes: float | None = option(
+        None,
+        "duration of continued pretraining",
+        default_text=f"{MINUTES:g}, unless --num_iters is given",
+        above=0,
+        metavar="MINUTES",
+    )
     num_iters: int | None = option(
         None,
         "steps of continued pretraining, instead of --minutes: the same on any machine",
@@ -106,6 +113,13 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
                 expected="nemo-bert adapt MODEL TEXT... [--task ner --train FILE]",
             )
         mask_rates(self.mask_probability)
+        if self.minutes is not None and self.num_iters is not None:
+            raise UsageError(
+                "pretraining has two durations",
+                where="--num_iters",
+                found=f"--minutes {self.minutes:g}, too",
+                fix="leave out one of them",
+            )
         given = [f"--{name}" for name in ("valid", "test") if getattr(self, name)]
         if given and not self.train:
             raise UsageError("a task has something to train on", where=given[0], fix="give --train, too")

@@ -80,7 +80,7 @@ def command(tmp_path):
     train, test = write_columns(tmp_path / "train", 120, seed=1), write_columns(tmp_path / "test", 30, seed=2)
     words = ["adapt", tmp_path / "bert", tmp_path / "field.txt", "--replay", tmp_path / "general.txt"]
     words += ["--task", "ner", "--train", train, "--test", test, "--lr", "1e-2", "--num_epochs", "1"]
-    words += ["--text_layout", "lines", "--seeds", "2", "--minutes", "0.02", "--work_dir", tmp_path / "out"]
+    words += ["--text_layout", "lines", "--seeds", "2", "--num_iters", "5", "--work_dir", tmp_path / "out"]
     return [str(word) for word in words]
 
 
@@ -99,7 +99,7 @@ def test_it_is_done_once_and_reported(tmp_path, command, capsys):
     assert main(command) == 0  # nothing is left to do
     assert {path.stem: path.stat().st_mtime_ns for path in (tmp_path / "out" / "stages").iterdir()} == done
     capsys.readouterr()
-    assert main([*command, "--minutes", "1"]) == 2
+    assert main([*command, "--num_iters", "6"]) == 2
     assert "an adaptation with a different option" in error_of(capsys)
 
 
@@ -142,6 +142,11 @@ def test_pretraining_may_count_steps_and_let_the_masking_rate_fall(tmp_path, com
     out = tmp_path / "out"
     assert json.loads((out / "stages" / "continue.json").read_text())["result"]["steps"] == 3
     assert "mask_probability: 0.3:0.15" in (out / "continue" / "config.yaml").read_text()
+
+
+def test_minutes_and_steps_exclude_each_other(command, capsys):
+    assert main([*command, "--minutes", "1"]) == 2
+    assert "--num_iters: pretraining has two durations; found --minutes 1, too" in error_of(capsys)
 
 
 def test_a_masking_rate_is_refused_before_the_work(command, capsys):
