@@ -21,6 +21,7 @@ from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.inspection.stored import ShardFigures, StoreFigures
 from nemo.collections.nlp.data.inspection.text import TextFigures, TokenFigures
 from nemo.collections.nlp.data.inspection.tokens import PairFigures
+from nemo.utils.wording import quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,17 +67,17 @@ def _print_title(console: "Console", path: str, kind: str) -> None:
 
 def _print_text(console: "Console", path: str, figures: TextFigures) -> None:
     _print_title(console, path, "text")
-    formats = "; ".join(f"{number:,} of {kind}" for kind, number in figures.formats.items())
+    formats = "; ".join(f"{quantity(number, 'file')} of {kind}" for kind, number in figures.formats.items())
     is_all = figures.sample_share == 1
     median, ninth, longest = figures.sentence_chars
     rows = {
         "files": f"{_megabytes(figures.bytes):<14} {formats}",
         "documents": f"{figures.documents:<14,} {_copies(figures.repeated_documents)}",
         "paragraphs": f"{figures.paragraphs:<14,} {_copies(figures.repeated_paragraphs)}",
-        "sentences": f"{_about(figures.sentences, is_all):<14} half up to {median:,} characters, "
-        f"90% up to {ninth:,}, all up to {longest:,}",
-        "words": f"{figures.words:<14,} between spaces",
-        "characters": f"{figures.characters:<14,} {figures.different_characters:,} different ones",
+        "sentences": f"{_about(figures.sentences, is_all):<14} median {median:,} characters, "
+        f"90% up to {ninth:,}, longest {longest:,}",
+        "words": f"{figures.words:<14,} separated by spaces",
+        "characters": f"{figures.characters:<14,} {figures.different_characters:,} different",
         "scripts": _shares(figures.scripts),
         "languages": _shares({name_of(code): share for code, share in figures.languages.items()}),
     }
@@ -99,7 +100,7 @@ def _print_tokens(console: "Console", tokens: TokenFigures, is_all: bool) -> Non
     more = f", {len(named) - MOST_CHARACTERS} more" if len(named) > MOST_CHARACTERS else ""
     rows = {
         "tokens": f"{_about(tokens.tokens, is_all):<14} {tokens.chars_per_token:.2f} characters each, "
-        f"{tokens.pieces_per_word:.2f} pieces in a word, by {tokens.vocab_size:,} entries",
+        f"{tokens.pieces_per_word:.2f} pieces per word, with {tokens.vocab_size:,} vocabulary entries",
         "unknown": f"{tokens.unknown_share:<14.2%} "
         + (", ".join(named[:MOST_CHARACTERS]) + more if named else "every character is known"),
         **_pair_rows(tokens.unigram_entropy, tokens.pairs),
@@ -124,9 +125,9 @@ def _print_store(console: "Console", path: str, figures: StoreFigures) -> None:
     median, ninth, longest = figures.sentence_tokens
     rows = {
         "documents": f"{figures.documents:,}",
-        "sentences": f"{figures.sentences:<14,} half up to {median:,} tokens, "
-        f"90% up to {ninth:,}, all up to {longest:,}",
-        "tokens": f"{figures.tokens:<14,} {figures.pieces_per_word:.2f} pieces in a word",
+        "sentences": f"{figures.sentences:<14,} median {median:,} tokens, "
+        f"90% up to {ninth:,}, longest {longest:,}",
+        "tokens": f"{figures.tokens:<14,} {figures.pieces_per_word:.2f} pieces per word",
         "unknown": f"{figures.unknown_share:.2%}",
         **_pair_rows(figures.unigram_entropy, figures.pairs),
     }
@@ -141,9 +142,10 @@ def _print_shards(console: "Console", path: str, figures: ShardFigures) -> None:
     named = ", ".join(f"{token} {number}" for token, number in specials.items() if number is not None)
     random = "no labels" if figures.random_share is None else f"{figures.random_share:.0%}"
     rows = {
-        "training": f"{f'{figures.rows:,} rows':<14} in {figures.shards:,} shard(s), "
+        "training": f"{f'{figures.rows:,} rows':<14} in {quantity(figures.shards, 'shard')}, "
         f"{_megabytes(figures.bytes)}",
-        "held out": f"{f'{figures.held_out_rows:,} rows':<14} in {figures.held_out_shards:,} shard(s)",
+        "held out": f"{f'{figures.held_out_rows:,} rows':<14} "
+        f"in {quantity(figures.held_out_shards, 'shard')}",
         "a row": f"{f'{figures.seq_length} tokens':<14} at most {figures.max_predictions or '?'} predictions",
         "padding": f"{figures.padding_share:.0%}",
         "random pairs": random,

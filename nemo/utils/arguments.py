@@ -201,7 +201,7 @@ def _help_of(field: dataclasses.Field[Any]) -> str:
     """The help text, with the choices and the default."""
     text, choices, in_words = (field.metadata[name] for name in ("help", "choices", "default_text"))
     has_default = field.default not in (None, "", (), dataclasses.MISSING) and field.default is not False
-    default = in_words or (str(field.default) if has_default else None)
+    default = in_words or ("on" if field.default is True else str(field.default) if has_default else None)
     notes = ([f"one of {', '.join(choices)}"] if choices else []) + (
         [f"default: {default}"] if default else []
     )

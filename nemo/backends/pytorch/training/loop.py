@@ -76,6 +76,7 @@ class Training:
         self.graph.train()
         _prepare_kernels(self.graph, device, plan.max_steps)
         self.precision = Precision(level, device, plan.max_loss_scale, plan.min_loss_scale)
+        self.precision.suggest_level()
         parameters = parameters_by_name(self.graph.neural_modules)
         replicas.place(self.graph)
         self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))

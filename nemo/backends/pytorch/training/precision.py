@@ -60,15 +60,19 @@ class Precision:
             device.type, enabled=use_scaler, init_scale=min(2.0**16, max_loss_scale)
         )
         self.scale_bounds = (min_loss_scale or 1.0, max_loss_scale)
-        if self.enabled and not bf16 and device.type == "cpu":
+        self._level, self._has_bf16_units = level, bf16
+
+    def suggest_level(self) -> None:
+        """Log if another level would be faster on this device."""
+        if self.enabled and not self._has_bf16_units and self.device.type == "cpu":
             logging.warning(
                 "%s is slower than O0 here: this CPU has no bf16 matrix units",
-                level.name.removeprefix("mxpr"),
+                self._level.name.removeprefix("mxpr"),
                 mode=LogMode.ONCE,
             )
-        if not self.enabled and bf16:
+        if not self.enabled and self._has_bf16_units:
             logging.info(
-                "bf16 matrix products are at least twice as fast on this device: consider O2",
+                "bf16 matrix products are at least twice as fast on this device: consider level O1 or O2",
                 mode=LogMode.ONCE,
             )
 

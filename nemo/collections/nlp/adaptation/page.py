@@ -2,27 +2,13 @@
 
 from pathlib import Path
 
-from nemo.collections.nlp.adaptation.run import Adaptation, Score
+from nemo.collections.nlp.adaptation.run import STAGES, Adaptation, Score
 from nemo.collections.nlp.finetuning.metrics import DEFINITIONS, WRITTEN
 from nemo.collections.nlp.report.templates import rendered
 from nemo.utils.files import write_atomically
 from nemo.utils.wording import quantity
 
 REPORT = "report.html"
-STAGES = {
-    "begin": "reading texts and model",
-    "extend": "extending the vocabulary",
-    "continue_base": "continuing pretraining of the base, for comparison",
-    "continue": "continuing pretraining",
-    "measure_base": "measuring the base on text",
-    "measure_extended": "measuring the extended model on text",
-    "measure_continued": "measuring the continued model on text",
-    "measure_adapted": "measuring the adapted model on text",
-    "finetune_base": "fine-tuning the base",
-    "finetune_extended": "fine-tuning the extended model",
-    "finetune_continued": "fine-tuning the continued model",
-    "finetune_adapted": "fine-tuning the adapted model",
-}
 TEXTS = {"field": "held-out text of the field", "general": "held-out general text (--replay)"}
 
 

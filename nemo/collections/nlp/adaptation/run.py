@@ -47,7 +47,21 @@ from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 
-STAGES = "stages"
+STAGES = {
+    "begin": "reading texts and model",
+    "extend": "extending the vocabulary",
+    "continue_base": "continuing pretraining of the base model, for comparison",
+    "continue": "continuing pretraining",
+    "measure_base": "evaluating the base model on text",
+    "measure_extended": "evaluating the extended model on text",
+    "measure_continued": "evaluating the continued model on text",
+    "measure_adapted": "evaluating the adapted model on text",
+    "finetune_base": "fine-tuning the base model",
+    "finetune_extended": "fine-tuning the extended model",
+    "finetune_continued": "fine-tuning the continued model",
+    "finetune_adapted": "fine-tuning the adapted model",
+}
+"""What each stage does, in words."""
 FOLDERS = {"extended": "extended", "continued": "continued", "adapted": "model"}
 """Model -> its folder within the work folder."""
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
@@ -191,9 +205,9 @@ class _Adapting:
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         """The result of a stage, which runs unless it was done before."""
-        file = self._folder / STAGES / f"{name}.json"
+        file = self._folder / "stages" / f"{name}.json"
         if not file.is_file():
-            logging.info("adapt: %s", name)
+            logging.info("%s", STAGES[name])
             began = time.monotonic()
             result = {"result": work(), "seconds": time.monotonic() - began}
             file.parent.mkdir(parents=True, exist_ok=True)

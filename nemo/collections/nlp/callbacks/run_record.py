@@ -19,6 +19,7 @@ from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
 from nemo.utils.progress import is_displayed
 from nemo.utils.stopwatch import duration
+from nemo.utils.wording import quantity
 
 
 class RunRecord(ActionCallback):
@@ -170,8 +171,8 @@ class RunRecord(ActionCallback):
         if cause is not None and not self._has_told_of_divergence:
             self._has_told_of_divergence = True
             logging.warning(
-                "after %s steps the MLM loss is %.4g; a uniform prediction has %.2f (ln V): %s",
-                *(f"{self.step:,}", loss, divergence.loss_of_a_guess, cause),
+                "after %s the MLM loss is %.4g; a uniform prediction has %.2f (ln V): %s",
+                *(quantity(self.step, "step"), loss, divergence.loss_of_a_guess, cause),
             )
 
     def _name_overfitting(self, held_out: float) -> None:

@@ -15,12 +15,13 @@ def summary(result: ExtensionResult) -> str:
 def _lines(result: ExtensionResult) -> Iterator[str]:
     before, after, saved = result.before, result.after, result.extension.saved
     fewer = 1 - after.pieces_per_word / before.pieces_per_word
-    yield f"new entries        {len(saved)}: {', '.join(list(saved)[:SHOWN])} ..."
+    more = ", ..." if len(saved) > SHOWN else ""
+    yield f"new entries        {len(saved)}: {', '.join(list(saved)[:SHOWN])}{more}"
     yield f"pieces per word    {before.pieces_per_word:.3f} -> {after.pieces_per_word:.3f} on held-out lines"
-    yield f"unknown words      {before.unknown_share:.3%} -> {after.unknown_share:.3%} of them"
+    yield f"unknown words      {before.unknown_share:.3%} -> {after.unknown_share:.3%}"
     yield f"tokens             {fewer:.1%} fewer for the same text"
-    yield f"speed              the encoder is {result.speed:.2f} times as fast as before, on the same lines"
-    yield f"words cut longer   {result.num_longer}, where a new entry prevents a better split"
+    yield f"speed              the encoder reads the same lines {result.speed:.2f} times as fast"
+    yield f"worse splits       {result.num_longer} words have more pieces than before"
     yield f"model              {result.folder}"
     if result.changed:
         yield "words that were split most, before -> after:"

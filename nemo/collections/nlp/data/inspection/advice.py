@@ -56,8 +56,8 @@ def _on_text(figures: TextFigures) -> Iterator[tuple[str, str]]:
     if figures.characters < FEW_CHARS:
         yield (
             "little_text",
-            f"{figures.characters:,} characters are few: a BERT trained from scratch learns "
-            "little more than token frequencies from them. Add text, or start from pretrained weights "
+            f"only {figures.characters:,} characters: a BERT trained on them from scratch learns "
+            "little more than token frequencies. Add text, or start from pretrained weights "
             "(--bert_checkpoint).",
         )
     if few := warning_of_few_documents(figures.documents):
