@@ -34,20 +34,8 @@ from typing import Any
 # Runs from a checkout that is not installed.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from measure import (
-    STEADY,
-    WAY_HEADER,
-    Job,
-    about,
-    change,
-    compare,
-    environment,
-    probe,
-    probe_lines,
-    table,
-    way_rows,
-    write_json,
-)
+from machine import STEADY, change, environment, probe, probe_lines
+from measure import WAY_HEADER, Job, about, compare, table, way_rows, write_json
 from ways import Shape, Way, as_in_text, flash_attention, synthetic_batches
 
 EAGER = Way("bare", bf16=True, fused=True)

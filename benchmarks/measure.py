@@ -1,4 +1,4 @@
-"""Shared tools of the benchmarks: a probe of the machine, alternating windows, tables and JSON.
+"""Shared tools of the benchmarks: alternating windows, tables and JSON.
 
 Every way to train has a separate process; one runs while the others wait. So they do not share allocators,
 threads, compiler settings or environment variables.
@@ -7,19 +7,16 @@ threads, compiler settings or environment variables.
 import json
 import math
 import os
-import platform
 import resource
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from functools import partial
+from datetime import datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from itertools import cycle
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -28,112 +25,12 @@ from statistics import median
 from typing import Any
 
 import torch
+from machine import synchronize
 from ways import Batch, Shape, Way, train
 
 WARM_UP_UPDATES = 2
 SYNC_UPDATES = 5
 PATIENCE = 1800.0  # seconds
-STEADY = 0.1  # maximum relative change of the machine's speed during a measurement
-GEMM_ON_CPU, GEMM_ON_GPU = (2048, 768, 3072), (8192, 8192, 8192)
-CPU_FEATURES = (
-    "avx2",
-    "fma",
-    "avx512f",
-    "avx512_vnni",
-    "avx512_bf16",
-    "amx_tile",
-    "amx_bf16",
-    "asimd",
-    "bf16",
-)
-
-
-# The machine
-
-
-def environment(device: str) -> dict[str, Any]:
-    """The environment that the results depend on."""
-    about = {
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(Path(word).name if word.startswith("/") else word for word in sys.argv),
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in ("torch", "transformers", "accelerate", "numpy")},
-        "cpu": _cpu(),
-        "threads": torch.get_num_threads(),
-        "variables": {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "LD_PRELOAD")},
-        "load": os.getloadavg()[0],
-    }
-    if device == "cuda":
-        about["gpu"] = torch.cuda.get_device_name()
-    return about
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _cpu() -> dict[str, Any]:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    flags = set((fields.get("flags") or fields.get("Features") or "").split())
-    return {
-        "model": fields.get("model name", platform.processor()),
-        "cores": os.cpu_count(),
-        "features": [name for name in CPU_FEATURES if name in flags],
-        "torch_uses": torch.backends.cpu.get_cpu_capability(),
-    }
-
-
-def probe(device: str, seconds: float) -> dict[str, float]:
-    """Speed of matrix products by type, in FLOP/s, and of a copy, in bytes/s (reads plus writes)."""
-    rows, inner, columns = GEMM_ON_GPU if device == "cuda" else GEMM_ON_CPU
-    rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        left = torch.randn(rows, inner, device=device, dtype=dtype)
-        right = torch.randn(columns, inner, device=device, dtype=dtype)
-        out = torch.empty(rows, columns, device=device, dtype=dtype)
-        each = _seconds_per_call(partial(torch.mm, left, right.t(), out=out), device, seconds)
-        rates[str(dtype).removeprefix("torch.")] = 2 * rows * inner * columns / each
-    source = torch.ones(64 << 20 if device == "cpu" else 4 << 30, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    each = _seconds_per_call(partial(target.copy_, source), device, seconds / 5)
-    rates["copy"] = 2 * source.numel() / each
-    del left, right, out, source, target
-    if device == "cuda":
-        torch.cuda.empty_cache()  # leave the memory to the measuring processes
-    return rates
-
-
-def _seconds_per_call(call: Callable[[], Any], device: str, seconds: float) -> float:
-    """The median over intervals of some hundredths of a second, which ignores brief disturbances."""
-    call()
-    found: list[float] = []
-    end = time.perf_counter() + seconds
-    calls = 1
-    while not found or time.perf_counter() < end:
-        synchronize(device)
-        began = time.perf_counter()
-        for _ in range(calls):
-            call()
-        synchronize(device)
-        found.append((time.perf_counter() - began) / calls)
-        calls = max(1, int(0.05 / found[-1]))
-    return median(found)
-
-
-def change(before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    """The largest relative change of the probe's rates, without the copy, which always varies."""
-    return max(abs(after[name] / before[name] - 1) for name in before if name != "copy")
-
-
-def synchronize(device: str) -> None:
-    """Wait for a GPU."""
-    if device == "cuda":
-        torch.cuda.synchronize()
 
 
 # Windows
@@ -458,19 +355,6 @@ def _spread(way: Mapping[str, Any]) -> float:
     """The difference of the fastest and the slowest window, relative to the median."""
     rates = [window["tokens"] / window["seconds"] for window in way["windows"]]
     return (max(rates) - min(rates)) / way["tokens_per_s"]
-
-
-def probe_lines(before: Mapping[str, float], after: Mapping[str, float]) -> list[str]:
-    """The machine's speed before and after, with a warning if it changed too much."""
-    units = {name: (1e9, "GB/s") if name == "copy" else (1e12, "TFLOP/s") for name in before}
-    lines = [
-        f"{name:9} {before[name] / unit:8.3f} -> {after[name] / unit:8.3f} {called}"
-        for name, (unit, called) in units.items()
-    ]
-    moved = change(before, after)
-    if moved > STEADY:
-        lines.append(f"NOT VALID: the matrix products' rate changed by {moved:.0%} during the measurement")
-    return lines
 
 
 def write_json(path: Path | None, report: Mapping[str, Any]) -> None:

@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from measure import environment, write_json
+from machine import environment
+from measure import write_json
 from train import OPTIONS
 
 

@@ -27,6 +27,25 @@ SECONDS_TO_SAVE = 1.0
 
 def main() -> None:
     began = time.monotonic()
+    args = arguments()
+    torch.manual_seed(args.seed)
+    torch.set_num_threads(args.threads)
+    tokenizer = load_tokenizer(args.data / "bert")
+    model = make_model(args, tokenizer.vocab_size)
+    data = BertPretrainingDataLayer(
+        tokenizer, args.data / "train", 128, batch_size=args.batch_size, shuffle=True, seed=args.seed
+    )
+    step, tokens = train(args, model, data, began)
+    model.save_pretrained(args.out)
+    held_out = BertPretrainingDataLayer(
+        tokenizer, args.data / "test", 128, batch_size=32, seed=args.evaluation_seed
+    )
+    status = {"step": step, "tokens": tokens, **evaluated(model, held_out)}
+    (args.out / "status.json").write_text(json.dumps(status))
+
+
+def arguments() -> argparse.Namespace:
+    """What was given on the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -42,17 +61,14 @@ def main() -> None:
     for name, default in (("num_hidden_layers", 4), ("hidden_size", 256), ("num_attention_heads", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--tokens_per_batch", help="not used: a batch is a number of sequences here")
-    args = parser.parse_args()
+    return parser.parse_args()
 
-    torch.manual_seed(args.seed)
-    torch.set_num_threads(args.threads)
-    tokenizer = load_tokenizer(args.data / "bert")
-    data = BertPretrainingDataLayer(
-        tokenizer, args.data / "train", 128, batch_size=args.batch_size, shuffle=True, seed=args.seed
-    )
-    model = BertForPreTraining(
+
+def make_model(args: argparse.Namespace, vocab_size: int) -> BertForPreTraining:
+    """A new model."""
+    return BertForPreTraining(
         BertConfig(
-            vocab_size=tokenizer.vocab_size,
+            vocab_size=vocab_size,
             hidden_size=args.hidden_size,
             num_hidden_layers=args.num_hidden_layers,
             num_attention_heads=args.num_attention_heads,
@@ -62,6 +78,12 @@ def main() -> None:
             attention_probs_dropout_prob=0.0,
         )
     )
+
+
+def train(
+    args: argparse.Namespace, model: BertForPreTraining, data: BertPretrainingDataLayer, began: float
+) -> tuple[int, int]:
+    """Train until the time or the steps are used up; returns the numbers of steps and tokens."""
     compiled = torch.compile(model)
     decayed = [p for p in model.parameters() if p.ndim > 1]
     others = [p for p in model.parameters() if p.ndim <= 1]
@@ -93,12 +115,7 @@ def main() -> None:
         optimizer.step()
         optimizer.zero_grad()
         step, tokens = step + 1, tokens + int(mask.sum())
-    model.save_pretrained(args.out)
-    held_out = BertPretrainingDataLayer(
-        tokenizer, args.data / "test", 128, batch_size=32, seed=args.evaluation_seed
-    )
-    status = {"step": step, "tokens": tokens, **evaluated(model, held_out)}
-    (args.out / "status.json").write_text(json.dumps(status))
+    return step, tokens
 
 
 @torch.no_grad()

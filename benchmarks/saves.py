@@ -19,7 +19,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import environment, table, write_json
+from machine import environment
+from measure import table, write_json
 from step import SHAPES
 from ways import Way, synthetic_batches, train
 

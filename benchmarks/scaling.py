@@ -32,21 +32,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from measure import (
-    STEADY,
-    WAY_HEADER,
-    Job,
-    Worker,
-    about,
-    change,
-    environment,
-    found_by,
-    probe,
-    probe_lines,
-    table,
-    way_rows,
-    write_json,
-)
+from machine import STEADY, change, environment, probe, probe_lines
+from measure import WAY_HEADER, Job, Worker, about, found_by, table, way_rows, write_json
 from step import BASE, SHAPES
 from ways import Batch, Shape, Way, synthetic_batches, train
 

@@ -30,20 +30,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import (
-    STEADY,
-    WAY_HEADER,
-    Job,
-    about,
-    change,
-    compare,
-    environment,
-    probe,
-    probe_lines,
-    table,
-    way_rows,
-    write_json,
-)
+from machine import STEADY, change, environment, probe, probe_lines
+from measure import WAY_HEADER, Job, about, compare, table, way_rows, write_json
 from ways import Shape, Way, as_in_text, synthetic_batches
 
 BASE = Shape("base128", 12, 768, 12, 3072, batch_size=16, length=128)

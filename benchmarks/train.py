@@ -31,21 +31,8 @@ from statistics import median
 from typing import Any
 from unittest.mock import patch
 
-from measure import (
-    STEADY,
-    WAY_HEADER,
-    Job,
-    Worker,
-    about,
-    change,
-    environment,
-    found_by,
-    probe,
-    probe_lines,
-    table,
-    way_rows,
-    write_json,
-)
+from machine import STEADY, change, environment, probe, probe_lines
+from measure import WAY_HEADER, Job, Worker, about, found_by, table, way_rows, write_json
 from overhead import Overhead, overhead_lines
 from ways import CLIP, LR, VARIED_BATCHES, WEIGHT_DECAY, Batch, Shape, Way
 

@@ -11,4 +11,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 @pytest.fixture(autouse=True)
 def _small_probe(monkeypatch):
     """No second is spent on what no test looks at."""
-    monkeypatch.setattr("measure.GEMM_ON_CPU", (64, 64, 64))
+    monkeypatch.setattr("machine.GEMM_ON_CPU", (64, 64, 64))

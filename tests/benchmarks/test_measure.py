@@ -4,19 +4,8 @@ from multiprocessing import Pipe
 
 import gpu
 import pytest
-from measure import (
-    WARM_UP_UPDATES,
-    Job,
-    Ready,
-    Window,
-    _serve,
-    _Stop,
-    _updates,
-    change,
-    compare,
-    probe,
-    table,
-)
+from machine import change, probe
+from measure import WARM_UP_UPDATES, Job, Ready, Window, _serve, _Stop, _updates, compare, table
 from step import SHAPES, ratios
 from ways import Way, synthetic_batches
 

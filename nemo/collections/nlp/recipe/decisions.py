@@ -5,13 +5,10 @@ Pure functions; their numbers are in constants.py.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.tokenizers.suitability import MANY_LOST
-from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.options.recipe_options import SIZES
@@ -44,41 +41,8 @@ from nemo.collections.nlp.recipe.constants import (
     VOCABULARY_GROWTH,
 )
 from nemo.collections.nlp.recipe.cost import tokens_in
+from nemo.collections.nlp.recipe.situation import Decision, Pick, Situation
 from nemo.collections.nlp.recipe.text_facts import TextFacts
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One thing that was decided.
-
-    Attributes:
-        about: in one or two words.
-        value: in words.
-        reason: why.
-        options: what it means, by option.
-    """
-
-    about: str
-    value: str
-    reason: str
-    options: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Situation:
-    """What decisions depend on.
-
-    Attributes:
-        typed: options that were given, which win.
-        size: `--size`.
-        given_sizes: of a model to start from: layers, width and vocabulary; None without one.
-    """
-
-    text: TextFacts
-    machine: Machine
-    typed: Mapping[str, Any]
-    size: str | None = None
-    given_sizes: tuple[int, int, int] | None = None
 
 
 def decide(situation: Situation) -> list[Decision]:
@@ -86,71 +50,12 @@ def decide(situation: Situation) -> list[Decision]:
     made: list[Decision] = []
     for rule in _RULES:
         known = {name: value for decision in made for name, value in decision.options.items()}
-        if (decision := rule(_Pick(situation, known))) is not None:
+        if (decision := rule(Pick(situation, known))) is not None:
             made.append(decision)
     return made
 
 
-class _Pick:
-    """A situation, and what was decided so far."""
-
-    def __init__(self, situation: Situation, known: Mapping[str, Any]):
-        self.situation, self.text, self.machine = situation, situation.text, situation.machine
-        self.typed, self._known = situation.typed, known
-
-    def __call__(self, name: str) -> Any:
-        """The option's value by now: typed, decided, or NeMo 0.10's."""
-        default = getattr(PretrainingOptions, name)
-        return self.typed.get(name, self._known.get(name, default))
-
-    def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
-        """A decision, but for what was given."""
-        given = [name for name in options if name in self.typed]
-        told = ", ".join(f"--{name} {self.typed[name]}" for name in given)
-        options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
-        if given and len(given) == len(options):
-            value, reason = told, "given"
-        elif given:
-            value = f"{told}; else {value}"
-        return Decision(about, value, reason, options)
-
-    @property
-    def starts_from_model(self) -> bool:
-        return self.typed.get("bert_checkpoint") is not None or self.typed.get("load_dir") is not None
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Layers and width."""
-        if self.situation.given_sizes is not None:
-            return self.situation.given_sizes[:2]
-        return self("num_hidden_layers"), self("hidden_size")
-
-    @property
-    def run_tokens(self) -> float:
-        """That the run will see, about."""
-        vocabulary = self.situation.given_sizes[2] if self.situation.given_sizes else self("vocab_size")
-        minutes = self("minutes")
-        if minutes is None:
-            return self._tokens_of_steps()
-        return tokens_in(minutes, self.machine, *self.shape, vocabulary)
-
-    def _tokens_of_steps(self) -> float:
-        if self("num_iters") != -1:
-            per_batch = self("tokens_per_batch") or self("batch_size") * self("max_seq_length")
-            return self("num_iters") * self("batches_per_step") * per_batch
-        return (self("num_epochs") or 1) * self.text_tokens
-
-    @property
-    def text_tokens(self) -> float:
-        """In a pass over the text, about."""
-        if self.text.tokens is not None:
-            return self.text.tokens
-        han = dict(self.text.scripts).get("Han", 0.0)
-        rate = CHARACTERS_PER_TOKEN["Han"] if han > 0.5 else CHARACTERS_PER_TOKEN["others"]
-        return max(1.0, (self.text.characters or self.text.num_bytes) / rate)
-
-
-def _data(pick: _Pick) -> Decision:
+def _data(pick: Pick) -> Decision:
     text = pick.text
     some = text.names[0] if len(text.names) == 1 else f"{text.names[0]} and {len(text.names) - 1} more"
     if text.kind == "shards":
@@ -176,7 +81,7 @@ def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
     return min(HELD_OUT_SHARE, HELD_OUT_CHARACTERS / text.characters)
 
 
-def _held_out(pick: _Pick) -> Decision:
+def _held_out(pick: Pick) -> Decision:
     text = pick.text
     if text.kind != "text":
         return Decision("held out", "the held-out documents of the prepared data", "already prepared", {})
@@ -192,7 +97,7 @@ def _held_out(pick: _Pick) -> Decision:
     return Decision("held out", value, "chosen by a hash of their text, so copies stay together", {})
 
 
-def _tokenizer(pick: _Pick) -> Decision | None:
+def _tokenizer(pick: Pick) -> Decision | None:
     text = pick.text
     if text.kind != "text":
         return None
@@ -231,7 +136,7 @@ def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
     return True, "the text is too small to learn each word in two cases"
 
 
-def _vocabulary(pick: _Pick) -> Decision | None:
+def _vocabulary(pick: Pick) -> Decision | None:
     text = pick.text
     is_new = text.kind == "text" and pick("tokenizer") in TRAINED
     if not is_new or pick.starts_from_model:
@@ -246,7 +151,7 @@ def _vocabulary(pick: _Pick) -> Decision | None:
     return pick.decision("vocabulary", f"{chosen:,.0f} entries", reason, {"vocab_size": int(chosen)})
 
 
-def _time(pick: _Pick) -> Decision:
+def _time(pick: Pick) -> Decision:
     if any(name in pick.typed for name in ("num_iters", "num_epochs")):
         names = [name for name in ("num_iters", "num_epochs") if name in pick.typed]
         told = ", ".join(f"--{name} {pick.typed[name]}" for name in names)
@@ -255,7 +160,7 @@ def _time(pick: _Pick) -> Decision:
     return pick.decision("time", f"{MINUTES:g} minutes", reason, {"minutes": MINUTES})
 
 
-def _model(pick: _Pick) -> Decision | None:
+def _model(pick: Pick) -> Decision | None:
     if pick.starts_from_model or pick.typed.get("config_file") is not None:
         return None
     size, reason = pick.situation.size, "given"
@@ -293,7 +198,7 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
     return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
 
 
-def _sequences(pick: _Pick) -> Decision | None:
+def _sequences(pick: Pick) -> Decision | None:
     if pick.text.kind == "shards":
         return None
     options: dict[str, Any] = {
@@ -313,7 +218,7 @@ def _sequences(pick: _Pick) -> Decision | None:
     return pick.decision("sequences", value, reason, options)
 
 
-def _start(pick: _Pick) -> Decision | None:
+def _start(pick: Pick) -> Decision | None:
     if pick.starts_from_model or pick.text.kind == "shards":
         return None
     few = pick.run_tokens < COUNTING_TOKENS
@@ -325,7 +230,7 @@ def _start(pick: _Pick) -> Decision | None:
     )
 
 
-def _dropout(pick: _Pick) -> Decision | None:
+def _dropout(pick: Pick) -> Decision | None:
     if pick.text.kind == "shards" or pick.starts_from_model:
         return None
     passes = pick.run_tokens / pick.text_tokens
@@ -338,7 +243,7 @@ def _dropout(pick: _Pick) -> Decision | None:
     )
 
 
-def _batch(pick: _Pick) -> Decision:
+def _batch(pick: Pick) -> Decision:
     if "batch_size" in pick.typed:
         return Decision("batch", f"--batch_size {pick.typed['batch_size']}", "given", {})
     ideal = STEP_TOKENS * math.sqrt(max(pick.run_tokens, 1) / STEP_TOKENS_OF_RUN)
@@ -348,7 +253,7 @@ def _batch(pick: _Pick) -> Decision:
     return pick.decision("batch", f"{tokens:,} tokens", reason, {"tokens_per_batch": tokens})
 
 
-def _optimizer(pick: _Pick) -> Decision:
+def _optimizer(pick: Pick) -> Decision:
     size = pick.situation.size or _size_like(pick.shape)
     rate = ADAPTING_RATE if pick.starts_from_model else LEARNING_RATES[size]
     value = f"AdamW; the rate warms up to {rate:g}, then falls to 0"
@@ -366,13 +271,13 @@ def _size_like(shape: tuple[int, int]) -> str:
     return min(SIZES, key=distance)
 
 
-def _precision(pick: _Pick) -> Decision:
+def _precision(pick: Pick) -> Decision:
     level, value = ("O2", "bf16") if pick.machine.has_bf16 else ("O0", "fp32")
     reason = f"{pick.machine.name} {'with' if pick.machine.has_bf16 else 'without'} bf16 units"
     return pick.decision("precision", f"{level}, {value}", reason, {"amp_opt_level": level})
 
 
-def _record(pick: _Pick) -> Decision:
+def _record(pick: Pick) -> Decision:
     """Evaluations, checkpoints and lines of the log, in steps."""
     steps = max(1.0, pick.run_tokens / (pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH))
     evaluated = HELD_OUT_CHARACTERS / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
@@ -393,7 +298,7 @@ def _record(pick: _Pick) -> Decision:
     )
 
 
-_RULES: tuple[Callable[[_Pick], Decision | None], ...] = (
+_RULES: tuple[Callable[[Pick], Decision | None], ...] = (
     *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _sequences, _start),
     *(_batch, _optimizer, _dropout, _precision, _record),
 )

@@ -29,7 +29,8 @@ from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.collections.nlp.pretraining.data_files import HeldOut, compare, held_out_text
 from nemo.collections.nlp.recipe.constants import SHAPES
-from nemo.collections.nlp.recipe.decisions import Decision, Situation, decide, held_out_share
+from nemo.collections.nlp.recipe.decisions import decide, held_out_share
+from nemo.collections.nlp.recipe.situation import Decision, Situation
 from nemo.collections.nlp.recipe.text_facts import TextFacts, facts_of
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically

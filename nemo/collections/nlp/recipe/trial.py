@@ -76,14 +76,14 @@ class _Watch(ActionCallback):
     """Times steps, a part of an evaluation and a checkpoint, then ends the training."""
 
     def __init__(self, run: Run, options: PretrainingOptions, experiment: ExperimentFolder, seconds: float):
-        self._run, self._options, self._experiment, self._seconds = run, options, experiment, seconds
+        self._run, self._options, self.experiment, self._seconds = run, options, experiment, seconds
         self.is_over = False
         self.marks: list[tuple[float, int]] = []
         self.evaluation_seconds = self.save_seconds = 0.0
 
     def on_action_start(self) -> None:
         facts = about(self._options, self._run.data, self._run.model, 1)  # as a run does; it takes time
-        self._experiment.write_json("about.json", facts)
+        self.experiment.write_json("about.json", facts)
         self.began = time.monotonic()
         held_out = self._run.data.eval
         if held_out is not None:
@@ -115,7 +115,7 @@ class _Watch(ActionCallback):
 
     def _save(self, wait: bool) -> None:
         files = checkpoint_files(self._run.model, self._run.data.tokenizer)
-        self.action.save(self._experiment.work_dir / SAVED / str(wait), 1, files, {}, wait)
+        self.action.save(self.experiment.work_dir / SAVED / str(wait), 1, files, {}, wait)
 
 
 def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Trial:
@@ -131,27 +131,34 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
     """
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    work_dir = Path(options.work_dir)
     options = dataclasses.replace(
         options, num_iters=MOST_STEPS + 1, num_epochs=None, minutes=None, step_plan=None
     )
     factory = NeuralModuleFactory(
         optimization_level=options.amp_opt_level,
-        log_dir=work_dir,
+        log_dir=options.work_dir,
         create_tb_writer=True,
         random_seed=options.seed,
     )
-    run = prepare(options, work_dir)
+    run = prepare(options, Path(options.work_dir))
     if not options.draws_no_masks:
         first, last = mask_rates(options.mask_probability)
         # The run's mean, and its many different numbers of masked tokens, with which its memory grows.
         run.data.train.mask_schedule = lambda batches: first + (last - first) * (batches * GOLDEN_RATIO % 1)
     experiment: Any = factory.experiment  # there is one, as log_dir was given
     watch = _Watch(run, options, experiment, seconds)
+    _train(factory, run, options, watch)
+    report_seconds = _seconds_of_report(experiment, options) if options.report else 0.0
+    factory.close()
+    return _measured(watch, run, options, began, report_seconds)
+
+
+def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, watch: _Watch) -> None:
+    """Make steps as a run does, its guesses included, until the watch ends them."""
     callbacks: list[ActionCallback] = [watch]
     if run.data.tokenizer is not None:
         callbacks.insert(
-            0, Guesses(experiment, run.model, run.data.tokenizer, run.data.eval or run.data.train)
+            0, Guesses(watch.experiment, run.model, run.data.tokenizer, run.data.eval or run.data.train)
         )
     factory.train(
         [wire(run.model, run.data.train).total],
@@ -161,14 +168,17 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         lr_policy=lr_policy(options, StepPlan.of(MOST_STEPS + 1)),
         batches_per_step=options.batches_per_step,
     )
-    saved = sum(file.stat().st_size for file in (work_dir / SAVED / "True").rglob("*") if file.is_file())
-    report_seconds = _seconds_of_report(experiment, options) if options.report else 0.0
-    factory.close()
+
+
+def _measured(
+    watch: _Watch, run: Run, options: PretrainingOptions, began: float, report_seconds: float
+) -> Trial:
     first = min(FIRST_STEPS, len(watch.marks) - 2)
     (then, before), (now, after) = watch.marks[first], watch.marks[-1]
     steps = len(watch.marks) - 1 - first
     tokens = (after - before) / steps
     train = run.data.train
+    saved = Path(options.work_dir, SAVED, "True").rglob("*")
     manifest: dict[str, Any] = getattr(getattr(train.dataset, "store", None), "manifest", {})
     return Trial(
         weights=run.model.num_weights,
@@ -181,7 +191,7 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         evaluation_seconds=watch.evaluation_seconds,
         save_seconds=watch.save_seconds,
         report_seconds=report_seconds,
-        checkpoint_bytes=saved,
+        checkpoint_bytes=sum(file.stat().st_size for file in saved if file.is_file()),
         peak_bytes=_peak_bytes(),
         unigram_entropy=manifest.get("unigram_entropy"),
     )

@@ -6,7 +6,8 @@ import pytest
 
 from nemo.backends.pytorch.machine import Machine
 from nemo.collections.nlp.recipe.cost import flops_per_token, tokens_in
-from nemo.collections.nlp.recipe.decisions import Situation, decide, held_out_share
+from nemo.collections.nlp.recipe.decisions import decide, held_out_share
+from nemo.collections.nlp.recipe.situation import Situation
 from nemo.collections.nlp.recipe.text_facts import TextFacts
 
 LAPTOP = Machine("cpu", "4 CPU cores", has_bf16=False, matmul_rate=1e11, memory=8 << 30)

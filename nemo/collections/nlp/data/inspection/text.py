@@ -154,11 +154,7 @@ def inspect_text(
     sections = sections_of(sources)
     counts = count(sections, options, workers)
     if not counts.documents:
-        raise DataError(
-            "no text in the corpus",
-            where=", ".join(shown(source.path) for source in sources[:3]),
-            found=f"{quantity(len(sources), 'file')} of {sum(source.num_bytes for source in sources)} bytes",
-        )
+        raise _no_text(sources)
     characters = characters_of(counts.code_points)
     num_chars = sum(characters.values())
     windows = counts.sample.windows
@@ -194,6 +190,14 @@ def inspect_text(
         table_share=sum("\t" in text for text in paragraphs) / len(paragraphs),
         sample_share=sample_chars / num_chars,
         tokens=_token_figures(split, characters, scale, tokenizer) if tokenizer else None,
+    )
+
+
+def _no_text(sources: Sequence[Source]) -> DataError:
+    return DataError(
+        "no text in the corpus",
+        where=", ".join(shown(source.path) for source in sources[:3]),
+        found=f"{quantity(len(sources), 'file')} of {sum(source.num_bytes for source in sources)} bytes",
     )
 
 

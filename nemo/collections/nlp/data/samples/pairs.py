@@ -21,7 +21,7 @@ Differences from the original, which produces some wrong pairs:
   would lose all but its end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
@@ -113,20 +113,7 @@ def make_pairs(
     cuts, firsts = _cut_grid(store, documents, budget)
     is_short = rng.random(len(documents)) < short_seq_prob
     targets = np.where(is_short, rng.integers(2, budget + 1, len(documents)), budget)
-
-    steps = []
-    document, cursor = np.arange(len(documents)), firsts[:-1]
-    while len(document):
-        stop = firsts[document + 1]
-        end = _end_of_run(cuts, cursor, targets[document], stop)  # of the chunk
-        split = cursor + rng.integers(1, np.maximum(end - cursor, 2))  # where A ends
-        is_random = (end - cursor == 1) | (rng.random(len(document)) < 0.5)
-        if is_alone:
-            is_random &= sum(_num_elsewhere(cuts, cursor, split)) > 0
-        steps.append((document, cursor, split, end, is_random))
-        cursor = np.where(is_random, split, end)  # what followed a random pair's A is put back
-        document, cursor = document[cursor < stop], cursor[cursor < stop]
-    document, cursor, split, end, is_random = map(np.concatenate, zip(*steps, strict=True))
+    document, cursor, split, end, is_random = _chunks(rng, cuts, firsts, targets, is_alone)
 
     a_start, b_start, b_end = cuts[cursor], cuts[split], cuts[end]
     a_length, target = b_start - a_start, targets[document]
@@ -147,6 +134,30 @@ def make_pairs(
         found = f"{len(documents)} document(s) of {len(cuts) - 1} sentence(s)"
         raise DataError("too little text for a pair", where=source, found=found, expected="two sentences")
     return _truncated(rng, pairs[order], target[order])
+
+
+def _chunks(
+    rng: np.random.Generator, cuts: np.ndarray, firsts: np.ndarray, targets: np.ndarray, is_alone: bool
+) -> Iterator[np.ndarray]:
+    """Cut all documents into chunks of the target lengths, in step.
+
+    Returns:
+        For each chunk: its document; the cuts where A begins, where A ends and where the chunk ends; and
+        whether B is random.
+    """
+    steps = []
+    document, cursor = np.arange(len(targets)), firsts[:-1]
+    while len(document):
+        stop = firsts[document + 1]
+        end = _end_of_run(cuts, cursor, targets[document], stop)  # of the chunk
+        split = cursor + rng.integers(1, np.maximum(end - cursor, 2))  # where A ends
+        is_random = (end - cursor == 1) | (rng.random(len(document)) < 0.5)
+        if is_alone:
+            is_random &= sum(_num_elsewhere(cuts, cursor, split)) > 0
+        steps.append((document, cursor, split, end, is_random))
+        cursor = np.where(is_random, split, end)  # what followed a random pair's A is put back
+        document, cursor = document[cursor < stop], cursor[cursor < stop]
+    return map(np.concatenate, zip(*steps, strict=True))
 
 
 def _cut_grid(store: Sentences, documents: range, budget: int) -> tuple[np.ndarray, np.ndarray]:

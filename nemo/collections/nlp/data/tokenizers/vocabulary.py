@@ -131,12 +131,7 @@ def train_tokenizer(
         if kind == "sentence-piece":
             with working("learning the vocabulary"):
                 model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
-            with (
-                tempfile.TemporaryDirectory() as aside
-            ):  # the tokenizer saves itself, including special tokens
-                learned = Path(aside, MODEL_FILE)
-                learned.write_bytes(model)
-                tokenizer = SentencePieceTokenizer(learned)
+            tokenizer = _opened(model)
             tokenizer.add_special_tokens(special_tokens or ())
             tokenizer.save(folder)
         else:
@@ -150,6 +145,14 @@ def train_tokenizer(
         if tokenizer.vocab_size < vocab_size:
             logging.info("the text yields only %d entries, not %d", tokenizer.vocab_size, vocab_size)
         return tokenizer
+
+
+def _opened(model: bytes) -> SentencePieceTokenizer:
+    """The tokenizer of a model that is not in its place yet: it saves itself, including special tokens."""
+    with tempfile.TemporaryDirectory() as aside:
+        learned = Path(aside, MODEL_FILE)
+        learned.write_bytes(model)
+        return SentencePieceTokenizer(learned)
 
 
 @contextmanager

@@ -1,0 +1,104 @@
+"""What the rules of a recipe see and make: a situation, what was decided so far, and decisions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nemo.backends.pytorch.machine import Machine
+from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.recipe.constants import CHARACTERS_PER_TOKEN
+from nemo.collections.nlp.recipe.cost import tokens_in
+from nemo.collections.nlp.recipe.text_facts import TextFacts
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One thing that was decided.
+
+    Attributes:
+        about: in one or two words.
+        value: in words.
+        reason: why.
+        options: what it means, by option.
+    """
+
+    about: str
+    value: str
+    reason: str
+    options: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What decisions depend on.
+
+    Attributes:
+        typed: options that were given, which win.
+        size: `--size`.
+        given_sizes: of a model to start from: layers, width and vocabulary; None without one.
+    """
+
+    text: TextFacts
+    machine: Machine
+    typed: Mapping[str, Any]
+    size: str | None = None
+    given_sizes: tuple[int, int, int] | None = None
+
+
+class Pick:
+    """A situation, and what was decided so far."""
+
+    def __init__(self, situation: Situation, known: Mapping[str, Any]):
+        self.situation, self.text, self.machine = situation, situation.text, situation.machine
+        self.typed, self._known = situation.typed, known
+
+    def __call__(self, name: str) -> Any:
+        """The option's value by now: typed, decided, or NeMo 0.10's."""
+        default = getattr(PretrainingOptions, name)
+        return self.typed.get(name, self._known.get(name, default))
+
+    def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
+        """A decision, but for what was given."""
+        given = [name for name in options if name in self.typed]
+        told = ", ".join(f"--{name} {self.typed[name]}" for name in given)
+        options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
+        if given and len(given) == len(options):
+            value, reason = told, "given"
+        elif given:
+            value = f"{told}; else {value}"
+        return Decision(about, value, reason, options)
+
+    @property
+    def starts_from_model(self) -> bool:
+        return self.typed.get("bert_checkpoint") is not None or self.typed.get("load_dir") is not None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Layers and width."""
+        if self.situation.given_sizes is not None:
+            return self.situation.given_sizes[:2]
+        return self("num_hidden_layers"), self("hidden_size")
+
+    @property
+    def run_tokens(self) -> float:
+        """That the run will see, about."""
+        vocabulary = self.situation.given_sizes[2] if self.situation.given_sizes else self("vocab_size")
+        minutes = self("minutes")
+        if minutes is None:
+            return self._tokens_of_steps()
+        return tokens_in(minutes, self.machine, *self.shape, vocabulary)
+
+    def _tokens_of_steps(self) -> float:
+        if self("num_iters") != -1:
+            per_batch = self("tokens_per_batch") or self("batch_size") * self("max_seq_length")
+            return self("num_iters") * self("batches_per_step") * per_batch
+        return (self("num_epochs") or 1) * self.text_tokens
+
+    @property
+    def text_tokens(self) -> float:
+        """In a pass over the text, about."""
+        if self.text.tokens is not None:
+            return self.text.tokens
+        han = dict(self.text.scripts).get("Han", 0.0)
+        rate = CHARACTERS_PER_TOKEN["Han"] if han > 0.5 else CHARACTERS_PER_TOKEN["others"]
+        return max(1.0, (self.text.characters or self.text.num_bytes) / rate)
