@@ -57,6 +57,14 @@ def test_the_architecture_names_every_file_it_speaks_of():
     assert [name for name in short if not list((ROOT / "nemo").rglob(name))] == []
 
 
+def test_the_architecture_has_every_folder_in_its_tables_once():
+    text = prose("docs/architecture.md")
+    tables = text[text.index("## The layers") : text.index("## The life of a batch")]
+    rows = re.findall(r"^\|[^`]*`(nemo/[\w/]+)/` \|", tables, re.MULTILINE)
+    folders = {file.parent.relative_to(ROOT) for file in (ROOT / "nemo").rglob("*.py")} - {Path("nemo")}
+    assert sorted(rows) == sorted(map(str, folders))
+
+
 def test_the_commands_of_contributing_are_in_the_makefile():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for make, target in commands("CONTRIBUTING.md"):
