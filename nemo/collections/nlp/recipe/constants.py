@@ -1,32 +1,32 @@
 """The numbers of the recipe, each with the record it comes from; benchmarks/records has them.
 
-Where none is named nothing was measured: the value is the field's, or a guess.
+A number without a record was not measured: it is the field's usual value, or a guess.
 """
 
 from typing import Any
 
 MINUTES = 10.0
-"""Enough for a model to learn contexts on a laptop, and not too long to wait for the first result."""
+"""Long enough for a model to learn from context on a laptop, short enough to wait for a first result."""
 
 SHAPES = {"tiny": (2, 128, 2), "micro": (2, 256, 4), "mini": (4, 256, 4), "small": (4, 512, 8),
           "base": (12, 768, 12), "large": (24, 1024, 16)}  # fmt: skip
 """Layers, width and heads; Turc et al. 2019, arXiv 1908.08962, and Devlin et al. 2019."""
 LEAST_TOKENS = {"tiny": 0, "micro": 300_000, "mini": 6_000_000, "small": 30_000_000, "base": 200_000_000,
                 "large": 3_000_000_000}  # fmt: skip
-"""Seen in training, from which a size learns more than the one before it: 2026-11-30_recipes up to mini."""
+"""Tokens seen in training above which a size beats the next smaller one; up to mini: 2026-11-30_recipes."""
 LEAST_CHARACTERS = {"tiny": 0, "micro": 100_000, "mini": 1_000_000, "small": 10_000_000,
                     "base": 100_000_000, "large": 10**9}  # fmt: skip
-"""Of text: with less, a larger model learns it by heart."""
+"""Characters of text below which a model of this size memorizes it."""
 
-# Of 2026-11-22_demo_recipe: 4 x 256, 11.4 MB of English, 335 steps of 1,618 tokens.
+# From 2026-11-22_demo_recipe: 4 x 256, 11.4 MB of English, 335 steps of 1,618 tokens.
 VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
-"""Entries for a text of this many characters, and the exponent by which they grow with it (Heaps' law)."""
+"""Entries for a text of this many characters, and the exponent of their growth (Heaps' law)."""
 STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
 LEARNING_RATES = {"tiny": 1e-3, "micro": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
 """micro: 2026-11-30_recipes; mini: the record; base and large: Devlin et al. 2019, twice their rate as it
 decays to 0 in a short run."""
 ADAPTING_RATE = 1e-4
-"""Where a trained model is trained further."""
+"""Peak learning rate if training starts from a pretrained model."""
 SCHEDULE: dict[str, Any] = {"lr_policy": "PolynomialDecayAnnealing", "lr_warmup_proportion": 0.1}
 OPTIMIZER: dict[str, Any] = {
     "optimizer": "adam_w",
@@ -36,26 +36,26 @@ OPTIMIZER: dict[str, Any] = {
     "grad_norm_clip": 1.0,
 }
 COUNTING_TOKENS = 100e6
-"""Seen in training, up to which counts are a head start; measured to 0.7 million, see decision 0007."""
+"""Tokens seen in training up to which counts are a head start; measured to 0.7 million (decision 0007)."""
 SEQUENCE_LENGTH = 128
 MASK_PROBABILITY = "0.3:0.15"
-"""At the first step and at the last: 2026-11-30_recipes."""
+"""From the first step to the last: 2026-11-30_recipes."""
 
 # 2026-11-29_recipe
 EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}
-"""Of the rate of matrix products alone that a training step gets."""
+"""A training step's share of the speed of plain matrix products."""
 TRAINING_SHARE = 0.8
-"""Of the minutes; the rest goes to reading, tokenizing, evaluating and saving."""
+"""Share of the time for training; the rest goes to reading, tokenizing, evaluating and saving."""
 
 HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
-"""Of the text at most: some 7,000 masked words, which tell losses apart to 0.02 nat."""
+"""Maximum held-out text: about 7,000 masked words, which resolve losses to 0.02 nat."""
 DROPOUT = 0.1
 FEW_PASSES = 2.0
-"""Passes over the text, up to which there is nothing to overfit."""
+"""Passes over the text up to which no dropout is needed."""
 EVALUATIONS, EVALUATION_SHARE = 10, 0.05
 SAVE_MINUTES = (1.0, 15.0)
-"""Between two checkpoints: a tenth of the run, within these."""
+"""Bounds of the time between checkpoints, which is a tenth of the run."""
 LINES = 50
 UNSPACED = ("Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Hiragana", "Katakana")
-"""Scripts without spaces between words, which WordPiece would take for words."""
+"""Scripts without spaces between words: WordPiece would treat each sentence as one word."""
 CHARACTERS_PER_TOKEN = {"Han": 1.0, "others": 4.0}

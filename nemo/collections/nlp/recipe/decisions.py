@@ -1,4 +1,4 @@
-"""Choosing the options of a run: from facts on text, machine and time to options and reasons.
+"""Chooses the options of a run: facts about text, machine and time -> options and reasons.
 
 Pure functions; their numbers are in constants.py.
 """
@@ -46,7 +46,7 @@ from nemo.collections.nlp.recipe.text_facts import TextFacts
 
 
 def decide(situation: Situation) -> list[Decision]:
-    """All decisions, each with what those before it came to."""
+    """All decisions, in order; each may depend on those before it."""
     made: list[Decision] = []
     for rule in _RULES:
         known = {name: value for decision in made for name, value in decision.options.items()}
@@ -75,7 +75,7 @@ def _data(pick: Pick) -> Decision:
 
 
 def held_out_share(text: TextFacts, typed: Mapping[str, Any]) -> float:
-    """Of the documents that are held out by their hashes; 0 where there is held-out text already."""
+    """The share of the documents to hold out by hash; 0 if there is held-out text already."""
     if text.kind != "text" or text.held_out is not None or typed.get("eval_data") is not None:
         return 0.0
     return min(HELD_OUT_SHARE, HELD_OUT_CHARACTERS / text.characters)
@@ -112,7 +112,7 @@ def _tokenizer(pick: Pick) -> Decision | None:
         kind, why = "word-piece", f"{language}: a token for every character, words masked whole"
     else:
         kind, why = "word-piece", f"{language}, with spaces between words"
-    if pick.typed.get("tokenizer", kind) not in TRAINED:  # an existing one has its case
+    if pick.typed.get("tokenizer", kind) not in TRAINED:  # an existing one decides about case itself
         return pick.decision("tokenizer", "", "", {"tokenizer": kind})
     lower, about_case = _lower_case(text, kind)
     return pick.decision(
@@ -184,7 +184,7 @@ def _model(pick: Pick) -> Decision | None:
 
 
 def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[str, str]:
-    """The largest size that time and text are enough for."""
+    """The largest size for which time and text suffice, and the reason."""
     size, reason = SIZES[0], ""
     for larger in SIZES[1:]:
         if seen[larger] < LEAST_TOKENS[larger]:
@@ -278,7 +278,7 @@ def _precision(pick: Pick) -> Decision:
 
 
 def _record(pick: Pick) -> Decision:
-    """Evaluations, checkpoints and lines of the log, in steps."""
+    """Intervals, in steps, of evaluations, checkpoints and log lines."""
     steps = max(1.0, pick.run_tokens / (pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH))
     evaluated = HELD_OUT_CHARACTERS / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
     evaluations = max(1, min(EVALUATIONS, int(EVALUATION_SHARE * pick.run_tokens / evaluated)))
@@ -302,4 +302,4 @@ _RULES: tuple[Callable[[Pick], Decision | None], ...] = (
     *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _sequences, _start),
     *(_batch, _optimizer, _dropout, _precision, _record),
 )
-"""In the order of the table; each knows what those before it decided."""
+"""In the order of the table; each sees the decisions before it."""

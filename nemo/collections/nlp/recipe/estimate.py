@@ -1,4 +1,4 @@
-"""What a run will take, from a trial of its first steps: pure arithmetic, and a loss where records allow."""
+"""Extrapolates a trial of a run's first steps to the whole run; and the loss, where records allow."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from nemo.collections.nlp.pretraining.duration import LEAST_TRAINING
 from nemo.collections.nlp.recipe.trial import Trial
 
 # Tokens seen -> nats below the unigram entropy of held-out English, for 4 x 256 that starts from counts:
-# 2026-11-22_demo_recipe. Nothing is said beyond four times its range.
+# 2026-11-22_demo_recipe. No estimate beyond four times its range.
 RECORDED_GAPS = ((343_710, 1.67), (542_233, 1.78))
 RECORDED_SHAPE = (4, 256)
 RANGE = 4.0
@@ -16,15 +16,15 @@ RANGE = 4.0
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run takes and comes to.
+    """The estimated cost and result of a run.
 
     Attributes:
-        steps, tokens: in all.
-        passes: over the text.
-        seconds: of the whole run, its start included.
-        evaluations: of the held-out text.
-        disk_bytes: of the work folder at most, the text as tokens aside.
-        expected_loss: held-out MLM loss, nats; None where there is no record of such a run.
+        steps, tokens: totals.
+        passes: passes over the text.
+        seconds: duration of the run, startup included.
+        evaluations: their number.
+        disk_bytes: maximum size of the work folder, without the token stores.
+        expected_loss: held-out MLM loss, nats; None without a record of a similar run.
     """
 
     steps: int
@@ -37,10 +37,10 @@ class Estimate:
 
 
 def estimate(options: PretrainingOptions, trial: Trial, seconds_before: float = 0.0) -> Estimate:
-    """Put a trial's figures together as the run will.
+    """Extrapolate a trial to the whole run.
 
     Args:
-        seconds_before: that the minutes of the options have gone on already when the run's process begins.
+        seconds_before: part of `--minutes` that has passed when the run's process starts.
     """
     start = trial.start_seconds + seconds_before
     if options.eval_step_freq != -1:
@@ -75,13 +75,13 @@ def _steps(options: PretrainingOptions, trial: Trial, start: float, at_end: floa
 
 
 def _checkpoints(options: PretrainingOptions, steps: int) -> int:
-    """How many there are at the same time, at most."""
+    """The maximum number of checkpoints that exist at the same time."""
     made = 1 + (steps // options.save_step_freq if options.save_step_freq > 0 else 0)
     return min(made, options.checkpoints_to_keep) + options.keep_best
 
 
 def _expected_loss(options: PretrainingOptions, trial: Trial, tokens: int) -> float | None:
-    """The unigram entropy less what recorded runs were below it, along the logarithm of their tokens."""
+    """The unigram entropy minus the gain of recorded runs, interpolated over the log of their tokens."""
     is_recorded = (
         (options.num_hidden_layers, options.hidden_size) == RECORDED_SHAPE
         and options.initialization == "counts"

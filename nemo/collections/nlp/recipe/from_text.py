@@ -1,8 +1,8 @@
-"""From a text alone to a run: look at it, decide, prepare it in the work folder, train.
+"""From a text to a run: examine it, choose the options, prepare it in the work folder.
 
-<work_dir>/data/       the text as tokens, with what is held out, see `preparation.prepare`
-<work_dir>/held_out/   held-out text of its own as tokens, if there is any
-<work_dir>/recipe.json what was decided, so that a rerun decides the same
+<work_dir>/data/       token stores of the text, training and held-out, see `preparation.prepare`
+<work_dir>/held_out/   a token store of separate held-out text, if there is any
+<work_dir>/recipe.json the decisions, so that a rerun makes the same
 """
 
 import dataclasses
@@ -44,13 +44,13 @@ OF_TOKENIZING = ("tokenizer", "vocab_size", "do_lower_case", "sample_size")
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was decided for some texts.
+    """The decisions for some texts.
 
     Attributes:
-        texts: as they were given; absolute where they are files.
+        texts: as given; files with absolute paths.
         decisions: the table.
-        preparations: folder in the work folder -> what `prepare` makes there, by its options.
-        languages: of the text, ISO 639 code -> share; None of what was prepared before.
+        preparations: folder in the work folder -> options of the `prepare` that fills it.
+        languages: ISO 639 code -> share of the text; None for prepared data.
     """
 
     texts: tuple[str, ...]
@@ -60,20 +60,20 @@ class Recipe:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """The options that the decisions mean."""
+        """The options that were chosen."""
         return {name: value for decision in self.decisions for name, value in decision.options.items()}
 
     def table(self) -> list[tuple[str, str, str]]:
-        """About what, what, and why."""
+        """Rows of subject, value and reason."""
         return [(decision.about, decision.value, decision.reason) for decision in self.decisions]
 
     def to_json(self) -> dict[str, Any]:
-        """A form that JSON can hold, for `recipe_of_json`."""
+        """JSON content, which `recipe_of_json` reads."""
         return asdict(self)
 
 
 def recipe_of_json(content: Mapping[str, Any]) -> Recipe:
-    """The recipe that `Recipe.to_json` gave."""
+    """The recipe from the content of `Recipe.to_json`."""
     decisions = tuple(Decision(**decision) for decision in content["decisions"])
     preparations = {
         folder: {name: tuple(v) if isinstance(v, list) else v for name, v in options.items()}
@@ -86,7 +86,7 @@ def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
     """Decide; or, when a run resumes in its work folder, return the earlier decisions.
 
     Raises:
-        UsageError, DataError: text that cannot be used, or the work folder is of another text.
+        UsageError, DataError: the text is not usable, or the work folder belongs to another text.
     """
     world = world or World()
     return recipe_of_json(world.broadcast_object(lambda: _choose(options, world.size).to_json()))
@@ -117,7 +117,7 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
 
 
 def work_folder(options: RecipeOptions) -> Path:
-    """The one that is given, or `outputs/<name of the text>`."""
+    """The given folder, or `outputs/<name of the text>`."""
     if "work_dir" in options.typed or options.work_dir != RecipeOptions.work_dir:
         return Path(options.work_dir)
     return Path(OUTPUTS, PrepareOptions(inputs=options.texts).name)
@@ -169,7 +169,7 @@ def _earlier_recipe(work_dir: Path, texts: tuple[str, ...], options: RecipeOptio
 def _preparations(
     options: RecipeOptions, facts: TextFacts, decisions: list[Decision], tokenizer_of_model: str | None
 ) -> dict[str, dict[str, Any]]:
-    """See `Recipe.preparations`."""
+    """The options of each `prepare` that the run needs, by folder, see `Recipe.preparations`."""
     if facts.kind != "text":
         return {}
     chosen = {name: value for decision in decisions for name, value in decision.options.items()}
@@ -201,7 +201,7 @@ def _text_reading() -> list[str]:
 
 
 def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None:
-    """Held-out text that is not prepared yet."""
+    """Separate held-out text that is not prepared yet; None if there is none."""
     where = options.eval_data or facts.held_out
     if where is None:
         return None
@@ -211,10 +211,10 @@ def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None
 
 
 def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
-    """The options of the run: what was given, what was chosen, and NeMo 0.10's for the rest.
+    """The options of the run: the given ones, the chosen ones, and NeMo 0.10's defaults.
 
     Raises:
-        UsageError: what was given contradicts what was chosen, or itself.
+        UsageError: given options contradict each other or the chosen ones.
     """
     work_dir = work_folder(options)
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(PretrainingOptions)}
@@ -223,7 +223,7 @@ def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
     values["train_data"] = str(work_dir / DATA) if DATA in recipe.preparations else recipe.texts[0]
     if HELD_OUT in recipe.preparations:
         values["eval_data"] = str(work_dir / HELD_OUT / "train")
-    if DATA in recipe.preparations:  # the tokenizer, and how the text is read, are in what was prepared
+    if DATA in recipe.preparations:  # tokenizing and reading were decided when the text was prepared
         for name in (*OF_TOKENIZING, *_text_reading()):
             if name != "sample_size":
                 values[name] = getattr(PretrainingOptions, name)
@@ -231,7 +231,7 @@ def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
 
 
 def prepare_text(options: RecipeOptions, recipe: Recipe) -> None:
-    """Make the tokens that the run is trained and evaluated on, unless they are there.
+    """Write the token stores of the run, unless they exist.
 
     Raises:
         UsageError, DataError, StorageError: as `prepare`.

@@ -1,4 +1,4 @@
-"""What a dry run opens: all that the run would, so that what would end that ends it, too. Nothing is made."""
+"""Opens everything that a run would open, so that a dry run fails where the run would; writes nothing."""
 
 import dataclasses
 import tempfile
@@ -36,7 +36,7 @@ def open_all(options: RecipeOptions, settled: PretrainingOptions, recipe: Recipe
     """
     initial = find_initial_checkpoint(settled)
     sized, config = with_sizes(settled, initial)
-    if sized.mode == "data_text":  # shards have a length of their own
+    if sized.mode == "data_text":  # shards have their own length
         check_tokens_per_batch(sized.tokens_per_batch, sized.max_seq_length)
     tokenizer = _open_data(options, sized, recipe, initial)
     if initial is not None:
@@ -48,7 +48,7 @@ def open_all(options: RecipeOptions, settled: PretrainingOptions, recipe: Recipe
 def _open_data(
     options: RecipeOptions, settled: PretrainingOptions, recipe: Recipe, initial: InitialCheckpoint | None
 ) -> TokenizerSpec | None:
-    """The tokenizer; None where one will be trained, or shards come without theirs."""
+    """The tokenizer; None if one will be trained, or if shards come without theirs."""
     if DATA not in recipe.preparations:
         if settled.mode == "data_preprocessed":
             return open_shards(settled, initial).tokenizer

@@ -1,4 +1,4 @@
-"""What the rules of a recipe see and make: a situation, what was decided so far, and decisions."""
+"""What the rules of a recipe read and return: a situation, the decisions so far, and a decision."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from nemo.collections.nlp.recipe.text_facts import TextFacts
 
 @dataclass(frozen=True)
 class Decision:
-    """One thing that was decided.
+    """One decision.
 
     Attributes:
-        about: in one or two words.
-        value: in words.
-        reason: why.
-        options: what it means, by option.
+        about: its subject, one or two words.
+        value: the choice, in words.
+        reason: why it was made.
+        options: the options that it sets.
     """
 
     about: str
@@ -33,9 +33,9 @@ class Situation:
     """What decisions depend on.
 
     Attributes:
-        typed: options that were given, which win.
+        typed: the given options, which take precedence.
         size: `--size`.
-        given_sizes: of a model to start from: layers, width and vocabulary; None without one.
+        given_sizes: layers, width and vocabulary of the initial checkpoint; None without one.
     """
 
     text: TextFacts
@@ -46,19 +46,19 @@ class Situation:
 
 
 class Pick:
-    """A situation, and what was decided so far."""
+    """A situation, and the decisions so far."""
 
     def __init__(self, situation: Situation, known: Mapping[str, Any]):
         self.situation, self.text, self.machine = situation, situation.text, situation.machine
         self.typed, self._known = situation.typed, known
 
     def __call__(self, name: str) -> Any:
-        """The option's value by now: typed, decided, or NeMo 0.10's."""
+        """The option's current value: given, chosen, or NeMo 0.10's default."""
         default = getattr(PretrainingOptions, name)
         return self.typed.get(name, self._known.get(name, default))
 
     def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
-        """A decision, but for what was given."""
+        """A decision, in which given options replace chosen ones."""
         given = [name for name in options if name in self.typed]
         told = ", ".join(f"--{name} {self.typed[name]}" for name in given)
         options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
@@ -74,14 +74,14 @@ class Pick:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Layers and width."""
+        """Layers and width of the model."""
         if self.situation.given_sizes is not None:
             return self.situation.given_sizes[:2]
         return self("num_hidden_layers"), self("hidden_size")
 
     @property
     def run_tokens(self) -> float:
-        """That the run will see, about."""
+        """Approximate number of tokens that the run will see."""
         vocabulary = self.situation.given_sizes[2] if self.situation.given_sizes else self("vocab_size")
         minutes = self("minutes")
         if minutes is None:
@@ -96,7 +96,7 @@ class Pick:
 
     @property
     def text_tokens(self) -> float:
-        """In a pass over the text, about."""
+        """Approximate number of tokens in a pass over the text."""
         if self.text.tokens is not None:
             return self.text.tokens
         han = dict(self.text.scripts).get("Han", 0.0)

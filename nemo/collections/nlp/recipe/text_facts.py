@@ -1,4 +1,4 @@
-"""What the recipe knows of a text before anything is made of it."""
+"""What the recipe knows about a text before it is prepared."""
 
 import codecs
 import re
@@ -25,9 +25,9 @@ from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
 
 COUNTED_BYTES = 64_000_000
-"""Of a larger text sections from all over it are looked at: more tells no more."""
+"""Of a larger text, only sections from all over it are examined."""
 LEAST_CHARACTERS = 10_000
-"""With fewer there are some dozens of sequences, and nothing to hold out."""
+"""Fewer give only some dozens of sequences, with nothing to hold out."""
 
 _NO_TEXT = "no text in this folder"
 _SECOND_SENTENCE = re.compile(r"[.!?…][\"'”)\]]*\s+\S|[。！？][”」』）]*\S")
@@ -35,24 +35,24 @@ _SECOND_SENTENCE = re.compile(r"[.!?…][\"'”)\]]*\s+\S|[。！？][”」』�
 
 @dataclass(frozen=True)
 class TextFacts:
-    """What is known of a text, or of what was prepared from it.
+    """Facts about a text or prepared data.
 
     Attributes:
-        names: the texts, as they may be shown.
-        inputs: the same, as they are read: the files, where their names do not say that they are text.
+        names: the texts, in a form that is safe to log.
+        inputs: the texts as they are read; single files, if no name says that they are text.
         kind: "text", "store" (of tokens), or "shards".
-        format, layout: `--text_format` and `--text_layout` to read them with.
-        is_unnamed: no name says that a file is text: programs, say.
-        num_files: how many.
-        num_bytes: as stored.
-        documents, characters: about; 0 for what is prepared.
-        tokens: of a store; None where they are still to be made.
+        format, layout: values of `--text_format` and `--text_layout`.
+        is_unnamed: whether no file name says that it is text, as for programs.
+        num_files: number of files.
+        num_bytes: stored size.
+        documents, characters: approximate numbers; 0 for prepared data.
+        tokens: number of tokens of a store; None for text.
         layouts: names of layouts, the most frequent first.
-        one_sentence_share: of the documents.
+        one_sentence_share: share of documents with a single sentence.
         scripts, languages: shares, the largest first.
-        lost_marks: share of the letters from which lower-casing as BERT's would take more than their case.
-        alphabet: different characters that make up nearly all of the text.
-        held_out: where held-out text is by the names of the files; None where none is named so.
+        lost_marks: share of the letters from which BERT's lower-casing would also strip accents.
+        alphabet: number of different characters that make up nearly all of the text.
+        held_out: held-out text, recognized by file name; None if there is none.
     """
 
     names: tuple[str, ...]
@@ -76,16 +76,16 @@ class TextFacts:
 
 
 def facts_of(texts: Sequence[str], options: TextOptions) -> TextFacts:
-    """Look at texts: at all of them, or, where that is much, at sections from all over.
+    """Examine texts: all of a small text, sections from all over a large one.
 
     Args:
-        texts: files, folders or addresses of text; or one that was prepared: a folder of `nemo-bert prepare`,
-            a token store, shards.
+        texts: files, folders or addresses of text; or one input of prepared data: a folder of `nemo-bert
+            prepare`, a token store, shards.
         options: how text is read.
 
     Raises:
-        MissingFileError, DataError: text that cannot be read, or too little of it.
-        UsageError: what was prepared, and something else.
+        MissingFileError, DataError: the text cannot be read, or there is too little.
+        UsageError: prepared data together with other inputs.
     """
     names = tuple(shown(text) for text in texts)
     prepared = [(text, kind) for text in texts if (kind := _kind_of_prepared(text)) is not None]
@@ -128,7 +128,7 @@ def _facts_of_prepared(text: str, kind: str, names: tuple[str, ...]) -> TextFact
 
 
 def _sources_of(texts: Sequence[str], options: TextOptions) -> tuple[list[Source], bool]:
-    """The files; and whether they are all that the folders have, as no name says that one of them is text."""
+    """The files; and whether they were found by content, because no name says that one of them is text."""
     try:
         return sources_of(list(texts), options), False
     except DataError as problem:
@@ -140,7 +140,7 @@ def _sources_of(texts: Sequence[str], options: TextOptions) -> tuple[list[Source
 
 
 def _unnamed_sources(texts: Sequence[str], options: TextOptions) -> list[Source]:
-    """The files of folders that are text by their content, such as programs; `training/` is a name there."""
+    """The files of folders whose content is text, such as programs; `training/` is an ordinary name there."""
     listings = {text: listing_at(place_of(text), "text") for text in texts}
     found = [
         str(file)
@@ -157,7 +157,7 @@ def _unnamed_sources(texts: Sequence[str], options: TextOptions) -> list[Source]
 
 
 def _begins_as_text(source: Source) -> bool:
-    """Are the first bytes UTF-8? The last of them may be half a character."""
+    """Whether the first bytes are UTF-8; the last character may be incomplete."""
     with reading(source.path), open_at(source.path) as file:
         try:
             codecs.getincrementaldecoder("utf-8")().decode(file.read(HEAD_BYTES))
@@ -167,12 +167,12 @@ def _begins_as_text(source: Source) -> bool:
 
 
 def _layout_of_unnamed(options: TextOptions) -> str:
-    """A blank line in a program ends no document."""
+    """The layout of files found by content: in a program, a blank line does not end a document."""
     return "running" if options.layout == "auto" else options.layout
 
 
 def _named_held_out(texts: Sequence[str], format_: str) -> str | None:
-    """The folder, if it is one and has both training text and held-out text by the names of its files."""
+    """The folder, if its file names say that it has both training and held-out text; else None."""
     if len(texts) != 1:
         return None
     listing = listing_at(place_of(texts[0]), format_)

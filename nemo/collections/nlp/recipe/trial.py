@@ -1,4 +1,4 @@
-"""A few real steps of a run, to be made in a process of its own, so that its memory is the run's."""
+"""Runs a few real steps of a run, in a separate process so that its memory use is the run's."""
 
 import dataclasses
 import itertools
@@ -27,14 +27,14 @@ from nemo.utils.step_plan import StepPlan
 LEAST_STEPS, MOST_STEPS = 6, 200
 """Least and largest number of steps of a trial."""
 FIRST_STEPS = 2
-"""That tell nothing: much is made in them that is used from then on."""
+"""First steps that are not timed, because they also set up what later steps reuse."""
 MOST_SECONDS = 40.0
-"""Of large models; then one step after the first ones is enough."""
+"""Maximum seconds of a trial; once they have passed, one step after the first ones is enough."""
 LATER_BYTES = 40_000_000
-"""Of a process, that come later than in a trial: for shapes that are rare."""
+"""Memory that a run's process needs later than a trial shows, for rare shapes."""
 LINES_OF_REPORT = 50
 SAVED = "saved"
-GOLDEN_RATIO = 0.618034  # whose multiples are evenly spread, in whatever order
+GOLDEN_RATIO = 0.618034  # its multiples modulo 1 are evenly spread
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Trial:
     """What a trial measured.
 
     Attributes:
-        weights: of the model and its heads.
-        vocabulary: entries.
-        start_seconds: from the beginning of the process to the first step, the first evaluation aside.
-        step_seconds: a step takes.
-        step_tokens: in a step, padding left out.
-        padding_share: of the places in its batches.
-        steps_per_epoch: in a pass over the text.
-        evaluation_seconds: an evaluation takes; 0 without held-out text.
-        save_seconds: a checkpoint takes, waited for.
-        report_seconds: the page at the end takes; 0 without one.
-        checkpoint_bytes: on disk.
-        peak_bytes: of memory: of the GPU, or of the process.
-        unigram_entropy: of the training text, nats; None for shards.
+        weights: number of weights, heads included.
+        vocabulary: number of entries.
+        start_seconds: from the start of the process to the first step, without the first evaluation.
+        step_seconds: duration of a step.
+        step_tokens: real tokens in a step.
+        padding_share: share of the positions in its batches.
+        steps_per_epoch: steps in a pass over the text.
+        evaluation_seconds: duration of an evaluation; 0 without held-out text.
+        save_seconds: duration of saving a checkpoint, until it is on disk.
+        report_seconds: duration of writing the report; 0 without one.
+        checkpoint_bytes: size of a checkpoint on disk.
+        peak_bytes: peak memory of the GPU or the process.
+        unigram_entropy: of the training text, in nats; None for shards.
     """
 
     weights: int
@@ -73,7 +73,7 @@ class Trial:
 
 
 class _Watch(ActionCallback):
-    """Times steps, a part of an evaluation and a checkpoint, then ends the training."""
+    """Times steps, a few evaluation batches and a checkpoint, then ends the training."""
 
     def __init__(self, run: Run, options: PretrainingOptions, experiment: ExperimentFolder, seconds: float):
         self._run, self._options, self.experiment, self._seconds = run, options, experiment, seconds
@@ -103,7 +103,7 @@ class _Watch(ActionCallback):
         is_enough = self.step >= LEAST_STEPS and taken >= self._seconds
         is_slow = self.step > FIRST_STEPS and taken >= MOST_SECONDS
         if is_enough or is_slow or self.step >= MOST_STEPS:
-            self._save(wait=False)  # another step while it is written: that takes the most memory
+            self._save(wait=False)  # one more step while it is being written: peak memory
             self.is_over = True
             self.action.plan = dataclasses.replace(self.action.plan, max_steps=self.step + 1)
 
@@ -119,12 +119,12 @@ class _Watch(ActionCallback):
 
 
 def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Trial:
-    """Make some steps of a run.
+    """Run the first steps of a run.
 
     Args:
-        options: `work_dir` is a folder to throw away.
-        began: when the process did, of `time.monotonic()`.
-        seconds: that steps are made for, about.
+        options: `work_dir` is a temporary folder.
+        began: start of the process, as `time.monotonic()`.
+        seconds: approximate time for steps.
 
     Raises:
         UsageError, DataError, MemoryShortageError: as the run would.
@@ -143,9 +143,9 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
     run = prepare(options, Path(options.work_dir))
     if not options.draws_no_masks:
         first, last = mask_rates(options.mask_probability)
-        # The run's mean, and its many different numbers of masked tokens, with which its memory grows.
+        # The run's mean rate, and as many different numbers of masked tokens, because memory grows with them.
         run.data.train.mask_schedule = lambda batches: first + (last - first) * (batches * GOLDEN_RATIO % 1)
-    experiment: Any = factory.experiment  # there is one, as log_dir was given
+    experiment: Any = factory.experiment  # not None, because log_dir was given
     watch = _Watch(run, options, experiment, seconds)
     _train(factory, run, options, watch)
     report_seconds = _seconds_of_report(experiment, options) if options.report else 0.0
@@ -154,7 +154,7 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
 
 
 def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, watch: _Watch) -> None:
-    """Make steps as a run does, its guesses included, until the watch ends them."""
+    """Train as a run does, predictions included, until `watch` ends it."""
     callbacks: list[ActionCallback] = [watch]
     if run.data.tokenizer is not None:
         callbacks.insert(
@@ -198,7 +198,7 @@ def _measured(
 
 
 def _seconds_of_report(experiment: ExperimentFolder, options: PretrainingOptions) -> float:
-    """A page like that of the run is written, which takes memory, too."""
+    """Write a report like the run's, because that takes memory, too."""
     began = time.monotonic()
     experiment.write_config(as_config(options))
     for step in range(LINES_OF_REPORT):
@@ -210,7 +210,7 @@ def _seconds_of_report(experiment: ExperimentFolder, options: PretrainingOptions
 
 
 def _padding_share(run: Run) -> float:
-    """Of the places in the first batches."""
+    """The share of padding in the first batches."""
     train = run.data.train
     places = tokens = 0
     for batch in itertools.islice(train.batches(0), 20):

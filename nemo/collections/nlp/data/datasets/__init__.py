@@ -1,4 +1,4 @@
-"""Text, or shards -> samples."""
+"""Samples and batches from token stores and shards."""
 
 from nemo.collections.nlp.data.datasets import lm_bert_dataset
 from nemo.collections.nlp.data.datasets.lm_bert_dataset import BertPretrainingDataset

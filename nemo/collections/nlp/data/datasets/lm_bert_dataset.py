@@ -28,28 +28,28 @@ from nemo.utils.logging import LogMode, logging
 __all__ = ["MAX_RANDOM_SHARE", "MIN_SEQ_LENGTH", "BERTPretrainingDataDesc", "BertPretrainingDataset"]
 
 DEFAULT = Sampling()
-MAX_RANDOM_SHARE = 0.9  # of pairs, above which documents are too short for pairs; 0.54 is usual
+MAX_RANDOM_SHARE = 0.9  # share of random pairs above which documents are too short; 0.54 is usual
 
 
 class BertPretrainingDataset:
     """Pairs of sentences of a corpus, paired and masked anew in every epoch.
 
     Sample `i` of epoch `e` is a function of (corpus, tokenizer, options, seed, e, i) alone. Epoch 0
-    is for evaluation too: its samples and masks are always the same.
+    also serves evaluation, whose samples and masks are therefore always the same.
 
     An epoch has as many samples as epoch 0 has pairs, so that it always has the same number of steps;
-    where chance made more pairs, some at random are left out, where it made fewer, some come twice.
+    if an epoch has more pairs, a random few are left out; if it has fewer, a random few come twice.
 
     Args:
-        tokenizer: made the token store, and names the special tokens.
+        tokenizer: the tokenizer that made the token store.
         store: the corpus, see `token_store.open_or_build`.
         sampling: how pairs and masks are drawn.
-        source: names the text in messages; default: the store's folder.
-        only_mlm_loss: say nothing about next-sentence prediction, such as that documents are too few for it.
+        source: name of the text in messages; default: the store's folder.
+        only_mlm_loss: next-sentence prediction is not trained, so do not warn about it.
 
     Raises:
-        UsageError: stored masks, or a tokenizer without a special token.
-        DataError: too little text for a pair.
+        UsageError: stored masks are requested, or the tokenizer lacks a special token.
+        DataError: there is too little text for a pair.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class BertPretrainingDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that decides the samples: tokens, lengths, shares and seed."""
+        """SHA-256 of everything that determines the samples: tokens, lengths, shares and seed."""
         decisive = {
             "arrays": {name: array["sha256"] for name, array in self.store.manifest["arrays"].items()},
             "tokenizer": self.tokenizer.fingerprint,
@@ -120,11 +120,11 @@ class BertPretrainingDataset:
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def token_counts(self) -> np.ndarray:
-        """How often each token is in the text, int64 [vocab_size]."""
+        """Occurrences of each token in the text, int64 [vocab_size]."""
         return np.bincount(self.store.tokens, minlength=self.tokenizer.vocab_size)
 
     def set_epoch(self, epoch: int) -> None:
-        """Let `dataset[i]` be sample i of this epoch."""
+        """Make `dataset[i]` return sample i of this epoch."""
         self.epoch = epoch
 
     def order(self, epoch: int) -> np.ndarray:
@@ -142,7 +142,7 @@ class BertPretrainingDataset:
         return self._pairs
 
     def lengths(self, epoch: int) -> np.ndarray:
-        """Tokens of every sample of an epoch, special ones included and padding not, int32 [len(self)]."""
+        """Number of tokens of each sample of an epoch, including special tokens: int32 [len(self)]."""
         pairs = self.pairs(epoch)
         return pairs.a_length + pairs.b_length + np.int32(NUM_SPECIALS)
 
@@ -155,7 +155,7 @@ class BertPretrainingDataset:
         """Samples of an epoch.
 
         Args:
-            mask_probabilities: (B) float, of each sample, in place of the sampling's.
+            mask_probabilities: (B) float, one per sample, instead of the sampling's.
 
         Returns:
             input_ids: (B, T) int64, `[CLS] A [SEP] B [SEP]` and padding, some tokens masked.
@@ -187,10 +187,10 @@ class BertPretrainingDataset:
         }
 
     def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        """Sample `index` of the epoch that was set: as `batch`, without the first axis."""
+        """Sample `index` of the current epoch: as `batch`, without the first axis."""
         return self.__getitems__([index])[0]
 
     def __getitems__(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        """Several samples of the epoch that was set, as `torch.utils.data.DataLoader` asks for them."""
+        """Several samples of the current epoch, as `torch.utils.data.DataLoader` requests them."""
         batch = self.batch(self.epoch, indices)
         return [{name: values[row] for name, values in batch.items()} for row in range(len(indices))]

@@ -45,18 +45,18 @@ from nemo.utils.lookup import choose
 MODES = ("train", "eval", "test", "infer")
 DEFAULT = Sampling(max_seq_length=None)
 ROWS_CHECKED_AT_ONCE = 500_000
-WINDOW_BYTES = 32 << 20  # of rows in memory that are shuffled together
-_NUMBER = "number"  # of a row in the dataset, beside the fields of the shards
+WINDOW_BYTES = 32 << 20  # of rows shuffled together in memory
+_NUMBER = "number"  # number of a row in the dataset, beside the shards' fields
 
 
 @dataclass(frozen=True)
 class Block:
-    """Neighboring rows of a shard, read at once.
+    """Consecutive rows of a shard, read at once.
 
     Attributes:
-        shard: its number.
+        shard: number of the shard.
         start, stop: the rows in the shard.
-        first: the number that row `start` has in the dataset.
+        first: number of row `start` in the dataset.
     """
 
     shard: int
@@ -71,38 +71,38 @@ class Block:
 class BertPretrainingPreprocessedDataset:
     """The rows of HDF5 shards, in an order that is a function of (shards, seed, epoch) alone.
 
-    For training, blocks of neighboring rows (4 MiB in memory: 2,500 rows of 128 tokens) come in random
+    For training, blocks of consecutive rows (4 MiB in memory: 2,500 rows of 128 tokens) come in random
     order, and the rows of successive blocks (32 MiB, the window) are shuffled together. At most three
-    windows are in memory: one in use, one that is ready, one that is being read. For anything else rows
-    come as they are stored, file after file by name. Every row comes once in an epoch.
+    windows are in memory: one in use, one ready, one being read. Otherwise rows come in stored
+    order, files sorted by name. Every row comes once in an epoch.
 
-    The first shard is read and checked in full at once. So are the others if they have half a million rows at
-    most (some seconds); else blocks from all over them, and all rows again when they are read. Where there is
-    a manifest, every file that it lists has to be there.
+    The first shard is read and checked in full when the dataset is opened. So are the others if they have at
+    most half a million rows (some seconds); otherwise blocks from all over them are checked, and every row
+    again when it is read. If there is a manifest, every file that it lists must exist.
 
-    Rows have masks, the same in every epoch. They can be undone, which gives the very tokens of the text, and
-    others drawn for every epoch; those of an evaluation are always the same.
+    Rows have stored masks, the same in every epoch. They can be undone, which restores the text's tokens, and
+    new ones drawn in every epoch; the masks of an evaluation are always the same.
 
     Args:
         dataset_path: a shard, or a folder of them, see `hdf5.shards_of`.
-        max_pred_length: predictions in a row, what the shards were made with; default: what their arrays
-            have. For masks that are drawn, the most in a row; default: as many as the sampling asks for.
-        mode: "train", or "eval", "test", "infer", which are alike.
-        sampling: the seed, and which masks: those in the shards, or new ones. Words are the tokenizer's; in
-            Chinese and Japanese they are rjieba's. A length is for shards without padding; default: the
-            longest row of the first one. All others have L in their arrays.
+        max_pred_length: predictions per row with which the shards were made; default: the size of their
+            arrays. For new masks, the maximum per row; default: as the sampling says.
+        mode: "train"; or "eval", "test" or "infer", which mean the same.
+        sampling: seed and masking, stored or new. Words are the tokenizer's; in Chinese and Japanese,
+            rjieba's. Its length is for shards without padding; default: the longest row of the first shard.
+            Arrays of all others have length L.
         tokenizer: the one the shards were made with, if available; they are checked against it.
-        vocab_size: ids have to be smaller; default: `tokenizer.vocab_size`.
-        only_mlm_loss: the shards may lack next_sentence_labels; labels are -1 then, which no loss takes.
+        vocab_size: upper bound of the ids; default: `tokenizer.vocab_size`.
+        only_mlm_loss: accept shards without next_sentence_labels; labels are -1 then.
 
     Attributes:
-        shards: what their headers say.
+        shards: the headers of the shards.
         max_seq_length: L.
-        survey: what is in the first shard.
+        survey: statistics of the first shard.
 
     Raises:
-        UsageError: an invalid argument.
-        DataError: shards that cannot be used, do not go together, or were made with a different tokenizer.
+        UsageError: an argument is invalid.
+        DataError: the shards are not usable, do not match, or were made with a different tokenizer.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class BertPretrainingPreprocessedDataset:
         first = self.shards[0]
         self.max_seq_length = first.seq_length or sampling.max_seq_length or longest_row(first)
         stored = max_pred_length if sampling.masking == STORED else None
-        # Rows without padding say for themselves how many predictions they have.
+        # Rows without padding store how many predictions they have.
         predictions = stored or first.max_predictions or self.max_seq_length
         self._limits = Limits(self.max_seq_length, predictions, vocab_size)
         self._check_headers(only_mlm_loss)
@@ -216,7 +216,7 @@ class BertPretrainingPreprocessedDataset:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of names, sizes and shapes of all shards, the content of the first one, masks and seed."""
+        """SHA-256 of names, sizes and shapes of all shards, the content of the first, masking and seed."""
         decisive = {
             "shards": [
                 [name, shard.num_bytes, shard.num_rows]
@@ -257,25 +257,25 @@ class BertPretrainingPreprocessedDataset:
         return np.random.default_rng((self.sampling.seed, epoch, Stream.SHARD_ROWS, window)).permutation(size)
 
     def order(self, epoch: int) -> np.ndarray:
-        """The rows of an epoch in the order they come, counted over all shards, int64 [len(self)]."""
+        """The row numbers of an epoch in their order, counted over all shards: int64 [len(self)]."""
         return np.concatenate(list(self._orders(epoch)))
 
     def _orders(self, epoch: int) -> Iterator[np.ndarray]:
-        """The same, window after window."""
+        """The same, window by window."""
         for number, window in enumerate(self._windows(epoch)):
             rows = _numbers(window)
             yield rows[self._order_within(epoch, number, len(rows))]
 
     @cached_property
     def lengths(self) -> np.ndarray:
-        """Tokens of every row, padding not included, counted over all shards: int32 [len(self)].
+        """Number of tokens of each row, without padding: int32 [len(self)], counted over all shards.
 
-        Their masks are read for it once, some million rows in a second.
+        The input masks are read once for it, at about a million rows per second.
         """
         return np.concatenate([read_lengths(shard, self._limits) for shard in self.shards])
 
     def bounds(self, batch_size: int, epoch: int = 0, tokens_per_batch: int | None = None) -> np.ndarray:
-        """Where the batches of an epoch begin in its order, and where it ends: int64 [batches + 1]."""
+        """Bounds of the batches of an epoch in its order: int64 [batches + 1]."""
         if tokens_per_batch is None:
             return bounds_by_samples(len(self), batch_size)
         return bounds_by_tokens((self.lengths[rows] for rows in self._orders(epoch)), tokens_per_batch)
@@ -291,14 +291,12 @@ class BertPretrainingPreprocessedDataset:
     ) -> Generator[dict[str, np.ndarray], None, None]:
         """Every `stride`th batch of an epoch from number `first` on, across shards.
 
-        Only the last one may be short. What comes before `first` is not read.
+        Only the last one may be short. Batches before `first` are not read.
 
         Args:
-            batch_size: B; not used where `tokens_per_batch` is given.
-            tokens_per_batch: a batch takes rows until the next would make them more tokens than that; at
-                least L.
-            mask_schedule: from the numbers of batches to the shares of tokens to predict in them, in place of
-                the sampling's.
+            batch_size: B; ignored with `tokens_per_batch`.
+            tokens_per_batch: maximum number of tokens in a batch; at least L.
+            mask_schedule: batch numbers -> shares of tokens to predict, instead of the sampling's.
 
         Yields:
             input_ids: (B, L) int64, some tokens masked.
@@ -309,7 +307,7 @@ class BertPretrainingPreprocessedDataset:
             labels: (B) int64, 0 where B follows A, 1 where it is random.
 
         Raises:
-            DataError: an invalid row, or a shard that was damaged or changed since it was opened.
+            DataError: a row is invalid, or a shard was damaged or changed since it was opened.
         """
         bounds = self.bounds(batch_size, epoch, tokens_per_batch)
         sizes = iter(np.diff(bounds)[first:].tolist())
@@ -330,7 +328,7 @@ class BertPretrainingPreprocessedDataset:
                         blocks, missing, number = [], next(sizes, 0), number + 1
 
     def _read_windows(self, epoch: int, skipped: int) -> Generator[tuple[Rows, np.ndarray], None, None]:
-        """The rows of every window and their order, but for the first `skipped` samples of the epoch."""
+        """The rows of every window and their order, without the first `skipped` samples of the epoch."""
         for number, window in enumerate(self._windows(epoch)):
             size = sum(map(len, window))
             if skipped < size:
@@ -339,7 +337,7 @@ class BertPretrainingPreprocessedDataset:
             skipped = max(0, skipped - size)
 
     def _batch(self, blocks: list[Rows], epoch: int, mask_rate: np.ndarray | None) -> dict[str, np.ndarray]:
-        """Rows as the data layer's ports have them."""
+        """A batch of rows, in the form of the data layer's ports."""
         rows = {name: values.astype(np.int64) for name, values in _joined(blocks).items()}
         originals = restored(rows)
         if self._remasking is None:
@@ -362,7 +360,7 @@ class BertPretrainingPreprocessedDataset:
 
 
 def _numbers(window: list[Block]) -> np.ndarray:
-    """The rows of blocks, counted over all shards, int64."""
+    """The row numbers of blocks, counted over all shards: int64."""
     return np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
 
 

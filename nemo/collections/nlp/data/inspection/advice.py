@@ -14,22 +14,22 @@ from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_mar
 FEW_CHARS = 5_000_000
 MANY_SINGLE = 0.5  # of the documents
 MANY_COPIES = 0.01  # of the documents
-MANY_REPEATS = 0.1  # of the paragraphs: headlines and formulas of a wiki are 2 %
+MANY_REPEATS = 0.1  # of the paragraphs: headlines and formulas of a wiki are 2%
 MIXED_LANGUAGES = 0.1
 MIXED_SCRIPTS = 0.2
 MUCH_MARKUP = 0.05  # of the paragraphs
 MANY_ROWS = 0.5  # of the paragraphs
-LONG_SENTENCE = 1500  # characters: more than a sequence of 512 tokens has room for, beside another sentence
+LONG_SENTENCE = 1500  # characters: too long for a sequence of 512 tokens that also holds another sentence
 MANY_PIECES = 2.2  # in a word
 MUCH_PADDING = 0.4
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Something to look at.
+    """A finding that may need attention.
 
     Attributes:
-        code: its name, for machines.
+        code: its name in JSON output.
         text: one or two sentences.
     """
 

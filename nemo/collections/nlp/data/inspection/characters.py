@@ -5,8 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-REPLACEMENT = "\ufffd"  # stands where bytes could not be read
-# The first words of Unicode names are scripts, but for these.
+REPLACEMENT = "\ufffd"  # stands for bytes that could not be read
+# Most Unicode names begin with the script; these are the exceptions.
 _SCRIPTS = {
     "CJK": "Han",
     "IDEOGRAPHIC": "Han",
@@ -43,5 +43,5 @@ def scripts_of(characters: dict[str, int]) -> dict[str, float]:
 
 
 def is_odd(character: str) -> bool:
-    """Is it one that no text should have: a control character, a private one, what was not UTF-8?"""
+    """Whether no text should have it: control characters, private-use ones, and what was not UTF-8."""
     return character == REPLACEMENT or (character != "\t" and unicodedata.category(character) in ("Cc", "Co"))

@@ -1,7 +1,7 @@
-"""One pass over a corpus: how much text, of which characters, how often the same; and a sample of it.
+"""Counts one pass over a corpus: amount of text, characters and repeats; and draws a sample.
 
-Counts of sections of a corpus add up to those of the whole, in bounded memory. The sample and the hashes that
-repeats are told from are thinned as they grow, so they are all of a small corpus and a share of a large one.
+Counts of sections add up to those of the corpus, in bounded memory. The sample and the hashes that reveal
+repeats are thinned as they grow: they cover all of a small corpus, and a share of a large one.
 """
 
 from collections.abc import Sequence
@@ -15,23 +15,23 @@ from nemo.collections.nlp.data.inputs.documents import Oddities
 from nemo.collections.nlp.data.store.duplicates import document_hash
 
 SAMPLE_CHARS = 2_000_000
-WINDOW_CHARS = 1 << 14  # of a longer document not all is in the sample, so that there is some of many
+WINDOW_CHARS = 1 << 14  # a longer document is cut, so that the sample has text from many documents
 MOST_HASHES = 1 << 22
-LENGTHS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)  # where the bars of a histogram begin
+LENGTHS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)  # lower bounds of the histogram's bars
 _CODE_POINTS = 0x110000
 
 
 def hashes_of(texts: Sequence[str]) -> np.ndarray:
-    """uint64, the same for the same text in every process."""
+    """Hashes of texts, uint64; equal in all processes."""
     digests = [blake2b(text.encode(), digest_size=8).digest() for text in texts]
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
 class Repeats:
-    """Which share of many texts is the same as an earlier one.
+    """The share of texts that repeat an earlier one.
 
-    Kept are the hashes whose last `bits` bits are zero. Of a text that means all copies or none, so the share
-    of repeats among those kept is the share among all.
+    Keeps only hashes whose last `bits` bits are zero. All copies of a text have the same hash, so the share
+    of repeats among the kept hashes estimates the share among all.
 
     Attributes:
         bits: 0 while every hash is kept.
@@ -43,7 +43,7 @@ class Repeats:
         self._num_kept = 0
 
     def add(self, hashes: np.ndarray) -> None:
-        """Take in texts by their hashes, uint64 [n]."""
+        """Add texts by their hashes, uint64 [n]."""
         self._kept_hashes.append(self._kept(hashes))
         self._num_kept += len(self._kept_hashes[-1])
         while self._num_kept > MOST_HASHES:
@@ -66,7 +66,7 @@ class Repeats:
 
     @property
     def share(self) -> float:
-        """Of the texts, 0 for those that are there once."""
+        """The share of texts that repeat an earlier one."""
         hashes = np.concatenate(self._kept_hashes)
         return 1 - len(np.unique(hashes)) / max(len(hashes), 1)
 
@@ -79,10 +79,10 @@ class Repeats:
 
 @dataclass(frozen=True)
 class Window:
-    """Paragraphs that follow each other in a document.
+    """Consecutive paragraphs of a document.
 
     Attributes:
-        is_document: they are all it has.
+        is_document: whether they are the whole document.
     """
 
     paragraphs: list[str]
@@ -90,15 +90,15 @@ class Window:
 
     @property
     def num_chars(self) -> int:
-        """Length of its paragraphs in characters."""
+        """The total length of its paragraphs, in characters."""
         return sum(map(len, self.paragraphs))
 
 
 class Sample:
-    """Windows drawn from a corpus, each as likely as the next.
+    """A uniform sample of windows of a corpus.
 
     Attributes:
-        share: of all windows that are in it; 1 while it is all of them.
+        share: the share of all windows that it holds; 1 until some are dropped.
     """
 
     def __init__(self) -> None:
@@ -108,11 +108,11 @@ class Sample:
 
     @property
     def windows(self) -> list[Window]:
-        """In the order of the corpus."""
+        """The windows, in the order of the corpus."""
         return [window for _, window in self._drawn]
 
     def add(self, draw: float, window: Window) -> None:
-        """Take it in if its draw, a random number from 0 to 1, is below the share."""
+        """Add a window if its draw, a random number from 0 to 1, is below the share."""
         if draw >= self.share:
             return
         self._drawn.append((draw, window))
@@ -121,7 +121,7 @@ class Sample:
             self._thin(self.share / 2)
 
     def merge(self, later: "Sample") -> None:
-        """Take in the sample of what follows in the corpus."""
+        """Add the sample of a later section of the corpus."""
         if later.share < self.share:
             self._thin(later.share)
         for draw, window in later._drawn:
@@ -134,14 +134,14 @@ class Sample:
 
 
 class Counts:
-    """What was counted.
+    """The counts of a corpus or section.
 
     Attributes:
         documents, paragraphs: how many.
         code_points: how often each character occurs, int64 [0x110000].
         documents_by_length, chars_by_length: documents whose characters are `LENGTHS[i]` to
             `LENGTHS[i + 1] - 1`, and the characters in them, int64 [len(LENGTHS)].
-        odd: what the readers found odd, and mended.
+        odd: defects that the readers found and repaired.
     """
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class Counts:
                 self.sample.add(draw, Window(document, is_document=True))
 
     def merge(self, later: "Counts") -> None:
-        """Add the counts of what follows in the corpus."""
+        """Add the counts of a later section of the corpus."""
         self.documents += later.documents
         self.paragraphs += later.paragraphs
         self.code_points += later.code_points
@@ -192,7 +192,7 @@ class Counts:
 
 
 def bars_of(lengths: np.ndarray) -> np.ndarray:
-    """Where in `LENGTHS` each of some lengths of at least 1 belongs, int64 [n]."""
+    """The index in `LENGTHS` of the bar of each length (at least 1), int64 [n]."""
     return np.searchsorted(LENGTHS, lengths, side="right") - 1
 
 

@@ -26,7 +26,7 @@ class Inspected:
     """A text, a token store or a folder of shards that was inspected.
 
     Attributes:
-        path: as it was given, or in the folder that was given.
+        path: the path as given, or within the given folder.
         kind: "text", "store" or "shards".
     """
 
@@ -47,11 +47,11 @@ def inspect_all(
     Args:
         inputs: several texts are one corpus.
         options: how text is read.
-        tokenizer: for figures about tokens; default for what was prepared: the one that was saved with it.
-        workers: processes that read text.
+        tokenizer: for token statistics; default for prepared data: the one saved with it.
+        workers: number of processes that read text.
 
     Raises:
-        UsageError: several inputs, not all of them text. Others as `inspect_text`, `inspect_store` and
+        UsageError: several inputs, not all of them text. Also as `inspect_text`, `inspect_store` and
             `inspect_shards`.
     """
     prepared = [path for path in inputs if kind_of(path) != "text"]
@@ -76,7 +76,7 @@ def _inspect_prepared(path: Path, tokenizer: TokenizerSpec | None) -> Inspected:
 
 
 def kind_of(path: str | Path) -> str:
-    """The kind of input: "text", a "store", "shards", or all that `nemo-bert prepare` makes: "prepared"."""
+    """The kind of input: "text", "store", "shards" or "prepared" (the output folder of `prepare`)."""
     if is_url(path):
         return "text"
     path = Path(path)
@@ -88,7 +88,7 @@ def kind_of(path: str | Path) -> str:
 
 
 def prepared_in(path: Path) -> list[Path]:
-    """The token stores and the folders of shards in a prepared folder; any other path as it is."""
+    """The token stores and the folders of shards in a prepared folder; any other path unchanged."""
     if kind_of(path) != "prepared":
         return [path]
     stores = [store for name in ("train", "test") if (store := store_in(path, name))]
@@ -101,5 +101,5 @@ def named_tokenizer(name: str | None, do_lower_case: bool | None = None) -> Toke
 
 
 def tokenizer_beside(path: Path) -> TokenizerSpec | None:
-    """The tokenizer that `nemo-bert prepare` saved with what it made."""
+    """The tokenizer that `nemo-bert prepare` saved with the data."""
     return find_tokenizer(Situation(data=path, is_prepared=True))

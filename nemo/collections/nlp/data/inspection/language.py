@@ -28,7 +28,7 @@ def name_of(language: str) -> str:
 
 
 def languages_of(texts: Iterable[str]) -> dict[str, float]:
-    """ISO 639 code of a language -> its share, the largest first; a guess, none for text without letters.
+    """ISO 639 code of a language -> its share, the largest first; predicted; empty for text without letters.
 
     Raises:
         StorageError: no room for a temporary file, into which py3langid unpacks its model.
@@ -47,7 +47,7 @@ def languages_of(texts: Iterable[str]) -> dict[str, float]:
 
 
 def _chunks(texts: Iterable[str]) -> list[str]:
-    """Neighboring texts together, until they are long enough to guess from; of a long one the beginning."""
+    """Neighboring texts together, until they are long enough to classify; long ones are cut."""
     chunks, chunk = [], ""
     for text in texts:
         chunk += text[:GUESS_CHARS] + "\n"

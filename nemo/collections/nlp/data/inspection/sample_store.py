@@ -1,4 +1,4 @@
-"""Some documents as a token store in memory: to look at what training would see, without writing a store."""
+"""A token store in memory, made of a few documents, to show samples without writing a store."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ class SampleStore:
 
 
 def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) -> SampleStore:
-    """Tokenize documents, each a list of its sentences. What tokenizes to nothing leaves no trace."""
+    """Tokenize documents, each a list of sentences; sentences without tokens are dropped."""
     sentences: list[str] = []
     first: list[bool] = []
     for document in documents:

@@ -29,9 +29,9 @@ from nemo.collections.nlp.data.tokenizers.files import CONTINUATION
 from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 from nemo.utils.errors import DataError, UsageError
 
-TEXT_CHARS = 1 << 20  # of a corpus, from which samples are drawn
+TEXT_CHARS = 1 << 20  # drawn from a corpus, to take samples from
 SECTION_BYTES = 1 << 20
-NEIGHBORS = 64  # documents around a random one, of whose pairs one is drawn
+NEIGHBORS = 64  # consecutive documents, one of whose pairs is drawn
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Token:
         text: the original token, without marks.
         shown: what the model sees in its place.
         starts_word: whether a word begins with it.
-        is_hidden: whether it is to be predicted.
+        is_hidden: whether the model must predict it.
         is_masked: whether the model sees a mask in its place.
     """
 
@@ -58,10 +58,10 @@ class Sample:
     """One sample: `[CLS] A [SEP] B [SEP]` and padding.
 
     Attributes:
-        a, b: tokens of the two texts; no b where there is one text.
+        a, b: tokens of the two texts; b is empty if there is one text.
         is_random: whether B does not follow A; None without a label.
-        num_tokens: with the special tokens.
-        max_seq_length: with padding.
+        num_tokens: number of tokens, special ones included.
+        max_seq_length: length with padding.
     """
 
     a: list[Token]
@@ -77,7 +77,7 @@ class Drawing:
 
     Attributes:
         number: how many, at most.
-        sampling: how; shards have their own length.
+        sampling: how they are masked; shards have their own length.
     """
 
     number: int = 4
@@ -89,16 +89,16 @@ def draw_samples(
 ) -> list[Sample]:
     """Samples of a text, a token store, shards, or the training store of a prepared folder.
 
-    Of text only a small part is read, and nothing is written.
+    Reads only a little of a text, and writes nothing.
 
     Args:
         path: what to draw from.
-        tokenizer: default: the one that was saved with what was prepared.
+        tokenizer: default: the one saved with prepared data.
         options: how text is read.
 
     Raises:
-        UsageError: there is no tokenizer, or stored masks are asked for where there are none.
-        DataError: text or shards that cannot be used, or too little text.
+        UsageError: there is no tokenizer, or stored masks are requested but the data has none.
+        DataError: text or shards are not usable, or there is too little text.
     """
     kind = kind_of(path)
     if kind != "text":
@@ -119,7 +119,7 @@ def draw_samples(
 
 
 def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
-    """The words with tokens to predict, and of these words only those tokens."""
+    """The words with tokens to predict, reduced to these tokens."""
     number = itertools.accumulate(token.starts_word for token in tokens)
     words = itertools.groupby(zip(number, tokens, strict=True), key=lambda pair: pair[0])
     hidden = ([token for _, token in word if token.is_hidden] for _, word in words)
@@ -127,7 +127,7 @@ def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
 
 
 def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> Store:
-    """Some documents from random places of a corpus."""
+    """A few documents from random positions of a corpus."""
     sources = sources_of(path, options)
     sections = sections_of(sources, SECTION_BYTES)
     splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
@@ -199,7 +199,7 @@ def _of_shards(path: Path, drawing: Drawing, tokenizer: TokenizerSpec) -> list[S
 
 @dataclass(frozen=True)
 class _Rows:
-    """Samples as arrays, (n, T) but for the labels, (n)."""
+    """Samples as arrays: (n, T), labels (n)."""
 
     ids: np.ndarray
     shown: np.ndarray

@@ -1,4 +1,4 @@
-"""What was prepared for training - a token store, or shards - -> figures."""
+"""Statistics of prepared data: token stores and shards."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,24 +13,23 @@ from nemo.collections.nlp.data.inspection.tokens import SEQUENCE_LENGTHS, PairFi
 from nemo.collections.nlp.data.store.token_store import TokenStore, open_or_build
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 
-MOST_LENGTHS = 1 << 20  # sentences or documents that are measured, evenly spaced over the store
-MOST_PAIRED = 1 << 16  # documents whose pairs are looked at
+MOST_LENGTHS = 1 << 20  # sentences or documents to measure, evenly spaced over the store
+MOST_PAIRED = 1 << 16  # documents whose pairs are counted
 
 
 @dataclass(frozen=True)
 class StoreFigures:
-    """Figures on a token store.
+    """Statistics of a token store.
 
     Attributes:
-        documents, sentences, tokens: how many.
-        unknown_share: of the tokens.
-        pieces_per_word: tokens in a word, on average.
+        documents, sentences, tokens: their numbers.
+        unknown_share: share of the tokens.
+        pieces_per_word: mean tokens per word.
         unigram_entropy: nats per token.
         sentence_tokens: median, 90th percentile and longest.
-        one_sentence_share: documents of a single sentence.
-        documents_by_length: smallest number of tokens -> share of the documents that have so many, up to the
-            next.
-        pairs: length of sequences -> pairs of that length.
+        one_sentence_share: share of documents with a single sentence.
+        documents_by_length: lower bound of a range of lengths in tokens -> share of the documents in it.
+        pairs: sequence length -> statistics of its pairs.
     """
 
     documents: int
@@ -47,16 +46,16 @@ class StoreFigures:
 
 @dataclass(frozen=True)
 class ShardFigures:
-    """Figures on a folder of shards, from the headers and the first shard.
+    """Statistics of a folder of shards, from the headers and the first shard.
 
     Attributes:
-        shards, rows, bytes: of the shards for training.
-        held_out_shards, held_out_rows: of the others.
-        seq_length, max_predictions: tokens and predictions in a row at most.
-        padding_share: of all places.
-        random_share: pairs whose B does not follow A; None without labels.
-        cls_id, sep_id, mask_id: the special tokens; None where there are too few to tell.
-        fits_tokenizer: None where no tokenizer is at hand; another one is refused.
+        shards, rows, bytes: of the training shards.
+        held_out_shards, held_out_rows: of the held-out shards.
+        seq_length, max_predictions: maximum tokens and predictions per row.
+        padding_share: share of all positions.
+        random_share: share of random pairs; None without labels.
+        cls_id, sep_id, mask_id: ids of the special tokens; None if too few rows show them.
+        fits_tokenizer: True if the tokenizer made them; None without a tokenizer (another one is refused).
     """
 
     shards: int
@@ -75,22 +74,22 @@ class ShardFigures:
 
 
 def inspect_store(folder: Path, tokenizer: TokenizerSpec | None = None) -> StoreFigures:
-    """Figures of a token store.
+    """Statistics of a token store.
 
     Args:
-        tokenizer: the store is held to it.
+        tokenizer: the tokenizer that must have made the store.
 
     Raises:
-        MissingFileError, DataError: there is none, it is damaged, or was made with a different tokenizer.
+        MissingFileError, DataError: it is missing or damaged, or was made with a different tokenizer.
     """
     return figures_of_store(TokenStore(folder) if tokenizer is None else open_or_build(folder, tokenizer))
 
 
 def figures_of_store(store: TokenStore, seq_lengths: Sequence[int] = SEQUENCE_LENGTHS) -> StoreFigures:
-    """Figures of an open token store.
+    """Statistics of an open token store.
 
     Args:
-        seq_lengths: of the sequences whose pairs are looked at.
+        seq_lengths: sequence lengths at which pairs are counted.
     """
     counts = store.manifest["counts"]
     sentences, documents = store.sentence_offsets, store.document_offsets
@@ -120,20 +119,20 @@ def figures_of_store(store: TokenStore, seq_lengths: Sequence[int] = SEQUENCE_LE
 
 
 def _evenly_spaced(number: int) -> np.ndarray:
-    """Places from 0 to number - 1, `MOST_LENGTHS` of them at most."""
+    """At most `MOST_LENGTHS` indices from 0 to number - 1."""
     return (
         np.arange(number) if number <= MOST_LENGTHS else np.linspace(0, number - 1, MOST_LENGTHS).astype(int)
     )
 
 
 def inspect_shards(path: Path, tokenizer: TokenizerSpec | None = None) -> ShardFigures:
-    """Figures of a shard, or of a folder of them. The first one is read and checked in full.
+    """Statistics of a shard or a folder of shards. The first one is read and checked in full.
 
     Args:
-        tokenizer: the shards are held to it.
+        tokenizer: the tokenizer that must have made the shards.
 
     Raises:
-        DataError: shards that cannot be used, or were made with a different tokenizer.
+        DataError: the shards are not usable, or were made with a different tokenizer.
     """
     dataset = BertPretrainingPreprocessedDataset(path, None, tokenizer=tokenizer, only_mlm_loss=True)
     return figures_of_shards(dataset, path, tokenizer)
@@ -142,7 +141,7 @@ def inspect_shards(path: Path, tokenizer: TokenizerSpec | None = None) -> ShardF
 def figures_of_shards(
     dataset: BertPretrainingPreprocessedDataset, path: Path, tokenizer: TokenizerSpec | None = None
 ) -> ShardFigures:
-    """Figures of an open dataset, and of what is held out in the folder `path`."""
+    """Statistics of an open dataset, and of the held-out shards in the folder `path`."""
     held_out = map(open_shard, shards_of(path, "eval")) if has_held_out_shards(path) else ()
     held_out_rows = [shard.num_rows for shard in held_out]
     survey = dataset.survey

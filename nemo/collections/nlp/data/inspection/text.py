@@ -1,7 +1,7 @@
-"""Text of any kind -> the figures that a person wants to see before a night of training.
+"""Statistics of text: what to know before training on it.
 
-What can be counted at reading speed is counted in all of the text; sentences, languages and tokens are told
-from a sample of it.
+Characters, documents and repeats are counted in the whole text; sentences, languages and tokens are estimated
+from a sample.
 """
 
 import re
@@ -42,10 +42,10 @@ from nemo.utils.errors import DataError
 from nemo.utils.progress import counted, working
 from nemo.utils.wording import quantity
 
-BATCH_CHARS = 1 << 20  # text that is counted at once
+BATCH_CHARS = 1 << 20  # text counted at once
 MOST_CHARS_SHOWN = 80
-MOST_NAMED = 12  # examples of a thing
-# Tags and entities of HTML and of wikis. Others, such as WikiText's <unk>, may be words of a text.
+MOST_NAMED = 12  # examples of each finding
+# Tags and entities of HTML and wikis. Others, such as WikiText's <unk>, may be words of the text.
 _TAGS = (
     "a|b|i|p|br|div|em|font|h[1-6]|hr|img|li|nowiki|ol|ref|script|small|span|strong|su[bp]|t[dhr]|table|ul"
 )
@@ -58,14 +58,14 @@ class TokenFigures:
 
     Attributes:
         vocab_size: entries of the tokenizer.
-        tokens: in the whole text, about.
-        unknown_share: of the tokens.
-        unknown_characters: characters that have no token -> how often they are in the whole text.
+        tokens: approximate number in the whole text.
+        unknown_share: share of the tokens.
+        unknown_characters: characters without a token -> occurrences in the whole text.
         is_uncased: the vocabulary has no capital letters, and the tokenizer keeps those of the text.
-        lost_marks: what the tokenizer strips from the letters of the text.
-        pieces_per_word, chars_per_token: on average.
+        lost_marks: accents that the tokenizer strips from the letters of the text.
+        pieces_per_word, chars_per_token: means.
         unigram_entropy: nats per token.
-        pairs: length of sequences -> pairs of that length; without those that the text is too small for.
+        pairs: sequence length -> statistics of its pairs, unless the text is too small.
     """
 
     vocab_size: int
@@ -82,28 +82,28 @@ class TokenFigures:
 
 @dataclass(frozen=True)
 class TextFigures:
-    """What is in a text.
+    """Statistics of a text.
 
     Attributes:
-        files, bytes: as they are stored.
-        formats: kind of file ("text, headings", "json-lines, gzip") -> how many.
+        files, bytes: number and stored size.
+        formats: kind of file ("text, headings", "json-lines, gzip") -> number.
         documents, paragraphs, characters: in the whole text.
-        words: parts between spaces.
-        sentences: about, unless `sample_share` is 1.
+        words: number of words separated by spaces.
+        sentences: an estimate, unless `sample_share` is 1.
         sentence_chars: median, 90th percentile and longest of the sample.
-        one_sentence_share: documents of a single sentence.
-        documents_by_length: smallest number of characters -> how many documents have so many, up to the next.
-        chars_by_length: the characters in them.
-        repeated_documents, repeated_paragraphs: share that is the same as an earlier one.
-        most_repeated: how the paragraphs begin that are there most often, and how often.
-        scripts: share of the letters.
-        languages: ISO 639 code -> share, guessed.
-        different_characters: how many.
-        odd_characters: those that no text should have -> how often they are there.
-        removed: what the reader mended: NUL characters that it removed, and so on.
-        markup_share: paragraphs with tags or entities of HTML.
-        table_share: paragraphs with tabs.
-        sample_share: of the text that was looked at closely.
+        one_sentence_share: share of documents with a single sentence.
+        documents_by_length: lower bound of a range of lengths in characters -> documents in it.
+        chars_by_length: the same -> characters in these documents.
+        repeated_documents, repeated_paragraphs: share that repeats an earlier one.
+        most_repeated: beginnings of the most frequent paragraphs, and how often they occur.
+        scripts: script -> share of the letters.
+        languages: ISO 639 code -> share, predicted.
+        different_characters: their number.
+        odd_characters: characters that no text should have -> occurrences.
+        removed: defects that the reader repaired, such as NUL characters.
+        markup_share: share of paragraphs with HTML tags or entities.
+        table_share: share of paragraphs with tabs.
+        sample_share: share of the text in the sample.
         tokens: None without a tokenizer.
     """
 
@@ -139,16 +139,16 @@ def inspect_text(
     tokenizer: TokenizerSpec | None = None,
     workers: int = 1,
 ) -> TextFigures:
-    """Figures of a corpus; the same for any number of workers.
+    """Statistics of a corpus; the same for any number of workers.
 
     Args:
         inputs: files, folders or addresses, see `inputs.sources.sources_of`.
-        options: how they are read.
-        tokenizer: for figures about tokens.
-        workers: processes that read.
+        options: how text is read.
+        tokenizer: for token statistics.
+        workers: number of processes that read.
 
     Raises:
-        DataError: text that cannot be read, or none.
+        DataError: there is no text, or it cannot be read.
     """
     sources = sources_of(list(inputs), options)
     sections = sections_of(sources)

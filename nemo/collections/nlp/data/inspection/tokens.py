@@ -1,4 +1,4 @@
-"""Tokenizer statistics of a text: how many tokens, what it cannot spell, how much of a batch is padding."""
+"""Tokenizer statistics of a text: entropy, unknown characters, padding and random pairs."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +9,7 @@ from nemo.collections.nlp.data.samples.pairs import NUM_SPECIALS, make_pairs
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
 
-SEQUENCE_LENGTHS = (128, 512)  # of the two phases of BERT's training
+SEQUENCE_LENGTHS = (128, 512)  # the two phases of BERT's training
 ENOUGH_PAIRS, MOST_EPOCHS = 100_000, 100
 _MOST_CHARACTERS = 50_000
 
@@ -25,11 +25,11 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class PairFigures:
-    """Pairs of one epoch at a length of sequences.
+    """Statistics of the pairs of an epoch at one sequence length.
 
     Attributes:
-        padding_share: of all places in a batch.
-        random_share: pairs whose B does not follow A.
+        padding_share: share of all positions in a batch.
+        random_share: share of random pairs.
     """
 
     padding_share: float
@@ -37,13 +37,13 @@ class PairFigures:
 
 
 def pair_figures(store: Store, max_seq_length: int, documents: range | None = None) -> PairFigures | None:
-    """What the pairs of documents are like on average; None where there is too little text for one.
+    """Mean statistics of the pairs of documents; None if there is too little text for a pair.
 
-    A few documents, all of whose pairs chance makes short in an epoch, would mislead: see `make_pairs`. So
-    pairs of several epochs are looked at.
+    With few documents, one epoch may by chance have only short pairs (see `make_pairs`). So the mean is over
+    several epochs.
 
     Args:
-        documents: whose pairs are looked at; default: all.
+        documents: the documents to pair; default: all.
     """
     if len(store.document_offsets) < 2:
         return None
@@ -62,7 +62,7 @@ def pair_figures(store: Store, max_seq_length: int, documents: range | None = No
 
 
 def unigram_entropy(tokens: np.ndarray, tokenizer: TokenizerSpec) -> float:
-    """Nats per token, specials left out: the loss of a model that knows only token frequencies."""
+    """Unigram entropy, nats per token, without special tokens."""
     counts = np.bincount(tokens, minlength=tokenizer.vocab_size)
     counts[tokenizer.special_ids] = 0
     shares = counts[counts > 0] / max(counts.sum(), 1)
@@ -70,9 +70,9 @@ def unigram_entropy(tokens: np.ndarray, tokenizer: TokenizerSpec) -> float:
 
 
 def unknown_characters(characters: dict[str, int], tokenizer: TokenizerSpec) -> dict[str, int]:
-    """Those of the characters, with their counts, that the tokenizer has no token for.
+    """The characters without a token, with their counts.
 
-    Each is tried twice in a row: a vocabulary may have it at the beginning of a word only.
+    Each is tried twice in a row, because a vocabulary may have it only at the beginning of a word.
     """
     visible = [c for c in list(characters)[:_MOST_CHARACTERS] if c.isprintable() and not c.isspace()]
     encoded = tokenizer.encode_batch([c + c for c in visible])

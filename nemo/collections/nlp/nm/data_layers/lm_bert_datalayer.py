@@ -65,7 +65,7 @@ class PretrainingDataLayer(DataLayerNM):
     items = "tokens"
 
     def bounds(self, epoch: int) -> np.ndarray:
-        """Where the batches of an epoch begin in its order, and where it ends: int64 [batches + 1]."""
+        """Bounds of the batches of an epoch in its order: int64 [batches + 1]."""
         raise NotImplementedError
 
     def num_batches(self, epoch: int) -> int:
@@ -96,7 +96,7 @@ class PretrainingDataLayer(DataLayerNM):
 
 
 class BertPretrainingDataLayer(PretrainingDataLayer):
-    """Pairs of sentences cut from raw text, masked afresh in every epoch.
+    """Pairs of sentences cut from raw text, masked anew in every epoch.
 
     Sample `i` of epoch `e` depends on `seed`, `e` and `i` alone, so it is the same in every process and after
     a resume. Every evaluation sees the samples of epoch 0, in the order of the text unless `shuffle` is True.
@@ -114,7 +114,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         text: how the text is read.
         masking: the unit of masking: "whole_word", "token" or "span", see `Masking`.
         tokens_per_batch: maximum number of real tokens in a batch, instead of `batch_size`; at least T.
-        only_mlm_loss: say nothing about next-sentence prediction, such as that documents are too few for it.
+        only_mlm_loss: next-sentence prediction is not trained, so do not warn about it.
 
     Raises:
         UsageError: a size is out of range.

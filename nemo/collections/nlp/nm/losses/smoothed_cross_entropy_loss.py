@@ -21,8 +21,8 @@ class SmoothedCrossEntropyLoss(LossNM):
     """The mean, over the tokens with a mask of 1, of -((1 - e) log p[label] + e mean log p).
 
     e = V * label_smoothing / (V - 1), so the wrong classes share `label_smoothing` (Szegedy et al. 2016,
-    arXiv 1512.00567). Takes raw scores as well as log-probabilities, which are their own log-softmax. 0 when
-    no token counts.
+    arXiv 1512.00567). Takes raw scores or log-probabilities, whose log-softmax is themselves. 0 if no
+    token counts.
 
     Args:
         pad_id: without an `output_mask`, labels other than this one count.
@@ -30,8 +30,8 @@ class SmoothedCrossEntropyLoss(LossNM):
         predict_last_k: only this many last tokens of each sequence count; 0: all.
 
     Attributes:
-        num_tokens: how many of the classes are tokens, as the data layer of the labels knows; None if it does
-            not. Classes beyond them, embeddings to spare, are never counted as a prediction.
+        num_tokens: how many of the classes are tokens, according to the data layer of the labels; None if it
+            does not say. Spare classes beyond them are never counted as a prediction.
 
     Raises:
         UsageError: `label_smoothing` outside [0, 1), or, when called, neither a mask nor `pad_id`.
@@ -50,14 +50,14 @@ class SmoothedCrossEntropyLoss(LossNM):
         self.input_ports = {
             "logits": NeuralType(["B", "T", "D"], LogitsType()),
             "labels": NeuralType(["B", "T"], LabelsType()),
-            # Known while wiring: without pad_id the mask cannot be left out.
+            # Checked while wiring: without pad_id the mask is required.
             "output_mask": NeuralType(["B", "T"], MaskType(), optional=pad_id is not None),
         }
         # Gathered rows no longer know which token of its sequence is the last.
         self.row_mask = None if predict_last_k else "output_mask"
 
     def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call; labels that are token ids must be among the classes that are scored.
+        """Record a call; labels that are token ids must be among the scored classes.
 
         Raises:
             NeuralPortNmTensorMismatchError: the classifier has too few. Also as `NeuralModule.connect`.
@@ -88,7 +88,7 @@ class SmoothedCrossEntropyLoss(LossNM):
 
     @property
     def takes_features(self) -> bool:
-        """Can the loss be had from what the scores are made of?"""
+        """Whether the loss can be computed from the features that the scores are made of."""
         return not self.predict_last_k
 
     def total_of_features(
@@ -120,14 +120,14 @@ class SmoothedCrossEntropyLoss(LossNM):
         }
 
     def _smoothing(self, num_classes: int) -> float:
-        """The e of torch, which counts the right class among those that share it."""
+        """torch's e, which counts the right class among those that share it."""
         return self.label_smoothing * num_classes / (num_classes - 1)
 
     def _last(self, tokens: Tensor) -> Tensor:
         return tokens[:, -self.predict_last_k :] if self.predict_last_k else tokens
 
     def _mask(self, labels: Tensor, output_mask: Tensor | None) -> Tensor:
-        """What each token counts, float, in one row."""
+        """The weight of each token, float, flattened."""
         if output_mask is None:
             if self.pad_id is None:
                 raise UsageError(

@@ -1,6 +1,6 @@
 """BERT as a neural module.
 
-Shapes: B batch, T tokens, D hidden size; R rows asked for out of B*T.
+Shapes: B batch, T tokens, D hidden size; R requested rows of B*T.
 """
 
 from collections import namedtuple
@@ -26,7 +26,7 @@ PretrainedModelInfo = namedtuple(
     "PretrainedModelInfo", ["pretrained_model_name", "description", "parameters", "location"]
 )
 
-# What may differ from the file without making it another model.
+# Sizes that may differ from the file without making it another model.
 _FREE = ("hidden_dropout_prob", "attention_probs_dropout_prob", "initializer_range")
 
 
@@ -34,8 +34,8 @@ class BERT(TrainableNM):
     """Devlin et al.'s encoder (arXiv 1810.04805), new or pretrained.
 
     Exactly one of the first three arguments is given. With `vocab_size` the others are the model's sizes.
-    With a model or a file they can be left out: dropouts and `initializer_range` other than the defaults
-    replace the file's, other sizes must agree with it.
+    With a model or a file they can be omitted: dropouts and `initializer_range` that are not the defaults
+    replace the file's; other sizes must agree with it.
 
     Args:
         pretrained_model_name: a Hugging Face folder, or a name in its cache or on the hub.
@@ -48,7 +48,7 @@ class BERT(TrainableNM):
         bert: the encoder in plain PyTorch.
 
     Raises:
-        UsageError: none or several of the first three, sizes that do not go together or contradict the file.
+        UsageError: none or several of the first three are given, or sizes contradict each other or the file.
         CheckpointError, MissingFileError: the model or the file cannot be read.
     """
 
@@ -118,7 +118,7 @@ class BERT(TrainableNM):
         if pretrained_model_name is not None:
             tensors = load_tensors(pretrained_model_name)
             self.take_encoder(encoder_of(tensors), pretrained_model_name)
-        # Kept for its name in files; no port reads it, so nothing would train it.
+        # Kept so that files have it by name; no port reads it, so nothing would train it.
         self.bert.pooler.requires_grad_(False)
 
     @property
@@ -128,35 +128,35 @@ class BERT(TrainableNM):
 
     @staticmethod
     def list_pretrained_models() -> list[PretrainedModelInfo]:
-        """Names to give as `pretrained_model_name`; the hub has many more."""
+        """Some names for `pretrained_model_name`; the hub has many more."""
         return [
             PretrainedModelInfo(name, "weights by HuggingFace", "", f"https://huggingface.co/{hub_id}")
             for name, hub_id in HUB_IDS.items()
         ]
 
     def restore_from(self, path: str | Path, local_rank: int = 0) -> None:
-        """Read the encoder's weights from a file of ours, of NeMo 0.10 or of transformers, heads left out.
+        """Read the encoder's weights from a file of nemo-bert, NeMo 0.10 or transformers; heads are ignored.
 
-        A pooler that is not in the file, as in that of a BertForMaskedLM, stays as it is: nothing reads it.
+        A pooler that the file lacks, as that of a BertForMaskedLM does, stays unchanged: nothing reads it.
 
         Raises:
             MissingFileError: there is no such file.
-            CheckpointError: it cannot be read, or is of another model, or of one of other sizes.
+            CheckpointError: it cannot be read, or belongs to another model or to other sizes.
         """
         self.take_encoder(encoder_of(canonical(read_weights(path), path)), path)
 
     def take_encoder(self, encoder: Mapping[str, Tensor], source: Any) -> None:
-        """Copy an encoder's weights, named as `bert_weights.canonical` does; a pooler may be left out.
+        """Copy an encoder's weights, named as `bert_weights.canonical` does; the pooler may be missing.
 
         Raises:
-            CheckpointError: they are of another model, or of one of other sizes; `source` is named.
+            CheckpointError: they belong to another model or to other sizes; names `source`.
         """
         own = self.state_dict()
         check_encoder(self.config, own, encoder, source)
         load_weights(self, {**own, **encoder}, source)
 
     def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call; the ids of a data layer that says how many there are must all have an embedding.
+        """Record a call; every id of a data layer with a `vocab_size` must have an embedding.
 
         Raises:
             NeuralPortNmTensorMismatchError: they do not. Also as `NeuralModule.connect`.
@@ -197,7 +197,7 @@ class BERT(TrainableNM):
         rows: Tensor | None = None,
         buckets: int = 0,
     ) -> Packing:
-        """How `forward` lays out the tokens of these inputs, to be made before they go to a GPU."""
+        """How `forward` lays out the tokens of these inputs; created before they move to a GPU."""
         return Packing.of((input_ids.shape[0], input_ids.shape[1]), attention_mask, rows, buckets)
 
     @property
@@ -218,10 +218,10 @@ class BERT(TrainableNM):
 
 
 def _adjusted(config: Any, arguments: dict[str, Any], source: str | None) -> Any:
-    """`config` with those arguments that are not the defaults, as far as that can be.
+    """`config` with the arguments that are not defaults.
 
     Raises:
-        UsageError: an argument that would make it another model.
+        UsageError: an argument would make it another model.
     """
     defaults = type(config)()
     for name, value in arguments.items():

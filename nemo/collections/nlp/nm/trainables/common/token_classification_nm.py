@@ -21,7 +21,7 @@ from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_types import ChannelType, LogitsType, NeuralType
 
-# ACT2FN lives elsewhere; NeMo 0.10's users take it from here.
+# NeMo 0.10's users import ACT2FN from here.
 __all__ = ["ACT2FN", "BertTokenClassifier", "TokenClassifier"]
 
 _HIDDEN_STATES = {"hidden_states": NeuralType(["B", "T", "D"], ChannelType())}
@@ -41,14 +41,14 @@ class Head(TrainableNM):
     def __init__(self, hidden_size: int, num_classes: int):
         super().__init__()
         self.hidden_size, self.num_classes = hidden_size, num_classes
-        if "activation" in self._init_params:  # a configuration file has names, not functions
+        if "activation" in self._init_params:  # configuration files contain names, not functions
             self._init_params["activation"] = activation_name(self._init_params["activation"])
 
     def connect(self, **inputs: NmTensor | None) -> Any:
-        """Record a call; an encoder that says its `hidden_size` must have this one.
+        """Record a call; the encoder's `hidden_size`, if it has one, must be this one.
 
         Raises:
-            NeuralPortNmTensorMismatchError: it has another. Also as `NeuralModule.connect`.
+            NeuralPortNmTensorMismatchError: it is another. Also as `NeuralModule.connect`.
         """
         outputs = super().connect(**inputs)
         for port, tensor in inputs.items():
@@ -74,10 +74,10 @@ class BertTokenClassifier(Head):
         hidden_size: D.
         num_classes: C.
         activation: name in ACT2FN, or a function.
-        log_softmax: give log-probabilities instead of raw scores; either is good for our losses.
-        dropout: of the hidden states.
-        use_transformer_pretrained: start as BERT does, from normal(0, 0.02); else as torch does.
-        layer_norm_eps: of the norm; the encoder's, if that has another one.
+        log_softmax: return log-probabilities instead of raw scores; our losses take both.
+        dropout: dropout of the hidden states.
+        use_transformer_pretrained: initialize as BERT does, with normal(0, 0.02); else as torch does.
+        layer_norm_eps: epsilon of the norm; replaced by the encoder's, if that differs.
     """
 
     output_ports = _TOKEN_SCORES
@@ -125,9 +125,9 @@ class PerceptronHead(Head):
         num_classes: C.
         num_layers: linear layers of the perceptron.
         activation: name in ACT2FN, or a function.
-        log_softmax: give log-probabilities instead of raw scores; either is good for our losses.
-        dropout: of the hidden states.
-        use_transformer_pretrained: start as BERT does, from normal(0, 0.02); else as torch does.
+        log_softmax: return log-probabilities instead of raw scores; our losses take both.
+        dropout: dropout of the hidden states.
+        use_transformer_pretrained: initialize as BERT does, with normal(0, 0.02); else as torch does.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class TokenClassifier(PerceptronHead):
     """Score every token for every class, by a perceptron.
 
     Args:
-        name: put before the class name when the module is printed; the others as above.
+        name: prefix of the class name when the module is printed; the others as above.
     """
 
     output_ports = _TOKEN_SCORES
