@@ -95,7 +95,7 @@ def write_task(case: Case, data: Path, folder: Path) -> None:
         (folder / split).write_text("".join(block + end for block in drawn[split]), encoding="utf-8")
     apart = {*drawn["valid"], *drawn["test"]}
     kept = [block for block in blocks[case.files[0]] if block not in apart]
-    # Sentences of one abstract stand on neighbouring lines; other examples are documents of their own.
+    # Sentences of one abstract stand on neighboring lines; other examples are documents of their own.
     documents = [_text(block) + "\n" * (case.data != "bc5cdr_ner") for block in kept]
     (folder / "field.txt").write_text("\n".join(documents), encoding="utf-8")
 

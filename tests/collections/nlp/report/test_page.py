@@ -93,7 +93,7 @@ def test_a_run_without_held_out_text_says_so(tmp_path):
 
 
 def test_a_run_that_has_not_begun_has_no_curves(tmp_path):
-    assert "nothing to draw" in body_of(page_on(write_run(tmp_path / "run", metrics="")))
+    assert "there are no curves" in body_of(page_on(write_run(tmp_path / "run", metrics="")))
 
 
 def test_time_of_a_resumed_run_is_that_of_all_its_parts(tmp_path):
