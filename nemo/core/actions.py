@@ -1,12 +1,14 @@
 """The interfaces between callbacks, the factory and a backend."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict, Unpack
 
 from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
+
+Tensors = NmTensor | Sequence[NmTensor]
 
 
 class Hooks(Protocol):
@@ -154,6 +156,18 @@ class Actions(Protocol):
         """
 
 
+class InferenceOptions(TypedDict, total=False):
+    """The options of `infer`; `NeuralModuleFactory.infer` documents them."""
+
+    checkpoint_dir: str | Path | None
+    ckpt_pattern: str
+    verbose: bool
+    cache: bool
+    use_cache: bool
+    offload_to_cpu: bool
+    modules_to_restore: Collection[Any] | None
+
+
 class BackendActions(Actions, Protocol):
     """The methods a factory calls on its backend; `NeuralModuleFactory` documents them."""
 
@@ -173,6 +187,6 @@ class BackendActions(Actions, Protocol):
         amp_max_loss_scale: float = 2.0**24,
     ) -> None: ...
 
-    def infer(self, tensors: NmTensor | Sequence[NmTensor], **options: Any) -> list[list[Any]]: ...
+    def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]: ...
 
     def clear_cache(self) -> None: ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch.optim import Optimizer
@@ -10,13 +10,13 @@ from torch.optim import Optimizer
 from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.environment import keep_freed_memory, place
 from nemo.backends.pytorch.graph.graph_module import GraphModule
-from nemo.backends.pytorch.inference import Inference
+from nemo.backends.pytorch.inference import Inference, checked
 from nemo.backends.pytorch.optim.optimizer_file import load_optimizers, save_optimizers
 from nemo.backends.pytorch.training.loop import Training
 from nemo.backends.pytorch.training.objectives import optimizer_for, tasks_of
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas, refuse_sharding_at
-from nemo.core.actions import EvaluatedBatch, Hooks
+from nemo.core.actions import EvaluatedBatch, Hooks, InferenceOptions, Tensors
 from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
 from nemo.core.settings import Optimization
@@ -154,9 +154,9 @@ class PtActions(Progress):
         """As `Actions.evaluate`."""
         return self._inference.evaluate(tensors)
 
-    def infer(self, tensors: NmTensor | Sequence[NmTensor], **options: Any) -> list[list[Any]]:
-        """As `NeuralModuleFactory.infer`."""
-        return self._inference.infer(tensors, **options)
+    def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]:
+        """As `NeuralModuleFactory.infer`. Raises a UsageError for an unknown option."""
+        return self._inference.infer(tensors, **checked(options))
 
     def clear_cache(self) -> None:
         """As `NeuralModuleFactory.clear_cache`."""

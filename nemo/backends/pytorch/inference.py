@@ -14,11 +14,12 @@ from nemo.backends.pytorch.environment import to_device
 from nemo.backends.pytorch.graph.graph_module import GraphModule, Statistics
 from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.replicas import Replicas
-from nemo.core.actions import EvaluatedBatch
+from nemo.core.actions import EvaluatedBatch, InferenceOptions, Tensors
 from nemo.core.graph import NmTensor, calls_leading_to
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging
+from nemo.utils.lookup import choose
 
 Batch = tuple[Sequence[Any], Mapping[NmTensor, Any]]
 """A batch of the data layer, and the cached values of an earlier pass."""
@@ -60,6 +61,13 @@ def run_batches(
             module.train(training)
 
 
+def checked(options: InferenceOptions) -> InferenceOptions:
+    """The options of `infer`, unchanged. Raises a UsageError for an unknown one; the nearest is named."""
+    for name in options:
+        choose(InferenceOptions.__annotations__, name, what="option of infer")
+    return options
+
+
 class Inference:
     """Evaluation and inference, which do not change the weights.
 
@@ -81,7 +89,7 @@ class Inference:
 
     def infer(
         self,
-        tensors: NmTensor | Sequence[NmTensor],
+        tensors: Tensors,
         checkpoint_dir: str | Path | None = None,
         ckpt_pattern: str = "",
         verbose: bool = True,

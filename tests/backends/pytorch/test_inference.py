@@ -1,11 +1,15 @@
 """Evaluation and inference."""
 
+import inspect
+
 import pytest
 import torch
 
 from nemo.backends.pytorch import PtActions
+from nemo.backends.pytorch.inference import Inference
 from nemo.core import ActionCallback, CheckpointCallback, NeuralModuleFactory
-from nemo.utils.errors import CheckpointError
+from nemo.core.actions import InferenceOptions
+from nemo.utils.errors import CheckpointError, UsageError
 from tests.backends.pytorch.toy_training import train
 
 
@@ -77,3 +81,17 @@ def test_inference_restores_what_it_is_told_to(toy, batches, tmp_path):
     assert torch.equal(head, seen[3][0]) and torch.equal(first, seen[2][1])
     with pytest.raises(CheckpointError, match="no checkpoint"):
         actions.infer([masked], checkpoint_dir=tmp_path, ckpt_pattern="STEP-9")
+
+
+def test_an_unknown_option_of_infer_is_refused_with_the_nearest(toy, batches):
+    with pytest.raises(UsageError, match=r"unknown option of infer.*did you mean 'use_cache'"):
+        PtActions().infer(toy().wire(batches()), use_cash=True)
+    with pytest.raises(TypeError, match="use_cash"):
+        NeuralModuleFactory().infer(toy().wire(batches()), use_cash=True)
+
+
+def test_the_options_of_infer_are_those_of_the_factory():
+    asked = inspect.signature(NeuralModuleFactory.infer).parameters
+    computed = inspect.signature(Inference.infer).parameters
+    assert [*asked] == ["self", "tensors", *InferenceOptions.__annotations__] == [*computed]
+    assert [p.default for p in asked.values()] == [p.default for p in computed.values()]
