@@ -83,6 +83,7 @@ def open_tokenizer(
             the
         initial checkpoint need theirs.
     """
+    text = TextOptions.of(options)
     choice = choose_tokenizer(
         Situation(
             asked=options.tokenizer,
@@ -94,7 +95,7 @@ def open_tokenizer(
     )
     assert choice is not None  # one can be trained
     if choice.is_new:
-        forget_other_tokenizer(options, sources_of(train, TextOptions.of(options)), folder)
+        forget_other_tokenizer(options, sources_of(train, text), folder)
         tokenizer = find_or_train_tokenizer(
             options.tokenizer,
             [train],
@@ -102,7 +103,7 @@ def open_tokenizer(
             options.vocab_size,
             sample_size=options.sample_size,
             do_lower_case=options.do_lower_case,
-            text=TextOptions.of(options),
+            text=text,
         )
     else:
         tokenizer = load_tokenizer(choice.source, options.do_lower_case)
@@ -183,6 +184,7 @@ def open_data(
     """
     # Check this before training a tokenizer in vain.
     check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
+    text = TextOptions.of(options)
     sampling = asdict(Sampling.of(options).of_text())
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
@@ -194,14 +196,14 @@ def open_data(
             **sampling,
             batch_size=options.batch_size,
             shuffle=shuffle,
-            text=TextOptions.of(options),
+            text=text,
             tokens_per_batch=options.tokens_per_batch,
             only_mlm_loss=options.only_mlm_loss,
         )
 
     if not is_store(train) and strips_marks(tokenizer):
-        sections = sections_of(sources_of(train, TextOptions.of(options)))
-        lost = warning_of_lost_marks_in(sample_paragraphs(sections, TextOptions.of(options)), tokenizer)
+        sections = sections_of(sources_of(train, text))
+        lost = warning_of_lost_marks_in(sample_paragraphs(sections, text), tokenizer)
         if lost is not None:
             logging.warning("%s", lost)
     data = PretrainingData(
