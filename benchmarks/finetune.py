@@ -119,15 +119,15 @@ def theirs(bert: str, train: str, test: str, seed: int, threads: int) -> dict[st
         scores = trainer.predict([_labeled(row) for row in rows[1]]).predictions
     predicted: list[list[str]] = [[] for _ in parts[1]]
     for row, of_row in zip(rows[1], scores, strict=True):
-        predicted[row.example] += [labels[i] for i in of_row[row.places].argmax(-1)]
+        predicted[row.example] += [labels[i] for i in of_row[row.positions].argmax(-1)]
     return {"f1": entity_figures([s.labels for s in parts[1]], predicted)["f1"], "seconds": seconds}
 
 
 def _labeled(row: "Row") -> dict[str, list[int]]:
     """A row as `Trainer` takes it: tokens without a label of their own have -100."""
     labels = [-100] * len(row.ids)
-    for place, label in zip(row.places, row.labels, strict=True):
-        labels[place] = label
+    for position, label in zip(row.positions, row.labels, strict=True):
+        labels[position] = label
     return {"input_ids": row.ids, "attention_mask": [1] * len(row.ids), "labels": labels}
 
 

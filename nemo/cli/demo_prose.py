@@ -63,9 +63,9 @@ def _texts_in(node: ast.AST) -> Iterator[str]:
     for child in getattr(node, "body", ()) if not isinstance(node, ast.Lambda) else ():
         if isinstance(child, ast.Expr) and isinstance(child.value, ast.Call):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                for node in ast.walk(child):
-                    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                        yield node.value
+                for inner in ast.walk(child):
+                    if isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+                        yield inner.value
         elif isinstance(child, ast.stmt):
             yield from _texts_in(child)
 

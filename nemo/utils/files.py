@@ -29,14 +29,14 @@ def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
 @contextmanager
 def gone_if_empty(folder: Path) -> Iterator[None]:
     """Create a folder and its parents; on exit, remove those that are new and still empty."""
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
     finally:
         with suppress(OSError):  # a folder that is not empty, or that another process removed
-            for place in new:
-                place.rmdir()
+            for each in new:
+                each.rmdir()
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

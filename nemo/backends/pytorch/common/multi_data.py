@@ -89,8 +89,8 @@ class CombinedDataset(Dataset):
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         if self.combination is DataCombination.ZIP:
             return tuple(dataset[index] for dataset in self.datasets)
-        places = np.unravel_index(index, self.lengths)
-        return tuple(dataset[int(place)] for dataset, place in zip(self.datasets, places, strict=True))
+        indices = np.unravel_index(index, self.lengths)
+        return tuple(dataset[int(i)] for dataset, i in zip(self.datasets, indices, strict=True))
 
     def set_epoch(self, epoch: int) -> None:
         """Pass the epoch on to data sets whose samples depend on it."""

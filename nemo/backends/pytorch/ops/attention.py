@@ -105,12 +105,12 @@ def attention_reference(
         tokens.unflatten(-1, (num_heads, -1)) for tokens in _with_bias(query, projections, bias)
     )
     num_sequences = len(sequences.keys) - 1
-    at_queries = _places(sequences.queries, len(queries))
-    at_keys = _places(sequences.keys, len(keys))
+    at_queries = _positions(sequences.queries, len(queries))
+    at_keys = _positions(sequences.keys, len(keys))
 
-    def padded(tokens: Tensor, places: tuple[Tensor, Tensor], longest: int) -> Tensor:  # S H longest D/H
+    def padded(tokens: Tensor, positions: tuple[Tensor, Tensor], longest: int) -> Tensor:  # S H longest D/H
         zeros = tokens.new_zeros(num_sequences, max(longest, 1), *tokens.shape[1:])
-        return zeros.index_put(places, tokens).transpose(1, 2)
+        return zeros.index_put(positions, tokens).transpose(1, 2)
 
     keys, values = (padded(x, at_keys, sequences.longest_keys) for x in (keys, values))
     padded_queries = padded(queries, at_queries, sequences.longest_queries)
@@ -150,7 +150,7 @@ def _with_bias(query: Tensor | None, projections: Tensor, bias: Tensor) -> tuple
     return (query + bias[:width], *(projections + bias[width:]).chunk(2, -1))
 
 
-def _places(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def _positions(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The sequence of each token, and the token's index in it, [count] each."""
     lengths = offsets.diff().long()
     numbers = torch.arange(len(lengths), device=offsets.device)

@@ -61,10 +61,10 @@ class Packing:
         # The numbers of queries and of keys in each sequence.
         queries, seen = whole, whole if real is None else real.view(shape).sum(1)
         tokens = keys = None
-        places = rows
+        indices = rows
         if real is not None and rows is not None and real[rows].all():
             tokens = real.nonzero().squeeze(1)  # padding can be dropped, as it is never read
-            queries, places = seen, torch.searchsorted(tokens, rows)
+            queries, indices = seen, torch.searchsorted(tokens, rows)
         elif real is not None:
             keys = real.nonzero().squeeze(1)
         longest_queries, longest_seen = (int(x.max()) if batch else length for x in (queries, seen))
@@ -78,9 +78,9 @@ class Packing:
         positions = torch.arange(length, device=device).repeat(batch) if tokens is None else tokens % length
         sequences = Sequences(_offsets(queries), _offsets(seen), longest_queries, longest_seen)
         packing = cls(tokens, positions, keys, sequences)
-        if rows is None or places is None:
+        if rows is None or indices is None:
             return packing
-        return packing._asked_for(rows, places, shape, buckets)
+        return packing._asked_for(rows, indices, shape, buckets)
 
     @classmethod
     def padded(cls, input_ids: Tensor, attention_mask: Tensor | None) -> "Packing":
@@ -94,13 +94,13 @@ class Packing:
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return cls(None, positions, None, Padded(mask != 0))
 
-    def _asked_for(self, rows: Tensor, places: Tensor, shape: tuple[int, int], buckets: int) -> "Packing":
-        """This packing with only `rows` among the B*T, at `places` among the N, requested."""
+    def _asked_for(self, rows: Tensor, indices: Tensor, shape: tuple[int, int], buckets: int) -> "Packing":
+        """This packing with only `rows` among the B*T, at `indices` among the N, requested."""
         assert isinstance(self.sequences, Sequences)
         num_rows, length = len(rows), shape[1]
         if buckets and num_rows:
             filling = -num_rows % bucket_size(shape[0] * length, buckets * ROW_BUCKETS_PER_BUCKET)
-            rows, places = (torch.cat([x, x[-1:].expand(filling)]) for x in (rows, places))
+            rows, indices = (torch.cat([x, x[-1:].expand(filling)]) for x in (rows, indices))
         order = rows.argsort(stable=True)
         counts = torch.bincount(rows // length, minlength=len(self.sequences.keys) - 1)
         longest = int(counts.max()) if len(counts) else 0
@@ -108,7 +108,7 @@ class Packing:
             longest = -(-longest // length) * length
         last = Sequences(_offsets(counts), self.sequences.keys, longest, self.sequences.longest_keys)
         return dataclasses.replace(
-            self, asked=places[order], restore=order.argsort()[:num_rows], last_sequences=last
+            self, asked=indices[order], restore=order.argsort()[:num_rows], last_sequences=last
         )
 
     def to(self, device: torch.device) -> "Packing":

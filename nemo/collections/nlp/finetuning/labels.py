@@ -72,7 +72,7 @@ def check_known(examples: Sequence[Example], labels: Sequence[str], train: str) 
     """Refuse a label that does not occur in training.
 
     Raises:
-        DataError: there is one; names the first and its place.
+        DataError: there is one; names the first, with file and line.
     """
     known = set(labels)
     for example in examples:

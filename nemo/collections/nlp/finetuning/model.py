@@ -133,7 +133,7 @@ class FinetuningModel:
         sums: dict[int, torch.Tensor] = {}
         for i, row in enumerate(rows):
             if self.labels_words:
-                answers[row.example] += scores[i][row.places].argmax(-1).tolist()
+                answers[row.example] += scores[i][row.positions].argmax(-1).tolist()
             else:
                 sums[row.example] = sums.get(row.example, 0) + scores[i].float().log_softmax(-1)
         for example, total in sums.items():

@@ -115,11 +115,11 @@ def _of_pubtator(lines: Sequence[str], path: str | Path) -> list[Sentence]:
             offset = len(passages[0][0]) + 1 if passages else 0
             passages.append((match[3], offset, where))
         elif match or not line.strip():
-            for text, offset, place in passages:
+            for text, offset, begins_at in passages:
                 inside = [
                     (b - offset, e - offset, k) for b, e, k in spans if offset <= b < offset + len(text)
                 ]
-                sentence, wider = sentence_of_spans(text, inside, place)
+                sentence, wider = sentence_of_spans(text, inside, begins_at)
                 sentences += [sentence] if sentence.words else []
                 widened += wider
             passages, spans = [(match[3], 0, where)] if match else [], []
@@ -154,17 +154,17 @@ def sentence_of_spans(text: str, spans: Sequence[Span], where: str) -> tuple[Sen
 
     Of overlapping spans, the longest is used.
     """
-    places = [match.span() for match in _WORD.finditer(text)]
-    labels = [OUTSIDE] * len(places)
+    words = [match.span() for match in _WORD.finditer(text)]
+    labels = [OUTSIDE] * len(words)
     widened = 0
     for begin, end, kind in sorted(spans, key=lambda span: span[0] - span[1]):
-        touched = [i for i, (first, stop) in enumerate(places) if first < end and stop > begin]
+        touched = [i for i, (first, stop) in enumerate(words) if first < end and stop > begin]
         if not touched or any(labels[i] != OUTSIDE for i in touched):
             continue
-        widened += places[touched[0]][0] < begin or places[touched[-1]][1] > end
+        widened += words[touched[0]][0] < begin or words[touched[-1]][1] > end
         for i in touched:
             labels[i] = f"{'B' if i == touched[0] else 'I'}-{kind}"
-    return Sentence(tuple(text[b:e] for b, e in places), tuple(labels), where), widened
+    return Sentence(tuple(text[b:e] for b, e in words), tuple(labels), where), widened
 
 
 def _warn_of_widened(number: int, path: str | Path) -> None:

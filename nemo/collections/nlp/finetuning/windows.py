@@ -29,14 +29,14 @@ class Row:
         ids: tokens, including `[CLS]` and `[SEP]`.
         num_first: number of tokens in the first segment.
         labels: label ids: one, or those of its words.
-        places: position of the first token of each of these words; empty for texts.
+        positions: position of the first token of each of these words; empty for texts.
     """
 
     example: int
     ids: list[int]
     num_first: int
     labels: list[int]
-    places: list[int]
+    positions: list[int]
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,14 @@ class Encoder:
         # A word without tokens becomes [UNK]; of a very long word, the beginning is enough.
         words = [(pieces[word] or [self.tokenizer.unk_id])[:room] for word in sentence.words]
         for window in windows([len(word) for word in words], room):
-            ids, places = [self.tokenizer.cls_id], []
+            ids, positions = [self.tokenizer.cls_id], []
             for i in range(window.first, window.stop):
                 if window.own_first <= i < window.own_stop:
-                    places.append(len(ids))
+                    positions.append(len(ids))
                 ids += words[i]
             ids.append(self.tokenizer.sep_id)
             labels = [self._label_ids[label] for label in sentence.labels[window.own_first : window.own_stop]]
-            yield Row(number, ids, len(ids), labels, places)
+            yield Row(number, ids, len(ids), labels, positions)
 
     def _rows_of_texts(
         self, number: int, example: LabeledText, pieces: Mapping[str, list[int]]
@@ -178,8 +178,8 @@ class RowLayer(DataLayerNM):
             segments[i, row.num_first : len(row.ids)] = 1
             mask[i, : len(row.ids)] = 1
             if self._labels_words:
-                labels[i, row.places] = torch.tensor(row.labels)
-                labeled[i, row.places] = 1
+                labels[i, row.positions] = torch.tensor(row.labels)
+                labeled[i, row.positions] = 1
         if self._labels_words:
             return [ids, segments, mask, labels, labeled]
         return [ids, segments, mask, torch.tensor([row.labels[0] for row in rows])]

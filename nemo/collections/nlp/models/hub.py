@@ -131,14 +131,14 @@ def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
 
 
 def find(name: str, load: Callable[[str, bool], T]) -> T:
-    """The result of `load(place, local_files_only)` for the first place that has the model.
+    """The result of `load(source, local_files_only)` for the first source that has the model.
 
-    A folder is its own only place. Any other name is looked up in the cache, as given and under its current
+    A folder is its own only source. Any other name is looked up in the cache, as given and under its current
     name
     on the hub, and then on the hub, which must answer quickly: transformers alone would retry six times.
 
     Raises:
-        OSError: no place has it. Also whatever `load` raises.
+        OSError: no source has it. Also whatever `load` raises.
     """
     if Path(name).is_dir():
         return load(name, True)
@@ -183,7 +183,7 @@ def load_config(name: str) -> Any:
         CheckpointError: there is no such model, or its files are damaged.
         UsageError: it is not a supported BERT.
     """
-    return _load(name, lambda settings, place, local_only: bert_config(settings, name))
+    return _load(name, lambda settings, source, local_only: bert_config(settings, name))
 
 
 def weight_files(name: str) -> list[Path]:
@@ -195,17 +195,17 @@ def weight_files(name: str) -> list[Path]:
     from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
     from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
 
-    def find_files(settings: dict[str, Any], place: str, local_only: bool) -> list[Path]:
+    def find_files(settings: dict[str, Any], source: str, local_only: bool) -> list[Path]:
         for file_name in _WEIGHT_FILES:
-            path = _file(place, file_name, local_only)
+            path = _file(source, file_name, local_only)
             if path is None:
                 continue
             if path.suffix != ".json":
                 return [path]
-            return [_listed_file(place, listed, path, local_only) for listed in _listed_files(path)]
+            return [_listed_file(source, listed, path, local_only) for listed in _listed_files(path)]
         if Path(name).is_dir():
             refuse_foreign_format(Path(name))
-        others = sorted(path.name for path in Path(place).glob("*") if path.suffix in WEIGHT_SUFFIXES)
+        others = sorted(path.name for path in Path(source).glob("*") if path.suffix in WEIGHT_SUFFIXES)
         raise CheckpointError(
             "no weights of a pretrained BERT",
             where=name,
@@ -232,10 +232,12 @@ def load_tensors(name: str) -> "dict[str, Tensor]":
     return canonical(tensors, name)
 
 
-def _file(place: str, name: str, local_only: bool) -> Path | None:
+def _file(source: str, name: str, local_only: bool) -> Path | None:
     from transformers.utils.hub import cached_file
 
-    found = cached_file(place, name, local_files_only=local_only, _raise_exceptions_for_missing_entries=False)
+    found = cached_file(
+        source, name, local_files_only=local_only, _raise_exceptions_for_missing_entries=False
+    )
     return None if found is None else Path(found)
 
 
@@ -250,8 +252,8 @@ def _listed_files(index: Path) -> list[str]:
     return sorted(names)
 
 
-def _listed_file(place: str, name: str, index: Path, local_only: bool) -> Path:
-    path = _file(place, name, local_only)
+def _listed_file(source: str, name: str, index: Path, local_only: bool) -> Path:
+    path = _file(source, name, local_only)
     if path is None:
         raise CheckpointError("some of its files are missing", where=index, found=f"no {name}")
     return path
@@ -272,26 +274,26 @@ def load_bert(name: str, model_class: str) -> tuple[Any, dict[str, Any]]:
     """
     import transformers
 
-    def load(settings: dict[str, Any], place: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
+    def load(settings: dict[str, Any], source: str, local_only: bool) -> tuple[Any, dict[str, Any]]:
         return getattr(transformers, model_class).from_pretrained(
-            place, local_files_only=local_only, output_loading_info=True, dtype="float32"
+            source, local_files_only=local_only, output_loading_info=True, dtype="float32"
         )
 
     return _load(name, load)
 
 
 def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
-    """`load(settings, place, local_files_only)` with the model's configuration, and its errors translated."""
+    """Call `load(settings, source, local_files_only)` with the model's configuration; translate errors."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
     from transformers import PretrainedConfig
 
-    def load_from(place: str, local_only: bool) -> T:
+    def load_from(source: str, local_only: bool) -> T:
         with quiet():
             settings, _ = PretrainedConfig.get_config_dict(
-                place, local_files_only=local_only, _configuration_file=_configuration_file(place)
+                source, local_files_only=local_only, _configuration_file=_configuration_file(source)
             )
-            return load(settings, place, local_only)
+            return load(settings, source, local_only)
 
     from nemo.backends.pytorch.checkpoints.weight_files import refuse_stand_in  # imports torch
 
@@ -314,8 +316,8 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
         ) from error
 
 
-def _configuration_file(place: str) -> str:
-    return next((name for name in CONFIG_FILES if Path(place, name).is_file()), CONFIG_FILES[0])
+def _configuration_file(source: str) -> str:
+    return next((name for name in CONFIG_FILES if Path(source, name).is_file()), CONFIG_FILES[0])
 
 
 def _check_is_plain_bert(settings: Mapping[str, Any], source: Any) -> None:

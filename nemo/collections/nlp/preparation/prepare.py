@@ -213,14 +213,14 @@ def _tell(manifest: dict[str, Any], out: Path) -> None:
             logging.warning("%s: %s", out / folder, unknown)
     for folder, shards in manifest["shards"].items():
         counts = shards["counts"]
-        row_places = counts["rows"] * _seq_length(out / folder)
+        positions = counts["rows"] * _seq_length(out / folder)
         logging.info(
             "%s: %d shards, %s rows, %.0f%% random pairs, %.0f%% padding",
             out / folder,
             len(shards["files"]),
             f"{counts['rows']:,}",
             100 * counts["random_pairs"] / counts["rows"],
-            100 * counts["padding"] / row_places,
+            100 * counts["padding"] / positions,
         )
 
 

@@ -70,9 +70,9 @@ def config_of_run(work_dir: Path) -> dict[str, Any] | None:
     """The model configuration saved in the checkpoints of this work folder; None if there is none."""
     folder = work_dir / "checkpoints"
     checkpoints = checkpoint.list_checkpoints(folder)
-    for place in (folder, *reversed(checkpoints)) if checkpoints else ():
-        if (place / CONFIG_FILE).is_file():
-            return read_bert_config(place / CONFIG_FILE).to_dict()
+    for candidate in (folder, *reversed(checkpoints)) if checkpoints else ():
+        if (candidate / CONFIG_FILE).is_file():
+            return read_bert_config(candidate / CONFIG_FILE).to_dict()
     return None
 
 

@@ -212,12 +212,12 @@ def _seconds_of_report(experiment: ExperimentFolder, options: PretrainingOptions
 def _padding_share(run: Run) -> float:
     """The share of padding in the first batches."""
     train = run.data.train
-    places = tokens = 0
+    positions = tokens = 0
     for batch in itertools.islice(train.batches(0), 20):
         mask = batch[list(train.output_ports).index("input_mask")]
-        places += mask.numel()
+        positions += mask.numel()
         tokens += int(mask.sum())
-    return 1 - tokens / max(1, places)
+    return 1 - tokens / max(1, positions)
 
 
 def _peak_bytes() -> int:

@@ -40,7 +40,7 @@ def test_words_are_labeled_by_their_first_piece(encoder):
     (row,) = encoder.rows([sentence])
     pieces = ["[CLS]", "the", "a", "##b", "##c", "[UNK]", "cat", "[SEP]"]
     assert encoder.tokenizer.ids_to_tokens(row.ids) == pieces
-    assert (row.places, row.labels) == ([1, 2, 5, 6], [0, 1, 0, 2])
+    assert (row.positions, row.labels) == ([1, 2, 5, 6], [0, 1, 0, 2])
 
 
 def test_of_a_pair_the_longer_text_moves_and_the_other_one_stays(encoder):

@@ -57,17 +57,17 @@ def read_checked(shard: Shard, start: int, stop: int, limits: Limits, frame: Fra
 def _faults(rows: Rows, frame: Frame, is_pair: bool) -> list[tuple[str, np.ndarray, str]]:
     """(field, rows with an error in it [N], what was expected); only pairs need a sentence B."""
     mask, segments, positions = (rows[name] for name in ("input_mask", "segment_ids", "masked_lm_positions"))
-    ids, every, place = restored(rows), np.arange(len(mask)), np.arange(mask.shape[1])
+    ids, every, position = restored(rows), np.arange(len(mask)), np.arange(mask.shape[1])
     length = mask.sum(1)
     count = (positions > 0).sum(1)
     is_used = np.arange(positions.shape[1]) < count[:, None]
     has_b = (segments == 1).any(1)
     b_starts = np.where(has_b, (segments == 1).argmax(1), length)
 
-    mask_has_gaps = (mask != (place < length[:, None])).any(1)
+    mask_has_gaps = (mask != (position < length[:, None])).any(1)
     is_unordered = ((np.diff(positions) <= 0) & is_used[:, 1:]).any(1)
     has_gaps = ((positions > 0) != is_used).any(1)
-    is_not_in_b = (segments != ((place >= b_starts[:, None]) & (mask == 1))).any(1)
+    is_not_in_b = (segments != ((position >= b_starts[:, None]) & (mask == 1))).any(1)
     no_sep_before_b = has_b & (ids[every, b_starts - 1] != frame.sep_id)
     return [
         ("input_mask", mask_has_gaps, "1 for every token, 0 after the last"),

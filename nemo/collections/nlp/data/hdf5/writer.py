@@ -38,8 +38,8 @@ from nemo.utils.errors import UsageError
 from nemo.utils.files import replacing, storage_errors
 from nemo.utils.lookup import choose
 
-_WINDOW_PLACES = 1 << 18  # tokens and padding of the rows built at once
-_CHUNK_PLACES = 1 << 17  # tokens and padding of the rows in a chunk
+_WINDOW_POSITIONS = 1 << 18  # tokens and padding of the rows built at once
+_CHUNK_POSITIONS = 1 << 17  # tokens and padding of the rows in a chunk
 # Rows are shuffled within blocks of this size, which bounds memory: counted in tokens, plus some for each
 # sentence, whose offsets also take memory.
 _BLOCK_COST = 1 << 25
@@ -119,7 +119,7 @@ def document_ranges(store: Store, num_shards: int) -> list[range]:
     for shard in range(1, num_shards):
         candidates = range(bounds[-1] + 1, num_documents - (num_shards - shard))
         wanted = len(store.tokens) * shard // num_shards
-        nth = bisect.bisect_left(candidates, wanted, key=lambda document: _place(store, document)[0])
+        nth = bisect.bisect_left(candidates, wanted, key=lambda document: _position_of(store, document)[0])
         bounds.append(candidates.start + nth)
         let_go(store.document_offsets, store.sentence_offsets)
     return [range(*bound) for bound in itertools.pairwise([*bounds, num_documents])]
@@ -185,7 +185,7 @@ def _seed(store: Store, recipe: ShardRecipe) -> int:
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
 
 
-def _place(store: Store, document: int) -> tuple[int, int]:
+def _position_of(store: Store, document: int) -> tuple[int, int]:
     """The first token and the first sentence of a document."""
     sentence = int(store.document_offsets[document])
     return int(store.sentence_offsets[sentence]), sentence
@@ -195,7 +195,7 @@ def _blocks(store: Store, documents: range) -> Iterator[range]:
     """Blocks of consecutive documents that are shuffled together."""
 
     def cost(document: int) -> int:
-        token, sentence = _place(store, document)
+        token, sentence = _position_of(store, document)
         return token + _TOKENS_PER_SENTENCE * sentence
 
     start = documents.start
@@ -210,7 +210,7 @@ def _windows(
     store: Store, recipe: ShardRecipe, documents: range, seed: int
 ) -> Iterator[tuple[PairTable, np.ndarray]]:
     """The pairs of all passes, shuffled, in batches, with the pass of each."""
-    size = _WINDOW_PLACES // recipe.seq_length + 1
+    size = _WINDOW_POSITIONS // recipe.seq_length + 1
     for block in _blocks(store, documents):
         tables = [
             make_pairs(store, recipe.seq_length, recipe.short_seq_prob, seed, number, documents=block)
@@ -246,7 +246,7 @@ def _rows(
 @contextmanager
 def _datasets(path: Path, recipe: ShardRecipe) -> Iterator[Callable[[Rows], None]]:
     """Create a file with the six datasets; yields a function that appends rows."""
-    rows_per_chunk = max(1, _CHUNK_PLACES // recipe.seq_length)
+    rows_per_chunk = max(1, _CHUNK_POSITIONS // recipe.seq_length)
     with _Output(path, "w+") as output:
         with h5py.File(output, "w") as file:
             # Keep them open: closing one compresses its unfinished chunk.

@@ -73,8 +73,8 @@ class Repeats:
     def times(self, hashes: np.ndarray) -> np.ndarray:
         """How often each text occurs, int64 [n]; 0 where its hash was not kept."""
         known, counts = np.unique(np.concatenate(self._kept_hashes), return_counts=True)
-        place = np.searchsorted(known, hashes).clip(max=len(known) - 1)
-        return np.where(known[place] == hashes, counts[place], 0)
+        index = np.searchsorted(known, hashes).clip(max=len(known) - 1)
+        return np.where(known[index] == hashes, counts[index], 0)
 
 
 @dataclass(frozen=True)

@@ -102,8 +102,8 @@ def draw_samples(
     """
     kind = kind_of(path)
     if kind != "text":
-        place = prepared_in(Path(path))[0]
-        tokenizer = tokenizer or tokenizer_beside(place)
+        data = prepared_in(Path(path))[0]
+        tokenizer = tokenizer or tokenizer_beside(data)
     if tokenizer is None:
         raise UsageError(
             "no tokenizer",
@@ -112,10 +112,10 @@ def draw_samples(
             fix="" if kind != "text" else f"nemo-bert tokenizer {path} trains one",
         )
     if kind == "shards":
-        return _of_shards(place, drawing, tokenizer)
+        return _of_shards(data, drawing, tokenizer)
     drawing = replace(drawing, sampling=drawing.sampling.of_text())
     store = _store_of_text(path, tokenizer, options, drawing.sampling.seed) if kind == "text" else None
-    return _of_store(store or open_or_build(place, tokenizer), path, drawing, tokenizer)
+    return _of_store(store or open_or_build(data, tokenizer), path, drawing, tokenizer)
 
 
 def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
@@ -222,16 +222,16 @@ def _samples(rows: _Rows, tokenizer: TokenizerSpec) -> list[Sample]:
     samples = []
     for row in range(len(rows.ids)):
         sides: tuple[list[Token], list[Token]] = ([], [])
-        for place in np.flatnonzero(rows.is_token[row]).tolist():
-            was, shown = int(rows.ids[row, place]), int(rows.shown[row, place])
+        for position in np.flatnonzero(rows.is_token[row]).tolist():
+            was, shown = int(rows.ids[row, position]), int(rows.shown[row, position])
             if was not in frame:
-                side = sides[int(rows.in_b[row, place])]
+                side = sides[int(rows.in_b[row, position])]
                 side.append(
                     Token(
                         text(was),
                         text(shown),
-                        starts_word=bool(rows.starts_word[row, place]) or not side,
-                        is_hidden=bool(rows.chosen[row, place]),
+                        starts_word=bool(rows.starts_word[row, position]) or not side,
+                        is_hidden=bool(rows.chosen[row, position]),
                         is_masked=shown == tokenizer.mask_id,
                     )
                 )

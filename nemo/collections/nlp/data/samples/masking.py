@@ -115,7 +115,7 @@ class Masking:
         for number in (self.seed, epoch, samples):
             state = _hashed(state, number)
 
-        rows, positions = _places(starts)  # of the words
+        rows, positions = _positions_of(starts)  # of the words
         words = first_of_span = np.arange(len(rows))  # in text order; each word is a span by itself
         if self.kind == "span":
             begins_text = (positions == 0) | ~may_choose[rows, positions - 1]
@@ -135,19 +135,19 @@ class Masking:
         chosen = np.zeros(starts.shape, dtype=bool)
         chosen.ravel()[tokens[is_chosen[word_of_token]]] = True
 
-        rows, places = _places(chosen)
+        rows, at = _positions_of(chosen)
         # The treatment (mask, random token or none) is drawn once per token, or once per span.
-        drawn_at = span_at[word_of_token[is_chosen[word_of_token]]] if self.kind == "span" else places
+        drawn_at = span_at[word_of_token[is_chosen[word_of_token]]] if self.kind == "span" else at
         masked = ids.copy()
-        masked[rows, places] = self._shown(ids[rows, places], state, rows, places, drawn_at)
+        masked[rows, at] = self._shown(ids[rows, at], state, rows, at, drawn_at)
         return masked, chosen
 
     def _shown(
-        self, ids: np.ndarray, state: np.ndarray, rows: np.ndarray, places: np.ndarray, drawn_at: np.ndarray
+        self, ids: np.ndarray, state: np.ndarray, rows: np.ndarray, at: np.ndarray, drawn_at: np.ndarray
     ) -> np.ndarray:
         """What the model sees in place of the chosen `ids`: [MASK], a random token, or the same token."""
         action = _random(state, _ACTION, rows, drawn_at) / 2.0**64
-        replacement = _random(state, _REPLACEMENT, rows, places)
+        replacement = _random(state, _REPLACEMENT, rows, at)
         # The upper half of a number, as a fraction of 2**32, picks an entry.
         pick = (replacement >> np.uint64(32)) * np.uint64(len(self.replacements)) >> np.uint64(32)
         is_random = action < _HIDDEN_SHARE + _RANDOM_SHARE
@@ -250,7 +250,7 @@ def _take_words(
     return taken
 
 
-def _places(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _positions_of(flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """`np.nonzero` of (B, T) flags, several times faster."""
     rows, positions = np.divmod(np.flatnonzero(flags), flags.shape[1])
     return rows, positions

@@ -2,7 +2,7 @@
 
     While a document has sentences left: take the next ones until they have T tokens. The first few,
     a random number of them, are A. B is the rest of this chunk, or with probability 1/2 (and always if
-    the chunk is one sentence) text from a random place; then the rest is put back. Tokens are removed
+    the chunk is one sentence) text from a random position; then the rest is put back. Tokens are removed
     from random ends of the longer side until A and B fit.
 
 T is `max_seq_length - 3`, or, with probability `short_seq_prob`, drawn once per document and epoch, any
@@ -33,7 +33,7 @@ from nemo.utils.errors import DataError
 
 NUM_SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 FEW_DOCUMENTS = 10
-_PLACES_AT_ONCE = 4096  # random places in the corpus
+_STARTS_AT_ONCE = 4096  # random starts in the corpus
 
 
 class Sentences(Protocol):
@@ -118,7 +118,7 @@ def make_pairs(
     a_start, b_start, b_end = cuts[cursor], cuts[split], cuts[end]
     a_length, target = b_start - a_start, targets[document]
     random_rows = np.flatnonzero(is_random)
-    for rows in np.split(random_rows, range(_PLACES_AT_ONCE, len(random_rows), _PLACES_AT_ONCE)):
+    for rows in np.split(random_rows, range(_STARTS_AT_ONCE, len(random_rows), _STARTS_AT_ONCE)):
         length = np.maximum(target - a_length, 1)[rows]
         if is_alone:
             b_start[rows], b_end[rows] = _elsewhere(rng, cuts, cursor[rows], split[rows], length)
@@ -238,9 +238,9 @@ def _elsewhere(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`_in_another_document` for a corpus of one: B ends before A, or starts after what follows A."""
     num_before, num_behind = _num_elsewhere(cuts, cursor, split)
-    place = rng.integers(0, num_before + num_behind)
-    is_before = place < num_before
-    first = np.where(is_before, place, split + 1 + place - num_before)
+    drawn = rng.integers(0, num_before + num_behind)
+    is_before = drawn < num_before
+    first = np.where(is_before, drawn, split + 1 + drawn - num_before)
     end = _end_of_run(cuts, first, length, np.where(is_before, cursor, len(cuts) - 1))
     return cuts[first], cuts[end]
 

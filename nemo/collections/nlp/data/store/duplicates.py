@@ -76,17 +76,17 @@ def _equal_pairs(hashes: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """(earlier, later): indices of equal hashes, each with the previous one, in batches."""
     num_parts = len(hashes) // SORTED_AT_ONCE + 1
     for part in range(num_parts):
-        places = np.concatenate(
+        indices = np.concatenate(
             [
                 start + np.flatnonzero(hashes[start : start + SORTED_AT_ONCE] % np.uint64(num_parts) == part)
                 for start in range(0, len(hashes) + 1, SORTED_AT_ONCE)
             ]
         )
-        values = hashes[places]
+        values = hashes[indices]
         order = np.argsort(values, kind="stable")
         is_equal = np.diff(values[order]) == 0
-        places = places[order]
-        yield places[:-1][is_equal], places[1:][is_equal]
+        indices = indices[order]
+        yield indices[:-1][is_equal], indices[1:][is_equal]
 
 
 def _unite(first: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
@@ -98,12 +98,12 @@ def _unite(first: np.ndarray, a: np.ndarray, b: np.ndarray) -> None:
         np.minimum.at(first, np.maximum(a, b), np.minimum(a, b))
 
 
-def _root(first: np.ndarray, places: np.ndarray) -> np.ndarray:
+def _root(first: np.ndarray, indices: np.ndarray) -> np.ndarray:
     """The first document of each one's cluster."""
-    root = first[places]
+    root = first[indices]
     while ((further := first[root]) != root).any():
         root = further
-    first[places] = root  # path compression
+    first[indices] = root  # path compression
     return root
 
 

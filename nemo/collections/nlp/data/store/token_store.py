@@ -174,17 +174,17 @@ def open_or_build(
         return _open_prepared(Path(path), tokenizer)
     sources = sources_of(path, options)
     folders = [Path(folder)] if folder else _default_folders(sources, tokenizer, options)
-    for place in folders:
-        if store := _open_if_current(place, sources, tokenizer, options):
+    for candidate in folders:
+        if store := _open_if_current(candidate, sources, tokenizer, options):
             return store
-    place = next(filter(_is_writable, folders), folders[-1])
-    with _locked(place):
+    folder = next(filter(_is_writable, folders), folders[-1])
+    with _locked(folder):
         # Another process may have built it while this one waited.
-        if store := _open_if_current(place, sources, tokenizer, options):
+        if store := _open_if_current(folder, sources, tokenizer, options):
             return store
-        _build(place, sources, tokenizer, options)
-    store = TokenStore(place)
-    logging.info("%s: %s", place, store.describe())
+        _build(folder, sources, tokenizer, options)
+    store = TokenStore(folder)
+    logging.info("%s: %s", folder, store.describe())
     return store
 
 

@@ -129,7 +129,7 @@ def _of_initial_checkpoint(situation: Situation) -> TokenizerChoice | None:
 
 
 def _beside_data(situation: Situation) -> TokenizerChoice | None:
-    for folder in _places(situation):
+    for folder in _folders_to_try(situation):
         # A vocab.txt beside a SentencePiece model only lists its pieces.
         is_other_kind = situation.asked == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
@@ -146,7 +146,7 @@ def _beside_data(situation: Situation) -> TokenizerChoice | None:
 def _new(situation: Situation) -> TokenizerChoice | None:
     if situation.train_in is None:
         return None
-    beside = _places(situation)
+    beside = _folders_to_try(situation)
     if situation.is_prepared:
         raise UsageError(
             "the tokenizer that made the token store is missing",
@@ -174,11 +174,11 @@ RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
 """In order: the tokenizer named, that of the model, the one beside the data, a new one."""
 
 
-def _places(situation: Situation) -> list[Path]:
+def _folders_to_try(situation: Situation) -> list[Path]:
     """Where the data's tokenizer may be: beside text; beside prepared data, or beside its folder."""
     data = situation.data
     if data is None or isinstance(data, str):
         return []
     folder = data if data.is_dir() else data.parent
     folders = [folder, Path(os.path.abspath(folder)).parent] if situation.is_prepared else [folder]
-    return [place / TOKENIZER_FOLDER for place in folders]
+    return [folder / TOKENIZER_FOLDER for folder in folders]

@@ -136,27 +136,27 @@ def save_pretrained(tokenizer: Any, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _load(settings: dict[str, Any], place: str, local_only: bool) -> Any:
+def _load(settings: dict[str, Any], source: str, local_only: bool) -> Any:
     from transformers import AutoTokenizer, BertTokenizer
 
     with quiet():
         if settings:
-            return BertTokenizer.from_pretrained(place, local_files_only=local_only, **settings)
+            return BertTokenizer.from_pretrained(source, local_files_only=local_only, **settings)
         try:
-            return AutoTokenizer.from_pretrained(place, local_files_only=local_only, trust_remote_code=False)
+            return AutoTokenizer.from_pretrained(source, local_files_only=local_only, trust_remote_code=False)
         except ValueError:
-            if _says_kind(place, local_only):
+            if _says_kind(source, local_only):
                 raise
-            return BertTokenizer.from_pretrained(place, local_files_only=local_only)
+            return BertTokenizer.from_pretrained(source, local_files_only=local_only)
 
 
-def _says_kind(place: str, local_only: bool) -> bool:
+def _says_kind(source: str, local_only: bool) -> bool:
     from transformers import PretrainedConfig
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-    says = get_tokenizer_config(place, local_files_only=local_only)
+    says = get_tokenizer_config(source, local_files_only=local_only)
     try:
-        of_model, _ = PretrainedConfig.get_config_dict(place, local_files_only=local_only)
+        of_model, _ = PretrainedConfig.get_config_dict(source, local_files_only=local_only)
     except OSError:
         of_model = {}
     return any(says.get(key) or of_model.get(key) for key in ("tokenizer_class", "auto_map", "model_type"))

@@ -14,7 +14,7 @@ _FILES = (TOKENIZER_FILE, MODEL_FILE, VOCABULARY_FILE)
 _FILES_OF_RELATIVES = ("spiece.model", "sentencepiece.bpe.model", "vocab.json")  # names in transformers
 
 
-def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool | None = None) -> TokenizerSpec:
+def load_tokenizer(source: str | os.PathLike[str], do_lower_case: bool | None = None) -> TokenizerSpec:
     """The tokenizer in a folder or file, or with a name on the hub.
 
     A folder is opened as `AutoTokenizer` opens it (see `huggingface.open_pretrained`), unless it has a
@@ -30,12 +30,12 @@ def load_tokenizer(place: str | os.PathLike[str], do_lower_case: bool | None = N
         UsageError: there is neither a file nor a model of that name; the tokenizer cannot be read or does not
         suit a BERT; or its case contradicts `do_lower_case`.
     """
-    tokenizer = _open(Path(place), os.fspath(place), bool(do_lower_case))
+    tokenizer = _open(Path(source), os.fspath(source), bool(do_lower_case))
     if do_lower_case is not None and do_lower_case == keeps_capitals(tokenizer):
         raise UsageError(
             f"the existing tokenizer is {'cased' if do_lower_case else 'uncased'}",
             where="--do_lower_case" if do_lower_case else "--no-do_lower_case",
-            found=place,
+            found=source,
             fix="leave it out, or use another tokenizer",
         )
     return tokenizer

@@ -72,7 +72,7 @@ class Plain:
         return tokenizer
 
 
-def open_plain(place: Path, do_lower_case: bool) -> Plain | None:
+def open_plain(source: Path, do_lower_case: bool) -> Plain | None:
     """The tokenizer in a folder, or over a `vocab.txt` alone; None if it is not plain.
 
     A plain folder has a `vocab.txt`; optionally a tokenizer_config.json with nothing unusual; and optionally
@@ -84,22 +84,22 @@ def open_plain(place: Path, do_lower_case: bool) -> Plain | None:
     Raises:
         UsageError: the files are damaged.
     """
-    file = place / VOCABULARY_FILE if place.is_dir() else place
+    file = source / VOCABULARY_FILE if source.is_dir() else source
     lines = vocabulary_lines(read_file(file)) if file.is_file() else []
     if not are_plain(lines) or not set(_KINDS.values()) <= set(lines):
         return None
-    if file == place:
+    if file == source:
         tokens = read_vocabulary(file, required=vocabulary_order())
         warn_of_case(file, do_lower_case)
         return _plain(tokens, do_lower_case)
-    others = {name for name in FILES if (place / name).exists()}
-    said = read_json(place / CONFIG_FILE) if CONFIG_FILE in others else {}
+    others = {name for name in FILES if (source / name).exists()}
+    said = read_json(source / CONFIG_FILE) if CONFIG_FILE in others else {}
     if others:
         do_lower_case = said.get("do_lower_case", True) is True
     if not _is_usual(said, do_lower_case) or not others <= {CONFIG_FILE, TOKENIZER_FILE}:
         return None
     plain = _plain(read_vocabulary(file, required=vocabulary_order()), do_lower_case)
-    if TOKENIZER_FILE in others and plain.description != read_file(place / TOKENIZER_FILE):
+    if TOKENIZER_FILE in others and plain.description != read_file(source / TOKENIZER_FILE):
         return None
     return plain
 

@@ -119,7 +119,7 @@ def train_tokenizer(
         StorageError: the folder cannot be written to.
     """
     sample_bytes = choose(SAMPLE_BYTES, kind, what="tokenizer") if sample_bytes is None else sample_bytes
-    with _place_for_tokenizer(folder):
+    with _tokenizer_folder(folder):
         specials = vocabulary_order(special_tokens)
         with working("reading text for a vocabulary"):
             sample = sample_text(files, sample_size, sample_bytes, specials, text)
@@ -156,7 +156,7 @@ def _opened(model: bytes) -> SentencePieceTokenizer:
 
 
 @contextmanager
-def _place_for_tokenizer(folder: Path) -> Iterator[None]:
+def _tokenizer_folder(folder: Path) -> Iterator[None]:
     """Before the work, make sure that its result can be written without overwriting anything."""
     for name in (MODEL_FILE, TOKENIZER_FILE, VOCABULARY_FILE):
         if (folder / name).exists():
@@ -190,8 +190,8 @@ def sample_text(
     # Each line draws a number, and the lowest are kept; negated, because a heap pops its lowest.
     kept: list[tuple[float, int, str]] = []
     size = 0
-    for place, line in enumerate(_lines(_some_of(sections_of(sources)), specials, text)):
-        heapq.heappush(kept, (-random.random(), place, line))
+    for number, line in enumerate(_lines(_some_of(sections_of(sources)), specials, text)):
+        heapq.heappush(kept, (-random.random(), number, line))
         size += len(line.encode())
         while len(kept) > sample_size or size > sample_bytes:
             size -= len(heapq.heappop(kept)[2].encode())

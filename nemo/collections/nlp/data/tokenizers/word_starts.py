@@ -86,8 +86,8 @@ class WordStarts:
         spellings = ids + len(self._texts) * (is_spaced + 2 * is_first)
         lengths = all_lengths[spellings]
         ends = np.cumsum(lengths)
-        places = np.repeat(all_starts[spellings] - (ends - lengths), lengths) + np.arange(ends[-1])
-        words = rjieba.cut(characters[places].tobytes().decode("utf-32-le"))
+        positions = np.repeat(all_starts[spellings] - (ends - lengths), lengths) + np.arange(ends[-1])
+        words = rjieba.cut(characters[positions].tobytes().decode("utf-32-le"))
         word_begins = np.zeros(ends[-1] + 1, dtype=bool)
         word_begins[np.cumsum(np.fromiter(map(len, words), np.int64, len(words)))] = True
         return word_begins[ends - self._lengths[ids]]

@@ -40,7 +40,7 @@ PRETRAINING_BATCH = {
 
 # Tokens, including padding, of the samples built at once: with fewer, NumPy's overhead per call grows; more
 # would not fit into the processor's cache.
-PLACES_AT_ONCE = 1 << 14
+POSITIONS_AT_ONCE = 1 << 14
 PREFETCHED = 2  # batches
 
 
@@ -173,7 +173,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
 
     def _num_at_once(self, num_batches: int) -> int:
         """Batches that are made together, of so many in an epoch."""
-        samples_at_once = PLACES_AT_ONCE // self.dataset.max_seq_length
+        samples_at_once = POSITIONS_AT_ONCE // self.dataset.max_seq_length
         return max(1, samples_at_once * num_batches // len(self))
 
     @property
