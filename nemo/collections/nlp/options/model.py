@@ -16,8 +16,8 @@ class ModelOptions:
         metavar="FILE",
         is_path=True,
     )
-    hidden_size: int = option(768, "width", at_least=1, at_most=WIDEST, metavar="WIDTH")
-    num_hidden_layers: int = option(12, "depth", at_least=1, at_most=DEEPEST, metavar="LAYERS")
+    hidden_size: int = option(768, "width of the model", at_least=1, at_most=WIDEST, metavar="WIDTH")
+    num_hidden_layers: int = option(12, "number of layers", at_least=1, at_most=DEEPEST, metavar="LAYERS")
     num_attention_heads: int = option(
         12, "attention heads; must divide hidden_size", at_least=1, metavar="HEADS"
     )

@@ -52,7 +52,7 @@ class LengthOptions:
     )
     step_plan: str | None = option(
         None,
-        "total steps that --minutes arrived at, as FINISHED:TOTAL,...; a run writes it to its config.yaml, "
+        "how many steps --minutes came to, as FINISHED:TOTAL,...; a run writes it to its config.yaml, "
         "so that a repetition has the same learning rates",
         metavar="PLAN",
     )
@@ -124,8 +124,8 @@ class OptimizerOptions:
     grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
     when_not_finite: str = option(
         "stop",
-        "if a loss or gradient is not finite, drop the step, and stop the run, skip to the next batches, or "
-        "rewind to the newest checkpoint and then skip; at most 3 times in a row",
+        "when a loss or gradient is not finite, the step is dropped. stop: end the run; skip: continue with the "
+        "next batches; rewind: return to the newest checkpoint, then skip. At most 3 times in a row",
         choices=("stop", "skip", "rewind"),
     )
 
