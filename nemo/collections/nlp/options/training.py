@@ -124,8 +124,8 @@ class OptimizerOptions:
     grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
     when_not_finite: str = option(
         "stop",
-        "when a loss or gradient is not finite, the step is dropped. stop: end the run; skip: continue with the "
-        "next batches; rewind: return to the newest checkpoint, then skip. At most 3 times in a row",
+        "when a loss or gradient is not finite, the step is dropped. stop: end the run; skip: continue with "
+        "the next batches; rewind: return to the newest checkpoint, then skip. At most 3 times in a row",
         choices=("stop", "skip", "rewind"),
     )
 
