@@ -54,6 +54,7 @@ def made_once(folder: Path, make: Callable[[Path], object]) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = folder.with_name(f"{folder.name}.made")
         if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)  # of one who failed or was killed
             make(folder)
             done.touch()
     return folder
