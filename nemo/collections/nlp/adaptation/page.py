@@ -21,7 +21,7 @@ def write_page(adaptation: Adaptation, folder: Path) -> Path:
         gains={
             name: gain_in_words(*adaptation.gain_of(name)) for name in adaptation.scores if name != "base"
         },
-        advice=advice_of(adaptation),
+        advice=" ".join([advice_of(adaptation), *warning_of_overfitting(adaptation)]),
         texts=TEXTS,
         stages=STAGES,
         figure=WRITTEN.get(adaptation.figure or ""),
@@ -43,6 +43,17 @@ def advice_of(adaptation: Adaptation) -> str:
     if difference < 0:
         return "The base model is better on this task: keep it."
     return "The adapted model is better on this task, by more than chance explains: use it."
+
+
+def warning_of_overfitting(adaptation: Adaptation) -> list[str]:
+    """A sentence if the adapted model is worse on held-out text of the field than the base; else nothing."""
+    base, adapted = (adaptation.texts[name]["field"].loss_per_word for name in ("base", "adapted"))
+    if base is None or adapted is None or adapted <= base:
+        return []
+    return [
+        "The adapted model is worse on held-out text of the field, so the text was repeated too often or "
+        "learned too fast: give more text, less time, or a lower --pretraining_lr."
+    ]
 
 
 def in_words(score: Score) -> str:

@@ -56,6 +56,17 @@ def test_the_page_begins_with_the_verdict_and_what_follows_from_it(tmp_path):
         assert "1.500" in page and "1.00%" in page and "extending the vocabulary" in page
 
 
+def test_the_page_says_that_the_text_was_learned_by_heart(tmp_path):
+    outcome = adaptation((0.70, 0.02, 5), (0.71, 0.02, 5))
+    for loss, is_worse in ((4.5, True), (4.3, False), (None, False)):
+        texts = {
+            "base": {"field": TextFigures(4.4, 1.5, 0.0)},
+            "adapted": {"field": TextFigures(loss, 1.5, 0.0)},
+        }
+        page = write_page(replace(outcome, texts=texts), tmp_path).read_text()
+        assert ("worse on held-out text of the field" in page) == is_worse
+
+
 def test_a_test_part_needs_something_to_train_on(tmp_path, capsys):
     assert main(["adapt", "bert", "text.txt", "--test", "test.txt"]) == 2
     assert "--test: a task has something to train on; fix: give --train" in error_of(capsys)
