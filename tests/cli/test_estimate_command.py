@@ -50,6 +50,12 @@ def test_epochs_give_the_steps():
     assert estimate(dataclasses.replace(OPTIONS, num_iters=-1, num_epochs=3), TRIAL).steps == 300
 
 
+@pytest.mark.parametrize(("minutes", "steps"), [(50, 300), (1, 71)])
+def test_minutes_and_epochs_give_the_fewer_steps(minutes, steps):
+    both = dataclasses.replace(OPTIONS, num_iters=-1, minutes=minutes, num_epochs=3, eval_step_freq=-1)
+    assert estimate(both, TRIAL).steps == steps
+
+
 @pytest.mark.parametrize(
     ("more", "checkpoints"),
     [
@@ -70,6 +76,8 @@ def test_a_loss_is_expected_only_where_there_is_a_record():
     )
     assert estimate(recorded, TRIAL).expected_loss == pytest.approx(6.2 - 1.71, abs=0.02)
     assert estimate(dataclasses.replace(recorded, num_iters=10**6), TRIAL).expected_loss is None
+    micro = dataclasses.replace(recorded, num_hidden_layers=2, num_iters=1000)
+    assert estimate(micro, TRIAL).expected_loss == pytest.approx(6.2 - 2.17, abs=0.02)
 
 
 @pytest.mark.slow

@@ -57,8 +57,8 @@ class PretrainingOptions(
             raise UsageError("unknown kind of data", found=repr(self.mode), expected=" or ".join(MODES))
         mask_rates(self.mask_probability)
         self._check_options_of_mode()
-        if self.num_epochs is not None and (self.num_iters != -1 or self.minutes is not None):
-            raise UsageError("--num_epochs excludes --num_iters and --minutes", fix="give one of them")
+        if self.num_epochs is not None and self.num_iters != -1:
+            raise UsageError("--num_epochs excludes --num_iters", fix="give one of them")
         if self.tokens_per_batch is not None and self.batch_size != PretrainingOptions.batch_size:
             raise UsageError("--tokens_per_batch excludes --batch_size", fix="give one of them")
         if self.load_dir is not None and self.bert_checkpoint is not None:
@@ -178,6 +178,8 @@ class PretrainingOptions(
     @property
     def epochs(self) -> int | None:
         """The number of epochs in the run; None if steps or minutes end it."""
+        if self.minutes is not None:
+            return None
         return 10 if self._has_no_end and self.mode == "data_text" else self.num_epochs
 
     @property

@@ -46,7 +46,8 @@ class LengthOptions:
     )
     minutes: float | None = option(
         None,
-        "duration of the whole run, with startup, evaluations and checkpoints; instead of epochs or steps",
+        "duration of the whole run, with startup, evaluations and checkpoints; with --num_epochs, the first "
+        "to be reached ends it",
         above=0,
         metavar="MINUTES",
     )

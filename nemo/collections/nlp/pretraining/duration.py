@@ -60,6 +60,13 @@ def steps_in_epochs(data: PretrainingData, batches_per_step: int, epochs: int) -
     return sum(steps_per_epoch(data.train, batches_per_step, epoch) for epoch in reversed(range(epochs)))
 
 
+def steps_at_most(options: PretrainingOptions, data: PretrainingData, num_processes: int = 1) -> int | None:
+    """The steps in the epochs of a run that also has minutes; None if its epochs do not limit it."""
+    if options.minutes is None or options.num_iters != -1 or options.num_epochs is None:
+        return None
+    return steps_in_epochs(data, options.batches_per_step * num_processes, options.num_epochs)
+
+
 def planned_steps(
     options: PretrainingOptions,
     data: PretrainingData,
@@ -164,6 +171,8 @@ class Around:
 class EndOnTime(ActionCallback):
     """Plans the steps of a run so that it ends `minutes` after it began, including evaluations and saves.
 
+    It ends earlier if it has made `most_steps`.
+
     Put it last among the callbacks. Training gets at least half of the time, however long the rest takes. A
     run that resumes in its own folder gets the share of the time that corresponds to its remaining steps.
     Rank 0 decides for all.
@@ -173,6 +182,7 @@ class EndOnTime(ActionCallback):
         began: when it began, by `time.monotonic()`.
         plan: the current plan of the steps.
         first_step: steps made in another work folder.
+        most_steps: maximum number of steps; None: as many as fit into the time.
         around: everything else that takes time.
         policy: gives the learning rates of a plan.
         write_down: saves a plan.
@@ -185,6 +195,7 @@ class EndOnTime(ActionCallback):
         began: float,
         plan: StepPlan,
         first_step: int,
+        most_steps: int | None,
         around: Around,
         policy: Callable[[StepPlan], LrPolicy | None],
         write_down: Callable[[StepPlan], None],
@@ -194,6 +205,7 @@ class EndOnTime(ActionCallback):
         self.seconds = 60 * minutes
         self._began = began
         self._first_step = first_step
+        self._most_steps = math.inf if most_steps is None else most_steps
         self._around = around
         self._policy = policy
         self._write_down = write_down
@@ -256,6 +268,8 @@ class EndOnTime(ActionCallback):
         takes = self._seconds(start, at_end)
         total = self._steps_in_all(self._began + takes - at_end - self._time, each)
         if total != self.plan.total:
+            if total == self._most_steps:
+                takes = self._time - self._began + (total - self.step) * each + at_end
             self._log_plan(total, takes, pace, each)
         asks_again = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
         return total, self._made + max(1, asks_again)
@@ -268,7 +282,8 @@ class EndOnTime(ActionCallback):
         if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
             return planned
         # One more step if there is no time for any, so that the record has a row for the last step.
-        return max(self.step + round(left / each), min(self.step + 1, planned))
+        in_time = max(self.step + round(left / each), min(self.step + 1, planned))
+        return max(self.step, int(min(in_time, self._most_steps)))
 
     def _pace(self) -> float:
         """Seconds per step, over the second half of the steps made: the first ones are slow."""
@@ -286,9 +301,10 @@ class EndOnTime(ActionCallback):
         is_news = before is None or abs(total - before) > MUCH * before
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
         (logging.info if is_news else logging.debug)(
-            "planned after step %d: %s steps in total%s, to end after %s (%.3g s per step%s)",
+            "planned after step %d: %s steps in total%s%s, to end after %s (%.3g s per step%s)",
             self.step,
             f"{total:,}",
+            " (--num_epochs)" if total == self._most_steps else "",
             "" if before is None else f" instead of {before:,}",
             duration(takes),
             pace,

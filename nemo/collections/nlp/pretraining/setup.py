@@ -21,7 +21,7 @@ from nemo.collections.nlp.models.hub import bert_config
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.data import PretrainingData, open_data
-from nemo.collections.nlp.pretraining.duration import planned_steps
+from nemo.collections.nlp.pretraining.duration import planned_steps, steps_at_most
 from nemo.collections.nlp.pretraining.earlier_run import (
     config_of_run,
     options_of_run,
@@ -44,6 +44,7 @@ class Run:
         options: the options with all choices made: sizes, and the end as `num_iters` unless it
             `ends_on_time`.
         plan: its steps; for a run that `ends_on_time` it changes during the run.
+        steps_at_most: after which such a run ends even if it has time left; None: it uses all its time.
         initial: the initial checkpoint; None for random weights.
         resumes: whether it resumes in its own work folder.
     """
@@ -54,6 +55,7 @@ class Run:
     initial: InitialCheckpoint | None
     resumes: bool
     plan: StepPlan
+    steps_at_most: int | None
 
     @property
     def ends_on_time(self) -> bool:
@@ -104,9 +106,10 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     plan = StepPlan.parse(
         world.broadcast_object(lambda: str(planned_steps(options, data, work_dir, first_step, world.size)))
     )
+    at_most = world.broadcast_object(lambda: steps_at_most(options, data, world.size))
     if not resumes:
-        refuse_if_over(options, first_step, plan.total)
-    options = dataclasses.replace(options, num_epochs=None, step_plan=None)
+        refuse_if_over(options, first_step, plan.total if at_most is None else min(plan.total, at_most))
+    options = dataclasses.replace(options, step_plan=None)
     if options.minutes is None or options.num_iters != -1:
         options = dataclasses.replace(options, **as_options(plan))
     torch.manual_seed(options.seed)
@@ -126,7 +129,7 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     if not resumes and initial is None and options.initialization == "counts":
         assert data.tokenizer is not None  # text always has one
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
-    return Run(options, data, model, initial, resumes, plan)
+    return Run(options, data, model, initial, resumes, plan, at_most)
 
 
 def refuse_if_over(options: PretrainingOptions, first_step: int, total: int) -> None:
@@ -162,4 +165,6 @@ def refuse_other_run(run: Run, world: World) -> None:
 
 
 def as_options(plan: StepPlan) -> dict[str, Any]:
-    return {"num_iters": plan.total, "step_plan": str(plan) if plan.is_settled else None}
+    """The end of a run as options: a number of steps, whatever it came from."""
+    settled = str(plan) if plan.is_settled else None
+    return {"num_iters": plan.total, "num_epochs": None, "step_plan": settled}

@@ -211,7 +211,10 @@ def _end_on_time(
         checkpoint_bytes=BYTES_SAVED_PER_WEIGHT * run.model.num_weights,
     )
     policy = partial(lr_policy, options)
-    end = EndOnTime(options.minutes, began, run.plan, run.first_step, around, policy, files.write, world)
+    end = EndOnTime(
+        *(options.minutes, began, run.plan, run.first_step, run.steps_at_most, around),
+        *(policy, files.write, world),
+    )
     if held_out is not None:
         held_out.on_batch = end.evaluated_batch
     return end

@@ -50,6 +50,10 @@ TRAINING_SHARE = 0.8
 HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
 """Maximum held-out text: about 7,000 masked words, which resolve losses to 0.02 nat."""
 DROPOUT = 0.1
+MOST_PASSES = 20
+"""Over the text; more memorize it: 2026-11-30_passes."""
+SURELY_FEWER = 0.3
+"""Of the most passes: a run that is expected to make so few needs no limit."""
 FEW_PASSES = 2.0
 """Passes over the text up to which no dropout is needed."""
 EVALUATIONS, EVALUATION_SHARE = 10, 0.05

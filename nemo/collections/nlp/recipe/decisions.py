@@ -28,6 +28,7 @@ from nemo.collections.nlp.recipe.constants import (
     LINES,
     MASK_PROBABILITY,
     MINUTES,
+    MOST_PASSES,
     OPTIMIZER,
     SAVE_MINUTES,
     SCHEDULE,
@@ -35,6 +36,7 @@ from nemo.collections.nlp.recipe.constants import (
     SHAPES,
     STEP_TOKENS,
     STEP_TOKENS_OF_RUN,
+    SURELY_FEWER,
     UNSPACED,
     VOCABULARY,
     VOCABULARY_CHARACTERS,
@@ -152,8 +154,8 @@ def _vocabulary(pick: Pick) -> Decision | None:
 
 
 def _time(pick: Pick) -> Decision:
-    if any(name in pick.typed for name in ("num_iters", "num_epochs")):
-        names = [name for name in ("num_iters", "num_epochs") if name in pick.typed]
+    names = [name for name in ("num_iters", "num_epochs", "minutes") if name in pick.typed]
+    if names and names != ["minutes"]:
         told = ", ".join(f"--{name} {pick.typed[name]}" for name in names)
         return Decision("time", told, "given", {name: pick.typed[name] for name in names})
     reason = "a first result without a long wait; --minutes gives it more"
@@ -196,6 +198,19 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
             break
         size = larger
     return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
+
+
+def _passes(pick: Pick) -> Decision | None:
+    """A limit, if the time would be enough for more passes over the text than are of use."""
+    ends = pick.typed.get("load_dir") is not None or pick("minutes") is None or pick("num_epochs") is not None
+    if ends or pick.run_tokens < SURELY_FEWER * MOST_PASSES * pick.text_tokens:
+        return None
+    return Decision(
+        "passes",
+        f"at most {MOST_PASSES} over the text",
+        "more would only memorize it; --num_epochs changes that",
+        {"num_epochs": MOST_PASSES},
+    )
 
 
 def _sequences(pick: Pick) -> Decision | None:
@@ -299,7 +314,7 @@ def _record(pick: Pick) -> Decision:
 
 
 _RULES: tuple[Callable[[Pick], Decision | None], ...] = (
-    *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _sequences, _start),
+    *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _passes, _sequences, _start),
     *(_batch, _optimizer, _dropout, _precision, _record),
 )
 """In the order of the table; each sees the decisions before it."""

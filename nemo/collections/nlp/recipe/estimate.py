@@ -7,10 +7,12 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.duration import LEAST_TRAINING
 from nemo.collections.nlp.recipe.trial import Trial
 
-# Tokens seen -> nats below the unigram entropy of held-out English, for 4 x 256 that starts from counts:
-# 2026-11-22_demo_recipe. No estimate beyond four times its range.
-RECORDED_GAPS = ((343_710, 1.67), (542_233, 1.78))
-RECORDED_SHAPE = (4, 256)
+# (Layers, width) -> (tokens seen, nats below the unigram entropy of held-out English) of two runs that start
+# from counts: 2026-11-30_recipes and 2026-11-22_demo_recipe. No estimate beyond four times their range.
+RECORDED_GAPS = {
+    (2, 256): ((1_260_000, 2.13), (2_910_000, 2.26)),
+    (4, 256): ((343_710, 1.67), (542_233, 1.78)),
+}
 RANGE = 4.0
 
 
@@ -71,7 +73,8 @@ def _steps(options: PretrainingOptions, trial: Trial, start: float, at_end: floa
     if options.epochs is not None:
         return options.epochs * trial.steps_per_epoch
     seconds = 60 * (options.minutes or 0.0)
-    return max(1, round(max(seconds - start - at_end, LEAST_TRAINING * seconds) / each))
+    in_time = max(1, round(max(seconds - start - at_end, LEAST_TRAINING * seconds) / each))
+    return in_time if options.num_epochs is None else min(in_time, options.num_epochs * trial.steps_per_epoch)
 
 
 def _checkpoints(options: PretrainingOptions, steps: int) -> int:
@@ -82,15 +85,11 @@ def _checkpoints(options: PretrainingOptions, steps: int) -> int:
 
 def _expected_loss(options: PretrainingOptions, trial: Trial, tokens: int) -> float | None:
     """The unigram entropy minus the gain of recorded runs, interpolated over the log of their tokens."""
-    is_recorded = (
-        (options.num_hidden_layers, options.hidden_size) == RECORDED_SHAPE
-        and options.initialization == "counts"
-        and trial.unigram_entropy is not None
-        and RECORDED_GAPS[0][0] / RANGE <= tokens <= RECORDED_GAPS[-1][0] * RANGE
-    )
-    if not is_recorded:
+    recorded = RECORDED_GAPS.get((options.num_hidden_layers, options.hidden_size))
+    if recorded is None or options.initialization != "counts" or trial.unigram_entropy is None:
         return None
-    (few, gap_of_few), (many, gap_of_many) = RECORDED_GAPS
+    (few, gap_of_few), (many, gap_of_many) = recorded
+    if not few / RANGE <= tokens <= many * RANGE:
+        return None
     slope = (gap_of_many - gap_of_few) / math.log(many / few)
-    assert trial.unigram_entropy is not None
     return trial.unigram_entropy - gap_of_few - slope * math.log(tokens / few)

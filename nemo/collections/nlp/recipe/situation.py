@@ -86,7 +86,8 @@ class Pick:
         minutes = self("minutes")
         if minutes is None:
             return self._tokens_of_steps()
-        return tokens_in(minutes, self.machine, *self.shape, vocabulary)
+        in_time = tokens_in(minutes, self.machine, *self.shape, vocabulary)
+        return in_time if self("num_epochs") is None else min(in_time, self("num_epochs") * self.text_tokens)
 
     def _tokens_of_steps(self) -> float:
         if self("num_iters") != -1:

@@ -167,6 +167,22 @@ def test_going_on_at_another_speed_takes_what_is_left_of_the_time(data, tmp_path
     assert 55 < config(tmp_path)["num_iters"] < 0.8 * planned
 
 
+def test_epochs_end_a_run_that_has_time_left(data, tmp_path, machine):
+    words = ["--minutes", "40", "--num_epochs", "2", "--eval_step_freq", "-1"]
+    took = run(data, tmp_path / "short", machine, *words)
+    run(data, tmp_path / "epochs", machine, "--num_epochs", "2", "--eval_step_freq", "-1")
+    last = rows(tmp_path / "short")[-1]
+    assert last["step"] == rows(tmp_path / "epochs")[-1]["step"] == config(tmp_path / "short")["num_iters"]
+    assert took < 1200 and last["lr"] < 1e-3 * 1.2 / last["step"]
+    assert any("steps in total (--num_epochs)" in line for line in log(tmp_path / "short"))
+    assert config(tmp_path / "short")["num_epochs"] is None  # a repetition has the steps
+
+
+def test_minutes_end_a_run_that_has_epochs_left(data, tmp_path, machine):
+    took = run(data, tmp_path, machine, "--minutes", "4", "--num_epochs", "50", "--eval_step_freq", "-1")
+    assert took == pytest.approx(240, rel=0.07)
+
+
 def log(work_dir):
     return (work_dir / "log_globalrank-0_localrank-0.txt").read_text().splitlines()
 

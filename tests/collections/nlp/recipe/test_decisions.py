@@ -103,6 +103,15 @@ def test_dropout_is_for_texts_that_are_seen_again():
     assert chosen(again, minutes=30)["hidden_dropout_prob"] == 0.1
 
 
+def test_a_text_is_not_passed_over_more_often_than_is_of_use():
+    small = dataclasses.replace(ENGLISH, characters=200_000)
+    assert chosen(small, minutes=30)["num_epochs"] == 20 and chosen(small)["minutes"] == 10
+    assert chosen(small, minutes=30)["tokens_per_batch"] == chosen(small, minutes=300)["tokens_per_batch"]
+    assert "num_epochs" not in chosen(minutes=1)
+    assert "num_epochs" not in chosen(small, num_iters=10**6)
+    assert chosen(small, minutes=30, num_epochs=99)["num_epochs"] == 99
+
+
 def test_documents_without_a_second_sentence_make_no_pairs():
     assert "only_mlm_loss" not in chosen()
     assert chosen(dataclasses.replace(ENGLISH, one_sentence_share=0.9))["only_mlm_loss"]
