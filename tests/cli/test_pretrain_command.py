@@ -61,8 +61,9 @@ def test_a_run_leaves_what_the_design_promises(trained):
 def test_a_run_ends_with_a_report_of_its_text_and_its_guesses(trained):
     run, data = trained
     log = (run / "log_globalrank-0_localrank-0.txt").read_text(encoding="utf-8").splitlines()
-    of_first_call = log[: next(i for i, line in enumerate(log) if "done: 40" in line) + 3]
-    assert of_first_call[-1].endswith(f"report: {run / 'report.html'}")
+    after = log[next(i for i, line in enumerate(log) if "done: 40" in line) :]
+    told = [line for line in after if "writing the report" not in line]  # a busy machine takes its time
+    assert told[2].endswith(f"report: {run / 'report.html'}")
     page = (run / "report.html").read_text(encoding="utf-8")
     page = page[page.index("\n<body>\n") :]
     assert "<td>120</td>" in page and "English" in page  # documents of the text
