@@ -44,7 +44,7 @@ class DomainOptions:
         metavar="STEPS",
     )
     mask_probability: float | str = option(
-        0.15,
+        "0.3:0.15",  # better than 0.15: benchmarks/records/2026-11-30_adapt_proof
         "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
         metavar="SHARE",
         parse=parse_mask_rate,
