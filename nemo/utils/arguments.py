@@ -342,7 +342,10 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
             )
         kind, parse = _plain_type(hints[name]), fields[name].metadata["parse"]
         if parse is not None and isinstance(value, str):
-            values[name] = parse(value)
+            try:
+                values[name] = parse(value)
+            except UsageError as error:
+                raise UsageError(error.message, where=f"{path} {name}") from None
             continue
         if kind is tuple and isinstance(value, list):
             values[name] = value = tuple(value)

@@ -80,8 +80,8 @@ def missing(
         found = f"nothing of this name in {folder}"
     near = None
     if folder == whole.parent and not path.is_symlink():
-        with suppress(OSError):
-            near = closest(path.name, [entry.name for entry in islice(os.scandir(folder), MOST_NAMES)])
+        with suppress(OSError), os.scandir(folder) as entries:
+            near = closest(path.name, [entry.name for entry in islice(entries, MOST_NAMES)])
     fix = f"did you mean {path.with_name(near)}?" if near else ""
     return MissingFileError(problem, where=path, found=found, expected=expected, fix=fix)
 
