@@ -175,7 +175,14 @@ def compare_masks(name: str, args: argparse.Namespace) -> dict[str, Any]:
     losses: dict[str, list[float]] = {way: [] for way in MASKS}
     for seed in range(3):
         for way, rate in MASKS.items():
-            run = {"mask_probability": rate, "num_iters": steps, "seed": seed, "pieces": 0, "replay": None}
+            run = {
+                "mask_probability": rate,
+                "minutes": None,
+                "num_iters": steps,
+                "seed": seed,
+                "pieces": 0,
+                "replay": None,
+            }
             options = options_of(case, args, f"{name}/{way}-{seed}", folder, **run)
             losses[way].append(adapt(options).texts["adapted"]["field"].mlm_loss)
     means = {way: (statistics.fmean(values), statistics.stdev(values)) for way, values in losses.items()}

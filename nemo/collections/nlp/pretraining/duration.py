@@ -29,6 +29,8 @@ from nemo.utils.stopwatch import duration
 
 STEPS_PER_SECOND_AT_MOST = 1000
 """More than any model needs: the first plan should be too long rather than too short."""
+COUNTED_EPOCHS = 50
+"""Beside minutes; more epochs are taken to have as many steps on average."""
 MUCH = 0.2  # of the planned steps; a larger change is logged
 TOLERANCE = 0.03
 """Share of the time; a plan that misses the end by less is kept."""
@@ -64,7 +66,9 @@ def steps_at_most(options: PretrainingOptions, data: PretrainingData, num_proces
     """The steps in the epochs of a run that also has minutes; None if its epochs do not limit it."""
     if options.minutes is None or options.num_iters != -1 or options.num_epochs is None:
         return None
-    return steps_in_epochs(data, options.batches_per_step * num_processes, options.num_epochs)
+    counted = min(options.num_epochs, COUNTED_EPOCHS)
+    steps = steps_in_epochs(data, options.batches_per_step * num_processes, counted)
+    return math.ceil(steps * options.num_epochs / counted)
 
 
 def planned_steps(
@@ -73,12 +77,14 @@ def planned_steps(
     work_dir: str | Path,
     first_step: int = 0,
     num_processes: int = 1,
+    at_most: int | None = None,
 ) -> StepPlan:
     """The number of steps in the whole run, as far as known before it begins.
 
     Args:
         first_step: steps made in another work folder; `minutes` are added to them.
         num_processes: number of processes that train together.
+        at_most: see `steps_at_most`.
 
     Raises:
         UsageError: the run in `work_dir` was planned for a different duration.
@@ -103,7 +109,8 @@ def planned_steps(
         if earlier["num_iters"] != -1:
             return StepPlan.of(earlier["num_iters"])
     minutes = options.minutes or 0.0  # given, because neither steps nor epochs are
-    return StepPlan.of(first_step + 1 + math.ceil(minutes * 60 * STEPS_PER_SECOND_AT_MOST))
+    in_time = first_step + 1 + math.ceil(minutes * 60 * STEPS_PER_SECOND_AT_MOST)
+    return StepPlan.of(in_time if at_most is None else min(in_time, at_most))
 
 
 def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
@@ -244,7 +251,7 @@ class EndOnTime(ActionCallback):
         if self._made < self._next:
             return
         total, self._next = self._world.broadcast_object(self._decide)
-        if total != self.plan.total:
+        if total != self.plan.total or (self._made > 1 and not self.plan.is_settled):
             self.plan = self.plan.changed(self.step, total)
             self.action.plan = dataclasses.replace(
                 self.action.plan, max_steps=total, lr_policy=self._policy(self.plan)
@@ -267,7 +274,7 @@ class EndOnTime(ActionCallback):
         self._warn_if_late(start, at_end)
         takes = self._seconds(start, at_end)
         total = self._steps_in_all(self._began + takes - at_end - self._time, each)
-        if total != self.plan.total:
+        if total != self.plan.total or not self.plan.is_settled:
             if total == self._most_steps:
                 takes = self._time - self._began + (total - self.step) * each + at_end
             self._log_plan(total, takes, pace, each)
@@ -304,7 +311,7 @@ class EndOnTime(ActionCallback):
             "planned after step %d: %s steps in total%s%s, to end after %s (%.3g s per step%s)",
             self.step,
             f"{total:,}",
-            " (--num_epochs)" if total == self._most_steps else "",
+            " (all epochs)" if total == self._most_steps else "",
             "" if before is None else f" instead of {before:,}",
             duration(takes),
             pace,

@@ -19,7 +19,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.run_files import Background, RunFiles
-from nemo.collections.nlp.pretraining.setup import prepare, refuse_other_run
+from nemo.collections.nlp.pretraining.setup import Run, prepare, refuse_other_run
 from nemo.collections.nlp.pretraining.training import train
 from nemo.core import (
     NeuralModuleFactory,
@@ -90,6 +90,15 @@ def processes_of(options: PretrainingOptions) -> World:
     return join(place(None, local_rank), options.hang_timeout)
 
 
+def _limit(run: Run, step: int) -> str:
+    """What ended a run that has minutes, for its last line."""
+    if not run.ends_on_time:
+        return ""
+    if step == run.steps_at_most:
+        return f", all of --num_epochs {run.options.num_epochs}"
+    return f" (--minutes {run.options.minutes:g})"
+
+
 def pretrain_together(
     options: PretrainingOptions, world: World, began: float, background: Background | None = None
 ) -> PretrainingResult:
@@ -126,7 +135,7 @@ def pretrain_together(
             trainer.step,
             f"{trainer.items_seen:,}",
             duration(seconds),
-            f" (--minutes {options.minutes:g})" if run.ends_on_time else "",
+            _limit(run, trainer.step),
             factory.checkpoint_dir,
         )
         first, last = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))

@@ -103,12 +103,11 @@ def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = N
     else:
         data = world.in_turn(lambda: open_data(options, work_dir, initial))
     first_step = 0 if initial is None else initial.step
-    plan = StepPlan.parse(
-        world.broadcast_object(lambda: str(planned_steps(options, data, work_dir, first_step, world.size)))
-    )
     at_most = world.broadcast_object(lambda: steps_at_most(options, data, world.size))
+    planned = (options, data, work_dir, first_step, world.size, at_most)
+    plan = StepPlan.parse(world.broadcast_object(lambda: str(planned_steps(*planned))))
     if not resumes:
-        refuse_if_over(options, first_step, plan.total if at_most is None else min(plan.total, at_most))
+        refuse_if_over(options, first_step, plan.total)
     options = dataclasses.replace(options, step_plan=None)
     if options.minutes is None or options.num_iters != -1:
         options = dataclasses.replace(options, **as_options(plan))

@@ -168,9 +168,10 @@ def _model(pick: Pick) -> Decision | None:
     size, reason = pick.situation.size, "given"
     minutes = pick("minutes") or MINUTES
     vocabulary = pick("vocab_size")
-    seen = {s: tokens_in(minutes, pick.machine, *SHAPES[s][:2], vocabulary) for s in SIZES}
+    of_use = _passes_of_use(pick) * pick.text_tokens
+    seen = {s: min(of_use, tokens_in(minutes, pick.machine, *SHAPES[s][:2], vocabulary)) for s in SIZES}
     if size is None:
-        size, reason = _size(pick.text, seen, minutes)
+        size, reason = _size(pick.text, seen)
     layers, width, heads = SHAPES[size]
     return pick.decision(
         "model",
@@ -185,13 +186,13 @@ def _model(pick: Pick) -> Decision | None:
     )
 
 
-def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[str, str]:
+def _size(text: TextFacts, seen: Mapping[str, float]) -> tuple[str, str]:
     """The largest size for which time and text suffice, and the reason."""
     size, reason = SIZES[0], ""
     for larger in SIZES[1:]:
         if seen[larger] < LEAST_TOKENS[larger]:
             needed = f"{LEAST_TOKENS[larger] / 1e6:g} million tokens it needs"
-            reason = f"{larger} would see {seen[larger] / 1e6:.1f} of the {needed} in {minutes:g} min"
+            reason = f"{larger} would see {seen[larger] / 1e6:.1f} of the {needed}"
             break
         if text.kind == "text" and text.characters < LEAST_CHARACTERS[larger]:
             reason = f"{larger} would memorize {text.characters / 1e6:.1f} million characters of text"
@@ -200,10 +201,18 @@ def _size(text: TextFacts, seen: Mapping[str, float], minutes: float) -> tuple[s
     return size, f"sees about {seen[size] / 1e6:.1f} million tokens{'; ' if reason else ''}{reason}"
 
 
+def _passes_of_use(pick: Pick) -> float:
+    """The most passes over the text; infinite where its size, or what was trained before, is not known."""
+    if pick.text.kind == "shards" or pick.typed.get("load_dir") is not None:
+        return math.inf
+    return pick("num_epochs") or MOST_PASSES
+
+
 def _passes(pick: Pick) -> Decision | None:
     """A limit, if the time would be enough for more passes over the text than are of use."""
-    ends = pick.typed.get("load_dir") is not None or pick("minutes") is None or pick("num_epochs") is not None
-    if ends or pick.run_tokens < SURELY_FEWER * MOST_PASSES * pick.text_tokens:
+    if pick("minutes") is None or pick("num_epochs") is not None or math.isinf(_passes_of_use(pick)):
+        return None
+    if pick.run_tokens < SURELY_FEWER * MOST_PASSES * pick.text_tokens:
         return None
     return Decision(
         "passes",

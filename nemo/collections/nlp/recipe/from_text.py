@@ -163,6 +163,15 @@ def _earlier_recipe(work_dir: Path, texts: tuple[str, ...], options: RecipeOptio
             expected=next((size for size, shape in SHAPES.items() if shape[:2] == found), "no --size"),
             fix="use another --work_dir",
         )
+    for name in ("minutes", "num_epochs"):
+        if name in options.typed and options.typed[name] != chosen.get(name):
+            raise UsageError(
+                "the folder has a run of another duration",
+                where=work_dir,
+                found=f"--{name} {options.typed[name]:g}",
+                expected=f"no --{name}" if chosen.get(name) is None else f"--{name} {chosen[name]:g}",
+                fix="use another --work_dir",
+            )
     return recipe
 
 

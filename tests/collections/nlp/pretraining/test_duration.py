@@ -174,12 +174,14 @@ def test_epochs_end_a_run_that_has_time_left(data, tmp_path, machine):
     last = rows(tmp_path / "short")[-1]
     assert last["step"] == rows(tmp_path / "epochs")[-1]["step"] == config(tmp_path / "short")["num_iters"]
     assert took < 1200 and last["lr"] < 1e-3 * 1.2 / last["step"]
-    assert any("steps in total (--num_epochs)" in line for line in log(tmp_path / "short"))
+    assert any("steps in total (all epochs)" in line for line in log(tmp_path / "short"))
     assert config(tmp_path / "short")["num_epochs"] is None  # a repetition has the steps
+    rates = [[row["lr"] for row in rows(tmp_path / name)] for name in ("short", "epochs")]
+    assert rates[0] == rates[1]  # known from the first step on
 
 
 def test_minutes_end_a_run_that_has_epochs_left(data, tmp_path, machine):
-    took = run(data, tmp_path, machine, "--minutes", "4", "--num_epochs", "50", "--eval_step_freq", "-1")
+    took = run(data, tmp_path, machine, "--minutes", "4", "--num_epochs", "1000", "--eval_step_freq", "-1")
     assert took == pytest.approx(240, rel=0.07)
 
 

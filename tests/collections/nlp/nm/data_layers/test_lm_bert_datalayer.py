@@ -146,7 +146,7 @@ def test_a_batch_that_has_no_room_for_a_sequence_is_refused(short, shards):
 
 def test_samples_made_together_are_those_made_alone(layer, monkeypatch):
     together = list(layer(shuffle=True).batches(1))
-    monkeypatch.setattr(lm_bert_datalayer, "PLACES_AT_ONCE", 1)
+    monkeypatch.setattr(lm_bert_datalayer, "POSITIONS_AT_ONCE", 1)
     alone = list(layer(shuffle=True).batches(1))
     for a, b in zip(together, alone, strict=True):
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
