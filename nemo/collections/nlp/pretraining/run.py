@@ -90,6 +90,27 @@ def processes_of(options: PretrainingOptions) -> World:
     return join(place(None, local_rank), options.hang_timeout)
 
 
+def _tell_result(first: Mapping[str, float], last: Mapping[str, float]) -> None:
+    """Log the held-out losses before and after, and what they mean if they are high."""
+    if first and last:
+        logging.info(
+            "held-out MLM loss %.2f -> %.2f (before -> after, unigram entropy %.2f)",
+            first["mlm_loss"],
+            last["mlm_loss"],
+            last["unigram_entropy"],
+        )
+    if first and last and last["mlm_loss"] > first["mlm_loss"]:
+        logging.warning(
+            "the held-out loss rose: the model memorized its text instead of learning from it; use more "
+            "text, or fewer passes over it"
+        )
+    elif last and last["mlm_loss"] >= last["unigram_entropy"]:
+        logging.warning(
+            "the held-out loss ended above the unigram entropy: the model knows how frequent words are "
+            "and nothing of their context; train longer, or on more text"
+        )
+
+
 def _limit(run: Run, step: int) -> str:
     """What ended a run that has minutes, for its last line."""
     if not run.ends_on_time:
@@ -139,18 +160,7 @@ def pretrain_together(
             factory.checkpoint_dir,
         )
         first, last = (evaluations.get(step, {}) for step in (run.first_step, trainer.step))
-        if first and last:
-            logging.info(
-                "held-out MLM loss %.2f -> %.2f (before -> after, unigram entropy %.2f)",
-                first["mlm_loss"],
-                last["mlm_loss"],
-                last["unigram_entropy"],
-            )
-        if last and last["mlm_loss"] >= last["unigram_entropy"]:
-            logging.warning(
-                "the held-out loss ended above the unigram entropy: the model knows how frequent words are "
-                "and nothing of their context; train longer, or on more text"
-            )
+        _tell_result(first, last)
         if world.rank == 0:
             _name_best(evaluations, Path(factory.checkpoint_dir or work_dir), trainer.step)
             if options.report:

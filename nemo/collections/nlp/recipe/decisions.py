@@ -304,7 +304,8 @@ def _precision(pick: Pick) -> Decision:
 def _record(pick: Pick) -> Decision:
     """Intervals, in steps, of evaluations, checkpoints and log lines."""
     steps = max(1.0, pick.run_tokens / (pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH))
-    evaluated = HELD_OUT_CHARACTERS / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
+    held_out = min(HELD_OUT_CHARACTERS, HELD_OUT_SHARE * pick.text.characters or HELD_OUT_CHARACTERS)
+    evaluated = held_out / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
     evaluations = max(1, min(EVALUATIONS, int(EVALUATION_SHARE * pick.run_tokens / evaluated)))
     minutes = pick("minutes") or MINUTES
     apart = min(max(minutes / 10, SAVE_MINUTES[0]), SAVE_MINUTES[1])

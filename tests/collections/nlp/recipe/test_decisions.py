@@ -112,6 +112,12 @@ def test_a_text_is_not_passed_over_more_often_than_is_of_use():
     assert chosen(small, minutes=30, num_epochs=99)["num_epochs"] == 99
 
 
+def test_a_run_on_a_small_text_is_evaluated_often_enough():
+    tiny = dataclasses.replace(ENGLISH, characters=20_000)
+    steps = 20 * 20_000 / 4 / chosen(tiny)["tokens_per_batch"]
+    assert chosen(tiny)["eval_step_freq"] <= steps / 5
+
+
 def test_documents_without_a_second_sentence_make_no_pairs():
     assert "only_mlm_loss" not in chosen()
     assert chosen(dataclasses.replace(ENGLISH, one_sentence_share=0.9))["only_mlm_loss"]
