@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nemo.collections.nlp.options.choices import MASKINGS, STORED
+from nemo.collections.nlp.options.data import FixedMasking
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ModelTokenizer, TextReading
 from nemo.utils.arguments import CommandLine, check, option
@@ -15,7 +15,7 @@ from nemo.utils.progress import working
 
 
 @dataclass(frozen=True)
-class EvaluateOptions(ModelTokenizer, TextReading):
+class EvaluateOptions(ModelTokenizer, FixedMasking, TextReading):
     """The model and the data."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
@@ -33,20 +33,6 @@ class EvaluateOptions(ModelTokenizer, TextReading):
         at_least=8,
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
-    )
-    masking: str | None = option(
-        None,
-        "unit of masking; stored: the masks in the shards",
-        choices=(STORED, *MASKINGS),
-        default_text="whole_word for text, stored for shards",
-    )
-    mask_probability: float | None = option(
-        None,
-        "share of tokens to predict; not for stored masks",
-        default_text="0.15",
-        above=0,
-        below=1,
-        metavar="SHARE",
     )
     seed: int = option(0, "seed of masks and pairs", at_least=0, metavar="SEED")
     json: bool = option(False, "print one JSON object instead of a table")

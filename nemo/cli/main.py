@@ -149,7 +149,7 @@ def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]]
 
 
 def _let_waiting_threads_sleep() -> None:
-    """Let torch's threads sleep soon where they wait for each other, unless OpenMP is told otherwise.
+    """Make torch's waiting threads sleep after a short spin, unless the environment configures OpenMP itself.
 
     By default they spin for milliseconds on cores that other work needs, so two runs side by side stall. It
     has to be said before torch is loaded.

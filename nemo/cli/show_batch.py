@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from nemo.cli.terminal import FAINT, STRONG, make_console, print_labeled, safe
-from nemo.collections.nlp.options.choices import MASKINGS, STORED
+from nemo.collections.nlp.options.data import FixedMasking
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
@@ -24,7 +24,7 @@ HIDDEN, PIECE_MARK = "bold yellow", "·"
 
 
 @dataclass(frozen=True)
-class ShowBatchOptions(TextReading):
+class ShowBatchOptions(FixedMasking, TextReading):
     """The data, how to read it, and the samples to show."""
 
     input: str = option(
@@ -51,20 +51,6 @@ class ShowBatchOptions(TextReading):
         at_least=8,
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
-    )
-    masking: str | None = option(
-        None,
-        "unit of masking; stored: the masks in the shards",
-        choices=(STORED, *MASKINGS),
-        default_text="whole_word for text, stored for shards",
-    )
-    mask_probability: float | None = option(
-        None,
-        "share of tokens to predict; not for stored masks",
-        default_text="0.15",
-        above=0,
-        below=1,
-        metavar="SHARE",
     )
     seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63, metavar="SEED")
     json: bool = option(False, "print one JSON object instead of text")

@@ -95,6 +95,26 @@ class TokenizerOptions:
 
 
 @dataclass(frozen=True)
+class FixedMasking:
+    """Masking of tokens."""
+
+    masking: str | None = option(
+        None,
+        "unit of masking; stored: the masks in the shards",
+        choices=(STORED, *MASKINGS),
+        default_text="whole_word for text, stored for shards",
+    )
+    mask_probability: float | None = option(
+        None,
+        "share of tokens to predict; not for stored masks",
+        default_text="0.15",
+        above=0,
+        below=1,
+        metavar="SHARE",
+    )
+
+
+@dataclass(frozen=True)
 class MaskingOptions:
     """Masking of tokens."""
 

@@ -148,7 +148,7 @@ def inspect_text(
         workers: number of processes that read.
 
     Raises:
-        DataError: there is no text, or it cannot be read.
+        DataError: the text is empty or unreadable.
     """
     sources = sources_of(list(inputs), options)
     sections = sections_of(sources)

@@ -182,7 +182,7 @@ def sample_text(
     learned.
 
     Raises:
-        DataError: there is no text. Also as `inputs.sources_of` and `inputs.SectionReader`.
+        DataError: the text is empty; and what `inputs.sources_of` and `inputs.SectionReader` raise.
     """
     sources = sources_of(files, text)
     specials = re.compile("|".join(map(re.escape, special_tokens)) or "(?!)")
