@@ -199,7 +199,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--minutes", type=float, default=3.0, help="of continued pretraining, each time")
     parser.add_argument("--pretraining_minutes", type=float, default=5.0, help="of our own BERTs")
-    parser.add_argument("--masks", default="0.3:0.15", help="--mask_probability of the cases with a task")
+    parser.add_argument(
+        "--masks", default=MASKS["falling"], help="--mask_probability of the cases with a task"
+    )
     parser.add_argument("--amp_opt_level", default="O1", choices=("O0", "O1"))
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)

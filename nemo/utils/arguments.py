@@ -44,7 +44,7 @@ def option(
     default_text: str | None = None,
     decides: Literal["model", "samples", "machine"] | None = None,
     only_for: str | None = None,
-    parse: Callable[[str], Any] | None = None,
+    parse: Callable[[str, str], Any] | None = None,
 ) -> Any:
     """Declare a dataclass field as a command line option.
 
@@ -62,8 +62,8 @@ def option(
             samples that the model sees; a resumed run must keep it too. "machine": where the run takes place;
             the result is the same. Default: how the model is trained; a resumed run may change it.
         only_for: the kind of data that the option is for; the dataclass refuses it for other kinds.
-        parse: turns the text on the command line or in a configuration file into the value; raises a
-            UsageError. Default: the constructor of the type.
+        parse: turns the text on the command line or in a configuration file into the value. Its second
+            argument is where the text stands, for its UsageError. Default: the constructor of the type.
     """
     metadata = {
         "help": help,
@@ -111,29 +111,31 @@ def check(options: Any) -> None:
         UsageError: a value is empty, not one of the choices, or out of range.
     """
     for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
-        if value is None or "help" not in field.metadata:
-            continue
-        where = f"--{field.name}"
-        if value == "" and field.default != "":
-            raise UsageError("empty value", where=where, fix="omit the option, or give a value")
-        choices = field.metadata["choices"]
-        for chosen in value if isinstance(value, tuple) else (value,):
-            if choices and chosen not in choices:
-                near = closest(str(chosen), choices)
-                raise UsageError(
-                    "not one of the choices",
-                    where=where,
-                    found=repr(chosen),
-                    expected=", ".join(choices),
-                    fix=f"did you mean {near!r}?" if near else "",
-                )
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError("out of range", where=where, found=value, expected="a finite number")
-        limits = {n: b for n, b in field.metadata["bounds"].items() if b is not None}
-        if not all(_IN_RANGE[name][0](value, bound) for name, bound in limits.items()):
-            allowed = " and ".join(_IN_RANGE[name][1].format(b) for name, b in limits.items())
-            raise UsageError("out of range", where=where, found=value, expected=allowed)
+        _check_value(field, getattr(options, field.name), f"--{field.name}")
+
+
+def _check_value(field: dataclasses.Field[Any], value: Any, where: str) -> None:
+    if value is None or "help" not in field.metadata:
+        return
+    if value == "" and field.default != "":
+        raise UsageError("empty value", where=where, fix="omit the option, or give a value")
+    choices = field.metadata["choices"]
+    for chosen in value if isinstance(value, tuple) else (value,):
+        if choices and chosen not in choices:
+            near = closest(str(chosen), choices)
+            raise UsageError(
+                "not one of the choices",
+                where=where,
+                found=repr(chosen),
+                expected=", ".join(choices),
+                fix=f"did you mean {near!r}?" if near else "",
+            )
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UsageError("out of range", where=where, found=value, expected="a finite number")
+    limits = {n: b for n, b in field.metadata["bounds"].items() if b is not None}
+    if not all(_IN_RANGE[name][0](value, bound) for name, bound in limits.items()):
+        allowed = " and ".join(_IN_RANGE[name][1].format(b) for name, b in limits.items())
+        raise UsageError("out of range", where=where, found=value, expected=allowed)
 
 
 def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
@@ -306,7 +308,7 @@ class CommandLine(Generic[T]):
         config = vars(given).pop("config", None)
         parsers = {field.name: field.metadata["parse"] for field in dataclasses.fields(self.options)}  # type: ignore[arg-type]
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
-        values |= {name: parsers[name](value) for name, value in values.items() if parsers[name]}
+        values |= {name: parsers[name](text, f"--{name}") for name, text in values.items() if parsers[name]}
         in_file = read_config(self.options, os.path.expanduser(config)) if config else {}
         options = self.options(**_on_paths(self.options, {**in_file, **values}, _usable_path))
         if hasattr(options, "given"):
@@ -320,7 +322,7 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
 
     Raises:
         MissingFileError: there is no such file.
-        UsageError: not YAML, an unknown name, or a value of the wrong type.
+        UsageError: not YAML, an unknown name, or a value of the wrong type or out of range.
     """
     path = Path(path)
     if not path.is_file():
@@ -340,26 +342,35 @@ def read_config(cls: type, path: str | Path) -> dict[str, Any]:
                 found=reprlib.repr(name),
                 fix=f"did you mean {near!r}?" if near else "",
             )
-        kind, parse = _plain_type(hints[name]), fields[name].metadata["parse"]
-        if parse is not None and isinstance(value, str):
-            try:
-                values[name] = parse(value)
-            except UsageError as error:
-                raise UsageError(error.message, where=f"{path} {name}") from None
-            continue
-        if kind is tuple and isinstance(value, list):
-            values[name] = value = tuple(value)
-        may_be_none = type(None) in typing.get_args(hints[name])
-        fits = (value is None and may_be_none) or (
-            isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-        )
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            values[name], fits = float(value), True
-        if not fits:
-            raise UsageError(
-                "wrong type of value",
-                where=f"{path} {name}",
-                found=type(value).__name__ if isinstance(value, list | dict) else reprlib.repr(value),
-                expected=kind.__name__,
-            )
+        values[name] = _value_in_file(fields[name], hints[name], value, f"{path} {name}")
     return values
+
+
+def _value_in_file(field: dataclasses.Field[Any], hint: Any, value: Any, where: str) -> Any:
+    """The value of a field in a configuration file, converted and checked."""
+    kind, parse = _plain_type(hint), field.metadata["parse"]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if parse is not None and (is_number or isinstance(value, str)):
+        return parse(str(value), where)
+    if kind is float and is_number:
+        value = float(value)
+    elif kind is tuple and isinstance(value, list):
+        for i, item in enumerate(value):
+            _check_type(item, str, f"{where}[{i}]")
+        value = tuple(value)
+    if value is not None or type(None) not in typing.get_args(hint):
+        _check_type(value, kind, where)
+    _check_value(field, value, where)
+    return value
+
+
+def _check_type(value: Any, kind: type, where: str) -> None:
+    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
+        return
+    raise UsageError(
+        "wrong type of value",
+        where=where,
+        found=type(value).__name__ if isinstance(value, list | dict) else reprlib.repr(value),
+        expected="list" if kind is tuple else kind.__name__,
+        fix="write 1e-3 as 1.0e-3, without quotes" if kind is float and isinstance(value, str) else "",
+    )

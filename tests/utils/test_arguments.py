@@ -89,7 +89,12 @@ def test_a_file_gives_values_and_the_command_line_wins(tmp_path):
         ("size: null", "size: wrong type of value; found None, expected int"),
         ("size: [", "not YAML"),
         ("- size", "not a configuration"),
-        ("size: 0", "--size: out of range"),
+        ("size: 0", r"config\.yaml size: out of range; found 0, expected 1 or more"),
+        ("name: cow", r"config\.yaml name: not one of the choices; found 'cow', expected cat, dog"),
+        ("rate: .nan", r"config\.yaml rate: out of range; found nan, expected a finite number"),
+        ("rate: 1e-3", "rate: wrong type of value; found '1e-3', expected float; fix: write 1e-3 as 1.0e-3"),
+        ("animals: cat", "animals: wrong type of value; found 'cat', expected list"),
+        ("animals: [cat, 3]", r"animals\[1\]: wrong type of value; found 3, expected str"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(tmp_path, text, message):

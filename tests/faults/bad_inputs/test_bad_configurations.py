@@ -31,15 +31,15 @@ FAULTS = [
         "tokens_per_batch",
     ),
     # Configurations (33).
-    (options("nan.yaml"), USAGE, "--lr: out of range; found nan"),
-    (options("inf.yaml"), USAGE, "--lr: out of range; found inf"),
+    (options("nan.yaml"), USAGE, "nan.yaml lr: out of range; found nan"),
+    (options("inf.yaml"), USAGE, "inf.yaml lr: out of range; found inf"),
     (
         options("true.yaml"),
         USAGE,
         "true.yaml batch_size: wrong type of value; found True, expected int",
     ),
     (options("text.yaml"), USAGE, "text.yaml lr: wrong type of value; found '1e-3', expected float"),
-    (options("masks.yaml"), USAGE, "masks.yaml mask_probability: --mask_probability: out of range; found 2"),
+    (options("masks.yaml"), USAGE, "masks.yaml mask_probability: out of range; found 2"),
     (options("twice.yaml"), USAGE, "twice.yaml:3: not YAML: 'batch_size' appears twice"),
     (options("tab.yaml"), USAGE, "tab.yaml:2: not YAML"),
     (options("nested.yaml"), USAGE, "nested.yaml: not YAML: nested too deeply"),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.finetuning import TaskOptions
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
-from nemo.collections.nlp.options.mask_rate import mask_rates, parse_mask_rate
+from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, mask_rates, parse_mask_rate
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
@@ -44,7 +44,7 @@ class DomainOptions:
         metavar="STEPS",
     )
     mask_probability: float | str = option(
-        "0.3:0.15",  # better than 0.15: benchmarks/records/2026-11-30_adapt_proof
+        FALLING_MASK_RATE,
         "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
         metavar="SHARE",
         parse=parse_mask_rate,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.choices import MASKINGS, STORED, TRAINED
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY, LONGEST_SEQUENCE
-from nemo.collections.nlp.options.mask_rate import parse_mask_rate
+from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, parse_mask_rate
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
 from nemo.utils.arguments import option
 
@@ -127,8 +127,8 @@ class MaskingOptions:
     )
     mask_probability: float | str = option(
         0.15,
-        "share of tokens to predict; FIRST:LAST, such as 0.3:0.15, changes it evenly from the first step to "
-        "the last; ignored with stored masks",
+        f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes it evenly from the "
+        "first step to the last; ignored with stored masks",
         metavar="SHARE",
         decides="samples",
         parse=parse_mask_rate,

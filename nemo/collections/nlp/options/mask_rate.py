@@ -5,19 +5,22 @@ import math
 from nemo.utils.errors import UsageError
 
 SEPARATOR = ":"
+FALLING_MASK_RATE = "0.3:0.15"
+"""Better than 0.15 from scratch (2026-11-30_recipes) and from a pretrained model (2026-11-30_adapt_proof)."""
+OPTION = "--mask_probability"
 
 
-def parse_mask_rate(text: str) -> float | str:
+def parse_mask_rate(text: str, where: str = OPTION) -> float | str:
     """From a command line: "0.15" is a number, "0.3:0.15" stays as it is, numbers in their shortest form.
 
     Raises:
-        UsageError: something else, or a share that is not between 0 and 1.
+        UsageError: something else, or a share that is not between 0 and 1; `where` names its place.
     """
-    first, last = mask_rates(text)
+    first, last = mask_rates(text, where)
     return f"{first}{SEPARATOR}{last}" if SEPARATOR in text else first
 
 
-def mask_rates(value: float | str) -> tuple[float, float]:
+def mask_rates(value: float | str, where: str = OPTION) -> tuple[float, float]:
     """The shares at the first step and at the last; a single number is both.
 
     Raises:
@@ -31,15 +34,15 @@ def mask_rates(value: float | str) -> tuple[float, float]:
     if len(rates) not in (1, 2):
         raise UsageError(
             "not a share of tokens",
-            where="--mask_probability",
+            where=where,
             found=repr(value),
-            expected="a number such as 0.15, or two for the first and the last step such as 0.3:0.15",
+            expected=f"a number such as 0.15, or two for the first and the last step: {FALLING_MASK_RATE}",
         )
     for rate in rates:
         if not (math.isfinite(rate) and 0 < rate < 1):
             raise UsageError(
                 "out of range",
-                where="--mask_probability",
+                where=where,
                 found=value,
                 expected="more than 0 and less than 1",
             )

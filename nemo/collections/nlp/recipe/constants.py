@@ -38,8 +38,6 @@ OPTIMIZER: dict[str, Any] = {
 COUNTING_TOKENS = 100e6
 """Tokens seen in training up to which counts are a head start; measured to 0.7 million (decision 0007)."""
 SEQUENCE_LENGTH = 128
-MASK_PROBABILITY = "0.3:0.15"
-"""From the first step to the last: 2026-11-30_recipes."""
 
 # 2026-11-29_recipe
 EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}

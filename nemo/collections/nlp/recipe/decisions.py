@@ -10,7 +10,7 @@ from typing import Any
 from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.tokenizers.suitability import MANY_LOST
 from nemo.collections.nlp.options.choices import TRAINED
-from nemo.collections.nlp.options.mask_rate import mask_rates
+from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, mask_rates
 from nemo.collections.nlp.options.recipe_options import SIZES
 from nemo.collections.nlp.recipe.constants import (
     ADAPTING_RATE,
@@ -26,7 +26,6 @@ from nemo.collections.nlp.recipe.constants import (
     LEAST_CHARACTERS,
     LEAST_TOKENS,
     LINES,
-    MASK_PROBABILITY,
     MINUTES,
     MOST_PASSES,
     OPTIMIZER,
@@ -228,9 +227,9 @@ def _sequences(pick: Pick) -> Decision | None:
     options: dict[str, Any] = {
         "max_seq_length": SEQUENCE_LENGTH,
         "masking": "whole_word",
-        "mask_probability": MASK_PROBABILITY,
+        "mask_probability": FALLING_MASK_RATE,
     }
-    first, last = mask_rates(pick.typed.get("mask_probability", MASK_PROBABILITY))
+    first, last = mask_rates(pick.typed.get("mask_probability", FALLING_MASK_RATE))
     value, reason = (
         f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
         "short sequences and many masks teach more per minute at first",
