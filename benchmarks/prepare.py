@@ -40,7 +40,7 @@ from nemo.collections.nlp.data.hdf5.writer import ShardRecipe, document_ranges, 
 from nemo.collections.nlp.data.inputs.options import AUTO
 from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
-from nemo.collections.nlp.data.store.store_builder import assemble, groups_of, sample_paragraphs, write_part
+from nemo.collections.nlp.data.store.store_builder import assemble, excerpt_of, groups_of, write_part
 from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.text.sentences import Splitter, make_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
@@ -124,7 +124,7 @@ def _fresh(place: Path) -> TokenizerSpec:
 
 
 def _splitter(text: Path) -> Splitter:
-    return make_splitter(sample_paragraphs(sections_of(sources_of(text)), AUTO))
+    return make_splitter(excerpt_of(sections_of(sources_of(text)), AUTO))
 
 
 def _write_store(text: Path, tokenizer: TokenizerSpec, splitter: Splitter, place: Path) -> None:

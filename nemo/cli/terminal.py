@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 LABEL_WIDTH = 14
-SAMPLE_WIDTH = 80
+TEXT_WIDTH = 80
 MOST_BAR_WIDTH = 40
 LABEL, STRONG, FAINT, BAR, WARNING = "cyan", "bold", "dim", "cyan", "yellow"
 _EIGHTHS = " ▏▎▍▌▋▊▉"
@@ -29,7 +29,7 @@ def safe(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def cut(text: str, width: int = SAMPLE_WIDTH) -> str:
+def cut(text: str, width: int = TEXT_WIDTH) -> str:
     """`text`, escaped and truncated to `width` columns."""
     from rich.cells import cell_len, set_cell_size
 

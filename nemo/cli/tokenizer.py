@@ -33,7 +33,7 @@ class TokenizerOptions(TextReading):
         metavar="ENTRIES",
     )
     sample_size: int = option(
-        10_000_000, "maximum number of sentences to learn from", at_least=1, metavar="SENTENCES"
+        10_000_000, "maximum number of lines to learn from", at_least=1, metavar="LINES"
     )
     do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
     out: str = option("outputs/tokenizer", "folder to write", metavar="FOLDER", is_path=True)
@@ -60,7 +60,7 @@ def run(argv: Sequence[str]) -> None:
 
     with working("loading the libraries"):
         from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sections_of, sources_of
-        from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+        from nemo.collections.nlp.data.store.store_builder import excerpt_of
         from nemo.collections.nlp.data.text.sentences import is_cjk
         from nemo.collections.nlp.data.tokenizers import load_tokenizer
         from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in
@@ -79,8 +79,8 @@ def run(argv: Sequence[str]) -> None:
     )
     tokenizer = load_tokenizer(Path(options.out))
     with working("trying the tokenizer"):
-        sample = sample_paragraphs(sections_of(sources), text)
-    if lost := warning_of_lost_marks_in(sample, tokenizer):
+        excerpt = excerpt_of(sections_of(sources), text)
+    if lost := warning_of_lost_marks_in(excerpt, tokenizer):
         logging.warning("%s", lost)
     lines = (line for document in islice(read_documents(sources, text), LOOKED_AT) for line in document)
     line = next((line for line in lines if len(line.split()) > 5 or is_cjk(line)), "")

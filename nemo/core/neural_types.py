@@ -214,7 +214,7 @@ class AudioSignal(ElementType):
     """Element to represent an audio signal.
 
     Args:
-        freq: samples per second; signals of different rates do not match.
+        freq: sampling rate in Hz; signals of different rates do not match.
     """
 
     def __init__(self, freq: int = 16000):

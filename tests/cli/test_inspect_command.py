@@ -130,7 +130,7 @@ def test_any_number_of_processes_finds_the_same(tmp_path, capsys, monkeypatch):
     write_english(tmp_path / "text")
     sections_of = text.sections_of
     monkeypatch.setattr(text, "sections_of", lambda sources: sections_of(sources, 5000))
-    monkeypatch.setattr(counts, "SAMPLE_CHARS", 10_000)
+    monkeypatch.setattr(counts, "EXCERPT_CHARS", 10_000)
     alone = inspected(capsys, tmp_path / "text", "--workers", "1")
     assert alone["sample_share"] < 0.6
     assert inspected(capsys, tmp_path / "text", "--workers", "2") == alone

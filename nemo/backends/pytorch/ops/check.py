@@ -135,7 +135,7 @@ def comparisons_of_many() -> Iterator[tuple[str, list[Tensor], list[Tensor], flo
     """Operations on many tensors or without a gradient: name, results, expected results, tolerance."""
     drawn = torch.Generator().manual_seed(0)
 
-    def tensors() -> list[Tensor]:  # larger than a chunk of the kernels, and smaller than a vector
+    def tensors() -> list[Tensor]:  # larger than a block of the kernels, and smaller than a vector
         return [torch.randn(size, generator=drawn) for size in ((9000, 3), (1,), (17, 5))]
 
     parameters, exp_avgs, exp_avg_sqs = tensors(), tensors(), [t.square() for t in tensors()]

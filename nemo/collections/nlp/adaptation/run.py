@@ -75,7 +75,7 @@ class Score:
     """A score of a fine-tuned model over seeds.
 
     Attributes:
-        mean, deviation: mean and sample standard deviation, from 0 to 1; no deviation with one seed.
+        mean, deviation: mean and standard deviation (divisor n - 1), from 0 to 1; no deviation with one seed.
         runs: number of seeds.
     """
 

@@ -13,7 +13,7 @@ from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.choice import HubModel, Situation, find_tokenizer
-from nemo.collections.nlp.data.tokenizers.vocabulary import sample_text
+from nemo.collections.nlp.data.tokenizers.vocabulary import draw_lines
 from nemo.collections.nlp.extension.figures import Change, Cut, changes, cut_of
 from nemo.collections.nlp.extension.vocabulary import Extension, count_words, extend, refuse_other_kinds
 from nemo.collections.nlp.extension.weights import write_extended
@@ -66,7 +66,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
         tokenizer = find_tokenizer(Situation(initial=HubModel(name)))
         assert tokenizer is not None  # the model has one, or opening it failed
         refuse_other_kinds(tokenizer, options.model)
-        lines = sample_text(options.text, 10**9, options.sample_bytes, (), TextOptions.of(options))
+        lines = draw_lines(options.text, 10**9, options.sample_bytes, (), TextOptions.of(options))
         learned, held_out = _split(lines)
         extension = extend(tokenizer, learned, options.pieces, options.least_saving)
         folder = Path(options.out)

@@ -64,6 +64,6 @@ def _ratio(part: float, whole: float) -> float:
 
 
 def mean_and_deviation(runs: Sequence[Mapping[str, float]], name: str) -> tuple[float, float | None]:
-    """A figure's mean over runs, and its sample standard deviation; None with one run."""
+    """A figure's mean over runs, and its standard deviation (divisor n - 1); None with one run."""
     values = [run[name] for run in runs]
     return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

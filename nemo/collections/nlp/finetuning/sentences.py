@@ -106,30 +106,30 @@ def _of_columns(lines: Sequence[str], path: str | Path) -> list[Sentence]:
 def _of_pubtator(lines: Sequence[str], path: str | Path) -> list[Sentence]:
     sentences: list[Sentence] = []
     widened = 0
-    passages: list[tuple[str, int, str]] = []  # text, its offset in the document, where
+    texts: list[tuple[str, int, str]] = []  # text, its offset in the document, where
     spans: list[Span] = []
     for number, line in enumerate([*lines, ""], 1):
         where = f"{path}:{number}"
         match = _DOCUMENT.fullmatch(line)
         if match and match[2] == "a":
-            offset = len(passages[0][0]) + 1 if passages else 0
-            passages.append((match[3], offset, where))
+            offset = len(texts[0][0]) + 1 if texts else 0
+            texts.append((match[3], offset, where))
         elif match or not line.strip():
-            for text, offset, begins_at in passages:
+            for text, offset, begins_at in texts:
                 inside = [
                     (b - offset, e - offset, k) for b, e, k in spans if offset <= b < offset + len(text)
                 ]
                 sentence, wider = sentence_of_spans(text, inside, begins_at)
                 sentences += [sentence] if sentence.words else []
                 widened += wider
-            passages, spans = [(match[3], 0, where)] if match else [], []
+            texts, spans = [(match[3], 0, where)] if match else [], []
         else:
-            spans += _pubtator_span(line, passages, where)
+            spans += _pubtator_span(line, texts, where)
     _warn_of_widened(widened, path)
     return sentences
 
 
-def _pubtator_span(line: str, passages: Sequence[tuple[str, int, str]], where: str) -> Iterator[Span]:
+def _pubtator_span(line: str, texts: Sequence[tuple[str, int, str]], where: str) -> Iterator[Span]:
     """The entity of an annotation; none for a relation, which has no offsets."""
     cells = line.split("\t")
     if len(cells) < 5:
@@ -138,7 +138,7 @@ def _pubtator_span(line: str, passages: Sequence[tuple[str, int, str]], where: s
         begin, end = int(cells[1]), int(cells[2])
     except ValueError:
         raise DataError("not an annotation", where=where, found=repr(line[:60])) from None
-    document = " ".join(text for text, _, _ in passages)
+    document = " ".join(text for text, _, _ in texts)
     if document[begin:end] != cells[3]:
         raise DataError(
             "labels do not line up with words",

@@ -86,9 +86,9 @@ class TokenizerOptions:
     )
     sample_size: int = option(
         10_000_000,
-        "data_text: train the tokenizer on at most this many sentences",
+        "data_text: train the tokenizer on at most this many lines",
         at_least=1,
-        metavar="SENTENCES",
+        metavar="LINES",
         only_for="data_text",
     )
     do_lower_case: bool | None = option(None, "lower-case the text (WordPiece)")

@@ -91,7 +91,7 @@ class TaskTrainingOptions:
     )
     seed: int = option(
         0,
-        "seed of the first run, for new weights, sample order and dropout",
+        "seed of the first run, for new weights, the order of the examples, and dropout",
         at_least=0,
         below=2**32,
         metavar="SEED",

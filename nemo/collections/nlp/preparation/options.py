@@ -33,7 +33,7 @@ class VocabularyOptions:
         metavar="ENTRIES",
     )
     sample_size: int = option(
-        10_000_000, "train the tokenizer on at most this many sentences", at_least=1, metavar="SENTENCES"
+        10_000_000, "train the tokenizer on at most this many lines", at_least=1, metavar="LINES"
     )
     do_lower_case: bool | None = option(
         None, "lower-case the text (for a tokenizer to train, or a vocab.txt)"

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.hdf5 import manifest as shard_manifest
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sources_of
 from nemo.collections.nlp.data.inputs.options import READER
 from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
-from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.text.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
@@ -179,10 +179,10 @@ def _begin(
         )
     else:
         tokenizer.save(work / "tokenizer")
-    sample = sample_paragraphs([section for group in plan.groups for section in group], plan.text)
-    if lost := warning_of_lost_marks_in(sample, tokenizer):
+    excerpt = excerpt_of([section for group in plan.groups for section in group], plan.text)
+    if lost := warning_of_lost_marks_in(excerpt, tokenizer):
         logging.warning("%s", lost)
-    save_splitter(make_splitter(sample, plan.text.sentences), work / SPLITTER_FILE)
+    save_splitter(make_splitter(excerpt, plan.text.sentences), work / SPLITTER_FILE)
     save_plan(plan, work)
     work_tokenizer(work, tokenizer)
 

@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.inputs import Source, TextOptions, sections_of, s
 from nemo.collections.nlp.data.inputs.folders import Place
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
@@ -65,7 +65,7 @@ class PretrainingData:
         else:
             survey = self.train.dataset.survey
             frame = (0, survey.frame.cls_id, survey.frame.sep_id, survey.mask_id or 0)
-            tokens, special_ids = survey.sample.ravel(), np.array(frame)
+            tokens, special_ids = survey.first_rows.ravel(), np.array(frame)
         if self.tokenizer is not None:
             special_ids = self.tokenizer.special_ids
         counts = np.bincount(tokens, minlength=vocab_size)
@@ -203,7 +203,7 @@ def open_data(
 
     if not is_store(train) and strips_marks(tokenizer):
         sections = sections_of(sources_of(train, text))
-        lost = warning_of_lost_marks_in(sample_paragraphs(sections, text), tokenizer)
+        lost = warning_of_lost_marks_in(excerpt_of(sections, text), tokenizer)
         if lost is not None:
             logging.warning("%s", lost)
     data = PretrainingData(

@@ -50,9 +50,9 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
     length = options.max_seq_length if is_given(options, "max_seq_length") else None
     train = layer(path, "train", length)
     if tokenizer is not None:
-        tokens = tokenizer.ids_to_tokens(train.dataset.survey.sample[0][:20].tolist())
+        tokens = tokenizer.ids_to_tokens(train.dataset.survey.first_rows[0][:20].tolist())
         logging.info("for example: %s ...", "".join(c if c.isprintable() else "?" for c in " ".join(tokens)))
-        share = share_of_unknown(train.dataset.survey.sample, tokenizer)
+        share = share_of_unknown(train.dataset.survey.first_rows, tokenizer)
         if unknown := warning_of_unknown(share, lacks_capitals(tokenizer)):
             logging.warning("%s: %s", path, unknown)
     else:

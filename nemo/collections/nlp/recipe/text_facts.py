@@ -202,7 +202,7 @@ def _facts_of_text(
             expected=f"{LEAST_CHARACTERS:,} or more; 200,000 teach which words occur together, "
             "10 million or more make a useful model",
         )
-    windows = counts.sample.windows
+    windows = counts.excerpts.windows
     paragraphs = [paragraph for window in windows for paragraph in window.paragraphs]
     documents = [window.paragraphs for window in windows if window.is_document]
     single = sum(len(document) == 1 and not _SECOND_SENTENCE.search(document[0]) for document in documents)

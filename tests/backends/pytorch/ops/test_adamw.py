@@ -7,7 +7,7 @@ from nemo.backends.pytorch.ops import native
 from nemo.backends.pytorch.ops.adamw import adamw_, adamw_reference_, norm_of, rounded
 from nemo.backends.pytorch.optim.adamw import OnePassAdamW
 
-SHAPES = [(3,), (17, 5), (1,), (9000, 3), ()]  # more than a chunk, less than a vector
+SHAPES = [(3,), (17, 5), (1,), (9000, 3), ()]  # more than a block, less than a vector
 
 
 @pytest.fixture(autouse=True)

@@ -1,13 +1,13 @@
-"""Figures on data: counts that add up, samples that stay small, and what tokens make of it."""
+"""Figures on data: counts that add up, excerpts that stay small, and what tokens make of it."""
 
 import numpy as np
 import pytest
 
 from nemo.collections.nlp.data.inspection import counts as counting
 from nemo.collections.nlp.data.inspection.characters import characters_of, is_odd, scripts_of
-from nemo.collections.nlp.data.inspection.counts import Counts, Repeats, Sample, Window, hashes_of
+from nemo.collections.nlp.data.inspection.counts import Counts, Excerpts, Repeats, Window, hashes_of
 from nemo.collections.nlp.data.inspection.language import languages_of
-from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
+from nemo.collections.nlp.data.inspection.memory_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import pair_figures, unigram_entropy, unknown_characters
 
 DOCUMENTS = [["the cat", "the dog sees"], ["a bird"], ["a bird"], ["the cat", "我爱北京"]]
@@ -29,7 +29,7 @@ def test_everything_is_counted():
     assert counts.chars_by_length[:2].tolist() == [12, 30]
     assert counts.repeated_documents.share == 1 / 4
     assert counts.repeated_paragraphs.share == pytest.approx(2 / 6)
-    assert [window.paragraphs for window in counts.sample.windows] == DOCUMENTS
+    assert [window.paragraphs for window in counts.excerpts.windows] == DOCUMENTS
 
 
 def test_counts_of_parts_add_up_to_those_of_the_whole():
@@ -41,7 +41,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole():
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
     assert parts.repeated_documents.share == whole.repeated_documents.share
     assert parts.repeated_paragraphs.share == whole.repeated_paragraphs.share
-    assert parts.sample.windows == whole.sample.windows
+    assert parts.excerpts.windows == whole.excerpts.windows
 
 
 def test_repeats_are_told_from_few_hashes(monkeypatch):
@@ -63,23 +63,23 @@ def test_times_of_what_was_repeated():
     assert repeats.times(hashes_of(["a", "b", "c"])).tolist() == [3, 1, 0]
 
 
-def test_a_sample_stays_small_and_is_drawn_from_everywhere(monkeypatch):
-    monkeypatch.setattr(counting, "SAMPLE_CHARS", 1000)
-    sample, later = Sample(), Sample()
+def test_excerpts_stay_small_and_are_drawn_from_everywhere(monkeypatch):
+    monkeypatch.setattr(counting, "EXCERPT_CHARS", 1000)
+    excerpts, later = Excerpts(), Excerpts()
     rng = np.random.default_rng(0)
     for i in range(10_000):
-        (sample if i < 1000 else later).add(rng.random(), Window([f"{i:05}"], is_document=True))
-    sample.merge(later)
-    numbers = [int(window.paragraphs[0]) for window in sample.windows]
+        (excerpts if i < 1000 else later).add(rng.random(), Window([f"{i:05}"], is_document=True))
+    excerpts.merge(later)
+    numbers = [int(window.paragraphs[0]) for window in excerpts.windows]
     assert numbers == sorted(numbers)
     assert 1000 <= 5 * len(numbers) <= 2000
-    assert sample.share == pytest.approx(len(numbers) / 10_000, rel=0.2)
+    assert excerpts.share == pytest.approx(len(numbers) / 10_000, rel=0.2)
     assert np.mean(numbers) == pytest.approx(5000, rel=0.2)
 
 
-def test_of_a_long_document_only_a_part_may_be_sampled():
+def test_of_a_long_document_only_windows_may_be_drawn():
     long = [["x" * 1000] * 100]
-    windows = counts_of(long).sample.windows
+    windows = counts_of(long).excerpts.windows
     assert len(windows) == 6
     assert not any(window.is_document for window in windows)
     assert sum(len(window.paragraphs) for window in windows) == 100

@@ -37,7 +37,7 @@ def test_classes_are_counted_as_scikit_learn_does():
     assert ours["accuracy"] == pytest.approx(accuracy_score(gold, guesses))
 
 
-def test_the_deviation_is_that_of_a_sample():
+def test_the_deviation_divides_by_n_minus_1():
     assert mean_and_deviation([{"f1": 0.1}, {"f1": 0.3}], "f1") == (
         pytest.approx(0.2),
         pytest.approx(0.02**0.5),

@@ -3,7 +3,7 @@
 
 namespace {
 
-constexpr int64_t kChunk = 8192;
+constexpr int64_t kBlock = 8192;
 constexpr int64_t kPiece = 1024;
 
 template <typename T>
@@ -34,9 +34,9 @@ extern "C" void adamw_f32(int64_t threads, const int64_t* parameters, const int6
         const float step = lr / correction1, root = 1 / std::sqrt(correction2), shrink = 1 - lr * weight_decay;
         const float b1 = beta1, c1 = 1 - beta1, b2 = beta2, c2 = 1 - beta2, small = eps, factor = clip;
 #pragma omp for nowait
-        for (int64_t first = 0; first < sizes[i]; first += kChunk) {
+        for (int64_t first = 0; first < sizes[i]; first += kBlock) {
             float piece[kPiece];
-            for (int64_t from = first; from < std::min(sizes[i], first + kChunk); from += kPiece) {
+            for (int64_t from = first; from < std::min(sizes[i], first + kBlock); from += kPiece) {
                 const int64_t n = std::min(kPiece, sizes[i] - from);
                 float *w = at<float>(parameters, i) + from, *m = at<float>(exp_avgs, i) + from;
                 float* v = at<float>(exp_avg_sqs, i) + from;
@@ -59,38 +59,38 @@ extern "C" void round_all_f32(int64_t threads, const int64_t* tensors, const int
 #pragma omp parallel num_threads(static_cast<int>(threads))
     for (int64_t i = 0; i < count; i++) {
 #pragma omp for nowait
-        for (int64_t first = 0; first < sizes[i]; first += kChunk) {
+        for (int64_t first = 0; first < sizes[i]; first += kBlock) {
             const float* from = at<const float>(tensors, i) + first;
             bf16* to = at<bf16>(rounded, i) + first;
-            in_lanes(std::min(kChunk, sizes[i] - first),
+            in_lanes(std::min(kBlock, sizes[i] - first),
                      [=](int64_t j, auto n) { store(to + j, load(from + j, n), n); });
         }
     }
 }
 
-// norm [1] of all the elements of `count` tensors, each float or bf16. The sums of chunks are added up in their order, so
+// norm [1] of all the elements of `count` tensors, each float or bf16. The sums of blocks are added up in their order, so
 // that it repeats to the bit.
 extern "C" void norm_f32(int64_t threads, const int64_t* tensors, const int64_t* are_bf16, const int64_t* sizes,
                          int64_t count, float* norm) {
-    std::vector<int64_t> chunks_before(count + 1, 0);
-    for (int64_t i = 0; i < count; i++) chunks_before[i + 1] = chunks_before[i] + (sizes[i] + kChunk - 1) / kChunk;
-    std::vector<float> of_chunks(chunks_before[count]);
+    std::vector<int64_t> blocks_before(count + 1, 0);
+    for (int64_t i = 0; i < count; i++) blocks_before[i + 1] = blocks_before[i] + (sizes[i] + kBlock - 1) / kBlock;
+    std::vector<float> of_blocks(blocks_before[count]);
 #pragma omp parallel num_threads(static_cast<int>(threads))
     for (int64_t i = 0; i < count; i++) {
 #pragma omp for nowait
-        for (int64_t first = 0; first < sizes[i]; first += kChunk) {
+        for (int64_t first = 0; first < sizes[i]; first += kBlock) {
             float piece[kPiece];
             float squares = 0;
-            for (int64_t from = first; from < std::min(sizes[i], first + kChunk); from += kPiece) {
+            for (int64_t from = first; from < std::min(sizes[i], first + kBlock); from += kPiece) {
                 const int64_t n = std::min(kPiece, sizes[i] - from);
                 const float* x = floats_at(tensors, are_bf16, i, from, n, piece);
 #pragma omp simd reduction(+ : squares)
                 for (int64_t j = 0; j < n; j++) squares += x[j] * x[j];
             }
-            of_chunks[chunks_before[i] + first / kChunk] = squares;
+            of_blocks[blocks_before[i] + first / kBlock] = squares;
         }
     }
     double total = 0;
-    for (float squares : of_chunks) total += squares;
+    for (float squares : of_blocks) total += squares;
     *norm = static_cast<float>(std::sqrt(total));
 }

@@ -219,7 +219,7 @@ def _not_hdf5(path: Path, head: bytes) -> DataError:
         head.decode()
         is_text = b"\0" not in head
     except UnicodeDecodeError as problem:
-        is_text = problem.start > len(head) - 4  # only a character cut by the end of the sample
+        is_text = problem.start > len(head) - 4  # only a character cut where reading ended
     return DataError(
         "this is a text file" if is_text else "not an HDF5 file",
         where=path,

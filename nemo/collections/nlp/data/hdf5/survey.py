@@ -30,7 +30,7 @@ MAX_ODD_SHARE = 0.01  # of rows with a [SEP] inside a sentence; a text may menti
 # 0.99 with another SentencePiece, 0.89 to 0.98 with the same entries under other ids.
 MIN_CANONICAL_SHARE = 0.98
 ENOUGH_WORDS = 200
-SAMPLED_ROWS, SAMPLED_WORDS = 512, 1000
+FIRST_ROWS, MOST_WORDS = 512, 1000
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Survey:
         mask_id: the id that masks most tokens to predict; None if there are too few to tell.
         random_share: share of random pairs; None without labels.
         padding_share: share of padding in all positions.
-        sample: the first rows, unmasked, [at most SAMPLED_ROWS, L].
+        first_rows: without masks, [at most FIRST_ROWS, L].
         sha256: SHA-256 of all values.
     """
 
@@ -50,7 +50,7 @@ class Survey:
     mask_id: int | None
     random_share: float | None
     padding_share: float
-    sample: np.ndarray
+    first_rows: np.ndarray
     sha256: str
 
     @property
@@ -87,7 +87,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
     frame: Frame | None = None
     behind: Counter[int] = Counter()  # the input ids at the positions to predict
     tokens = odd_rows = random_rows = 0
-    samples: list[np.ndarray] = []
+    first_rows: list[np.ndarray] = []
     digest = hashlib.sha256()
     for start, stop in blocks_of(shard, limits):
         rows = read_checked(shard, start, stop, limits, frame)
@@ -101,7 +101,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
         odd_rows += int((separators > 1 + row_has_b).sum())
         random_rows += int(rows[LABELS].sum())
         tokens += int(rows["input_mask"].sum())
-        samples.append(originals[: SAMPLED_ROWS - sum(map(len, samples))])
+        first_rows.append(originals[: FIRST_ROWS - sum(map(len, first_rows))])
     assert frame is not None  # a shard has rows
     if odd_rows > MAX_ODD_SHARE * shard.num_rows:
         raise DataError(
@@ -115,7 +115,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
         _mask_id(behind, shard),
         _random_share(random_rows, shard),
         1 - tokens / (shard.num_rows * limits.seq_length),
-        np.concatenate(samples),
+        np.concatenate(first_rows),
         digest.hexdigest(),
     )
 
@@ -178,7 +178,7 @@ def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> No
                 expected=f"{of_tokenizer}, as in the tokenizer",
                 fix=fix,
             )
-    words = _words(tokenizer, found.sample)
+    words = _words(tokenizer, found.first_rows)
     if len(words) < ENOUGH_WORDS:
         return
     cut = tokenizer.encode_batch([tokenizer.ids_to_text(list(word)) for word in words])
@@ -203,4 +203,4 @@ def _words(tokenizer: TokenizerSpec, rows: np.ndarray) -> list[tuple[int, ...]]:
         for start, stop in itertools.pairwise(np.flatnonzero(starts_word[row]).tolist()):
             if stop - start > 1 and not is_special[row[start : stop + 1]].any():
                 words[tuple(row[start:stop].tolist())] = None
-    return list(words)[:SAMPLED_WORDS]
+    return list(words)[:MOST_WORDS]

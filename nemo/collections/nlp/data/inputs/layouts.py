@@ -72,7 +72,7 @@ def detect_layout(lines: Sequence[str]) -> str:
     document of one sentence, and no sentence would ever follow another.
 
     Args:
-        lines: a sample from all over the file, including its first lines.
+        lines: excerpts from all over the file, including its first lines.
     """
     stripped = [visible(line.strip()) for line in lines]
     texts = [line for line in stripped if line]

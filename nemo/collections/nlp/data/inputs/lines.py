@@ -41,10 +41,10 @@ def with_line_feeds(data: bytes) -> bytes:
     return data.replace(b"\r\n", b" \n").replace(b"\r", b"\n")
 
 
-def has_carriage_returns(sample: bytes) -> bool:
+def has_carriage_returns(excerpt: bytes) -> bool:
     """Whether all lines, or many, end in CR alone."""
-    alone = sample.removesuffix(b"\r").count(b"\r") - sample.count(b"\r\n")
-    ends = sample.count(b"\n")
+    alone = excerpt.removesuffix(b"\r").count(b"\r") - excerpt.count(b"\r\n")
+    ends = excerpt.count(b"\n")
     return alone > 0 and (not ends or (alone >= MANY_ENDS and alone * 4 > ends))
 
 

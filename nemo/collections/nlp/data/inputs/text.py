@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.inputs.lines import Block
 from nemo.collections.nlp.data.inputs.stored import StoredFile
 from nemo.utils.errors import DataError
 
-_ENCODING_SAMPLE = 1 << 16
+_ENCODING_BYTES = 1 << 16
 _REPLACEMENT = "\ufffd".encode()
 
 
@@ -97,7 +97,7 @@ def not_utf8(data: bytes, index: int, offset: int, where: str = "", may_replace:
         may_replace: whether the command has `--invalid_bytes`.
     """
     line_start = data.rfind(b"\n", 0, index) + 1
-    encoding = likely_encoding(data[line_start : line_start + _ENCODING_SAMPLE])
+    encoding = likely_encoding(data[line_start : line_start + _ENCODING_BYTES])
     iconv = f", for example with iconv -f {encoding} -t utf-8" if encoding else ""
     fix = f"convert the file{iconv}"
     if may_replace:

@@ -1,6 +1,6 @@
-"""Counts one pass over a corpus: amount of text, characters and repeats; and draws a sample.
+"""Counts one pass over a corpus: amount of text, characters and repeats; and draws excerpts.
 
-Counts of sections add up to those of the corpus, in bounded memory. The sample and the hashes that reveal
+Counts of sections add up to those of the corpus, in bounded memory. The excerpts and the hashes that reveal
 repeats are thinned as they grow: they cover all of a small corpus, and a share of a large one.
 """
 
@@ -14,8 +14,8 @@ import numpy as np
 from nemo.collections.nlp.data.inputs.documents import Oddities
 from nemo.collections.nlp.data.store.duplicates import document_hash
 
-SAMPLE_CHARS = 2_000_000
-WINDOW_CHARS = 1 << 14  # a longer document is cut, so that the sample has text from many documents
+EXCERPT_CHARS = 2_000_000
+WINDOW_CHARS = 1 << 14  # a longer document is cut, so that the excerpts are from many documents
 MOST_HASHES = 1 << 22
 LENGTHS = (1, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000, 100_000)  # lower bounds of the histogram's bars
 _CODE_POINTS = 0x110000
@@ -94,8 +94,8 @@ class Window:
         return sum(map(len, self.paragraphs))
 
 
-class Sample:
-    """A uniform sample of windows of a corpus.
+class Excerpts:
+    """Windows drawn uniformly from a corpus.
 
     Attributes:
         share: the share of all windows that it holds; 1 until some are dropped.
@@ -117,11 +117,11 @@ class Sample:
             return
         self._drawn.append((draw, window))
         self._num_chars += window.num_chars
-        if self._num_chars > 2 * SAMPLE_CHARS:
+        if self._num_chars > 2 * EXCERPT_CHARS:
             self._thin(self.share / 2)
 
-    def merge(self, later: "Sample") -> None:
-        """Add the sample of a later section of the corpus."""
+    def merge(self, later: "Excerpts") -> None:
+        """Add the excerpts of a later section of the corpus."""
         if later.share < self.share:
             self._thin(later.share)
         for draw, window in later._drawn:
@@ -150,11 +150,11 @@ class Counts:
         self.documents_by_length = np.zeros(len(LENGTHS), np.int64)
         self.chars_by_length = np.zeros(len(LENGTHS), np.int64)
         self.repeated_documents, self.repeated_paragraphs = Repeats(), Repeats()
-        self.sample = Sample()
+        self.excerpts = Excerpts()
         self.odd = Oddities()
 
     def add(self, documents: list[list[str]], rng: np.random.Generator) -> None:
-        """Count documents, none of them empty; `rng` draws the sample."""
+        """Count documents, none of them empty; `rng` draws the excerpts."""
         paragraphs = list(chain.from_iterable(documents))
         sizes = np.fromiter(map(len, documents), np.int64, len(documents))
         starts = np.cumsum(sizes) - sizes
@@ -173,9 +173,9 @@ class Counts:
         for document, length, draw in zip(documents, lengths.tolist(), draws, strict=True):
             if length > WINDOW_CHARS:
                 for window in _windows(document):
-                    self.sample.add(rng.random(), Window(window, is_document=False))
-            elif draw < self.sample.share:
-                self.sample.add(draw, Window(document, is_document=True))
+                    self.excerpts.add(rng.random(), Window(window, is_document=False))
+            elif draw < self.excerpts.share:
+                self.excerpts.add(draw, Window(document, is_document=True))
 
     def merge(self, later: "Counts") -> None:
         """Add the counts of a later section of the corpus."""
@@ -186,7 +186,7 @@ class Counts:
         self.chars_by_length += later.chars_by_length
         self.repeated_documents.merge(later.repeated_documents)
         self.repeated_paragraphs.merge(later.repeated_paragraphs)
-        self.sample.merge(later.sample)
+        self.excerpts.merge(later.excerpts)
         for field in fields(Oddities):
             setattr(self.odd, field.name, getattr(self.odd, field.name) + getattr(later.odd, field.name))
 

@@ -35,23 +35,23 @@ def languages_of(texts: Iterable[str]) -> dict[str, float]:
     """
     from py3langid import classify
 
-    chunks = _chunks(texts)
+    excerpts = _excerpts(texts)
     sizes: Counter[str] = Counter()
-    for chunk in chunks[:: max(1, len(chunks) // MOST_GUESSES)]:
-        if any(map(str.isalpha, chunk)):
+    for excerpt in excerpts[:: max(1, len(excerpts) // MOST_GUESSES)]:
+        if any(map(str.isalpha, excerpt)):
             with storage_errors(tempfile.gettempdir()):
-                code = classify(chunk)[0]
-            sizes["zh" if code in _CHINESE else code] += len(chunk)
+                code = classify(excerpt)[0]
+            sizes["zh" if code in _CHINESE else code] += len(excerpt)
     del sizes[_NO_LANGUAGE]
     return {language: size / sizes.total() for language, size in sizes.most_common()}
 
 
-def _chunks(texts: Iterable[str]) -> list[str]:
+def _excerpts(texts: Iterable[str]) -> list[str]:
     """Neighboring texts together, until they are long enough to classify; long ones are cut."""
-    chunks, chunk = [], ""
+    excerpts, excerpt = [], ""
     for text in texts:
-        chunk += text[:GUESS_CHARS] + "\n"
-        if len(chunk) > GUESS_CHARS:
-            chunks.append(chunk)
-            chunk = ""
-    return chunks or [chunk]
+        excerpt += text[:GUESS_CHARS] + "\n"
+        if len(excerpt) > GUESS_CHARS:
+            excerpts.append(excerpt)
+            excerpt = ""
+    return excerpts or [excerpt]

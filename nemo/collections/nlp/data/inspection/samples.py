@@ -15,13 +15,13 @@ from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.inspection.inspected import kind_of, prepared_in, tokenizer_beside
-from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
+from nemo.collections.nlp.data.inspection.memory_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import Store
 from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.pairs import joined, make_pairs
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.samples.sequences import SequenceBuilder
-from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
@@ -130,7 +130,7 @@ def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, se
     """A few documents from random positions of a corpus."""
     sources = sources_of(path, options)
     sections = sections_of(sources, SECTION_BYTES)
-    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
+    splitter = make_splitter(excerpt_of(sections, options), options.sentences)
     documents, size = [], 0
     for number in np.random.default_rng(seed).permutation(len(sections)).tolist():
         for document in SectionReader(sections[number], options).documents():

@@ -1,7 +1,7 @@
 """Statistics of text: what to know before training on it.
 
 Characters, documents and repeats are counted in the whole text; sentences, languages and tokens are estimated
-from a sample.
+from excerpts.
 """
 
 import re
@@ -26,7 +26,7 @@ from nemo.collections.nlp.data.inspection.counts import (
     hashes_of,
 )
 from nemo.collections.nlp.data.inspection.language import languages_of
-from nemo.collections.nlp.data.inspection.sample_store import store_in_memory
+from nemo.collections.nlp.data.inspection.memory_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import (
     SEQUENCE_LENGTHS,
     PairFigures,
@@ -34,7 +34,7 @@ from nemo.collections.nlp.data.inspection.tokens import (
     unigram_entropy,
     unknown_characters,
 )
-from nemo.collections.nlp.data.store.store_builder import sample_paragraphs
+from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.text.sentences import make_splitter
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.suitability import LostMarks, lacks_capitals, lost_marks
@@ -54,7 +54,7 @@ _MARKUP = re.compile(rf"</?(?:{_TAGS})(?:\s[^<>]{{0,200}})?/?>|&(?:[a-z]{{2,8}}|
 
 @dataclass(frozen=True)
 class TokenFigures:
-    """Token statistics of the text, estimated from a sample.
+    """Token statistics of the text, estimated from excerpts.
 
     Attributes:
         vocab_size: entries of the tokenizer.
@@ -90,7 +90,7 @@ class TextFigures:
         documents, paragraphs, characters: in the whole text.
         words: number of words separated by spaces.
         sentences: an estimate, unless `sample_share` is 1.
-        sentence_chars: median, 90th percentile and longest of the sample.
+        sentence_chars: median, 90th percentile and longest in the excerpts.
         one_sentence_share: share of documents with a single sentence.
         documents_by_length: lower bound of a range of lengths in characters -> documents in it.
         chars_by_length: the same -> characters in these documents.
@@ -103,7 +103,7 @@ class TextFigures:
         removed: defects that the reader repaired, such as NUL characters.
         markup_share: share of paragraphs with HTML tags or entities.
         table_share: share of paragraphs with tabs.
-        sample_share: share of the text in the sample.
+        sample_share: share of the text in the excerpts.
         tokens: None without a tokenizer.
     """
 
@@ -157,11 +157,11 @@ def inspect_text(
         raise _no_text(sources)
     characters = characters_of(counts.code_points)
     num_chars = sum(characters.values())
-    windows = counts.sample.windows
-    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
+    windows = counts.excerpts.windows
+    splitter = make_splitter(excerpt_of(sections, options), options.sentences)
     split = [[s for paragraph in window.paragraphs for s in splitter(paragraph)] for window in windows]
-    sample_chars = sum(window.num_chars for window in windows)
-    scale = num_chars / sample_chars
+    excerpt_chars = sum(window.num_chars for window in windows)
+    scale = num_chars / excerpt_chars
     single = sum(w.is_document and len(sentences) == 1 for w, sentences in zip(windows, split, strict=True))
     lengths = [len(sentence) for sentences in split for sentence in sentences]
     paragraphs = [paragraph for window in windows for paragraph in window.paragraphs]
@@ -175,7 +175,7 @@ def inspect_text(
         words=counts.paragraphs + sum(times for c, times in characters.items() if c.isspace()),
         sentences=round(len(lengths) * scale),
         sentence_chars=_quantiles(lengths),
-        one_sentence_share=min(1.0, single / counts.sample.share / counts.documents),
+        one_sentence_share=min(1.0, single / counts.excerpts.share / counts.documents),
         documents_by_length=_by_length(counts.documents_by_length),
         chars_by_length=_by_length(counts.chars_by_length),
         repeated_documents=counts.repeated_documents.share,
@@ -188,7 +188,7 @@ def inspect_text(
         removed=counts.odd,
         markup_share=sum(bool(_MARKUP.search(text)) for text in paragraphs) / len(paragraphs),
         table_share=sum("\t" in text for text in paragraphs) / len(paragraphs),
-        sample_share=sample_chars / num_chars,
+        sample_share=excerpt_chars / num_chars,
         tokens=_token_figures(split, characters, scale, tokenizer) if tokenizer else None,
     )
 

@@ -1,8 +1,8 @@
 """Token store -> pairs of text A and B, by the algorithm of Google's `create_pretraining_data.py`.
 
     While a document has sentences left: take the next ones until they have T tokens. The first few,
-    a random number of them, are A. B is the rest of this chunk, or with probability 1/2 (and always if
-    the chunk is one sentence) text from a random position; then the rest is put back. Tokens are removed
+    a random number of them, are A. B is the rest of this passage, or with probability 1/2 (and always if
+    the passage is one sentence) text from a random position; then the rest is put back. Tokens are removed
     from random ends of the longer side until A and B fit.
 
 T is `max_seq_length - 3`, or, with probability `short_seq_prob`, drawn once per document and epoch, any
@@ -113,7 +113,7 @@ def make_pairs(
     cuts, firsts = _cut_grid(store, documents, budget)
     is_short = rng.random(len(documents)) < short_seq_prob
     targets = np.where(is_short, rng.integers(2, budget + 1, len(documents)), budget)
-    document, cursor, split, end, is_random = _chunks(rng, cuts, firsts, targets, is_alone)
+    document, cursor, split, end, is_random = _passages(rng, cuts, firsts, targets, is_alone)
 
     a_start, b_start, b_end = cuts[cursor], cuts[split], cuts[end]
     a_length, target = b_start - a_start, targets[document]
@@ -136,20 +136,20 @@ def make_pairs(
     return _truncated(rng, pairs[order], target[order])
 
 
-def _chunks(
+def _passages(
     rng: np.random.Generator, cuts: np.ndarray, firsts: np.ndarray, targets: np.ndarray, is_alone: bool
 ) -> Iterator[np.ndarray]:
-    """Cut all documents into chunks of the target lengths, in step.
+    """Cut all documents into passages of the target lengths, in step.
 
     Returns:
-        For each chunk: its document; the cuts where A begins, where A ends and where the chunk ends; and
+        For each passage: its document; the cuts where A begins, where A ends and where the passage ends; and
         whether B is random.
     """
     steps = []
     document, cursor = np.arange(len(targets)), firsts[:-1]
     while len(document):
         stop = firsts[document + 1]
-        end = _end_of_run(cuts, cursor, targets[document], stop)  # of the chunk
+        end = _end_of_run(cuts, cursor, targets[document], stop)  # of the passage
         split = cursor + rng.integers(1, np.maximum(end - cursor, 2))  # where A ends
         is_random = (end - cursor == 1) | (rng.random(len(document)) < 0.5)
         if is_alone:

@@ -47,7 +47,7 @@ PART_FORMAT, PART_VERSION = "nemo-bert part of a token store", 2
 HASHES, NEAR_KEYS = "document_hashes", "near_duplicate_keys"  # arrays in parts only
 GROUP_BYTES = 32 << 20  # bytes of text in a part
 BATCH_CHARS = 1 << 20  # characters tokenized at once
-SAMPLE_CHARS, SAMPLE_SECTIONS = 1 << 18, 64  # sample for learning sentence splitting
+EXCERPT_CHARS, EXCERPT_SECTIONS = 1 << 18, 64  # for learning to split sentences
 NAMED = 5  # files named in a message
 
 
@@ -73,18 +73,18 @@ def groups_of(sections: Sequence[Section], group_bytes: int = GROUP_BYTES) -> li
     return groups
 
 
-def sample_paragraphs(sections: Sequence[Section], options: TextOptions) -> list[str]:
-    """Paragraphs for learning sentence splitting: the beginnings of sections from all over the corpus."""
-    num_sections = min(len(sections), SAMPLE_SECTIONS)
-    sample: list[str] = []
+def excerpt_of(sections: Sequence[Section], options: TextOptions) -> list[str]:
+    """Paragraphs to learn sentence splitting from: the beginnings of sections all over the corpus."""
+    num_sections = min(len(sections), EXCERPT_SECTIONS)
+    excerpt: list[str] = []
     for i in range(num_sections):
         size = 0
         for document in SectionReader(sections[i * len(sections) // num_sections], options).documents():
-            sample += document
+            excerpt += document
             size += sum(map(len, document))
-            if size * num_sections > SAMPLE_CHARS:
+            if size * num_sections > EXCERPT_CHARS:
                 break
-    return sample
+    return excerpt
 
 
 # Parts.

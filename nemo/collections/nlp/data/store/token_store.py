@@ -34,9 +34,9 @@ from nemo.collections.nlp.data.store.store_builder import (
     VERSION,
     assemble,
     describe_source,
+    excerpt_of,
     groups_of,
     refuse_other_things,
-    sample_paragraphs,
     write_part,
 )
 from nemo.collections.nlp.data.text.sentences import make_splitter
@@ -308,7 +308,7 @@ def _build(folder: Path, sources: list[Source], tokenizer: TokenizerSpec, option
     # With the version, unchanged files need not be hashed again.
     recorded = [{**describe_source(source), "version": source.version} for source in sources]
     sections = sections_of(sources)
-    splitter = make_splitter(sample_paragraphs(sections, options), options.sentences)
+    splitter = make_splitter(excerpt_of(sections, options), options.sentences)
     work = folder.with_name(f".{folder.name}.parts")
     shutil.rmtree(work, ignore_errors=True)  # left by a killed process
     try:

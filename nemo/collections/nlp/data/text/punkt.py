@@ -1,4 +1,4 @@
-"""Punkt (Kiss and Strunk 2006): sentence splitting, learned from a sample of the corpus.
+"""Punkt (Kiss and Strunk 2006): sentence splitting, learned from an excerpt of the corpus.
 
 NLTK trains it and decides; this module caches the decisions to make it fast. NLTK decides every full stop
 anew, by the words before and after it. But after most words a sentence ends whatever follows, and the
@@ -136,10 +136,10 @@ class Punkt:
         return nltk.PunktSentenceTokenizer(learned)
 
 
-def train_punkt(sample: list[str]) -> Punkt:
-    """Train Punkt on a sample of paragraphs; needs no download."""
+def train_punkt(paragraphs: list[str]) -> Punkt:
+    """Train Punkt on paragraphs of a corpus; needs no download."""
     trainer = nltk_punkt().PunktTrainer()
-    trainer.train("\n".join(sample), finalize=True)
+    trainer.train("\n".join(paragraphs), finalize=True)
     learned = trainer.get_params()
     return Punkt(
         {

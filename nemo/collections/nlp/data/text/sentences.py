@@ -66,16 +66,16 @@ def split_cjk(paragraph: str) -> list[str]:
 
 SPLITTERS: dict[str, Callable[[list[str]], Splitter]] = {
     "punkt": train_punkt,
-    "cjk": lambda sample: split_cjk,
-    "line": lambda sample: split_lines,
+    "cjk": lambda paragraphs: split_cjk,
+    "line": lambda paragraphs: split_lines,
 }
 
 
-def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
-    """A function from a paragraph to its sentences; the same sample gives the same function.
+def make_splitter(excerpt: list[str], name: str = "auto") -> Splitter:
+    """A function from a paragraph to its sentences; the same excerpt gives the same function.
 
     Args:
-        sample: paragraphs of the corpus; a few hundred thousand characters are enough.
+        excerpt: paragraphs of the corpus; a few hundred thousand characters are enough.
         name: a name in `SPLITTERS`. "auto": "cjk" for paragraphs with 30% Chinese or Japanese characters;
         for others "line" if Punkt would split hardly any line (they are already sentences, and it could
         only do harm), else "punkt".
@@ -84,17 +84,17 @@ def make_splitter(sample: list[str], name: str = "auto") -> Splitter:
         UsageError: `name` is unknown.
     """
     if name != "auto":
-        return choose(SPLITTERS, name, what="sentence splitter")(sample)
-    others = [paragraph for paragraph in sample if not is_cjk(paragraph)]
-    if len(others) < len(sample):
+        return choose(SPLITTERS, name, what="sentence splitter")(excerpt)
+    others = [paragraph for paragraph in excerpt if not is_cjk(paragraph)]
+    if len(others) < len(excerpt):
         logging.info("Chinese or Japanese text: split into sentences at punctuation")
         return ByScript(make_splitter(others)) if others else split_cjk
     with working("learning to split sentences"):
-        punkt = train_punkt(sample)
-    if sum(len(punkt(paragraph)) for paragraph in sample) <= _SAME_LINES * len(sample):
+        punkt = train_punkt(excerpt)
+    if sum(len(punkt(paragraph)) for paragraph in excerpt) <= _SAME_LINES * len(excerpt):
         logging.info("each line is one sentence")
         return split_lines
-    size = sum(map(len, sample))
+    size = sum(map(len, excerpt))
     logging.info("splitting sentences with Punkt, trained on %d characters of the corpus", size)
     return punkt
 

@@ -1,4 +1,4 @@
-"""Trains a tokenizer on a sample of a corpus, in bounded memory and reproducibly."""
+"""Trains a tokenizer on lines of a corpus, in bounded memory and reproducibly."""
 
 import heapq
 import io
@@ -47,7 +47,7 @@ SAMPLE_BYTES = {
     "sentence-piece": 250_000_000,  # its trainer needs 20 times this in memory
     "word-piece": 1_000_000_000,
 }
-READ_BYTES = 1 << 30  # stored bytes of text from which a sample is drawn
+READ_BYTES = 1 << 30  # stored bytes of text from which lines are drawn
 NAMED = 5  # files named in a message
 LINE_BYTES = 4192  # SentencePiece skips longer lines, and says so only in its log
 COVERAGE = 0.9995  # share of a text that the characters in the vocabulary must cover; as in SentencePiece
@@ -122,21 +122,21 @@ def train_tokenizer(
     with _tokenizer_folder(folder):
         specials = vocabulary_order(special_tokens)
         with working("reading text for a vocabulary"):
-            sample = sample_text(files, sample_size, sample_bytes, specials, text)
+            lines = draw_lines(files, sample_size, sample_bytes, specials, text)
         logging.info(
             "learning a %s vocabulary from %d lines, %.1f million characters (limits: %d lines, %d MB)",
-            *(kind, len(sample), sum(map(len, sample)) / 1e6, sample_size, sample_bytes // 10**6),
+            *(kind, len(lines), sum(map(len, lines)) / 1e6, sample_size, sample_bytes // 10**6),
         )
         tokenizer: TokenizerSpec
         if kind == "sentence-piece":
             with working("learning the vocabulary"):
-                model = learn_sentencepiece(sample, specials, vocab_size, do_lower_case)
+                model = learn_sentencepiece(lines, specials, vocab_size, do_lower_case)
             tokenizer = _opened(model)
             tokenizer.add_special_tokens(special_tokens or ())
             tokenizer.save(folder)
         else:
             with working("learning the vocabulary"):
-                tokens = learn_wordpiece(sample, vocabulary_order(specials), vocab_size, do_lower_case)
+                tokens = learn_wordpiece(lines, vocabulary_order(specials), vocab_size, do_lower_case)
             config = json.dumps({"do_lower_case": do_lower_case, "tokenizer_class": "BertTokenizer"})
             write_atomically(folder / CONFIG_FILE, config.encode())
             write_vocabulary(folder / VOCABULARY_FILE, tokens)
@@ -168,7 +168,7 @@ def _tokenizer_folder(folder: Path) -> Iterator[None]:
         yield
 
 
-def sample_text(
+def draw_lines(
     files: Iterable[Path_ | Source],
     sample_size: int,
     sample_bytes: int,
@@ -201,7 +201,7 @@ def sample_text(
 
 
 def _some_of(sections: Sequence[Section]) -> list[Section]:
-    """All sections of a corpus of up to `READ_BYTES`; of a larger one a uniform sample, in order."""
+    """All sections of a corpus of up to `READ_BYTES`; of a larger one some, drawn uniformly, in order."""
     order = list(range(len(sections)))
     Random(0).shuffle(order)
     kept, size = [], 0
@@ -236,7 +236,7 @@ def _cut(text: str) -> Iterator[str]:
 
 
 def learn_sentencepiece(
-    sample: Iterable[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
+    lines: Iterable[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
 ) -> bytes:
     """Train a unigram model (Kudo 2018) whose first pieces are the special tokens: padding, unknown, others.
 
@@ -249,7 +249,7 @@ def learn_sentencepiece(
     model = io.BytesIO()
     try:
         SentencePieceTrainer.train(
-            sentence_iterator=(line.replace(_LEFT_OUT, " ") for line in sample),
+            sentence_iterator=(line.replace(_LEFT_OUT, " ") for line in lines),
             model_writer=model,
             model_type="unigram",
             normalization_rule_name="nmt_nfkc_cf" if do_lower_case else "nmt_nfkc",
@@ -288,7 +288,7 @@ def _with_exact_scores(model: bytes) -> bytes:
 
 
 def learn_wordpiece(
-    sample: Sequence[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
+    lines: Sequence[str], special_tokens: Sequence[str], vocab_size: int, do_lower_case: bool = False
 ) -> list[str]:
     """Train a WordPiece vocabulary that begins with the special tokens.
 
@@ -298,7 +298,7 @@ def learn_wordpiece(
     from tokenizers import trainers
 
     backend = bert_backend(vocabulary_order(), do_lower_case)
-    alphabet = _alphabet(map(backend.normalizer.normalize_str, sample))
+    alphabet = _alphabet(map(backend.normalizer.normalize_str, lines))
     # The trainer numbers continuations in hash-table order, and merges pairs of equal frequency by
     # number. Listing them beforehand fixes their numbers.
     continuations = [CONTINUATION + character for character in alphabet if continues_word(character, backend)]
@@ -313,7 +313,7 @@ def learn_wordpiece(
         limit_alphabet=len(alphabet),
         show_progress=False,
     )
-    backend.train_from_iterator(sample, trainer)
+    backend.train_from_iterator(lines, trainer)
     ids = backend.get_vocab()
     return sorted(ids, key=ids.__getitem__)
 

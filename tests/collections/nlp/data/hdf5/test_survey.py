@@ -28,7 +28,7 @@ def test_shares_are_those_of_the_rows(tmp_path):
     found = surveyed(write_shard(tmp_path / "a.hdf5", rows))
     assert found.random_share == pytest.approx(np.mean([row.is_random for row in rows]))
     assert found.padding_share == pytest.approx(1 - np.mean([len(row.tokens) for row in rows]) / 16)
-    assert found.sample[3, : len(rows[3].tokens)].tolist() == rows[3].tokens
+    assert found.first_rows[3, : len(rows[3].tokens)].tolist() == rows[3].tokens
 
 
 def test_it_is_the_same_however_many_blocks_it_is_read_in(tmp_path, monkeypatch):
@@ -37,7 +37,7 @@ def test_it_is_the_same_however_many_blocks_it_is_read_in(tmp_path, monkeypatch)
     monkeypatch.setattr("nemo.collections.nlp.data.hdf5.survey.BLOCK_BYTES", 1000)
     parts = surveyed(path)
     assert str(parts) == str(whole)
-    assert np.array_equal(parts.sample, whole.sample)
+    assert np.array_equal(parts.first_rows, whole.first_rows)
 
 
 def test_another_value_gives_another_hash(tmp_path):

@@ -222,7 +222,7 @@ def test_real_text_is_read_back_as_made_with_this_tokenizer(shared_data, tmp_pat
     assert found.mask_id == tokenizer.mask_id
     assert found.random_share == pytest.approx(counts["random_pairs"] / counts["rows"])
     text = " ".join(map(str, store.tokens.tolist()))
-    for row in found.sample[:50]:
+    for row in found.first_rows[:50]:
         a, b, _ = np.split(row, np.flatnonzero(row == tokenizer.sep_id) + 1)
         for side in (a[1:-1], b[:-1]):
             assert " ".join(map(str, side.tolist())) in text
@@ -344,12 +344,12 @@ def reference_rows(documents, starts_word, seq_length, max_predictions, probabil
         target = space if rng.random() >= 0.1 else int(rng.integers(2, space + 1))
         left = list(document)
         while left:
-            chunk = []
-            while left and sum(map(len, chunk)) < target:
-                chunk.append(left.pop(0))
-            a_end = int(rng.integers(1, len(chunk))) if len(chunk) > 1 else 1
-            a = [token for sentence in chunk[:a_end] for token in sentence]
-            is_random = len(chunk) == 1 or rng.random() < 0.5
+            passage = []
+            while left and sum(map(len, passage)) < target:
+                passage.append(left.pop(0))
+            a_end = int(rng.integers(1, len(passage))) if len(passage) > 1 else 1
+            a = [token for sentence in passage[:a_end] for token in sentence]
+            is_random = len(passage) == 1 or rng.random() < 0.5
             b = []
             if is_random:
                 other = number
@@ -359,9 +359,9 @@ def reference_rows(documents, starts_word, seq_length, max_predictions, probabil
                     b += sentence
                     if len(b) >= target - len(a):
                         break
-                left = chunk[a_end:] + left
+                left = passage[a_end:] + left
             else:
-                b = [token for sentence in chunk[a_end:] for token in sentence]
+                b = [token for sentence in passage[a_end:] for token in sentence]
             while len(a) + len(b) > target:
                 longer = a if len(a) > len(b) else b
                 longer.pop(0 if rng.random() < 0.5 else -1)

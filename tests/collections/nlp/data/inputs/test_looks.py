@@ -1,4 +1,4 @@
-"""What a text looks like is told from samples all over it, and a file that looks two ways is told of."""
+"""What a text looks like is detected from excerpts, and a file that looks two ways is told of."""
 
 import bz2
 import gzip
@@ -68,7 +68,7 @@ def test_files_of_one_layout_are_not(tmp_path, mixed, capsys, shared_data):
     assert "parts of it look like" not in capsys.readouterr().err
 
 
-def test_lines_longer_than_a_sample_are_documents(tmp_path):
+def test_lines_longer_than_an_excerpt_are_documents(tmp_path):
     (tmp_path / "a.txt").write_bytes((b"x" * (3 * EXCERPT_BYTES) + b"\n") * 20)
     assert sources_of(tmp_path)[0].layout == "lines"
 

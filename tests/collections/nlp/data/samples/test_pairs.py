@@ -34,7 +34,7 @@ def rows(table: PairTable):
     )
 
 
-def test_a_chunk_of_two_sentences_is_a_true_pair_or_its_second_is_put_back():
+def test_a_passage_of_two_sentences_is_a_true_pair_or_its_second_is_put_back():
     # Space for 8 tokens: 0-3 and 4-7 fill it. Either they are a pair, or each is an A with a random B.
     seen = set()
     for seed in range(20):
@@ -197,14 +197,14 @@ def original_pairs(documents: list[list[int]], space: int, rng: np.random.Genera
     """
     for number, document in enumerate(documents):
         target = space if rng.random() >= 0.1 else int(rng.integers(2, space + 1))
-        chunk: list[int] = []
+        passage: list[int] = []
         i = 0
         while i < len(document):
-            chunk.append(document[i])
-            if i == len(document) - 1 or sum(chunk) >= target:
-                a_end = int(rng.integers(1, len(chunk))) if len(chunk) >= 2 else 1
-                a = sum(chunk[:a_end])
-                is_random = len(chunk) == 1 or rng.random() < 0.5
+            passage.append(document[i])
+            if i == len(document) - 1 or sum(passage) >= target:
+                a_end = int(rng.integers(1, len(passage))) if len(passage) >= 2 else 1
+                a = sum(passage[:a_end])
+                is_random = len(passage) == 1 or rng.random() < 0.5
                 if is_random:
                     for _ in range(10):
                         other = int(rng.integers(0, len(documents)))
@@ -215,11 +215,11 @@ def original_pairs(documents: list[list[int]], space: int, rng: np.random.Genera
                         b += length
                         if b >= target - a:
                             break
-                    i -= len(chunk) - a_end
+                    i -= len(passage) - a_end
                 else:
-                    b = sum(chunk[a_end:])
+                    b = sum(passage[a_end:])
                 yield *slowly_truncated(a, b, target), is_random
-                chunk = []
+                passage = []
             i += 1
 
 

@@ -19,11 +19,11 @@ from nemo.collections.nlp.data.store.store_arrays import Block, BlockWriter
 from nemo.collections.nlp.data.store.store_builder import (
     assemble,
     document_hashes,
+    excerpt_of,
     finished_part,
     groups_of,
     held_out,
     near_duplicate_bands,
-    sample_paragraphs,
     write_part,
 )
 from nemo.collections.nlp.data.store.token_store import TokenStore, open_or_build
@@ -296,7 +296,7 @@ def test_sentences_are_learned_from_all_over_the_corpus(tmp_path, monkeypatch):
     for number in range(10):
         _text(tmp_path / f"{number}.txt", f"{number}\n" * 100)
     sections = sections_of(sources_of(tmp_path))
-    monkeypatch.setattr(store_builder, "SAMPLE_SECTIONS", 5)
-    assert set(sample_paragraphs(sections, AUTO)) == {"0", "2", "4", "6", "8"}
-    monkeypatch.setattr(store_builder, "SAMPLE_CHARS", 20)
-    assert len(sample_paragraphs(sections, AUTO)) <= 500
+    monkeypatch.setattr(store_builder, "EXCERPT_SECTIONS", 5)
+    assert set(excerpt_of(sections, AUTO)) == {"0", "2", "4", "6", "8"}
+    monkeypatch.setattr(store_builder, "EXCERPT_CHARS", 20)
+    assert len(excerpt_of(sections, AUTO)) <= 500

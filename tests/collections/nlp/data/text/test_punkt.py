@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.inputs import read_documents
 from nemo.collections.nlp.data.text.punkt import train_punkt
 from nemo.collections.nlp.data.text.sentences import load_splitter, make_splitter, save_splitter
 
-SAMPLE = [
+EXCERPT = [
     "We met Dr. Smith and ca. ten men at 5 p.m. on the pier. It was late, e.g. for tea. He left.",
     "J. S. Bach was born in 1685. He died in 1750. Dr. Jones (the U.S. Army doctor) came ca. noon.",
     "The first was No. 5. The second was no. 6. It began at 7 p.m. and ended. It did! Did it? Yes.",
@@ -41,9 +41,9 @@ MARKS += [
 ]
 
 
-def nltk_splitter(sample: list[str]):
+def nltk_splitter(excerpt: list[str]):
     trainer = PunktTrainer()
-    trainer.train("\n".join(sample), finalize=True)
+    trainer.train("\n".join(excerpt), finalize=True)
     return PunktSentenceTokenizer(trainer.get_params()).tokenize
 
 
@@ -56,8 +56,8 @@ def odd_texts(number: int) -> list[str]:
 
 
 def test_odd_text_has_the_sentences_that_nltk_finds():
-    ours, theirs = train_punkt(SAMPLE), nltk_splitter(SAMPLE)
-    texts = [*SAMPLE[:3], "It rained.\n\x1c I said. So.", *odd_texts(4000)]
+    ours, theirs = train_punkt(EXCERPT), nltk_splitter(EXCERPT)
+    texts = [*EXCERPT[:3], "It rained.\n\x1c I said. So.", *odd_texts(4000)]
     assert [ours(text) for text in texts] == [theirs(text) for text in texts]
     assert ours("He came at 5 p.m. with Dr. Jones. He left.") == [
         "He came at 5 p.m. with Dr. Jones.",
@@ -75,22 +75,27 @@ def test_real_text_has_the_sentences_that_nltk_finds(shared_data, name):
 
 
 def test_verdicts_that_were_forgotten_are_found_again(monkeypatch):
-    ours = train_punkt(SAMPLE)
-    texts = [*SAMPLE[:3], *odd_texts(300)]
+    ours = train_punkt(EXCERPT)
+    texts = [*EXCERPT[:3], *odd_texts(300)]
     expected = [ours(text) for text in texts]
     monkeypatch.setattr("nemo.collections.nlp.data.text.punkt._REMEMBERED", 1)
     assert [ours(text) for text in texts] == expected
 
 
 @pytest.mark.parametrize(
-    "sample",
-    [SAMPLE, [*SAMPLE, "今天天气很好。我们去公园。"], ["今天天气很好。"], ["One sentence.", "Another one."]],
+    "excerpt",
+    [
+        EXCERPT,
+        [*EXCERPT, "今天天气很好。我们去公园。"],
+        ["今天天气很好。"],
+        ["One sentence.", "Another one."],
+    ],
     ids=["punkt", "both", "cjk", "line"],
 )
-def test_a_splitter_can_be_saved_and_sent(sample, tmp_path):
-    split = make_splitter(sample)
+def test_a_splitter_can_be_saved_and_sent(excerpt, tmp_path):
+    split = make_splitter(excerpt)
     save_splitter(split, tmp_path / "splitter")
-    texts = [*SAMPLE[:3], "明天呢？也好。", *odd_texts(300)]
+    texts = [*EXCERPT[:3], "明天呢？也好。", *odd_texts(300)]
     for again in (load_splitter(tmp_path / "splitter"), pickle.loads(pickle.dumps(split))):
         assert [again(text) for text in texts] == [split(text) for text in texts]
     save_splitter(load_splitter(tmp_path / "splitter"), tmp_path / "again")

@@ -63,7 +63,7 @@ def test_a_splitter_can_be_named():
 
 
 @pytest.mark.slow
-def test_the_same_sample_gives_the_same_sentences_in_every_process():
+def test_the_same_excerpt_gives_the_same_sentences_in_every_process():
     program = (
         "from nemo.collections.nlp.data.text.sentences import make_splitter; import sys;"
         "lines = sys.stdin.read().split('\\n'); split = make_splitter(lines, 'punkt');"

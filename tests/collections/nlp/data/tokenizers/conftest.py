@@ -6,7 +6,7 @@ import pytest
 from sentencepiece import sentencepiece_model_pb2
 
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, SentencePieceTokenizer, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.vocabulary import learn_sentencepiece, learn_wordpiece, sample_text
+from nemo.collections.nlp.data.tokenizers.vocabulary import draw_lines, learn_sentencepiece, learn_wordpiece
 
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 TEXTS = [
@@ -79,11 +79,11 @@ def trained(tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("trained")
     text = folder / "text.txt"
     text.write_text("\n".join(TEXTS * 3), encoding="utf-8")
-    sample = sample_text([text], 1000, 10**6, SPECIALS)
+    lines = draw_lines([text], 1000, 10**6, SPECIALS)
     for kind in ("pieces", "words"):
         (folder / kind).mkdir()
-    (folder / "pieces/tokenizer.model").write_bytes(learn_sentencepiece(sample, SPECIALS, 150))
-    write_vocabulary(folder / "words/vocab.txt", learn_wordpiece(sample, SPECIALS, 300))
+    (folder / "pieces/tokenizer.model").write_bytes(learn_sentencepiece(lines, SPECIALS, 150))
+    write_vocabulary(folder / "words/vocab.txt", learn_wordpiece(lines, SPECIALS, 300))
     return {kind: folder / kind for kind in ("pieces", "words")}
 
 

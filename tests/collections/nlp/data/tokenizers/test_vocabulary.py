@@ -15,8 +15,8 @@ from nemo.collections.nlp.data.tokenizers import (
 from nemo.collections.nlp.data.tokenizers.sentencepiece import parse_model
 from nemo.collections.nlp.data.tokenizers.vocabulary import (
     LINE_BYTES,
+    draw_lines,
     find_or_train_tokenizer,
-    sample_text,
     train_tokenizer,
 )
 from nemo.utils.errors import DataError, StorageError, UsageError
@@ -44,27 +44,27 @@ def kind(request) -> str:
     return request.param
 
 
-# The sample.
+# The lines to learn from.
 
 
-def test_a_small_corpus_is_its_own_sample(tmp_path):
-    assert sample_text(write(tmp_path, "one", "", "two three", "four"), 100, 100) == [
+def test_all_lines_of_a_small_corpus_are_drawn(tmp_path):
+    assert draw_lines(write(tmp_path, "one", "", "two three", "four"), 100, 100) == [
         "one",
         "two three",
         "four",
     ]
 
 
-def test_a_sample_keeps_to_both_limits(tmp_path):
+def test_lines_drawn_keep_to_both_limits(tmp_path):
     files = write(tmp_path, *(f"line {i:03}" for i in range(1000)))
-    assert len(sample_text(files, 100, 10**6)) == 100
-    assert sum(map(len, sample_text(files, 10**6, 80))) == 80
+    assert len(draw_lines(files, 100, 10**6)) == 100
+    assert sum(map(len, draw_lines(files, 10**6, 80))) == 80
 
 
-def test_a_sample_is_drawn_from_the_whole_corpus_in_its_order(tmp_path):
-    sample = sample_text(write(tmp_path, *(f"{i:04}" for i in range(2000))), 200, 10**6)
-    assert sample == sorted(sample)
-    in_each_quarter = [sum(500 * q <= int(line) < 500 * q + 500 for line in sample) for q in range(4)]
+def test_lines_are_drawn_from_the_whole_corpus_in_its_order(tmp_path):
+    drawn = draw_lines(write(tmp_path, *(f"{i:04}" for i in range(2000))), 200, 10**6)
+    assert drawn == sorted(drawn)
+    in_each_quarter = [sum(500 * q <= int(line) < 500 * q + 500 for line in drawn) for q in range(4)]
     assert min(in_each_quarter) >= 30
 
 
@@ -72,24 +72,24 @@ def test_of_a_large_corpus_the_same_pieces_from_all_over_are_read(tmp_path, monk
     for name in "abcdefghijklmnopqrst":
         (tmp_path / f"{name}.txt").write_text(f"{name} one\n{name} two\n" * 50)  # 600 bytes
     monkeypatch.setattr(vocabulary, "READ_BYTES", 3000)
-    sample = sample_text([tmp_path], 10**6, 10**6)
-    letters = [line[0] for line in sample]
+    drawn = draw_lines([tmp_path], 10**6, 10**6)
+    letters = [line[0] for line in drawn]
     assert len(set(letters)) == 5 and letters == sorted(letters)
     assert max(letters) > "j" > min(letters)
-    assert sample == sample_text([tmp_path], 10**6, 10**6)
+    assert drawn == draw_lines([tmp_path], 10**6, 10**6)
 
 
 def test_long_lines_are_cut_at_spaces_and_nothing_is_lost(tmp_path):
     words = " ".join(f"wörd{i}" for i in range(3000))
-    sample = sample_text(write(tmp_path, words, "文" * 3000), 10**6, 10**6)
-    assert max(len(line.encode()) for line in sample) <= LINE_BYTES
-    spaced = [line for line in sample if "文" not in line]
+    drawn = draw_lines(write(tmp_path, words, "文" * 3000), 10**6, 10**6)
+    assert max(len(line.encode()) for line in drawn) <= LINE_BYTES
+    spaced = [line for line in drawn if "文" not in line]
     assert " ".join(line.strip() for line in spaced) == words
-    assert "".join(line for line in sample if "文" in line) == "文" * 3000
+    assert "".join(line for line in drawn if "文" in line) == "文" * 3000
 
 
 def test_special_tokens_are_not_learned(tmp_path):
-    assert sample_text(write(tmp_path, "a [UNK] b[MASK]", "[UNK]"), 10, 100, SPECIALS) == ["a   b "]
+    assert draw_lines(write(tmp_path, "a [UNK] b[MASK]", "[UNK]"), 10, 100, SPECIALS) == ["a   b "]
 
 
 def test_a_corpus_without_text_is_an_error(tmp_path, kind):

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.tokenizers.word_starts import WordStarts
 
 
 @dataclass
-class SampleStore:
+class MemoryStore:
     """The arrays of a store, see `token_store.TokenStore`."""
 
     tokens: np.ndarray
@@ -19,7 +19,7 @@ class SampleStore:
     document_offsets: np.ndarray
 
 
-def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) -> SampleStore:
+def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) -> MemoryStore:
     """Tokenize documents, each a list of sentences; sentences without tokens are dropped."""
     sentences: list[str] = []
     first: list[bool] = []
@@ -33,7 +33,7 @@ def store_in_memory(documents: Iterable[list[str]], tokenizer: TokenizerSpec) ->
     document_of = document_of[lengths > 0]
     starts = np.flatnonzero(np.diff(document_of, prepend=-1))
     words = WordStarts(tokenizer.starts_word, tokenizer.vocabulary(), tokenizer.special_ids)
-    return SampleStore(
+    return MemoryStore(
         tokens=np.concatenate(kept) if kept else np.empty(0, np.int32),
         starts_word=words(kept) if kept else np.empty(0, bool),
         sentence_offsets=np.append(0, np.cumsum(lengths[lengths > 0])),
