@@ -39,10 +39,10 @@ def make_bert(folder, texts):
 
 def classify(folder, train, test, **options):
     """The accuracy that the example prints."""
-    for name, samples in (("train", train), ("test", test)):
-        lines = [json.dumps(sample) for sample in samples]
+    for name, examples in (("train", train), ("test", test)):
+        lines = [json.dumps(example) for example in examples]
         (folder / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    bert = make_bert(folder / "bert", [sample["text"] for sample in train])
+    bert = make_bert(folder / "bert", [example["text"] for example in train])
     arguments = [folder / "train.jsonl", folder / "test.jsonl", bert]
     arguments += [f"--{name}={value}" for name, value in options.items()]
     result = subprocess.run([sys.executable, EXAMPLE, *arguments], capture_output=True, text=True)
@@ -59,24 +59,25 @@ def test_the_example_is_short():
 def test_texts_that_differ_by_a_word_are_told_apart(tmp_path):
     rng = random.Random(0)
 
-    def sample():
+    def example():
         label = rng.choice(["good", "bad"])
         words = rng.choices(["film", "actor", "story", "scene", "music"], k=rng.randint(3, 9))
         words.insert(rng.randrange(len(words)), {"good": "splendid", "bad": "dreadful"}[label])
         return {"text": " ".join(words), "label": label}
 
-    samples = [sample() for _ in range(250)]
-    assert classify(tmp_path, samples[:200], samples[200:], lr=3e-3, epochs=4) > 0.95
+    examples = [example() for _ in range(250)]
+    assert classify(tmp_path, examples[:200], examples[200:], lr=3e-3, epochs=4) > 0.95
 
 
 @pytest.mark.slow
 def test_citations_are_told_apart(tmp_path, shared_data):
     lines = (shared_data / "sci_cite" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     of_label = {label: [] for label in ("background", "method", "result")}
-    for sample in map(json.loads, lines):
-        of_label[sample["label"]].append(sample)
+    for example in map(json.loads, lines):
+        of_label[example["label"]].append(example)
     # As many of each, so that knowing how frequent they are is of no use.
     train, test = (
-        [s for samples in of_label.values() for s in samples[part]] for part in (slice(200), slice(200, 250))
+        [e for examples in of_label.values() for e in examples[part]]
+        for part in (slice(200), slice(200, 250))
     )
     assert classify(tmp_path, train, test, lr=1e-3, epochs=3) > 0.45

@@ -23,23 +23,23 @@ class LabeledTexts(DataLayerNM):
     output_ports = {**ENCODED, "label": NeuralType(("B",), LabelsType())}
     batch_size, shuffle = 16, True
 
-    def __init__(self, samples, classes, tokenizer):
-        labels = torch.tensor([classes.index(sample["label"]) for sample in samples])
-        rows = tokenizer([s["text"] for s in samples], padding=True, truncation=True, return_tensors="pt")
+    def __init__(self, examples, classes, tokenizer):
+        labels = torch.tensor([classes.index(example["label"]) for example in examples])
+        rows = tokenizer([e["text"] for e in examples], padding=True, truncation=True, return_tensors="pt")
         self.dataset = torch.utils.data.TensorDataset(*(rows[port] for port in ENCODED), labels)
 
 
 def main(train, test, bert, lr, epochs):
     factory = NeuralModuleFactory(random_seed=0)
-    samples = {path: [json.loads(line) for line in path.open(encoding="utf-8")] for path in (train, test)}
-    classes = sorted({sample["label"] for sample in samples[train] + samples[test]})
+    examples = {path: [json.loads(line) for line in path.open(encoding="utf-8")] for path in (train, test)}
+    classes = sorted({example["label"] for example in examples[train] + examples[test]})
     tokenizer = load_tokenizer(bert).to_huggingface()
     encoder = huggingface.BERT(pretrained_model_name=str(bert))
     tokenizer.model_max_length = min(128, encoder.config.max_position_embeddings)
     head = SequenceClassifier(encoder.hidden_size, len(classes), log_softmax=False)
 
     def wire(path):
-        data = LabeledTexts(samples[path], classes, tokenizer)()
+        data = LabeledTexts(examples[path], classes, tokenizer)()
         hidden_states = encoder(**{port: getattr(data, port) for port in ENCODED})
         return head(hidden_states=hidden_states), data.label
 
