@@ -10,8 +10,8 @@ from nemo.utils.progress import working
 COMMAND_LINE = CommandLine(
     ExtensionOptions,
     "nemo-bert extend-vocab",
-    "Add to a BERT's vocabulary the WordPieces of a text that save most tokens, and write the model as a "
-    "Hugging Face folder.",
+    "Add the WordPieces that save the most tokens of a text to a BERT's vocabulary, and write the model as "
+    "a Hugging Face folder.",
     positional=("model", "text"),
     examples="nemo-bert extend-vocab my_bert papers/ --out my_bert_of_papers",
 )

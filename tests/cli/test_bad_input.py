@@ -165,7 +165,7 @@ MISTAKES = [
     (
         "evaluate run --eval_data text/valid.txt --max_seq_length 64",
         USAGE,
-        "longer than the model's positions; found 64, expected 32 or less",
+        "longer than the model allows; found 64, expected 32 or less",
     ),
     ("fill-mask run 'nothing is hidden'", USAGE, r"\[MASK\]"),
     ("export run text", USAGE, "text: "),

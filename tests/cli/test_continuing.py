@@ -140,7 +140,7 @@ def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
     [
         (("--hidden_size", "64"), 2, "--hidden_size: contradicts"),
         (("--vocab_size", "81"), 2, "--vocab_size: contradicts"),
-        (("--max_seq_length", "40"), 2, "--max_seq_length: longer than the model's positions; found 40"),
+        (("--max_seq_length", "40"), 2, "--max_seq_length: longer than the model allows; found 40"),
         (("--optimizer", "sgd"), 4, "a run with a different optimizer; found adam_w, expected sgd"),
         (("--only_mlm_loss",), 4, "a run with a different only_mlm_loss; found False, expected True"),
         (("--num_iters", "6"), 2, "nothing left to train; found 6 steps"),

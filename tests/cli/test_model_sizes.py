@@ -167,7 +167,7 @@ def test_two_phases_short_sequences_first(text, tmp_path, capsys):
     capsys.readouterr()
     too_long = ("--bert_checkpoint", str(tmp_path / "first"), "--max_seq_length", "33")
     assert pretrain(text, tmp_path / "third", *too_long) == 2
-    assert "--max_seq_length: longer than the model's positions; found 33, expected 32" in error_of(capsys)
+    assert "--max_seq_length: longer than the model allows; found 33, expected 32" in error_of(capsys)
 
 
 def test_two_phases_over_shards(shards, tmp_path):
@@ -187,7 +187,7 @@ def test_fewer_positions_than_tokens_are_refused(text, shards, tmp_path, capsys,
     else:
         more = [*TINY, *STEPS, "--vocab_size", "60", "--max_position_embeddings", "8"]
         assert main(["pretrain", "--data_dir", str(shards), *more, "--work_dir", str(tmp_path / "run")]) == 2
-        expected = "rows longer than the model's positions; found 16, expected 8 or less"
+        expected = "rows longer than the model allows; found 16, expected 8 or less"
     assert expected in error_of(capsys)
 
 

@@ -297,7 +297,7 @@ def test_a_configuration_file_may_have_more_positions_than_the_rows(made, tmp_pa
     assert "max_seq_length: 32" in (tmp_path / "run/config.yaml").read_text()
     config.write_text(json.dumps({**sizes, "max_position_embeddings": 16}))
     assert pretrain(tmp_path / "short", *words) == 2
-    assert "rows longer than the model's positions; found 32, expected 16 or less" in error_of(capsys)
+    assert "rows longer than the model allows; found 32, expected 16 or less" in error_of(capsys)
 
 
 @pytest.mark.parametrize(

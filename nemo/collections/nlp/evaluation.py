@@ -60,7 +60,7 @@ def evaluate(
     positions = pretrained.model.bert.config.max_position_embeddings
     if max_seq_length is not None and max_seq_length > positions:
         raise UsageError(
-            "longer than the model's positions",
+            "longer than the model allows",
             where="--max_seq_length",
             found=max_seq_length,
             expected=f"{positions} or less",
@@ -112,7 +112,7 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
     """The `top` most probable tokens for every [MASK] in `text`, in the order of the text.
 
     Raises:
-        UsageError: there is no [MASK], or the text is longer than the model's positions, or not Unicode.
+        UsageError: there is no [MASK], or the text is longer than the model allows, or not Unicode.
     """
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise UsageError("the text is not UTF-8", found=ascii(text[:80]))

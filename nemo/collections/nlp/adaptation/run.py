@@ -183,7 +183,7 @@ class _Adapting:
         )
 
     def _models(self, base: str, is_extended: bool) -> dict[str, str]:
-        """Make the models to measure; by name, those of one stage between the others."""
+        """Make the models to measure, by name; those of a single stage stand between base and adapted."""
         start = str(self._path(FOLDERS["extended"])) if is_extended else base
         if self._options.level == "vocabulary":
             return {"base": base, "adapted": start}
@@ -217,7 +217,7 @@ class _Adapting:
         return done["result"]
 
     def _begun(self) -> str:
-        """The base model in a form that all stages take.
+        """The base model in a form that all stages accept.
 
         Raises:
             UsageError: the folder has another adaptation.
@@ -237,7 +237,7 @@ class _Adapting:
         return begun["model"]
 
     def _begin(self) -> str:
-        """Read all that is given: what is wrong with it is said before the work and leaves nothing."""
+        """Read all input, so that errors are reported before the work and leave no files."""
         options, texts, aside = self._options, self._path("text"), self._path("base")
         data = open_task_data(self._finetuning("base", options.model)) if options.train else None
         with _gone_if_refused(texts, aside):
@@ -354,7 +354,7 @@ class _Adapting:
 
 @contextmanager
 def _gone_if_refused(*folders: Path) -> Iterator[None]:
-    """Remove the folders that were not there before if something is raised."""
+    """Remove the folders that the block created, if it raises."""
     new = [folder for folder in folders if not folder.exists()]
     try:
         yield

@@ -58,13 +58,13 @@ def write_texts(options: AdaptationOptions, folder: Path) -> dict[str, int]:
 
 
 def _check_enough(sizes: Mapping[str, int], where: str) -> None:
-    """Refuse a text of which nothing was held out, or nothing is left."""
+    """Refuse a text if nothing is held out, or nothing is left to train on."""
     if not all(sizes.values()):
         raise DataError(
-            "too little text to hold some out",
+            "too little text to hold out a part",
             where=where,
             found=f"{sum(sizes.values())} characters",
-            expected=f"some hundred documents, or {HELD_OUT * UNIT} paragraphs and more",
+            expected=f"a few hundred documents, or at least {HELD_OUT * UNIT} paragraphs",
             fix="give more text, or --text_layout lines or blank if documents were not separated correctly",
         )
 

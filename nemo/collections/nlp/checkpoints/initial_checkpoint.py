@@ -266,7 +266,7 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
     if asked and options.max_seq_length > positions:
         if options.config_file is None:
             raise UsageError(
-                "longer than the model's positions",
+                "longer than the model allows",
                 where="--max_seq_length",
                 found=options.max_seq_length,
                 expected=f"{positions} or less, the max_position_embeddings of {source}",

@@ -8,7 +8,7 @@ SHOWN = 10
 
 
 def summary(result: ExtensionResult) -> str:
-    """Figures before and after, the new entries, and the words that were split most."""
+    """Figures before and after, the new entries, and the words that save the most pieces."""
     return "\n".join(_lines(result))
 
 
@@ -24,6 +24,6 @@ def _lines(result: ExtensionResult) -> Iterator[str]:
     yield f"worse splits       {result.num_longer} words have more pieces than before"
     yield f"model              {result.folder}"
     if result.changed:
-        yield "words that were split most, before -> after:"
+        yield "words that save the most pieces, before -> after:"
     for change in result.changed[:SHOWN]:
         yield f"  {change.word} ({change.count}): {' '.join(change.before)} -> {' '.join(change.after)}"

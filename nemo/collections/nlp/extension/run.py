@@ -93,7 +93,7 @@ def _split(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     for line in lines:
         split[number_of(line) % HELD_OUT == 0].append(line)
     if not all(split):
-        raise DataError("too little text", found=f"{len(lines)} lines", expected="enough to hold some out")
+        raise DataError("too little text", found=f"{len(lines)} lines", expected="enough to hold out a part")
     return split
 
 

@@ -120,7 +120,7 @@ class Finetuning:
         positions = pretrained.bert.config.max_position_embeddings
         if (options.max_seq_length or 0) > positions:
             raise UsageError(
-                "longer than the model's positions",
+                "longer than the model allows",
                 where="--max_seq_length",
                 found=options.max_seq_length,
                 expected=f"{positions} or less",

@@ -44,7 +44,7 @@ def read_sentences(
         return _of_json(text, path, text_column, label_column)
     for option, value in (("--text_column", text_column), ("--label_column", label_column)):
         if value is not None:
-            raise DataError("the file has no names of columns", where=path, found=option, fix="leave it out")
+            raise DataError("the file has no column names", where=path, found=option, fix="leave it out")
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     first = next(line for line in lines if line.strip())
     return _of_pubtator(lines, path) if _DOCUMENT.fullmatch(first) else _of_columns(lines, path)

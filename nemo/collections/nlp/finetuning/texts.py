@@ -50,5 +50,5 @@ def read_texts(
         *texts, label = (field_text(record, column, where) for column in columns)
         examples.append(LabeledText(tuple(texts), (label,), where))
     if not examples:
-        raise DataError("no examples", where=path, expected="a row below the names of the columns")
+        raise DataError("no examples", where=path, expected="a row below the column names")
     return examples

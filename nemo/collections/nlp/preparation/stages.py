@@ -272,7 +272,7 @@ def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
         )
     if not num_documents[TRAINING] or (plan.options["test_fraction"] and not num_documents[TEST]):
         raise DataError(
-            "too few documents to hold some out",
+            "too few documents to hold any out",
             where=plan.out,
             found=sum(num_documents.values()),
             expected="two different ones",

@@ -143,7 +143,7 @@ def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> P
     positions = options.max_position_embeddings or length  # the model's, if already known
     if length > positions:
         raise UsageError(
-            "the shards have rows longer than the model's positions",
+            "the shards have rows longer than the model allows",
             where=options.train_data or options.data_dir,
             found=length,
             expected=f"{positions} or less",

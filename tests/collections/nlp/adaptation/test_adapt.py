@@ -134,8 +134,8 @@ def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, com
     ("change", "message"),
     [
         (["--test", "fish"], "'B-Fish' is not in the training data"),
-        (["--replay", "short.txt"], "--replay short.txt: too little text to hold some out"),
-        (["--max_seq_length", "9999"], "longer than the model's positions"),
+        (["--replay", "short.txt"], "--replay short.txt: too little text to hold out a part"),
+        (["--max_seq_length", "9999"], "longer than the model allows"),
     ],
 )
 def test_what_is_refused_leaves_nothing(tmp_path, command, capsys, monkeypatch, change, message):

@@ -130,7 +130,7 @@ def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
         (["--train", str(tmp_path / "plain")], 3, "too few labels"),
         (["--train", str(tmp_path / "absent")], 3, "no such file"),
         (["--train", train, "--lr", "fast"], 2, "not a learning rate"),
-        (["--train", train, "--max_seq_length", "64"], 2, "longer than the model's positions"),
+        (["--train", train, "--max_seq_length", "64"], 2, "longer than the model allows"),
         (["--train", train, "--pair_column", "b"], 2, "an option of --task pairs"),
         ([], 2, "a model and a labeled file are needed"),
     ):
