@@ -34,7 +34,7 @@ def rows(table: PairTable):
     )
 
 
-def test_a_passage_of_two_sentences_is_a_true_pair_or_its_second_is_put_back():
+def test_the_second_sentence_of_a_random_pair_is_put_back():
     # Space for 8 tokens: 0-3 and 4-7 fill it. Either they are a pair, or each is an A with a random B.
     seen = set()
     for seed in range(20):
