@@ -3,6 +3,7 @@
 Heavy imports wait until a command runs, so `--help` is fast.
 """
 
+import atexit
 import gc
 import importlib
 import os
@@ -10,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from types import ModuleType
 from typing import NoReturn
 
@@ -144,8 +145,22 @@ def program(argv: Sequence[str] | None = None, command: Callable[[Sequence[str]]
     code = main(argv, command)
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _exit_at_once(code)
     gc.freeze()  # or the interpreter looks for garbage once more: with torch loaded, a second or more
     sys.exit(code)
+
+
+def _exit_at_once(code: int) -> NoReturn:
+    """Exit without taking the interpreter down, which aborts now and then while gloo's threads run.
+
+    They end with the last reference to the process group, and torch's DTensor keeps some in its caches.
+    """
+    atexit._run_exitfuncs()
+    with suppress(OSError, ValueError):  # a reader that has gone
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def _let_waiting_threads_sleep() -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -30,6 +31,7 @@ T = TypeVar("T")
 Tensors = dict[str, dict[str, Tensor]]
 
 SECONDS_UNTIL_HUNG = 600.0
+SECONDS_TO_LEAVE = 10.0
 _SECONDS_BETWEEN_LOOKS = 0.05
 _LONGER_THAN_ANY_WAIT = timedelta(days=7)  # the watchdog limits waiting
 
@@ -177,10 +179,10 @@ class Processes(World):
         _world = World()
         if _is_failure(problem):
             self._watchdog.tell(str(problem))
-            return
-        self.barrier("the end")
-        self._watchdog.stop()
-        dist.destroy_process_group()
+        else:
+            self.barrier("the end")
+            self._watchdog.stop()
+        _leave_group()
 
     def leave(self) -> None:
         """End a script outside of `with world`: here processes need not wait for each other."""
@@ -188,6 +190,7 @@ class Processes(World):
             self._watchdog.tell(str(problem))
         else:
             self._watchdog.leave()
+        _leave_group()
 
     def _bytes_of_first(self, content: bytes) -> bytes:
         size = torch.tensor(len(content))
@@ -265,6 +268,16 @@ def _is_failure(problem: BaseException | None) -> bool:
 def _leave() -> None:
     if isinstance(_world, Processes):
         _world.leave()
+
+
+def _leave_group() -> None:
+    """End gloo's threads: one that drops a tensor while the interpreter ends aborts the process.
+
+    After a failure, a thread may wait for a process that no longer answers, so this has a time limit.
+    """
+    thread = Thread(target=dist.destroy_process_group, daemon=True)
+    thread.start()
+    thread.join(SECONDS_TO_LEAVE)
 
 
 def _is_store_of_launcher() -> bool:
