@@ -23,6 +23,12 @@ RUNS = {
         "--tokenizer", "word-piece", "--optimizer", "lamb", "--lr", "1e-2", "--beta1", "0.9", "--beta2",
         "0.999", "--initialization", "counts", "--grad_norm_clip", "1", "--lr_policy", "CosineAnnealing",
     ],
+    "word-piece, bf16 products": [
+        "--tokenizer", "word-piece", "--optimizer", "adam_w", "--lr", "1e-3", "--amp_opt_level", "O1",
+    ],
+    "word-piece, bf16 weights": [
+        "--tokenizer", "word-piece", "--optimizer", "adam_w", "--lr", "1e-3", "--amp_opt_level", "O2",
+    ],
 }  # fmt: skip
 
 

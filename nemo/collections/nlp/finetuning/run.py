@@ -5,6 +5,7 @@ validation set selects the rate (with the first seed) and the model to export. O
 rate read the test set.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -240,6 +241,7 @@ class Finetuning:
         return self._encoder.rows(self._data.valid)
 
     def _new(self, seed: int) -> tuple[NeuralModuleFactory, FinetuningModel]:
+        gc.collect()  # the last run's model is in a reference cycle, and much memory for few objects
         factory = NeuralModuleFactory(optimization_level=self._options.amp_opt_level, random_seed=seed)
         return factory, FinetuningModel.of(self._pretrained, self._options.task, len(self._data.labels))
 

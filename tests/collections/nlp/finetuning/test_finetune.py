@@ -1,5 +1,6 @@
 """Fine-tuning end to end: it learns, exports what transformers answers alike, resumes, and refuses."""
 
+import gc
 import json
 
 import pytest
@@ -11,6 +12,7 @@ from nemo.collections.nlp.checkpoints.loading import load_pretrained
 from nemo.collections.nlp.finetuning.model import FinetuningModel, open_pretrained
 from nemo.collections.nlp.finetuning.run import finetune
 from nemo.collections.nlp.finetuning.windows import RowLayer
+from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import FinetuningOptions
 from tests.cli.outcome import error_of
 from tests.collections.nlp.finetuning.conftest import write_columns, write_texts
@@ -61,6 +63,16 @@ def test_texts_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert, task
     for example in predictions(tmp_path, 1e-2):
         texts = dict(zip(("text", "text_pair"), example["content"], strict=False))
         assert label(texts)["label"] == example["predicted"][0]
+
+
+def test_runs_leave_no_models_in_memory(tmp_path, bert):
+    gc.collect()
+    gc.disable()  # a model is hundreds of MB, and too few objects for a collection
+    try:
+        finetune(options_for(tmp_path, bert, "ner", seeds=4, num_epochs=1))
+        assert sum(type(thing) is BERT for thing in gc.get_objects()) <= 3
+    finally:
+        gc.enable()
 
 
 def test_a_run_that_broke_off_goes_on_to_the_same_figures(tmp_path, bert, monkeypatch):
