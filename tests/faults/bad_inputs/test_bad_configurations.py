@@ -76,7 +76,7 @@ FAULTS = [
         "other_vocabulary.json: the tokenizer has more entries than the model",
     ),
     (config("decoder.json"), USAGE, "decoder.json: not a BERT: is_decoder"),
-    (f"{shards('shards')} --config_file configs/short.json", USAGE, "max_position_embeddings|positions"),
+    (f"{shards('shards')} --config_file configs/short.json", USAGE, "longer than the model allows"),
 ]
 
 
