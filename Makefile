@@ -5,6 +5,9 @@ ARGS ?=
 # Three at a time on two cores, one thread each: many wait for processes of their own, or for time to pass.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
+# Python compiles what it imports; pip would spend half of its time on compiling all there is.
+INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
+
 .PHONY: demo test check chaos bench format clean
 
 demo: .venv/installed  ## from nothing to a trained, measured, exported BERT; options: make demo ARGS="--minutes 10"
@@ -24,7 +27,7 @@ chaos: .venv/installed-dev  ## kills, signals, damage and full disks, thousands 
 	$(BIN)/python -m tests.faults.chaos $(ARGS)
 
 bench: .venv/installed-dev  ## the step beside Hugging Face's, real runs beside it, and --minutes: two hours, and a record
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(INSTALL) '.[bench]'
 	$(BIN)/python benchmarks/record.py $(ARGS)
 
 format: .venv/installed-dev  ## what `check` wants
@@ -39,9 +42,9 @@ clean:  ## forget the environment and everything that was trained
 	$(PYTHON) -m venv .venv
 
 .venv/installed: .venv/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) .
 	touch $@
 
-.venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+.venv/installed-dev: .venv/bin/python pyproject.toml constraints.txt
+	$(INSTALL) '.[dev]'
 	touch $@
