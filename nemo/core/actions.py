@@ -1,12 +1,13 @@
 """The interfaces between callbacks, the factory and a backend."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack
 
 from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
+from nemo.core.settings import DeviceType
 
 Tensors = NmTensor | Sequence[NmTensor]
 
@@ -190,3 +191,17 @@ class BackendActions(Actions, Protocol):
     def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]: ...
 
     def clear_cache(self) -> None: ...
+
+
+class BackendPackage(Protocol):
+    """The functions a factory calls in the package of a backend, such as `nemo.backends.pytorch`."""
+
+    @property
+    def PtActions(self) -> Callable[..., BackendActions]: ...
+
+    def place(self, placement: DeviceType | None, local_rank: int | None = None) -> Any: ...
+    def join(self, device: Any) -> Any: ...
+    def num_failed(self, world: Any, is_fine: bool) -> int: ...
+    def seed_everything(self, seed: int) -> None: ...
+    def set_cudnn_benchmark(self, on: bool) -> None: ...
+    def make_tb_writer(self, folder: Any) -> Any: ...

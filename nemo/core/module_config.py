@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from nemo.core.errors import ModuleConfigError
+from nemo.utils.collections import collection_of
 from nemo.utils.errors import MissingFileError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lookup import closest
@@ -29,11 +30,11 @@ def make_header(module_class: type) -> dict[str, Any]:
     from nemo import __version__
 
     full_spec = full_name(module_class)
-    in_collection = full_spec.startswith("nemo.collections.")
+    collection = collection_of(full_spec)
     return {
         "nemo_core_version": __version__,
-        "collection_type": full_spec.split(".")[2] if in_collection else None,
-        "collection_version": __version__ if in_collection else None,
+        "collection_type": collection,
+        "collection_version": __version__ if collection else None,
         "full_spec": full_spec,
     }
 

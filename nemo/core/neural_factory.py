@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo.core.actions import BackendActions, Tensors
+from nemo.core.actions import BackendActions, BackendPackage, Tensors
 from nemo.core.callbacks import ActionCallback, EvaluatorCallback
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
@@ -88,7 +88,7 @@ class NeuralModuleFactory:
             )
         if create_tb_writer and log_dir is None and tensorboard_dir is None:
             raise UsageError("create_tb_writer needs log_dir or tensorboard_dir")
-        self._backend = importlib.import_module("nemo.backends.pytorch")
+        self._backend: BackendPackage = importlib.import_module("nemo.backends.pytorch")
         self.backend = backend
         if local_rank is None and "LOCAL_RANK" in os.environ:
             local_rank = int(os.environ["LOCAL_RANK"])
@@ -133,12 +133,12 @@ class NeuralModuleFactory:
 
     @classmethod
     def set_default_factory(cls, factory: "NeuralModuleFactory") -> None:
-        """Make `factory` the default."""
+        """Make `factory` the default; NeMo 0.10's address, for programs with several factories."""
         cls._default = factory
 
     @classmethod
     def reset_default_factory(cls) -> None:
-        """Forget the default."""
+        """Forget the default; NeMo 0.10's address, for programs with several factories."""
         cls._default = None
 
     @property
@@ -190,7 +190,7 @@ class NeuralModuleFactory:
             stop_on_nan_loss: False means `when_not_finite="skip"`.
             steps_per_nan_check: for compatibility with NeMo 0.10; every step is checked.
             synced_batchnorm, synced_batchnorm_groupsize: for compatibility with NeMo 0.10; refused with
-                several processes, as BERT has no batch norm to synchronize. No effect with one process.
+                several processes. No effect with one process.
             gradient_predivide: for compatibility with NeMo 0.10; no effect, as there.
             amp_max_loss_scale: upper bound of the loss scale (fp16 only).
             reset: start again from step 0 with this factory.
@@ -365,9 +365,8 @@ class NeuralModuleFactory:
         """A new module of the class `name`, created with `params`.
 
         Args:
-            collection: the name that a collection registers when it is imported; "toys" has the tutorial's
-                modules.
-            pretrained: for compatibility with NeMo 0.10; BERT takes a `pretrained_model_name`.
+            collection: the name that a collection registers when it is imported.
+            pretrained: for compatibility with NeMo 0.10; no effect.
 
         Raises:
             UsageError: there is no such collection, or no such module in it.

@@ -32,7 +32,7 @@ class DeploymentFormat(Enum):
 
 
 class ModelMode(Enum):
-    """Whether dropout is on (train) or off (eval)."""
+    """Whether dropout is on (train) or off (eval). For programs written for NeMo 0.10."""
 
     train = 0
     eval = 1

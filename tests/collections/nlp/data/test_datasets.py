@@ -155,12 +155,6 @@ def test_a_fingerprint_tells_what_decides_the_samples(dataset, text, letters):
     assert same.fingerprint == dataset.fingerprint != other.fingerprint
 
 
-def test_tokens_are_counted(tmp_path, letters):
-    (tmp_path / "text.txt").write_text("a b a\nc\n")
-    counts = dataset_of(letters, tmp_path, max_seq_length=10).token_counts()
-    assert len(counts) == letters.vocab_size and counts[5:9].tolist() == [2, 1, 1, 0]
-
-
 def test_items_are_rows_of_the_epoch_that_was_set(dataset):
     for epoch in (0, 3):
         dataset.set_epoch(epoch)

@@ -119,10 +119,6 @@ class BertPretrainingDataset:
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
-    def token_counts(self) -> np.ndarray:
-        """Occurrences of each token in the text, int64 [vocab_size]."""
-        return np.bincount(self.store.tokens, minlength=self.tokenizer.vocab_size)
-
     def set_epoch(self, epoch: int) -> None:
         """Make `dataset[i]` return sample i of this epoch."""
         self.epoch = epoch
