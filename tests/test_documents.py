@@ -117,8 +117,11 @@ import sys
 import numpy as np
 import torch
 from nemo.backends.pytorch.ops.check import checks
+from nemo.backends.pytorch.tutorials import MSELoss, RealFunctionDataLayer, TaylorNet
 from nemo.cli.main import main
 from nemo.collections.nlp.data.samples.masking import Masking
+from nemo.core import NeuralModuleFactory
+from nemo.core.callbacks import StopBelow
 
 masking = Masking(0.5, 4, np.arange(5, 50), "initial")
 starts_word = np.array([[True, True, False, True, False, True]])
@@ -127,6 +130,16 @@ ids = np.array([[2, 10, 11, 12, 13, 3]])
 _, chosen = masking(ids, starts_word, may_choose, np.array([6]), 0, np.array([0]))
 print(chosen.nonzero()[1].tolist())
 print("bias_relu" in [name for name, *_ in checks(torch.float32)])
+factory = NeuralModuleFactory(random_seed=0)
+data = RealFunctionDataLayer(n=100, batch_size=10)()
+loss = MSELoss()(predictions=TaylorNet(dim=4)(x=data.x), target=data.y)
+factory.train(
+    [loss],
+    callbacks=[StopBelow(loss, limit=1e9, patience=2)],
+    optimizer="sgd",
+    optimization_params={"lr": 0.01, "max_steps": 9},
+)
+print(f"stopped after {factory.get_trainer().step} steps")
 main(["count", sys.argv[1]])
 """
 
@@ -143,4 +156,5 @@ def test_the_patches_of_contributing_apply_and_work(patched):
         check=True,
     )
     assert done.stdout.splitlines()[:2] == ["[1, 3]", "True"]  # the first tokens of both words
+    assert "stopped after 2 steps" in done.stdout
     assert done.stdout.splitlines()[-1] == "2"

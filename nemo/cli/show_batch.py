@@ -64,7 +64,7 @@ class ShowBatchOptions(FixedMasking, TextReading):
 COMMAND_LINE = CommandLine(
     ShowBatchOptions,
     "nemo-bert show-batch",
-    "Show a few samples as the model sees them: words, masks and the masked words.",
+    "Show a few samples as the model sees them, with masks, and the words they hide.",
     positional=("input",),
     examples="nemo-bert show-batch corpus/ --masking whole_word",
 )

@@ -1,4 +1,4 @@
-"""Modules by field; a field loads when it is first touched."""
+"""Collections of modules; each is imported on first access."""
 
 from nemo.utils.lazy import lazy_parts
 

@@ -150,7 +150,8 @@ class Actions(Protocol):
         Args:
             folder: the folder passed to `save`, a work folder that contains it, or a single checkpoint.
             identity: values, by name, that must equal those in the checkpoint for the run to be the same.
-            stream: values, by name, that determine the batches; if they differ, the epoch restarts.
+            stream: for a checkpoint in another run's folder, values, by name, that determine the batches; if
+                they differ, the epoch restarts. A run's own folder has them in `identity`.
 
         Raises:
             CheckpointError: there are checkpoints, but none is intact, or they are of another model or run.

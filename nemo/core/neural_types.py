@@ -238,7 +238,7 @@ class LabelsType(ElementType):
 
 
 class PredictionsType(LabelsType):
-    """Element type to represent some sort of predictions returned by the model."""
+    """Element type to represent predictions of a model: labels it assigns, or values it estimates."""
 
 
 class RegressionValuesType(PredictionsType):
@@ -254,7 +254,7 @@ class MaskType(PredictionsType):
 
 
 class LengthsType(ElementType):
-    """Element type representing lengths of something."""
+    """Element type to represent lengths of sequences, in elements of their time axis."""
 
 
 class LossType(ElementType):

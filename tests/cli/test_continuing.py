@@ -174,7 +174,7 @@ def test_a_folder_that_holds_another_run_is_not_taken_for_a_continuation(
     shutil.copytree(undisturbed, tmp_path / "taken")
     for option, source in (("--load_dir", stopped), ("--bert_checkpoint", huggingface)):
         assert run(data, tmp_path / "taken", option, str(source), "--num_iters", "14") == 2
-        assert "did not start from it" in error_of(capsys)
+        assert "started from another checkpoint" in error_of(capsys)
     own = str(tmp_path / "taken" / "checkpoints")
     assert run(data, tmp_path / "taken", *SIZES, "--load_dir", own, "--num_iters", "14") == 0
 

@@ -241,7 +241,7 @@ def test_a_work_folder_of_a_model_of_another_size_is_refused_by_the_option(
         f"{run}: the checkpoint comes from a run with a different {option}; found {found}, expected {value}"
         in error
     )
-    assert "fix: use the same options and data, or another --work_dir" in error
+    assert "fix: use the same options, or another --work_dir" in error
 
 
 @pytest.mark.parametrize("also", [(), ("--num_iters", "3")])

@@ -127,4 +127,4 @@ def test_the_origin_of_a_run_is_the_same_by_any_path(tmp_path, monkeypatch, caps
     assert main(shlex.split(f"{train} ../a data_text")) == 0
     capsys.readouterr()
     assert main(shlex.split(f"{train} ../a/checkpoints/STEP-2 data_text")) == 2
-    assert "did not start from it" in error_of(capsys)
+    assert "started from another checkpoint" in error_of(capsys)

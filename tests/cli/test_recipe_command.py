@@ -41,7 +41,7 @@ def my_text(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "found"),
     [
-        ("my.txt data_text", "a text and a kind of data exclude each other"),
+        ("my.txt data_text", "give either a text or data_text/data_preprocessed"),
         ("my.txt --train_data other.txt", "given twice, as an argument and as --train_data"),
         ("my.txt --size mini --bert_checkpoint b", "--size contradicts --bert_checkpoint"),
         ("--size tiny --train_data x", "--size: only available with the recipe"),
@@ -93,7 +93,7 @@ def test_the_table_has_every_word_of_its_reasons(width, monkeypatch, capsys):
         ("--eval_data empty.txt", 3, "no text"),
         ("--tokenizer word-pice", 2, "did you mean 'word-piece'?"),
         ("--tokens_per_batch 16", 2, "less than the longest sequence"),
-        ("--work_dir latin.txt", 2, "a file is where the work folder would be"),
+        ("--work_dir latin.txt", 2, "the work folder path is a file"),
     ],
 )
 def test_a_dry_run_fails_where_the_run_would(words, code, found, my_text, capsys):

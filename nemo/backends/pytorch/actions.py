@@ -83,7 +83,7 @@ class PtActions(Progress):
 
     @property
     def plan(self) -> TrainingPlan:
-        """As `Actions.plan`."""
+        """Length of the training and its learning rates; may be replaced after any step."""
         return self.training.plan
 
     @plan.setter
@@ -97,13 +97,13 @@ class PtActions(Progress):
 
     @property
     def is_sharded(self) -> bool:
-        """As `Actions.is_sharded`."""
+        """Whether the weights are sharded; if so, all processes must call `evaluate` and `save`."""
         return self.replicas.is_sharded
 
     def create_optimizer(
         self, optimizer: str | Optimizer, things_to_optimize: Any, optimizer_params: Mapping[str, Any]
     ) -> Optimizer:
-        """As `NeuralModuleFactory.create_optimizer`; a ready optimizer is returned unchanged."""
+        """As `NeuralModuleFactory.create_optimizer` specifies; a ready optimizer is returned unchanged."""
         made = optimizer_for(optimizer, things_to_optimize, optimizer_params)
         self.optimizers.append(made)
         return made
@@ -119,7 +119,7 @@ class PtActions(Progress):
         when_not_finite: str = "stop",
         amp_max_loss_scale: float = 2.0**24,
     ) -> None:
-        """As `NeuralModuleFactory.train`."""
+        """Minimize the losses; `NeuralModuleFactory.train` has the arguments and errors."""
         if self._training is not None and not self._training.may_retry:
             raise UsageError("this factory has trained already", fix="pass reset=True to start over")
         params = optimization_params or {}
@@ -147,19 +147,19 @@ class PtActions(Progress):
         training.run(self)
 
     def value_of(self, tensor: NmTensor) -> Any:
-        """As `Actions.value_of`."""
+        """The value of `tensor` in the latest step; see `Actions.value_of`."""
         return self.training.values.of(tensor)
 
     def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[EvaluatedBatch]:
-        """As `Actions.evaluate`."""
+        """The values of `tensors` for each batch of one pass over their data, with dropout off."""
         return self._inference.evaluate(tensors)
 
     def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]:
-        """As `NeuralModuleFactory.infer`. Raises a UsageError for an unknown option."""
+        """Compute `tensors` over their data, see `NeuralModuleFactory.infer`. UsageError: unknown option."""
         return self._inference.infer(tensors, **checked(options))
 
     def clear_cache(self) -> None:
-        """As `NeuralModuleFactory.clear_cache`."""
+        """Forget what `infer` cached."""
         self._inference.clear_cache()
 
     def save(
@@ -171,11 +171,11 @@ class PtActions(Progress):
         wait: bool = True,
         spared: int | None = None,
     ) -> None:
-        """As `Actions.save`. Raises a UsageError if a sharded training is over."""
+        """Write a checkpoint, see `Actions.save`. Raises a UsageError if a sharded training is over."""
         self.training.state.save(Path(folder), keep, extra_files or {}, extra_state or {}, wait, spared)
 
     def is_saved(self, wait: bool = True) -> bool:
-        """As `Actions.is_saved`."""
+        """Whether no checkpoint is being written; see `Actions.is_saved`."""
         return self.training.state.is_saved(wait)
 
     def restore(
@@ -184,7 +184,7 @@ class PtActions(Progress):
         identity: Mapping[str, Any] | None = None,
         stream: Mapping[str, Any] | None = None,
     ) -> bool:
-        """As `Actions.restore`."""
+        """Resume from the newest intact checkpoint; see `Actions.restore`."""
         return self.training.state.restore(Path(folder), identity or {}, stream or {})
 
     def save_state_to(self, path: str | Path) -> None:

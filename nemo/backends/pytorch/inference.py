@@ -143,7 +143,7 @@ class InferenceCache:
             UsageError: `fill` with a filled cache, `use` with an empty one, or both at once.
         """
         if fill and use:
-            raise UsageError("cache and use_cache were both set.", fix="set one of them")
+            raise UsageError("cache and use_cache were both set", fix="set one of them")
         if fill and self.passes:
             raise UsageError("cache was set but was not empty", fix="call clear_cache(), or set use_cache")
         if use and not self.passes:

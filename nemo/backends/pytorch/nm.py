@@ -77,7 +77,7 @@ class TrainableNM(TorchNM):
 
     @property
     def is_trainable(self) -> bool:
-        """True: training changes the weights, except frozen ones."""
+        """Whether training changes the weights, except frozen ones: always True here."""
         return True
 
     @property
@@ -251,7 +251,7 @@ class LossNM(NonTrainableNM):
 
     # `*args: Any` lets subclasses name their ports.
     def total(self, *args: Any, **ports: Any) -> Tensor:
-        """The sum over items."""
+        """The sum over items: a float tensor without axes."""
         return self._loss_function(**ports)
 
     def count(self, *args: Any, **ports: Any) -> Tensor:

@@ -88,7 +88,11 @@ class EvaluatorCallback(ActionCallback):
             self.evaluate()
 
     def evaluate(self) -> None:
-        """Run one pass over the evaluation data, on rank 0."""
+        """Run one pass over the evaluation data, on rank 0.
+
+        Raises:
+            DataError: there is no batch to evaluate on.
+        """
         self._evaluated_at = self.step
         if self.global_rank != 0:  # the other ranks wait, so that each sample counts exactly once
             if self.action.is_sharded:  # they still provide their part of the weights

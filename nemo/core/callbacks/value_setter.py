@@ -118,7 +118,7 @@ def _in_steps(policies: Sequence[_Policy], total_steps: int | None) -> list[_Pol
             return border
         if total_steps is None:
             raise UsageError(
-                "a fraction of an unknown number of steps",
+                "a fractional border needs total_steps",
                 where="policies",
                 found=border,
                 expected="total_steps",

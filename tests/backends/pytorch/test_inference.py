@@ -52,7 +52,7 @@ def test_caches_that_contradict_each_other_are_refused(toy, batches):
     factory.infer([model.hidden], cache=True)
     with pytest.raises(ValueError, match="cache was set but was not empty"):
         factory.infer([model.hidden], cache=True)
-    with pytest.raises(ValueError, match="cache and use_cache were both set"):
+    with pytest.raises(ValueError, match="cache and use_cache were both set; fix"):
         factory.infer([model.hidden], cache=True, use_cache=True)
     with pytest.raises(ValueError, match="the cache was filled from different data"):
         factory.infer([other.hidden], use_cache=True)

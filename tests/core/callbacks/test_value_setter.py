@@ -107,7 +107,7 @@ def test_the_probability_of_a_dropout_takes_effect():
         ([Policy(Method.Const(1), 0, -1)], None, "leave a gap or overlap"),
         ([Policy(Method.Const(1), 0, 5)], 6, "found step 5, expected step 6"),
         ([Policy(Method.Const(1), 0.0, 0.5)], 6, "found step 3, expected step 6"),
-        ([Policy(Method.Const(1), 0.0, 1.0)], None, "fraction of an unknown number of steps"),
+        ([Policy(Method.Const(1), 0.0, 1.0)], None, "fractional border needs total_steps"),
         ([], None, "found step 0, expected a later step"),
     ],
 )

@@ -9,8 +9,20 @@ from torch import Tensor
 from nemo.utils.errors import CheckpointError
 
 
-def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path) -> None:
-    """Raise a CheckpointError that names the first difference between a checkpoint's run and this one."""
+def refuse_other_run(
+    saved: Mapping[str, Any], identity: Mapping[str, Any], source: Path, *, is_loaded: bool = False
+) -> None:
+    """Check that a checkpoint's run is the same as this one.
+
+    Args:
+        is_loaded: the checkpoint is in another run's folder, as with `--load_dir`; for the error.
+
+    Raises:
+        CheckpointError: it is not; the message names the first difference.
+    """
+    fix = "use the same options, or another --work_dir"
+    if is_loaded:
+        fix = "use the same options, or --bert_checkpoint in place of --load_dir for the weights alone"
     for name, value in identity.items():
         if name in saved and saved[name] != value:
             raise CheckpointError(
@@ -18,8 +30,7 @@ def refuse_other_run(saved: Mapping[str, Any], identity: Mapping[str, Any], sour
                 where=source,
                 found=saved[name],
                 expected=value,
-                fix="use the same options and data; or start over in another --work_dir, "
-                "with --bert_checkpoint in place of --load_dir for the weights alone",
+                fix=fix,
             )
 
 

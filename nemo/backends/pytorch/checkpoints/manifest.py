@@ -125,7 +125,11 @@ def to_json(content: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object with unique keys and finite numbers."""
+    """Read a JSON object with unique keys and finite numbers.
+
+    Raises:
+        CheckpointError: not a regular file, too large, or not such an object.
+    """
     if _size(path) > _MAX_JSON_BYTES:
         raise CheckpointError("too large", where=path, found=_size(path), expected=_MAX_JSON_BYTES)
     try:

@@ -56,7 +56,7 @@ class CrossEntropyLossNM(LossNM):
         self.register_buffer("weight", None if weight is None else torch.tensor(weight), persistent=False)
 
     def total(self, logits: Tensor, labels: Tensor, loss_mask: Tensor | None = None) -> Tensor:
-        """The weighted sum over the items that are not ignored."""
+        """The weighted sum over the items that are not ignored: float32, a scalar."""
         return F.cross_entropy(
             logits.flatten(0, -2).float(),
             _counted(labels, loss_mask),
@@ -66,7 +66,7 @@ class CrossEntropyLossNM(LossNM):
         )
 
     def count(self, labels: Tensor, loss_mask: Tensor | None = None) -> Tensor:
-        """The sum of the weights of the items that are not ignored; 1 for the reduction "sum"."""
+        """The total weight of the items that are not ignored, a scalar; 1 for the reduction "sum"."""
         if self.reduction == "sum":
             return torch.ones((), device=labels.device)
         labels = _counted(labels, loss_mask)
@@ -78,7 +78,7 @@ class CrossEntropyLossNM(LossNM):
     def statistics(
         self, logits: Tensor, labels: Tensor, loss_mask: Tensor | None = None
     ) -> dict[str, tuple[Tensor, Tensor]]:
-        """Sums and counts of "loss" and "accuracy"."""
+        """Name -> (sum, count), both scalars, of "loss" and "accuracy"."""
         counted = _counted(labels, loss_mask)
         correct = logits.flatten(0, -2).argmax(dim=-1) == counted
         return {
@@ -120,11 +120,11 @@ class MSELoss(LossNM):
         self.reduction = reduction
 
     def total(self, preds: Tensor, labels: Tensor) -> Tensor:
-        """The sum of the squares."""
+        """The sum of the squared differences: float32, a scalar."""
         return F.mse_loss(preds.float(), labels.float(), reduction="sum")
 
     def count(self, labels: Tensor) -> Tensor:
-        """The number of values; 1 for the reduction "sum"."""
+        """The number of values, a scalar; 1 for the reduction "sum"."""
         return torch.tensor(float(labels.numel() if self.reduction == "mean" else 1), device=labels.device)
 
 
@@ -178,7 +178,7 @@ class SequenceLoss(LossNM):
         self.ctc_blank_id = ctc_blank_id if aux_ctc else None
 
     def total(self, log_probs: Tensor, targets: Tensor) -> Tensor:
-        """The sum over the tokens that are not padding."""
+        """The sum over the tokens that are not padding: float32, a scalar."""
         total = F.cross_entropy(
             log_probs.flatten(0, -2).float(),
             targets.flatten(),
@@ -205,7 +205,7 @@ class SequenceLoss(LossNM):
         return losses.mean()
 
     def count(self, targets: Tensor) -> Tensor:
-        """The number of targets that are not padding, or of sequences."""
+        """The number of targets that are not padding, or of sequences: float32, a scalar."""
         if self.sample_wise:
             return torch.tensor(float(len(targets)), device=targets.device)
         return (targets != self.pad_id).sum().float()

@@ -304,7 +304,7 @@ def _count_ports(call: Call) -> list[str]:
 
 
 def _leave_out_filling(call: Call, values: dict[NmTensor, Any], size: int) -> None:
-    """Keep of what a module has made of first tokens only those of the `size` sequences that there are."""
+    """Drop the padding sequences from the outputs: keep the first `size`."""
     for port in call.module.output_ports:
         values[call.output(port)] = values[call.output(port)][:size]
 

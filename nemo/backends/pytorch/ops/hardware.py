@@ -17,5 +17,5 @@ def has_bf16_units(device: torch.device) -> bool:
 
 
 def has_tile_units() -> bool:
-    """Does this processor multiply bf16 matrices in tiles (AMX), so fast that their layout decides?"""
+    """Whether the CPU has AMX, so that matrix layout matters."""
     return torch.cpu._is_amx_tile_supported()

@@ -53,7 +53,7 @@ class TrainingState:
         wait: bool,
         spared: int | None,
     ) -> None:
-        """As `Actions.save`."""
+        """Write `folder/STEP-<n>`, in the background unless `wait`; see `Actions.save`."""
         if not self.replicas.is_sharded:
             self.replicas.refuse_if_sharding("save")  # after training, the optimizer's state is lost
         self.replicas.world.now("saving")
@@ -97,11 +97,11 @@ class TrainingState:
         self.background.start(write)
 
     def is_saved(self, wait: bool) -> bool:
-        """As `Actions.is_saved`."""
+        """Whether no checkpoint is being written; see `Actions.is_saved`."""
         return self.background is None or self.background.is_done(wait)
 
     def restore(self, folder: Path, identity: Mapping[str, Any], stream: Mapping[str, Any]) -> bool:
-        """As `Actions.restore`."""
+        """Resume from the newest intact checkpoint; see `Actions.restore`."""
         world, progress = self.replicas.world, self.progress
         found = world.broadcast_object(lambda: _as_text(checkpoint.find(folder)))
         if found is None:
@@ -109,7 +109,7 @@ class TrainingState:
         newest = Path(found)
         tensors, state = world.broadcast_tensors(lambda: checkpoint.load(newest))
         saved_identity = state.get("identity", {})
-        refuse_other_run(saved_identity, identity, newest)
+        refuse_other_run(saved_identity, identity, newest, is_loaded=bool(stream))
         tensors = self.replicas.scattered(tensors)
         optimizer_tensors = {name: tensors.pop(name, None) for name in self.objectives}
         if None in optimizer_tensors.values():

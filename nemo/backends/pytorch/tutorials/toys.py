@@ -93,7 +93,7 @@ class MSELoss(LossNM):
     count_ports = ("target",)
 
     def total(self, predictions: Tensor, target: Tensor) -> Tensor:
-        """The sum of the squares."""
+        """The sum of the squared differences: float32, a scalar."""
         return F.mse_loss(predictions.float(), target.float(), reduction="sum")
 
     def count(self, target: Tensor) -> Tensor:

@@ -49,7 +49,13 @@ class TextFigures:
 
 
 def figures_on(model: str, text: Path) -> TextFigures:
-    """Evaluate a nemo-bert run or a Hugging Face model on plain text."""
+    """Evaluate a nemo-bert run or a Hugging Face model on plain text.
+
+    Raises:
+        UsageError: the model has no tokenizer.
+        MissingFileError, CheckpointError: the model cannot be read.
+        DataError: the text cannot be read.
+    """
     options = PretrainingOptions(
         mode="data_text",
         train_data=str(text),

@@ -165,7 +165,7 @@ class RunRecord(ActionCallback):
         self._status("training")  # until the last checkpoint is there
 
     def _name_divergence(self, loss: float, divergence: Divergence) -> None:
-        """The first time, as more of it would not help."""
+        """Warn of divergence, once."""
         cause = divergence.cause(loss, self.learning_rate)
         self.has_diverged = cause is not None
         if cause is not None and not self._has_told_of_divergence:
@@ -176,7 +176,7 @@ class RunRecord(ActionCallback):
             )
 
     def _name_overfitting(self, held_out: float) -> None:
-        """The first time, as more of it would not help."""
+        """Warn of overfitting, once."""
         losses, self._losses_since_evaluation = self._losses_since_evaluation, []
         if not losses or self._overfitting is None:
             return

@@ -101,7 +101,7 @@ class TrainingView:
         return grid
 
     def lines(self, width: int) -> list[str]:
-        """Loss, and what was evaluated and saved last; the bars have what is left of the width."""
+        """Loss, last evaluation and last checkpoint; bars fill the remaining width."""
         if not self.row:
             return ["waiting for the first step"]
         loss = " ".join(filter(None, [f"loss {self.losses[-1]:.3f}", self.trend]))

@@ -272,7 +272,7 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
                 expected=f"{positions} or less, the max_position_embeddings of {source}",
             )
         logging.warning(
-            "using sequences of %d tokens instead of %d: %s has no more positions",
+            "max_seq_length reduced to %d from %d, the number of positions in %s",
             *(positions, options.max_seq_length, source),
         )
     return min(options.max_seq_length, positions)

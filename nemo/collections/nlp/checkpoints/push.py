@@ -57,7 +57,9 @@ def push(folder: Path, name: str, files: list[str], private: bool) -> str:
             raise UsageError("the hub refuses the token", where=where, found=status, fix=NO_TOKEN) from error
         if status < 500:
             raise UsageError("the hub refuses the upload", where=where, found=reason(error)) from error
-        raise StorageError("the hub failed", where=where, found=status, fix="try again later") from error
+        raise StorageError(
+            "the hub returned a server error", where=where, found=status, fix="try again later"
+        ) from error
     except Exception as error:  # of the HTTP library, whose name changes with the hub's version
         raise StorageError(
             "the hub cannot be reached",

@@ -25,7 +25,7 @@ class DomainOptions:
     pieces: int | None = option(
         None,
         "maximum number of new vocabulary entries; 0: none",
-        default_text="as many as pay off",
+        default_text="as many as reduce the token count enough",
         at_least=0,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -39,19 +39,19 @@ class DomainOptions:
     )
     num_iters: int | None = option(
         None,
-        "steps of continued pretraining, instead of --minutes: the same on any machine",
+        "steps of continued pretraining, instead of --minutes; reproducible on any machine",
         at_least=1,
         metavar="STEPS",
     )
     mask_probability: float | str = option(
         FALLING_MASK_RATE,
-        "share of tokens to predict in pretraining; FIRST:LAST changes it evenly during pretraining",
+        "share of tokens to predict in pretraining; FIRST:LAST changes it linearly during pretraining",
         metavar="SHARE",
         parse=parse_mask_rate,
     )
     replay: str | None = option(
         None,
-        "general text: part of it is mixed into training, the rest measures forgetting",
+        "general text: part of it is mixed into training, the rest is used to measure forgetting",
         metavar="PATH",
         is_path=True,
     )
@@ -114,13 +114,8 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
             )
         mask_rates(self.mask_probability)
         if self.minutes is not None and self.num_iters is not None:
-            raise UsageError(
-                "pretraining has two durations",
-                where="--num_iters",
-                found=f"--minutes {self.minutes:g}, too",
-                fix="leave out one of them",
-            )
+            raise UsageError("--num_iters excludes --minutes", fix="leave out one of them")
         given = [f"--{name}" for name in ("valid", "test") if getattr(self, name)]
         if given and not self.train:
-            raise UsageError("a task has something to train on", where=given[0], fix="give --train, too")
+            raise UsageError("needs --train", where=given[0], fix="give the labeled training file as well")
         self.check_task()

@@ -54,7 +54,7 @@ class DataOptions:
     )
     short_seq_prob: float = option(
         0.1,
-        "data_text: share of documents cut into shorter sequences",
+        "text only: share of documents cut into shorter sequences",
         at_least=0,
         at_most=1,
         metavar="SHARE",
@@ -86,7 +86,7 @@ class TokenizerOptions:
     )
     sample_size: int = option(
         10_000_000,
-        "data_text: train the tokenizer on at most this many lines",
+        "text only: train the tokenizer on at most this many lines",
         at_least=1,
         metavar="LINES",
         only_for="data_text",
@@ -127,7 +127,7 @@ class MaskingOptions:
     )
     mask_probability: float | str = option(
         0.15,
-        f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes it evenly from the "
+        f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes it linearly from the "
         "first step to the last; ignored with stored masks",
         metavar="SHARE",
         decides="samples",
@@ -135,7 +135,7 @@ class MaskingOptions:
     )
     max_predictions_per_seq: int | None = option(
         None,
-        "data_preprocessed: maximum number of predictions per row; stored masks are checked against it",
+        "shards only: maximum number of predictions per row; stored masks are checked against it",
         at_least=1,
         metavar="TOKENS",
         only_for="data_preprocessed",

@@ -34,7 +34,7 @@ class ExtensionOptions(TextReading):
     )
     least_saving: float = option(
         5e-5,
-        "without --pieces: share of the text's tokens that each new entry must save (at least 20 tokens)",
+        "minimum share of tokens that a new entry must save, and at least 20 tokens; ignored with --pieces",
         above=0,
         below=1,
         metavar="SHARE",

@@ -62,7 +62,7 @@ class WeightOptions:
     )
     initialization: str = option(
         "normal",
-        "normal: random as in BERT; counts: from counts of neighboring words in the text; learns far faster",
+        "normal: random as in BERT; counts: from word co-occurrence counts; converges faster in short runs",
         choices=("normal", "counts"),
     )
     initializer_range: float = option(

@@ -29,7 +29,8 @@ class RecipeOptions(PretrainingOptions):
     texts: tuple[str, ...] = option(
         (),
         "text to train on: files, folders, addresses, or the output of nemo-bert prepare; options that are "
-        "not given are chosen for it. data_text or data_preprocessed instead: they have NeMo 0.10's defaults",
+        "not given are chosen for it; or the word data_text or data_preprocessed, which uses NeMo 0.10's "
+        "defaults",
         is_path=True,
         not_paths=MODES,
     )
@@ -68,7 +69,7 @@ class RecipeOptions(PretrainingOptions):
                 )
         if modes:
             raise UsageError(
-                "a text and a kind of data exclude each other",
+                "give either a text or data_text/data_preprocessed",
                 found=f"{texts[0]} and {modes[-1]}",
                 fix=f"leave out {modes[-1]} to have the other options chosen, or give the text as "
                 f"--train_data; to train on a file of this name, write ./{modes[-1]}",

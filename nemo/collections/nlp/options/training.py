@@ -46,16 +46,15 @@ class LengthOptions:
     )
     minutes: float | None = option(
         None,
-        "duration of the whole run, with startup, evaluations and checkpoints; with --num_epochs, the first "
-        "to be reached ends it",
+        "duration of the whole run, with startup, evaluations and checkpoints; with --num_epochs, whichever "
+        "comes first ends the run",
         above=0,
         metavar="MINUTES",
     )
     step_plan: str | None = option(
         None,
-        "how many steps --minutes came to, as FINISHED:TOTAL,...; a run writes it to its config.yaml, "
-        "so that a repetition has the same learning rates",
-        metavar="PLAN",
+        "step counts planned for --minutes; written by a run so that it can be repeated",
+        metavar="FINISHED:TOTAL,...",
     )
 
 
@@ -70,7 +69,7 @@ class OptimizerOptions:
     )
     lr_head: float | None = option(
         None,
-        "peak learning rate of the heads: all that is neither embeddings nor encoder",
+        "peak learning rate of the heads: everything outside embeddings and encoder",
         default_text="--lr",
         above=0,
         metavar="RATE",

@@ -92,8 +92,8 @@ class WorkerOptions:
     workers: int | None = option(
         None,
         "number of worker processes; 1: run in this process",
-        default_text="1 up to 64 MB of text, counted once plus once for each pass of each phase; above that, "
-        "one for each core",
+        default_text="1 up to 64 MB of text, where each pass of each --phases entry counts the text again; "
+        "above that, one for each core",
         at_least=1,
         metavar="PROCESSES",
         decides="machine",
@@ -146,7 +146,11 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Tokens and predictions of a row of each phase."""
+        """Tokens and predictions of a row of each phase.
+
+        Raises:
+            UsageError: `--phases` cannot be read, repeats a pair, or has a length that is out of range.
+        """
         phases = [] if self.phases is None else self.phases.split(",")
         matches = [re.fullmatch(r"\s*(\d+)/(\d+)\s*", phase) for phase in phases]
         shapes = [(int(match[1]), int(match[2])) for match in matches if match]

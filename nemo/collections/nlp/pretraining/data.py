@@ -79,9 +79,8 @@ def open_tokenizer(
     """The tokenizer for this text, by the rules of `choose_tokenizer`; a new one goes to `folder`.
 
     Raises:
-        UsageError: it cannot be read or contradicts the options; or there is none, although the weights of
-            the
-        initial checkpoint need theirs.
+        UsageError: it cannot be read or contradicts the options; or the initial checkpoint has no tokenizer,
+            which its weights need.
     """
     text = TextOptions.of(options)
     choice = choose_tokenizer(

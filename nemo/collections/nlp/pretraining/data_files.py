@@ -70,7 +70,7 @@ def _training_text(place: Place, text: TextOptions) -> Place:
         return place
     if not listing.splits.has_training:
         raise DataError(
-            "by their names, no files in this folder are training text",
+            "every file in this folder is named as validation or test data",
             where=listing.where,
             found=some_of(listing.splits.held_out_by_name),
             fix="name the file to train on (--train_data)",

@@ -58,7 +58,7 @@ def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
         is_same = given is None or (before is not None and absolute(given) == absolute(before))
         if not (is_same or is_this_run):
             raise UsageError(
-                f"the run in {work_dir} did not start from it, and would resume without it",
+                f"the run in {work_dir} started from another checkpoint; resuming would ignore this one",
                 where=f"--{name}",
                 found=given,
                 expected=before or "nothing",
@@ -89,5 +89,5 @@ def refuse_other_sizes(sizes: Mapping[str, Any], earlier: Mapping[str, Any], sou
                 where=source,
                 found=earlier[name],
                 expected=sizes[name],
-                fix="use the same options and data, or another --work_dir",
+                fix="use the same options, or another --work_dir",
             )

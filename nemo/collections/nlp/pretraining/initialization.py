@@ -1,4 +1,4 @@
-"""Starting weights from counting: a BERT that knows which words stand together before its first step.
+"""Initial weights from co-occurrence counts.
 
 A randomly initialized BERT spends its first million tokens on learning how frequent words are and which of
 them are neighbors. Counting says so in seconds (pointwise mutual information; Levy and Goldberg 2014), and
@@ -112,7 +112,7 @@ def start_from_counts(
 def start_head_from_frequencies(
     bert: BERT, mlm: BertTokenClassifier, counts: np.ndarray, special_ids: np.ndarray
 ) -> None:
-    """Let a new MLM head of a trained encoder guess frequent words, rather those like what the encoder says.
+    """Make a new MLM head predict frequent words, weighted by similarity to the encoder's output.
 
     The transform is the identity, with a bias that keeps GELU in its linear part, and the norm behind it so
     small that the scores of the words differ by `HEAD_SPREAD`. A random head is sure of random words instead:
@@ -207,7 +207,7 @@ def _orthonormal(x: Tensor) -> Tensor:
 
 
 def _svd(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """U, S, V^T with singular values of 0 for those that are rounding errors, whose roots would be none."""
+    """SVD (U, S, V^T) with singular values at rounding level set to 0."""
     u, s, vt = torch.linalg.svd(x, full_matrices=False)
     return u, (s - ROUNDING * s[0]).clamp_min(0), vt
 

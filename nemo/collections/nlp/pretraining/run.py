@@ -80,8 +80,8 @@ def processes_of(options: PretrainingOptions) -> World:
         torch.set_num_threads(options.threads)
     elif options.num_gpus == 1 and place(None).type == "cpu" and (busy := other_work()):
         logging.warning(
-            "other work uses the cores (%.1f running threads on %d cores): threads that wait for each other "
-            "are slow then; --threads 1 wastes less",
+            "other work uses the cores (%.1f running threads on %d cores): multithreaded steps are slow on "
+            "busy cores; try --threads 1",
             *(busy, torch.get_num_threads()),
         )
     if options.num_gpus != 1 or "num_gpus" in options.given:
@@ -106,8 +106,8 @@ def _tell_result(first: Mapping[str, float], last: Mapping[str, float]) -> None:
         )
     elif last and last["mlm_loss"] >= last["unigram_entropy"]:
         logging.warning(
-            "the held-out loss ended above the unigram entropy: the model knows how frequent words are "
-            "and nothing of their context; train longer, or on more text"
+            "the held-out loss ended above the unigram entropy: the model has learned word "
+            "frequencies but not context; train longer, or on more text"
         )
 
 
@@ -123,7 +123,7 @@ def _limit(run: Run, step: int) -> str:
 def pretrain_together(
     options: PretrainingOptions, world: World, began: float, background: Background | None = None
 ) -> PretrainingResult:
-    """`pretrain`, by processes that have met; None: nothing is known beforehand."""
+    """`pretrain` for processes that have joined; `background`: facts known in advance, or None."""
     work_dir = Path(options.work_dir)
     with ExitStack() as stack:
         before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])

@@ -95,7 +95,7 @@ def train(
 
 
 def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list[MaskSchedule]:
-    """One, if the share of tokens to predict changes during the run."""
+    """The mask schedule in a list, or an empty list if the rate is constant."""
     first, last = mask_rates(run.options.mask_probability)
     if first == last:
         return []

@@ -208,7 +208,7 @@ def _passes_of_use(pick: Pick) -> float:
 
 
 def _passes(pick: Pick) -> Decision | None:
-    """A limit, if the time would be enough for more passes over the text than are of use."""
+    """Cap the epochs if the time allows more passes than are useful."""
     if pick("minutes") is None or pick("num_epochs") is not None or math.isinf(_passes_of_use(pick)):
         return None
     if pick.run_tokens < SURELY_FEWER * MOST_PASSES * pick.text_tokens:

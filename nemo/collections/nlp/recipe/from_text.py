@@ -127,7 +127,7 @@ def _refuse_file(work_dir: Path) -> None:
     there = next((place for place in (work_dir, *work_dir.parents) if place.exists()), None)
     if there is not None and not there.is_dir():
         raise UsageError(
-            "a file is where the work folder would be",
+            "the work folder path is a file",
             where=work_dir,
             found=there,
             fix="use another --work_dir",

@@ -92,7 +92,7 @@ def test_nothing_is_uploaded_unless_it_is_asked_for(hub, run, tmp_path):
     [
         (401, 2, "the hub refuses the token"),
         (400, 2, "the hub refuses the upload"),
-        (503, 5, "the hub failed"),
+        (503, 5, "the hub returned a server error"),
     ],
 )
 def test_what_the_hub_refuses_is_one_line(hub, run, tmp_path, capsys, status, exit_code, message):

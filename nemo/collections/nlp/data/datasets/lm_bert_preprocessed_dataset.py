@@ -161,7 +161,7 @@ class BertPretrainingPreprocessedDataset:
         for said, found in zip(lengths_by_name(first.path.absolute()), of_arrays, strict=True):
             if None not in (said, found) and said != found:
                 logging.warning(
-                    "%s: its name says %d, its arrays have %d, which counts", first.path, said, found
+                    "%s: its name says %d but its arrays have %d; using the arrays", first.path, said, found
                 )
         for shard in self.shards:
             if shard.seq_length != first.seq_length:
@@ -261,7 +261,7 @@ class BertPretrainingPreprocessedDataset:
         return np.concatenate(list(self._orders(epoch)))
 
     def _orders(self, epoch: int) -> Iterator[np.ndarray]:
-        """The same, window by window."""
+        """The row numbers of an epoch in their order, one int64 array per window."""
         for number, window in enumerate(self._windows(epoch)):
             rows = _numbers(window)
             yield rows[self._order_within(epoch, number, len(rows))]

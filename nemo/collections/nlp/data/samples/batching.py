@@ -11,12 +11,12 @@ from nemo.utils.errors import UsageError
 
 
 def bounds_by_samples(num_samples: int, batch_size: int) -> np.ndarray:
-    """The bounds of batches of `batch_size` samples; the last one may have fewer."""
+    """The bounds, int64 [batches + 1], of batches of `batch_size` samples; the last one may have fewer."""
     return np.append(np.arange(0, num_samples, batch_size), num_samples)
 
 
 def bounds_by_tokens(lengths: Iterable[np.ndarray], tokens_per_batch: int) -> np.ndarray:
-    """The bounds of batches that take samples as long as their tokens fit.
+    """The bounds, int64 [batches + 1], of batches that take samples as long as their tokens fit.
 
     Args:
         lengths: tokens of every sample in order, int, in several arrays; none above `tokens_per_batch`.

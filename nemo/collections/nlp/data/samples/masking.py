@@ -107,7 +107,10 @@ class Masking:
         epoch: int,
         samples: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """See `__call__`; budgets: (B) int, tokens to choose of each row."""
+        """Mask some rows; `budgets`, (B) int, is how many tokens to choose in each.
+
+        Other arguments and the result are those of `__call__`.
+        """
         starts = may_choose.copy()
         if self.kind != "token":
             starts[:, 1:] &= starts_word[:, 1:] | ~may_choose[:, :-1]

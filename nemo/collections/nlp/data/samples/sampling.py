@@ -71,7 +71,7 @@ class Sampling:
                 "the masks are already in the shards",
                 where="mask_probability",
                 found=self.mask_probability,
-                fix="leave it out, or draw new masks: masking whole_word",
+                fix='leave it out, or draw new masks: pass masking="whole_word"',
             )
         return replace(self, masking=masking, mask_probability=self.mask_probability or MASK_PROBABILITY)
 

@@ -41,7 +41,7 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class HubModel:
-    """A Hugging Face model, by folder or name; its tokenizer has the same."""
+    """A Hugging Face model, by folder or name; its tokenizer is in the same place."""
 
     name: str
 

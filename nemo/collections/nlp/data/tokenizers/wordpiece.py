@@ -168,7 +168,7 @@ class NemoBertTokenizer(TokenizerSpec):
 
     @cached_property
     def _corpus_encoder(self) -> Any:
-        """The same, but treating special tokens that frame a text as words."""
+        """The backend without truncation and padding, which treats special tokens in a text as words."""
         encoder = self._over_the_model(found_in_text=self.corpus_tokens)
         encoder.encode_special_tokens = True  # encodes special tokens as if they were words
         return encoder

@@ -91,7 +91,7 @@ class PretrainingDataLayer(DataLayerNM):
             yield from ahead
 
     def _arrays(self, epoch: int, first: int, stride: int) -> Generator[dict[str, np.ndarray], None, None]:
-        """The same as arrays by port."""
+        """Every `stride`th batch of an epoch from number `first` on: port -> array (B, ...)."""
         raise NotImplementedError
 
 
@@ -148,7 +148,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         self.seed = seed
 
     def order(self, epoch: int) -> np.ndarray:
-        """The samples of an epoch in the order they are seen."""
+        """The samples of an epoch in the order they are seen: int64 [samples]."""
         return self.dataset.order(epoch) if self.shuffle else np.arange(len(self))
 
     def bounds(self, epoch: int) -> np.ndarray:
@@ -172,7 +172,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
                 yield {port: values[begin:end] for port, values in made.items()}
 
     def _num_at_once(self, num_batches: int) -> int:
-        """Batches that are made together, of so many in an epoch."""
+        """Number of batches to build together, for an epoch of `num_batches`."""
         samples_at_once = POSITIONS_AT_ONCE // self.dataset.max_seq_length
         return max(1, samples_at_once * num_batches // len(self))
 
@@ -254,7 +254,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         self.seed = seed
 
     def order(self, epoch: int) -> np.ndarray:
-        """The rows of an epoch in the order they are seen."""
+        """The rows of an epoch in the order they are seen: int64 [rows]."""
         return self.dataset.order(epoch)
 
     def bounds(self, epoch: int) -> np.ndarray:

@@ -77,7 +77,7 @@ class SmoothedCrossEntropyLoss(LossNM):
         return outputs
 
     def total(self, logits: Tensor, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
-        """The sum over the tokens that count."""
+        """The sum over the tokens that count: float32, a scalar."""
         losses = F.cross_entropy(
             self._last(logits).flatten(0, -2).float(),
             self._last(labels).flatten(),
@@ -102,7 +102,7 @@ class SmoothedCrossEntropyLoss(LossNM):
         return (losses * self._mask(labels, output_mask)).sum()
 
     def count(self, labels: Tensor, output_mask: Tensor | None = None) -> Tensor:
-        """The number of tokens that count."""
+        """The number of tokens that count: float32, a scalar."""
         return self._mask(labels, output_mask).sum()
 
     def statistics(
