@@ -69,10 +69,10 @@ def _prepared(options: EstimateOptions) -> tuple[PretrainingOptions, float]:
     if not options.texts:
         return options.as_pretraining_options(), 0.0
     from nemo.cli.recipe_run import print_table
-    from nemo.collections.nlp.recipe.from_text import choose, prepare_text, settle
+    from nemo.collections.nlp.recipe.from_text import choose_recipe, prepare_text, settle
 
     began = time.monotonic()
-    recipe = choose(options)
+    recipe = choose_recipe(options)
     seconds = time.monotonic() - began
     settled = settle(options, recipe)
     if not options.json:

@@ -7,8 +7,8 @@ from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_la
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining import PretrainingResult
 from nemo.collections.nlp.pretraining.run import pretrain_together, processes_of
-from nemo.collections.nlp.pretraining.run_files import Background
-from nemo.collections.nlp.recipe.from_text import Recipe, choose, prepare_text, settle
+from nemo.collections.nlp.pretraining.run_files import RecipeNotes
+from nemo.collections.nlp.recipe.from_text import Recipe, choose_recipe, prepare_text, settle
 from nemo.collections.nlp.recipe.rehearsal import open_all
 from nemo.utils.progress import working
 
@@ -28,7 +28,7 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
     """
     with processes_of(options) as world:
         with working("examining the text"):
-            recipe = choose(options, world)
+            recipe = choose_recipe(options, world)
         settled = settle(options, recipe)
         if world.rank == 0:
             print_table(recipe.table())
@@ -37,7 +37,7 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
                 open_all(options, settled, recipe)
             return None
         world.in_turn(lambda: prepare_text(options, recipe))
-        return pretrain_together(settled, world, began, Background(remarks(recipe), recipe.languages))
+        return pretrain_together(settled, world, began, RecipeNotes(remarks(recipe), recipe.languages))
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:

@@ -16,7 +16,7 @@ LOOKED_AT = 100  # documents searched for an example line
 
 
 @dataclass(frozen=True)
-class TokenizerOptions(TextReading):
+class TrainTokenizerOptions(TextReading):
     """The text, the kind of tokenizer and its size."""
 
     train_data: str = option(
@@ -45,7 +45,7 @@ class TokenizerOptions(TextReading):
 
 
 COMMAND_LINE = CommandLine(
-    TokenizerOptions,
+    TrainTokenizerOptions,
     "nemo-bert tokenizer",
     "Train a SentencePiece or WordPiece vocabulary.",
     positional=("train_data",),

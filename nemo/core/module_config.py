@@ -89,7 +89,7 @@ def _not_portable(name: str, value: Any) -> UsageError:
     )
 
 
-def read_config(path: StrPath, section_name: str | None = None) -> dict[str, Any]:
+def read_module_config(path: StrPath, section_name: str | None = None) -> dict[str, Any]:
     """The mappings `header` and `init_params` of a file, or of one section of it.
 
     Raises:

@@ -243,7 +243,7 @@ class NeuralModule:
         Raises:
             ModuleConfigError, MissingFileError: as in `import_from_config`.
         """
-        config = module_config.read_config(config_file, section_name)
+        config = module_config.read_module_config(config_file, section_name)
         made_by = _class_in(config, config_file)
         if cls not in (made_by, NeuralModule):
             raise ModuleConfigError(

@@ -309,7 +309,7 @@ class CommandLine(Generic[T]):
         parsers = {field.name: field.metadata["parse"] for field in dataclasses.fields(self.options)}  # type: ignore[arg-type]
         values = {name: tuple(v) if isinstance(v, list) else v for name, v in vars(given).items()}
         values |= {name: parsers[name](text, f"--{name}") for name, text in values.items() if parsers[name]}
-        in_file = read_config(self.options, os.path.expanduser(config)) if config else {}
+        in_file = read_options(self.options, os.path.expanduser(config)) if config else {}
         options = self.options(**_on_paths(self.options, {**in_file, **values}, _usable_path))
         if hasattr(options, "given"):
             object.__setattr__(options, "given", frozenset(values))  # options are frozen
@@ -317,7 +317,7 @@ class CommandLine(Generic[T]):
         return options
 
 
-def read_config(cls: type, path: str | Path) -> dict[str, Any]:
+def read_options(cls: type, path: str | Path) -> dict[str, Any]:
     """Read values for the fields of `cls` from a YAML file.
 
     Raises:

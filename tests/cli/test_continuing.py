@@ -16,7 +16,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_che
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import pretrain
 from nemo.collections.nlp.pretraining.data import open_data
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
 
@@ -215,7 +215,7 @@ def test_one_command_continues_a_hugging_face_bert_and_tells_the_loss(huggingfac
         "layer_norm_eps",
     ):
         assert config[name] == theirs[name]
-    settled = read_config(PretrainingOptions, tmp_path / "on" / "config.yaml")
+    settled = read_options(PretrainingOptions, tmp_path / "on" / "config.yaml")
     assert (settled["hidden_size"], settled["num_attention_heads"]) == (24, 3)
 
 

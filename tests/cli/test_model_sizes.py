@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from nemo.cli.main import main
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import pretrain as pretrain_with
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 from tests.cli.outcome import error_of
 from tests.conftest import write_english
 from tests.huggingface_folders import SIZES, write_huggingface
@@ -137,12 +137,12 @@ def test_a_configuration_file_gives_the_positions_and_the_flag_the_length(text, 
     more = ("--config_file", sizes, "--tokenizer", "word-piece", "--vocab_size", "80")
     assert pretrain(text, tmp_path / "run", *more, *words) == 0
     assert positions(tmp_path / "run") == 40
-    settled = read_config(PretrainingOptions, tmp_path / "run" / "config.yaml")
+    settled = read_options(PretrainingOptions, tmp_path / "run" / "config.yaml")
     assert (settled["max_seq_length"], settled["max_position_embeddings"]) == (length, 40)
     # A rerun with all of it in a file is the same run, of the same length.
     again = ("--config", str(tmp_path / "run" / "config.yaml"), "--num_iters", "3")
     assert main(["pretrain", *again, "--work_dir", str(tmp_path / "run")]) == 0
-    settled = read_config(PretrainingOptions, tmp_path / "run" / "config.yaml")
+    settled = read_options(PretrainingOptions, tmp_path / "run" / "config.yaml")
     assert (settled["max_seq_length"], settled["num_iters"]) == (length, 3)
 
 
@@ -151,7 +151,7 @@ def test_a_length_in_a_file_of_options_counts_even_if_it_is_the_usual_one(text, 
     (tmp_path / "bert.yaml").write_text(f"config_file: {sizes}\nmax_seq_length: 128\n")
     more = ("--config", str(tmp_path / "bert.yaml"), "--tokenizer", "word-piece", "--vocab_size", "80")
     assert pretrain(text, tmp_path / "run", *more) == 0
-    assert read_config(PretrainingOptions, tmp_path / "run" / "config.yaml")["max_seq_length"] == 128
+    assert read_options(PretrainingOptions, tmp_path / "run" / "config.yaml")["max_seq_length"] == 128
     assert positions(tmp_path / "run") == 160
 
 

@@ -17,7 +17,7 @@ from nemo.cli.inspect import InspectOptions
 from nemo.cli.main import main
 from nemo.cli.pretrain import parse_options
 from nemo.cli.show_batch import ShowBatchOptions
-from nemo.cli.tokenizer import TokenizerOptions
+from nemo.cli.tokenizer import TrainTokenizerOptions
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.preparation.options import PrepareOptions
@@ -38,7 +38,7 @@ PATHS = {
     PrepareOptions: {"inputs", "out", "tokenizer"},
     InspectOptions: {"inputs", "tokenizer"},
     ShowBatchOptions: {"input", "tokenizer"},
-    TokenizerOptions: {"train_data", "out"},
+    TrainTokenizerOptions: {"train_data", "out"},
     EvaluateOptions: {"model", "eval_data", "tokenizer"},
     FillMaskOptions: {"model", "tokenizer"},
     ExportOptions: {"model", "out", "tokenizer"},

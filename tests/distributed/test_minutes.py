@@ -5,7 +5,7 @@ import json
 import pytest
 
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 from tests.distributed.conftest import LAUNCH
 from tests.distributed.launching import Job, free_port, pretraining, rows
 
@@ -19,7 +19,7 @@ def test_all_stop_at_the_step_that_the_first_one_has_planned(text, tmp_path, mor
     with Job(tmp_path, *LAUNCH, f"--master_port={free_port()}", *words) as job:
         job.succeed()
     status = json.loads((tmp_path / "run" / "status.json").read_text())
-    planned = read_config(PretrainingOptions, tmp_path / "run" / "config.yaml")
+    planned = read_options(PretrainingOptions, tmp_path / "run" / "config.yaml")
     assert status["state"] == "finished"
     assert (
         status["step"] == status["total_steps"] == planned["num_iters"] == rows(tmp_path / "run")[-1]["step"]

@@ -13,7 +13,7 @@ from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDatase
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 from tests.faults.mutants import Reader
 from tests.shards import make_rows, write_shard
 
@@ -57,7 +57,7 @@ def _by_fingerprint(mine: Any, other: Any) -> bool:
 
 def _options(path: Path) -> dict[str, Any]:
     """What a run would be made of; its values are the user's to choose, so any that is allowed will do."""
-    values = read_config(PretrainingOptions, path)
+    values = read_options(PretrainingOptions, path)
     options = PretrainingOptions(**values)
     assert all(getattr(options, name) == value for name, value in values.items())
     return {name: repr(value) for name, value in values.items()}

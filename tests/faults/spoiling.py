@@ -22,7 +22,7 @@ from nemo.cli.fill_mask import FillMaskOptions
 from nemo.cli.inspect import InspectOptions
 from nemo.cli.report import ReportOptions
 from nemo.cli.show_batch import ShowBatchOptions
-from nemo.cli.tokenizer import TokenizerOptions
+from nemo.cli.tokenizer import TrainTokenizerOptions
 from nemo.collections.nlp.options import (
     AdaptationOptions,
     ExtensionOptions,
@@ -70,8 +70,8 @@ COMMANDS: list[tuple[str, type]] = [
     ("show-batch text/train.txt --tokenizer vocab.txt -n 2", ShowBatchOptions),
     ("show-batch shards --tokenizer run/tokenizer -n 2", ShowBatchOptions),
     ("show-batch prepared -n 2 --masking span", ShowBatchOptions),
-    ("tokenizer text/train.txt --vocab_size 80 --out out", TokenizerOptions),
-    ("tokenizer text.jsonl --kind sentence-piece --vocab_size 80 --out out", TokenizerOptions),
+    ("tokenizer text/train.txt --vocab_size 80 --out out", TrainTokenizerOptions),
+    ("tokenizer text.jsonl --kind sentence-piece --vocab_size 80 --out out", TrainTokenizerOptions),
     ("evaluate run --eval_data text/valid.txt", EvaluateOptions),
     ("evaluate run/checkpoints/STEP-2 --eval_data shards --json", EvaluateOptions),
     ("evaluate run --eval_data prepared --masking token", EvaluateOptions),

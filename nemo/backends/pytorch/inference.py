@@ -52,9 +52,9 @@ def run_batches(
         for batch, known in batches:
             statistics: dict[NmTensor, Statistics] = {}
             on_device = dict(zip(known, to_device(known.values(), device), strict=True))
-            plan = graph.plan(batch, buckets=precision.buckets).to(device)
+            rows = graph.plan_rows(batch, buckets=precision.buckets).to(device)
             with torch.no_grad(), precision.autocast():
-                values = run(partial(graph, to_device(batch, device), None, statistics, on_device, plan))
+                values = run(partial(graph, to_device(batch, device), None, statistics, on_device, rows))
             yield values, statistics
     finally:
         for module, training in was_training.items():

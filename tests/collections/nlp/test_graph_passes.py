@@ -170,8 +170,8 @@ def test_rounding_rows_up_to_a_few_sizes_changes_nothing_but_the_sizes(model, mo
     for epoch in range(6):
         (batch,) = layer.batches(epoch)
         exact = run(graph, batch)
-        plan = graph.plan(batch, buckets=2)
-        rounded = run(lambda batch, plan=plan: graph(batch, plan=plan), batch, graph)
+        plan = graph.plan_rows(batch, buckets=2)
+        rounded = run(lambda batch, plan=plan: graph(batch, row_plan=plan), batch, graph)
         torch.testing.assert_close(rounded["values"], exact["values"], atol=1e-6, rtol=1e-6)
         for name, gradient in exact["gradients"].items():
             torch.testing.assert_close(rounded["gradients"][name], gradient, atol=2e-6, rtol=1e-4, msg=name)
@@ -190,7 +190,7 @@ def test_hidden_states_of_padding_too_do_not_depend_on_the_sizes(model):
     (batch,) = layer.batches(0)
     with torch.no_grad():
         exact = graph(batch)[hidden]
-        rounded = graph(batch, plan=graph.plan(batch, buckets=7))[hidden]
+        rounded = graph(batch, row_plan=graph.plan_rows(batch, buckets=7))[hidden]
         expected = model.bert(*batch[:3], force_pt=True)
     assert rounded.shape == (B, T, D)
     torch.testing.assert_close(rounded, exact, atol=1e-6, rtol=1e-6)

@@ -7,8 +7,8 @@ from types import TracebackType
 from nemo.utils.logging import logging
 
 
-class Background:
-    """`with Background() as background:` does one task at a time; leaving the block waits for it.
+class BackgroundWriter:
+    """`with BackgroundWriter() as background:` does one task at a time; leaving the block waits for it.
 
     A failure is raised by the next call. If another error leaves the block, it is only logged.
     """
@@ -43,7 +43,7 @@ class Background:
         work.result()
         return True
 
-    def __enter__(self) -> "Background":
+    def __enter__(self) -> "BackgroundWriter":
         return self
 
     def __exit__(

@@ -27,8 +27,8 @@ from nemo.backends.pytorch.checkpoints.manifest import (
     PLAIN_NAME,
     STATE,
     TENSORS,
+    CheckpointManifest,
     FileRecord,
-    Manifest,
     OtherVersionError,
     is_whole,
     read_json,
@@ -98,7 +98,7 @@ def save(
             aside.mkdir()
             _write_files(aside, tensors, state, extra_files)
             records = {path.name: record_of(path) for path in sorted(aside.iterdir())}
-            write_manifest(aside, Manifest(step, records))
+            write_manifest(aside, CheckpointManifest(step, records))
             sync(aside)
             if not _is_there(target, records):
                 aside.rename(target)

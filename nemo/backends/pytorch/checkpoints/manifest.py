@@ -35,7 +35,7 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
-class Manifest:
+class CheckpointManifest:
     """The contents of a checkpoint: `files` by name, after `step` steps."""
 
     step: int
@@ -46,7 +46,7 @@ class OtherVersionError(CheckpointError):
     """An undamaged checkpoint that this version cannot read."""
 
 
-def verify(path: Path, contents: bool = True) -> Manifest:
+def verify(path: Path, contents: bool = True) -> CheckpointManifest:
     """Check a checkpoint against its manifest.
 
     Args:
@@ -80,14 +80,14 @@ def record_of(path: Path) -> FileRecord:
     return FileRecord(path.stat().st_size, _sha256(path))
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: CheckpointManifest) -> None:
     content = {"format": FORMAT, "version": VERSION, **asdict(manifest)}
     path = folder / MANIFEST
     path.write_bytes(to_json(content | {"sha256": _seal(content)}))
     sync(path)
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def _read_manifest(folder: Path) -> CheckpointManifest:
     path = folder / MANIFEST
     content = read_json(path)
     if content.pop("sha256", None) != _seal(content) or content.get("format") != FORMAT:
@@ -102,7 +102,7 @@ def _read_manifest(folder: Path) -> Manifest:
         )
     try:
         files = {name: FileRecord(**record) for name, record in content["files"].items()}
-        manifest = Manifest(content["step"], files)
+        manifest = CheckpointManifest(content["step"], files)
     except (AttributeError, KeyError, TypeError) as error:
         raise CheckpointError(f"not a checkpoint manifest: {error}", where=path) from error
     is_own = folder.name == f"STEP-{manifest.step}" or not CHECKPOINT.fullmatch(folder.name)

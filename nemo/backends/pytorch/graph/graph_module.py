@@ -72,7 +72,7 @@ class GraphModule(nn.Module):
         counted = [call.inputs[p] for call in self.losses for p in _count_ports(call)]
         self._calls_before_counts = [c for c in calls_leading_to(counted) if c is not sources[0]]
 
-    def plan(self, batch: Sequence[Any], buckets: int = 0) -> "Plan":
+    def plan_rows(self, batch: Sequence[Any], buckets: int = 0) -> "RowPlan":
         """Find the rows of a batch that the model will compute, before the batch is moved to a GPU.
 
         Args:
@@ -95,7 +95,7 @@ class GraphModule(nn.Module):
             indices.update(known)
             asked = torch.cat(list(known.values())) if wanted else None
             packings[call] = packing(rows=asked, buckets=buckets, **inputs)
-        return Plan(indices, packings, buckets)
+        return RowPlan(indices, packings, buckets)
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
         """The number of items of each loss in this batch, [len(losses)] float; runs no model."""
@@ -115,7 +115,7 @@ class GraphModule(nn.Module):
         divisors: Tensor | None = None,
         statistics: dict[NmTensor, Statistics] | None = None,
         known: Mapping[NmTensor, Any] | None = None,
-        plan: "Plan | None" = None,
+        row_plan: "RowPlan | None" = None,
     ) -> dict[NmTensor, Any]:
         """The values of the tensors in `given`.
 
@@ -125,10 +125,10 @@ class GraphModule(nn.Module):
                 this batch. A step of several micro-batches passes the number over all of them.
             statistics: dict to fill with the sums and counts of each loss, for evaluation.
             known: values from an earlier pass over the same batch, which are not computed again.
-            plan: the plan of this batch, if there is one already.
+            row_plan: the plan of this batch, if there is one already.
         """
         values: dict[NmTensor, Any] = {**dict(zip(self.fed, batch, strict=True)), **(known or {})}
-        some_rows = _KnownRows(values, plan or self.plan(batch))
+        some_rows = _KnownRows(values, row_plan or self.plan_rows(batch))
         heads = set(self._heads.values()) if statistics is None else set()
         with _sparse_gradients(self._tied_embeddings if heads else ()):
             self._compute(values, some_rows, heads, divisors, statistics, known)
@@ -187,22 +187,22 @@ class GraphModule(nn.Module):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """The rows of a batch to compute.
 
     Attributes:
         indices: their indices among the B*T tokens, [R].
         packings: the packing of each call's inputs and requested rows; see `TrainableNM`.
-        buckets: rounds numbers of rows that are not known yet; see `GraphModule.plan`.
+        buckets: rounds numbers of rows that are not known yet; see `GraphModule.plan_rows`.
     """
 
     indices: dict[Rows, Tensor]
     packings: dict[Call, Any]
     buckets: int = 0
 
-    def to(self, device: torch.device) -> "Plan":
+    def to(self, device: torch.device) -> "RowPlan":
         """This plan on `device`."""
-        return Plan(
+        return RowPlan(
             {rows: indices.to(device, non_blocking=True) for rows, indices in self.indices.items()},
             {call: packing.to(device) for call, packing in self.packings.items()},
             self.buckets,
@@ -241,7 +241,7 @@ def _sparse_gradients(embeddings: Iterable[nn.Embedding]) -> Iterator[None]:
 class _KnownRows:
     """Tensors of which only some rows are known; others are gathered on first use."""
 
-    def __init__(self, values: dict[NmTensor, Any], plan: Plan):
+    def __init__(self, values: dict[NmTensor, Any], plan: RowPlan):
         self._values = values
         self._plan = plan
         self._indices = dict(plan.indices)

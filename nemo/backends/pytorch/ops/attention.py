@@ -17,7 +17,7 @@ from nemo.backends.pytorch.ops.dropout import Seed, keep_mask
 
 
 @dataclass(frozen=True)
-class Sequences:
+class PackedSequences:
     """The sequences of a packed batch.
 
     Attributes:
@@ -47,7 +47,7 @@ def attention(
     query: Tensor | None,
     projections: Tensor,
     bias: Tensor,
-    sequences: Sequences | Padded,
+    sequences: PackedSequences | Padded,
     num_heads: int,
     p: float = 0.0,
     seed: Seed = 0,
@@ -78,7 +78,7 @@ def attention(
     return attention_reference(query, projections, bias, sequences, num_heads, p, seed)
 
 
-def _fits(tensors: tuple[Tensor, ...], bias: Tensor, sequences: Sequences, num_heads: int) -> bool:
+def _fits(tensors: tuple[Tensor, ...], bias: Tensor, sequences: PackedSequences, num_heads: int) -> bool:
     """Whether the arguments fit the kernel, which does not check; the reference reports errors."""
     width = len(bias) // 3
     return (
@@ -95,7 +95,7 @@ def attention_reference(
     query: Tensor | None,
     projections: Tensor,
     bias: Tensor,
-    sequences: Sequences,
+    sequences: PackedSequences,
     num_heads: int,
     p: float = 0.0,
     seed: Seed = 0,
@@ -159,7 +159,12 @@ def _positions(offsets: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _flash(
-    query: Tensor | None, projections: Tensor, bias: Tensor, sequences: Sequences, num_heads: int, p: float
+    query: Tensor | None,
+    projections: Tensor,
+    bias: Tensor,
+    sequences: PackedSequences,
+    num_heads: int,
+    p: float,
 ) -> Tensor:
     """FlashAttention on a GPU; it uses torch's own dropout, which is seeded at every step."""
     tokens = (x.unflatten(-1, (num_heads, -1)) for x in _with_bias(query, projections, bias))
@@ -183,7 +188,7 @@ class _Native(torch.autograd.Function):
         query: Tensor | None,
         projections: Tensor,
         bias: Tensor,
-        sequences: Sequences,
+        sequences: PackedSequences,
         num_heads: int,
         p: float,
         seed: int,
@@ -237,7 +242,7 @@ def _pointers(query: Tensor | None, projections: Tensor) -> tuple[Tensor | int, 
     return first, first.stride(0), keys, values, projections.stride(0)
 
 
-def _layout(sequences: Sequences, num_heads: int, width: int, p: float, seed: Seed) -> tuple[Any, ...]:
+def _layout(sequences: PackedSequences, num_heads: int, width: int, p: float, seed: Seed) -> tuple[Any, ...]:
     return (
         sequences.queries,
         sequences.keys,

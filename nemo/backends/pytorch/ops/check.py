@@ -23,7 +23,7 @@ from nemo.backends.pytorch.ops.adamw import (
     rounded,
     rounded_reference,
 )
-from nemo.backends.pytorch.ops.attention import Sequences, attention, attention_reference
+from nemo.backends.pytorch.ops.attention import PackedSequences, attention, attention_reference
 from nemo.backends.pytorch.ops.cross_entropy import linear_cross_entropy, linear_cross_entropy_reference
 from nemo.backends.pytorch.ops.dropout import dropout, dropout_reference
 from nemo.backends.pytorch.ops.embedding import embedding_sum, embedding_sum_reference
@@ -62,7 +62,7 @@ def checks(dtype: torch.dtype) -> Iterator[Check]:
             None,
             random(rows, 3 * width),
             vector(3 * width),
-            Sequences(lengths, lengths, 100, 100),
+            PackedSequences(lengths, lengths, 100, 100),
             heads,
             0.1,
             7,
@@ -76,7 +76,7 @@ def checks(dtype: torch.dtype) -> Iterator[Check]:
             random(37, width),
             random(rows, 2 * width),
             vector(3 * width),
-            Sequences(some, lengths, 33, 100),
+            PackedSequences(some, lengths, 33, 100),
             heads,
             0.1,
             7,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nemo.backends.pytorch.ops.attention import Padded, Sequences
+from nemo.backends.pytorch.ops.attention import PackedSequences, Padded
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Packing:
     tokens: Tensor | None
     positions: Tensor
     keys: Tensor | None
-    sequences: Sequences | Padded
+    sequences: PackedSequences | Padded
     asked: Tensor | None = None
     restore: Tensor | None = None
-    last_sequences: Sequences | None = None
+    last_sequences: PackedSequences | None = None
 
     @classmethod
     def of(
@@ -76,7 +76,7 @@ class Packing:
             tokens, keys = (None if x is None else F.pad(x, (0, -len(x) % step)) for x in (tokens, keys))
             longest_queries = longest_seen = max(length, step)
         positions = torch.arange(length, device=device).repeat(batch) if tokens is None else tokens % length
-        sequences = Sequences(_offsets(queries), _offsets(seen), longest_queries, longest_seen)
+        sequences = PackedSequences(_offsets(queries), _offsets(seen), longest_queries, longest_seen)
         packing = cls(tokens, positions, keys, sequences)
         if rows is None or indices is None:
             return packing
@@ -96,7 +96,7 @@ class Packing:
 
     def _asked_for(self, rows: Tensor, indices: Tensor, shape: tuple[int, int], buckets: int) -> "Packing":
         """This packing with only `rows` among the B*T, at `indices` among the N, requested."""
-        assert isinstance(self.sequences, Sequences)
+        assert isinstance(self.sequences, PackedSequences)
         num_rows, length = len(rows), shape[1]
         if buckets and num_rows:
             filling = -num_rows % bucket_size(shape[0] * length, buckets * ROW_BUCKETS_PER_BUCKET)
@@ -106,7 +106,7 @@ class Packing:
         longest = int(counts.max()) if len(counts) else 0
         if buckets:
             longest = -(-longest // length) * length
-        last = Sequences(_offsets(counts), self.sequences.keys, longest, self.sequences.longest_keys)
+        last = PackedSequences(_offsets(counts), self.sequences.keys, longest, self.sequences.longest_keys)
         return dataclasses.replace(
             self, asked=indices[order], restore=order.argsort()[:num_rows], last_sequences=last
         )

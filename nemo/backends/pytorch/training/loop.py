@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from nemo.backends.pytorch.checkpoints.background_writer import Background
+from nemo.backends.pytorch.checkpoints.background_writer import BackgroundWriter
 from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name
 from nemo.backends.pytorch.environment import seed_dropout, to_device
 from nemo.backends.pytorch.graph.graph_module import GraphModule
@@ -103,7 +103,7 @@ class Training:
             with ExitStack() as stack:
                 # Every step seeds dropout; restore the caller's generator afterwards.
                 stack.enter_context(torch.random.fork_rng(own_gpu))
-                self.state.background = stack.enter_context(Background())
+                self.state.background = stack.enter_context(BackgroundWriter())
                 if any(callback.saves_on_stop for callback in self.callbacks):
                     self._stop = stack.enter_context(StopSignals())
                 for callback in self.callbacks:
@@ -203,10 +203,10 @@ class Training:
     def _forward_backward(self, inputs: StepInputs, batch: Sequence[Any], counts: bool) -> None:
         """Add the gradients of one micro-batch and its share of every loss; zeros unless it `counts`."""
         graph, losses = inputs.graph, inputs.objective.losses
-        plan = graph.plan(batch, buckets=self.precision.buckets).to(self.device)
+        rows = graph.plan_rows(batch, buckets=self.precision.buckets).to(self.device)
         with self.precision.autocast():
             on_device = to_device(batch, self.device)
-            values = self.replicas.run(lambda: graph(on_device, inputs.divisors, plan=plan))
+            values = self.replicas.run(lambda: graph(on_device, inputs.divisors, row_plan=rows))
             loss = sum(values[tensor] for tensor in losses)
         if loss.ndim > 0 or not loss.requires_grad:
             raise UsageError(

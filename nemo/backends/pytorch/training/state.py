@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from nemo.backends.pytorch.checkpoints import checkpoint
-from nemo.backends.pytorch.checkpoints.background_writer import Background
+from nemo.backends.pytorch.checkpoints.background_writer import BackgroundWriter
 from nemo.backends.pytorch.checkpoints.fit import refuse_other_run
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module, weights_by_module
 from nemo.backends.pytorch.environment import fingerprint
@@ -42,7 +42,7 @@ class TrainingState:
         names = ["optimizer", *(f"optimizer_{i}" for i in range(2, len(objectives) + 1))]
         self.objectives = dict(zip(names, objectives, strict=True))
         self.device = device
-        self.background: Background | None = None
+        self.background: BackgroundWriter | None = None
 
     def save(
         self,

@@ -11,7 +11,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
 from nemo.collections.nlp.checkpoints.loading import Pretrained
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.evaluation import evaluate
 from nemo.collections.nlp.extension.figures import cut_of
 from nemo.collections.nlp.extension.vocabulary import count_words
@@ -24,7 +24,7 @@ MOST_LINES = 5000
 
 
 @dataclass(frozen=True)
-class TextFigures:
+class ModelFigures:
     """Figures of a model on a held-out text.
 
     Attributes:
@@ -48,7 +48,7 @@ class TextFigures:
         return None if self.mlm_loss is None else self.mlm_loss * self.pieces_per_word
 
 
-def figures_on(model: str, text: Path) -> TextFigures:
+def figures_on(model: str, text: Path) -> ModelFigures:
     """Evaluate a nemo-bert run or a Hugging Face model on plain text.
 
     Raises:
@@ -64,7 +64,7 @@ def figures_on(model: str, text: Path) -> TextFigures:
         max_seq_length=SEQ_LENGTH,
     )
     initial = find_initial_checkpoint(options)
-    tokenizer = find_tokenizer(Situation(initial=initial))
+    tokenizer = find_tokenizer(TokenizerRequest(initial=initial))
     if initial is None or tokenizer is None:
         raise UsageError("the model has no tokenizer", where=model)
     options, config = with_sizes(options, initial)
@@ -81,4 +81,4 @@ def figures_on(model: str, text: Path) -> TextFigures:
     with text.open(encoding="utf-8") as file:
         words = count_words(tokenizer, (line for line, _ in zip(file, range(MOST_LINES), strict=False)))
     cut = cut_of(words, tokenizer)
-    return TextFigures(loss, cut.pieces_per_word, cut.unknown_share)
+    return ModelFigures(loss, cut.pieces_per_word, cut.unknown_share)

@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, TextFigures, figures_on
+from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, ModelFigures, figures_on
 from nemo.collections.nlp.adaptation.text import (
     FIELD,
     GENERAL,
     MIXED,
     REPLAY,
     TRAIN,
-    warn_of_leak,
+    warn_of_leak_into,
     write_texts,
 )
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
-from nemo.collections.nlp.extension.run import as_huggingface, extend_vocabulary
+from nemo.collections.nlp.extension.run import extend_vocabulary, huggingface_folder_of
 from nemo.collections.nlp.finetuning.data import open_task_data
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, WRITTEN, mean_and_deviation
-from nemo.collections.nlp.finetuning.model import open_pretrained
+from nemo.collections.nlp.finetuning.model import open_encoder
 from nemo.collections.nlp.finetuning.run import Finetuning, finetune, refuse_several_processes
 from nemo.collections.nlp.models.hub import load_config
 from nemo.collections.nlp.options import (
@@ -101,7 +101,7 @@ class Adaptation:
     """
 
     folder: Path
-    texts: Mapping[str, Mapping[str, TextFigures]]
+    texts: Mapping[str, Mapping[str, ModelFigures]]
     new_pieces: int
     figure: str | None
     scores: Mapping[str, Score]
@@ -242,16 +242,18 @@ class _Adapting:
         data = open_task_data(self._finetuning("base", options.model)) if options.train else None
         with _gone_if_refused(texts, aside):
             aside.mkdir(exist_ok=True)
-            model = as_huggingface(options.model, aside)
-            pretrained = open_pretrained(model)
+            model = huggingface_folder_of(options.model, aside)
+            pretrained = open_encoder(model)
             if data:
                 Finetuning(self._finetuning("base", model), data, pretrained)
             write_texts(options, texts)
             if data:
                 name = str(options.test) if data.test else "the validation set"
-                warn_of_leak(texts / TRAIN, data.test or data.valid, name, "the text")
+                warn_of_leak_into(texts / TRAIN, data.test or data.valid, name, "the text")
                 if options.replay:
-                    warn_of_leak(texts / REPLAY, data.test or data.valid, name, f"--replay {options.replay}")
+                    warn_of_leak_into(
+                        texts / REPLAY, data.test or data.valid, name, f"--replay {options.replay}"
+                    )
         return model
 
     def _extend(self, base: str) -> dict[str, Any]:
@@ -315,7 +317,7 @@ class _Adapting:
         export(load_pretrained(result.work_dir), self._path(folder), force=True)
         return {"steps": result.steps, "tokens": result.tokens}
 
-    def _measure(self, name: str, model: str) -> dict[str, TextFigures]:
+    def _measure(self, name: str, model: str) -> dict[str, ModelFigures]:
         files = {"field": FIELD} | ({"general": GENERAL} if self._options.replay else {})
 
         def measure() -> dict[str, Any]:
@@ -325,7 +327,7 @@ class _Adapting:
             }
 
         figures = self._stage(f"measure_{name}", measure)
-        return {text: TextFigures(**values) for text, values in figures.items()}
+        return {text: ModelFigures(**values) for text, values in figures.items()}
 
     def _finetuning(self, name: str, model: str) -> FinetuningOptions:
         options = self._options

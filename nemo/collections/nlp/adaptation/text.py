@@ -92,7 +92,7 @@ def _units(documents: Iterable[Document]) -> Iterator[str]:
             yield "\n".join(document[start : start + UNIT])
 
 
-def warn_of_leak(text: Path, examples: Sequence[Example], name: str, of_text: str) -> int:
+def warn_of_leak_into(text: Path, examples: Sequence[Example], name: str, of_text: str) -> int:
     """Warn of test examples that occur verbatim in the text; returns their number.
 
     Case and punctuation are ignored, and so are examples of fewer than eight words.

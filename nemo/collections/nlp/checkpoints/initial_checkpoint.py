@@ -31,7 +31,7 @@ from nemo.collections.nlp.models.hub import (
     is_other_folder,
     load_config,
     load_tensors,
-    read_config,
+    read_bert_config,
     weight_files,
 )
 from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
@@ -195,7 +195,7 @@ def _take(
 def config_beside(folder: Path) -> Any | None:
     """The configuration of the model in this folder; None if there is none."""
     file = config_file_beside(folder)
-    return None if file is None else read_config(file)
+    return None if file is None else read_bert_config(file)
 
 
 def config_file_beside(folder: Path) -> Path | None:
@@ -219,10 +219,10 @@ def with_sizes(
 
     Raises:
         UsageError: a given option contradicts the model, or the model lacks segments for next-sentence
-        prediction. Also as `hub.read_config`.
+        prediction. Also as `hub.read_bert_config`.
     """
     if options.config_file is not None:
-        config, source = read_config(Path(options.config_file)), options.config_file
+        config, source = read_bert_config(Path(options.config_file)), options.config_file
         if initial is not None and initial.config is not None:
             for name in SIZES:
                 _refuse_contradiction(config, initial.config, name, f"{source} {name}", initial.name)

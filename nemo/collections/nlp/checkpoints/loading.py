@@ -12,7 +12,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import config_file_besi
 from nemo.collections.nlp.checkpoints.model_card import model_card
 from nemo.collections.nlp.checkpoints.run_facts import facts_of_run
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.models.bert_weights import check_encoder
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
@@ -73,7 +73,7 @@ def load_pretrained(
     load_weights_by_module({str(module): module for module in model.neural_modules}, tensors, chosen)
     for module in model.neural_modules:
         module.eval()
-    opened = find_tokenizer(Situation(asked=tokenizer, checkpoint=chosen), do_lower_case)
+    opened = find_tokenizer(TokenizerRequest(asked=tokenizer, checkpoint=chosen), do_lower_case)
     if opened is None:
         raise UsageError(
             "the run had no tokenizer",

@@ -9,7 +9,7 @@ from nemo.collections.nlp.callbacks.run_record import evaluations_in
 from nemo.collections.nlp.checkpoints.model_card import Facts
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 
 LEAST_SHARE = 0.05
 """Share of a text in a language; less may well be a wrong guess."""
@@ -52,7 +52,7 @@ def facts_of_run(
     work_dir = checkpoint.parent.parent
     if not (work_dir / "config.yaml").is_file():
         return Facts(sizes, recipe, license=license)
-    options = read_config(PretrainingOptions, work_dir / "config.yaml")
+    options = read_options(PretrainingOptions, work_dir / "config.yaml")
     unused = "batch_size" if options.get("tokens_per_batch") is not None else "tokens_per_batch"
     recipe |= {name: options.get(name) for name in RECIPE if name != unused}
     continued = _name(options.get("load_dir") or options.get("bert_checkpoint"))

@@ -12,7 +12,7 @@ import torch
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import HubModel, Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import HubModel, TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.data.tokenizers.vocabulary import draw_lines
 from nemo.collections.nlp.extension.figures import Change, Cut, changes, cut_of
 from nemo.collections.nlp.extension.vocabulary import Extension, count_words, extend, refuse_other_kinds
@@ -61,9 +61,9 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
         UsageError, DataError, CheckpointError: an input is not usable; names the fix.
     """
     with TemporaryDirectory() as aside:
-        name = as_huggingface(options.model, Path(aside))
+        name = huggingface_folder_of(options.model, Path(aside))
         config, tensors = load_config(name), load_tensors(name)
-        tokenizer = find_tokenizer(Situation(initial=HubModel(name)))
+        tokenizer = find_tokenizer(TokenizerRequest(initial=HubModel(name)))
         assert tokenizer is not None  # the model has one, or opening it failed
         refuse_other_kinds(tokenizer, options.model)
         lines = draw_lines(options.text, 10**9, options.sample_bytes, (), TextOptions.of(options))
@@ -78,7 +78,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
     return ExtensionResult(folder, extension, before, after, changes(words, before, after), speed)
 
 
-def as_huggingface(model: str, aside: Path) -> str:
+def huggingface_folder_of(model: str, aside: Path) -> str:
     """A model as a Hugging Face folder or name; a nemo-bert run is exported to `aside`."""
     path = Path(model)
     if is_other_folder(path):

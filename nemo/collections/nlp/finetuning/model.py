@@ -14,7 +14,7 @@ import torch
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.collections.nlp.checkpoints.loading import load_pretrained
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import HubModel, Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import HubModel, TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.finetuning.windows import Row, RowLayer
 from nemo.collections.nlp.models.hub import is_other_folder
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
@@ -24,7 +24,7 @@ from nemo.core import NeuralModuleFactory, NmTensor
 
 
 @dataclass(frozen=True)
-class Pretrained:
+class PretrainedEncoder:
     """An encoder to start from, and its tokenizer.
 
     Attributes:
@@ -44,7 +44,9 @@ class Pretrained:
         return digest.hexdigest()
 
 
-def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool | None = None) -> Pretrained:
+def open_encoder(
+    name: str, tokenizer: str | None = None, do_lower_case: bool | None = None
+) -> PretrainedEncoder:
     """The encoder and tokenizer of a nemo-bert run, or of a Hugging Face folder or name.
 
     Args:
@@ -60,14 +62,14 @@ def open_pretrained(name: str, tokenizer: str | None = None, do_lower_case: bool
         bert = run.model.bert
         if run.model.nsp is not None:  # its first layer is the pooler
             bert.bert.pooler.dense.load_state_dict(run.model.nsp.mlp.get_submodule("layer0").state_dict())
-        return Pretrained(bert, run.tokenizer)
+        return PretrainedEncoder(bert, run.tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for a new pooler, if the model has none
         bert = BERT(pretrained_model_name=name)
-    opened = find_tokenizer(Situation(asked=tokenizer, initial=HubModel(name)), do_lower_case)
+    opened = find_tokenizer(TokenizerRequest(asked=tokenizer, initial=HubModel(name)), do_lower_case)
     assert opened is not None  # the model has one, or opening it failed
     check_tokenizer(opened, bert.config, name)
-    return Pretrained(bert, opened)
+    return PretrainedEncoder(bert, opened)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class FinetuningModel:
     head: TokenClassifier | SequenceClassifier
 
     @classmethod
-    def of(cls, pretrained: Pretrained, task: str, num_labels: int) -> "FinetuningModel":
+    def of(cls, pretrained: PretrainedEncoder, task: str, num_labels: int) -> "FinetuningModel":
         """Copy the encoder and add a new head; a head for texts starts from the pooler."""
         bert = copy.deepcopy(pretrained.bert)
         settings = {"log_softmax": False, "dropout": bert.config.hidden_dropout_prob}

@@ -22,7 +22,7 @@ from nemo.collections.nlp.finetuning.data import TaskData, fingerprint_of, open_
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.finetuning.export import export_classifier
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, figures
-from nemo.collections.nlp.finetuning.model import FinetuningModel, Pretrained, open_pretrained
+from nemo.collections.nlp.finetuning.model import FinetuningModel, PretrainedEncoder, open_encoder
 from nemo.collections.nlp.finetuning.windows import Encoder, Row, RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
 from nemo.core import CheckpointCallback, NeuralModuleFactory, SimpleLossLoggerCallback
@@ -74,7 +74,7 @@ def finetune(options: FinetuningOptions) -> FinetuningResult:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     data = open_task_data(options)
-    pretrained = open_pretrained(options.model, options.tokenizer, options.do_lower_case)
+    pretrained = open_encoder(options.model, options.tokenizer, options.do_lower_case)
     work_dir = Path(options.work_dir)
     with WorkFolderLock(work_dir):
         finetuning = Finetuning(options, data, pretrained)
@@ -115,7 +115,7 @@ class Finetuning:
         options, data, pretrained: what is fine-tuned.
     """
 
-    def __init__(self, options: FinetuningOptions, data: TaskData, pretrained: Pretrained):
+    def __init__(self, options: FinetuningOptions, data: TaskData, pretrained: PretrainedEncoder):
         self._options, self._data, self._pretrained = options, data, pretrained
         self._work_dir = Path(options.work_dir)
         positions = pretrained.bert.config.max_position_embeddings

@@ -40,7 +40,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Window:
+class WordWindow:
     """A range of words, and the range for which its predictions are used."""
 
     first: int
@@ -49,7 +49,7 @@ class Window:
     own_stop: int
 
 
-def windows(lengths: Sequence[int], room: int) -> list[Window]:
+def windows(lengths: Sequence[int], room: int) -> list[WordWindow]:
     """Split words into overlapping windows of at most `room` tokens.
 
     Each word is predicted in one window. Of the words that two windows share, the first half belongs to the
@@ -78,7 +78,7 @@ def windows(lengths: Sequence[int], room: int) -> list[Window]:
         *((stop + start + 1) // 2 for (_, stop), (start, _) in pairwise(ranges)),
         len(lengths),
     ]
-    return [Window(*span, *own) for span, own in zip(ranges, pairwise(borders), strict=True)]
+    return [WordWindow(*span, *own) for span, own in zip(ranges, pairwise(borders), strict=True)]
 
 
 class Encoder:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.common.layers import dense_activation, get_activation, init_transformer_weights
-from nemo.backends.pytorch.ops.attention import Padded, Sequences, attention
+from nemo.backends.pytorch.ops.attention import PackedSequences, Padded, attention
 from nemo.backends.pytorch.ops.dropout import Seed, dropout, next_seeds
 from nemo.backends.pytorch.ops.embedding import embedding_sum
 from nemo.backends.pytorch.ops.linear import linear
@@ -155,7 +155,7 @@ class BertSelfAttention(nn.Module):
         hidden: Tensor,
         query_states: Tensor,
         keys: Tensor | None,
-        sequences: Sequences | Padded,
+        sequences: PackedSequences | Padded,
         seed: Seed,
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D).
@@ -215,7 +215,7 @@ class BertAttention(nn.Module):
         hidden: Tensor,
         query_states: Tensor,
         keys: Tensor | None,
-        sequences: Sequences | Padded,
+        sequences: PackedSequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are those of the two dropouts."""
@@ -249,7 +249,7 @@ class BertLayer(nn.Module):
         hidden: Tensor,
         query_states: Tensor,
         keys: Tensor | None,
-        sequences: Sequences | Padded,
+        sequences: PackedSequences | Padded,
         seeds: tuple[Seed, ...],
     ) -> Tensor:
         """(N, D), (R, D) -> (R, D), see `BertSelfAttention`; `seeds` are those of the three dropouts."""

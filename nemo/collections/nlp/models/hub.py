@@ -91,7 +91,7 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def read_config(path: Path) -> Any:
+def read_bert_config(path: Path) -> Any:
     """The transformers.BertConfig in a JSON file.
 
     Raises:

@@ -21,7 +21,7 @@ from threading import Timer
 from typing import Any
 
 from nemo.collections.nlp.preparation.options import PrepareOptions
-from nemo.collections.nlp.preparation.plan import Plan
+from nemo.collections.nlp.preparation.plan import PreparationPlan
 from nemo.collections.nlp.preparation.stages import Stage, Tokenize
 from nemo.collections.nlp.preparation.tasks import RUNNING, Notes, process_lost
 from nemo.collections.nlp.preparation.watch import SECONDS_BETWEEN_LOOKS, GiveUp, Report, Watch
@@ -39,7 +39,9 @@ RAY_OBJECT_STORE_BYTES = 80_000_000
 SECONDS_TO_ANSWER, SECONDS_TO_START = 10.0, 60.0  # of Ray
 
 
-def run_stages(stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+def run_stages(
+    stages: Sequence[type[Stage]], plan: PreparationPlan, work: Path, options: PrepareOptions
+) -> None:
     """Run stages one after another, all tasks of each.
 
     A single worker is this process. The output does not depend on the number of workers. By default there is
@@ -64,7 +66,7 @@ def run_stages(stages: Sequence[type[Stage]], plan: Plan, work: Path, options: P
             _run_here(stage, plan, work, workers, options)
 
 
-def _num_workers(plan: Plan, options: PrepareOptions) -> int:
+def _num_workers(plan: PreparationPlan, options: PrepareOptions) -> int:
     """The number of tasks that may run at the same time."""
     if options.workers is not None:
         return options.workers
@@ -89,7 +91,9 @@ def _executor(
     )
 
 
-def _run_here(stage: type[Stage], plan: Plan, work: Path, workers: int, options: PrepareOptions) -> None:
+def _run_here(
+    stage: type[Stage], plan: PreparationPlan, work: Path, workers: int, options: PrepareOptions
+) -> None:
     """Run a stage on this machine: in this process, or in others with datatrove."""
     notes = _begin(stage, plan, work)
     if workers == 1:
@@ -101,7 +105,7 @@ def _run_here(stage: type[Stage], plan: Plan, work: Path, workers: int, options:
     _apart(lambda give_up: _execute(executor, stage, plan, notes, give_up), where=stage.name)
 
 
-def _begin(stage: type[Stage], plan: Plan, work: Path) -> Notes:
+def _begin(stage: type[Stage], plan: PreparationPlan, work: Path) -> Notes:
     """Empty notes for the tasks of a stage."""
     notes = Notes(work, stage.name, stage.num_tasks(plan), lambda number: stage.subject(plan, number))
     notes.forget()
@@ -109,7 +113,7 @@ def _begin(stage: type[Stage], plan: Plan, work: Path) -> Notes:
     return notes
 
 
-def _execute(executor: Any, stage: type[Stage], plan: Plan, notes: Notes, give_up: GiveUp) -> None:
+def _execute(executor: Any, stage: type[Stage], plan: PreparationPlan, notes: Notes, give_up: GiveUp) -> None:
     """Run a stage with datatrove.
 
     Raises:
@@ -170,7 +174,7 @@ def _apart(run: Callable[[GiveUp], None], where: str) -> None:
 
 
 @contextlib.contextmanager
-def _working(stage: type[Stage], plan: Plan, notes: Notes) -> Iterator[Report]:
+def _working(stage: type[Stage], plan: PreparationPlan, notes: Notes) -> Iterator[Report]:
     """Show the progress of a stage; yields the function that reports it."""
     sizes = [sum(max(section.num_bytes, 0) for section in group) for group in plan.groups]
     is_by_bytes = stage is Tokenize
@@ -192,7 +196,7 @@ def _working(stage: type[Stage], plan: Plan, notes: Notes) -> Iterator[Report]:
 
 
 def _run_on_ray(
-    stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions, give_up: GiveUp
+    stages: Sequence[type[Stage]], plan: PreparationPlan, work: Path, options: PrepareOptions, give_up: GiveUp
 ) -> None:
     """Run stages on the cluster named by RAY_ADDRESS, or on a temporary one on this machine.
 
@@ -256,7 +260,9 @@ def _check_ray_answers(address: str) -> None:
 # Slurm.
 
 
-def _run_on_slurm(stages: Sequence[type[Stage]], plan: Plan, work: Path, options: PrepareOptions) -> None:
+def _run_on_slurm(
+    stages: Sequence[type[Stage]], plan: PreparationPlan, work: Path, options: PrepareOptions
+) -> None:
     """Submit a job array for each stage, each depending on the previous one; then wait for all."""
     if shutil.which("sbatch") is None:
         raise UsageError(

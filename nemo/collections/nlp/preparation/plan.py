@@ -46,7 +46,7 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
-class Plan:
+class PreparationPlan:
     """A plan, see the top of the file.
 
     Attributes:
@@ -93,7 +93,7 @@ class Plan:
         return f"{self.dataset}/{self.dataset}_{task.split}_{task.index}.hdf5"
 
 
-def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str) -> Plan:
+def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str) -> PreparationPlan:
     """The plan for a corpus.
 
     Args:
@@ -107,7 +107,7 @@ def make_plan(options: PrepareOptions, sources: Sequence[Source], tokenizer: str
     decisive |= {"dataset_name": options.name, "do_lower_case": bool(options.do_lower_case)}
     described = [describe_source(source) for source in sources]
     key = json.dumps([VERSION, tokenizer, decisive, described], sort_keys=True)
-    return Plan(
+    return PreparationPlan(
         key=hashlib.sha256(key.encode()).hexdigest(),
         out=Path(options.out).absolute(),
         reader=READER,
@@ -145,13 +145,13 @@ def _text_bytes(stored: int, source: Source) -> int:
     return stored if source.compression is None else stored * COMPRESSION
 
 
-def save_plan(plan: Plan, work: Path) -> None:
+def save_plan(plan: PreparationPlan, work: Path) -> None:
     """Write the plan to a work folder, where every task finds it."""
     content = dataclasses.asdict(plan) | {"out": str(plan.out)}
     write_atomically(work / PLAN_FILE, json.dumps(content).encode())
 
 
-def load_plan(work: Path) -> Plan:
+def load_plan(work: Path) -> PreparationPlan:
     """Load a plan that `save_plan` wrote.
 
     Raises:
@@ -165,7 +165,7 @@ def load_plan(work: Path) -> Plan:
             "groups": [[_section(**section) for section in group] for group in content["groups"]],
             "recipes": [ShardRecipe(**recipe) for recipe in content["recipes"]],
         }
-        return Plan(**content)
+        return PreparationPlan(**content)
     except (OSError, ValueError, KeyError, TypeError) as problem:
         fix = "delete the folder and start again"
         raise DataError("no plan, or a damaged one", where=work / PLAN_FILE, fix=fix) from problem

@@ -13,7 +13,7 @@ from nemo.collections.nlp.data.samples.pairs import warning_of_few_documents
 from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.text.sentences import make_splitter, save_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.suitability import warning_of_lost_marks_in, warning_of_unknown
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
@@ -23,7 +23,7 @@ from nemo.collections.nlp.preparation.plan import (
     PLAN_FILE,
     STORES,
     TRAINING,
-    Plan,
+    PreparationPlan,
     load_plan,
     make_plan,
     save_plan,
@@ -68,8 +68,8 @@ def prepare(options: PrepareOptions, tokenizer: TokenizerSpec | None = None) -> 
     logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
     with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:
         if tokenizer is None:
-            situation = Situation(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
-            tokenizer = find_tokenizer(situation, options.do_lower_case)
+            request = TokenizerRequest(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
+            tokenizer = find_tokenizer(request, options.do_lower_case)
         with working("planning"):
             plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
         if (done := _read_manifest(out)) is not None:
@@ -133,7 +133,7 @@ def _read_manifest(out: Path) -> dict[str, Any] | None:
     raise StorageError("not the manifest of prepared data", where=path, fix="use another --out, or delete it")
 
 
-def _is_begun(work: Path, plan: Plan) -> bool:
+def _is_begun(work: Path, plan: PreparationPlan) -> bool:
     """Whether the same plan was begun and stopped."""
     if not (work / PLAN_FILE).exists():
         return False
@@ -156,7 +156,7 @@ def _forget(out: Path) -> None:
 
 def _begin(
     work: Path,
-    plan: Plan,
+    plan: PreparationPlan,
     options: PrepareOptions,
     sources: Sequence[Source],
     tokenizer: TokenizerSpec | None,

@@ -35,7 +35,14 @@ from nemo.collections.nlp.data.text.sentences import load_splitter
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.data.tokenizers.opening import keeps_capitals
-from nemo.collections.nlp.preparation.plan import PLAN_FILE, STORES, TEST, TRAINING, Plan, load_plan
+from nemo.collections.nlp.preparation.plan import (
+    PLAN_FILE,
+    STORES,
+    TEST,
+    TRAINING,
+    PreparationPlan,
+    load_plan,
+)
 from nemo.collections.nlp.preparation.tasks import Task
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
@@ -54,16 +61,16 @@ class Stage(ABC):
 
     @staticmethod
     @abstractmethod
-    def num_tasks(plan: Plan) -> int:
+    def num_tasks(plan: PreparationPlan) -> int:
         """The number of tasks of this stage in a plan."""
 
     @staticmethod
     @abstractmethod
-    def subject(plan: Plan, number: int) -> str:
+    def subject(plan: PreparationPlan, number: int) -> str:
         """A readable description of what a task works on."""
 
     @abstractmethod
-    def run(self, plan: Plan, number: int, task: Task) -> None:
+    def run(self, plan: PreparationPlan, number: int, task: Task) -> None:
         """Run one task, unless its result exists."""
 
     def __call__(self, number: int) -> None:
@@ -79,15 +86,15 @@ class Tokenize(Stage):
     name = "tokenize"
 
     @staticmethod
-    def num_tasks(plan: Plan) -> int:
+    def num_tasks(plan: PreparationPlan) -> int:
         return len(plan.groups)
 
     @staticmethod
-    def subject(plan: Plan, number: int) -> str:
+    def subject(plan: PreparationPlan, number: int) -> str:
         first, *more = plan.groups[number]
         return f"{first} and {len(more)} more" if more else str(first)
 
-    def run(self, plan: Plan, number: int, task: Task) -> None:
+    def run(self, plan: PreparationPlan, number: int, task: Task) -> None:
         folder = part_folder(self.work, number)
         if finished_part(folder) is None:
             write_part(
@@ -107,14 +114,14 @@ class Assemble(Stage):
     name = "assemble"
 
     @staticmethod
-    def num_tasks(plan: Plan) -> int:
+    def num_tasks(plan: PreparationPlan) -> int:
         return 1
 
     @staticmethod
-    def subject(plan: Plan, number: int) -> str:
+    def subject(plan: PreparationPlan, number: int) -> str:
         return f"{', '.join(STORES.values())} in {plan.out}"
 
-    def run(self, plan: Plan, number: int, task: Task) -> None:
+    def run(self, plan: PreparationPlan, number: int, task: Task) -> None:
         note = self.work / "assembled.json"
         if note.exists():
             for folder in json.loads(note.read_bytes())["stores"]:
@@ -148,15 +155,15 @@ class WriteShards(Stage):
     name = "shards"
 
     @staticmethod
-    def num_tasks(plan: Plan) -> int:
+    def num_tasks(plan: PreparationPlan) -> int:
         return len(plan.shards)
 
     @staticmethod
-    def subject(plan: Plan, number: int) -> str:
+    def subject(plan: PreparationPlan, number: int) -> str:
         shard = plan.shards[number]
         return f"{plan.shard_file(shard)} of {plan.recipes[shard.recipe].seq_length} tokens"
 
-    def run(self, plan: Plan, number: int, task: Task) -> None:
+    def run(self, plan: PreparationPlan, number: int, task: Task) -> None:
         shard, note = plan.shards[number], self.work / "shards" / f"{number:05d}.json"
         tokenizer = work_tokenizer(self.work)
         path = shard_folder(plan, shard.recipe, tokenizer) / plan.shard_file(shard)
@@ -178,14 +185,14 @@ class Finish(Stage):
     name = "finish"
 
     @staticmethod
-    def num_tasks(plan: Plan) -> int:
+    def num_tasks(plan: PreparationPlan) -> int:
         return 1
 
     @staticmethod
-    def subject(plan: Plan, number: int) -> str:
+    def subject(plan: PreparationPlan, number: int) -> str:
         return f"{MANIFEST_FILE} in {plan.out}"
 
-    def run(self, plan: Plan, number: int, task: Task) -> None:
+    def run(self, plan: PreparationPlan, number: int, task: Task) -> None:
         for left_behind in plan.out.rglob(".*.tmp"):  # by a killed process
             left_behind.unlink(missing_ok=True)
         tokenizer = work_tokenizer(self.work)
@@ -209,7 +216,7 @@ class Finish(Stage):
         write_atomically(plan.out / MANIFEST_FILE, json.dumps(manifest, indent=1).encode())
 
     def _write_shard_manifest(
-        self, plan: Plan, recipe: int, folder: Path, tokenizer: TokenizerSpec
+        self, plan: PreparationPlan, recipe: int, folder: Path, tokenizer: TokenizerSpec
     ) -> dict[str, Any]:
         """Write the manifest of a phase, beside its tokenizer so that the folder can be moved; returns it."""
         files = {}
@@ -256,12 +263,12 @@ def work_tokenizer(work: Path, opened: TokenizerSpec | None = None) -> Tokenizer
     return _work_tokenizer[key]
 
 
-def shard_folder(plan: Plan, recipe: int, tokenizer: TokenizerSpec) -> Path:
+def shard_folder(plan: PreparationPlan, recipe: int, tokenizer: TokenizerSpec) -> Path:
     """The folder of a phase, whose name says whether the text is lower-cased."""
     return plan.out / plan.recipes[recipe].folder_name(lower_case=not keeps_capitals(tokenizer))
 
 
-def _check_shards(plan: Plan, num_documents: dict[str, int]) -> None:
+def _check_shards(plan: PreparationPlan, num_documents: dict[str, int]) -> None:
     """Raise an error if there are not enough documents for the shards."""
     if not any(num_documents.values()):
         return  # there is no text, as `assemble` says

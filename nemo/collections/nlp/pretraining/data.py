@@ -18,7 +18,7 @@ from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.store_builder import excerpt_of
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
-from nemo.collections.nlp.data.tokenizers.choice import Situation, choose_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import (
     lacks_capitals,
     strips_marks,
@@ -84,7 +84,7 @@ def open_tokenizer(
     """
     text = TextOptions.of(options)
     choice = choose_tokenizer(
-        Situation(
+        TokenizerRequest(
             asked=options.tokenizer,
             initial=initial,
             data=train,

@@ -6,10 +6,9 @@ from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import CONFIG_FILE
-from nemo.collections.nlp.models.hub import SIZES
-from nemo.collections.nlp.models.hub import read_config as read_bert_config
+from nemo.collections.nlp.models.hub import SIZES, read_bert_config
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.utils.arguments import absolute, read_config
+from nemo.utils.arguments import absolute, read_options
 from nemo.utils.errors import CheckpointError, UsageError
 
 
@@ -30,14 +29,14 @@ def earlier_options(work_dir: Path, known: str, fix: str) -> dict[str, Any]:
             where=file,
             fix=f"copy it as well, or {fix}",
         )
-    return read_config(PretrainingOptions, file)
+    return read_options(PretrainingOptions, file)
 
 
 def options_of_run(work_dir: Path) -> PretrainingOptions | None:
     """The options of the run in this folder, for messages; None if they cannot be read."""
     file = work_dir / "config.yaml"
     try:
-        return PretrainingOptions(**read_config(PretrainingOptions, file)) if file.is_file() else None
+        return PretrainingOptions(**read_options(PretrainingOptions, file)) if file.is_file() else None
     except UsageError:
         return None
 

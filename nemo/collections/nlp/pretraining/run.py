@@ -18,8 +18,8 @@ from nemo.collections.nlp.callbacks.trackers import TENSORBOARD, refuse_missing
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.run_files import Background, RunFiles
-from nemo.collections.nlp.pretraining.setup import Run, prepare, refuse_other_run
+from nemo.collections.nlp.pretraining.run_files import RecipeNotes, RunFilesWriter
+from nemo.collections.nlp.pretraining.setup import Run, check_same_run, prepare_run
 from nemo.collections.nlp.pretraining.training import train
 from nemo.core import (
     NeuralModuleFactory,
@@ -121,9 +121,9 @@ def _limit(run: Run, step: int) -> str:
 
 
 def pretrain_together(
-    options: PretrainingOptions, world: World, began: float, background: Background | None = None
+    options: PretrainingOptions, world: World, began: float, notes: RecipeNotes | None = None
 ) -> PretrainingResult:
-    """`pretrain` for processes that have joined; `background`: facts known in advance, or None."""
+    """`pretrain` for processes that have joined; `notes`: facts known in advance, or None."""
     work_dir = Path(options.work_dir)
     with ExitStack() as stack:
         before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
@@ -143,9 +143,9 @@ def pretrain_together(
         )
         stack.callback(factory.close)
         with working("opening the data, building the model"):
-            run = prepare(options, work_dir, world)
-        refuse_other_run(run, world)
-        files = RunFiles(run, factory.experiment, before, world.size, background or Background())
+            run = prepare_run(options, work_dir, world)
+        check_same_run(run, world)
+        files = RunFilesWriter(run, factory.experiment, before, world.size, notes or RecipeNotes())
         evaluations, has_diverged = train(run, factory, world, began, files)
         trainer = factory.get_trainer()
         seconds = time.monotonic() - began

@@ -20,8 +20,8 @@ from nemo.utils.step_plan import StepPlan
 
 
 @dataclasses.dataclass(frozen=True)
-class Background:
-    """What is known of a run before it begins.
+class RecipeNotes:
+    """What a recipe knows of a run before it begins.
 
     Attributes:
         remarks: lines that `config.yaml` begins with, as comments.
@@ -32,19 +32,17 @@ class Background:
     languages: Mapping[str, float] | None = None
 
 
-class RunFiles(ActionCallback):
+class RunFilesWriter(ActionCallback):
     """Records what the run is, once it is clear that the work folder does not belong to another run.
 
     Args:
         before: what the work folder was before.
-        background: what is known of the run beforehand.
+        notes: of the recipe, if one chose the options.
     """
 
-    def __init__(
-        self, run: Run, experiment: Any, before: AsItWas, num_processes: int, background: Background
-    ):
+    def __init__(self, run: Run, experiment: Any, before: AsItWas, num_processes: int, notes: RecipeNotes):
         self.run, self.experiment, self.before = run, experiment, before
-        self.num_processes, self.background = num_processes, background
+        self.num_processes, self.notes = num_processes, notes
 
     def on_action_start(self) -> None:
         self.before.begins()
@@ -55,7 +53,7 @@ class RunFiles(ActionCallback):
         with working("looking at the text"):
             facts = about(
                 *(self.run.options, self.run.data, self.run.model, self.num_processes),
-                self.background.languages,
+                self.notes.languages,
             )
         self.experiment.write_json("about.json", facts)
 
@@ -64,7 +62,7 @@ class RunFiles(ActionCallback):
         is_known = plan.is_settled or self.run.options.num_iters != -1
         steps = as_options(plan) if is_known else {}
         config = as_config(dataclasses.replace(self.run.options, **steps))
-        self.experiment.write_config(config, self.background.remarks)
+        self.experiment.write_config(config, self.notes.remarks)
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:

@@ -79,7 +79,7 @@ class Run:
         return 0 if self.initial is None else self.initial.step
 
 
-def prepare(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
+def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
     """Make the choices that the options leave open, open the data, and build the model.
 
     Args:
@@ -143,7 +143,7 @@ def refuse_if_over(options: PretrainingOptions, first_step: int, total: int) -> 
         )
 
 
-def refuse_other_run(run: Run, world: World) -> None:
+def check_same_run(run: Run, world: World) -> None:
     """Check that all processes train the same model on the same data.
 
     Raises:

@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.datasets import BertPretrainingPreprocessedDatase
 from nemo.collections.nlp.data.hdf5 import has_held_out_shards, shards_of
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
@@ -129,8 +129,8 @@ def tokenizer_of_shards(
 ) -> TokenizerSpec | None:
     """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not available."""
     named = None if options.tokenizer in TRAINED else options.tokenizer
-    situation = Situation(asked=named, initial=initial, data=train, is_prepared=True)
-    return find_tokenizer(situation, options.do_lower_case)
+    request = TokenizerRequest(asked=named, initial=initial, data=train, is_prepared=True)
+    return find_tokenizer(request, options.do_lower_case)
 
 
 def with_length_of_rows(options: PretrainingOptions, data: PretrainingData) -> PretrainingOptions:

@@ -20,7 +20,7 @@ from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy
 from nemo.collections.nlp.pretraining.mask_schedule import MaskSchedule
 from nemo.collections.nlp.pretraining.rate_change import RateChange
-from nemo.collections.nlp.pretraining.run_files import RunFiles, checkpoint_files
+from nemo.collections.nlp.pretraining.run_files import RunFilesWriter, checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run
 from nemo.core import (
     ActionCallback,
@@ -40,7 +40,7 @@ BYTES_SAVED_PER_WEIGHT = 12
 
 
 def train(
-    run: Run, factory: NeuralModuleFactory, world: World, began: float, files: RunFiles
+    run: Run, factory: NeuralModuleFactory, world: World, began: float, files: RunFilesWriter
 ) -> tuple[dict[int, dict[str, float]], bool]:
     """Train with logger, evaluator and checkpoints.
 
@@ -198,7 +198,7 @@ def _end_on_time(
     held_out: HeldOutEvaluation | None,
     checkpoints: CheckpointCallback,
     began: float,
-    files: RunFiles,
+    files: RunFilesWriter,
     world: World,
 ) -> EndOnTime:
     options = run.options
@@ -221,7 +221,7 @@ def _end_on_time(
 
 
 @contextmanager
-def _status_of(experiment: Any, files: RunFiles) -> Iterator[None]:
+def _status_of(experiment: Any, files: RunFilesWriter) -> Iterator[None]:
     """Record in `status.json` how training ended, including by Ctrl-C."""
     try:
         yield

@@ -82,7 +82,7 @@ def recipe_of_json(content: Mapping[str, Any]) -> Recipe:
     return Recipe(tuple(content["texts"]), decisions, preparations, content.get("languages"))
 
 
-def choose(options: RecipeOptions, world: World | None = None) -> Recipe:
+def choose_recipe(options: RecipeOptions, world: World | None = None) -> Recipe:
     """Decide; or, when a run resumes in its work folder, return the earlier decisions.
 
     Raises:

@@ -14,7 +14,7 @@ from nemo.collections.nlp.data.inputs import TextOptions, sections_of, sources_o
 from nemo.collections.nlp.data.inspection.text import count
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.nm.pretraining_model import build_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
@@ -57,8 +57,8 @@ def _open_data(
     if HELD_OUT in recipe.preparations:
         _read_held_out(options, recipe)
     preparation = recipe.preparations[DATA]
-    situation = Situation(asked=preparation["tokenizer"], train_in=Path(settled.work_dir))
-    return find_tokenizer(situation, preparation["do_lower_case"])
+    request = TokenizerRequest(asked=preparation["tokenizer"], train_in=Path(settled.work_dir))
+    return find_tokenizer(request, preparation["do_lower_case"])
 
 
 def _read_held_out(options: RecipeOptions, recipe: Recipe) -> None:

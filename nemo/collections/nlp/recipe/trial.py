@@ -16,7 +16,7 @@ from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.about import about
 from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
 from nemo.collections.nlp.pretraining.run_files import checkpoint_files
-from nemo.collections.nlp.pretraining.setup import Run, prepare
+from nemo.collections.nlp.pretraining.setup import Run, prepare_run
 from nemo.collections.nlp.pretraining.training import optimization_params
 from nemo.collections.nlp.report import REPORT, write_report
 from nemo.core import ActionCallback, NeuralModuleFactory
@@ -140,7 +140,7 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         create_tb_writer=True,
         random_seed=options.seed,
     )
-    run = prepare(options, Path(options.work_dir))
+    run = prepare_run(options, Path(options.work_dir))
     if not options.draws_no_masks:
         first, last = mask_rates(options.mask_probability)
         # The run's mean rate, and as many different numbers of masked tokens, because memory grows with them.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from nemo.backends.pytorch.ops import native
-from nemo.backends.pytorch.ops.attention import Sequences, attention, attention_reference
+from nemo.backends.pytorch.ops.attention import PackedSequences, attention, attention_reference
 
 # Lengths of sequences, how many of their tokens ask (None: all), heads, width of a head, dropout.
 CASES = {
@@ -25,7 +25,7 @@ CASES = {
 def sequences_of(lengths, asking):
     offsets = torch.tensor([0, *lengths]).cumsum(0).int()
     queries = offsets if asking is None else torch.tensor([0, *asking]).cumsum(0).int()
-    return Sequences(queries, offsets, int(queries.diff().max()), max(lengths))
+    return PackedSequences(queries, offsets, int(queries.diff().max()), max(lengths))
 
 
 def output_and_gradients(function, case, dtype, compute=None):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from nemo.cli.main import main
-from nemo.collections.nlp.adaptation.losses import TextFigures
+from nemo.collections.nlp.adaptation.losses import ModelFigures
 from nemo.collections.nlp.adaptation.page import write_page
 from nemo.collections.nlp.adaptation.run import FOLDERS, Adaptation, Score, adapt
-from nemo.collections.nlp.adaptation.text import warn_of_leak
+from nemo.collections.nlp.adaptation.text import warn_of_leak_into
 from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.options import AdaptationOptions
 from tests.cli.outcome import error_of
@@ -48,7 +48,7 @@ def test_the_page_begins_with_the_verdict_and_what_follows_from_it(tmp_path):
         ((0.70, 0.02, 5), (0.72, 0.02, 5), "The difference may be chance"),
         ((0.70, None, 1), (0.72, None, 1), "use --seeds 5"),
     ):
-        measured = {"field": TextFigures(None, 1.5, 0.01)}
+        measured = {"field": ModelFigures(None, 1.5, 0.01)}
         outcome = replace(adaptation(base, adapted), texts={"base": measured, "adapted": measured})
         page = write_page(outcome, tmp_path).read_text()
         heading, text = re.search(r"<h1>(.*?)</h1>\s*<p>(.*?)</p>", page).groups()
@@ -60,8 +60,8 @@ def test_the_page_says_that_the_text_was_learned_by_heart(tmp_path):
     outcome = adaptation((0.70, 0.02, 5), (0.71, 0.02, 5))
     for loss, is_worse in ((4.5, True), (4.3, False), (None, False)):
         texts = {
-            "base": {"field": TextFigures(4.4, 1.5, 0.0)},
-            "adapted": {"field": TextFigures(loss, 1.5, 0.0)},
+            "base": {"field": ModelFigures(4.4, 1.5, 0.0)},
+            "adapted": {"field": ModelFigures(loss, 1.5, 0.0)},
         }
         page = write_page(replace(outcome, texts=texts), tmp_path).read_text()
         assert ("worse on held-out text of the field" in page) == is_worse
@@ -78,7 +78,7 @@ def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
     leaked = LabeledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
     other = LabeledText(("one two three four five six seven eight ten",), ("x",), "")
     short = LabeledText(("another one",), ("x",), "")
-    assert warn_of_leak(text, [leaked, other, short, leaked], "test", "the text") == 2
+    assert warn_of_leak_into(text, [leaked, other, short, leaked], "test", "the text") == 2
     assert "2 of 4 examples of test occur in the text, the first at test.csv:7" in capsys.readouterr().err
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from nemo.collections.nlp.data.inspection import counts as counting
 from nemo.collections.nlp.data.inspection.characters import characters_of, is_odd, scripts_of
-from nemo.collections.nlp.data.inspection.counts import Counts, Excerpts, Repeats, Window, hashes_of
+from nemo.collections.nlp.data.inspection.counts import Counts, Excerpts, ParagraphWindow, Repeats, hashes_of
 from nemo.collections.nlp.data.inspection.language import languages_of
 from nemo.collections.nlp.data.inspection.memory_store import store_in_memory
 from nemo.collections.nlp.data.inspection.tokens import pair_figures, unigram_entropy, unknown_characters
@@ -68,7 +68,7 @@ def test_excerpts_stay_small_and_are_drawn_from_everywhere(monkeypatch):
     excerpts, later = Excerpts(), Excerpts()
     rng = np.random.default_rng(0)
     for i in range(10_000):
-        (excerpts if i < 1000 else later).add(rng.random(), Window([f"{i:05}"], is_document=True))
+        (excerpts if i < 1000 else later).add(rng.random(), ParagraphWindow([f"{i:05}"], is_document=True))
     excerpts.merge(later)
     numbers = [int(window.paragraphs[0]) for window in excerpts.windows]
     assert numbers == sorted(numbers)

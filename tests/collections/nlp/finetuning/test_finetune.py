@@ -9,7 +9,7 @@ import transformers
 
 from nemo.cli.main import main
 from nemo.collections.nlp.checkpoints.loading import load_pretrained
-from nemo.collections.nlp.finetuning.model import FinetuningModel, open_pretrained
+from nemo.collections.nlp.finetuning.model import FinetuningModel, open_encoder
 from nemo.collections.nlp.finetuning.run import finetune
 from nemo.collections.nlp.finetuning.windows import RowLayer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -169,7 +169,7 @@ def test_a_run_of_ours_is_fine_tuned_from_its_weights_and_tokenizer(tmp_path):
     ]
     assert main(command) == 0
     source = load_pretrained(run)
-    pretrained = open_pretrained(run)
+    pretrained = open_encoder(run)
     assert pretrained.tokenizer.fingerprint == source.tokenizer.fingerprint
     model = FinetuningModel.of(pretrained, "classify", 3)
     for kind in ("weight", "bias"):

@@ -13,7 +13,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import duration, setup
 from nemo.collections.nlp.pretraining import run as pretraining
 from nemo.utils import stopwatch
-from nemo.utils.arguments import read_config
+from nemo.utils.arguments import read_options
 from nemo.utils.errors import UsageError
 from tests.conftest import write_english
 
@@ -101,7 +101,7 @@ def rows(work_dir):
 
 
 def config(work_dir):
-    return read_config(PretrainingOptions, work_dir / "config.yaml")
+    return read_options(PretrainingOptions, work_dir / "config.yaml")
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from nemo.collections.nlp.data.hdf5 import (
     LABELS,
     Limits,
     Rows,
-    blocks_of,
     check_tokenizer,
     lengths_by_name,
     longest_row,
@@ -27,6 +26,7 @@ from nemo.collections.nlp.data.hdf5 import (
     read_checked,
     read_lengths,
     restored,
+    row_blocks_of,
     shards_of,
     survey_of,
 )
@@ -50,7 +50,7 @@ _NUMBER = "number"  # number of a row in the dataset, beside the shards' fields
 
 
 @dataclass(frozen=True)
-class Block:
+class RowBlock:
     """Consecutive rows of a shard, read at once.
 
     Attributes:
@@ -190,12 +190,12 @@ class BertPretrainingPreprocessedDataset:
                     fix="train without it: --only_mlm_loss",
                 )
 
-    def _cut(self) -> list[Block]:
-        blocks: list[Block] = []
+    def _cut(self) -> list[RowBlock]:
+        blocks: list[RowBlock] = []
         first = 0
         for number, shard in enumerate(self.shards):
-            for start, stop in blocks_of(shard, self._limits):
-                blocks.append(Block(number, start, stop, first))
+            for start, stop in row_blocks_of(shard, self._limits):
+                blocks.append(RowBlock(number, start, stop, first))
                 first += stop - start
         return blocks
 
@@ -206,7 +206,7 @@ class BertPretrainingPreprocessedDataset:
         for block in blocks[::step]:
             self._read(block)
 
-    def _read(self, block: Block) -> Rows:
+    def _read(self, block: RowBlock) -> Rows:
         return read_checked(
             self.shards[block.shard], block.start, block.stop, self._limits, self.survey.frame
         )
@@ -236,14 +236,14 @@ class BertPretrainingPreprocessedDataset:
 
     # The order of an epoch: windows of blocks, and the rows in each.
 
-    def _windows(self, epoch: int) -> Iterator[list[Block]]:
+    def _windows(self, epoch: int) -> Iterator[list[RowBlock]]:
         numbers = np.arange(len(self._blocks))
         if self.mode == "train":
             numbers = np.random.default_rng((self.sampling.seed, epoch, Stream.SHARD_BLOCKS)).permutation(
                 numbers
             )
         most_rows = WINDOW_BYTES // self._limits.row_bytes
-        window: list[Block] = []
+        window: list[RowBlock] = []
         for number in numbers:
             if window and sum(map(len, window)) + len(self._blocks[number]) > most_rows:
                 yield window
@@ -359,7 +359,7 @@ class BertPretrainingPreprocessedDataset:
         }
 
 
-def _numbers(window: list[Block]) -> np.ndarray:
+def _numbers(window: list[RowBlock]) -> np.ndarray:
     """The row numbers of blocks, counted over all shards: int64."""
     return np.concatenate([np.arange(block.first, block.first + len(block)) for block in window])
 

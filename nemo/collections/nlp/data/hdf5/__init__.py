@@ -6,7 +6,7 @@ from nemo.collections.nlp.data.hdf5.folders import (
     lengths_by_name,
     shards_of,
 )
-from nemo.collections.nlp.data.hdf5.manifest import Manifest, manifests_of
+from nemo.collections.nlp.data.hdf5.manifest import ShardManifest, manifests_of
 from nemo.collections.nlp.data.hdf5.shard import (
     LABELS,
     Limits,
@@ -17,17 +17,16 @@ from nemo.collections.nlp.data.hdf5.shard import (
     read_lengths,
 )
 from nemo.collections.nlp.data.hdf5.structure import Frame, read_checked, restored
-from nemo.collections.nlp.data.hdf5.survey import Survey, blocks_of, check_tokenizer, survey_of
+from nemo.collections.nlp.data.hdf5.survey import Survey, check_tokenizer, row_blocks_of, survey_of
 
 __all__ = [
     "LABELS",
     "Frame",
     "Limits",
-    "Manifest",
     "Rows",
     "Shard",
+    "ShardManifest",
     "Survey",
-    "blocks_of",
     "check_tokenizer",
     "has_held_out_shards",
     "holds_shards_instead_of_text",
@@ -38,6 +37,7 @@ __all__ = [
     "read_checked",
     "read_lengths",
     "restored",
+    "row_blocks_of",
     "shards_of",
     "survey_of",
 ]

@@ -24,7 +24,7 @@ _FOLDERS_ABOVE = 2  # from a shard to the prepared folder, through one named aft
 
 
 @dataclass(frozen=True)
-class Manifest:
+class ShardManifest:
     """The content of a manifest.
 
     Attributes:
@@ -73,7 +73,7 @@ class Manifest:
             )
 
 
-def manifests_of(path: Path) -> list[Manifest]:
+def manifests_of(path: Path) -> list[ShardManifest]:
     """The manifests for the shards at `path`, in a folder above, in it, or in its subfolders.
 
     Args:
@@ -89,7 +89,7 @@ def manifests_of(path: Path) -> list[Manifest]:
     return [manifest for manifest in read if manifest is not None]
 
 
-def _read(folder: Path) -> Manifest | None:
+def _read(folder: Path) -> ShardManifest | None:
     file = folder / MANIFEST_FILE
     if not file.is_file():
         return None
@@ -108,7 +108,7 @@ def _read(folder: Path) -> Manifest | None:
         for name in sizes:
             if os.path.isabs(name) or ".." in Path(name).parts:
                 raise ValueError(f"a file outside of its folder, {name!r}")
-        return Manifest(folder, str(content["tokenizer"]), sizes)
+        return ShardManifest(folder, str(content["tokenizer"]), sizes)
     except DataError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:

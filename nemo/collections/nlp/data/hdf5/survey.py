@@ -64,7 +64,7 @@ class Survey:
         return f"{self.padding_share:.0%} padding{random}; {self.special_tokens}"
 
 
-def blocks_of(shard: Shard, limits: Limits) -> Iterator[tuple[int, int]]:
+def row_blocks_of(shard: Shard, limits: Limits) -> Iterator[tuple[int, int]]:
     """(start, stop) of the blocks of rows to read at once.
 
     They have about `BLOCK_BYTES`, in whole chunks unless these are far larger.
@@ -89,7 +89,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
     tokens = odd_rows = random_rows = 0
     first_rows: list[np.ndarray] = []
     digest = hashlib.sha256()
-    for start, stop in blocks_of(shard, limits):
+    for start, stop in row_blocks_of(shard, limits):
         rows = read_checked(shard, start, stop, limits, frame)
         frame = frame or frame_of(rows)
         for name in FIELDS:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import h5py
 import numpy as np
@@ -32,6 +32,7 @@ from nemo.collections.nlp.data.samples.pairs import PairTable, joined, make_pair
 from nemo.collections.nlp.data.samples.randomness import Stream
 from nemo.collections.nlp.data.samples.sequences import MIN_SEQ_LENGTH, SequenceBuilder, Sequences
 from nemo.collections.nlp.data.store.mapped import let_go
+from nemo.collections.nlp.data.store.token_store import TokenStore
 from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.utils.errors import UsageError
@@ -98,17 +99,7 @@ class ShardRecipe:
         )
 
 
-class Store(Protocol):
-    """A `token_store.TokenStore`."""
-
-    tokens: np.ndarray
-    starts_word: np.ndarray
-    sentence_offsets: np.ndarray
-    document_offsets: np.ndarray
-    manifest: dict[str, Any]
-
-
-def document_ranges(store: Store, num_shards: int) -> list[range]:
+def document_ranges(store: TokenStore, num_shards: int) -> list[range]:
     """The documents of each shard: consecutive, with about the same number of tokens.
 
     Every shard has at least one document, so there are at most as many shards as documents.
@@ -126,7 +117,7 @@ def document_ranges(store: Store, num_shards: int) -> list[range]:
 
 
 def write_shard(
-    store: Store, tokenizer: TokenizerSpec, recipe: ShardRecipe, documents: range, path: Path
+    store: TokenStore, tokenizer: TokenizerSpec, recipe: ShardRecipe, documents: range, path: Path
 ) -> dict[str, Any]:
     """Write the shard of these documents; its bytes are a function of the arguments alone.
 
@@ -179,19 +170,19 @@ def write_shard(
         return {**counts, "bytes": aside.stat().st_size, "sha256": digest}
 
 
-def _seed(store: Store, recipe: ShardRecipe) -> int:
+def _seed(store: TokenStore, recipe: ShardRecipe) -> int:
     """A different seed for each store, because training and test documents are both numbered from 0."""
     key = f"{recipe.random_seed} {recipe.seq_length} {store.manifest['arrays']['tokens']['sha256']}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest()[:7])
 
 
-def _position_of(store: Store, document: int) -> tuple[int, int]:
+def _position_of(store: TokenStore, document: int) -> tuple[int, int]:
     """The first token and the first sentence of a document."""
     sentence = int(store.document_offsets[document])
     return int(store.sentence_offsets[sentence]), sentence
 
 
-def _blocks(store: Store, documents: range) -> Iterator[range]:
+def _blocks(store: TokenStore, documents: range) -> Iterator[range]:
     """Blocks of consecutive documents that are shuffled together."""
 
     def cost(document: int) -> int:
@@ -207,7 +198,7 @@ def _blocks(store: Store, documents: range) -> Iterator[range]:
 
 
 def _windows(
-    store: Store, recipe: ShardRecipe, documents: range, seed: int
+    store: TokenStore, recipe: ShardRecipe, documents: range, seed: int
 ) -> Iterator[tuple[PairTable, np.ndarray]]:
     """The pairs of all passes, shuffled, in batches, with the pass of each."""
     size = _WINDOW_POSITIONS // recipe.seq_length + 1

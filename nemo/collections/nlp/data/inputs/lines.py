@@ -49,7 +49,7 @@ def has_carriage_returns(excerpt: bytes) -> bool:
 
 
 @dataclass
-class Block:
+class LineBlock:
     """A block of lines.
 
     Attributes:
@@ -79,9 +79,9 @@ class LongLineError(ValueError):
         self.num_lines_before = num_lines_before
 
 
-def blocks_of(
+def line_blocks_of(
     file: Readable, start: int, stop: int | None, max_line_bytes: int, cut_long_lines: bool
-) -> Iterator[Block]:
+) -> Iterator[LineBlock]:
     """The lines that begin in bytes `start` to `stop` of a file, and then, in blocks of their own, the rest.
 
     Args:
@@ -115,14 +115,14 @@ def blocks_of(
             while cut > max_line_bytes - 3 and buffer[cut] & 0xC0 == 0x80:
                 cut -= 1
             is_beyond = stop is not None and offset >= stop and not is_inside_line
-            yield Block(buffer[:cut], offset, num_lines, is_beyond, is_cut=True)
+            yield LineBlock(buffer[:cut], offset, num_lines, is_beyond, is_cut=True)
             buffer, offset, is_inside_line = buffer[cut:], offset + cut, True
         end = len(buffer) if at_end else buffer.rfind(b"\n") + 1
         whole, rest = buffer[:end], buffer[end:]
         if not whole:
             continue
         for data, is_beyond in _parted(whole, offset, stop, is_inside_line):
-            yield Block(data, offset, num_lines, is_beyond)
+            yield LineBlock(data, offset, num_lines, is_beyond)
             offset += len(data)
             num_lines += data.count(b"\n")
         is_inside_line = False

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from nemo.collections.nlp.data.inputs.compression import decompressed
 from nemo.collections.nlp.data.inputs.lines import (
     READ_BYTES,
-    Block,
     CarriageReturns,
+    LineBlock,
     LongLineError,
     Readable,
-    blocks_of,
+    line_blocks_of,
 )
 from nemo.collections.nlp.data.inputs.places import open_at, shown
 from nemo.utils.errors import DataError
@@ -36,8 +36,8 @@ class StoredFile:
 
     def blocks(
         self, start: int, stop: int | None, max_line_bytes: int, cut_long_lines: bool
-    ) -> Iterator[Block]:
-        """The lines that begin in bytes `start` to `stop`, and then the rest; see `lines.blocks_of`.
+    ) -> Iterator[LineBlock]:
+        """The lines that begin in bytes `start` to `stop`, and then the rest; see `lines.line_blocks_of`.
 
         Raises:
             DataError: a line is too long and must not be cut, or the file has become shorter.
@@ -46,7 +46,7 @@ class StoredFile:
         with open_at(self.path, first) as stored:
             content = self._lines_of(decompressed(stored, self.compression, str(self)))
             try:
-                for block in blocks_of(content, start, stop, max_line_bytes, cut_long_lines):
+                for block in line_blocks_of(content, start, stop, max_line_bytes, cut_long_lines):
                     self.bytes_read = stored.tell() - first
                     yield block
             except LongLineError as problem:

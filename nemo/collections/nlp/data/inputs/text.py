@@ -6,7 +6,7 @@ from nemo.collections.nlp.data.inputs.documents import MAX_DOCUMENT_CHARS, MAX_L
 from nemo.collections.nlp.data.inputs.encodings import likely_encoding
 from nemo.collections.nlp.data.inputs.invisible import INVISIBLE, visible
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
-from nemo.collections.nlp.data.inputs.lines import Block
+from nemo.collections.nlp.data.inputs.lines import LineBlock
 from nemo.collections.nlp.data.inputs.stored import StoredFile
 from nemo.utils.errors import DataError
 
@@ -53,7 +53,7 @@ def read_text(
         yield document
 
 
-def decoded(block: Block, file: StoredFile, start: int, invalid_bytes: str, odd: Oddities) -> str:
+def decoded(block: LineBlock, file: StoredFile, start: int, invalid_bytes: str, odd: Oddities) -> str:
     """Decode a block of lines of the range that begins at byte `start`.
 
     Raises:

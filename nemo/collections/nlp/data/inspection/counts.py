@@ -78,7 +78,7 @@ class Repeats:
 
 
 @dataclass(frozen=True)
-class Window:
+class ParagraphWindow:
     """Consecutive paragraphs of a document.
 
     Attributes:
@@ -103,15 +103,15 @@ class Excerpts:
 
     def __init__(self) -> None:
         self.share = 1.0
-        self._drawn: list[tuple[float, Window]] = []
+        self._drawn: list[tuple[float, ParagraphWindow]] = []
         self._num_chars = 0
 
     @property
-    def windows(self) -> list[Window]:
+    def windows(self) -> list[ParagraphWindow]:
         """The windows, in the order of the corpus."""
         return [window for _, window in self._drawn]
 
-    def add(self, draw: float, window: Window) -> None:
+    def add(self, draw: float, window: ParagraphWindow) -> None:
         """Add a window if its draw, a random number from 0 to 1, is below the share."""
         if draw >= self.share:
             return
@@ -173,9 +173,9 @@ class Counts:
         for document, length, draw in zip(documents, lengths.tolist(), draws, strict=True):
             if length > WINDOW_CHARS:
                 for window in _windows(document):
-                    self.excerpts.add(rng.random(), Window(window, is_document=False))
+                    self.excerpts.add(rng.random(), ParagraphWindow(window, is_document=False))
             elif draw < self.excerpts.share:
-                self.excerpts.add(draw, Window(document, is_document=True))
+                self.excerpts.add(draw, ParagraphWindow(document, is_document=True))
 
     def merge(self, later: "Counts") -> None:
         """Add the counts of a later section of the corpus."""

@@ -17,7 +17,7 @@ from nemo.collections.nlp.data.inspection.stored import (
 from nemo.collections.nlp.data.inspection.text import TextFigures, inspect_text
 from nemo.collections.nlp.data.store.token_store import is_store, store_in
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.data.tokenizers.choice import Situation, find_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.utils.errors import UsageError
 
 
@@ -97,9 +97,9 @@ def prepared_in(path: Path) -> list[Path]:
 
 def named_tokenizer(name: str | None, do_lower_case: bool | None = None) -> TokenizerSpec | None:
     """The tokenizer that `--tokenizer` names; None if it names none."""
-    return find_tokenizer(Situation(asked=name), do_lower_case)
+    return find_tokenizer(TokenizerRequest(asked=name), do_lower_case)
 
 
 def tokenizer_beside(path: Path) -> TokenizerSpec | None:
     """The tokenizer that `nemo-bert prepare` saved with the data."""
-    return find_tokenizer(Situation(data=path, is_prepared=True))
+    return find_tokenizer(TokenizerRequest(data=path, is_prepared=True))

@@ -16,7 +16,7 @@ from nemo.collections.nlp.data.inputs.sections import SectionReader, sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.inspection.inspected import kind_of, prepared_in, tokenizer_beside
 from nemo.collections.nlp.data.inspection.memory_store import store_in_memory
-from nemo.collections.nlp.data.inspection.tokens import Store
+from nemo.collections.nlp.data.inspection.tokens import StoreArrays
 from nemo.collections.nlp.data.samples.masking import Masking
 from nemo.collections.nlp.data.samples.pairs import joined, make_pairs
 from nemo.collections.nlp.data.samples.sampling import Sampling
@@ -126,7 +126,7 @@ def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
     return [word for word in hidden if word]
 
 
-def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> Store:
+def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> StoreArrays:
     """A few documents from random positions of a corpus."""
     sources = sources_of(path, options)
     sections = sections_of(sources, SECTION_BYTES)
@@ -141,7 +141,7 @@ def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, se
     return store_in_memory(documents, tokenizer)
 
 
-def _of_store(store: Store, path: str, drawing: Drawing, tokenizer: TokenizerSpec) -> list[Sample]:
+def _of_store(store: StoreArrays, path: str, drawing: Drawing, tokenizer: TokenizerSpec) -> list[Sample]:
     num_documents = len(store.document_offsets) - 1
     if num_documents == 0:
         raise DataError("no text to draw samples from", where=path)

@@ -14,7 +14,7 @@ ENOUGH_PAIRS, MOST_EPOCHS = 100_000, 100
 _MOST_CHARACTERS = 50_000
 
 
-class Store(Protocol):
+class StoreArrays(Protocol):
     """A token store, on disk or in memory."""
 
     tokens: np.ndarray
@@ -36,7 +36,9 @@ class PairFigures:
     random_share: float
 
 
-def pair_figures(store: Store, max_seq_length: int, documents: range | None = None) -> PairFigures | None:
+def pair_figures(
+    store: StoreArrays, max_seq_length: int, documents: range | None = None
+) -> PairFigures | None:
     """Mean statistics of the pairs of documents; None if there is too little text for a pair.
 
     With few documents, one epoch may by chance have only short pairs (see `make_pairs`). So the mean is over

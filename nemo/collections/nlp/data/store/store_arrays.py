@@ -81,7 +81,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class Block:
+class DocumentBlock:
     """A block of consecutive documents.
 
     Attributes:
@@ -96,13 +96,13 @@ class Block:
     sentence_lengths: np.ndarray
     document_lengths: np.ndarray
 
-    def __getitem__(self, keep: np.ndarray) -> "Block":
+    def __getitem__(self, keep: np.ndarray) -> "DocumentBlock":
         """Only the documents for which `keep`, bool [d], is True."""
         if keep.all():
             return self
         of_sentence = np.repeat(keep, self.document_lengths)
         of_token = np.repeat(of_sentence, self.sentence_lengths)
-        return Block(
+        return DocumentBlock(
             self.tokens[of_token],
             self.starts_word[of_token],
             self.sentence_lengths[of_sentence],
@@ -150,7 +150,7 @@ class BlockWriter:
         self.documents = self.sentences = self.tokens = 0
         self.token_counts = np.zeros(vocab_size, dtype=np.int64)
 
-    def append(self, block: Block) -> None:
+    def append(self, block: DocumentBlock) -> None:
         """Write a block of tokenized documents after those so far, and count its tokens."""
         self._arrays["tokens"].append(block.tokens)
         self._arrays["starts_word"].append(block.starts_word)
@@ -223,7 +223,7 @@ class ArrayReader:
         count = -1 if stop is None else stop - start
         return np.fromfile(self.path(name), dtype, count, offset=start * dtype.itemsize)
 
-    def blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[DocumentBlock]:
         """All documents in order, in blocks within the limits at the top of this file."""
         num_documents = self.arrays["document_offsets"]["bytes"] // 8 - 1
         for first in range(0, num_documents, BLOCK_DOCUMENTS):
@@ -232,11 +232,11 @@ class ArrayReader:
                 sentences = self.read("sentence_offsets", documents[start], documents[stop] + 1)
                 yield from self._blocks_of(sentences, documents[start : stop + 1] - documents[start])
 
-    def _blocks_of(self, sentences: np.ndarray, documents: np.ndarray) -> Iterator[Block]:
+    def _blocks_of(self, sentences: np.ndarray, documents: np.ndarray) -> Iterator[DocumentBlock]:
         """Blocks of the documents with these document and sentence offsets."""
         for start, stop in cuts(sentences[documents], BLOCK_TOKENS):
             some = sentences[documents[start] : documents[stop] + 1]
-            yield Block(
+            yield DocumentBlock(
                 self.read("tokens", some[0], some[-1]),
                 self.read("starts_word", some[0], some[-1]),
                 np.diff(some),

@@ -30,8 +30,8 @@ from nemo.collections.nlp.data.store.store_arrays import (
     BLOCK_DOCUMENTS,
     ArrayReader,
     ArrayWriter,
-    Block,
     BlockWriter,
+    DocumentBlock,
     read_manifest,
     replacing_folder,
 )
@@ -210,7 +210,7 @@ class _PartWriter:
             num_sentences = np.bincount(document[lengths > 0], minlength=len(self._documents))
             is_kept = num_sentences > 0
             self.blocks.append(
-                Block(
+                DocumentBlock(
                     np.concatenate(ids), self._word_starts(ids), lengths[lengths > 0], num_sentences[is_kept]
                 )
             )

@@ -52,7 +52,7 @@ class HubModel:
 
 
 @dataclass(frozen=True)
-class Situation:
+class TokenizerRequest:
     """The inputs of the rules.
 
     Attributes:
@@ -72,7 +72,7 @@ class Situation:
     train_in: Path | None = None
 
 
-def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
+def choose_tokenizer(request: TokenizerRequest) -> TokenizerChoice | None:
     """Apply the rules in order, and return the first tokenizer found; None if there is none.
 
     An existing tokenizer is logged, a new one when it is trained.
@@ -81,7 +81,7 @@ def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
         UsageError: an unknown kind, a tokenizer for a checkpoint with its own, or none where one is needed.
     """
     for rule in RULES:
-        choice = rule(situation)
+        choice = rule(request)
         if choice is not None:
             if not choice.is_new:  # once, as a command may open it for several of its stages
                 logging.info(f"using the tokenizer in {choice.source} ({choice.reason})", mode=LogMode.ONCE)
@@ -89,82 +89,82 @@ def choose_tokenizer(situation: Situation) -> TokenizerChoice | None:
     return None
 
 
-def find_tokenizer(situation: Situation, do_lower_case: bool | None = None) -> TokenizerSpec | None:
+def find_tokenizer(request: TokenizerRequest, do_lower_case: bool | None = None) -> TokenizerSpec | None:
     """Open the tokenizer that the rules choose; None if there is none yet.
 
     Raises:
         UsageError, MissingFileError: as `choose_tokenizer` and `load_tokenizer`.
     """
-    choice = choose_tokenizer(situation)
+    choice = choose_tokenizer(request)
     return None if choice is None or choice.is_new else load_tokenizer(choice.source, do_lower_case)
 
 
-def _named(situation: Situation) -> TokenizerChoice | None:
-    asked, checkpoint = situation.asked, situation.checkpoint
-    if asked is None or (asked in TRAINED and situation.train_in is not None):
+def _named(request: TokenizerRequest) -> TokenizerChoice | None:
+    asked, checkpoint = request.asked, request.checkpoint
+    if asked is None or (asked in TRAINED and request.train_in is not None):
         return None
     if checkpoint is not None and has_tokenizer(checkpoint):
         raise UsageError(
             "the checkpoint has its own tokenizer", where=checkpoint, fix="leave out --tokenizer"
         )
     near = closest(asked, TRAINED)
-    if situation.train_in is not None and near is not None and not Path(asked).exists():
+    if request.train_in is not None and near is not None and not Path(asked).exists():
         fix = f"did you mean {near!r}?"
         raise UsageError("unknown tokenizer", where="--tokenizer", found=repr(asked), fix=fix)
     return TokenizerChoice(asked, "named by --tokenizer")
 
 
-def _of_checkpoint(situation: Situation) -> TokenizerChoice | None:
-    checkpoint = situation.checkpoint
+def _of_checkpoint(request: TokenizerRequest) -> TokenizerChoice | None:
+    checkpoint = request.checkpoint
     if checkpoint is None or not has_tokenizer(checkpoint):
         return None
     return TokenizerChoice(str(checkpoint), "saved in the checkpoint")
 
 
-def _of_initial_checkpoint(situation: Situation) -> TokenizerChoice | None:
-    initial = situation.initial
+def _of_initial_checkpoint(request: TokenizerRequest) -> TokenizerChoice | None:
+    initial = request.initial
     if initial is None or initial.tokenizer is None:
         return None
     return TokenizerChoice(initial.tokenizer, f"from the model {initial.name}")
 
 
-def _beside_data(situation: Situation) -> TokenizerChoice | None:
-    for folder in _folders_to_try(situation):
+def _beside_data(request: TokenizerRequest) -> TokenizerChoice | None:
+    for folder in _folders_to_try(request):
         # A vocab.txt beside a SentencePiece model only lists its pieces.
-        is_other_kind = situation.asked == "word-piece" and is_sentencepiece(folder)
+        is_other_kind = request.asked == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
-            if situation.initial is not None:
+            if request.initial is not None:
                 logging.warning(
                     "%s has no tokenizer, so the one in %s is used; its weights only work with the tokenizer "
                     "they were trained with",
-                    *(situation.initial.name, folder),
+                    *(request.initial.name, folder),
                 )
             return TokenizerChoice(str(folder), "beside the data")
     return None
 
 
-def _new(situation: Situation) -> TokenizerChoice | None:
-    if situation.train_in is None:
+def _new(request: TokenizerRequest) -> TokenizerChoice | None:
+    if request.train_in is None:
         return None
-    beside = _folders_to_try(situation)
-    if situation.is_prepared:
+    beside = _folders_to_try(request)
+    if request.is_prepared:
         raise UsageError(
             "the tokenizer that made the token store is missing",
-            where=situation.data,
+            where=request.data,
             expected=f"a tokenizer in {beside[-1]}",
             fix="name it with --tokenizer",
         )
-    if situation.initial is not None:
+    if request.initial is not None:
         put = f", or copy it to {beside[0]}" if beside else ""
         raise UsageError(
             "its weights need the tokenizer they were trained with",
-            where=situation.initial.name,
+            where=request.initial.name,
             fix=f"name its folder with --tokenizer{put}",
         )
-    return TokenizerChoice(str(situation.train_in), "there is no other", is_new=True)
+    return TokenizerChoice(str(request.train_in), "there is no other", is_new=True)
 
 
-RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
+RULES: tuple[Callable[[TokenizerRequest], TokenizerChoice | None], ...] = (
     _named,
     _of_checkpoint,
     _of_initial_checkpoint,
@@ -174,11 +174,11 @@ RULES: tuple[Callable[[Situation], TokenizerChoice | None], ...] = (
 """In order: the tokenizer named, that of the model, the one beside the data, a new one."""
 
 
-def _folders_to_try(situation: Situation) -> list[Path]:
+def _folders_to_try(request: TokenizerRequest) -> list[Path]:
     """Where the data's tokenizer may be: beside text; beside prepared data, or beside its folder."""
-    data = situation.data
+    data = request.data
     if data is None or isinstance(data, str):
         return []
     folder = data if data.is_dir() else data.parent
-    folders = [folder, Path(os.path.abspath(folder)).parent] if situation.is_prepared else [folder]
+    folders = [folder, Path(os.path.abspath(folder)).parent] if request.is_prepared else [folder]
     return [folder / TOKENIZER_FOLDER for folder in folders]

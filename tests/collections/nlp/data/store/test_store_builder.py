@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.inputs.options import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.sections import sections_of
 from nemo.collections.nlp.data.inputs.sources import sources_of
 from nemo.collections.nlp.data.store import duplicates, store_arrays, store_builder
-from nemo.collections.nlp.data.store.store_arrays import Block, BlockWriter
+from nemo.collections.nlp.data.store.store_arrays import BlockWriter, DocumentBlock
 from nemo.collections.nlp.data.store.store_builder import (
     assemble,
     document_hashes,
@@ -165,7 +165,9 @@ def test_a_large_part_is_put_together_in_little_memory(tmp_path, letters, monkey
     writer = BlockWriter(part, letters.vocab_size)
     sizes = np.full(1 << 16, 4)
     for _ in range(16):  # 256 k tokens each
-        writer.append(Block(np.full(1 << 18, 7, np.uint16), np.ones(1 << 18, bool), sizes, sizes[: 1 << 14]))
+        writer.append(
+            DocumentBlock(np.full(1 << 18, 7, np.uint16), np.ones(1 << 18, bool), sizes, sizes[: 1 << 14])
+        )
     [small] = one_part(tmp_path / "small", _text(tmp_path / "a.txt", "a b\nc"), letters)
     manifest = json.loads((small / "part.json").read_text())
     manifest["arrays"] = writer.finish()

@@ -5,8 +5,8 @@ import pytest
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
 from nemo.collections.nlp.data.tokenizers.choice import (
     HubModel,
-    Situation,
     TokenizerChoice,
+    TokenizerRequest,
     choose_tokenizer,
     find_tokenizer,
 )
@@ -35,27 +35,27 @@ def text(tmp_path) -> Path:
 def test_the_first_rule_that_has_a_tokenizer_decides(tmp_path, text):
     """What is named, else what belongs to a model, else what is beside the data, else a new one."""
     beside = folder_with(text.parent / "bert", "vocab.txt")
-    everything = Situation("named", None, model("of the model"), text, train_in=tmp_path / "new")
+    everything = TokenizerRequest("named", None, model("of the model"), text, train_in=tmp_path / "new")
     assert choose_tokenizer(everything) == TokenizerChoice("named", "named by --tokenizer")
-    kind = Situation("sentence-piece", None, model("of the model"), text, train_in=tmp_path / "new")
+    kind = TokenizerRequest("sentence-piece", None, model("of the model"), text, train_in=tmp_path / "new")
     assert choose_tokenizer(kind).source == "of the model"
-    without_model = Situation("sentence-piece", data=text, train_in=tmp_path / "new")
+    without_model = TokenizerRequest("sentence-piece", data=text, train_in=tmp_path / "new")
     assert choose_tokenizer(without_model) == TokenizerChoice(str(beside), "beside the data")
     (beside / "vocab.txt").unlink()
     assert choose_tokenizer(without_model) == TokenizerChoice(
         str(tmp_path / "new"), "there is no other", is_new=True
     )
-    assert choose_tokenizer(Situation(data=text)) is None
+    assert choose_tokenizer(TokenizerRequest(data=text)) is None
 
 
 def test_a_checkpoint_has_its_own_tokenizer_or_is_given_one(tmp_path):
     checkpoint = folder_with(tmp_path / "STEP-1", "tokenizer.json")
-    assert choose_tokenizer(Situation(checkpoint=checkpoint)).source == str(checkpoint)
+    assert choose_tokenizer(TokenizerRequest(checkpoint=checkpoint)).source == str(checkpoint)
     with pytest.raises(UsageError, match=r"STEP-1: the checkpoint has its own tokenizer; fix: leave"):
-        choose_tokenizer(Situation("named", checkpoint))
+        choose_tokenizer(TokenizerRequest("named", checkpoint))
     bare = folder_with(tmp_path / "STEP-2")
-    assert choose_tokenizer(Situation(checkpoint=bare)) is None
-    assert choose_tokenizer(Situation("named", bare)).source == "named"
+    assert choose_tokenizer(TokenizerRequest(checkpoint=bare)) is None
+    assert choose_tokenizer(TokenizerRequest("named", bare)).source == "named"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_checkpoint_has_its_own_tokenizer_or_is_given_one(tmp_path):
 )
 def test_what_is_beside_text_is_used_unless_it_is_of_another_kind(tmp_path, text, files, asked, is_used):
     beside = folder_with(text.parent / "bert", *files)
-    choice = choose_tokenizer(Situation(asked, data=text, train_in=tmp_path / "new"))
+    choice = choose_tokenizer(TokenizerRequest(asked, data=text, train_in=tmp_path / "new"))
     assert choice.source == str(beside if is_used else tmp_path / "new")
 
 
@@ -80,16 +80,16 @@ def test_what_is_prepared_has_its_tokenizer_beside_it_or_beside_its_folder(tmp_p
     shards = folder_with(tmp_path / "hdf5" / "wiki", "wiki_training_0.hdf5")
     beside = folder_with(tmp_path / "hdf5" / "bert", "vocab.txt")
     for data in (tmp_path / "hdf5", shards, shards / "wiki_training_0.hdf5"):
-        assert choose_tokenizer(Situation(data=data, is_prepared=True)).source == str(beside)
-    assert choose_tokenizer(Situation(data=shards)) is None
+        assert choose_tokenizer(TokenizerRequest(data=data, is_prepared=True)).source == str(beside)
+    assert choose_tokenizer(TokenizerRequest(data=shards)) is None
 
 
 def test_weights_without_their_tokenizer_get_no_new_one(tmp_path, text, caplog):
-    situation = Situation("word-piece", initial=model(None), data=text, train_in=tmp_path / "new")
+    request = TokenizerRequest("word-piece", initial=model(None), data=text, train_in=tmp_path / "new")
     with pytest.raises(UsageError, match="model: its weights need the tokenizer they were trained with"):
-        choose_tokenizer(situation)
+        choose_tokenizer(request)
     folder_with(text.parent / "bert", "vocab.txt")
-    choose_tokenizer(situation)
+    choose_tokenizer(request)
     assert "model has no tokenizer" in caplog.text
 
 
@@ -97,20 +97,20 @@ def test_a_slip_in_a_kind_is_answered_with_the_kind(tmp_path):
     with pytest.raises(
         UsageError, match="unknown tokenizer; found 'wordpiece'; fix: did you mean 'word-piece'"
     ):
-        choose_tokenizer(Situation("wordpiece", train_in=tmp_path))
+        choose_tokenizer(TokenizerRequest("wordpiece", train_in=tmp_path))
 
 
 def test_a_tokenizer_that_several_stages_open_is_logged_once(tmp_path, caplog):
     folder = folder_with(tmp_path / "model")
     (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n")
     with logging.temp_verbosity("WARNING"):  # which hides it, so it counts as not logged
-        find_tokenizer(Situation(initial=HubModel(str(folder))))
+        find_tokenizer(TokenizerRequest(initial=HubModel(str(folder))))
     for _ in range(3):
-        assert find_tokenizer(Situation(initial=HubModel(str(folder)))).vocab_size == 6
+        assert find_tokenizer(TokenizerRequest(initial=HubModel(str(folder)))).vocab_size == 6
     told = f"using the tokenizer in {folder} (from the model {folder})"
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
 def test_a_kind_is_a_name_where_nothing_can_be_trained(tmp_path):
-    assert choose_tokenizer(Situation("word-piece", train_in=tmp_path)).is_new
-    assert choose_tokenizer(Situation("word-piece", initial=HubModel("bert"))).source == "word-piece"
+    assert choose_tokenizer(TokenizerRequest("word-piece", train_in=tmp_path)).is_new
+    assert choose_tokenizer(TokenizerRequest("word-piece", initial=HubModel("bert"))).source == "word-piece"

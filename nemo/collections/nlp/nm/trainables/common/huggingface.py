@@ -16,7 +16,7 @@ from nemo.backends.pytorch.nm import TrainableNM
 from nemo.backends.pytorch.ops.packing import Packing
 from nemo.collections.nlp.models.bert import BertModel
 from nemo.collections.nlp.models.bert_weights import canonical, check_encoder, encoder_of
-from nemo.collections.nlp.models.hub import HUB_IDS, load_config, load_tensors, read_config
+from nemo.collections.nlp.models.hub import HUB_IDS, load_config, load_tensors, read_bert_config
 from nemo.core.errors import NeuralPortNmTensorMismatchError
 from nemo.core.graph import NmTensor
 from nemo.core.neural_types import ChannelType, NeuralType
@@ -109,7 +109,7 @@ class BERT(TrainableNM):
         if pretrained_model_name is not None:
             self.config = _adjusted(load_config(pretrained_model_name), sizes, pretrained_model_name)
         elif config_filename is not None:
-            self.config = _adjusted(read_config(Path(config_filename)), sizes, config_filename)
+            self.config = _adjusted(read_bert_config(Path(config_filename)), sizes, config_filename)
         else:
             from transformers import BertConfig
 
