@@ -26,11 +26,26 @@ def names_of(files: Sequence[str | os.PathLike[str]]) -> list[str]:
     return [Path(os.path.abspath(file)).relative_to(root).as_posix() for file in files]
 
 
+def make_folder(folder: Path) -> None:
+    """Create a folder and its parents, even while another process keeps removing it.
+
+    Raises:
+        FileExistsError: a file or a link to nothing has this name.
+    """
+    while True:
+        try:
+            return folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            with suppress(FileNotFoundError):  # removed after `mkdir` found it
+                if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                    raise
+
+
 @contextmanager
 def gone_if_empty(folder: Path) -> Iterator[None]:
     """Create a folder and its parents; on exit, remove those that are new and still empty."""
     new = [each for each in (folder, *folder.parents) if not each.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     try:
         yield
     finally:

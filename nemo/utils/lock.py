@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 
 from nemo.utils.errors import BusyError
-from nemo.utils.files import gone_if_empty, storage_errors
+from nemo.utils.files import gone_if_empty, make_folder, storage_errors
 
 _held: set[int] = set()  # file descriptors of the locks that this process holds
 
@@ -53,12 +53,7 @@ class WorkFolderLock:
 
     def _take(self) -> bool:
         """Lock the file; False if its previous holder removed it meanwhile."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except FileExistsError:
-            if self.path.parent.exists() and not self.path.parent.is_dir():
-                raise
-            return False  # the previous run has just removed the empty folder
+        make_folder(self.path.parent)
         try:
             self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         except FileNotFoundError:

@@ -2,12 +2,22 @@
 
 import os
 import stat
+import subprocess
+import sys
 import tempfile
+from pathlib import Path
 
 import pytest
 
 from nemo.utils.errors import StorageError, UsageError
-from nemo.utils.files import let_umask_decide, missing, replacing, storage_errors, write_atomically
+from nemo.utils.files import (
+    let_umask_decide,
+    make_folder,
+    missing,
+    replacing,
+    storage_errors,
+    write_atomically,
+)
 
 
 def test_content_is_replaced_and_nothing_is_left_beside(tmp_path):
@@ -78,3 +88,28 @@ def test_what_is_missing_is_told_with_what_is_there(path, told, tmp_path, monkey
     (tmp_path / "corpus.txt").touch()
     (tmp_path / "link").symlink_to("nowhere")
     assert str(missing(path, "text")) == f"{path}: no such file or folder; {told.format(here=tmp_path)}"
+
+
+FLICKER = """
+import os, sys
+while True:
+    os.makedirs(sys.argv[1], exist_ok=True)
+    os.rmdir(sys.argv[1])
+"""
+
+
+def test_a_folder_is_made_while_another_process_removes_it(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", FLICKER, tmp_path / "a"]) as process:
+        try:
+            for _ in range(20_000):
+                make_folder(tmp_path / "a")
+            assert process.poll() is None
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("nothing")], ids=["file", "link"])
+def test_a_folder_does_not_replace_something_else(tmp_path, make):
+    make(tmp_path / "a")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "a")
