@@ -91,8 +91,8 @@ def run(argv: Sequence[str]) -> None:
     sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:
-        (guesses,) = fill_mask(pretrained, sentence, top=5)
-        sys.stdout.write(f"{sentence}\n    {', '.join(guess.token for guess in guesses)}\n")
+        (predictions,) = fill_mask(pretrained, sentence, top=5)
+        sys.stdout.write(f"{sentence}\n    {', '.join(each.token for each in predictions)}\n")
 
     export(pretrained, out / "export", force=True)
     sys.stdout.write(

@@ -87,10 +87,10 @@ def fitting_trial(options: PretrainingOptions) -> "Trial":
     Raises:
         MemoryShortageError: there is too little memory; the message names a batch size that fits.
     """
-    from nemo.backends.pytorch import place
+    from nemo.backends.pytorch import device_for
     from nemo.backends.pytorch.machine import free_memory
 
-    memory = free_memory(place(None))
+    memory = free_memory(device_for(None))
     trial = try_in_process(options, memory)
     if trial is not None:
         return trial

@@ -45,5 +45,5 @@ def run(argv: Sequence[str]) -> None:
         from nemo.collections.nlp.evaluation import fill_mask
 
         model = load_pretrained(options.model, options.tokenizer, options.do_lower_case)
-    for guesses in fill_mask(model, options.text, options.top):
-        sys.stdout.write("  ".join(f"{guess.token} {guess.probability:.3f}" for guess in guesses) + "\n")
+    for predictions in fill_mask(model, options.text, options.top):
+        sys.stdout.write("  ".join(f"{each.token} {each.probability:.3f}" for each in predictions) + "\n")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from nemo.collections.nlp.data.inspection.samples import Sample, Token
 
-HIDDEN, PIECE_MARK = "bold yellow", "·"
+TO_PREDICT, PIECE_MARK = "bold yellow", "·"
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ def print_samples(samples: Sequence["Sample"]) -> None:
     console.print(Text(f"words are separated by spaces, the pieces of a word by {PIECE_MARK}", FAINT))
     for number, sample in enumerate(samples, start=1):
         follows = {None: "one text", False: "B follows A", True: "B is random"}[sample.is_random]
-        num_hidden = sum(token.is_hidden for token in (*sample.a, *sample.b))
+        num_targets = sum(token.is_hidden for token in (*sample.a, *sample.b))
         length = f"{sample.num_tokens} of {sample.max_seq_length} tokens"
-        remarks = f"{follows}, {length}, {num_hidden} to predict"
+        remarks = f"{follows}, {length}, {num_targets} to predict"
         console.print()
         console.print(Text.assemble((f"sample {number}", STRONG), (f"   {remarks}", FAINT)))
         sides = {"A": sample.a, "B": sample.b} if sample.b else {"A": sample.a}
@@ -110,7 +110,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
             print_labeled(console, name, _spelled(tokens, is_masked=False))
         for name, tokens in sides.items():
             print_labeled(console, f"{name} masked", _spelled(tokens, is_masked=True))
-        for label, words in _guesses([*sample.a, *sample.b]).items():
+        for label, words in _targets_by_kind([*sample.a, *sample.b]).items():
             print_labeled(console, label, words)
 
 
@@ -122,22 +122,22 @@ def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
     for token in tokens:
         if text:
             text.append(" " if token.starts_word else PIECE_MARK, FAINT)
-        text.append(safe(token.shown if is_masked else token.text), HIDDEN if token.is_hidden else "")
+        text.append(safe(token.shown if is_masked else token.text), TO_PREDICT if token.is_hidden else "")
     return text
 
 
-def _guesses(tokens: Sequence["Token"]) -> dict[str, str]:
+def _targets_by_kind(tokens: Sequence["Token"]) -> dict[str, str]:
     """The tokens to predict, by what the model sees instead: a mask, a random token, or the token itself."""
-    from nemo.collections.nlp.data.inspection.samples import hidden_words
+    from nemo.collections.nlp.data.inspection.samples import target_words
 
-    guesses: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}
-    for word in hidden_words(tokens):
+    by_kind: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}
+    for word in target_words(tokens):
         was = PIECE_MARK.join(safe(token.text) for token in word)
         shown = PIECE_MARK.join(safe(token.shown) for token in word)
         if all(token.is_masked for token in word):
-            guesses["[MASK] hides"].append(was)
+            by_kind["[MASK] hides"].append(was)
         elif was == shown:
-            guesses["kept"].append(was)
+            by_kind["kept"].append(was)
         else:
-            guesses["replaced"].append(f"{was} → {shown}")
-    return {label: " | ".join(words) for label, words in guesses.items() if words}
+            by_kind["replaced"].append(f"{was} → {shown}")
+    return {label: " | ".join(words) for label, words in by_kind.items() if words}

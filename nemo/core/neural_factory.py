@@ -17,9 +17,9 @@ from nemo.core.settings import Backend, DeploymentFormat, DeviceType, Optimizati
 from nemo.utils.collections import registered_collections
 from nemo.utils.decorators import deprecated
 from nemo.utils.errors import DistributedError, UsageError
-from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import Logger, logging
 from nemo.utils.lookup import choose
+from nemo.utils.work_folder import WorkFolder
 
 
 class NeuralModuleFactory:
@@ -94,7 +94,7 @@ class NeuralModuleFactory:
             local_rank = int(os.environ["LOCAL_RANK"])
         self.local_rank = local_rank
         self.optim_level = Optimization.parse(optimization_level)
-        self.device = self._backend.place(placement, local_rank)
+        self.device = self._backend.device_for(placement, local_rank)
         self.placement = placement or _placement_of(self.device, local_rank)
         self.world = self._backend.join(self.device)
         self.world_size, self.global_rank = self.world.size, self.world.rank
@@ -106,9 +106,9 @@ class NeuralModuleFactory:
             random.seed(random_seed)
         self._backend.set_cudnn_benchmark(cudnn_benchmark)
 
-        self.experiment: ExperimentFolder | None = None
+        self.work_folder: WorkFolder | None = None
         if log_dir is not None:
-            self.experiment = ExperimentFolder(
+            self.work_folder = WorkFolder(
                 log_dir,
                 files_to_copy=files_to_copy or (),
                 add_time=add_time_to_log_dir,
@@ -117,8 +117,8 @@ class NeuralModuleFactory:
         self._checkpoint_dir = None if checkpoint_dir is None else str(checkpoint_dir)
         if self._checkpoint_dir is not None:
             os.makedirs(self._checkpoint_dir, exist_ok=True)
-        if tensorboard_dir is None and self.experiment is not None:
-            tensorboard_dir = self.experiment.tensorboard_dir
+        if tensorboard_dir is None and self.work_folder is not None:
+            tensorboard_dir = self.work_folder.tensorboard_dir
         self.tb_writer: Any = None
         if create_tb_writer and self.global_rank == 0:
             self.tb_writer = self._backend.make_tb_writer(tensorboard_dir)
@@ -144,13 +144,13 @@ class NeuralModuleFactory:
     @property
     def work_dir(self) -> str | None:
         """The folder of this run."""
-        return None if self.experiment is None else str(self.experiment.work_dir)
+        return None if self.work_folder is None else str(self.work_folder.work_dir)
 
     @property
     def checkpoint_dir(self) -> str | None:
         """Where checkpoints go."""
-        if self._checkpoint_dir is None and self.experiment is not None:
-            return str(self.experiment.checkpoint_dir)
+        if self._checkpoint_dir is None and self.work_folder is not None:
+            return str(self.work_folder.checkpoint_dir)
         return self._checkpoint_dir
 
     @property
@@ -383,8 +383,8 @@ class NeuralModuleFactory:
         """Close the log in `log_dir` and the TensorBoard writer."""
         if self.tb_writer is not None:
             self.tb_writer.close()
-        if self.experiment is not None:
-            self.experiment.close()
+        if self.work_folder is not None:
+            self.work_folder.close()
 
     def _flush(self) -> None:
         """Write all pending TensorBoard events."""

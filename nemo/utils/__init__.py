@@ -8,7 +8,7 @@ _PARTS = (
     "arguments",
     "decorators",
     "errors",
-    "experiment",
+    "work_folder",
     "files",
     "lock",
     "lookup",

@@ -5,8 +5,8 @@ from nemo.backends.pytorch.actions import PtActions
 from nemo.backends.pytorch.distributed.world import join, num_failed
 from nemo.backends.pytorch.environment import (
     ask_for_huge_pages,
+    device_for,
     make_tb_writer,
-    place,
     seed_everything,
     set_cudnn_benchmark,
 )
@@ -19,10 +19,10 @@ __all__ = [
     "PtActions",
     "TrainableNM",
     "common",
+    "device_for",
     "join",
     "make_tb_writer",
     "num_failed",
-    "place",
     "seed_everything",
     "set_cudnn_benchmark",
     "tutorials",

@@ -8,7 +8,7 @@ import torch
 from torch.optim import Optimizer
 
 from nemo.backends.pytorch.distributed.world import World
-from nemo.backends.pytorch.environment import keep_freed_memory, place
+from nemo.backends.pytorch.environment import device_for, keep_freed_memory
 from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.inference import Inference, checked
 from nemo.backends.pytorch.optim.optimizer_file import load_optimizers, save_optimizers
@@ -58,7 +58,7 @@ class PtActions(Progress):
         self.global_rank = global_rank
         self.tb_writer = tb_writer
         self.level = Optimization.parse(optimization_level)
-        self.device = torch.device(device or place(None))
+        self.device = torch.device(device or device_for(None))
         if shard:
             refuse_sharding_at(self.level, self.device)
         if self.device.type == "cpu":

@@ -17,7 +17,7 @@ from nemo.utils.errors import UsageError
 from nemo.utils.logging import LogMode, logging
 
 
-def place(placement: DeviceType | None, local_rank: int | None = None) -> torch.device:
+def device_for(placement: DeviceType | None, local_rank: int | None = None) -> torch.device:
     """The device of this process.
 
     Args:

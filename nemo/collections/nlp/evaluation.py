@@ -17,10 +17,10 @@ from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.token_store import held_out_in
-from nemo.collections.nlp.guessing import Guess, best_guesses
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
 from nemo.collections.nlp.options.choices import STORED
+from nemo.collections.nlp.predicting import Prediction, best_predictions
 from nemo.collections.nlp.pretraining.data_files import held_out_text
 from nemo.utils.errors import UsageError
 from nemo.utils.progress import working
@@ -108,7 +108,7 @@ def table(figures: Mapping[str, float]) -> str:
     return "\n".join(rows)
 
 
-def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Guess]]:
+def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Prediction]]:
     """The `top` most probable tokens for every [MASK] in `text`, in the order of the text.
 
     Raises:
@@ -123,4 +123,4 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Gues
         raise UsageError("nothing to fill", found=repr(text[:80]), expected="a text with [MASK] in it")
     if len(ids) > positions:
         raise UsageError("the text is too long", found=f"{len(ids)} tokens", expected=f"{positions} or less")
-    return best_guesses(model, tokenizer, torch.tensor(ids), top)
+    return best_predictions(model, tokenizer, torch.tensor(ids), top)

@@ -13,20 +13,20 @@ from tests.core.sine import train
 
 def test_modules_are_saved_by_steps_and_at_the_end_and_old_files_go(graph, tmp_path):
     other = TaylorNet(4)
-    foreign = tmp_path / "TaylorNet_mine-STEP-2.safetensors"
-    foreign.write_bytes(b"mine")
+    kept = tmp_path / "TaylorNet_mine-STEP-2.safetensors"
+    kept.write_bytes(b"mine")
     saver = ModuleSaverCallback([graph.net, other], step_freq=2, folder=tmp_path, checkpoints_to_keep=2)
     train(graph.loss, [saver], max_steps=7)
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {
-        foreign.name,
+        kept.name,
         *(
             f"TaylorNet_{module.unique_instance_id}-STEP-{step}.safetensors"
             for module in (graph.net, other)
             for step in (6, 7)
         ),
     }
-    assert foreign.read_bytes() == b"mine"
+    assert kept.read_bytes() == b"mine"
     restored = TaylorNet(4)
     restored.restore_from(tmp_path / f"TaylorNet_{graph.net.unique_instance_id}-STEP-7.safetensors")
     assert torch.equal(restored.fc1.weight, graph.net.fc1.weight)

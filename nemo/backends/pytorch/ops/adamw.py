@@ -17,7 +17,7 @@ def adamw_(
     gradients: Sequence[Tensor],
     exp_avgs: Sequence[Tensor],
     exp_avg_sqs: Sequence[Tensor],
-    updates: Sequence[int],
+    steps: Sequence[int],
     *,
     lr: float,
     betas: tuple[float, float],
@@ -31,14 +31,14 @@ def adamw_(
 
     Args:
         gradients: each float32 or bfloat16.
-        updates: the number of this update for each parameter, from 1.
+        steps: the number of this step for each parameter, from 1.
         clip: factor for the gradients.
     """
     tensors = (parameters, gradients, exp_avgs, exp_avg_sqs)
     if not parameters:
         return
     if not _usable(gradients, *parameters, *exp_avgs, *exp_avg_sqs):
-        adamw_reference_(*tensors, updates, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
+        adamw_reference_(*tensors, steps, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, clip=clip)
         return
     sizes = torch.tensor([parameter.numel() for parameter in parameters])
     numbers = (lr, *betas, eps, weight_decay, clip)
@@ -51,7 +51,7 @@ def adamw_(
             _addresses(exp_avgs),
             _addresses(exp_avg_sqs),
         ),
-        *(sizes, torch.tensor(updates), len(parameters)),
+        *(sizes, torch.tensor(steps), len(parameters)),
         *map(float, numbers),
     )
     for group in (parameters, exp_avgs, exp_avg_sqs):
@@ -63,7 +63,7 @@ def adamw_reference_(
     gradients: Sequence[Tensor],
     exp_avgs: Sequence[Tensor],
     exp_avg_sqs: Sequence[Tensor],
-    updates: Sequence[int],
+    steps: Sequence[int],
     *,
     lr: float,
     betas: tuple[float, float],
@@ -79,7 +79,7 @@ def adamw_reference_(
         list(exp_avgs),
         list(exp_avg_sqs),
         [],
-        [torch.tensor(float(update - 1)) for update in updates],
+        [torch.tensor(float(step - 1)) for step in steps],
         fused=True,
         amsgrad=False,
         beta1=betas[0],

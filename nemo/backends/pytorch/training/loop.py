@@ -78,7 +78,7 @@ class Training:
         self.precision = Precision(level, device, plan.max_loss_scale, plan.min_loss_scale)
         self.precision.suggest_level()
         parameters = parameters_by_name(self.graph.neural_modules)
-        replicas.place(self.graph)
+        replicas.distribute(self.graph)
         self.objectives = replicas.adopt(make_objectives(tasks, parameters, optimization_params))
         self.state = TrainingState(progress, self.graph, self.objectives, self.precision, replicas, device)
         self.values = StepValues(device)

@@ -62,7 +62,7 @@ class Replicas:
     def is_sharded(self) -> bool:
         return self._sharded is not None
 
-    def place(self, graph: GraphModule) -> None:
+    def distribute(self, graph: GraphModule) -> None:
         """Put the weights of rank 0, or this process's shard of them, on the device.
 
         Raises:

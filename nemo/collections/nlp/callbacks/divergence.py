@@ -14,12 +14,12 @@ class Divergence:
     """
 
     def __init__(self, vocab_size: int):
-        self.loss_of_a_guess = math.log(vocab_size)
+        self.loss_of_chance = math.log(vocab_size)
         self._first: float | None = None
 
     def is_far(self, loss: float) -> bool:
         """Whether a loss, in nats, is so high that the model must have diverged."""
-        return loss > self.loss_of_a_guess + FAR
+        return loss > self.loss_of_chance + FAR
 
     def cause(self, loss: float, learning_rate: float) -> str | None:
         """The likely cause; None if the loss is not far above ln V.

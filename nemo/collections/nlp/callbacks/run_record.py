@@ -15,11 +15,11 @@ from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.callbacks.training_view import TrainingView
 from nemo.core import ActionCallback, NmTensor
 from nemo.core.actions import BadStep
-from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
 from nemo.utils.progress import is_displayed
 from nemo.utils.stopwatch import duration
 from nemo.utils.wording import quantity
+from nemo.utils.work_folder import WorkFolder
 
 
 class RunRecord(ActionCallback):
@@ -28,7 +28,7 @@ class RunRecord(ActionCallback):
     Put it first among the callbacks, so that evaluation and saving do not count as training time.
 
     Args:
-        experiment: the work folder.
+        work_folder: that of the run.
         losses: name in metrics.jsonl -> tensor; includes "loss", and possibly "mlm_loss".
         step_freq: steps between two rows.
         unigram_entropy: unigram entropy of the training text, nats; None if unknown.
@@ -44,14 +44,14 @@ class RunRecord(ActionCallback):
 
     def __init__(
         self,
-        experiment: ExperimentFolder,
+        work_folder: WorkFolder,
         losses: Mapping[str, NmTensor],
         step_freq: int,
         unigram_entropy: float | None = None,
         vocab_size: int | None = None,
         trackers: Trackers | None = None,
     ):
-        self.experiment = experiment
+        self.work_folder = work_folder
         self.trackers = trackers
         self.losses = dict(losses)
         self.tensors = list(losses.values())
@@ -103,7 +103,7 @@ class RunRecord(ActionCallback):
             "seconds": time.monotonic() - self._began,
         }
         self._begin_row()
-        self.experiment.append_metrics(row)
+        self.work_folder.append_metrics(row)
         self._hand_on(row)
         self._status("training")
         seconds_a_step = self._training_seconds / self._num_steps
@@ -132,8 +132,8 @@ class RunRecord(ActionCallback):
 
     def _go_on_from_here(self) -> None:
         """Remove records of later steps, for example from a killed run."""
-        self.experiment.truncate_metrics(self.step)
-        self._evaluated = set(evaluations_in(self.experiment.metrics_path))
+        self.work_folder.truncate_metrics(self.step)
+        self._evaluated = set(evaluations_in(self.work_folder.metrics_path))
         self._latest_step = self.step
         self._begin_row()
 
@@ -141,14 +141,14 @@ class RunRecord(ActionCallback):
         self._seconds_at_row, self._items_at_row = self._training_seconds, self.action.items_seen
 
     def on_bad_step(self, bad: BadStep) -> None:
-        self.experiment.append_bad_step(dataclasses.asdict(bad))
+        self.work_folder.append_bad_step(dataclasses.asdict(bad))
 
     def evaluated(self, figures: Mapping[str, float]) -> dict[str, float]:
         """Record an evaluation; returns it as scalars for TensorBoard."""
         row = {f"eval_{name}": value for name, value in figures.items()}
         if self.step not in self._evaluated:  # a rerun evaluates the same weights again
             self._evaluated.add(self.step)
-            self.experiment.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
+            self.work_folder.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         self.view.evaluation = (self.step, figures)
         told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
         logging.info("evaluation after step %d: %s", self.step, told)
@@ -172,7 +172,7 @@ class RunRecord(ActionCallback):
             self._has_told_of_divergence = True
             logging.warning(
                 "after %s the MLM loss is %.4g; a uniform prediction has %.2f (ln V): %s",
-                *(quantity(self.step, "step"), loss, divergence.loss_of_a_guess, cause),
+                *(quantity(self.step, "step"), loss, divergence.loss_of_chance, cause),
             )
 
     def _name_overfitting(self, held_out: float) -> None:
@@ -206,8 +206,8 @@ class RunRecord(ActionCallback):
 
     def _status(self, state: str) -> None:
         self._show_step()
-        self.view.checkpoint = newest_checkpoint(self.experiment)
-        self.experiment.write_status(
+        self.view.checkpoint = newest_checkpoint(self.work_folder)
+        self.work_folder.write_status(
             state=state,
             code=None,
             problem=None,
@@ -230,9 +230,9 @@ class RunRecord(ActionCallback):
                 writer.add_scalar(name, value, self.step)
 
 
-def newest_checkpoint(experiment: ExperimentFolder) -> str | None:
+def newest_checkpoint(work_folder: WorkFolder) -> str | None:
     """The name of the newest checkpoint, for status.json; None if there is none."""
-    found = list_checkpoints(experiment.checkpoint_dir)
+    found = list_checkpoints(work_folder.checkpoint_dir)
     return found[-1].name if found else None
 
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from nemo.core import ActionCallback
 from nemo.utils.errors import UsageError, reason
-from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
+from nemo.utils.work_folder import WorkFolder
 
 TENSORBOARD, NONE = "tensorboard", "none"
 FILE = "trackers.json"
@@ -85,20 +85,20 @@ class Trackers(ActionCallback):
 
     Args:
         names: as in `--tracker`; TensorBoard is handled by the factory.
-        experiment: the work folder; its name and the time are the name of the run there.
+        work_folder: that of the run; its name and the time are the name of the run there.
         config: the options, for display.
     """
 
-    def __init__(self, names: Sequence[str], experiment: ExperimentFolder, config: Mapping[str, Any]):
+    def __init__(self, names: Sequence[str], work_folder: WorkFolder, config: Mapping[str, Any]):
         self.names = [name for name in names if name in KINDS]
-        self.experiment, self.config = experiment, config
+        self.work_folder, self.config = work_folder, config
         self._open: list[Tracker] = []
 
     def on_action_start(self) -> None:
         if not self.names or self.global_rank != 0:
             return
         known = self._known()
-        new = f"{self.experiment.work_dir.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
+        new = f"{self.work_folder.work_dir.resolve().name}-{time.strftime('%Y%m%d-%H%M%S')}"
         for name in self.names:
             package = _imported(name)
             called = known.setdefault(name, new)
@@ -109,11 +109,11 @@ class Trackers(ActionCallback):
                     f"cannot be used: {reason(error)}", where=f"--tracker {name}", fix="leave out the option"
                 ) from error
             logging.info("figures go to %s, as %s", name, called)
-        self.experiment.write_json(FILE, known)
+        self.work_folder.write_json(FILE, known)
 
     def _known(self) -> dict[str, str]:
         with suppress(OSError, ValueError, TypeError):
-            known = json.loads((self.experiment.work_dir / FILE).read_bytes())
+            known = json.loads((self.work_folder.work_dir / FILE).read_bytes())
             return {str(name): str(called) for name, called in dict(known).items()}
         return {}
 

@@ -34,7 +34,7 @@ from nemo.collections.nlp.models.hub import (
     read_bert_config,
     weight_files,
 )
-from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
+from nemo.collections.nlp.models.weight_formats import refuse_other_framework
 from nemo.collections.nlp.nm.pretraining_model import KEEPS_POOLER, PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
@@ -85,7 +85,7 @@ def find_initial_checkpoint(options: PretrainingOptions) -> InitialCheckpoint | 
     name = options.bert_checkpoint
     path = Path(name)
     if not path.is_dir():
-        refuse_foreign_format(path)
+        refuse_other_framework(path)
     if path.is_file():
         return _of_file(path)
     if is_other_folder(path):
@@ -99,7 +99,7 @@ def _of_run(path: Path) -> InitialCheckpoint:
     """From a nemo-bert run: its work folder, its checkpoints, or one of them."""
     folder = checkpoint.find(path)
     if folder is None:
-        refuse_foreign_format(path)
+        refuse_other_framework(path)
         weights = sorted([*path.glob("BERT-*.pt"), *path.glob("checkpoints/BERT-*.pt")])
         if (path / "config.json").is_file():
             weights.append(path)

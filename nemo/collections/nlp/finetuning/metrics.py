@@ -37,10 +37,10 @@ def figures(task: str, gold: Labels, predicted: Labels) -> dict[str, float]:
 def entity_figures(gold: Labels, predicted: Labels) -> dict[str, float]:
     """Micro precision, recall and F1 of entities."""
     right = found = total = 0
-    for labels, guesses in zip(gold, predicted, strict=True):
-        entities, guessed = set(entities_of(labels)), set(entities_of(guesses))
-        right += len(entities & guessed)
-        found += len(guessed)
+    for labels, answers in zip(gold, predicted, strict=True):
+        entities, answered = set(entities_of(labels)), set(entities_of(answers))
+        right += len(entities & answered)
+        found += len(answered)
         total += len(entities)
     return {
         "f1": _ratio(2 * right, found + total),
@@ -51,7 +51,7 @@ def entity_figures(gold: Labels, predicted: Labels) -> dict[str, float]:
 
 def class_figures(gold: Sequence[str], predicted: Sequence[str]) -> dict[str, float]:
     """Macro F1 over the classes that are true or predicted anywhere, and accuracy."""
-    right = Counter(label for label, guess in zip(gold, predicted, strict=True) if label == guess)
+    right = Counter(label for label, answer in zip(gold, predicted, strict=True) if label == answer)
     sums = Counter(gold) + Counter(predicted)
     return {
         "macro_f1": statistics.fmean(_ratio(2 * right[label], sums[label]) for label in sums),

@@ -193,7 +193,7 @@ def weight_files(name: str) -> list[Path]:
         CheckpointError: there are no weights that PyTorch can read. Also as `load_config`.
     """
     from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES
-    from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
+    from nemo.collections.nlp.models.weight_formats import refuse_other_framework
 
     def find_files(settings: dict[str, Any], source: str, local_only: bool) -> list[Path]:
         for file_name in _WEIGHT_FILES:
@@ -204,7 +204,7 @@ def weight_files(name: str) -> list[Path]:
                 return [path]
             return [_listed_file(source, listed, path, local_only) for listed in _listed_files(path)]
         if Path(name).is_dir():
-            refuse_foreign_format(Path(name))
+            refuse_other_framework(Path(name))
         others = sorted(path.name for path in Path(source).glob("*") if path.suffix in WEIGHT_SUFFIXES)
         raise CheckpointError(
             "no weights of a pretrained BERT",

@@ -24,13 +24,13 @@ _NOT_CONVERTED = {
 OTHER_SUFFIXES = (*_CONVERTED, *_NOT_CONVERTED)
 
 
-def refuse_foreign_format(path: Path) -> None:
+def refuse_other_framework(path: Path) -> None:
     """Refuse a file, folder or checkpoint prefix that has weights for another framework only.
 
     Raises:
         CheckpointError: it has; names the framework and how to convert them.
     """
-    found = _foreign_file(path)
+    found = _file_of_other_framework(path)
     if found is None:
         return
     folder, fix = found.parent, ""
@@ -56,16 +56,16 @@ def refuse_foreign_format(path: Path) -> None:
     )
 
 
-def _foreign_file(path: Path) -> Path | None:
+def _file_of_other_framework(path: Path) -> Path | None:
     if path.is_dir():
-        return next((file for file in sorted(path.iterdir()) if _is_foreign(file)), None)
+        return next((file for file in sorted(path.iterdir()) if _is_of_other_framework(file)), None)
     if path.is_file():
-        return path if _is_foreign(path) else None
+        return path if _is_of_other_framework(path) else None
     index = path.with_name(f"{path.name}.index")  # `bert_model.ckpt` is the prefix of several files
     return index if index.is_file() else None
 
 
-def _is_foreign(file: Path) -> bool:
+def _is_of_other_framework(file: Path) -> bool:
     return file.suffix in OTHER_SUFFIXES or _is_tensorflow_1(file)
 
 

@@ -105,7 +105,7 @@ def start_from_counts(
     mlm.dense.weight.mul_(0.2)
     mlm.dense.weight[content, content] += 0.7 * torch.eye(content.stop)
     mlm.dense.bias.fill_(2.0)
-    _guess_by_frequency(mlm, counts, special_ids)
+    _predict_by_frequency(mlm, counts, special_ids)
 
 
 @torch.no_grad()
@@ -129,10 +129,10 @@ def start_head_from_frequencies(
     mlm.dense.bias.fill_(2.0)
     mlm.norm.weight.fill_(HEAD_SPREAD / max(float(words.var(dim=0).sum().sqrt()), 1e-6))
     mlm.mlp.last_linear_layer.weight.copy_(words)
-    _guess_by_frequency(mlm, counts, special_ids)
+    _predict_by_frequency(mlm, counts, special_ids)
 
 
-def _guess_by_frequency(mlm: BertTokenClassifier, counts: np.ndarray, special_ids: np.ndarray) -> None:
+def _predict_by_frequency(mlm: BertTokenClassifier, counts: np.ndarray, special_ids: np.ndarray) -> None:
     bias = mlm.mlp.last_linear_layer.bias
     bias.copy_(((torch.from_numpy(counts) + 0.5) / (counts.sum() + 0.5 * len(counts))).log())
     bias[torch.from_numpy(special_ids).long()] = bias.min()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from nemo.backends.pytorch import join, place
+from nemo.backends.pytorch import device_for, join
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World, refuse_other_world
 from nemo.backends.pytorch.machine import other_work
@@ -25,12 +25,12 @@ from nemo.core import (
     NeuralModuleFactory,
 )
 from nemo.utils.errors import StorageError
-from nemo.utils.experiment import LOG_FILES, MADE_AT_ONCE
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
 from nemo.utils.refusal import AsItWas
 from nemo.utils.stopwatch import duration
+from nemo.utils.work_folder import LOG_FILES, MADE_AT_ONCE
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def processes_of(options: PretrainingOptions) -> World:
     refuse_missing(options.tracker)
     if options.threads is not None:
         torch.set_num_threads(options.threads)
-    elif options.num_gpus == 1 and place(None).type == "cpu" and (busy := other_work()):
+    elif options.num_gpus == 1 and device_for(None).type == "cpu" and (busy := other_work()):
         logging.warning(
             "other work uses the cores (%.1f running threads on %d cores): multithreaded steps are slow on "
             "busy cores; try --threads 1",
@@ -87,7 +87,7 @@ def processes_of(options: PretrainingOptions) -> World:
     if options.num_gpus != 1 or "num_gpus" in options.given:
         refuse_other_world(options.num_gpus)
     local_rank = options.local_rank or int(os.environ.get("LOCAL_RANK", "0"))
-    return join(place(None, local_rank), options.hang_timeout)
+    return join(device_for(None, local_rank), options.hang_timeout)
 
 
 def _tell_result(first: Mapping[str, float], last: Mapping[str, float]) -> None:
@@ -145,7 +145,7 @@ def pretrain_together(
         with working("opening the data, building the model"):
             run = prepare_run(options, work_dir, world)
         check_same_run(run, world)
-        files = RunFilesWriter(run, factory.experiment, before, world.size, notes or RecipeNotes())
+        files = RunFilesWriter(run, factory.work_folder, before, world.size, notes or RecipeNotes())
         evaluations, has_diverged = train(run, factory, world, began, files)
         trainer = factory.get_trainer()
         seconds = time.monotonic() - began

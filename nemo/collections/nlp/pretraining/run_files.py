@@ -40,8 +40,8 @@ class RunFilesWriter(ActionCallback):
         notes: of the recipe, if one chose the options.
     """
 
-    def __init__(self, run: Run, experiment: Any, before: AsItWas, num_processes: int, notes: RecipeNotes):
-        self.run, self.experiment, self.before = run, experiment, before
+    def __init__(self, run: Run, work_folder: Any, before: AsItWas, num_processes: int, notes: RecipeNotes):
+        self.run, self.work_folder, self.before = run, work_folder, before
         self.num_processes, self.notes = num_processes, notes
 
     def on_action_start(self) -> None:
@@ -49,20 +49,20 @@ class RunFilesWriter(ActionCallback):
         if self.global_rank != 0:
             return
         self.write(self.run.plan)
-        self.run.model.bert.config.to_json_file(self.experiment.checkpoint_dir / "bert-config.json")
+        self.run.model.bert.config.to_json_file(self.work_folder.checkpoint_dir / "bert-config.json")
         with working("looking at the text"):
             facts = about(
                 *(self.run.options, self.run.data, self.run.model, self.num_processes),
                 self.notes.languages,
             )
-        self.experiment.write_json("about.json", facts)
+        self.work_folder.write_json("about.json", facts)
 
     def write(self, plan: StepPlan) -> None:
         """Write the options, with the current plan of the steps."""
         is_known = plan.is_settled or self.run.options.num_iters != -1
         steps = as_options(plan) if is_known else {}
         config = as_config(dataclasses.replace(self.run.options, **steps))
-        self.experiment.write_config(config, self.notes.remarks)
+        self.work_folder.write_config(config, self.notes.remarks)
 
 
 def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -> dict[str, bytes]:

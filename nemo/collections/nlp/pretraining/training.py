@@ -11,7 +11,7 @@ from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.optim.optimizers import own_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.best_so_far import BestSoFar, Patience
-from nemo.collections.nlp.callbacks.guesses import Guesses
+from nemo.collections.nlp.callbacks.predictions import Predictions
 from nemo.collections.nlp.callbacks.run_record import RunRecord, evaluations_in, newest_checkpoint
 from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.nm.pretraining_model import wire
@@ -52,23 +52,23 @@ def train(
         The held-out figures by step; and whether the loss ended far above that of a uniform prediction.
     """
     options = run.options
-    experiment: Any = factory.experiment  # exists, because log_dir was given
+    work_folder: Any = factory.work_folder  # exists, because log_dir was given
     losses = wire(run.model, run.data.train)
-    trackers = Trackers(options.tracker, experiment, as_config(options))
-    record = _record(run, experiment, losses.by_name(), trackers)
+    trackers = Trackers(options.tracker, work_folder, as_config(options))
+    record = _record(run, work_folder, losses.by_name(), trackers)
     held_out = None if run.data.eval is None else HeldOutEvaluation(run)
-    checkpoints = _checkpoints(run, Path(experiment.checkpoint_dir), factory.world_size)
+    checkpoints = _checkpoints(run, Path(work_folder.checkpoint_dir), factory.world_size)
     callbacks: list[ActionCallback] = [files, trackers, record]
     if run.earlier_options is not None:
         callbacks.append(RateChange(run.earlier_options, options, run.plan))
     if run.data.tokenizer is not None:
         data = run.data.eval or run.data.train
-        callbacks.append(Guesses(experiment, run.model, run.data.tokenizer, data))
+        callbacks.append(Predictions(work_folder, run.model, run.data.tokenizer, data))
     best = None
     if held_out is not None:
         callbacks.extend(held_out.callbacks)
         if options.keep_best or options.patience is not None:
-            best = BestSoFar(experiment.metrics_path, checkpoints if options.keep_best else None, world)
+            best = BestSoFar(work_folder.metrics_path, checkpoints if options.keep_best else None, world)
             held_out.listeners.append(lambda figures: best.evaluated(record.step, figures))
             callbacks.append(best)
         held_out.listeners.append(record.evaluated)
@@ -81,7 +81,7 @@ def train(
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
     shown = working("training", view=record.view, silence=MOST_SILENCE)
-    with _status_of(experiment, files), trackers, shown:
+    with _status_of(work_folder, files), trackers, shown:
         factory.train(
             [losses.total],
             optimizer=options.optimizer,
@@ -91,7 +91,7 @@ def train(
             batches_per_step=options.batches_per_step,
             when_not_finite=options.when_not_finite,
         )
-    return evaluations_in(experiment.metrics_path), record.has_diverged
+    return evaluations_in(work_folder.metrics_path), record.has_diverged
 
 
 def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list[MaskSchedule]:
@@ -111,12 +111,12 @@ def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list
     return [masks]
 
 
-def _record(run: Run, experiment: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:
+def _record(run: Run, work_folder: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:
     vocab_size = run.model.bert.config.vocab_size
     logging.info("%s weights, %s vocabulary entries", f"{run.model.num_weights:,}", f"{vocab_size:,}")
     is_text = run.options.mode == "data_text"
     entropy = run.data.train.dataset.store.manifest["unigram_entropy"] if is_text else None
-    return RunRecord(experiment, losses, run.options.train_step_freq, entropy, vocab_size, trackers)
+    return RunRecord(work_folder, losses, run.options.train_step_freq, entropy, vocab_size, trackers)
 
 
 class HeldOutEvaluation:
@@ -221,20 +221,20 @@ def _end_on_time(
 
 
 @contextmanager
-def _status_of(experiment: Any, files: RunFilesWriter) -> Iterator[None]:
+def _status_of(work_folder: Any, files: RunFilesWriter) -> Iterator[None]:
     """Record in `status.json` how training ended, including by Ctrl-C."""
     try:
         yield
     except BaseException as problem:
         if files.before.has_begun:
-            experiment.write_status(
+            work_folder.write_status(
                 state="preempted" if isinstance(problem, Preempted | Stop) else "stopped",
                 code=getattr(problem, "kind", type(problem).__name__),
                 problem=str(problem) or type(problem).__name__,
-                checkpoint=newest_checkpoint(experiment),
+                checkpoint=newest_checkpoint(work_folder),
             )
         raise
-    experiment.write_status(state="finished", checkpoint=newest_checkpoint(experiment))
+    work_folder.write_status(state="finished", checkpoint=newest_checkpoint(work_folder))
 
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nemo.backends.pytorch import place
+from nemo.backends.pytorch import device_for
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.machine import this_machine
@@ -99,7 +99,7 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     if checkpoint.list_checkpoints(work_dir / "checkpoints"):
         return _earlier_recipe(work_dir, texts, options)
     facts = facts_of(options.texts, TextOptions.of(options))
-    machine = this_machine(place(None, int(os.environ.get("LOCAL_RANK", "0"))))
+    machine = this_machine(device_for(None, int(os.environ.get("LOCAL_RANK", "0"))))
     machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
     initial = find_initial_checkpoint(options)
     sizes = None
@@ -124,7 +124,7 @@ def work_folder(options: RecipeOptions) -> Path:
 
 
 def _refuse_file(work_dir: Path) -> None:
-    there = next((place for place in (work_dir, *work_dir.parents) if place.exists()), None)
+    there = next((folder for folder in (work_dir, *work_dir.parents) if folder.exists()), None)
     if there is not None and not there.is_dir():
         raise UsageError(
             "the work folder path is a file",

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from nemo.collections.nlp.callbacks.guesses import Guesses
+from nemo.collections.nlp.callbacks.predictions import Predictions
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
@@ -21,8 +21,8 @@ from nemo.collections.nlp.pretraining.training import optimization_params
 from nemo.collections.nlp.report import REPORT, write_report
 from nemo.core import ActionCallback, NeuralModuleFactory
 from nemo.utils.arguments import as_config
-from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.step_plan import StepPlan
+from nemo.utils.work_folder import WorkFolder
 
 LEAST_STEPS, MOST_STEPS = 6, 200
 """Least and largest number of steps of a trial."""
@@ -75,15 +75,15 @@ class Trial:
 class _Watch(ActionCallback):
     """Times steps, a few evaluation batches and a checkpoint, then ends the training."""
 
-    def __init__(self, run: Run, options: PretrainingOptions, experiment: ExperimentFolder, seconds: float):
-        self._run, self._options, self.experiment, self._seconds = run, options, experiment, seconds
+    def __init__(self, run: Run, options: PretrainingOptions, work_folder: WorkFolder, seconds: float):
+        self._run, self._options, self.work_folder, self._seconds = run, options, work_folder, seconds
         self.is_over = False
         self.marks: list[tuple[float, int]] = []
         self.evaluation_seconds = self.save_seconds = 0.0
 
     def on_action_start(self) -> None:
         facts = about(self._options, self._run.data, self._run.model, 1)  # as a run does; it takes time
-        self.experiment.write_json("about.json", facts)
+        self.work_folder.write_json("about.json", facts)
         self.began = time.monotonic()
         held_out = self._run.data.eval
         if held_out is not None:
@@ -115,7 +115,7 @@ class _Watch(ActionCallback):
 
     def _save(self, wait: bool) -> None:
         files = checkpoint_files(self._run.model, self._run.data.tokenizer)
-        self.action.save(self.experiment.work_dir / SAVED / str(wait), 1, files, {}, wait)
+        self.action.save(self.work_folder.work_dir / SAVED / str(wait), 1, files, {}, wait)
 
 
 def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Trial:
@@ -145,10 +145,10 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         first, last = mask_rates(options.mask_probability)
         # The run's mean rate, and as many different numbers of masked tokens, because memory grows with them.
         run.data.train.mask_schedule = lambda batches: first + (last - first) * (batches * GOLDEN_RATIO % 1)
-    experiment: Any = factory.experiment  # not None, because log_dir was given
-    watch = _Watch(run, options, experiment, seconds)
+    work_folder: Any = factory.work_folder  # not None, because log_dir was given
+    watch = _Watch(run, options, work_folder, seconds)
     _train(factory, run, options, watch)
-    report_seconds = _seconds_of_report(experiment, options) if options.report else 0.0
+    report_seconds = _seconds_of_report(work_folder, options) if options.report else 0.0
     factory.close()
     return _measured(watch, run, options, began, report_seconds)
 
@@ -158,7 +158,7 @@ def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, 
     callbacks: list[ActionCallback] = [watch]
     if run.data.tokenizer is not None:
         callbacks.insert(
-            0, Guesses(watch.experiment, run.model, run.data.tokenizer, run.data.eval or run.data.train)
+            0, Predictions(watch.work_folder, run.model, run.data.tokenizer, run.data.eval or run.data.train)
         )
     factory.train(
         [wire(run.model, run.data.train).total],
@@ -197,15 +197,15 @@ def _measured(
     )
 
 
-def _seconds_of_report(experiment: ExperimentFolder, options: PretrainingOptions) -> float:
+def _seconds_of_report(work_folder: WorkFolder, options: PretrainingOptions) -> float:
     """Write a report like the run's, because that takes memory, too."""
     began = time.monotonic()
-    experiment.write_config(as_config(options))
+    work_folder.write_config(as_config(options))
     for step in range(LINES_OF_REPORT):
-        experiment.append_metrics(
+        work_folder.append_metrics(
             {"step": step, "loss": 1.0, "mlm_loss": 1.0, "lr": 1.0, "tokens_per_s": 1.0}
         )
-    write_report([experiment.work_dir], experiment.work_dir / REPORT)
+    write_report([work_folder.work_dir], work_folder.work_dir / REPORT)
     return time.monotonic() - began
 
 

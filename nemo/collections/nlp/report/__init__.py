@@ -1,4 +1,4 @@
-"""One HTML page on one run or several: curves, text, options, guesses, environment. Needs no network."""
+"""One HTML page on one run or several: curves, text, options, predictions, environment. Needs no network."""
 
 from nemo.collections.nlp.report.page import REPORT, write_report
 

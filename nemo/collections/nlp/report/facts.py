@@ -190,28 +190,28 @@ def _strings(value: Any) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Hidden:
+class MaskedSentence:
     """A sentence with a masked word.
 
     Attributes:
-        guesses: step -> (word, probability, whether it is right), the most probable first.
+        predictions: step -> (word, probability, whether it is right), the most probable first.
     """
 
     before: str
     word: str
     after: str
-    guesses: dict[int, list[tuple[str, float, bool]]]
+    predictions: dict[int, list[tuple[str, float, bool]]]
 
 
-def guesses(run: RunFiles) -> list[Hidden]:
+def predictions(run: RunFiles) -> list[MaskedSentence]:
     """The predictions before and after training."""
-    return [_hidden(sentence) for sentence in run.sentences]
+    return [_masked_sentence(sentence) for sentence in run.sentences]
 
 
-def _hidden(sentence: Mapping[str, Any]) -> Hidden:
+def _masked_sentence(sentence: Mapping[str, Any]) -> MaskedSentence:
     word = sentence["word"].strip()
     of_steps = sorted((int(step), of_step) for step, of_step in sentence["guesses"].items())
-    return Hidden(
+    return MaskedSentence(
         sentence["before"],
         word,
         sentence["after"],

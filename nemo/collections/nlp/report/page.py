@@ -66,7 +66,7 @@ def page(runs: Sequence[RunFiles]) -> str:
         options=facts.options(runs),
         texts=[facts.texts(run) for run in runs],
         tokenizers=[facts.tokenizer(run) for run in runs],
-        guesses=[facts.guesses(run) for run in runs],
+        predictions=[facts.predictions(run) for run in runs],
         commands=[_commands(run) for run in runs],
     )
 

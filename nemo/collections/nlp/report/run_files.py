@@ -15,7 +15,7 @@ from nemo.utils.files import missing
 
 T = TypeVar("T")
 METRICS, STATUS, CONFIG = "metrics.jsonl", "status.json", "config.yaml"
-ABOUT, GUESSES = "about.json", "guesses.json"
+ABOUT, PREDICTIONS = "about.json", "guesses.json"
 
 
 @dataclass
@@ -77,7 +77,7 @@ def read_run(folder: str | Path) -> RunFiles:
     _read_metrics(run)
     run.status, run.about = _read_object(run, STATUS), _read_object(run, ABOUT)
     _read_options(run)
-    run.sentences = _sentences(_read_object(run, GUESSES))
+    run.sentences = _sentences(_read_object(run, PREDICTIONS))
     return run
 
 
@@ -174,17 +174,17 @@ def _sentences(content: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _is_whole(sentence: Any) -> bool:
-    guesses = entry(sentence, "guesses")
-    texts = [sentence.get(name) for name in ("before", "word", "after")] if guesses else [None]
+    predictions = entry(sentence, "guesses")
+    texts = [sentence.get(name) for name in ("before", "word", "after")] if predictions else [None]
     return all(isinstance(text, str) for text in texts) and all(
-        step.isdigit() and isinstance(of_step, list) and all(map(_is_guess, of_step))
-        for step, of_step in guesses.items()
+        step.isdigit() and isinstance(of_step, list) and all(map(_is_prediction, of_step))
+        for step, of_step in predictions.items()
     )
 
 
-def _is_guess(guess: Any) -> bool:
-    is_pair = isinstance(guess, list) and len(guess) == 2
-    return is_pair and isinstance(guess[0], str) and number(guess[1]) is not None
+def _is_prediction(value: Any) -> bool:
+    is_pair = isinstance(value, list) and len(value) == 2
+    return is_pair and isinstance(value[0], str) and number(value[1]) is not None
 
 
 def thinned(rows: Sequence[T], most: int) -> list[T]:

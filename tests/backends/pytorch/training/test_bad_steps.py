@@ -9,7 +9,7 @@ import torch
 from nemo.collections.nlp.callbacks.run_record import RunRecord
 from nemo.core import ActionCallback, CheckpointCallback, NeuralModuleFactory
 from nemo.utils.errors import NumericError
-from nemo.utils.experiment import ExperimentFolder
+from nemo.utils.work_folder import WorkFolder
 
 PARAMS = {"lr": 0.1, "max_steps": 6}
 
@@ -155,14 +155,14 @@ def test_a_resumed_run_knows_the_steps_that_rewinds_have_undone(toy, poisoned, t
 def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisoned, tmp_path):
     model = toy()
     losses = model.wire(poisoned(7))
-    experiment = ExperimentFolder(tmp_path)
-    record = RunRecord(experiment, {"loss": losses[0]}, step_freq=1)
+    work_folder = WorkFolder(tmp_path)
+    record = RunRecord(work_folder, {"loss": losses[0]}, step_freq=1)
     saved = CheckpointCallback(tmp_path / "checkpoints", step_freq=2)
     NeuralModuleFactory().train(losses, "sgd", PARAMS, [record, saved], when_not_finite="rewind")
-    rows = [json.loads(line) for line in experiment.metrics_path.read_text().splitlines()]
+    rows = [json.loads(line) for line in work_folder.metrics_path.read_text().splitlines()]
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
     assert all(row["tokens_per_s"] > 0 for row in rows)
-    bad, _ = [json.loads(line) for line in experiment.bad_steps_path.read_text().splitlines()]
+    bad, _ = [json.loads(line) for line in work_folder.bad_steps_path.read_text().splitlines()]
     assert (bad["step"], bad["samples"], bad["loss"]) == (4, [6, 7], None)
 
 

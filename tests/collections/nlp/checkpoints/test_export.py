@@ -222,7 +222,7 @@ def files_in(folder) -> dict[str, bytes]:
     }
 
 
-FOREIGN = {
+OTHER_FILES = {
     ".git/config": "[core]",
     ".gitattributes": "*.safetensors filter=lfs",
     "NOTES.md": "notes",
@@ -238,12 +238,12 @@ def test_force_leaves_what_is_not_of_an_export_and_names_it(tmp_path, tokenizer,
     if has_model:
         export_huggingface(clone, encoder(num_hidden_layers=1), None, None, tokenizer)
         (clone / "added_tokens.json").write_text('{"old": 9}')
-    for name, text in FOREIGN.items():
+    for name, text in OTHER_FILES.items():
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         (clone / name).write_text(text)
     export_huggingface(clone, bert, None, None, tokenizer, model_card(Facts()), force=True)
     export_huggingface(tmp_path / "new", bert, None, None, tokenizer)
-    expected = files_in(tmp_path / "new") | {name: text.encode() for name, text in FOREIGN.items()}
+    expected = files_in(tmp_path / "new") | {name: text.encode() for name, text in OTHER_FILES.items()}
     assert files_in(clone) == expected
     assert f"left unchanged in {clone}: .git, .gitattributes, NOTES.md, README.md, onnx" in caplog.text
     output, strays = read(transformers.AutoModel, clone)

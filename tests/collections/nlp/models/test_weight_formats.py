@@ -4,7 +4,7 @@ import pytest
 from transformers import BertConfig
 
 from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
-from nemo.collections.nlp.models.weight_formats import refuse_foreign_format
+from nemo.collections.nlp.models.weight_formats import refuse_other_framework
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import CheckpointError
 from tests.huggingface_folders import SIZES, write_huggingface
@@ -46,7 +46,7 @@ def test_the_command_that_converts_is_one_that_python_takes(tmp_path):
     """transformers 4 is not here to run it, so this is as far as it goes."""
     (tmp_path / "bert_model.ckpt.index").touch()
     with pytest.raises(CheckpointError) as error:
-        refuse_foreign_format(tmp_path)
+        refuse_other_framework(tmp_path)
     _, _, program = str(error.value).partition('python -c "')
     compile(program.removesuffix('"'), "<fix>", "exec")
 

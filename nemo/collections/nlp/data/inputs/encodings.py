@@ -39,8 +39,8 @@ def _score(text: bytes, encoding: str, fits: Callable[[str], float]) -> float:
         decoded = codecs.getincrementaldecoder(encoding)().decode(text)
     except UnicodeDecodeError:
         return 0.0
-    foreign = "".join(character for character in decoded if not character.isascii())
-    return fits(foreign) if foreign else 0.0
+    not_ascii = "".join(character for character in decoded if not character.isascii())
+    return fits(not_ascii) if not_ascii else 0.0
 
 
 def _share_of(characters: str, encoding: str, first: int, last: int) -> float:

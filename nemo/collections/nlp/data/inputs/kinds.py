@@ -30,7 +30,7 @@ _RECORDS_LOOKED_AT = 3
 _AS_TEXT = "export it as plain text in UTF-8"
 _CONVERT = "convert it, for example with iconv -f {0} -t utf-8"
 # First bytes -> kind of file, and fix.
-_FOREIGN: list[tuple[bytes, str, str]] = [
+_OTHER_KINDS: list[tuple[bytes, str, str]] = [
     (GIT_LFS_POINTER, *LFS_ADVICE),
     (b"%PDF", "a PDF", "extract its text, for example with pdftotext"),
     (b"\xd0\xcf\x11\xe0", "an old Office document", _AS_TEXT),
@@ -115,7 +115,7 @@ def not_json_lines(path: str, head: bytes) -> DataError:
 
 def check_readable(path: str, head: bytes) -> None:
     """Raise a DataError that names the format if the first bytes are not text."""
-    for magic, what, fix in _FOREIGN:
+    for magic, what, fix in _OTHER_KINDS:
         if head.startswith(magic):
             raise DataError(what, where=shown(path), expected="text", fix=fix)
     if head.startswith(b"PK\x03\x04"):

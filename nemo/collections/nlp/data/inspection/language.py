@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from nemo.utils.files import storage_errors
 
-GUESS_CHARS = 500  # predictions for a few words are poor
-MOST_GUESSES = 400
+EXCERPT_CHARS = 500  # predictions for a few words are poor
+MOST_EXCERPTS = 400
 _CHINESE = ("wuu", "yue")  # hard to distinguish from zh by their characters
 _NO_LANGUAGE = "zxx"
 _NAMES = {
@@ -37,7 +37,7 @@ def languages_of(texts: Iterable[str]) -> dict[str, float]:
 
     excerpts = _excerpts(texts)
     sizes: Counter[str] = Counter()
-    for excerpt in excerpts[:: max(1, len(excerpts) // MOST_GUESSES)]:
+    for excerpt in excerpts[:: max(1, len(excerpts) // MOST_EXCERPTS)]:
         if any(map(str.isalpha, excerpt)):
             with storage_errors(tempfile.gettempdir()):
                 code = classify(excerpt)[0]
@@ -50,8 +50,8 @@ def _excerpts(texts: Iterable[str]) -> list[str]:
     """Neighboring texts together, until they are long enough to classify; long ones are cut."""
     excerpts, excerpt = [], ""
     for text in texts:
-        excerpt += text[:GUESS_CHARS] + "\n"
-        if len(excerpt) > GUESS_CHARS:
+        excerpt += text[:EXCERPT_CHARS] + "\n"
+        if len(excerpt) > EXCERPT_CHARS:
             excerpts.append(excerpt)
             excerpt = ""
     return excerpts or [excerpt]

@@ -118,12 +118,12 @@ def draw_samples(
     return _of_store(store or open_or_build(data, tokenizer), path, drawing, tokenizer)
 
 
-def hidden_words(tokens: Sequence[Token]) -> list[list[Token]]:
+def target_words(tokens: Sequence[Token]) -> list[list[Token]]:
     """The words with tokens to predict, reduced to these tokens."""
     number = itertools.accumulate(token.starts_word for token in tokens)
     words = itertools.groupby(zip(number, tokens, strict=True), key=lambda pair: pair[0])
-    hidden = ([token for _, token in word if token.is_hidden] for _, word in words)
-    return [word for word in hidden if word]
+    targets = ([token for _, token in word if token.is_hidden] for _, word in words)
+    return [word for word in targets if word]
 
 
 def _store_of_text(path: str, tokenizer: TokenizerSpec, options: TextOptions, seed: int) -> StoreArrays:

@@ -16,7 +16,7 @@ from nemo.utils.lookup import choose
 
 _WORD_ORDER, _ACTION, _REPLACEMENT, _SPAN_LENGTH, _TURN = range(5)  # uses of random numbers
 _ROWS_AT_ONCE = 128  # more would not fit into the processor's cache
-_HIDDEN_SHARE, _RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the others are not changed
+_MASK_SHARE, _RANDOM_SHARE = 0.8, 0.1  # of the chosen tokens; the others are not changed
 # Span lengths in words, as in SpanBERT (Joshi et al. 2020): geometric, 3.8 on average.
 _SPAN_LENGTHS = np.arange(1, 11)
 _SPAN_SHARES = 0.8 ** (_SPAN_LENGTHS - 1) / np.sum(0.8 ** (_SPAN_LENGTHS - 1))
@@ -153,10 +153,8 @@ class Masking:
         replacement = _random(state, _REPLACEMENT, rows, at)
         # The upper half of a number, as a fraction of 2**32, picks an entry.
         pick = (replacement >> np.uint64(32)) * np.uint64(len(self.replacements)) >> np.uint64(32)
-        is_random = action < _HIDDEN_SHARE + _RANDOM_SHARE
-        return np.where(
-            action < _HIDDEN_SHARE, self.mask_id, np.where(is_random, self.replacements[pick], ids)
-        )
+        is_random = action < _MASK_SHARE + _RANDOM_SHARE
+        return np.where(action < _MASK_SHARE, self.mask_id, np.where(is_random, self.replacements[pick], ids))
 
 
 def _turned(random: np.ndarray, begins_text: np.ndarray) -> np.ndarray:

@@ -59,7 +59,7 @@ def pieces(tmp_path) -> SentencePieceTokenizer:
 
 
 @pytest.fixture
-def foreign(tmp_path) -> SentencePieceTokenizer:
+def without_specials(tmp_path) -> SentencePieceTokenizer:
     """A model that knows none of BERT's special tokens: <unk> <s> </s> ▁a b."""
     return SentencePieceTokenizer(
         write_model(tmp_path / "f.model", [("▁a", -1.0), ("b", -1.0)], own_specials=False)

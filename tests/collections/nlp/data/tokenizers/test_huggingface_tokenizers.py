@@ -35,15 +35,15 @@ def test_wordpiece_is_a_bert_tokenizer_in_huggingface(words):
     assert isinstance(words.to_huggingface(), BertTokenizerFast)
 
 
-def test_huggingface_gives_appended_special_tokens_their_ids(foreign):
-    foreign.add_special_tokens(get_bert_special_tokens("bert"))
-    ids = foreign.to_huggingface()("ab", "a[MASK]")["input_ids"]
+def test_huggingface_gives_appended_special_tokens_their_ids(without_specials):
+    without_specials.add_special_tokens(get_bert_special_tokens("bert"))
+    ids = without_specials.to_huggingface()("ab", "a[MASK]")["input_ids"]
     assert ids == [8, 3, 4, 6, 3, 9, 6]
 
 
-def test_a_model_without_special_tokens_is_not_exported(foreign):
+def test_a_model_without_special_tokens_is_not_exported(without_specials):
     with pytest.raises(UsageError, match="no pad_token"):
-        foreign.to_huggingface()
+        without_specials.to_huggingface()
 
 
 @pytest.mark.parametrize("kind", ["pieces", "words"])

@@ -44,20 +44,26 @@ def test_a_model_with_berts_special_tokens_needs_no_telling(pieces):
     assert pieces.fingerprint == before
 
 
-def test_special_tokens_unknown_to_a_model_are_appended_in_order(foreign):
-    foreign.add_special_tokens(get_bert_special_tokens("bert"))
-    assert (foreign.original_vocab_size, foreign.vocab_size) == (5, 10)
-    assert foreign.special_token_to_id == {"[UNK]": 5, "[SEP]": 6, "[PAD]": 7, "[CLS]": 8, "[MASK]": 9}
-    assert foreign.id_to_special_token[9] == "[MASK]"
-    assert (foreign.pad_token, foreign.pad_id, foreign.mask_id) == ("[PAD]", 7, 9)
-    assert foreign.special_ids.tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
+def test_special_tokens_unknown_to_a_model_are_appended_in_order(without_specials):
+    without_specials.add_special_tokens(get_bert_special_tokens("bert"))
+    assert (without_specials.original_vocab_size, without_specials.vocab_size) == (5, 10)
+    assert without_specials.special_token_to_id == {
+        "[UNK]": 5,
+        "[SEP]": 6,
+        "[PAD]": 7,
+        "[CLS]": 8,
+        "[MASK]": 9,
+    }
+    assert without_specials.id_to_special_token[9] == "[MASK]"
+    assert (without_specials.pad_token, without_specials.pad_id, without_specials.mask_id) == ("[PAD]", 7, 9)
+    assert without_specials.special_ids.tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
 
 
-def test_a_list_of_special_tokens_says_not_which_is_which(foreign):
-    foreign.add_special_tokens(["[PAD]", "[CLS]", "[PAD]"])
-    assert foreign.special_token_to_id == {"[PAD]": 5, "[CLS]": 6}
+def test_a_list_of_special_tokens_says_not_which_is_which(without_specials):
+    without_specials.add_special_tokens(["[PAD]", "[CLS]", "[PAD]"])
+    assert without_specials.special_token_to_id == {"[PAD]": 5, "[CLS]": 6}
     with pytest.raises(UsageError, match=r"no pad_token; fix: call add_special_tokens"):
-        _ = foreign.pad_id
+        _ = without_specials.pad_id
 
 
 def test_a_kind_of_special_token_that_is_not_known_is_refused(pieces, words):

@@ -31,9 +31,9 @@ def test_special_tokens_are_found_and_what_follows_begins_no_word(pieces):
     assert pieces.text_to_ids("the [MASK]s cat") == [5, 4, 7, 6]
 
 
-def test_the_longest_of_two_special_tokens_is_found(foreign):
-    foreign.add_special_tokens(["<x>", "<x>>"])
-    assert foreign.text_to_tokens("a<x>>b") == ["▁a", "<x>>", "b"]
+def test_the_longest_of_two_special_tokens_is_found(without_specials):
+    without_specials.add_special_tokens(["<x>", "<x>>"])
+    assert without_specials.text_to_tokens("a<x>>b") == ["▁a", "<x>>", "b"]
 
 
 def test_words_by_hand(words):
@@ -142,7 +142,7 @@ def test_starts_word_says_which_tokens_begin_a_word(pieces, words):
     assert words.starts_word.tolist() == [True] * 7 + [False] + [True] * 4
 
 
-def test_fingerprint_tells_vocabularies_options_and_special_tokens_apart(tmp_path, foreign):
+def test_fingerprint_tells_vocabularies_options_and_special_tokens_apart(tmp_path, without_specials):
     def fingerprint(name: str, tokens: list[str], **options) -> str:
         return NemoBertTokenizer(
             vocab_file=write_vocabulary(tmp_path / name, SPECIALS + tokens), **options
@@ -152,16 +152,16 @@ def test_fingerprint_tells_vocabularies_options_and_special_tokens_apart(tmp_pat
     others = [
         fingerprint("c", ["y", "x"]),
         fingerprint("d", ["x", "y"], do_lower_case=True),
-        foreign.fingerprint,
+        without_specials.fingerprint,
     ]
-    foreign.add_special_tokens(["[PAD]"])
-    assert len({fingerprint("a", ["x", "y"]), *others, foreign.fingerprint}) == 5
+    without_specials.add_special_tokens(["[PAD]"])
+    assert len({fingerprint("a", ["x", "y"]), *others, without_specials.fingerprint}) == 5
 
 
-def test_save_and_load_give_the_same_tokenizer(tokenizer, foreign, tmp_path):
-    foreign.add_special_tokens({**get_bert_special_tokens("bert"), "eos_token": "<end>"})
+def test_save_and_load_give_the_same_tokenizer(tokenizer, without_specials, tmp_path):
+    without_specials.add_special_tokens({**get_bert_special_tokens("bert"), "eos_token": "<end>"})
     tokenizer.add_special_tokens(["[USER]"])
-    for number, original in enumerate((tokenizer, foreign)):
+    for number, original in enumerate((tokenizer, without_specials)):
         folder = tmp_path / "new" / str(number)
         original.save(folder)
         again = load_tokenizer(folder)

@@ -22,7 +22,7 @@ MADE_AT_ONCE = ("checkpoints", "cmd-args_*.log", "git-info_*.log", "tensorboard"
 """Glob patterns of the files created before a run begins."""
 
 
-class ExperimentFolder:
+class WorkFolder:
     """The folder with all records of a run.
 
     Created at once: `cmd-args_<time>.log`, `git-info_<time>.log` (inside a git checkout), a copy of each of
@@ -45,7 +45,7 @@ class ExperimentFolder:
     """
 
     # Each line belongs to one run's log, so a process's next folder closes the log of the previous one.
-    _logged: ClassVar["ExperimentFolder | None"] = None
+    _logged: ClassVar["WorkFolder | None"] = None
 
     def __init__(
         self,
@@ -132,17 +132,17 @@ class ExperimentFolder:
 
     def close(self) -> None:
         """Stop logging to this folder."""
-        if ExperimentFolder._logged is self:
+        if WorkFolder._logged is self:
             logging.remove_handler(self._handler)
             self._handler.close()
-            ExperimentFolder._logged = None
+            WorkFolder._logged = None
 
     def _start_log(self) -> None:
-        if ExperimentFolder._logged is not None:
-            ExperimentFolder._logged.close()
+        if WorkFolder._logged is not None:
+            WorkFolder._logged.close()
         name = f"log_globalrank-{self.global_rank}_localrank-{self.local_rank}.txt"
         self._handler = logging.add_file_handler(self.work_dir / name)
-        ExperimentFolder._logged = self
+        WorkFolder._logged = self
 
     def _write_origin(self, files_to_copy: Iterable[str | os.PathLike[str] | None]) -> None:
         """Record the command, the version of the code, and copies of `files_to_copy`."""

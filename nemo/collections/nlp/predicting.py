@@ -15,7 +15,7 @@ from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 
 
 @dataclass(frozen=True)
-class Guess:
+class Prediction:
     """A candidate for a masked token."""
 
     token: str
@@ -23,9 +23,9 @@ class Guess:
 
 
 @torch.no_grad()
-def best_guesses(
+def best_predictions(
     model: PretrainingModel, tokenizer: TokenizerSpec, ids: Tensor, top: int
-) -> list[list[Guess]]:
+) -> list[list[Prediction]]:
     """The `top` most probable tokens for every [MASK] of one text, in its order; never a special token.
 
     Args:
@@ -45,7 +45,7 @@ def best_guesses(
     probabilities[:, torch.from_numpy(tokenizer.special_ids).long()] = 0  # never the answer
     best = probabilities.topk(min(top, probabilities.shape[-1]))
     return [
-        [Guess(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
+        [Prediction(tokenizer.ids_to_tokens([i])[0], p) for i, p in zip(row_ids, row_values, strict=True)]
         for row_ids, row_values in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 

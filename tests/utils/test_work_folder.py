@@ -9,21 +9,21 @@ import pytest
 import yaml
 
 from nemo.utils.errors import StorageError
-from nemo.utils.experiment import ExperimentFolder
 from nemo.utils.logging import logging
+from nemo.utils.work_folder import WorkFolder
 
 NOON = "2020-02-20_12-00-00"
 
 
 @pytest.fixture
 def folder(tmp_path):
-    experiment = ExperimentFolder(tmp_path / "run", timestamp=NOON)
-    yield experiment
-    experiment.close()
+    work_folder = WorkFolder(tmp_path / "run", timestamp=NOON)
+    yield work_folder
+    work_folder.close()
 
 
-def rows(experiment):
-    return [json.loads(line) for line in experiment.metrics_path.read_text().splitlines()]
+def rows(work_folder):
+    return [json.loads(line) for line in work_folder.metrics_path.read_text().splitlines()]
 
 
 def test_places(folder, tmp_path):
@@ -34,9 +34,9 @@ def test_places(folder, tmp_path):
 
 
 def test_time_may_be_a_folder(tmp_path):
-    experiment = ExperimentFolder(tmp_path, add_time=True, timestamp=NOON)
-    assert experiment.work_dir == tmp_path / NOON
-    experiment.close()
+    work_folder = WorkFolder(tmp_path, add_time=True, timestamp=NOON)
+    assert work_folder.work_dir == tmp_path / NOON
+    work_folder.close()
 
 
 def test_the_command_is_kept(folder):
@@ -54,7 +54,7 @@ def test_git_info_tells_commit_and_changes(tmp_path, monkeypatch):
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True).stdout
     (tmp_path / "code.py").write_text("new\n")
 
-    ExperimentFolder(tmp_path / "run", timestamp=NOON).close()
+    WorkFolder(tmp_path / "run", timestamp=NOON).close()
     text = (tmp_path / "run" / f"git-info_{NOON}.log").read_text()
     assert text.startswith(head)
     assert "-old\n+new\n" in text
@@ -63,7 +63,7 @@ def test_git_info_tells_commit_and_changes(tmp_path, monkeypatch):
 def test_no_git_info_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    ExperimentFolder(tmp_path / "run").close()
+    WorkFolder(tmp_path / "run").close()
     assert not list((tmp_path / "run").glob("git-info*"))
 
 
@@ -71,7 +71,7 @@ def test_files_are_copied_and_what_is_none_is_skipped(tmp_path, capsys):
     script = tmp_path / "train.py"
     script.write_text("code")
     files = [script, None, "/tmp/ipykernel_1/cell.py"]
-    ExperimentFolder(tmp_path / "run", files_to_copy=files, timestamp=NOON).close()
+    WorkFolder(tmp_path / "run", files_to_copy=files, timestamp=NOON).close()
     assert (tmp_path / "run" / f"train_{NOON}.py").read_text() == "code"
     said = capsys.readouterr().out
     assert "skipped None, which is not a file" in said
@@ -79,9 +79,9 @@ def test_files_are_copied_and_what_is_none_is_skipped(tmp_path, capsys):
 
 
 def test_each_log_holds_the_lines_of_its_own_run(tmp_path):
-    first = ExperimentFolder(tmp_path / "first")
+    first = WorkFolder(tmp_path / "first")
     logging.info("line one")
-    second = ExperimentFolder(tmp_path / "second", global_rank=3, local_rank=1)
+    second = WorkFolder(tmp_path / "second", global_rank=3, local_rank=1)
     logging.info("line two")
     second.close()
     logging.info("line three")
@@ -94,17 +94,17 @@ def test_each_log_holds_the_lines_of_its_own_run(tmp_path):
 def test_ranks_come_from_torchrun(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "5")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    ExperimentFolder(tmp_path).close()
+    WorkFolder(tmp_path).close()
     assert (tmp_path / "log_globalrank-5_localrank-1.txt").exists()
 
 
 def test_other_ranks_write_their_log_only(tmp_path):
-    experiment = ExperimentFolder(tmp_path, global_rank=1, files_to_copy=[__file__])
-    experiment.write_config({"a": 1})
-    experiment.write_status(step=1)
-    experiment.append_metrics({"step": 1})
-    experiment.truncate_metrics(0)
-    experiment.close()
+    work_folder = WorkFolder(tmp_path, global_rank=1, files_to_copy=[__file__])
+    work_folder.write_config({"a": 1})
+    work_folder.write_status(step=1)
+    work_folder.append_metrics({"step": 1})
+    work_folder.truncate_metrics(0)
+    work_folder.close()
     assert {path.name for path in tmp_path.iterdir()} == {
         "checkpoints",
         "log_globalrank-1_localrank-0.txt",
@@ -160,13 +160,13 @@ def test_training_survives_a_record_that_cannot_be_written(folder, capsys):
 def test_a_folder_that_cannot_be_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):
-        ExperimentFolder(tmp_path / "file" / "run")
+        WorkFolder(tmp_path / "file" / "run")
 
 
 def test_names_with_bytes_that_are_no_utf8_are_kept(tmp_path, monkeypatch, capsys):
     odd = os.fsdecode(b"caf\xe9")
     monkeypatch.setattr(sys, "argv", ["nemo-bert", odd])
-    folder = ExperimentFolder(tmp_path / odd, timestamp=NOON)
+    folder = WorkFolder(tmp_path / odd, timestamp=NOON)
     folder.write_config({"train_data": odd})
     folder.write_status(problem=odd)
     folder.append_metrics({"name": odd})
