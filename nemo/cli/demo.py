@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from nemo.collections.nlp.options.recipe_options import RecipeOptions
+from nemo.collections.nlp.options.recipe_options import CHOSEN, FOR_TEXT, RecipeOptions
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
@@ -25,8 +25,14 @@ class DemoOptions(RecipeOptions):
     """Duration, output folder, and options that override the recipe."""
 
     texts: tuple[str, ...] = option((), "")
+    train_data: str | None = option(None, "")  # the demo brings its own text
+    data_dir: str | None = option(None, "")
+    max_predictions_per_seq: int | None = option(None, "")
     minutes: float | None = option(
-        3.0, "duration of the whole run, startup included", above=0, metavar="MINUTES"
+        3.0,
+        "duration of the whole run, startup included, without collecting the text",
+        above=0,
+        metavar="MINUTES",
     )
     work_dir: str = option(
         "outputs/demo",
@@ -55,6 +61,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert demo",
     "Train a small BERT on the documentation installed on this machine.",
     examples="nemo-bert demo --minutes 10",
+    defaults=dict.fromkeys(CHOSEN, FOR_TEXT) | {"eval_data": "held-out documents of the collected text"},
 )
 
 

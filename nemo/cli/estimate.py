@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nemo.cli.pretrain import parse_words
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.options.recipe_options import RecipeOptions
+from nemo.collections.nlp.options.recipe_options import RecipeOptions, defaults_with_text
 from nemo.utils.arguments import CommandLine, as_config, option
 from nemo.utils.errors import MemoryShortageError, NemoError
 from nemo.utils.logging import logging
@@ -39,6 +39,8 @@ COMMAND_LINE = CommandLine(
     "Time a few real steps, and estimate what the run will take: memory, time, steps, disk. "
     "Takes the arguments of nemo-bert pretrain, which will reuse the prepared data.",
     positional=("texts",),
+    required=(),
+    defaults=defaults_with_text(),
     examples="nemo-bert estimate my_text.txt --minutes 60\n"
     "nemo-bert estimate my_text.txt --size base --tokens_per_batch 16384",
 )

@@ -34,7 +34,7 @@ class EvaluateOptions(ModelTokenizer, FixedMasking, TextReading):
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
     )
-    seed: int = option(0, "seed of masks and pairs", at_least=0, metavar="SEED")
+    seed: int = option(0, "seed of masks and pairs", at_least=0, metavar="INTEGER")
     json: bool = option(False, "print one JSON object instead of a table")
 
     def __post_init__(self) -> None:
@@ -52,6 +52,7 @@ COMMAND_LINE = CommandLine(
     "Evaluate masked-language modeling and next-sentence prediction on held-out data, always with the same "
     "masks.",
     positional=("model",),
+    required=("model", "eval_data"),
     examples="nemo-bert evaluate outputs/bert_lm --eval_data test.txt",
 )
 

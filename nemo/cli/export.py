@@ -22,7 +22,7 @@ class ExportOptions(ModelTokenizer):
     license: str | None = option(
         None,
         "license in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ...",
-        metavar="LICENSE",
+        metavar="IDENTIFIER",
     )
     push: str | None = option(
         None,

@@ -12,6 +12,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert finetune",
     "Fine-tune a BERT to label words, texts or pairs of texts; evaluate and export it.",
     positional=("model",),
+    required=("model", "train"),
     examples="nemo-bert finetune my_bert --task classify --train reviews.csv --valid held_out.csv",
 )
 

@@ -29,7 +29,9 @@ class InspectOptions(TextReading):
         is_path=True,
     )
     do_lower_case: bool | None = option(
-        None, "lower-case the text (for a vocab.txt, which does not record it)"
+        None,
+        "lower-case the text (for a vocab.txt, which does not record it)",
+        default_text="as the tokenizer records it, else off",
     )
     json: bool = option(False, "print one JSON object instead of a report")
     workers: int | None = option(

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.data import MODES
-from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
+from nemo.collections.nlp.options.recipe_options import RecipeOptions, defaults_with_text, with_given
 from nemo.utils.arguments import CommandLine
 from nemo.utils.errors import UsageError
 from nemo.utils.progress import working
@@ -19,8 +19,10 @@ COMMAND_LINE = CommandLine(
     "nemo-bert pretrain",
     "Train the best BERT that the text, the machine and the time allow: nemo-bert pretrain TEXT. "
     "With data_text or data_preprocessed in place of TEXT, the defaults are those of NeMo 0.10. "
-    "Run the same command again to resume.",
+    "Run the same command again to resume. To repeat a run, pass its config.yaml to --config.",
     positional=("texts",),
+    required=(),
+    defaults=defaults_with_text(),
     examples="nemo-bert pretrain my_text.txt\n"
     "nemo-bert pretrain my_folder more.jsonl --minutes 60 --size small\n"
     "nemo-bert pretrain my_text.txt --bert_checkpoint bert-base-uncased\n"

@@ -40,7 +40,9 @@ class ShowBatchOptions(FixedMasking, TextReading):
         is_path=True,
     )
     do_lower_case: bool | None = option(
-        None, "lower-case the text (for a vocab.txt, which does not record it)"
+        None,
+        "lower-case the text (for a vocab.txt, which does not record it)",
+        default_text="as the tokenizer records it, else off",
     )
     num_samples: int = option(
         4, "number of samples", at_least=1, at_most=1000, metavar="SAMPLES", aliases=("-n",)
@@ -52,7 +54,7 @@ class ShowBatchOptions(FixedMasking, TextReading):
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
     )
-    seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63, metavar="SEED")
+    seed: int = option(0, "seed of the samples and masks", at_least=0, below=2**63, metavar="INTEGER")
     json: bool = option(False, "print one JSON object instead of text")
 
     def __post_init__(self) -> None:

@@ -33,9 +33,13 @@ class TrainTokenizerOptions(TextReading):
         metavar="ENTRIES",
     )
     sample_size: int = option(
-        10_000_000, "maximum number of lines to learn from", at_least=1, metavar="LINES"
+        10_000_000,
+        "maximum number of lines to learn from",
+        default_text="10 million",
+        at_least=1,
+        metavar="LINES",
     )
-    do_lower_case: bool = option(False, "lower-case the text (WordPiece)")
+    do_lower_case: bool = option(False, "lower-case the text (WordPiece)", default_text="off")
     out: str = option("outputs/tokenizer", "folder to write", metavar="FOLDER", is_path=True)
 
     def __post_init__(self) -> None:

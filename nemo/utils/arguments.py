@@ -199,65 +199,45 @@ def _plain_type(annotation: Any) -> type:
     return origin or annotation
 
 
-def _help_of(field: dataclasses.Field[Any]) -> str:
+def default_in_words(field: dataclasses.Field[Any]) -> str:
+    """The default for `--help`; "" if the option stands for nothing unless it is given."""
+    if field.metadata["default_text"]:
+        return field.metadata["default_text"]
+    if isinstance(field.default, bool):
+        return "on" if field.default else ""
+    if isinstance(field.default, float):
+        return f"{field.default:g}"
+    return "" if field.default in (None, "", (), dataclasses.MISSING) else str(field.default)
+
+
+def _help_of(field: dataclasses.Field[Any], default: str) -> str:
     """The help text, with the choices and the default."""
-    text, choices, in_words = (field.metadata[name] for name in ("help", "choices", "default_text"))
-    has_default = field.default not in (None, "", (), dataclasses.MISSING) and field.default is not False
-    default = in_words or ("on" if field.default is True else str(field.default) if has_default else None)
-    notes = ([f"one of {', '.join(choices)}"] if choices else []) + (
-        [f"default: {default}"] if default else []
-    )
+    text, choices = field.metadata["help"], field.metadata["choices"]
+    notes = [f"one of {', '.join(choices)}"] if choices else []
+    if default:
+        notes.append(f"default: {default}")
     return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
 
 
-def _add_option(group: Any, field: dataclasses.Field[Any], kind: type) -> None:
+def _metavar(field: dataclasses.Field[Any], kind: type) -> str:
+    usual = "PATH" if field.metadata["is_path"] else _METAVARS[kind]
+    return field.metadata["metavar"] or ("NAME" if field.metadata["choices"] else usual)
+
+
+def _add_option(group: Any, field: dataclasses.Field[Any], kind: type, help: str) -> None:
     metadata = field.metadata
-    more: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": _help_of(field)}
+    more: dict[str, Any] = {"dest": field.name, "default": argparse.SUPPRESS, "help": help}
     if kind is bool:
         more |= {"action": argparse.BooleanOptionalAction}
     elif kind is tuple:
-        more |= {"action": "append", "metavar": metadata["metavar"] or "NAME"}
+        more |= {"action": "append", "metavar": _metavar(field, kind)}
     else:
-        usual = "NAME" if metadata["choices"] else "PATH" if metadata["is_path"] else _METAVARS[kind]
         from_text = integer if kind is int else str if metadata["parse"] else kind
-        more |= {"type": from_text, "metavar": metadata["metavar"] or usual}
+        more |= {"type": from_text, "metavar": _metavar(field, kind)}
     group.add_argument(f"--{field.name}", *metadata["aliases"], **more)
 
 
-_METAVARS = {int: "N", float: "N", str: "TEXT", tuple: "TEXT"}
-
-
-def _parser(cls: type, prog: str, description: str, positional: Sequence[str], examples: str) -> _Parser:
-    hints = typing.get_type_hints(cls)
-    several = [name for name in positional if _plain_type(hints[name]) is tuple]
-    parser = _Parser(
-        prog=prog,
-        usage=" ".join(
-            [prog, "[options]", *(f"[{name}{' ...' * (name in several)}]" for name in positional)]
-        ),
-        description=textwrap.fill(description, 78),
-        epilog=f"examples:\n{textwrap.indent(examples, '  ')}" if examples else None,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    for declared_in, fields in fields_by_class(cls):
-        named = [f for f in fields if f.name not in positional and f.metadata["help"]]
-        for field in fields:
-            if field.name in positional:
-                nargs = "*" if field.name in several else "?"
-                parser.add_argument(field.name, nargs=nargs, default=argparse.SUPPRESS, help=_help_of(field))
-        # Each base class is a group of options; its docstring is the heading.
-        heading = (declared_in.__doc__ or "").strip().split("\n")[0].rstrip(".")
-        group = parser if declared_in is cls or not named else parser.add_argument_group(heading)
-        for field in named:
-            _add_option(group, field, _plain_type(hints[field.name]))
-    parser.add_argument(
-        "--config",
-        metavar="FILE",
-        help="YAML file with values for these options, such as the config.yaml of a run; "
-        "options on the command line win",
-    )
-    return parser
+_METAVARS = {int: "N", float: "N", str: "TEXT", tuple: "NAME"}
 
 
 @dataclass(frozen=True)
@@ -272,6 +252,8 @@ class CommandLine(Generic[T]):
         examples: command lines for the end of `--help`, one per line.
         positional: fields given without `--name`, anywhere among the options; a tuple takes any number of
             arguments.
+        required: fields that must be given, for `--help`; None means the positional ones.
+        defaults: name -> the default in words, for `--help`, where it differs from the field's.
     """
 
     options: type[T]
@@ -279,9 +261,51 @@ class CommandLine(Generic[T]):
     description: str
     positional: Sequence[str] = ()
     examples: str = ""
+    required: Sequence[str] | None = None
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def parser(self) -> argparse.ArgumentParser:
-        return _parser(self.options, self.prog, self.description, self.positional, self.examples)
+        cls, hints = self.options, typing.get_type_hints(self.options)
+        kinds = {name: _plain_type(hint) for name, hint in hints.items()}
+        required = self.positional if self.required is None else self.required
+        parser = _Parser(
+            prog=self.prog,
+            usage=self._usage(kinds, required),
+            description=textwrap.fill(self.description, 78),
+            epilog=f"examples:\n{textwrap.indent(self.examples, '  ')}" if self.examples else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for declared_in, fields in fields_by_class(cls):
+            shown = [field for field in fields if field.metadata["help"]]
+            # Each base class is a group of options; its docstring is the heading.
+            heading = (declared_in.__doc__ or "").strip().split("\n")[0].rstrip(".")
+            group = parser if declared_in is cls or not shown else parser.add_argument_group(heading)
+            for field in shown:
+                name, kind = field.name, kinds[field.name]
+                help = _help_of(field, self.defaults.get(name, default_in_words(field)))
+                if name in self.positional:
+                    nargs = "*" if kind is tuple else "?"  # it may also be in a configuration file
+                    parser.add_argument(name, nargs=nargs, default=argparse.SUPPRESS, help=help)
+                else:
+                    _add_option(group, field, kind, help + " (required)" * (name in required))
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML file with values for these options; options on the command line win",
+        )
+        return parser
+
+    def _usage(self, kinds: Mapping[str, type], required: Sequence[str]) -> str:
+        """The first line of `--help`; in brackets what may be left out."""
+        words = [self.prog, "[options]"]
+        for field in dataclasses.fields(self.options):  # type: ignore[arg-type]
+            if field.name in required and field.name not in self.positional:
+                words.append(f"--{field.name} {_metavar(field, kinds[field.name])}")
+        for name in self.positional:
+            word = f"{name} ..." if kinds[name] is tuple else name
+            words.append(word if name in required else f"[{word}]")
+        return " ".join(words)
 
     def parse(self, argv: Sequence[str]) -> T:
         """The options that `argv` describes.

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from nemo.cli.main import COMMANDS
+from nemo.cli.main import COMMANDS, main, module_of
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -45,3 +45,23 @@ def test_a_default_is_in_brackets_at_the_end(command):
     helps = [action.help for action in line.parser()._actions if "default:" in action.help]
 
     assert [text for text in helps if not re.search(r" \((one of [^;]*; )?default: .*\)$", text)] == []
+
+
+def test_a_required_option_is_in_the_usage():
+    usage = {name: module_of(name).COMMAND_LINE.parser().format_usage() for name in ("evaluate", "finetune")}
+
+    assert usage["evaluate"] == "usage: nemo-bert evaluate [options] --eval_data PATH model\n"
+    assert usage["finetune"] == "usage: nemo-bert finetune [options] --train FILE model\n"
+
+
+@pytest.mark.parametrize("option", ["--train_data", "--data_dir", "--max_predictions_per_seq"])
+def test_the_demo_has_no_option_for_other_data(option, capsys):
+    assert main(["demo", option, "1"]) == 2
+    assert f"unknown option; found '{option}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "default"), [("demo", ""), ("pretrain", "; with data_text: 768")])
+def test_a_default_that_the_recipe_replaces_is_said_so(command, default):
+    helps = {action.dest: action.help for action in module_of(command).COMMAND_LINE.parser()._actions}
+
+    assert helps["hidden_size"] == f"width of the model (default: chosen for the text{default})"

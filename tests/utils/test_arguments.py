@@ -136,6 +136,19 @@ def test_help_groups_inherited_options_under_the_docstring_of_their_class():
     assert text.endswith("examples:\n  prog --color red\n")
 
 
+def test_help_shows_what_is_required_and_other_defaults():
+    line = CommandLine(
+        Options, "prog", "", ("mode", "animals"), required=("mode", "name"), defaults={"size": "the usual"}
+    )
+
+    text = line.parser().format_help()
+
+    assert text.startswith("usage: prog [options] --name NAME mode [animals ...]\n")
+    assert "(one of cat, dog) (required)" in text
+    assert "how many (default: the usual)" in text
+    assert "how fast (default: 0.5)" in text
+
+
 @pytest.mark.parametrize("word", ["--rate=--", "--name=--"])
 def test_two_dashes_are_no_value(word):
     with pytest.raises(UsageError, match=r"^--\w+: missing value; found '--'"):

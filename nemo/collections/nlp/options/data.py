@@ -87,11 +87,14 @@ class TokenizerOptions:
     sample_size: int = option(
         10_000_000,
         "text only: train the tokenizer on at most this many lines",
+        default_text="10 million",
         at_least=1,
         metavar="LINES",
         only_for="data_text",
     )
-    do_lower_case: bool | None = option(None, "lower-case the text (WordPiece)")
+    do_lower_case: bool | None = option(
+        None, "lower-case the text (WordPiece)", default_text="as the tokenizer records it, else off"
+    )
 
 
 @dataclass(frozen=True)

@@ -35,11 +35,18 @@ class ExtensionOptions(TextReading):
     least_saving: float = option(
         5e-5,
         "minimum share of tokens that a new entry must save, and at least 20 tokens; ignored with --pieces",
+        default_text="one token in 20,000",
         above=0,
         below=1,
         metavar="SHARE",
     )
-    sample_bytes: int = option(50_000_000, "maximum bytes of text to learn from", at_least=1, metavar="BYTES")
+    sample_bytes: int = option(
+        50_000_000,
+        "maximum bytes of text to learn from",
+        default_text="50 million",
+        at_least=1,
+        metavar="BYTES",
+    )
     out: str = option(
         "outputs/extended", "folder to write; must not exist yet", metavar="FOLDER", is_path=True
     )

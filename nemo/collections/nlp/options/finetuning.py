@@ -94,7 +94,7 @@ class TaskTrainingOptions:
         "seed of the first run, for new weights, the order of the examples, and dropout",
         at_least=0,
         below=2**32,
-        metavar="SEED",
+        metavar="INTEGER",
     )
     threads: int | None = option(
         None, "CPU threads", default_text="one for each core", at_least=1, at_most=1024, metavar="THREADS"

@@ -6,13 +6,24 @@ from typing import Any, TypeVar
 
 from nemo.collections.nlp.options.data import MODES
 from nemo.collections.nlp.options.pretraining import PretrainingOptions
-from nemo.utils.arguments import check, option
+from nemo.utils.arguments import check, default_in_words, option
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import closest
 
 T = TypeVar("T", bound=PretrainingOptions)
 
 SIZES = ("tiny", "micro", "mini", "small", "base", "large")
+CHOSEN = (
+    *("tokenizer", "vocab_size", "do_lower_case"),
+    *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
+    *("max_seq_length", "masking", "mask_probability", "only_mlm_loss", "initialization"),
+    *("hidden_dropout_prob", "attention_probs_dropout_prob", "batch_size", "tokens_per_batch", "num_epochs"),
+    *("optimizer", "lr", "lr_policy", "lr_warmup_proportion", "beta1", "beta2", "weight_decay"),
+    *("grad_norm_clip", "amp_opt_level", "keep_best"),
+    *("train_step_freq", "eval_step_freq", "save_step_freq", "save_epoch_freq"),
+)
+"""The options that the recipe chooses, for `--help`; see `recipe.decisions`."""
+FOR_TEXT = "chosen for the text"
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,20 @@ class RecipeOptions(PretrainingOptions):
         """These options without the recipe's own."""
         values = {field.name: getattr(self, field.name) for field in fields(PretrainingOptions)}
         return with_given(PretrainingOptions(**values), self)
+
+
+def defaults_with_text() -> dict[str, str]:
+    """Option -> its default in words, for a command that takes a text or `data_text`."""
+    in_words = {field.name: default_in_words(field) for field in fields(PretrainingOptions)}
+    chosen = {name: f"{FOR_TEXT}; with data_text: {in_words[name] or 'off'}" for name in CHOSEN}
+    return chosen | {
+        "tokens_per_batch": f"{FOR_TEXT}; with data_text: --batch_size",
+        "masking": f"{FOR_TEXT}; with data_text: whole_word; with data_preprocessed: stored",
+        "num_epochs": f"{FOR_TEXT}; with data_text: 10 if nothing else ends the run",
+        "minutes": "10 with a text, unless --num_iters or --num_epochs is given; with data_text: no limit",
+        "eval_data": "held-out files of the folder; else, with a text, documents of it",
+        "work_dir": f"outputs/NAME_OF_THE_TEXT; with data_text: {in_words['work_dir']}",
+    }
 
 
 def with_given(options: T, source: PretrainingOptions) -> T:

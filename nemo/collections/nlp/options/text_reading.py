@@ -14,7 +14,9 @@ class ModelTokenizer:
 
     tokenizer: str | None = option(None, ANY_TOKENIZER, metavar="NAME_OR_PATH", is_path=True)
     do_lower_case: bool | None = option(
-        None, "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)"
+        None,
+        "with --tokenizer: lower-case the text (for a vocab.txt, which does not record it)",
+        default_text="as the tokenizer records it, else off",
     )
 
 

@@ -121,7 +121,9 @@ class OptimizerOptions:
     weight_decay: float = option(
         0.0, "decoupled weight decay, not applied to biases and LayerNorm", at_least=0, metavar="RATE"
     )
-    grad_norm_clip: float = option(-1.0, "clip the gradient to this norm; -1: no clipping", metavar="NORM")
+    grad_norm_clip: float = option(
+        -1.0, "clip the gradient to this norm; -1: no clipping", default_text="no clipping", metavar="NORM"
+    )
     when_not_finite: str = option(
         "stop",
         "when a loss or gradient is not finite, the step is dropped. stop: end the run; skip: continue with "
@@ -139,7 +141,7 @@ class MachineOptions:
         "precision. O0: fp32; O1: matrix products in bf16; O2: weights and activations in bf16 as well",
         choices=("O0", "O1", "O2"),
     )
-    seed: int = option(0, "random seed", at_least=0, below=2**63, metavar="SEED", decides="samples")
+    seed: int = option(0, "random seed", at_least=0, below=2**63, metavar="INTEGER", decides="samples")
     threads: int | None = option(
         None,
         "CPU threads",

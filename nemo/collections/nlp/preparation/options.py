@@ -33,10 +33,16 @@ class VocabularyOptions:
         metavar="ENTRIES",
     )
     sample_size: int = option(
-        10_000_000, "train the tokenizer on at most this many lines", at_least=1, metavar="LINES"
+        10_000_000,
+        "train the tokenizer on at most this many lines",
+        default_text="10 million",
+        at_least=1,
+        metavar="LINES",
     )
     do_lower_case: bool | None = option(
-        None, "lower-case the text (for a tokenizer to train, or a vocab.txt)"
+        None,
+        "lower-case the text (for a tokenizer to train, or a vocab.txt)",
+        default_text="as the tokenizer records it, else off",
     )
 
 
@@ -58,7 +64,7 @@ class ShardOptions:
     phases: str | None = option(
         None,
         "also write HDF5 shards with these tokens/predictions per row, such as 128/20 or 128/20,512/80",
-        metavar="PHASES",
+        metavar="TOKENS/PREDICTIONS,...",
     )
     dataset_name: str | None = option(
         None,
@@ -68,7 +74,7 @@ class ShardOptions:
     )
     masked_lm_prob: float = option(0.15, "share of tokens to predict", above=0, below=1, metavar="SHARE")
     masking: str = option("whole_word", "unit of masking", choices=MASKINGS)
-    random_seed: int = option(12345, "seed of masks and pairs", at_least=0, below=2**63, metavar="SEED")
+    random_seed: int = option(12345, "seed of masks and pairs", at_least=0, below=2**63, metavar="INTEGER")
     dupe_factor: int = option(
         5, "passes over the text, each with its own pairs and masks", at_least=1, metavar="PASSES"
     )

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from nemo.backends.pytorch.machine import Machine
+from nemo.collections.nlp.options.recipe_options import CHOSEN, defaults_with_text
 from nemo.collections.nlp.recipe.cost import flops_per_token, tokens_in
 from nemo.collections.nlp.recipe.decisions import decide, held_out_share
 from nemo.collections.nlp.recipe.situation import Situation
@@ -34,6 +35,14 @@ def chosen(text=ENGLISH, machine=LAPTOP, size=None, **typed):
 def test_every_decision_has_a_reason():
     for text in (ENGLISH, CHINESE, dataclasses.replace(ENGLISH, kind="shards")):
         assert all(d.about and d.value and d.reason for d in decide(Situation(text, LAPTOP, {})))
+
+
+def test_help_knows_which_options_are_chosen():
+    tiny = dataclasses.replace(ENGLISH, characters=20_000, one_sentence_share=1.0, held_out="valid.txt")
+    about_data = {"mode", "text_format", "text_layout"}
+    assert chosen().keys() | chosen(tiny).keys() | {"batch_size", "work_dir"} == (
+        {*CHOSEN, *defaults_with_text()} | about_data
+    )
 
 
 @pytest.mark.parametrize(
