@@ -81,7 +81,7 @@ class Inference:
         self._cache = InferenceCache()
 
     def evaluate(self, tensors: Sequence[NmTensor]) -> Iterator[EvaluatedBatch]:
-        """As `Actions.evaluate`."""
+        """The values of `tensors` for each batch of one pass over their data, with dropout off."""
         graph = GraphModule(tensors)
         for values, statistics in self._run(graph, first_epoch(graph)):
             self._replicas.world.now("evaluating")
@@ -98,7 +98,7 @@ class Inference:
         offload_to_cpu: bool = True,
         modules_to_restore: Collection[Any] | None = None,
     ) -> list[list[Any]]:
-        """As `NeuralModuleFactory.infer`.
+        """The values of `tensors` in every batch of their data; see `NeuralModuleFactory.infer`.
 
         Raises:
             UsageError: contradictory cache options, or a cache of different data.

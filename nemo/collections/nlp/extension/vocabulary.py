@@ -120,7 +120,7 @@ def _replaced(piece: str, known: Set[str], tokenizer: TokenizerSpec) -> list[str
 
 
 def _with_vocabulary(tokenizer: TokenizerSpec, vocabulary: Sequence[str]) -> TokenizerSpec:
-    """The same tokenizer with another vocabulary: as entries, because added tokens are slow."""
+    """The tokenizer with a new vocabulary: as entries, because added tokens are slow."""
     original = tokenizer.to_huggingface()
     description = json.loads(original.backend_tokenizer.to_str())
     description["model"]["vocab"] = {token: i for i, token in enumerate(vocabulary)}

@@ -52,6 +52,25 @@ def test_a_checkpoint_of_another_run_is_refused(toy, batches, tmp_path):
         run({"data": "xyz"})
 
 
+@pytest.mark.parametrize(
+    ("folder", "fix"),
+    [
+        ("old", "use the same options, or another --work_dir"),
+        ("new", "use the same options, or --bert_checkpoint in place of --load_dir for the weights alone"),
+    ],
+)
+def test_a_refused_checkpoint_comes_with_what_helps_there(toy, batches, tmp_path, folder, fix):
+    first, second = (
+        CheckpointCallback(
+            tmp_path / name, source, step_freq=1, identity={"tokenizer": tokenizer}, stream={"seed": 0}
+        )
+        for name, source, tokenizer in (("old", None, "a"), (folder, tmp_path / "old", "b"))
+    )
+    train(toy(), batches(), [first], max_steps=2)
+    with pytest.raises(CheckpointError, match="a different tokenizer; .*; fix: " + fix + "$"):
+        train(toy(), batches(), [second], max_steps=3)
+
+
 def test_loading_from_an_empty_folder_is_an_error(toy, batches, tmp_path):
     callback = CheckpointCallback(tmp_path / "mine", load_from_folder=tmp_path / "none", step_freq=1)
     with pytest.raises(CheckpointError, match="no checkpoint to resume from"):
