@@ -21,7 +21,7 @@ def files(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_page(files):
+def test_the_commands_and_code_of_the_page_run(files):
     for nemo_bert, *words in commands("docs/adapt.md"):
         assert nemo_bert == "nemo-bert"
         assert main([{"5": "2"}.get(word, word) for word in words]) == 0

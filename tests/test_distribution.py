@@ -63,12 +63,12 @@ def wheel(source, tmp_path_factory):
     return path
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_printed(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"nemo-bert {nemo.__version__}\n"
 
 
-def test_the_license_is_the_one_that_is_named():
+def test_the_license_file_and_metadata_are_apache_2():
     text = " ".join((ROOT / "LICENSE").read_text().split())
     assert text.startswith("Apache License Version 2.0, January 2004")
     assert "END OF TERMS AND CONDITIONS" in text

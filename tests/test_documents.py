@@ -46,12 +46,12 @@ def test_links_lead_somewhere(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_files_that_are_named_are_there(document):
+def test_files_named_in_documents_exist(document):
     named = re.findall(rf"`((?:{'|'.join(OUR_FOLDERS)})/[\w./-]+)`", prose(document))
     assert [path for path in named if not (ROOT / path).exists()] == []
 
 
-def test_the_architecture_names_every_file_it_speaks_of():
+def test_files_named_in_the_architecture_exist():
     short = re.findall(r"`(\w+\.py)`", prose("docs/architecture.md"))
     assert short
     assert [name for name in short if not list((ROOT / "nemo").rglob(name))] == []

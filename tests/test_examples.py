@@ -56,7 +56,7 @@ def test_the_example_is_short():
 
 
 @pytest.mark.slow
-def test_texts_that_differ_by_a_word_are_told_apart(tmp_path):
+def test_texts_that_differ_by_a_word_are_distinguished(tmp_path):
     rng = random.Random(0)
 
     def example():
@@ -70,7 +70,7 @@ def test_texts_that_differ_by_a_word_are_told_apart(tmp_path):
 
 
 @pytest.mark.slow
-def test_citations_are_told_apart(tmp_path, shared_data):
+def test_citations_are_distinguished(tmp_path, shared_data):
     lines = (shared_data / "sci_cite" / "train.jsonl").read_text(encoding="utf-8").splitlines()
     of_label = {label: [] for label in ("background", "method", "result")}
     for example in map(json.loads, lines):

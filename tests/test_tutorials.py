@@ -142,7 +142,7 @@ def test_the_program_on_the_page_trains(page, with_corpus, capsys):
 
 
 @pytest.mark.slow
-def test_it_trains_on_shards_and_goes_on_from_load_dir(with_corpus, capsys):
+def test_the_script_trains_on_shards_and_resumes_from_load_dir(with_corpus, capsys):
     run_page(ENGLISH, num_iters=1, num_epochs=None)  # which makes the tokenizer
     (prepare,) = [block for block in blocks(ENGLISH, "bash") if block.code.startswith("nemo-bert prepare")]
     done = run_bash(prepare)
@@ -163,7 +163,7 @@ def test_it_trains_on_shards_and_goes_on_from_load_dir(with_corpus, capsys):
 
 
 @pytest.mark.slow
-def test_it_goes_on_from_a_pretrained_model(with_corpus):
+def test_the_script_continues_a_pretrained_model(with_corpus):
     write_pretrained_bert(Path("mine"), Path("data/wikitext-2/train.txt"))
     told = run_page(ENGLISH, pretrained_model_name="mine", only_mlm_loss=True, num_iters=2, num_epochs=None)
     assert told["bert_model"].config.hidden_size == told["args"].hidden_size == 24

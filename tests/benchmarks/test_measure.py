@@ -14,7 +14,7 @@ BATCHES = synthetic_batches(TINY, 3)
 JOB = Job(Way("bare"), TINY, BATCHES)
 
 
-def test_a_window_counts_the_tokens_of_its_updates():
+def test_a_window_counts_the_tokens_of_its_steps():
     ours, theirs = Pipe()
     for command in (("window", 2), ("memory", 0), ("window", 4), ("stop", 0)):
         ours.send(command)
@@ -33,13 +33,13 @@ def test_a_window_counts_the_tokens_of_its_updates():
     assert second.flops > 0 and memory > 0
 
 
-def test_a_way_that_fails_says_so_and_ends():
+def test_a_way_that_fails_reports_its_error():
     ours, theirs = Pipe()
     _serve(theirs, Job(Way("ours", "O9"), TINY, BATCHES))
     assert "O9" in ours.recv()
 
 
-def test_what_there_is_no_time_for_is_named():
+def test_measurements_that_time_did_not_allow_are_named():
     found, problems = compare([JOB], seconds=1, windows=1, deadline=0)
     assert found == [] and problems == ["tiny, bare: no time was left"]
 

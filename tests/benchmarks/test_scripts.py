@@ -29,7 +29,7 @@ def run(script, words, path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def test_step(tmp_path, capsys):
+def test_step_script_runs(tmp_path, capsys):
     report = run(step, ["--shapes", "tiny", "--threads", "1", "--against"], tmp_path / "step.json")
     (case,) = report["cases"]
     (ours,) = case["ways"]
@@ -48,7 +48,7 @@ def test_step(tmp_path, capsys):
     assert "| ours O0 |" in capsys.readouterr().out
 
 
-def test_step_keeps_what_it_has_when_it_is_stopped(tmp_path, monkeypatch):
+def test_step_script_keeps_its_results_when_it_is_stopped(tmp_path, monkeypatch):
     compare = step.compare
 
     def stopped_in_the_second_shape(jobs, *more):
@@ -124,13 +124,13 @@ def test_gpu_on_a_cpu(tmp_path, capsys):
     assert json.loads(next(line for line in lines if line.startswith("{"))) == case
 
 
-def test_gpu_leaves_out_what_there_is_no_time_for(tmp_path):
+def test_gpu_script_skips_what_time_does_not_allow(tmp_path):
     report = run(gpu, ["--device", "cpu", "--tiny", "--minutes", "-1"], tmp_path / "gpu.json")
     assert [case["ways"] for case in report["cases"]] == [[]] * 4
     assert all("no time was left" in problem for case in report["cases"] for problem in case["problems"])
 
 
-def test_saves(tmp_path, capsys):
+def test_saves_script_runs(tmp_path, capsys):
     path = tmp_path / "saves.json"
     words = ["--shapes", "tiny", "--updates", "3", "--windows", "2", "--threads", "1", "--json", str(path)]
     assert saves.main(words) == 0
@@ -141,7 +141,7 @@ def test_saves(tmp_path, capsys):
     assert "| tiny |" in capsys.readouterr().out
 
 
-def test_finetune(tmp_path, capsys):
+def test_finetune_script_runs(tmp_path, capsys):
     pytest.importorskip("accelerate", reason="Trainer needs the extra bench")
     write_huggingface(tmp_path / "bert", "BertModel", max_position_embeddings=128)
     train, test = write_columns(tmp_path / "train", 40, seed=1), write_columns(tmp_path / "test", 10, seed=2)
@@ -155,7 +155,7 @@ def test_finetune(tmp_path, capsys):
     assert "times as long" in capsys.readouterr().out
 
 
-def test_adapt(tmp_path, monkeypatch):
+def test_adapt_script_runs(tmp_path, monkeypatch):
     write_huggingface(tmp_path / "bert", "BertModel", max_position_embeddings=128)
     for folder in ("bc5cdr_ner", "abc_news"):
         (tmp_path / folder).mkdir()

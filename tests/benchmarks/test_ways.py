@@ -42,7 +42,7 @@ def test_fifteen_percent_of_a_sequence_are_masked_and_specials_never():
     assert 0.75 < hidden / other < 0.85
 
 
-def test_padding_is_as_asked_for_and_one_sequence_is_full():
+def test_padding_has_the_requested_share_and_one_sequence_is_full():
     batches = synthetic_batches(PADDED, number=60)
     assert all(batch.input_mask.sum(1).max() == 64 for batch in batches)
     assert abs(about(PADDED, batches)["padding_counted"] - 0.4) < 0.04
@@ -94,7 +94,7 @@ class Done(Exception):
     ],
     ids=lambda way: way.name,
 )
-def test_every_loop_ticks_once_an_update(way):
+def test_every_loop_reports_once_per_step(way):
     ticks = []
 
     def tick():

@@ -40,7 +40,7 @@ def test_an_empty_cache_is_empty(cache, capsys):
     assert not cache.exists()
 
 
-def test_without_a_home_there_is_none(monkeypatch, capsys):
+def test_without_a_home_folder_there_is_no_cache(monkeypatch, capsys):
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr("pathlib.Path.home", lambda: (_ for _ in ()).throw(RuntimeError))
     assert main(["cache"]) == 5

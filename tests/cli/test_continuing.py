@@ -76,7 +76,7 @@ def huggingface(tmp_path_factory, data):
 
 
 @pytest.mark.parametrize("named", [".", "checkpoints", "checkpoints/STEP-6"])
-def test_load_dir_goes_on_with_another_run_bit_for_bit(undisturbed, stopped, data, tmp_path, named):
+def test_load_dir_continues_another_run_bit_for_bit(undisturbed, stopped, data, tmp_path, named):
     assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *UPDATES) == 0
     expected, found = (folder / "checkpoints" / "STEP-12" for folder in (undisturbed, tmp_path / "on"))
     for name in ("BERT", "BertTokenClassifier", "SequenceClassifier", "optimizer"):
@@ -87,13 +87,13 @@ def test_load_dir_goes_on_with_another_run_bit_for_bit(undisturbed, stopped, dat
         assert (found / name).read_bytes() == (expected / name).read_bytes()
 
 
-def test_the_other_run_stays_as_it_is(stopped, data, tmp_path):
+def test_the_continued_run_does_not_change(stopped, data, tmp_path):
     before = {path: path.read_bytes() for path in sorted(stopped.rglob("*")) if path.is_file()}
     assert run(data, tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "7") == 0
     assert {path: path.read_bytes() for path in sorted(stopped.rglob("*")) if path.is_file()} == before
 
 
-def test_what_was_learned_is_evaluated_before_it_goes_on(stopped, data, tmp_path, capsys):
+def test_the_initial_checkpoint_is_evaluated_first(stopped, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "8") == 0
     rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]
     evaluated = {row["step"]: row["eval_mlm_loss"] for row in rows if "eval_mlm_loss" in row}
@@ -112,7 +112,7 @@ def test_with_another_text_the_epoch_begins_anew(stopped, data, tmp_path, capsys
     assert (state["step"], state["epoch"], state["batch_in_epoch"]) == (8, 0, 2)
 
 
-def test_a_rerun_goes_on_in_its_own_folder(stopped, data, tmp_path, capsys):
+def test_a_rerun_continues_in_its_own_folder(stopped, data, tmp_path, capsys):
     words = ("--load_dir", str(stopped), "--num_iters", "8")
     assert run(data, tmp_path / "on", *words) == 0
     capsys.readouterr()
@@ -159,7 +159,7 @@ def test_a_run_with_another_tokenizer_is_refused(stopped, huggingface, data, tmp
     assert "a run with a different tokenizer" in error_of(capsys)
 
 
-def test_weights_without_a_run_are_told_from_one(huggingface, data, tmp_path, capsys):
+def test_load_dir_with_only_weights_suggests_bert_checkpoint(huggingface, data, tmp_path, capsys):
     module = tmp_path / "nemo_0_10" / "checkpoints" / "BERT-STEP-5.pt"
     module.parent.mkdir(parents=True)
     module.touch()
@@ -192,7 +192,7 @@ def mlm_loss_of_transformers(folder: Path, batches) -> float:
     return total / count
 
 
-def test_one_command_continues_a_hugging_face_bert_and_tells_the_loss(huggingface, data, tmp_path, capsys):
+def test_one_command_continues_a_hugging_face_bert_and_logs_the_loss(huggingface, data, tmp_path, capsys):
     words = ["--num_iters", "30", "--max_seq_length", "32", "--lr", "5e-3"]
     assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), *words) == 0
     out = capsys.readouterr().out
@@ -219,7 +219,7 @@ def test_one_command_continues_a_hugging_face_bert_and_tells_the_loss(huggingfac
     assert (settled["hidden_size"], settled["num_attention_heads"]) == (24, 3)
 
 
-def test_the_loss_before_is_the_one_that_transformers_finds(huggingface, data, tmp_path):
+def test_the_initial_loss_equals_that_of_transformers(huggingface, data, tmp_path):
     options = PretrainingOptions(
         mode="data_text", data_dir=str(data), work_dir=str(tmp_path / "on"), num_iters=1, batch_size=8,
         bert_checkpoint=str(huggingface), max_seq_length=32, eval_step_freq=-1, threads=1,
@@ -230,7 +230,7 @@ def test_the_loss_before_is_the_one_that_transformers_finds(huggingface, data, t
     assert result.figures_before["mlm_loss"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_continued_bert_can_be_exported_evaluated_and_asked(huggingface, data, tmp_path, capsys):
+def test_a_continued_bert_works_in_export_evaluate_and_fill_mask(huggingface, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), "--num_iters", "2") == 0
     assert main(["export", str(tmp_path / "on"), str(tmp_path / "out")]) == 0
     card = (tmp_path / "out" / "README.md").read_text()
@@ -260,7 +260,7 @@ def test_options_that_contradict_the_model_are_refused(
     assert message in error_of(capsys)
 
 
-def test_minutes_are_counted_from_where_it_goes_on(stopped, huggingface, data, tmp_path):
+def test_minutes_are_counted_from_where_a_run_continues(stopped, huggingface, data, tmp_path):
     for option, source, first in (("--load_dir", stopped, 6), ("--bert_checkpoint", huggingface, 0)):
         work_dir = tmp_path / option
         assert run(data, work_dir, option, str(source), "--minutes", "1e-9") == 0
@@ -268,7 +268,7 @@ def test_minutes_are_counted_from_where_it_goes_on(stopped, huggingface, data, t
         assert newest in (f"STEP-{first + 1}", f"STEP-{first + 2}")  # what it takes to time a step
 
 
-def test_a_name_that_is_not_there_is_one_clear_line(data, tmp_path, capsys, monkeypatch):
+def test_an_unknown_model_name_is_one_clear_line(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert run(data, tmp_path / "on", "--bert_checkpoint", "nobody/no-such-bert", *UPDATES) == 4
     assert "nobody/no-such-bert: no pretrained BERT of this name" in error_of(capsys)

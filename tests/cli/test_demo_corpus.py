@@ -85,7 +85,7 @@ def test_lines_of_one_paragraph_are_joined_and_list_items_are_not():
         "Lorem ipsum dolor sit amet consectetur adipiscing elit sed.",
     ],
 )
-def test_fragments_code_and_foreign_text_are_no_prose(text):
+def test_fragments_code_and_other_languages_are_not_prose(text):
     assert paragraphs_of(text) == []
 
 
@@ -163,7 +163,7 @@ def test_tests_are_left_out_and_broken_files_are_counted(tmp_path):
     assert corpus.sources["pack"].unreadable == 2
 
 
-def test_nothing_that_is_found_is_run(tmp_path):
+def test_no_code_that_is_found_is_run(tmp_path):
     folders = installation(tmp_path, many_modules(4))
     trap = tmp_path / "ran"
     (tmp_path / "site/pack/trap.py").write_text(f'"""{FIRST}"""\nopen({str(trap)!r}, "w")\n')

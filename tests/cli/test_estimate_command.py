@@ -64,7 +64,7 @@ def test_minutes_and_epochs_give_the_fewer_steps(minutes, steps):
         ({"save_step_freq": -1}, 1),
     ],
 )
-def test_disk_holds_the_checkpoints_that_stay(more, checkpoints):
+def test_disk_use_counts_the_checkpoints_that_are_kept(more, checkpoints):
     found = estimate(dataclasses.replace(OPTIONS, **more), TRIAL)
     assert found.disk_bytes == checkpoints * TRIAL.checkpoint_bytes
 
@@ -122,7 +122,7 @@ def test_too_little_memory_names_the_batch_that_fits(monkeypatch, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_a_trial_that_needs_more_than_it_may_take_says_so(tmp_path):
+def test_a_trial_that_takes_too_long_is_reported(tmp_path):
     text = write_english(tmp_path / "english") / "train.txt"
     options = PretrainingOptions(
         mode="data_text", train_data=str(text), tokenizer="word-piece", vocab_size=120

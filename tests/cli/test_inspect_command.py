@@ -92,7 +92,7 @@ def test_characters_that_a_tokenizer_does_not_know_are_named(made, tmp_path, cap
     assert "unknown_tokens" in codes(figures)
 
 
-def test_chinese(tmp_path, capsys):
+def test_a_chinese_text_is_inspected(tmp_path, capsys):
     (tmp_path / "text.txt").write_text(CHINESE * 20, encoding="utf-8")
     figures = inspected(capsys, tmp_path)
     assert figures["scripts"] == {"Han": 1}
@@ -150,7 +150,7 @@ def test_any_number_of_processes_finds_the_same(tmp_path, capsys, monkeypatch):
         ("no end of a sentence in sight " * 3000, "long_sentences"),
     ],
 )
-def test_what_would_spoil_a_training_is_told(text, code, tmp_path, capsys):
+def test_problems_for_training_are_reported(text, code, tmp_path, capsys):
     (tmp_path / "text.txt").write_text(text, encoding="utf-8")
     layout = ["--text_layout", "blank"] if "\n\n" in text else []
     assert code in codes(inspected(capsys, tmp_path, *layout))
@@ -176,7 +176,7 @@ def test_good_text_has_no_warning(tmp_path, capsys, monkeypatch):
         ("text".encode("utf-16"), "UTF-16"),
     ],
 )
-def test_what_is_no_text_is_refused(content, message, tmp_path, capsys):
+def test_a_file_that_is_not_text_is_refused(content, message, tmp_path, capsys):
     (tmp_path / "text.txt").write_bytes(content)
     assert main(["inspect", str(tmp_path / "text.txt")]) == 3
     assert message in error_of(capsys)
@@ -191,7 +191,7 @@ def test_the_smallest_text_is_inspected(text, made, tmp_path, capsys):
     assert main(["inspect", str(tmp_path / "text.txt"), "--tokenizer", str(made / "out" / "bert")]) == 0
 
 
-def test_mistakes_are_told_in_one_line(made, tmp_path, capsys):
+def test_mistakes_are_reported_in_one_line(made, tmp_path, capsys):
     for words, exit_code, message in (
         ([], 2, "nothing to inspect"),
         ([str(tmp_path / "nowhere")], 3, "no such file or folder"),

@@ -268,7 +268,7 @@ def test_checkpoints_without_their_config_yaml_go_on(run, text, also):
         (("--minutes", "1"), "how many steps were planned", "give --num_iters"),
     ],
 )
-def test_what_only_config_yaml_knows_is_said(run, text, capsys, words, known, fix):
+def test_a_missing_config_yaml_is_an_error_that_names_what_is_lost(run, text, capsys, words, known, fix):
     (run / "config.yaml").unlink()
     assert pretrain(text, run, *FLAGS, "--max_seq_length", "32", *words) == 2
     error = error_of(capsys)
@@ -289,7 +289,7 @@ def test_a_checkpoint_by_itself_can_be_used(run, text, tmp_path):
 @pytest.mark.parametrize(
     "command", ["export {} out", "evaluate {} --eval_data x", "fill-mask {} [MASK]", "pretrain"]
 )
-def test_a_checkpoint_whose_configuration_is_missing_says_so(run, text, tmp_path, capsys, command):
+def test_a_checkpoint_without_its_configuration_is_an_error(run, text, tmp_path, capsys, command):
     """As one that a script of one's own saved, without the file that tells the sizes."""
     step = newest(run)
     (step / "bert-config.json").unlink()
@@ -358,14 +358,14 @@ def test_the_pooler_of_our_own_next_sentence_head_is_kept_too(finished, text, tm
     assert torch.equal(pooler.weight, head["mlp.layer0.weight"])
 
 
-def test_a_pooler_that_nothing_ever_trained_is_not_exported(text, tmp_path):
+def test_an_untrained_pooler_is_not_exported(text, tmp_path):
     more = (*FLAGS, "--max_seq_length", "32", "--only_mlm_loss")
     assert pretrain(text, tmp_path / "run", *more) == 0
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "out")]) == 0
     assert not [name for name in load_file(tmp_path / "out" / "model.safetensors") if "pooler" in name]
 
 
-def test_a_decoder_that_is_not_tied_stays_so_through_a_rerun_and_an_export(text, tmp_path):
+def test_an_untied_decoder_stays_untied_in_a_rerun_and_an_export(text, tmp_path):
     """Its configuration says tied, and transformers 5 goes by the weights."""
     source = tmp_path / "source"
     write_huggingface(source, tie_word_embeddings=False)

@@ -53,7 +53,7 @@ def test_these_options_are_paths(options):
     assert found == PATHS[options]
 
 
-def test_the_home_folder_is_meant_by_a_tilde_wherever_it_is_written(monkeypatch, tmp_path):
+def test_a_tilde_means_the_home_folder_in_every_path_option(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/ada")
     (tmp_path / "c.yaml").write_text("eval_data: ~/v.txt\n")
     words = (
@@ -74,7 +74,7 @@ def test_a_configuration_of_the_home_folder_is_found(monkeypatch, tmp_path):
     assert parse_options(["--config=~/c.yaml", "data_text"]).lr == 0.5
 
 
-def test_a_path_that_is_no_utf8_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+def test_a_path_that_is_not_utf8_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     odd = os.fsdecode(b"caf\xe9")
     for words in (

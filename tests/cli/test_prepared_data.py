@@ -32,7 +32,7 @@ def prepared(tmp_path_factory):
         ["data_preprocessed", "--masking", "span"],
     ],
 )
-def test_what_is_prepared_can_be_trained_and_evaluated_on(prepared, tmp_path, capsys, data):
+def test_prepared_data_serves_training_and_evaluation(prepared, tmp_path, capsys, data):
     (shards,) = prepared.glob("hdf5_*")
     place = prepared if data[0] == "data_text" else shards
     words = ["--train_data", str(place), "--work_dir", str(tmp_path / "run"), "--num_iters", "4"]
@@ -54,7 +54,7 @@ def test_the_folder_itself_is_held_out_text_too(prepared, tmp_path):
     assert "eval_mlm_loss" in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_without_held_out_documents_there_is_nothing_to_evaluate_on(tmp_path, capsys):
+def test_without_held_out_documents_nothing_is_evaluated(tmp_path, capsys):
     text = write_english(tmp_path / "text") / "train.txt"
     out = tmp_path / "out"
     words = ["prepare", str(text), "--out", str(out), "--vocab_size", "120", "--workers", "1"]

@@ -44,7 +44,7 @@ def trained(tmp_path_factory):
     return folder / "run", data
 
 
-def test_a_run_leaves_what_the_design_promises(trained):
+def test_a_run_writes_all_documented_files(trained):
     run, _ = trained
     names = {path.name for path in run.iterdir()}
     assert {"config.yaml", "metrics.jsonl", "status.json", "tensorboard", "checkpoints", "tokenizer"} <= names
@@ -58,7 +58,7 @@ def test_a_run_leaves_what_the_design_promises(trained):
     assert list((run / "tensorboard").iterdir())
 
 
-def test_a_run_ends_with_a_report_of_its_text_and_its_guesses(trained):
+def test_a_run_ends_with_a_report_of_its_text_and_predictions(trained):
     run, data = trained
     log = (run / "log_globalrank-0_localrank-0.txt").read_text(encoding="utf-8").splitlines()
     after = log[next(i for i, line in enumerate(log) if "done: 40" in line) :]
@@ -134,7 +134,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights(trained, tmp_pat
     assert sorted(set(training)) == training  # no step is told twice
 
 
-def test_evaluation_is_the_same_every_time_and_whatever_the_batch_size(trained, capsys):
+def test_evaluation_does_not_depend_on_the_batch_size(trained, capsys):
     run, data = trained
     told = []
     for batch_size in ("3", "16"):
@@ -145,7 +145,7 @@ def test_evaluation_is_the_same_every_time_and_whatever_the_batch_size(trained, 
     assert told[0]["mlm_loss"] == pytest.approx(rows(run)[-1]["eval_mlm_loss"], rel=1e-5)
 
 
-def test_fill_mask_prints_guesses(trained, capsys):
+def test_fill_mask_prints_predictions(trained, capsys):
     run, _ = trained
     assert main(["fill-mask", str(run), "The [MASK] sees the [MASK].", "--top", "3"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -154,7 +154,7 @@ def test_fill_mask_prints_guesses(trained, capsys):
     assert main(["fill-mask", str(run), "Nothing is hidden."]) == 2
 
 
-def test_an_export_is_what_transformers_loads(trained, tmp_path, capsys):
+def test_an_export_is_loaded_by_transformers(trained, tmp_path, capsys):
     from transformers import AutoTokenizer, BertForPreTraining
 
     run, _ = trained
@@ -171,7 +171,7 @@ def test_an_export_is_what_transformers_loads(trained, tmp_path, capsys):
     assert main(["export", str(run), str(folder), "--force"]) == 0
 
 
-def test_status_tells_of_a_run_that_stopped(tmp_path):
+def test_status_json_records_a_stopped_run(tmp_path):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--lr", "1e30", "--optimizer", "sgd", "--num_iters", "9") == 6
     status = json.loads((tmp_path / "run" / "status.json").read_text())
@@ -179,7 +179,7 @@ def test_status_tells_of_a_run_that_stopped(tmp_path):
     assert "not finite" in status["problem"]
 
 
-def test_starting_from_counts_is_better_than_chance_before_any_update(tmp_path):
+def test_starting_from_counts_beats_chance_before_the_first_step(tmp_path):
     data = write_english(tmp_path / "english")
     words = ["--num_iters", "1", "--initialization", "counts", "--eval_step_freq", "1"]
     assert pretrain(data, tmp_path / "run", *words) == 0
@@ -188,7 +188,7 @@ def test_starting_from_counts_is_better_than_chance_before_any_update(tmp_path):
     assert first["eval_mlm_loss"] < first["eval_unigram_entropy"] - 0.3
 
 
-def test_minutes_become_updates_that_a_rerun_keeps(tmp_path, capsys):
+def test_minutes_become_steps_that_a_rerun_keeps(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
     steps = rows(tmp_path / "run")[-1]["step"]
@@ -246,7 +246,7 @@ def test_a_refused_rerun_leaves_the_record_of_the_good_run_alone(trained):
     assert [file.read_bytes() for file in files] == before
 
 
-def test_a_rerun_of_a_finished_run_tells_no_figure_twice(trained):
+def test_a_rerun_of_a_finished_run_logs_no_metric_twice(trained):
     run, data = trained
     assert pretrain(data, run, "--num_iters", "40", "--lr_policy", "CosineAnnealing") == 0
     evaluated = [row["step"] for row in rows(run) if "eval_loss" in row]
@@ -302,7 +302,7 @@ def data_with_vocabulary(trained, tmp_path):
     return tmp_path / "data"
 
 
-def test_load_dir_goes_on_with_another_run(trained, data_with_vocabulary, tmp_path):
+def test_load_dir_continues_another_run(trained, data_with_vocabulary, tmp_path):
     run, _ = trained
     words = ["--load_dir", str(run / "checkpoints"), "--num_iters", "41", "--train_step_freq", "1"]
     assert pretrain(data_with_vocabulary, tmp_path / "run", *words) == 0
@@ -378,7 +378,7 @@ def test_the_kind_of_data_may_be_spelled_both_ways(spelling):
         ("--optimizer adam_w --beta2 0.98", (0.9, 0.98)),
     ],
 )
-def test_moments_decay_as_suits_the_optimizer_unless_told(words, betas):
+def test_default_betas_depend_on_the_optimizer(words, betas):
     from nemo.cli.pretrain import parse_options
     from nemo.collections.nlp.pretraining.training import optimization_params
 
@@ -386,7 +386,7 @@ def test_moments_decay_as_suits_the_optimizer_unless_told(words, betas):
     assert optimization_params(options, max_steps=1)["betas"] == betas
 
 
-def test_evaluate_reads_text_as_it_is_told_to(trained, tmp_path, capsys):
+def test_evaluate_obeys_the_text_options(trained, tmp_path, capsys):
     run, data = trained
     text = tmp_path / "text.txt"
     text.write_bytes((data / "valid.txt").read_bytes() + b"\nA caf\xe9 in the garden.\n")

@@ -75,7 +75,7 @@ def trained(made, tmp_path_factory):
     return run, words
 
 
-def test_a_run_on_shards_leaves_what_one_on_text_does(trained):
+def test_a_run_on_shards_writes_the_same_files_as_one_on_text(trained):
     run, _ = trained
     files = {path.name for path in (run / "checkpoints" / "STEP-40").iterdir()}
     assert {"BERT.safetensors", "BertTokenClassifier.safetensors", "SequenceClassifier.safetensors"} <= files
@@ -192,7 +192,7 @@ def test_a_run_on_shards_can_be_used(trained, made, tmp_path, capsys):
     assert main(["export", str(run), str(tmp_path / "exported")]) == 0
 
 
-def test_without_a_tokenizer_a_run_works_and_says_what_it_lacks(made, tmp_path, capsys):
+def test_a_run_without_a_tokenizer_works_and_warns(made, tmp_path, capsys):
     shards, tokenizer, _ = made
     words = ["--data_dir", str(shards), "--vocab_size", "80", "--num_iters", "2"]
     assert pretrain(tmp_path / "run", *words) == 0
@@ -342,7 +342,7 @@ def test_mistakes_end_in_one_line_and_the_right_exit_code(
     assert not (tmp_path / "run" / "checkpoints" / "STEP-1").exists()
 
 
-def test_text_mode_says_that_shards_are_no_text(made, tmp_path, capsys):
+def test_text_mode_refuses_shards(made, tmp_path, capsys):
     words = ["--data_dir", str(made[0]), "--work_dir", str(tmp_path / "run"), "data_text"]
     assert main(["pretrain", *words]) == 3
     assert "HDF5 shards, not text; fix: to train on shards add data_preprocessed" in error_of(capsys)
@@ -350,7 +350,7 @@ def test_text_mode_says_that_shards_are_no_text(made, tmp_path, capsys):
     assert "--masking stored: no masks are stored in text; expected whole_word" in error_of(capsys)
 
 
-def test_the_other_road_goes_on_from_a_run_on_text(made, trained, tmp_path, capsys):
+def test_a_run_on_shards_continues_one_on_text(made, trained, tmp_path, capsys):
     """Weights, tokenizer and sizes come from another run; so does its tokenizer's check."""
     shards, _, _ = made
     run, _ = trained

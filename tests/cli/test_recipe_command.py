@@ -50,7 +50,7 @@ def my_text(tmp_path, monkeypatch):
         ("my.txt --size bse", "did you mean 'base'?"),
     ],
 )
-def test_what_cannot_be_is_refused(words, found):
+def test_invalid_options_are_refused(words, found):
     with pytest.raises(UsageError, match=found.replace("?", r"\?")):
         parse_options(shlex.split(words))
 
@@ -63,7 +63,7 @@ def test_a_file_named_like_a_kind_of_data_needs_its_folder(tmp_path, monkeypatch
     assert parse_options(["./data_text"]).texts == ("./data_text",)
 
 
-def test_a_dry_run_shows_the_table_and_makes_nothing(my_text, capsys):
+def test_a_dry_run_shows_the_table_and_writes_nothing(my_text, capsys):
     before = sorted(my_text.parent.parent.rglob("*"))
     assert main(["pretrain", str(my_text), "--dry_run", "--minutes", "2"]) == 0
     table = capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_a_seed_gives_the_same_samples_and_another_gives_others(made, capsys):
     assert shown(capsys, *words) != shown(capsys, *words, "--seed", "1")
 
 
-def test_what_is_printed_is_the_sample(made, capsys):
+def test_the_printed_text_is_that_of_the_sample(made, capsys):
     words = made / "text", "--tokenizer", made / "bert", "-n", "1", "--max_seq_length", "32"
     (sample,) = shown(capsys, *words)
     printed = told(capsys, *words)
@@ -102,7 +102,7 @@ def test_what_is_printed_is_the_sample(made, capsys):
     assert f"sample 1   {follows}, {sample['num_tokens']} of 32 tokens" in printed
 
 
-def test_words_are_hidden_whole_unless_tokens_are_asked_for(made, capsys):
+def test_whole_words_are_masked_unless_tokens_are_requested(made, capsys):
     words = made / "text", "--tokenizer", made / "bert", "-n", "20"
 
     def has_split_words(masking: str) -> bool:
@@ -129,7 +129,7 @@ def test_chinese_words_are_marked(tmp_path, capsys):
         assert {"青藏高原", "城市", "东海", "，"} & set(words_of(sample["a"]) + words_of(sample["b"]))
 
 
-def test_shards_are_shown_with_the_masks_they_have(made, capsys):
+def test_shards_are_shown_with_their_stored_masks(made, capsys):
     words = made / "shards", "-n", "40"
     samples = shown(capsys, *words)
     assert len(samples) == 40
@@ -156,7 +156,7 @@ def test_control_characters_are_spelled_out(tmp_path, capsys):
     assert max(map(len, printed.splitlines())) <= 100
 
 
-def test_mistakes_are_told_in_one_line(made, tmp_path, capsys):
+def test_mistakes_are_reported_in_one_line(made, tmp_path, capsys):
     (tmp_path / "tiny.txt").write_text("One.")
     (tmp_path / "empty.txt").write_text("")
     tokenizer = ["--tokenizer", str(made / "bert")]

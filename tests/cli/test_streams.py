@@ -66,7 +66,7 @@ def closed_pipe():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_reader_that_is_gone_changes_nothing(folder, tmp_path, monkeypatch, command):
+def test_a_closed_pipe_does_not_stop_a_command(folder, tmp_path, monkeypatch, command):
     monkeypatch.chdir(folder)
     words = [
         word if word not in ("果", "备", "词", "出") else str(tmp_path / word)
@@ -82,7 +82,7 @@ def test_a_reader_that_is_gone_changes_nothing(folder, tmp_path, monkeypatch, co
 @pytest.mark.parametrize(
     ("command", "encoding"), [*((command, "ascii") for command in COMMANDS), (SHOWS_TEXT, "latin-1")]
 )
-def test_a_terminal_that_knows_few_characters_is_no_reason_to_fail(
+def test_a_terminal_with_few_characters_does_not_stop_a_command(
     folder, tmp_path, monkeypatch, command, encoding
 ):
     monkeypatch.chdir(folder)
@@ -149,7 +149,7 @@ def shell(line: str, folder: Path, **environment: str) -> subprocess.CompletedPr
         ("nemo-bert --help <&- >&- 2>&-", 0),
     ],
 )
-def test_a_process_ends_quietly_whatever_becomes_of_its_streams(tmp_path, line, exit_code):
+def test_a_process_ends_quietly_if_its_streams_fail(tmp_path, line, exit_code):
     result = shell(line, tmp_path)
     assert (result.returncode, result.stderr) == (exit_code, "")
 

@@ -61,7 +61,7 @@ def stopped(work_dir: Path, copy: Path, step: int) -> Path:
     return copy
 
 
-def test_steps_have_nearly_equal_tokens_and_epochs_end_as_they_do(trained, data):
+def test_steps_have_nearly_equal_tokens_except_at_ends_of_epochs(trained, data):
     layer = BertPretrainingDataLayer(load_tokenizer(trained / "tokenizer"), data / "train.txt", 32)
     tokens = tokens_in_updates(trained)
     assert sum(tokens) == sum(layer.dataset.lengths(epoch).sum() for epoch in (0, 1))
@@ -74,7 +74,7 @@ def test_steps_have_nearly_equal_tokens_and_epochs_end_as_they_do(trained, data)
     assert all(some > 2000 - 32 for some, last in zip(tokens, is_last, strict=True) if not last)
 
 
-def test_a_run_stopped_in_the_middle_of_an_epoch_goes_on_bit_for_bit(trained, data, tmp_path):
+def test_a_run_stopped_within_an_epoch_resumes_bit_for_bit(trained, data, tmp_path):
     step = json.loads((trained / "status.json").read_text())["step"]
     work_dir = stopped(trained, tmp_path / "run", step - 5)
     assert state(work_dir, step - 5)["batch_in_epoch"] > 0
@@ -106,7 +106,7 @@ def test_other_batches_make_another_run_and_another_epoch(trained, data, tmp_pat
         ("--tokens_per_batch 1000 --batch_size 8", "--tokens_per_batch excludes --batch_size; fix: give one"),
     ],
 )
-def test_batches_that_cannot_be_are_one_line_before_anything_is_made(data, tmp_path, capsys, words, message):
+def test_invalid_batch_sizes_are_refused_before_any_work(data, tmp_path, capsys, words, message):
     assert run(data, tmp_path / "run", *words.split()) == 2
     assert message in error_of(capsys)
     assert not (tmp_path / "run" / "tokenizer").exists()

@@ -16,7 +16,7 @@ CODE = (
     ("given", "found"),
     [({}, "1000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "active"}, "None")],
 )
-def test_waiting_threads_sleep_soon_unless_told_otherwise(given, found):
+def test_waiting_threads_sleep_soon_by_default(given, found):
     unset = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
     environment = {name: value for name, value in os.environ.items() if name not in unset} | given
     ran = subprocess.run(

@@ -48,7 +48,7 @@ def test_each_call_is_a_node_of_its_own():
     assert [str(call.module) for call in calls] == ["Source", "Double", "Double"]
 
 
-def test_calls_come_after_what_they_need():
+def test_calls_follow_the_calls_they_depend_on():
     data = Source()()
     deep = Double()(x=Double()(x=data.x), scale=data.x)
     calls = calls_leading_to([deep])

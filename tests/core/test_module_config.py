@@ -77,7 +77,7 @@ SPEC = f"{__name__}.Recorder"
         {"a": "123", "b": "中文: no"},
     ],
 )
-def test_a_module_comes_back_with_its_parameters(path, params):
+def test_a_module_is_restored_with_its_parameters(path, params):
     Recorder(**params).export_to_config(path)
     for importer in (NeuralModule, Recorder):
         module = importer.import_from_config(path)
@@ -104,7 +104,7 @@ def test_a_module_of_a_collection_names_it(path):
     assert NeuralModule.import_from_config(path).mlp.last_linear_layer.weight.shape == (2, 4)
 
 
-def test_collected_arguments_come_back_as_they_were_passed(path):
+def test_collected_arguments_are_restored(path):
     module = Variadic("f", 3, 4, scale=2, color="red")
     module.export_to_config(path)
     assert NeuralModule.import_from_config(path).init_params == module.init_params
@@ -122,7 +122,7 @@ def test_collected_arguments_come_back_as_they_were_passed(path):
         (Status.SUCCESS, "found Status"),
     ],
 )
-def test_what_yaml_cannot_say_is_refused_by_name(path, value, says):
+def test_values_that_yaml_cannot_hold_are_refused_by_name(path, value, says):
     with pytest.raises(UsageError, match=says):
         Recorder(a=value).export_to_config(path)
     assert not path.exists()
@@ -139,7 +139,7 @@ def test_a_section_of_a_file_is_enough(path):
     assert NeuralModule.import_from_config(path, "second").init_params["a"] == 2
 
 
-def test_a_class_with_an_import_of_its_own_is_asked(path):
+def test_a_class_may_override_import_from_config(path):
     WithEnum(Status.SUCCESS).export_to_config(path)
     for importer in (NeuralModule, WithEnum):
         assert importer.import_from_config(path).status is Status.SUCCESS
@@ -187,13 +187,13 @@ def test_another_class_than_the_callers_is_refused(path):
         ("[" * 1500 + "]" * 1500, "not YAML: nested too deeply"),
     ],
 )
-def test_text_that_is_no_configuration_is_refused(path, text, says):
+def test_a_file_that_is_not_a_configuration_is_refused(path, text, says):
     path.write_text(text)
     with pytest.raises(ImportError, match=says):
         NeuralModule.import_from_config(path)
 
 
-def test_a_missing_file_is_said_to_be_missing(path):
+def test_a_missing_file_is_an_error(path):
     with pytest.raises(MissingFileError, match=r"module\.yml: no such file"):
         NeuralModule.import_from_config(path)
 

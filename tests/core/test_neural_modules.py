@@ -107,7 +107,7 @@ def test_producers_are_remembered():
         (lambda net, x: net.connect(x=torch.zeros(1)), "TaylorNet.x: symbolic and real inputs"),
     ],
 )
-def test_what_cannot_be_wired_is_a_type_error_that_says_where(call, says):
+def test_a_wrong_connection_is_a_type_error_that_names_the_port(call, says):
     x, _ = RealFunctionDataLayer(batch_size=1)()
     with pytest.raises(TypeError, match=says) as problem:
         call(TaylorNet(dim=4), x)

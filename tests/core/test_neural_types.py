@@ -80,7 +80,7 @@ def test_any_axis_does_not_forgive_another_mismatch():
     assert port.compare(NeuralType(("B", "D"), ChannelType())) is R.INCOMPATIBLE
 
 
-def test_a_void_port_takes_everything_and_gives_to_nothing_typed():
+def test_a_void_port_accepts_everything_and_feeds_only_void_ports():
     void, typed = NeuralType(), NeuralType(("B",), LabelsType())
     assert void.compare(typed) is R.SAME
     assert typed.compare(void) is R.INCOMPATIBLE
@@ -92,7 +92,7 @@ def test_a_loss_has_no_axes():
     assert loss.compare(NeuralType(("B",), LossType())) is R.INCOMPATIBLE
 
 
-def test_axis_kinds_of_ones_own():
+def test_axis_kinds_can_be_defined():
     class Kind(AxisKindAbstract):
         Good = 0
         Bad = 1

@@ -35,7 +35,7 @@ def test_the_end_is_whichever_comes_first():
         ({"lr": 1, "max_steps": 0}, "max_steps: out of range; found 0"),
     ],
 )
-def test_a_plan_that_cannot_be_is_refused(params, message):
+def test_an_invalid_plan_is_refused(params, message):
     with pytest.raises(UsageError, match=message):
         TrainingPlan.from_params(params)
 
@@ -49,6 +49,6 @@ def test_a_plan_that_cannot_be_is_refused(params, message):
         ({"lr": 1, "weight_decoy": 0}, "did you mean 'weight_decay'"),
     ],
 )
-def test_an_optimizer_that_cannot_be_is_refused(params, message):
+def test_invalid_optimizer_options_are_refused(params, message):
     with pytest.raises(UsageError, match=message):
         optimizer_params(params)

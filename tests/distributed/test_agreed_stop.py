@@ -27,7 +27,7 @@ def same_weights(run, other):
 
 
 @pytest.mark.parametrize("more", [(), ("--shard",)], ids=["whole", "sharded"])
-def test_one_is_asked_and_all_stop_together(text, undisturbed, tmp_path, more):
+def test_a_signal_to_one_process_stops_all_at_the_same_step(text, undisturbed, tmp_path, more):
     run = tmp_path / "run"
     with by_hand(tmp_path, [words_for(text, run, *more)] * 2) as (first, second):
         wait_for_updates(run, 9, first)
@@ -46,7 +46,7 @@ def test_one_is_asked_and_all_stop_together(text, undisturbed, tmp_path, more):
         assert same_weights(run, undisturbed("two"))
 
 
-def test_the_launcher_passes_it_on(text, undisturbed, tmp_path):
+def test_a_signal_to_torchrun_stops_and_saves_the_run(text, undisturbed, tmp_path):
     run = tmp_path / "run"
     command = [*TORCHRUN, "--nproc_per_node=2", *words_for(text, run)]
     with Job(tmp_path, *command) as job:

@@ -35,7 +35,7 @@ def wait_for_all(jobs):
 
 
 @pytest.mark.parametrize("killed", [0, 1])
-def test_who_is_killed_ends_the_others(tmp_path, killed):
+def test_a_killed_process_ends_the_others(tmp_path, killed):
     with by_hand(tmp_path, [[WORKER, tmp_path, "endless"]] * 2) as jobs:
         wait_until(lambda: training(tmp_path), jobs[0])
         jobs[killed].kill(killed)
@@ -48,7 +48,7 @@ def test_who_is_killed_ends_the_others(tmp_path, killed):
 
 
 @pytest.mark.parametrize("stopped", [0, 1])
-def test_who_is_stopped_ends_all_and_is_named(tmp_path, stopped):
+def test_a_suspended_process_ends_all_and_is_named(tmp_path, stopped):
     """With rank 0 the store is stopped in which the others would read what is the matter."""
     with by_hand(tmp_path, [[WORKER, tmp_path, "endless"]] * 2) as jobs:
         wait_until(lambda: training(tmp_path), jobs[0])
@@ -59,7 +59,7 @@ def test_who_is_stopped_ends_all_and_is_named(tmp_path, stopped):
         assert re.search(told, jobs[1 - stopped].err)
 
 
-def test_who_hangs_ends_all_and_shows_where(tmp_path):
+def test_a_hanging_process_ends_all_and_prints_its_stack(tmp_path):
     with by_hand(tmp_path, [[WORKER, tmp_path, "hang"]] * 2) as jobs:
         assert wait_for_all(jobs) == [7, 7]
         for job in jobs:
@@ -94,7 +94,7 @@ def test_workers_do_not_outlive_the_launcher(tmp_path):
         ),
     ],
 )
-def test_who_raises_tells_why_and_the_others_are_silent(tmp_path, case, rank, exit_code, error):
+def test_only_the_process_that_raises_prints_an_error(tmp_path, case, rank, exit_code, error):
     with by_hand(tmp_path, [[WORKER, tmp_path, case]] * 2) as jobs:
         codes = wait_for_all(jobs)
         assert (codes[rank], codes[1 - rank]) == (exit_code, 7)
@@ -103,14 +103,14 @@ def test_who_raises_tells_why_and_the_others_are_silent(tmp_path, case, rank, ex
     assert re.match(error, found)
 
 
-def test_who_fails_ends_no_thread_that_waits_for_an_answer(tmp_path):
+def test_a_failed_process_leaves_no_waiting_threads(tmp_path):
     """An interpreter that ends before such a thread aborts."""
     with by_hand(tmp_path, [[WORKER, tmp_path, "late_answers"]] * 2) as jobs:
         assert wait_for_all(jobs) == [7, 3]
         assert jobs[1].err.splitlines()[-1] == "['MainThread'] at the end"
 
 
-def test_who_has_no_data_tells_so_and_the_others_are_silent(text, tmp_path):
+def test_only_the_process_without_data_prints_an_error(text, tmp_path):
     commands = [pretraining(folder, tmp_path / "run") for folder in (text, tmp_path / "nowhere")]
     with by_hand(tmp_path, commands) as jobs:
         assert wait_for_all(jobs) == [7, 3]
@@ -120,7 +120,7 @@ def test_who_has_no_data_tells_so_and_the_others_are_silent(text, tmp_path):
         assert "nowhere" in error
 
 
-def test_who_never_comes_is_named(text, tmp_path):
+def test_a_missing_process_is_named(text, tmp_path):
     with by_hand(tmp_path, [pretraining(text, tmp_path / "run", "--hang_timeout=5")], size=2) as (job,):
         assert job.wait() == 7
         (error,) = job.errors()
@@ -128,7 +128,7 @@ def test_who_never_comes_is_named(text, tmp_path):
     assert "expected 2 processes within 5 s" in error
 
 
-def test_an_address_that_cannot_be_used_is_told_with_a_hint(tmp_path):
+def test_an_unusable_address_is_an_error_with_a_hint(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -151,7 +151,7 @@ def test_an_address_that_cannot_be_used_is_told_with_a_hint(tmp_path):
 
 
 @pytest.mark.parametrize("field", ["seed", "tokenizer", "training_data", "config"])
-def test_who_has_something_else_is_refused_by_name(text, tmp_path, field):
+def test_a_process_that_differs_is_refused_by_name(text, tmp_path, field):
     vocab_size = load_tokenizer(text / "bert").vocab_size
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
     for rank in (0, 1):

@@ -62,7 +62,7 @@ def test_the_command_of_2020_trains(undisturbed):
 
 
 @pytest.mark.slow
-def test_torchrun_trains(undisturbed):
+def test_torchrun_trains_a_model(undisturbed):
     assert len(rows(undisturbed("four"))) == 50
 
 

@@ -68,7 +68,7 @@ def disturbed(text, tmp_path_factory):
     return run, first.out, second.out
 
 
-def test_the_launcher_starts_all_again_when_one_is_killed_and_they_go_on(disturbed):
+def test_torchrun_restarts_all_after_a_kill_and_they_resume(disturbed):
     _, first, _ = disturbed
     assert first.count("2 processes train together") == 2
     assert first.count("resuming from") == 1
@@ -84,14 +84,14 @@ def test_two_processes_killed_at_some_step_go_on_bit_for_bit(disturbed, undistur
     assert losses(run) == losses(undisturbed("two"))
 
 
-def test_a_run_of_two_processes_goes_on_with_one(text, undisturbed, tmp_path, capsys):
+def test_one_process_resumes_a_run_of_two(text, undisturbed, tmp_path, capsys):
     run = stopped(undisturbed("two"), tmp_path / "run")
     assert run_alone(text, run, 32) == 0
     assert "processes 1 instead of 2" in capsys.readouterr().out
     assert losses(run) == pytest.approx(losses(undisturbed("one")), abs=1e-4)
 
 
-def test_a_run_of_one_process_goes_on_with_two(text, undisturbed, tmp_path):
+def test_two_processes_resume_a_run_of_one(text, undisturbed, tmp_path):
     run = stopped(undisturbed("one"), tmp_path / "run")
     with by_hand(tmp_path, [words_for(text, run, 16)] * 2) as (first, second):
         second.succeed()

@@ -23,7 +23,7 @@ FIGURES = ("loss", "mlm_loss", "nsp_loss", "grad_norm", "lr")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-def test_losses_are_those_of_one_process(undisturbed, name):
+def test_losses_equal_those_of_one_process(undisturbed, name):
     expected, found = rows(undisturbed("one")), rows(undisturbed(name))
     assert [row["step"] for row in found] == list(range(1, UPDATES + 1))
     assert expected[-1]["epoch"] >= 1  # short ends of epochs are among them
@@ -33,7 +33,7 @@ def test_losses_are_those_of_one_process(undisturbed, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-def test_weights_are_those_of_one_process(undisturbed, name):
+def test_weights_equal_those_of_one_process(undisturbed, name):
     expected, found = (weights(undisturbed(n) / "checkpoints" / f"STEP-{UPDATES}") for n in ("one", name))
     assert found.keys() == expected.keys()
     for key, weight in expected.items():
@@ -43,7 +43,7 @@ def test_weights_are_those_of_one_process(undisturbed, name):
 
 
 @pytest.mark.slow
-def test_figures_of_evaluation_are_those_of_one_process(undisturbed):
+def test_evaluation_figures_equal_those_of_one_process(undisturbed):
     def evaluated(name):
         lines = (undisturbed(name) / "metrics.jsonl").read_text().splitlines()
         (last,) = [line for line in lines if "eval_loss" in line]
@@ -57,7 +57,7 @@ def test_figures_of_evaluation_are_those_of_one_process(undisturbed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
-def test_a_tied_weight_stays_one(undisturbed, name):
+def test_a_tied_weight_stays_tied(undisturbed, name):
     folder = undisturbed(name) / "checkpoints" / f"STEP-{UPDATES}"
     bert, head = (load_file(folder / f"{part}.safetensors") for part in ("BERT", "BertTokenClassifier"))
     embedding = next(t for name, t in bert.items() if name.endswith("word_embeddings.weight"))

@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "unsharded"), ALIKE.items())
-def test_losses_norms_figures_and_weights_are_those_of_a_training_without(trained, case, unsharded):
+def test_losses_norms_and_weights_equal_those_without_sharding(trained, case, unsharded):
     ours, theirs = trained(case), trained(unsharded)
     for name in ("losses", "norms", "figures"):
         assert ours[name] == pytest.approx(theirs[name], abs=1e-5), name
@@ -90,13 +90,13 @@ def test_each_process_holds_half_of_weights_and_moments(trained):
 
 
 @pytest.mark.slow
-def test_tied_weights_stay_one(trained):
+def test_tied_weights_stay_tied(trained):
     assert all(trained("sharded", rank)["is_tied"] for rank in (0, 1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["sharded", "accumulated_sharded"])
-def test_gradients_are_sent_once_an_update(trained, case):
+def test_gradients_are_sent_once_per_step(trained, case):
     found, whole = trained(case), trained("plain")
     assert found["messages"] == GROUPS
     assert found["bytes"] == pytest.approx(
@@ -120,7 +120,7 @@ def test_checkpoints_are_the_same_with_two_processes_and_one(trained):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("case", "culprit"), [("muon_sharded", "Joined"), ("saver_sharded", "ModuleSaver")])
-def test_what_cannot_be_sharded_is_refused_by_name(trained, case, culprit):
+def test_modules_that_cannot_be_sharded_are_refused_by_name(trained, case, culprit):
     for rank in (0, 1):
         assert culprit in trained(case, rank)["problem"]
 
@@ -143,7 +143,7 @@ def test_a_weight_without_rows_is_refused():
         ShardedWeights(nn.ModuleDict({"part": part}), torch.device("cpu"), World())
 
 
-def test_a_region_whose_weights_others_use_is_no_group_of_its_own():
+def test_a_region_with_shared_weights_is_not_sharded_separately():
     part = nn.ModuleDict({name: nn.Linear(2, 2) for name in ("alone", "tied", "outside")})
     part["tied"].bias = part["outside"].bias
     part.regions = [part["alone"], part["tied"]]

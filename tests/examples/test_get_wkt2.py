@@ -109,7 +109,7 @@ def test_the_three_texts_are_fetched_and_nothing_else_is_left(server, tmp_path):
     assert all(agent.startswith("Mozilla/") for agent in server.agents)  # one mirror asks for a browser
 
 
-def test_what_is_there_is_not_fetched_again(server, tmp_path):
+def test_existing_files_are_not_fetched_again(server, tmp_path):
     server.files["w.zip"] = GOOD
     for _ in range(2):
         result = get(f"--url={server.url('w.zip')}", f"--sha256={SUM.upper()}", tmp_path)
@@ -148,7 +148,7 @@ def test_the_environment_names_a_source(server, tmp_path):
     assert texts_in(tmp_path) == EXPECTED
 
 
-def test_when_no_source_will_do_every_one_is_told_and_nothing_is_left(server, tmp_path):
+def test_if_all_sources_fail_each_is_named_and_nothing_is_left(server, tmp_path):
     server.files["cut"] = GOOD[: len(GOOD) // 2]
     secret = server.url("cut?token=s3cret").replace("//", "//me:pass@")
     result = get("--url", server.url("gone"), "--url", secret, tmp_path)
@@ -159,7 +159,7 @@ def test_when_no_source_will_do_every_one_is_told_and_nothing_is_left(server, tm
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_there(tmp_path):
+def test_an_unreachable_server_is_an_error(tmp_path):
     assert refused(get("--url", "http://127.0.0.1:9/w.zip", tmp_path), 3, "127.0.0.1")
 
 
@@ -190,7 +190,7 @@ def test_a_local_archive(tmp_path):
         (b"", "not a complete zip"),
     ],
 )
-def test_an_archive_that_is_not_what_it_should_be(content, told, tmp_path):
+def test_an_archive_with_wrong_content_is_refused(content, told, tmp_path):
     (tmp_path / "w.zip").write_bytes(content)
     data = tmp_path / "a/b/c"
     assert refused(get("--zip", tmp_path / "w.zip", "--sha256", "none", data), 3, told)
@@ -219,15 +219,15 @@ def test_a_download_that_is_far_too_large(server, tmp_path):
         (["--sha256", "abc", "a"], "found abc"),
     ],
 )
-def test_a_command_line_that_cannot_be(words, told, tmp_path):
+def test_an_invalid_command_line_is_refused(words, told, tmp_path):
     assert refused(get(*words), 2, told)
 
 
-def test_a_zip_that_is_not_there(tmp_path):
+def test_a_missing_zip_is_an_error(tmp_path):
     assert refused(get("--zip", tmp_path / "no.zip", tmp_path), 3, "no.zip", "no such file")
 
 
-def test_a_folder_that_cannot_be_made(tmp_path):
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     assert refused(get(tmp_path / "file"), 5, f"{tmp_path}/file/wikitext-2: cannot be written to")
 

@@ -52,12 +52,12 @@ def test_a_mistake_ends_the_process_with_its_code(folder, script):
     assert (result.returncode, result.stderr) == (3, "error[DATA] gone: no such folder\n")
 
 
-def test_output_goes_into_the_current_folder_unless_told(folder, process):
+def test_output_goes_into_the_current_folder_by_default(folder, process):
     assert process("--data_dir", "wiki_zh") == 0
     assert (folder / "train.txt").is_file()
 
 
-def test_a_text_that_will_be_read_otherwise_than_meant_is_told(folder, process, capsys):
+def test_a_text_that_may_be_misread_causes_a_warning(folder, process, capsys):
     write(folder, [{"text": f"第{i}行"} for i in range(40)])
     assert process("--data_dir", "wiki_zh") == 0
     assert "--text_layout blank" in capsys.readouterr().err

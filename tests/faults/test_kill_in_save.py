@@ -36,9 +36,7 @@ def kill_and_rerun(data: Path, work_dir: Path, touch: int) -> str:
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.55, 0.8])
-def test_a_run_that_is_killed_in_a_save_ends_as_if_nothing_had_been(
-    undisturbed, num_touches, tmp_path, share
-):
+def test_a_run_killed_while_saving_resumes_to_the_same_result(undisturbed, num_touches, tmp_path, share):
     data, expected = undisturbed
     assert num_touches > 100
     assert kill_and_rerun(data, tmp_path / "run", int(share * num_touches)) == expected

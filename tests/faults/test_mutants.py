@@ -18,7 +18,7 @@ def all_readers(undisturbed, tmp_path_factory):
 @pytest.mark.parametrize(
     "name", ["vocab.txt", "config.yaml", "manifest.json", "HDF5 shard", "tokenizer.model"]
 )
-def test_mutants_are_refused_or_told_apart(all_readers, name):
+def test_damaged_files_are_refused_or_recognized(all_readers, name):
     outcomes = try_mutants(all_readers[name], 40, seed=1)
     assert outcomes.faults == []
     assert sum(outcomes.counts.values()) == 40
@@ -32,7 +32,7 @@ def test_mutants_are_refused_or_told_apart(all_readers, name):
         (lambda path: int(path.read_bytes().decode()), "traceback"),
     ],
 )
-def test_faults_are_seen(tmp_path, read, fault):
+def test_every_kind_of_fault_is_counted(tmp_path, read, fault):
     original = tmp_path / "number"
     original.write_bytes(b"12345")
     outcomes = try_mutants(Reader("number", original, read), 30, seed=0)

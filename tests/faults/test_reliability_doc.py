@@ -22,7 +22,7 @@ def test_both_languages_have_the_same_code():
 
 
 @pytest.mark.slow
-def test_the_loop_goes_on_after_a_signal(undisturbed, tmp_path):
+def test_the_shell_loop_resumes_after_a_signal(undisturbed, tmp_path):
     data, expected = undisturbed
     (loop,) = blocks(ENGLISH, "bash")
     shutil.copy(data.parent / "run/config.yaml", tmp_path / "bert.yaml")

@@ -19,7 +19,7 @@ def is_training(work_dir):
     return status.exists() and json.loads(status.read_text())["state"] == "training"
 
 
-def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed, tmp_path):
+def test_every_signal_saves_and_the_run_resumes_exactly(undisturbed, tmp_path):
     data, expected = undisturbed
     command = words(data, tmp_path)
     for number, step in ((signal.SIGTERM, 3), (signal.SIGUSR1, 12), (signal.SIGINT, 22), (signal.SIGHUP, 32)):
@@ -39,7 +39,7 @@ def test_asked_to_stop_by_every_signal_it_saves_and_goes_on_exactly(undisturbed,
     assert final_hash(tmp_path) == expected
 
 
-def test_a_second_signal_leaves_at_once_and_takes_nothing_along(undisturbed, tmp_path):
+def test_a_second_signal_ends_a_long_step_at_once(undisturbed, tmp_path):
     data, _ = undisturbed
     # The whole epoch is one step, of many minutes: only the second signal can end it.
     sizes = ("--hidden_size", "768", "--num_attention_heads", "12", "--intermediate_size", "3072")
@@ -65,7 +65,7 @@ def test_a_second_signal_leaves_at_once_and_takes_nothing_along(undisturbed, tmp
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_before_training_there_is_nothing_to_save(undisturbed, tmp_path, number):
+def test_a_signal_before_training_saves_nothing(undisturbed, tmp_path, number):
     data, _ = undisturbed
     run = start(words(data, tmp_path))
     while not (tmp_path / ".lock").exists():

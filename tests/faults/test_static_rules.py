@@ -145,5 +145,5 @@ def test_exceptions_are_needed(place, monkeypatch):
         "import contextlib\nwith contextlib.suppress(Exception):\n    f()",
     ],
 )
-def test_the_rules_see_what_they_forbid(line):
+def test_the_rules_detect_what_they_forbid(line):
     assert len(problems(ROOT / "nemo/x.py", line)) == 1

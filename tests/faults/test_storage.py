@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
-def test_training_goes_on_and_saves_again_when_the_disk_is_well(undisturbed, tmp_path, error):
+def test_training_continues_and_saves_once_the_disk_works_again(undisturbed, tmp_path, error):
     data, expected = undisturbed
     # The first checkpoint, STEP-7, takes some 40 touches; these fall into it and the next.
     strike = (str(STRIKE), error, "12", "12", str(tmp_path / "count"))

@@ -47,7 +47,7 @@ def losses(options: list[str], folder: Path) -> list[float]:
 
 
 @pytest.mark.parametrize("name", RUNS)
-def test_losses_are_the_golden_ones(name, tmp_path):
+def test_losses_equal_the_golden_ones(name, tmp_path):
     # Other processors sum in another order; a changed mask, pair or weight moves a loss far more than this.
     assert losses(RUNS[name], tmp_path) == pytest.approx(json.loads(GOLDEN.read_text())[name], rel=1e-3)
 

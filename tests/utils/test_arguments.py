@@ -69,7 +69,7 @@ def test_aliases_and_negations():
         (("--size",), "expected one argument"),
     ],
 )
-def test_what_does_not_fit_is_refused(words, message):
+def test_invalid_command_lines_are_refused(words, message):
     with pytest.raises(UsageError, match=message):
         parsed(*words)
 
@@ -150,6 +150,6 @@ def test_help_shows_what_is_required_and_other_defaults():
 
 
 @pytest.mark.parametrize("word", ["--rate=--", "--name=--"])
-def test_two_dashes_are_no_value(word):
+def test_two_dashes_are_not_a_value(word):
     with pytest.raises(UsageError, match=r"^--\w+: missing value; found '--'"):
         parsed(word)

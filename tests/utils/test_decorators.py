@@ -29,7 +29,7 @@ def test_each_deprecated_function_warns_for_itself(capsys):
     assert len(warnings_of(capsys)) == 2
 
 
-def test_version_and_explanation_are_told(capsys):
+def test_version_and_explanation_are_logged(capsys):
     @deprecated(version=0.2, explanation="Use ``new`` instead.")
     def old():
         return "old"

@@ -52,5 +52,5 @@ def test_each_kind_has_an_exit_code_and_a_python_base_class(kind, builtin, exit_
         ("long " * 200, f"{('long ' * 200)[:400]} ..."),
     ],
 )
-def test_the_reason_of_another_library_is_all_that_it_says_in_one_line(told, line):
+def test_the_reason_of_a_librarys_error_is_one_line(told, line):
     assert errors.reason(RuntimeError(told)) == line

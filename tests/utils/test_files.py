@@ -28,7 +28,7 @@ def test_content_is_replaced_and_nothing_is_left_beside(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["status.json"]
 
 
-def test_the_umask_decides_who_may_read(tmp_path):
+def test_files_have_the_permissions_of_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_atomically(tmp_path / "file", b"")
@@ -37,7 +37,7 @@ def test_the_umask_decides_who_may_read(tmp_path):
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_what_cannot_be_written_is_a_storage_error_and_leaves_nothing(tmp_path):
+def test_a_failed_write_is_a_storage_error_and_leaves_nothing(tmp_path):
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "file").touch()
     with pytest.raises(StorageError, match="taken: is a directory"):
@@ -54,7 +54,7 @@ def test_other_errors_pass():
         raise StorageError("the first")
 
 
-def test_the_umask_decides_whatever_has_written_a_file(tmp_path):
+def test_files_of_other_libraries_get_the_umasks_permissions(tmp_path):
     """safetensors and tempfile let nobody but the owner read what they make."""
     (tmp_path / "folder").mkdir()
     before = os.umask(0o022)
@@ -83,7 +83,7 @@ def test_the_umask_decides_whatever_has_written_a_file(tmp_path):
         ("link", "found a link to nowhere, which does not exist, expected text"),
     ],
 )
-def test_what_is_missing_is_told_with_what_is_there(path, told, tmp_path, monkeypatch):
+def test_a_missing_file_is_an_error_that_lists_what_exists(path, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "corpus.txt").touch()
     (tmp_path / "link").symlink_to("nowhere")

@@ -29,7 +29,7 @@ def holder(tmp_path):
     process.communicate()
 
 
-def test_the_second_process_is_told_who_the_first_is(tmp_path, holder):
+def test_the_error_names_the_process_that_holds_the_lock(tmp_path, holder):
     with (
         pytest.raises(BusyError, match=rf"process {holder.pid} on .+ since \d{{4}}-") as caught,
         WorkFolderLock(tmp_path),
@@ -39,27 +39,27 @@ def test_the_second_process_is_told_who_the_first_is(tmp_path, holder):
     assert str(tmp_path) in str(caught.value)
 
 
-def test_a_killed_process_holds_nothing(tmp_path, holder):
+def test_a_killed_process_releases_the_lock(tmp_path, holder):
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
     with WorkFolderLock(tmp_path):
         pass
 
 
-def test_a_child_that_outlives_the_holder_holds_nothing(tmp_path):
+def test_a_child_does_not_keep_the_lock_of_its_parent(tmp_path):
     fork = HOLD.replace("time.sleep(600)", "import os; os.fork() or time.sleep(60)")
     subprocess.run([sys.executable, "-c", fork, tmp_path], stdout=subprocess.DEVNULL, check=True)
     with WorkFolderLock(tmp_path):
         pass
 
 
-def test_one_after_the_other(tmp_path):
+def test_a_released_lock_can_be_taken_again(tmp_path):
     for _ in range(2):
         with WorkFolderLock(tmp_path / "new"), pytest.raises(BusyError), WorkFolderLock(tmp_path / "new"):
             pass
 
 
-def test_a_holder_that_has_not_said_its_name(tmp_path):
+def test_a_holder_that_is_not_yet_identified_is_reported(tmp_path):
     with WorkFolderLock(tmp_path):
         (tmp_path / ".lock").write_text('{"pid"')
         with pytest.raises(BusyError, match="not identified itself"), WorkFolderLock(tmp_path):
@@ -74,7 +74,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path):
     assert (tmp_path / "precious").read_text() == "kept"
 
 
-def test_nothing_is_left_of_a_lock(tmp_path):
+def test_a_released_lock_leaves_no_files(tmp_path):
     with WorkFolderLock(tmp_path / "a/b"):
         assert (tmp_path / "a/b/.lock").is_file()
     assert not list(tmp_path.iterdir())
@@ -100,7 +100,7 @@ while held < 200:
 """
 
 
-def test_two_are_never_in_however_often_they_come_and_go(tmp_path):
+def test_two_processes_never_hold_the_lock_at_once(tmp_path):
     jobs = [subprocess.Popen([sys.executable, "-c", HURRY, tmp_path / "run"]) for _ in range(2)]
     assert [job.wait() for job in jobs] == [0, 0]
     assert not list(tmp_path.glob("run/*")) and not list(tmp_path.glob("run/.*"))

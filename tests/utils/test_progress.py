@@ -49,7 +49,7 @@ def wait_for(stream, text):
     raise AssertionError(stream.getvalue())
 
 
-def test_a_library_shows_nothing(terminal):
+def test_without_a_command_nothing_is_shown(terminal):
     terminal.open()
     with working("thinking"):
         time.sleep(0.05)
@@ -97,14 +97,14 @@ def test_a_pipe_gets_a_line_after_a_silence_and_then_fewer(capsys):
     assert len(lines) == 3  # 0.02, 0.04, 0.08
 
 
-def test_what_was_just_said_is_no_silence(capsys):
+def test_recent_log_lines_postpone_the_progress_line(capsys):
     with shown_to_people(), working("reading", silence=3600):
         logging.info("something")
         time.sleep(0.1)
     assert "reading" not in capsys.readouterr().out
 
 
-def test_a_part_of_a_silent_work_is_told(capsys):
+def test_the_progress_of_nested_work_is_logged(capsys):
     with shown_to_people(), working("training", silence=3600), working("evaluating", silence=0.02) as part:
         for _ in range(3000):
             if part.silence > 0.02:
@@ -125,7 +125,7 @@ def test_a_terminal_that_cannot_move_its_cursor_gets_lines(terminal, monkeypatch
     assert "\x1b" not in terminal.getvalue()
 
 
-def test_without_color_there_is_none(terminal, monkeypatch):
+def test_no_color_turns_off_colors(terminal, monkeypatch):
     terminal.open()
     monkeypatch.setenv("NO_COLOR", "1")
     with shown_to_people(), working("reading", 3, "pages"):
@@ -162,7 +162,7 @@ def test_only_the_first_process_shows_anything(terminal, monkeypatch):
     assert terminal.getvalue() == ""
 
 
-def test_what_a_failed_program_left_is_forgotten(terminal):
+def test_failed_work_is_removed_from_the_display(terminal):
     terminal.open()
     with pytest.raises(ZeroDivisionError), shown_to_people(), working("dividing"):
         raise ZeroDivisionError

@@ -39,7 +39,7 @@ def work(folder, problem=None, begins=False):
             raise problem
 
 
-def test_a_refusal_takes_back_what_was_made_and_nothing_else(folder):
+def test_a_refusal_removes_only_what_was_created(folder):
     before = content(folder)
     with pytest.raises(UsageError):
         work(folder, UsageError("no"))
@@ -49,7 +49,7 @@ def test_a_refusal_takes_back_what_was_made_and_nothing_else(folder):
 @pytest.mark.parametrize(
     ("problem", "begins"), [(None, False), (UsageError("no"), True), (Preempted("stop"), False)]
 )
-def test_what_began_or_was_asked_to_stop_stays(folder, problem, begins):
+def test_files_of_a_begun_or_stopped_run_are_kept(folder, problem, begins):
     if problem is None:
         work(folder)
     else:

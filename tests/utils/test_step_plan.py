@@ -20,6 +20,6 @@ def test_a_plan_is_read_as_it_is_written():
 @pytest.mark.parametrize(
     "text", ["", "5", "1:5", "0:5,3", "0:5,3:x", "0:9,3:8,3:7", "0:9,4:3", "0:0", "0:5:6"]
 )
-def test_what_is_no_plan_is_refused(text):
+def test_text_that_is_not_a_plan_is_refused(text):
     with pytest.raises(UsageError, match="not a step plan"):
         StepPlan.parse(text)

@@ -34,7 +34,7 @@ def test_a_signal_ends_a_block_that_swallows_errors(undisturbed, number):
     assert signal.getsignal(number) == before
 
 
-def test_training_is_only_told(undisturbed):
+def test_a_signal_only_sets_a_flag_during_training(undisturbed):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
         assert stop.asked is None
@@ -44,7 +44,7 @@ def test_training_is_only_told(undisturbed):
     assert signal.getsignal(signal.SIGINT) == before
 
 
-def test_what_is_ignored_stays_so():
+def test_an_ignored_signal_stays_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with StopSignals() as stop, stops_are_errors():
@@ -54,7 +54,7 @@ def test_what_is_ignored_stays_so():
         signal.signal(signal.SIGHUP, before)
 
 
-def test_children_die_of_it():
+def test_a_signal_ends_child_processes():
     program = """
 import os, signal
 from nemo.utils.stopping import StopSignals

@@ -26,7 +26,7 @@ def rows(work_folder):
     return [json.loads(line) for line in work_folder.metrics_path.read_text().splitlines()]
 
 
-def test_places(folder, tmp_path):
+def test_the_paths_of_a_work_folder(folder, tmp_path):
     assert folder.work_dir == tmp_path / "run"
     assert folder.checkpoint_dir == tmp_path / "run" / "checkpoints"
     assert folder.tensorboard_dir == tmp_path / "run" / "tensorboard"
@@ -67,7 +67,7 @@ def test_no_git_info_outside_a_checkout(tmp_path, monkeypatch):
     assert not list((tmp_path / "run").glob("git-info*"))
 
 
-def test_files_are_copied_and_what_is_none_is_skipped(tmp_path, capsys):
+def test_files_are_copied_and_others_skipped(tmp_path, capsys):
     script = tmp_path / "train.py"
     script.write_text("code")
     files = [script, None, "/tmp/ipykernel_1/cell.py"]
@@ -118,7 +118,7 @@ def test_config_is_yaml_in_the_order_given(folder):
     assert yaml.safe_load(text)["betas"] == [0.9, 0.95]
 
 
-def test_status_keeps_what_is_not_changed(folder):
+def test_status_keeps_fields_that_are_not_changed(folder):
     folder.write_status(state="training", step=3)
     folder.write_status(state="failed", code="DATA")
     status = json.loads((folder.work_dir / "status.json").read_text())
@@ -141,7 +141,7 @@ def test_resume_drops_later_rows_and_a_torn_line(folder):
     assert [row["step"] for row in rows(folder)] == [1, 2, 2, 5]
 
 
-def test_truncating_nothing_is_fine(folder):
+def test_truncating_missing_metrics_is_allowed(folder):
     folder.truncate_metrics(0)
     assert not folder.metrics_path.exists()
 
@@ -157,7 +157,7 @@ def test_training_survives_a_record_that_cannot_be_written(folder, capsys):
     assert warnings.count("status.json: is a directory") == 1
 
 
-def test_a_folder_that_cannot_be_is_a_storage_error(tmp_path):
+def test_a_folder_that_cannot_be_made_is_a_storage_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="not a directory"):
         WorkFolder(tmp_path / "file" / "run")

@@ -23,7 +23,7 @@ def test_the_factory_trains_infers_and_refuses_a_second_training(toy, batches, t
         factory.train(list(losses), optimizer="sgd", optimization_params=params)
 
 
-def test_batch_norms_are_not_synchronized_and_nobody_is_left_to_think_so(toy, batches):
+def test_synced_batchnorm_is_refused_with_several_processes(toy, batches):
     factory = NeuralModuleFactory()
     factory.train(toy().wire(batches()), "sgd", {"lr": 0.1, "max_steps": 1}, synced_batchnorm=True)
     factory.world_size = 2

@@ -10,7 +10,7 @@ from nemo.backends.pytorch import environment, make_tb_writer
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # of TensorBoard's thread
-def test_a_full_disk_silences_tensorboard_and_ends_nothing(tmp_path, capsys):
+def test_a_full_disk_stops_tensorboard_but_not_training(tmp_path, capsys):
     writer = make_tb_writer(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))

@@ -60,7 +60,7 @@ def test_caches_that_contradict_each_other_are_refused(toy, batches):
     factory.infer([model.hidden], cache=True)
 
 
-def test_inference_restores_what_it_is_told_to(toy, batches, tmp_path):
+def test_inference_restores_the_requested_modules(toy, batches, tmp_path):
     def biases(model):
         return [model.head.linear.bias.detach().clone(), model.first.linear.bias.detach().clone()]
 
@@ -90,7 +90,7 @@ def test_an_unknown_option_of_infer_is_refused_with_the_nearest(toy, batches):
         NeuralModuleFactory().infer(toy().wire(batches()), use_cash=True)
 
 
-def test_the_options_of_infer_are_those_of_the_factory():
+def test_the_backend_takes_the_factorys_options_of_infer():
     asked = inspect.signature(NeuralModuleFactory.infer).parameters
     computed = inspect.signature(Inference.infer).parameters
     assert [*asked] == ["self", "tensors", *InferenceOptions.__annotations__] == [*computed]

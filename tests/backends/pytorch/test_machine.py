@@ -14,7 +14,7 @@ from nemo.backends.pytorch.machine import other_work
 @pytest.mark.skipif(
     len(os.sched_getaffinity(0)) != os.cpu_count(), reason="of some cores alone nothing can be said"
 )
-def test_work_that_uses_the_cores_now_is_seen(monkeypatch):
+def test_other_work_on_the_cores_is_detected(monkeypatch):
     busy = [
         subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))
     ]

@@ -167,7 +167,7 @@ def test_modules_of_nemo_0_10_train_evaluate_and_infer(factory, layer_class):
     assert torch.equal(torch.cat(twice), 2 * torch.cat(batches))
 
 
-def test_modules_know_where_they_are(factory):
+def test_modules_report_their_device(factory):
     line = Line()
     assert line._device == torch.device("cpu") == line.linear.weight.device
     assert line.placement is DeviceType.CPU
@@ -184,12 +184,12 @@ def test_batch_size_shuffle_and_workers_have_two_names():
     assert (fresh.batch_size, fresh.shuffle, fresh.num_workers) == (1, False, 0)
 
 
-def test_a_layer_without_data_says_so():
+def test_a_layer_without_data_is_an_error():
     with pytest.raises(UsageError, match="DataLayerNM: has no batches; found dataset None"):
         next(DataLayerNM().batches(epoch=0))
 
 
-def test_a_layer_that_says_nothing_of_order_is_shuffled_in_training_alone(factory):
+def test_a_layer_is_shuffled_only_in_training_by_default(factory):
     layer, line, loss, seen = ByDataset(batch_size=5), Line(), SquaredError(), []
     layer.shuffle = None
     x, y = layer()
@@ -213,7 +213,7 @@ def test_a_layer_that_says_nothing_of_order_is_shuffled_in_training_alone(factor
     assert torch.equal(first.sort(dim=0).values, POINTS.sort(dim=0).values)
 
 
-def test_workers_give_the_batches_of_none():
+def test_worker_processes_give_the_same_batches():
     layer = ByDataset(batch_size=4)
     alone = [x for x, _ in layer.batches(epoch=1)]
     layer._num_workers = 1
@@ -226,7 +226,7 @@ def test_a_batch_of_one_port_is_a_batch():
     assert [[len(part) for part in batch] for batch in layer.batches(epoch=0)] == [[3], [1]]
 
 
-def test_a_length_that_nobody_knows_is_said_to_be_unknown():
+def test_an_unknown_length_is_reported_as_unknown():
     with pytest.raises(UsageError, match="ByIterator: the number of samples is unknown"):
         len(ByIterator(batch_size=4))
 
@@ -258,7 +258,7 @@ def test_weights_of_one_module_can_be_set_in_another():
     assert not same_weights(one, other)  # they were copied
 
 
-def test_weights_can_come_under_other_names_and_transposed():
+def test_weights_can_be_renamed_and_transposed():
     net = Line(features=3)
     values = {"w": (torch.tensor([[1.0], [2.0], [3.0]]), False), "linear.bias": (torch.tensor([4.0]), True)}
     net.set_weights(values, {"linear.weight": ("w", WeightShareTransform.TRANSPOSE)})
@@ -275,7 +275,7 @@ def test_weights_can_come_under_other_names_and_transposed():
         ({}, {"linear.bias": ("b", WeightShareTransform.SAME)}, "b: no such value"),
     ],
 )
-def test_wrong_weights_leave_the_module_as_it_was(values, renamed, says):
+def test_wrong_weights_do_not_change_the_module(values, renamed, says):
     net = Line(features=3)
     before = net.linear.bias.clone()
     with pytest.raises(UsageError, match=says):
@@ -304,7 +304,7 @@ def test_weights_freeze_all_or_by_name():
 # Files
 
 
-def test_a_module_comes_back_from_its_file(tmp_path):
+def test_a_saved_module_is_restored(tmp_path):
     one, other = TaylorNet(dim=4), TaylorNet(dim=4)
     one.save_to(tmp_path / "TaylorNet.pt")
     other.restore_from(tmp_path / "TaylorNet.pt", local_rank=0)
@@ -327,7 +327,7 @@ class Canary:
         return open, (str(self.path), "w")
 
 
-def test_a_file_with_code_in_it_is_not_run(tmp_path):
+def test_code_in_a_weight_file_is_not_run(tmp_path):
     torch.save({"fc1.weight": Canary(tmp_path / "canary")}, tmp_path / "TaylorNet.pt")
     net = TaylorNet(dim=4)
     before = net.fc1.weight.clone()

@@ -136,7 +136,7 @@ def test_padding_enters_no_product_and_unread_rows_are_not_computed(model):
     assert feed_forward == [sum(LENGTHS)] * (LAYERS - 1) + [read]
 
 
-def test_a_callback_that_asks_for_scores_gets_all_of_them(model):
+def test_a_callback_that_requests_scores_gets_all_of_them(model):
     layer = Sentences()
     data = layer()
     hidden = model.bert(

@@ -12,7 +12,7 @@ def pair(total, count):
     return torch.tensor(float(total)), torch.tensor(float(count))
 
 
-def test_a_mean_over_batches_weighs_every_item_alike():
+def test_a_mean_over_batches_weighs_every_item_equally():
     sums = RunningSums()
     sums.add({"a": {"loss": pair(6, 2)}})
     sums.add({"a": {"loss": pair(0, 4)}})

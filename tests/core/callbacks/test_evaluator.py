@@ -59,7 +59,7 @@ def test_a_batch_has_the_keys_of_0_10_and_lists_of_values(graph):
     assert value.item() > 0
 
 
-def test_a_done_callback_may_have_nothing_to_write(graph, tmp_path):
+def test_the_done_callback_may_return_none(graph, tmp_path):
     factory = NeuralModuleFactory(log_dir=tmp_path, create_tb_writer=True)
     callback = EvaluatorCallback(graph.eval_loss, lambda batch, state: None, lambda state: None)
     train(graph.loss, [callback], factory, max_steps=1)

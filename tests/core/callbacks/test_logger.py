@@ -80,7 +80,7 @@ def test_losses_are_in_tensorboard_when_training_returns(graph, tmp_path):
     assert written["misc/epoch"] == [(3, 1), (3, 1), (6, 2), (6, 2)]
 
 
-def test_what_was_written_before_a_failure_is_on_the_disk(graph, tmp_path):
+def test_events_before_a_failure_are_on_disk(graph, tmp_path):
     class Broken(ActionCallback):
         def on_action_end(self):
             raise LookupError("mine")
@@ -101,7 +101,7 @@ def test_only_whole_epochs_are_said_to_have_ended(graph, capsys):
     [([], "tensors: no tensor given"), (["loss"], "tensors: not a tensor of a graph; found 'loss'")],
 )
 @pytest.mark.parametrize("make", [SimpleLossLoggerCallback, lambda t: EvaluatorCallback(t, print, print)])
-def test_what_is_no_tensor_is_refused(make, tensors, message):
+def test_a_value_that_is_not_a_tensor_is_refused(make, tensors, message):
     with pytest.raises(UsageError, match=message):
         make(tensors)
 

@@ -88,7 +88,7 @@ def test_freezing_again_later_is_left_alone():
     assert torch.equal(watch.seen[1], watch.seen[2])
 
 
-def test_what_cannot_be_unfrozen_is_refused(graph):
+def test_modules_that_cannot_be_unfrozen_are_refused(graph):
     with pytest.raises(UsageError, match="cannot be unfrozen; found MSELoss"):
         UnfreezeCallback([graph.loss_module])
     with pytest.raises(UsageError, match="start_epoch: out of range; found -1"):

@@ -51,7 +51,7 @@ def test_values_follow_their_policies(graph, policies, total_steps, expected):
     assert watch.seen == pytest.approx(expected)
 
 
-def test_a_resumed_run_goes_on_with_the_values_it_would_have_had(tmp_path):
+def test_a_resumed_run_continues_with_the_scheduled_values(tmp_path):
     def run(steps):
         thing = SimpleNamespace(value=0)
         watch = Values(thing)
@@ -116,6 +116,6 @@ def test_policies_that_do_not_cover_the_steps_are_refused(policies, total_steps,
         ValueSetterCallback(SimpleNamespace(value=0), "value", policies, total_steps)
 
 
-def test_an_attribute_that_is_not_there_is_not_made():
+def test_a_missing_attribute_is_refused():
     with pytest.raises(UsageError, match=r"SimpleNamespace.valeu: .*did you mean 'value'\?"):
         ValueSetterCallback(SimpleNamespace(value=0), "valeu")

@@ -59,7 +59,7 @@ def wandb_notes(tmp_path, monkeypatch):
     sys.modules.pop("wandb", None)
 
 
-def test_wandb_is_told_figures_options_and_evaluations(graph, wandb_notes):
+def test_wandb_receives_figures_options_and_evaluations(graph, wandb_notes):
     options = SimpleNamespace(lr=0.01)
     callbacks = [
         WandbCallback([graph.loss, graph.prediction], "first try", "curves", options, update_freq=3),
@@ -111,7 +111,7 @@ def test_wandb_callback_refuses_what_it_cannot_log():
 
 
 @pytest.mark.slow
-def test_who_does_not_ask_for_wandb_never_imports_it(wandb_notes, tmp_path):
+def test_wandb_is_imported_only_on_request(wandb_notes, tmp_path):
     program = """
 import sys
 import nemo.collections.nlp.callbacks.lm_bert_callback

@@ -76,7 +76,7 @@ def test_a_bomb_takes_little_memory(folder, bombs, usual_memory, words, exit_cod
 
 
 @pytest.mark.slow
-def test_too_little_memory_is_told_with_what_to_do(folder):
+def test_too_little_memory_is_an_error_with_advice(folder):
     sizes = "--hidden_size 4096 --intermediate_size 200000 --work_dir out"
     code, (line,), _ = outcome(f"{train('text/train.txt')} {sizes}", folder, RLIMIT_AS=4 << 30)
     assert code == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import TextOptions, sections_of, sources_of
+from nemo.collections.nlp.data.inputs.excerpts import HEAD_BYTES
 from nemo.collections.nlp.data.inputs.folders import listing_at, some_of
-from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES
 from nemo.collections.nlp.data.inputs.places import open_at, place_of, reading, shown
 from nemo.collections.nlp.data.inputs.sources import Source
 from nemo.collections.nlp.data.inspection.characters import characters_of, scripts_of

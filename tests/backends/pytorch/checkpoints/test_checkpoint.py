@@ -59,7 +59,7 @@ def reseal(path, change):
     path.write_text(json.dumps(content | {"sha256": hashlib.sha256(unsealed).hexdigest()}))
 
 
-def test_everything_comes_back(tmp_path):
+def test_everything_saved_is_loaded(tmp_path):
     path = save(tmp_path / "checkpoints", 7)
     assert path == tmp_path / "checkpoints" / "STEP-7"
     assert names(path) == FILES
@@ -91,7 +91,7 @@ def test_files_may_be_copied(tmp_path):
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
-def test_the_umask_decides_who_may_read(tmp_path, umask, mode):
+def test_files_have_the_permissions_of_the_umask(tmp_path, umask, mode):
     before = os.umask(umask)
     try:
         path = save(tmp_path, 1)
@@ -115,7 +115,7 @@ def test_only_plain_names(tmp_path, name):
     assert not (tmp_path / "checkpoints").exists()
 
 
-def test_too_little_room_is_said_before_anything_is_written(tmp_path):
+def test_too_little_disk_space_is_an_error_before_anything_is_written(tmp_path):
     huge = torch.zeros(1).expand(2**50)
     with pytest.raises(
         StorageError, match=r"disk full.*found [\d,]+ bytes free.*expected 4,503,599,628,419,072 bytes"
@@ -173,7 +173,7 @@ def test_list_has_exact_names_in_the_order_of_steps(tmp_path):
     assert checkpoint.list_checkpoints(tmp_path / "missing") == []
 
 
-def test_no_checkpoints_is_none(tmp_path):
+def test_find_returns_none_without_checkpoints(tmp_path):
     assert checkpoint.latest_good(tmp_path) is None
     assert checkpoint.latest_good(tmp_path / "missing") is None
 
@@ -238,7 +238,7 @@ def test_files_that_were_added_are_ignored(tmp_path):
     assert tensors.keys() == {"BERT", "optimizer"}
 
 
-def test_all_bad_is_an_error_and_stays_one(tmp_path):
+def test_only_damaged_checkpoints_are_an_error_every_time(tmp_path):
     save(tmp_path, 1, 2)
     for step in (1, 2):
         (tmp_path / f"STEP-{step}" / "state.json").unlink()
@@ -262,13 +262,13 @@ def test_a_run_is_found_by_any_of_its_folders(tmp_path, named):
     assert checkpoint.find(tmp_path / named) == tmp_path / "checkpoints" / "STEP-10"
 
 
-def test_one_that_is_named_is_the_one(tmp_path):
+def test_find_returns_the_checkpoint_that_is_named(tmp_path):
     save(tmp_path, 9, 10)
     assert checkpoint.find(tmp_path / "STEP-9") == tmp_path / "STEP-9"
     assert checkpoint.find(tmp_path, pattern="STEP-9") == tmp_path / "STEP-9"
 
 
-def test_one_that_is_named_and_damaged_is_refused_and_stays(tmp_path):
+def test_a_named_damaged_checkpoint_is_refused_and_kept(tmp_path):
     save(tmp_path, 1, 2)
     (tmp_path / "STEP-2" / "manifest.json").unlink()
     with pytest.raises(CheckpointError, match=r"STEP-2/manifest\.json: damaged"):
@@ -356,7 +356,7 @@ def test_checkpoints_that_were_moved_and_linked_are_found(tmp_path):
         checkpoint.latest_good(tmp_path)
 
 
-def test_what_cannot_be_deleted_is_tried_again(tmp_path, monkeypatch):
+def test_pruning_retries_a_checkpoint_it_could_not_delete(tmp_path, monkeypatch):
     save(tmp_path, 1, 2, 3)
     with monkeypatch.context() as broken:
         broken.setattr(os, "rmdir", lambda *path, **more: fail(errno.EIO))
@@ -379,7 +379,7 @@ def test_prune_keeps_one_at_least(tmp_path):
         checkpoint.prune(tmp_path, keep=0)
 
 
-def test_leftovers_go_and_nothing_else(tmp_path):
+def test_only_leftovers_are_removed(tmp_path):
     save(tmp_path, 1)
     stale = f".STEP-2.{'0123456789abcdef' * 2}.tmp"
     shutil.copytree(tmp_path / "STEP-1", tmp_path / stale)
@@ -464,7 +464,7 @@ def test_a_number_that_is_not_finite_is_damage(tmp_path, capsys):
     assert (tmp_path / "bad-STEP-2").is_dir()
 
 
-def test_what_was_verified_is_read_again_once_it_is_written_to(tmp_path):
+def test_a_verified_file_that_changes_is_verified_again(tmp_path):
     path = save(tmp_path, 1)
     verify(path)
     weights = path / "BERT.safetensors"

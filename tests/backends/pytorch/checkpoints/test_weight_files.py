@@ -22,7 +22,7 @@ class Payload:
 
 
 @pytest.mark.parametrize("zip_format", [True, False])
-def test_weights_come_back(tmp_path, zip_format):
+def test_written_weights_are_read_back(tmp_path, zip_format):
     """NeMo 0.10 wrote the format of torch before 1.6, which is no zip file."""
     weights = nn.Linear(2, 3).state_dict()
     torch.save(weights, tmp_path / "BERT-STEP-5.pt", _use_new_zipfile_serialization=zip_format)
@@ -31,7 +31,7 @@ def test_weights_come_back(tmp_path, zip_format):
     assert all(torch.equal(loaded[name], weights[name]) for name in weights)
 
 
-def test_safetensors_come_back_whatever_their_suffix(tmp_path):
+def test_safetensors_are_recognized_under_any_suffix(tmp_path):
     weights = nn.Linear(2, 3).state_dict()
     save_file(weights, tmp_path / "BERT.pt")
     loaded = read_weights(tmp_path / "BERT.pt")
@@ -86,7 +86,7 @@ def test_something_else_than_weights(tmp_path, content):
     ],
 )
 @pytest.mark.parametrize("name", ["model.safetensors", "model.bin"])
-def test_what_a_failed_download_left_is_named(tmp_path, name, content, found):
+def test_files_of_a_failed_download_are_named(tmp_path, name, content, found):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=f"{name}: {found}"):
         read_weights(tmp_path / name)

@@ -25,7 +25,7 @@ def test_gelu_is_the_exact_one():
     assert get_activation("gelu")(torch.tensor(1.5)).item() == pytest.approx(by_hand)
 
 
-def test_a_function_is_an_activation_as_it_is():
+def test_an_activation_may_be_a_function():
     assert get_activation(torch.sin) is torch.sin
     assert get_activation(ACT2FN["swish"]) is get_activation("silu")
 

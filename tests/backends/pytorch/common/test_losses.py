@@ -183,7 +183,7 @@ def test_smoothing_is_a_share_of_the_mean_over_all_classes():
     assert SequenceLoss(pad_id=2, smoothing_coef=0.1)(LOG_PROBS, TARGETS).item() == pytest.approx(by_hand)
 
 
-def test_nothing_but_padding_costs_nothing():
+def test_a_batch_of_only_padding_has_zero_loss():
     log_probs = LOG_PROBS.clone().requires_grad_()
     loss = SequenceLoss(smoothing_coef=0.1, aux_ctc=True, ctc_blank_id=1)(
         log_probs, torch.zeros_like(TARGETS)
@@ -201,7 +201,7 @@ def test_the_alignment_is_added_as_a_mean_over_sequences(sample_wise):
     assert added.item() == pytest.approx(0.5 * (3 + 2) / 2 * LN2)
 
 
-def test_targets_that_cannot_be_aligned_add_nothing():
+def test_targets_that_ctc_cannot_align_add_nothing():
     repeated = torch.tensor([[1, 1], [2, 2]])
     loss = SequenceLoss(aux_ctc=True, ctc_blank_id=0)
     assert loss(LOG_PROBS, repeated).item() == SequenceLoss()(LOG_PROBS, repeated).item()
@@ -218,6 +218,6 @@ def test_sequence_losses_of_two_batches_make_that_of_both():
     ("options", "problem"),
     [({"aux_ctc": True}, "ctc_blank_id"), ({"smoothing_coef": 1.5}, "smoothing_coef: out of range")],
 )
-def test_options_that_cannot_be_are_refused(options, problem):
+def test_invalid_options_are_refused(options, problem):
     with pytest.raises(UsageError, match=problem):
         SequenceLoss(**options)

@@ -97,7 +97,7 @@ def test_layers_of_different_lengths_cannot_be_zipped():
         ({"data_layers": [DataLayerNM()]}, "DataLayerNM: cannot be combined"),
     ],
 )
-def test_what_cannot_be_combined_is_refused(arguments, problem):
+def test_layers_that_do_not_fit_are_refused(arguments, problem):
     with pytest.raises(UsageError, match=problem):
         MultiDataLayer(**({"data_layers": [zeros(4, "a")], "batch_size": 4} | arguments))
 

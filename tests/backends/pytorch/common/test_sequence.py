@@ -23,7 +23,7 @@ def test_vectors_are_dropped_in_training_only():
     assert module.eval()(tokens).count_nonzero() == 400
 
 
-def test_ports():
+def test_ports_have_the_expected_axes():
     module = SequenceEmbedding(8, 16)
     assert {n: [str(a) for a in p.axes] for n, p in module.input_ports.items()} == {
         "input_seq": ["batch", "time"]

@@ -97,7 +97,7 @@ def test_an_exported_module_computes_the_same_at_any_size(tmp_path, name, d_form
 
 
 @pytest.mark.slow
-def test_an_onnx_file_names_ports_and_axes_and_no_place_on_this_machine(tmp_path):
+def test_an_onnx_file_names_ports_and_axes_and_no_local_path(tmp_path):
     import onnx
 
     export_module(TokenClassifier(8, 3), tmp_path / "a.onnx", input_example=torch.randn(4, 4, 8))
@@ -111,7 +111,7 @@ def test_an_onnx_file_names_ports_and_axes_and_no_place_on_this_machine(tmp_path
 
 
 @pytest.mark.slow
-def test_a_torch_export_file_holds_no_example_and_no_place_on_this_machine(tmp_path):
+def test_a_torch_export_file_holds_no_example_and_no_local_path(tmp_path):
     path = export_module(TaylorNet(dim=2), tmp_path / "a.pt2", input_example=torch.randn(4, 1))
     assert torch.export.load(path).example_inputs is None
     assert OUR_PLACE not in path.read_bytes()
@@ -139,7 +139,7 @@ def test_weights_are_read_by_torch_alone(tmp_path):
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_the_suffix_tells_the_format(tmp_path, suffix, loads):
+def test_the_suffix_chooses_the_format(tmp_path, suffix, loads):
     path = export_module(TaylorNet(dim=2), tmp_path / f"net{suffix}", input_example=torch.randn(4, 1))
     loads(path)
 
@@ -157,7 +157,7 @@ TO_EMBEDDINGS = {
 }
 
 
-def test_the_module_and_its_class_stay_as_they_are(tmp_path):
+def test_export_does_not_change_the_module_or_its_class(tmp_path):
     encoder, head, other = bert(), BertTokenClassifier(8, VOCAB), bert()
     head.tie_weights_with(encoder, list(TO_EMBEDDINGS), TO_EMBEDDINGS)
     encoder.train()
@@ -295,7 +295,7 @@ def test_no_parameter_file_is_overwritten(tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_exported_is_said_and_leaves_nothing(tmp_path, make, file, d_format, example, says):
+def test_a_failed_export_names_the_reason_and_leaves_no_file(tmp_path, make, file, d_format, example, says):
     with pytest.raises(NemoError, match=says) as problem:
         export_module(make(), tmp_path / file, d_format, example)
     assert "\n" not in str(problem.value)
@@ -313,7 +313,7 @@ def test_onnx_without_its_packages_says_what_to_install(tmp_path, monkeypatch):
         export_module(TaylorNet(dim=2), tmp_path / "net.onnx", input_example=torch.randn(2, 1))
 
 
-def test_what_was_exported_can_be_made_again(tmp_path):
+def test_an_exported_module_can_be_rebuilt(tmp_path):
     """The weights' file and a configuration are a module."""
     net = TokenClassifier(hidden_size=4, num_classes=2)
     net.export_to_config(tmp_path / "net.yml")

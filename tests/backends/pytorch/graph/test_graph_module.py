@@ -14,7 +14,7 @@ def gradients(graph, batch):
     return torch.cat([p.grad.flatten() for p in graph.parameters()])
 
 
-def test_rows_nobody_reads_are_not_computed_and_nothing_else_changes(toy, batches):
+def test_unread_rows_are_not_computed_and_results_do_not_change(toy, batches):
     layer = batches(samples=8, batch_size=8)  # 0+1+2+3+0+1+2+3 = 12 masked tokens, 8 first tokens
     (batch,) = layer.batches(0)
     model = toy()
@@ -31,7 +31,7 @@ def test_rows_nobody_reads_are_not_computed_and_nothing_else_changes(toy, batche
         assert torch.allclose(lean(batch)[loss], full(batch)[loss])
 
 
-def test_a_tensor_that_is_asked_for_comes_whole(toy, batches):
+def test_a_requested_tensor_is_computed_in_full(toy, batches):
     layer = batches(batch_size=8)
     model = toy()
     losses = model.wire(layer)

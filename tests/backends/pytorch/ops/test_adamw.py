@@ -28,7 +28,7 @@ def groups(params):
     ]
 
 
-def test_updates_are_those_of_torch():
+def test_steps_equal_those_of_torch():
     ours, theirs = parameters(), parameters()
     optimizers = [
         OnePassAdamW(groups(ours), lr=0.01, betas=(0.8, 0.95), eps=1e-6),
@@ -63,7 +63,7 @@ def test_kernel_equals_reference(clip, dtype):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 
-def test_a_scale_is_of_one_update_only():
+def test_a_gradient_scale_lasts_for_one_step():
     (weight,) = params = [torch.nn.Parameter(torch.ones(4))]
     optimizer = OnePassAdamW(params, lr=0.1)
     weight.grad = torch.full((4,), 8.0)
@@ -74,7 +74,7 @@ def test_a_scale_is_of_one_update_only():
     assert weight.grad.tolist() == [8.0] * 4
 
 
-def test_autograd_notices_the_update():
+def test_autograd_notices_the_in_place_step():
     (weight,) = params = [torch.nn.Parameter(torch.ones(4))]
     loss = weight.square().sum()
     weight.grad = torch.ones(4)
@@ -84,7 +84,7 @@ def test_autograd_notices_the_update():
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_the_norm_is_of_all_tensors_together(threads):
+def test_the_norm_is_taken_over_all_tensors(threads):
     tensors = [p.detach() for p in parameters()]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

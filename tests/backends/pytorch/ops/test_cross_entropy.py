@@ -38,7 +38,7 @@ def test_threads_do_not_matter(count, kernels):
         assert_agree(kernel_outcome(linear_cross_entropy, arguments), expected, 5e-6)
 
 
-def test_rows_without_a_label_have_no_part(kernels):
+def test_rows_without_a_label_are_ignored(kernels):
     hidden, weight, bias, labels, smoothing = arguments_of((6, 4, 9), torch.float32)
     losses = linear_cross_entropy(hidden, weight, bias, labels, smoothing)
     (grad,) = torch.autograd.grad(losses.sum(), hidden)
@@ -63,7 +63,7 @@ def test_large_scores_do_not_overflow(size, kernels):
 
 
 @pytest.mark.parametrize("dtype", TOLERANCES)
-def test_classes_that_cannot_be_have_no_part(dtype, kernels):
+def test_classes_with_a_bias_of_minus_infinity_are_ignored(dtype, kernels):
     hidden, weight, bias, labels, smoothing = arguments_of((6, 4, 100), dtype)
     with torch.no_grad():
         bias[:70] = -torch.inf
@@ -76,7 +76,7 @@ def test_classes_that_cannot_be_have_no_part(dtype, kernels):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_what_is_not_finite_is_seen(number, kernels):
+def test_non_finite_inputs_give_non_finite_results(number, kernels):
     arguments = arguments_of((5, 4, 9), torch.float32)
     with torch.no_grad():
         arguments[number].view(-1)[3] = float("nan")
@@ -86,7 +86,7 @@ def test_what_is_not_finite_is_seen(number, kernels):
 
 
 @pytest.mark.parametrize("label", [9, -1, -101])
-def test_a_label_that_is_no_class_is_refused(label, kernels):
+def test_a_label_beyond_the_classes_is_refused(label, kernels):
     hidden, weight, bias, labels, smoothing = arguments_of((5, 4, 9), torch.float32)
     labels[2] = label
     with pytest.raises(IndexError):
@@ -94,7 +94,7 @@ def test_a_label_that_is_no_class_is_refused(label, kernels):
 
 
 @pytest.mark.parametrize("frozen", [(0,), (1,), (2,), (0, 2), (1, 2)])
-def test_what_is_frozen_gets_no_gradient(frozen, kernels):
+def test_frozen_tensors_get_no_gradient(frozen, kernels):
     arguments = arguments_of((5, 4, 9), torch.float32)
     for number in frozen:
         arguments[number].requires_grad_(False)

@@ -56,7 +56,7 @@ def assert_equally_likely(values, kinds):
 
 @pytest.mark.parametrize("p", [0.001, 0.1, 0.5, 0.9])
 @pytest.mark.parametrize("seed", [0, 1, 2**32 - 1, 3141592653])
-def test_rate(p, seed):
+def test_elements_are_dropped_at_the_given_rate(p, seed):
     dropped = ~mask(seed, p)
     assert abs(dropped.sum().item() - p * dropped.numel()) < SIGMAS * math.sqrt(p * (1 - p) * dropped.numel())
 
@@ -96,7 +96,7 @@ def test_corners_of_rectangles_are_independent(down, across):
     assert_equally_likely(sum(corner << i for i, corner in enumerate(corners)), 16)
 
 
-def test_runs_are_as_long_as_chance_makes_them():
+def test_lengths_of_dropped_runs_are_geometric():
     """A run of dropped elements goes on with probability p, however long it is already."""
     p = 0.3
     dropped = ~mask(9, p)
@@ -132,7 +132,7 @@ def test_no_two_rows_are_alike():
     ],
     ids=["steps", "ranks", "batches", "seeds", "step and rank"],
 )
-def test_updates_ranks_and_batches_are_independent(one, other):
+def test_masks_of_steps_ranks_and_batches_are_independent(one, other):
     ours, theirs = (torch.stack([mask(seed) for seed in seeds_of(*key, count=3)]) for key in (one, other))
     assert_uncorrelated(ours, theirs)
     assert_uncorrelated(ours[1:], theirs[:-1])
@@ -155,7 +155,7 @@ def test_a_lower_rate_drops_less_of_the_same():
     assert (mask(4, 0.3) <= mask(4, 0.1)).all()
 
 
-def test_a_mask_depends_on_where_it_is_alone():
+def test_a_mask_element_depends_only_on_its_position():
     whole = mask(13)
     assert torch.equal(keep_mask(torch.tensor([900, 3]), 17, 0.5, 13), whole[[900, 3], :17])
     assert torch.equal(mask(torch.tensor(13)), whole)
@@ -172,7 +172,7 @@ def test_seeds_depend_on_the_key_and_the_order_alone():
         assert first + next_seeds(3) == seeds_of(1, count=5)
 
 
-def test_outside_of_any_update_torch_draws_the_seeds():
+def test_outside_a_step_torch_draws_the_seeds():
     torch.manual_seed(1)
     first = next_seeds(3)
     assert next_seeds(3) != first
@@ -212,7 +212,7 @@ def test_without_dropout_nothing_happens():
     assert dropout(x, 0.0, 7) is x
 
 
-def test_the_mean_stays():
+def test_dropout_keeps_the_mean():
     assert dropout(torch.ones(ROWS, COLUMNS), 0.1, 7).mean().item() == pytest.approx(1, abs=0.002)
 
 

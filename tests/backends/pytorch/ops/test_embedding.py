@@ -38,7 +38,7 @@ def test_threads_do_not_matter(count, kernels):
         assert_agree(kernel_outcome(embedding_sum, arguments), expected, 1e-6)
 
 
-def test_one_word_may_be_all_there_is(kernels):
+def test_the_gradient_of_one_repeated_word_is_summed_in_float32(kernels):
     """Its gradient is summed in float32: in bfloat16, 1000 ones would be 256."""
     _, *rest = arguments_of((1000, 5), torch.bfloat16)
     ids = torch.full((1000,), 7)
@@ -78,7 +78,7 @@ def test_tied_gradients_become_one_dense_gradient(kernels):
 
 @pytest.mark.parametrize(("number", "size"), list(enumerate((WORDS, TYPES, POSITIONS))))
 @pytest.mark.parametrize("wrong", [-1, 0])
-def test_what_no_table_has_is_refused(number, size, wrong, kernels):
+def test_an_index_beyond_a_table_is_refused(number, size, wrong, kernels):
     arguments = arguments_of((5, 4), torch.float32)
     arguments[number][2] = wrong or size
     with pytest.raises(IndexError):

@@ -40,7 +40,7 @@ def test_kernel_is_right_everywhere(kernels):
         torch.testing.assert_close(ours.double(), theirs, atol=1.5e-6, rtol=3e-7)
 
 
-def test_what_is_not_finite_is_seen(kernels):
+def test_non_finite_inputs_give_non_finite_results(kernels):
     x = torch.tensor([[0.0, float("nan"), float("inf"), 1.0]], requires_grad=True)
     found = bias_gelu(x, torch.zeros(4, requires_grad=True))
     (grad,) = torch.autograd.grad(found.sum(), x)
@@ -54,7 +54,7 @@ def test_inputs_may_be_strided(kernels):
     assert_agree(kernel_outcome(bias_gelu, strided), exact_outcome(bias_gelu_reference, [x, bias]), 1e-6)
 
 
-def test_input_is_left_as_it_was(kernels):
+def test_the_input_is_not_changed(kernels):
     x, bias = arguments_of((6, 20), torch.float32)
     before = x.detach().clone()
     bias_gelu(x, bias).sum().backward()

@@ -14,7 +14,7 @@ def test_transposes_any_shape(shape):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_gradients_are_those_of_a_matrix_product(dtype):
+def test_gradients_equal_those_of_a_matrix_product(dtype):
     native.build()
     x = torch.randn(5, 24).to(dtype).requires_grad_()
     weight = torch.randn(9, 24).to(dtype).requires_grad_()

@@ -29,13 +29,13 @@ def compiler_that(does: str, folder, monkeypatch):
     monkeypatch.setenv("CXX", str(script))
 
 
-def test_no_compiler(cache, monkeypatch):
+def test_a_missing_compiler_is_named(cache, monkeypatch):
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
     assert problem_of_build() == "no C++ compiler: g++ or clang++ not found"
 
 
-def test_a_compiler_that_is_named_and_not_there(cache, monkeypatch):
+def test_a_missing_compiler_in_cxx_is_named(cache, monkeypatch):
     monkeypatch.setenv("CXX", "ccache no-such-compiler")
     monkeypatch.setenv("PATH", "/nowhere")
     assert problem_of_build() == "no C++ compiler: ccache no-such-compiler not found"
@@ -96,13 +96,13 @@ def test_every_kernel_is_held_to_its_reference(kernels, monkeypatch):
 
 
 @pytest.mark.parametrize("kernel", ["adamw", "norm", "round_all", "transpose", "cross_entropy_by_class"])
-def test_a_kernel_that_does_nothing_is_found(kernel, kernels, monkeypatch):
+def test_a_kernel_that_does_nothing_is_detected(kernel, kernels, monkeypatch):
     call = native.call
     monkeypatch.setattr(native, "call", lambda name, *rest: None if name == kernel else call(name, *rest))
     assert check.first_difference() is not None
 
 
-def test_no_folder_to_keep_them_in(tmp_path, monkeypatch):
+def test_a_cache_folder_that_cannot_be_made_is_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert "Not a directory" in problem_of_build()
@@ -122,6 +122,6 @@ def test_a_library_that_was_cut_off_is_not_loaded(cache, tmp_path, monkeypatch, 
     assert library.kernels is None
 
 
-def test_they_can_be_switched_off(cache, monkeypatch):
+def test_kernels_can_be_switched_off(cache, monkeypatch):
     monkeypatch.setenv("NEMO_BERT_NATIVE", "0")
     assert problem_of_build() == "NEMO_BERT_NATIVE=0"

@@ -56,7 +56,7 @@ def test_inputs_may_be_strided(kernels):
 
 
 @pytest.mark.parametrize("number", range(3))
-def test_what_is_not_finite_is_seen(number, kernels):
+def test_non_finite_inputs_give_non_finite_results(number, kernels):
     arguments = [x.detach() if torch.is_tensor(x) else x for x in arguments_of((3, 30), torch.float32, 0.0)]
     arguments[number].view(-1)[17] = float("nan")
     found = dropout_add_norm(*arguments)

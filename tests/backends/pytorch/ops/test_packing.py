@@ -28,7 +28,7 @@ def test_rows_are_found_among_the_real_tokens():
 
 
 @pytest.mark.parametrize("rows", [None, torch.tensor([0, 6])], ids=["all", "one is padding"])
-def test_padding_that_is_asked_for_is_computed(rows):
+def test_requested_padding_is_computed(rows):
     packing = Packing.of((3, 4), MASK, rows)
     assert packing.tokens is None
     assert packing.keys.tolist() == [0, 1, 2, 3, 4, 5, 8, 10, 11]  # but nobody looks at it
@@ -38,7 +38,7 @@ def test_padding_that_is_asked_for_is_computed(rows):
 
 
 @pytest.mark.parametrize("mask", [None, torch.ones(2, 3)])
-def test_a_batch_without_padding_is_as_it_is(mask):
+def test_a_batch_without_padding_is_not_packed(mask):
     packing = Packing.of((2, 3), mask, torch.tensor([4]))
     assert packing.tokens is None and packing.keys is None
     assert packing.sequences.keys.tolist() == [0, 3, 6]
@@ -66,7 +66,7 @@ def test_bucket_lengths_are_bounds_for_nearly_every_batch():
         assert packing.last_sequences.queries.diff().max() <= packing.last_sequences.longest_queries
 
 
-def test_what_sees_and_what_asks_is_rounded_up_where_padding_is_computed():
+def test_keys_and_queries_are_rounded_up_if_padding_is_computed():
     packing = Packing.of((3, 5), torch.ones(3, 5).triu(), None, buckets=4)  # 12 keys, sizes 4, 8, 12 and 16
     assert len(packing.tokens) == len(packing.positions) == 16
     assert packing.tokens[:15].tolist() == list(range(15))
@@ -78,7 +78,7 @@ def test_what_sees_and_what_asks_is_rounded_up_where_padding_is_computed():
     assert fewer.sequences.keys.tolist() == [0, 4, 6, 9, 12]
 
 
-def test_the_rows_asked_for_are_rounded_up_with_the_last_one():
+def test_requested_rows_are_rounded_up_by_repeating_the_last_one():
     rows = torch.tensor([40, 3, 70])
     packing = Packing.of((8, 16), None, rows, buckets=4)  # 128 tokens, rows in steps of 4
     assert packing.asked.tolist() == [3, 40, 70, 70]

@@ -27,6 +27,6 @@ except torch._dynamo.exc.Unsupported:
 
 
 @pytest.mark.slow
-def test_training_imports_no_compiler_and_is_kept_from_it_when_it_comes():
+def test_training_neither_imports_nor_uses_the_compiler():
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True)
     assert run.stdout.splitlines() == ["False", "kept from the compiler"], run.stderr

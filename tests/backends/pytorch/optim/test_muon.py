@@ -20,7 +20,7 @@ def in_bf16(request, monkeypatch):
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 6), (2, 4, 9), (2, 9, 4)])
-def test_singular_values_come_near_one_and_directions_stay(shape, in_bf16):
+def test_singular_values_approach_one_and_directions_do_not_change(shape, in_bf16):
     matrices = random_matrices(*shape)
     result = orthogonal(matrices)
     assert result.shape == shape and result.dtype == (torch.bfloat16 if in_bf16 else torch.float32)
@@ -61,7 +61,7 @@ def test_first_step_by_hand(in_bf16):
     torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=2e-3 if in_bf16 else 1e-6)
 
 
-def test_steps_are_those_of_torch(in_bf16):
+def test_steps_equal_those_of_torch(in_bf16):
     """Shapes are mixed, as ours takes those of one shape together; torch computes in bf16."""
     shapes = [(4, 8), (8, 4), (4, 8), (5, 5)]
     ours = [nn.Parameter(random_matrices(*shape)) for shape in shapes]

@@ -78,7 +78,7 @@ def test_a_name_stands_for_an_optimizer_that_decays_matrices(name, options, make
 
 
 @pytest.mark.parametrize("name", ["lamb", "fused_lamb"])
-def test_lamb_scales_the_updates_of_matrices_alone(name):
+def test_lamb_scales_only_the_steps_of_matrices(name):
     net, expected = Net(), Net()
     train(net, make_optimizer(name, named(net), lr=0.05, weight_decay=0.1), 3)
     matrices = [p for p in expected.parameters() if p.ndim > 1]
@@ -137,7 +137,7 @@ def test_the_learning_rate_of_the_groups_counts(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_parameter_has_one_place_whatever_its_names(name):
+def test_a_parameter_with_several_names_is_optimized_once(name):
     net = Net()
     optimizer = make_optimizer(name, named(net), lr=0.1)
     places = [id(p) for group in optimizer.param_groups for p in group["params"]]
@@ -166,7 +166,7 @@ def test_larc_goes_with_sgd():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("updates_before", [0, 2])
-def test_training_goes_on_to_the_bit_from_a_saved_state(name, updates_before):
+def test_training_resumes_bit_for_bit_from_a_saved_state(name, updates_before):
     net = Net()
     optimizer = make_optimizer(name, named(net), lr=0.05, weight_decay=0.1)
     train(net, optimizer, updates_before)
@@ -181,7 +181,7 @@ def test_training_goes_on_to_the_bit_from_a_saved_state(name, updates_before):
     assert all(map(torch.equal, weights(net).values(), weights(resumed_net).values()))
 
 
-def test_the_loaded_tensors_stay_the_callers_own():
+def test_loading_a_state_copies_its_tensors():
     net = Net()
     optimizer = make_optimizer("adam_w", named(net), lr=0.1)
     saved = {key: value.clone() for key, value in optimizer_state(optimizer, named(net)).items()}
@@ -190,7 +190,7 @@ def test_the_loaded_tensors_stay_the_callers_own():
     assert not any(value.any() for value in saved.values())
 
 
-def test_state_goes_by_the_first_name():
+def test_state_is_stored_under_the_first_name():
     net = Net()
     state = optimizer_state(make_optimizer("adam_w", named(net), lr=0.1), named(net))
     tensors = {name for name, _ in net.named_parameters()}
@@ -271,12 +271,12 @@ def test_a_parameter_of_the_optimizer_needs_a_name():
         ("novograd", {"lr": 0.1, "larc": True}, "larc is not supported by novograd"),
     ],
 )
-def test_what_cannot_be(name, options, message):
+def test_invalid_optimizer_options_are_refused(name, options, message):
     with pytest.raises(UsageError, match=message):
         make_optimizer(name, named(Net()), **({"lr": 0.1} | options))
 
 
-def test_nothing_to_optimize():
+def test_a_model_without_parameters_to_optimize_is_refused():
     with pytest.raises(UsageError, match="no parameters"):
         make_optimizer("adam_w", {}, lr=0.1)
     with pytest.raises(UsageError, match="muon needs a model with an encoder"):

@@ -61,7 +61,7 @@ def test_training_stops_and_names_the_samples(toy, poisoned):
     assert any("embedding" in name for name in bad.weights)
 
 
-def test_skipping_goes_on_with_the_weights_as_they_are(toy, poisoned):
+def test_skipping_continues_with_unchanged_weights(toy, poisoned):
     watch, actions = train(toy(), poisoned(), when_not_finite="skip")
     assert watch.steps == [0, 1, 2, 3, 4, 5] and actions.step == 6
     same = [torch.equal(before, after) for before, after in pairwise(watch.weights)]
@@ -78,7 +78,7 @@ def test_rewinding_takes_old_weights_and_new_batches(toy, poisoned, tmp_path):
     assert [(bad.step, bad.epoch, bad.batches) for bad in watch.bad] == [(3, 0, (2, 3)), (6, 1, (2, 3))]
 
 
-def test_rewinding_goes_back_to_the_newest_checkpoint(toy, poisoned, tmp_path):
+def test_rewinding_returns_to_the_newest_checkpoint(toy, poisoned, tmp_path):
     watch, actions = train(
         toy(), poisoned(7), CheckpointCallback(tmp_path, step_freq=2), when_not_finite="rewind"
     )
@@ -152,7 +152,7 @@ def test_a_resumed_run_knows_the_steps_that_rewinds_have_undone(toy, poisoned, t
     assert rest == {place: begun for place, begun in whole.items() if place in rest} and len(rest) > 1
 
 
-def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisoned, tmp_path):
+def test_rewinding_removes_metrics_but_keeps_bad_steps(toy, poisoned, tmp_path):
     model = toy()
     losses = model.wire(poisoned(7))
     work_folder = WorkFolder(tmp_path)
@@ -166,6 +166,6 @@ def test_the_record_forgets_what_was_rewound_and_keeps_what_was_bad(toy, poisone
     assert (bad["step"], bad["samples"], bad["loss"]) == (4, [6, 7], None)
 
 
-def test_what_is_done_is_one_of_three(toy, batches):
+def test_an_unknown_value_of_when_not_finite_is_refused(toy, batches):
     with pytest.raises(ValueError, match="when_not_finite: not one of the choices; found 'retry'"):
         NeuralModuleFactory().train(toy().wire(batches()), "sgd", PARAMS, when_not_finite="retry")

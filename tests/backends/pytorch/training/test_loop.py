@@ -112,7 +112,7 @@ def test_a_step_waits_for_its_result_once(toy, batches, monkeypatch, clip):
     assert of_steps == [["tolist"]] * 4
 
 
-def test_hooks_come_in_order(toy, batches):
+def test_hooks_are_called_in_order(toy, batches):
     class Log(ActionCallback):
         def __init__(self):
             self.moments = []

@@ -82,12 +82,12 @@ def test_several_objectives_resume_to_the_bit(toy, batches, tmp_path):
 
 
 @pytest.mark.parametrize("given", [[], ["loss"], None, [(1, 2)]])
-def test_what_cannot_be_optimized_is_named(given):
+def test_an_objective_that_cannot_be_optimized_is_named(given):
     with pytest.raises(UsageError, match=r"tensors_to_optimize: not losses; found"):
         PtActions(device="cpu").train(given, "sgd", {"lr": 0.1, "max_steps": 1})
 
 
-def test_a_tensor_that_is_no_loss_is_refused(toy, batches):
+def test_a_tensor_that_is_not_a_loss_is_refused(toy, batches):
     model = toy()
     model.wire(batches())
     with pytest.raises(UsageError, match=r"Head\.logits: cannot be optimized; found a .* \(2, 5, 7\)"):

@@ -83,7 +83,7 @@ def test_only_within_a_step_are_matrices_bf16(model):
     assert word.dtype == torch.float32 and not torch.equal(word, word.bfloat16().float())
 
 
-def test_what_an_error_leaves_behind_is_float32(model):
+def test_weights_are_float32_again_after_an_error(model):
     class Stop(ActionCallback):
         def on_iteration_start(self):
             model.bert.bert.encoder.layer[1].register_forward_hook(lambda *_: 1 / 0)
@@ -95,7 +95,7 @@ def test_what_an_error_leaves_behind_is_float32(model):
     assert all(torch.equal(after[name], weight) for name, weight in before.items())
 
 
-def test_small_updates_add_up_in_the_masters(model):
+def test_small_steps_accumulate_in_the_master_weights(model):
     """A step of 1e-6 is lost in a bf16 weight, and not in its master."""
     before = weights(model)
     train(model, "O2", steps=3, lr=1e-6)
@@ -149,7 +149,7 @@ def test_a_step_that_was_not_made_scales_no_later_one(clip):
     assert optimizer.gradient_scale == 1.0
 
 
-def test_batches_of_one_update_give_what_a_large_batch_gives(toy, batches):
+def test_micro_batches_of_a_step_equal_one_large_batch(toy, batches):
     def run(batch_size, batches_per_step):
         small = toy()
         losses = small.wire(batches(samples=16, batch_size=batch_size))
@@ -161,7 +161,7 @@ def test_batches_of_one_update_give_what_a_large_batch_gives(toy, batches):
     torch.testing.assert_close(run(2, 4), run(8, 1), atol=5e-3, rtol=0)
 
 
-def test_what_is_frozen_stays_to_the_bit_until_it_is_unfrozen(model):
+def test_frozen_weights_do_not_change_until_they_are_unfrozen(model):
     name, has_moved = "bert.encoder.layer.0.output.dense.weight", []
     before = weights(model)[name]
 
@@ -224,6 +224,6 @@ def test_a_run_goes_on_at_any_level(model, tmp_path, first, second):
         assert rest == pytest.approx(losses[3:], rel=0.03)
 
 
-def test_there_is_no_o3(model):
+def test_level_o3_is_refused(model):
     with pytest.raises(UsageError, match="O0, O1 or O2"):
         train(model, "O3")

@@ -34,7 +34,7 @@ def test_the_verdict_is_one_sentence_with_its_error():
     assert adaptation((0.72, 0.005, 5), (0.70, 0.01, 5)).verdict.startswith("-2.0 +- 0.5 F1")
 
 
-def test_what_may_be_chance_is_no_gain():
+def test_a_difference_within_the_noise_is_not_called_a_gain():
     unclear = adaptation((0.70, 0.02, 5), (0.72, 0.02, 5))
     assert unclear.verdict.startswith("no measurable gain (+2.0 +- 1.3 F1")
     assert "not conclusive" in adaptation((0.70, None, 1), (0.72, None, 1)).verdict
@@ -56,7 +56,7 @@ def test_the_page_begins_with_the_verdict_and_what_follows_from_it(tmp_path):
         assert "1.500" in page and "1.00%" in page and "extending the vocabulary" in page
 
 
-def test_the_page_says_that_the_text_was_learned_by_heart(tmp_path):
+def test_the_page_warns_of_overfitting(tmp_path):
     outcome = adaptation((0.70, 0.02, 5), (0.71, 0.02, 5))
     for loss, is_worse in ((4.5, True), (4.3, False), (None, False)):
         texts = {
@@ -96,7 +96,7 @@ def command(tmp_path):
 
 
 @pytest.mark.slow
-def test_it_is_done_once_and_reported(tmp_path, command, capsys):
+def test_adapt_writes_a_report_and_a_rerun_does_nothing(tmp_path, command, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "base      F1" in printed and "adapted   F1" in printed and "F1 on test for" in printed
@@ -138,7 +138,7 @@ def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, com
         (["--max_seq_length", "9999"], "longer than the model allows"),
     ],
 )
-def test_what_is_refused_leaves_nothing(tmp_path, command, capsys, monkeypatch, change, message):
+def test_a_refused_command_leaves_no_files(tmp_path, command, capsys, monkeypatch, change, message):
     monkeypatch.chdir(tmp_path)
     Path("fish").write_text("the O\n\nfish B-Fish\n")
     Path("short.txt").write_text("Too short.\n")
@@ -173,7 +173,7 @@ def test_general_text_may_be_measured_only(tmp_path, command):
 
 
 @pytest.mark.slow
-def test_each_stage_is_measured_when_asked_for(tmp_path, command, capsys):
+def test_each_stage_is_measured_on_request(tmp_path, command, capsys):
     capsys.readouterr()
     command = [*command, "--num_iters", "2", "--seeds", "1"]
     assert main(command) == 0
@@ -207,7 +207,7 @@ def test_a_bert_without_mlm_head_is_extended_and_learns_one(tmp_path, command):
 
 
 @pytest.mark.slow
-def test_test_sentences_in_the_general_text_are_told(tmp_path, command, capsys):
+def test_test_sentences_in_the_general_text_are_reported(tmp_path, command, capsys):
     words = [chr(number) for number in range(ord("a"), ord("k"))]
     (tmp_path / "test").write_text("".join(f"{word}\tO\n" for word in words))
     general = tmp_path / "general.txt"

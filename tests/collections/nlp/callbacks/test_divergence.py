@@ -15,11 +15,11 @@ def causes(*losses, rate=10.0):
 
 
 @pytest.mark.parametrize("losses", [[LN_V] * 3, [LN_V + 0.7, LN_V + 1.9, 2.0], [8.0 - 2, 6.5, 4.0]])
-def test_what_is_near_a_guess_or_better_is_fine(losses):
+def test_a_loss_near_that_of_chance_is_not_divergence(losses):
     assert causes(*losses) == [None] * 3
 
 
-def test_a_loss_that_leaves_the_guess_behind_names_the_learning_rate():
+def test_a_loss_far_above_chance_blames_the_learning_rate():
     first, second, third = causes(5.5, 3673.0, 8468.0)
     assert first is None
     assert "learning rate (10) is probably too high" in second and "learning rate" in third
@@ -31,5 +31,5 @@ def test_a_loss_that_began_far_away_has_another_cause():
     assert "learning rate" in worse
 
 
-def test_a_loss_that_comes_back_is_fine_again():
+def test_a_loss_that_recovers_is_not_divergence():
     assert causes(5.0, 9.0, 4.0)[2] is None

@@ -190,7 +190,7 @@ def test_several_masked_losses_have_a_perplexity_each(model):
     assert "mlm_loss" not in found
 
 
-def test_a_loss_of_ones_own_goes_by_its_name(model):
+def test_a_custom_loss_is_reported_under_its_name(model):
     class Length(LossNM):
         """The mean square of the first token's hidden state."""
 

@@ -8,7 +8,7 @@ def verdicts(held_out, training):
     ]
 
 
-def test_learning_by_heart_is_named_with_the_step_it_began_after():
+def test_overfitting_is_reported_with_the_step_it_began_after():
     assert verdicts([5.0, 4.0, 4.2, 4.4], [5.0, 4.0, 3.0, 2.0]) == [None, None, None, 20]
 
 

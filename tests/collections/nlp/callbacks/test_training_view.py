@@ -29,7 +29,7 @@ def test_bars_are_high_where_the_loss_was():
     assert view.bars == "█▄▁"
 
 
-def test_everything_is_told():
+def test_the_view_shows_progress_losses_and_checkpoint():
     view = view_of([5.0, 4.0], unigram_entropy=6.5)
     view.step, view.total, view.checkpoint = 30, 120, "STEP-20"
     view.evaluation = (20, {"mlm_loss": 4.25, "mlm_accuracy": 0.1234, "loss": 5.0})
@@ -44,7 +44,7 @@ def test_everything_is_told():
         assert part in told, told
 
 
-def test_before_the_first_row_it_says_so():
+def test_before_the_first_step_the_view_shows_a_notice():
     console = Console(file=io.StringIO(), width=100)
     console.print(TrainingView())
     assert "waiting for the first step" in console.file.getvalue()

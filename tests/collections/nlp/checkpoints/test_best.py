@@ -41,7 +41,7 @@ def test_the_lowest_held_out_loss_decides(run, steps, losses, taken):
     assert choose_checkpoint(folder / "checkpoints" / "STEP-10").path.name == "STEP-10"
 
 
-def test_it_says_why(run):
+def test_the_choice_is_logged_with_its_reason(run):
     reason = choose_checkpoint(run([10, 20], {10: 4.0, 20: 4.5})).reason
     assert "4.000" in reason and "STEP-20" in reason
 
@@ -52,7 +52,7 @@ def test_a_damaged_best_one_is_not_taken(run):
     assert choose_checkpoint(folder).path.name == "STEP-20"
 
 
-def test_without_checkpoints_there_is_none(tmp_path):
+def test_without_checkpoints_there_is_no_best_one(tmp_path):
     assert choose_checkpoint(tmp_path) is None
 
 

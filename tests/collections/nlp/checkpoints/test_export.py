@@ -145,7 +145,7 @@ def test_padding_token_is_the_tokenizers(tmp_path, tokenizer):
     assert transformers.AutoConfig.from_pretrained(tmp_path / "out").pad_token_id == 0
 
 
-def test_the_model_itself_is_left_as_it_was(tmp_path, tokenizer):
+def test_export_does_not_change_the_model(tmp_path, tokenizer):
     bert = encoder().bfloat16().train()
     mlm = mlm_head(bert)
     export_huggingface(tmp_path / "out", bert, mlm, None, tokenizer)
@@ -167,7 +167,7 @@ def test_force_replaces_an_export(tmp_path, tokenizer):
     assert (tmp_path / "out" / "README.md").read_text() == cards[1]
 
 
-def test_force_does_not_delete_a_folder_that_is_no_export(tmp_path, tokenizer):
+def test_force_does_not_delete_a_folder_that_is_not_an_export(tmp_path, tokenizer):
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(UsageError, match="does not contain an exported model"):
         export_huggingface(tmp_path, encoder(), None, None, tokenizer, force=True)
@@ -232,7 +232,7 @@ OTHER_FILES = {
 
 
 @pytest.mark.parametrize("has_model", [True, False])
-def test_force_leaves_what_is_not_of_an_export_and_names_it(tmp_path, tokenizer, caplog, has_model):
+def test_force_keeps_and_names_files_that_are_not_of_an_export(tmp_path, tokenizer, caplog, has_model):
     """A cloned repository of the hub; one without a model, too, as a new one is."""
     bert, clone = encoder(), tmp_path / "clone"
     if has_model:

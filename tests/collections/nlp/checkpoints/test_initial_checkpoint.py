@@ -97,7 +97,7 @@ HEADS = {
 
 @pytest.mark.parametrize("kind", HEADS)
 @pytest.mark.parametrize("pickled", [False, True])
-def test_a_hugging_face_folder_gives_what_it_has(tmp_path, tokenizer, kind, pickled):
+def test_a_hugging_face_folder_gives_its_encoder_and_heads(tmp_path, tokenizer, kind, pickled):
     theirs = write_huggingface(tmp_path / "model", kind)
     if pickled:
         (tmp_path / "model" / "model.safetensors").unlink()
@@ -118,7 +118,7 @@ def test_heads_answer_as_in_hugging_face(tmp_path, tokenizer):
     assert model.mlm.mlp.last_linear_layer.weight is embeddings.weight
 
 
-def test_a_decoder_that_is_not_tied_stays_so(tmp_path, tokenizer):
+def test_an_untied_decoder_stays_untied(tmp_path, tokenizer):
     theirs = write_huggingface(tmp_path / "model", tie_word_embeddings=False)
     model, _ = start(tokenizer, bert_checkpoint=str(tmp_path / "model"))
     assert_same_encoder(model, theirs)
@@ -126,7 +126,7 @@ def test_a_decoder_that_is_not_tied_stays_so(tmp_path, tokenizer):
     torch.testing.assert_close(model.mlm(hidden_states(model.bert)), expected, atol=1e-5, rtol=0)
 
 
-def test_what_is_taken_and_what_is_new_is_said_in_one_line(tmp_path, tokenizer, caplog):
+def test_one_line_names_loaded_and_new_parts(tmp_path, tokenizer, caplog):
     write_huggingface(tmp_path / "model", "BertForMaskedLM")
     chosen = options(bert_checkpoint=str(tmp_path / "model"))
     origin = find_initial_checkpoint(chosen)
@@ -166,7 +166,7 @@ def test_a_module_file_of_nemo_0_10_gives_the_encoder(tmp_path, tokenizer, their
     assert_same_encoder(model, theirs)
 
 
-def test_its_sizes_come_from_the_configuration_beside_it(tmp_path, tokenizer, theirs):
+def test_sizes_come_from_the_configuration_beside_the_weights(tmp_path, tokenizer, theirs):
     write_nemo_0_10(tmp_path / "BERT-STEP-5.pt", theirs)
     theirs.config.to_json_file(tmp_path / "bert-config.json")
     model, _ = start(tokenizer, bert_checkpoint=str(tmp_path / "BERT-STEP-5.pt"))
@@ -174,7 +174,7 @@ def test_its_sizes_come_from_the_configuration_beside_it(tmp_path, tokenizer, th
     assert model.bert.config.max_position_embeddings == 20
 
 
-def test_its_sizes_may_come_from_config_file(tmp_path, tokenizer, theirs):
+def test_sizes_may_come_from_config_file(tmp_path, tokenizer, theirs):
     write_nemo_0_10(tmp_path / "BERT-STEP-5.pt", theirs)
     (tmp_path / "elsewhere").mkdir()
     theirs.config.to_json_file(tmp_path / "elsewhere" / "config.json")
@@ -186,7 +186,7 @@ def test_its_sizes_may_come_from_config_file(tmp_path, tokenizer, theirs):
     assert_same_encoder(model, theirs)
 
 
-def test_a_configuration_of_another_model_beside_it_is_found_out(tmp_path, tokenizer, theirs):
+def test_a_configuration_of_another_model_is_refused(tmp_path, tokenizer, theirs):
     """NeMo 0.10 left a bert-config.json that was there as it was."""
     write_nemo_0_10(tmp_path / "BERT-STEP-5.pt", theirs)
     transformers.BertConfig(**{**SIZES, "hidden_size": 32}).to_json_file(tmp_path / "bert-config.json")
@@ -260,7 +260,7 @@ def test_a_module_file_of_ours_gives_the_encoder_alone(work_dir, tokenizer):
 
 
 @pytest.mark.parametrize("named", [".", "checkpoints/STEP-7", "checkpoints/STEP-7/BERT.safetensors"])
-def test_a_damaged_checkpoint_gives_nothing(work_dir, named):
+def test_a_damaged_checkpoint_is_refused(work_dir, named):
     file = work_dir / "checkpoints" / "STEP-7" / "BERT.safetensors"
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
@@ -279,12 +279,12 @@ def test_a_checkpoint_without_a_bert_is_refused(work_dir, tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["nowhere.pt", "nowhere.safetensors", "no/where/at/all.bin"])
-def test_a_missing_file_is_said_so(name):
+def test_a_missing_file_is_an_error(name):
     with pytest.raises(MissingFileError, match="no such file"):
         find_initial_checkpoint(options(bert_checkpoint=name))
 
 
-def test_without_an_origin_the_options_are_what_they_are():
+def test_without_an_initial_checkpoint_options_do_not_change():
     assert find_initial_checkpoint(options()) is None
     assert with_sizes(options(), None) == (options(), None)
 
@@ -383,7 +383,7 @@ def test_weights_alone_need_their_tokenizer(tmp_path, vocabulary, theirs):
 
 
 @pytest.mark.parametrize(("lower", "tokens"), [(True, ["a", "##b", "##c"]), (False, ["[UNK]"])])
-def test_a_vocabulary_by_itself_is_lower_cased_if_that_is_asked_for(tmp_path, lower, tokens):
+def test_a_lone_vocabulary_is_lower_cased_on_request(tmp_path, lower, tokens):
     (tmp_path / "text" / "bert").mkdir(parents=True)
     vocabulary = tmp_path / "text" / "bert" / "vocab.txt"
     vocabulary.write_text("\n".join([*WORDS, "a", "##b", "##c"]) + "\n")
@@ -423,7 +423,7 @@ def test_a_new_model_may_have_more_embeddings_than_tokens(tmp_path, tokenizer):
     assert build_model(chosen, tokenizer, config).bert.config.vocab_size == 40
 
 
-def test_padding_is_what_the_tokenizer_says(tmp_path, vocabulary, theirs):
+def test_the_padding_id_is_the_tokenizers(tmp_path, vocabulary, theirs):
     """NeMo 0.10 put SentencePiece's special tokens last, and 0 into the configuration."""
     (vocabulary / "vocab.txt").write_text("\n".join([*WORDS[5:], *WORDS[:5]]) + "\n")
     tokenizer = NemoBertTokenizer(vocab_file=vocabulary / "vocab.txt")

@@ -55,7 +55,7 @@ def test_a_tokenizer_with_more_tokens_than_its_model_is_refused(tmp_path):
         load_pretrained(tmp_path)
 
 
-def test_what_no_token_has_is_never_the_answer(tmp_path):
+def test_ids_without_a_token_are_never_predicted(tmp_path):
     write_run(tmp_path, vocab_size=len(WORDS) + 40)
     (guesses,) = fill_mask(load_pretrained(tmp_path), "w1 [MASK] w2", top=100)
     assert {guess.token for guess in guesses} <= set(WORDS)
@@ -73,7 +73,7 @@ def test_an_export_tells_what_the_run_continued(tmp_path):
     assert "| continues | my-bert |" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_nothing_there_is_said_so(tmp_path):
+def test_a_folder_without_a_model_is_an_error(tmp_path):
     with pytest.raises(MissingFileError, match="no such model"):
         load_pretrained(tmp_path / "nowhere")
     with pytest.raises(CheckpointError, match="no checkpoint"):

@@ -50,13 +50,13 @@ def test_metadata_are_what_the_hub_reads():
 
 
 @pytest.mark.parametrize("facts", [Facts(), Facts(languages=("no",), license="no")])
-def test_metadata_are_yaml_whatever_they_say(facts):
+def test_metadata_with_special_characters_are_valid_yaml(facts):
     header = yaml.safe_load(model_card(facts).split("---")[1])
     assert header["tags"] == ["bert", "nemo-bert"]
     assert header.get("language", ["no"]) == ["no"]  # no boolean
 
 
-def test_without_a_license_it_says_so():
+def test_a_missing_license_is_mentioned():
     assert "No license is granted" in model_card(Facts())
     assert "license:" not in model_card(Facts()).split("---")[1]
     assert "No license is granted" not in model_card(Facts(license="mit"))

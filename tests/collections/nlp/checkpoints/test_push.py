@@ -82,7 +82,7 @@ def test_an_export_is_uploaded_whole_and_nothing_else(hub, run, tmp_path, capsys
     assert {authorization for _, authorization, _ in hub.asked} == {f"Bearer {TOKEN}"}
 
 
-def test_nothing_is_uploaded_unless_it_is_asked_for(hub, run, tmp_path):
+def test_nothing_is_uploaded_without_the_option(hub, run, tmp_path):
     assert main(["export", str(run), str(tmp_path / "out")]) == 0
     assert hub.asked == []
 
@@ -95,13 +95,13 @@ def test_nothing_is_uploaded_unless_it_is_asked_for(hub, run, tmp_path):
         (503, 5, "the hub returned a server error"),
     ],
 )
-def test_what_the_hub_refuses_is_one_line(hub, run, tmp_path, capsys, status, exit_code, message):
+def test_a_refusal_of_the_hub_is_one_line(hub, run, tmp_path, capsys, status, exit_code, message):
     hub.status = status
     assert main(["export", str(run), str(tmp_path / "out"), "--push", "me/my-bert"]) == exit_code
     assert message in error_of(capsys)
 
 
-def test_without_a_token_nothing_begins(hub, run, tmp_path, capsys, monkeypatch):
+def test_without_a_token_nothing_is_exported(hub, run, tmp_path, capsys, monkeypatch):
     monkeypatch.delenv("HF_TOKEN")
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "none"))
     assert main(["export", str(run), str(tmp_path / "out"), "--push", "me/my-bert"]) == 2
@@ -109,7 +109,7 @@ def test_without_a_token_nothing_begins(hub, run, tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
-def test_without_a_network_the_model_is_there_and_a_line_says_so(hub, run, tmp_path, capsys, monkeypatch):
+def test_without_a_network_the_export_is_kept_and_reported(hub, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert main(["export", str(run), str(tmp_path / "out"), "--push", "me/my-bert"]) == 5
     assert "the hub cannot be reached" in error_of(capsys)

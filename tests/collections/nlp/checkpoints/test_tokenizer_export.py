@@ -65,7 +65,7 @@ def test_a_word_is_cut_up_to_the_length_that_the_folder_says(words, long_words):
 
 
 @pytest.mark.parametrize("kind", ["words", "pieces"])
-def test_exported_files_can_be_read_by_all_whom_the_umask_lets(tmp_path, request, kind):
+def test_exported_files_have_the_permissions_of_the_umask(tmp_path, request, kind):
     tokenizer = request.getfixturevalue(kind)
     before = os.umask(0o022)
     try:

@@ -58,7 +58,7 @@ def test_a_worked_example(tmp_path, letters):
     assert batch["output_mask"][0, [3, 5]].sum() == 1
 
 
-def test_special_tokens_count_for_the_number_of_tokens_to_guess(tmp_path, letters):
+def test_special_tokens_count_for_the_number_of_predictions(tmp_path, letters):
     (tmp_path / "text.txt").write_text("a b c\nd e f g\n")
     dataset = dataset_of(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
     assert dataset.batch(0, [0])["output_mask"].sum() == 2  # of 10: 1.5; of 9 it would be 1
@@ -100,7 +100,7 @@ def test_label_1_means_another_document(dataset):
     assert 0.4 < batch["labels"].mean() < 0.8
 
 
-def test_inputs_differ_from_outputs_only_where_tokens_are_to_be_guessed(dataset):
+def test_inputs_differ_from_outputs_only_at_predictions(dataset):
     batch = all_of(dataset)
     chosen = batch["output_mask"] == 1
     assert (batch["input_ids"] == batch["output_ids"])[~chosen].all()
@@ -150,7 +150,7 @@ def test_an_order_is_a_permutation_that_changes_with_the_epoch(dataset):
     assert first.tolist() == dataset.order(0).tolist() != second.tolist()
 
 
-def test_a_fingerprint_tells_what_decides_the_samples(dataset, text, letters):
+def test_the_fingerprint_depends_on_what_decides_the_samples(dataset, text, letters):
     same, other = (dataset_of(letters, text, max_seq_length=48, short_seq_prob=p) for p in (0.1, 0.2))
     assert same.fingerprint == dataset.fingerprint != other.fingerprint
 
@@ -180,7 +180,7 @@ def test_a_torch_loader_can_read_it(dataset, num_workers):
         {"seed": -1},
     ],
 )
-def test_a_value_that_cannot_be_is_refused(text, letters, wrong):
+def test_an_invalid_value_is_refused(text, letters, wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         dataset_of(letters, text, **{"max_seq_length": 48, **wrong})
 
@@ -206,7 +206,7 @@ def test_a_corpus_cut_short_while_in_use_is_an_error(dataset):
         dataset.pairs(1)
 
 
-def test_real_text_is_masked_at_the_asked_rate(shared_data, tmp_path, letters):
+def test_real_text_is_masked_at_the_given_rate(shared_data, tmp_path, letters):
     text = (shared_data / "abc_news" / "rural.txt").read_text()[:300_000]
     (tmp_path / "text.txt").write_text(text)
     batch = all_of(dataset_of(letters, tmp_path, max_seq_length=128))

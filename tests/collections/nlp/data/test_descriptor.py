@@ -24,7 +24,7 @@ def test_a_folder_with_train_valid_and_test_fills_all_three(english):
     assert desc.test_file == str(english / "test.txt")
 
 
-def test_a_file_says_nothing_of_its_neighbors(english):
+def test_a_single_file_has_no_held_out_files(english):
     desc = describe(english / "train.txt")
     assert desc.data_dir == str(english)
     assert desc.train_file == str(english / "train.txt")

@@ -44,7 +44,7 @@ def test_counts_of_parts_add_up_to_those_of_the_whole():
     assert parts.excerpts.windows == whole.excerpts.windows
 
 
-def test_repeats_are_told_from_few_hashes(monkeypatch):
+def test_repeats_are_estimated_from_few_hashes(monkeypatch):
     monkeypatch.setattr(counting, "MOST_HASHES", 4000)
     texts = [str(i) for i in range(20_000)] + [str(i) for i in range(5_000)]
     one, two = Repeats(), Repeats()
@@ -57,7 +57,7 @@ def test_repeats_are_told_from_few_hashes(monkeypatch):
     assert one.share == pytest.approx(5 / 25, abs=0.03)
 
 
-def test_times_of_what_was_repeated():
+def test_repeats_are_counted():
     repeats = Repeats()
     repeats.add(hashes_of(["a", "b", "a", "a"]))
     assert repeats.times(hashes_of(["a", "b", "c"])).tolist() == [3, 1, 0]
@@ -92,7 +92,7 @@ def test_scripts_and_odd_characters():
     assert scripts_of({"1": 3}) == {}
 
 
-def test_languages():
+def test_languages_are_detected():
     english = "The river runs through the old town, and people walk along its banks in the evening."
     german = "Der Fluss fließt durch die alte Stadt, und abends gehen die Leute an seinen Ufern spazieren."
     shares = languages_of([*[english] * 30, *[german] * 10])
@@ -110,7 +110,7 @@ def test_a_store_in_memory_has_documents_sentences_and_words(letters):
     assert store.document_offsets.tolist() == [0, 1, 3]
 
 
-def test_nothing_in_memory_is_no_pair(letters):
+def test_an_empty_store_in_memory_has_no_pairs(letters):
     store = store_in_memory([[""]], letters)
     assert store.document_offsets.tolist() == [0]
     assert pair_figures(store, 16) is None
@@ -131,7 +131,7 @@ def test_a_few_documents_do_not_mislead(letters):
     assert few.random_share == pytest.approx(many.random_share, abs=0.03)
 
 
-def test_entropy_is_that_of_the_tokens_but_for_special_ones(letters):
+def test_the_entropy_leaves_out_special_tokens(letters):
     tokens = np.array([5, 5, 6, 6, 1, 1, 1, 2])
     assert unigram_entropy(tokens, letters) == pytest.approx(np.log(2))
 

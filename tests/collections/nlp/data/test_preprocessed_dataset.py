@@ -88,7 +88,7 @@ def test_few_rows_are_shuffled_as_one(folder):
 
 
 @pytest.mark.parametrize("first", [0, 1, 3, 6, 7])
-def test_a_resumed_epoch_is_the_rest_of_it(folder, small_windows, first):
+def test_a_resumed_epoch_gives_the_remaining_rows(folder, small_windows, first):
     dataset = shards_dataset(folder, 3)
     whole = list(dataset.batches(8, epoch=2))
     rest = list(dataset.batches(8, epoch=2, first=first))
@@ -96,7 +96,7 @@ def test_a_resumed_epoch_is_the_rest_of_it(folder, small_windows, first):
     assert all(same(a, b) for a, b in zip(rest, whole[first:], strict=True))
 
 
-def test_a_resume_reads_nothing_of_what_was_seen(folder, small_windows):
+def test_a_resume_does_not_read_earlier_rows(folder, small_windows):
     dataset = unshuffled(folder)
     (folder / "wiki_0.hdf5").unlink()  # rows 0 to 22
     assert len(next(dataset.batches(8, first=3))["labels"]) == 8  # rows 24 to 31
@@ -118,7 +118,7 @@ def by_tokens(dataset, *args, **kwargs) -> list[dict[str, np.ndarray]]:
     return list(dataset.batches(1, *args, tokens_per_batch=40, **kwargs))
 
 
-def test_batches_of_so_many_tokens_have_every_row_once_and_as_many_as_fit(folder, rows, small_windows):
+def test_batches_by_tokens_have_every_row_once_and_as_many_as_fit(folder, rows, small_windows):
     dataset = shards_dataset(folder, 3, seed=5)
     assert dataset.lengths.tolist() == [len(row.tokens) for row in rows]
     batches = by_tokens(dataset, 1)
@@ -130,7 +130,7 @@ def test_batches_of_so_many_tokens_have_every_row_once_and_as_many_as_fit(folder
 
 
 @pytest.mark.parametrize("first", [0, 1, 4, 100])
-def test_batches_of_so_many_tokens_resume_and_are_shared_as_others_are(folder, small_windows, first):
+def test_batches_by_tokens_resume_and_are_shared_across_processes(folder, small_windows, first):
     dataset = shards_dataset(folder, 3)
     rest = by_tokens(dataset, 2)[first:]
     assert len(rest) > 0 or first == 100
@@ -215,7 +215,7 @@ def test_rows_of_later_shards_are_checked_before_the_first_batch(folder, rows):
         shards_dataset(folder, 3, vocab_size=60)
 
 
-def test_of_too_many_rows_the_rest_is_checked_when_it_is_read(folder, rows, monkeypatch):
+def test_rows_not_checked_at_opening_are_checked_when_they_are_read(folder, rows, monkeypatch):
     monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
     rows[49].tokens[1] = 60
     write_shard(folder / "wiki_training_2.hdf5", rows[25:])
@@ -224,7 +224,7 @@ def test_of_too_many_rows_the_rest_is_checked_when_it_is_read(folder, rows, monk
         list(dataset.batches(8))
 
 
-def test_lengths_are_checked_wherever_they_are_read(folder, rows, monkeypatch):
+def test_lengths_are_checked_whenever_they_are_read(folder, rows, monkeypatch):
     monkeypatch.setattr(lm_bert_preprocessed_dataset, "ROWS_CHECKED_AT_ONCE", 24)
     path = folder / "wiki_training_2.hdf5"
     write_shard(path, rows[25:], change=lambda arrays: arrays["input_mask"].__setitem__((24, 0), -2))
@@ -239,7 +239,7 @@ def test_shards_of_two_tokenizers_do_not_go_together(folder):
         shards_dataset(folder, 3)
 
 
-def test_the_fingerprint_is_that_of_the_data_wherever_it_is(folder, tmp_path, rows):
+def test_the_fingerprint_does_not_depend_on_the_path(folder, tmp_path, rows):
     first = shards_dataset(folder, 3).fingerprint
     shutil.copytree(folder, tmp_path / "copy")
     assert shards_dataset(tmp_path / "copy", 3).fingerprint == first
@@ -248,7 +248,7 @@ def test_the_fingerprint_is_that_of_the_data_wherever_it_is(folder, tmp_path, ro
     assert shards_dataset(tmp_path / "copy", 3).fingerprint != first
 
 
-def test_arguments_that_cannot_be_are_refused(folder):
+def test_invalid_arguments_are_refused(folder):
     with pytest.raises(UsageError, match=r"unknown mode; found 'trian', .*did you mean 'train'"):
         shards_dataset(folder, 3, "trian")
     with pytest.raises(UsageError, match="max_pred_length: out of range; found 0"):

@@ -77,12 +77,12 @@ def test_a_new_entry_starts_from_the_mean_of_what_it_replaces(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertModel"])
-def test_a_model_with_fewer_heads_stays_what_it_was(tmp_path, kind):
+def test_a_model_with_fewer_heads_keeps_its_architecture(tmp_path, kind):
     result = extended(tmp_path, kind=kind)
     assert json.loads((result.folder / "config.json").read_text())["architectures"] == [kind]
 
 
-def test_so_many_pieces_as_are_asked_for(tmp_path):
+def test_the_given_number_of_pieces_is_added(tmp_path):
     assert len(extended(tmp_path, pieces=1).extension.ids) == 1
 
 
@@ -116,7 +116,7 @@ def test_the_command_reports_before_and_after(tmp_path, capsys):
     assert "already exists" in error_of(capsys)
 
 
-def test_what_cannot_be_extended_is_refused(tmp_path, capsys):
+def test_models_that_cannot_be_extended_are_refused(tmp_path, capsys):
     bert = write_bert(tmp_path / "bert")
     (tmp_path / "text.txt").write_text("the cat sees the dog\n" * 30 + "the dog likes the cat\n" * 30)
     text = str(tmp_path / "text.txt")

@@ -28,7 +28,7 @@ def total(words, vocabulary):
     return sum(count * cost(word, vocabulary) for word, count in words.items())
 
 
-def test_each_piece_saves_what_is_said_and_the_first_one_most():
+def test_each_piece_saves_its_gain_and_the_first_one_saves_most():
     rng = random.Random(1)
     words = {"".join(rng.choices("abcd", k=rng.randint(2, 7))): rng.randint(1, 9) for _ in range(60)}
     candidates = {mark + word[i : i + 3] for word in words for i in range(3) for mark in ("", "##")} - LETTERS
@@ -45,7 +45,7 @@ def test_each_piece_saves_what_is_said_and_the_first_one_most():
     assert gains[0] == best and len(gains) == 10
 
 
-def test_it_ends_where_too_little_is_saved():
+def test_selection_ends_when_the_gain_is_too_small():
     selection = Selection({"abcd": 10, "xy": 3}, LETTERS, {"abcd", "ab", "xy"})
     selection.run(None, 5)
     assert selection.chosen == {"abcd": 30}

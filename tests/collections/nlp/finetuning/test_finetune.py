@@ -75,7 +75,7 @@ def test_runs_leave_no_models_in_memory(tmp_path, bert):
         gc.enable()
 
 
-def test_a_run_that_broke_off_goes_on_to_the_same_figures(tmp_path, bert, monkeypatch):
+def test_an_interrupted_run_resumes_to_the_same_figures(tmp_path, bert, monkeypatch):
     whole = finetune(options_for(tmp_path, bert, "ner", lr="1e-3", work_dir=str(tmp_path / "whole")))
     options = options_for(tmp_path, bert, "ner", lr="1e-3")
     made = []
@@ -99,7 +99,7 @@ def test_a_run_that_broke_off_goes_on_to_the_same_figures(tmp_path, bert, monkey
     assert resumed.test == whole.test and resumed.valid == whole.valid
 
 
-def test_more_seeds_add_to_the_runs_that_are_there(tmp_path):
+def test_more_seeds_add_to_the_existing_runs(tmp_path):
     bert = str(tmp_path / "bert")
     write_huggingface(tmp_path / "bert", "BertForMaskedLM")  # without a pooler
     one = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
@@ -130,7 +130,7 @@ def test_test_sentences_in_the_training_part_are_warned_of(tmp_path, bert, capsy
     assert "1 of 2 examples of" in capsys.readouterr().err
 
 
-def test_what_cannot_be_is_refused_with_its_exit_code(tmp_path, bert, capsys):
+def test_invalid_input_is_refused_with_its_exit_code(tmp_path, bert, capsys):
     train = str(write_columns(tmp_path / "train", 100, seed=1))
     (tmp_path / "fish").write_text("the O\n\nfish B-Fish\n")
     (tmp_path / "plain").write_text("the O\n\nfish O\n")

@@ -27,7 +27,7 @@ def read(folder, text, name="data.txt", **columns):
     ],
     ids=["spaces", "docstart", "IOB1 with tabs and CR LF", "comments", "aligned, with a byte order mark"],
 )
-def test_columns(tmp_path, text):
+def test_labels_are_read_from_columns(tmp_path, text):
     assert read(tmp_path, text) == READ
 
 
@@ -35,7 +35,7 @@ def test_a_number_sign_is_a_word_where_it_has_a_label(tmp_path):
     assert read(tmp_path, "# O\n1 B-Rank\n") == [(("#", "1"), ("O", "B-Rank"))]
 
 
-def test_pubtator(tmp_path):
+def test_entities_are_read_from_pubtator(tmp_path):
     text = (
         "7|t|Aspirin helps.\n7|a|No chest pain\n"
         "7\t0\t7\tAspirin\tDrug\tD1\n7\t18\t28\tchest pain\tDisease\n7\tCID\tD1\tD2\n\n"
@@ -91,7 +91,7 @@ def test_an_entity_that_ends_within_a_word_takes_all_of_it(tmp_path, capsys):
         ("caf\u00e9 O\n".encode() + "caf\u00e9 O\n".encode("latin-1"), "data.txt:2: text that is not UTF-8"),
     ],
 )
-def test_what_is_refused(tmp_path, text, told):
+def test_invalid_files_are_refused(tmp_path, text, told):
     with pytest.raises(DataError) as refused:
         read(tmp_path, text)
     assert told in str(refused.value)
@@ -103,6 +103,6 @@ def test_no_option_is_named_that_labeled_files_do_not_have(tmp_path):
     assert "convert the file" in str(refused.value) and "--" not in str(refused.value).replace("-t utf-8", "")
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(MissingFileError):
         read_sentences(tmp_path / "absent.txt")

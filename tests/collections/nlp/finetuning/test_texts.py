@@ -21,7 +21,7 @@ def read(folder, text, name, pairs=False, **columns):
         ("a.tsv", 'text\tlabel\nGood, "very"\t1\nBad\t0\n'),
     ],
 )
-def test_texts(tmp_path, name, text):
+def test_texts_and_labels_are_read(tmp_path, name, text):
     assert read(tmp_path, text, name) == [('Good, "very"', "1"), ("Bad", "0")]
 
 
@@ -52,7 +52,7 @@ def test_pairs_and_columns_of_other_names(tmp_path):
         ("{broken", {}, "a.csv:1: not JSON"),
     ],
 )
-def test_what_is_refused(tmp_path, text, columns, told):
+def test_invalid_files_are_refused(tmp_path, text, columns, told):
     with pytest.raises(DataError) as refused:
         read(tmp_path, text, "a.csv", **columns)
     assert told in str(refused.value)

@@ -43,7 +43,7 @@ def test_words_are_labeled_by_their_first_piece(encoder):
     assert (row.positions, row.labels) == ([1, 2, 5, 6], [0, 1, 0, 2])
 
 
-def test_of_a_pair_the_longer_text_moves_and_the_other_one_stays(encoder):
+def test_windows_of_a_pair_move_over_its_longer_text(encoder):
     encoder._label_ids = {"yes": 0}
     rows = encoder.rows([LabeledText(("the cat", "abcdefghijklmnopqrst the dog"), ("yes",), "")])
     shown = [encoder.tokenizer.ids_to_tokens(row.ids) for row in rows]

@@ -85,7 +85,7 @@ def test_state_dict_loads_strictly_both_ways():
     theirs.load_state_dict(ours.state_dict(), strict=True)
 
 
-def test_only_asked_rows_leave_the_last_layer(batch):
+def test_only_requested_rows_leave_the_last_layer(batch):
     _, ours = pair_of_models()
     rows = torch.tensor([0, 4, 9, 13, 4])  # one of them twice
 

@@ -92,7 +92,7 @@ AS_OTHERS_WRITE_THEM = {
 
 
 @pytest.mark.parametrize("way", AS_OTHERS_WRITE_THEM)
-def test_a_folder_gives_the_same_answers_however_its_weights_are_named(source, tmp_path, way):
+def test_a_folder_is_read_under_every_naming_of_its_weights(source, tmp_path, way):
     folder, theirs = source
     copied = tmp_path / "bert"
     shutil.copytree(folder, copied)
@@ -105,7 +105,7 @@ def test_a_folder_gives_the_same_answers_however_its_weights_are_named(source, t
 
 @pytest.mark.parametrize("way", AS_OTHERS_WRITE_THEM)
 @pytest.mark.parametrize("kind", ["BertForPreTraining", "BertModel"])
-def test_a_file_gives_the_same_encoder_however_its_weights_are_named(source, tmp_path, way, kind):
+def test_a_file_is_read_under_every_naming_of_its_weights(source, tmp_path, way, kind):
     folder, theirs = source
     tensors = theirs.state_dict() if kind == "BertForPreTraining" else theirs.bert.state_dict()
     torch.save(AS_OTHERS_WRITE_THEM[way](tensors), tmp_path / "weights.pt")

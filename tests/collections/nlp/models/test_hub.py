@@ -70,7 +70,7 @@ def test_a_hub_that_is_busy_is_asked_once(hub, make):
     assert requests == ["/nobody/no-such-bert/resolve/main/config.json"]
 
 
-def test_a_hub_that_is_out_of_reach_is_said_so(hub):
+def test_an_unreachable_hub_is_an_error(hub):
     with hub_that_answers(200) as (address, _):
         pass  # nobody is there any more
     hub(address)
@@ -79,7 +79,7 @@ def test_a_hub_that_is_out_of_reach_is_said_so(hub):
     )
 
 
-def test_a_name_that_the_hub_does_not_have_is_said_so(hub):
+def test_an_unknown_name_is_an_error(hub):
     with hub_that_answers(404, "RepoNotFound") as (address, _):
         hub(address)
         assert "not in the cache, and the hub answered: 404" in refusal(lambda: BERT("nobody/no-such-bert"))
@@ -93,21 +93,21 @@ def test_a_name_of_nemo_0_10_is_asked_for_as_the_hub_has_it(hub):
 
 
 @pytest.mark.parametrize("name", ["no/such/folder", "../bert"])
-def test_what_no_hub_could_have_is_not_asked_for(hub, name):
+def test_an_invalid_name_is_not_requested_from_the_hub(hub, name):
     with hub_that_answers(503) as (address, requests):
         hub(address)
         assert "not a folder, and not a valid hub name" in refusal(lambda: BERT(name))
     assert not requests
 
 
-def test_a_folder_is_the_only_place_there_is(hub, tmp_path):
+def test_a_folder_is_not_looked_up_on_the_hub(hub, tmp_path):
     with hub_that_answers(503) as (address, requests):
         hub(address)
         assert "no weights of a pretrained BERT" in refusal(lambda: BERT(str(tmp_path)))
     assert not requests
 
 
-def test_places_are_tried_one_after_the_other(hub):
+def test_the_cache_is_tried_before_the_hub(hub):
     tried = []
 
     def load(place: str, local_only: bool) -> str:
@@ -179,7 +179,7 @@ def test_a_file_that_is_missing_among_several_is_named(tmp_path):
         '{"weight_map": {"a": "../elsewhere/model.safetensors"}}',
     ],
 )
-def test_an_index_that_is_none_is_damaged(tmp_path, content):
+def test_an_index_of_another_form_is_damaged(tmp_path, content):
     write_huggingface(tmp_path / "bert")
     (tmp_path / "bert" / "model.safetensors").unlink()
     (tmp_path / "bert" / "model.safetensors.index.json").write_text(content)

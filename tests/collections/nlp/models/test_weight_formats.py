@@ -42,7 +42,7 @@ def test_weights_of_another_framework_are_named_with_the_way_to_convert(tmp_path
     assert fix in str(error.value)
 
 
-def test_the_command_that_converts_is_one_that_python_takes(tmp_path):
+def test_the_suggested_command_is_valid_python(tmp_path):
     """transformers 4 is not here to run it, so this is as far as it goes."""
     (tmp_path / "bert_model.ckpt.index").touch()
     with pytest.raises(CheckpointError) as error:
@@ -51,7 +51,7 @@ def test_the_command_that_converts_is_one_that_python_takes(tmp_path):
     compile(program.removesuffix('"'), "<fix>", "exec")
 
 
-def test_weights_for_pytorch_are_used_where_others_lie_beside_them(tmp_path):
+def test_weights_for_pytorch_are_preferred_to_others(tmp_path):
     write_huggingface(tmp_path / "bert")
     (tmp_path / "bert" / "tf_model.h5").touch()
     (tmp_path / "bert" / "model.onnx").touch()

@@ -38,7 +38,7 @@ def test_ray_makes_the_same_with_little_memory(undisturbed, corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_ray_that_does_not_answer_is_told_at_once(corpus, tmp_path, monkeypatch, capsys):
+def test_an_unreachable_ray_is_an_error_at_once(corpus, tmp_path, monkeypatch, capsys):
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     assert main(command(corpus, tmp_path / "out", "--engine", "ray")) == 2

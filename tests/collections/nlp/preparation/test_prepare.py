@@ -32,7 +32,7 @@ from tests.collections.nlp.preparation.conftest import command, contents, start
 from tests.conftest import PATIENCE, write_english
 
 
-def test_both_forms_are_there_as_the_tutorial_names_them(undisturbed):
+def test_both_forms_are_written_under_the_tutorials_names(undisturbed):
     manifest = json.loads((undisturbed / "manifest.json").read_bytes())
     assert [source["name"] for source in manifest["sources"]] == ["0.txt", "1.txt", "2.txt", "3.txt"]
     train, test = (TokenStore(undisturbed / name) for name in ("train", "test"))
@@ -90,9 +90,7 @@ def test_a_run_that_is_killed_again_and_again_ends_with_the_same(undisturbed, co
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_run_whose_main_process_alone_is_killed_leaves_nobody_behind(
-    undisturbed, corpus, tmp_path, workers
-):
+def test_killing_the_main_process_ends_its_workers(undisturbed, corpus, tmp_path, workers):
     words = command(corpus, tmp_path / "out", "--workers", workers)
     run = start(words)
     while not list(work_of(tmp_path / "out").glob("tasks/tokenize-*.json")):
@@ -138,7 +136,7 @@ def test_little_work_is_that_of_text_and_passes_together(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_process_tells_how_far_it_has_come(corpus, tmp_path, monkeypatch, capsys):
+def test_one_process_reports_its_progress(corpus, tmp_path, monkeypatch, capsys):
     for module, name in (
         (watch, "SECONDS_BETWEEN_GLANCES"),
         (watch, "SECONDS_BETWEEN_LOOKS"),
@@ -169,7 +167,7 @@ def stopped(corpus: Path, out: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
+def test_existing_parts_are_not_rebuilt(undisturbed, corpus, tmp_path):
     work = stopped(corpus, tmp_path / "out")
     made = {path: path.stat().st_mtime_ns for path in work.glob("parts/*/part.json")}
     assert len(made) == 4
@@ -194,14 +192,14 @@ def test_parts_that_are_there_are_not_made_again(undisturbed, corpus, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_was_begun_with_other_options_is_not_mixed_in(corpus, tmp_path, capsys):
+def test_unfinished_work_with_other_options_is_discarded(corpus, tmp_path, capsys):
     stopped(corpus, tmp_path / "out")
     assert main([*command(corpus, tmp_path / "out"), "--test_fraction", "0", "--workers", "1"]) == 0
     assert not (tmp_path / "out" / "test").exists()
     assert "discarding unfinished work with different text or options" in capsys.readouterr().out
 
 
-def test_what_is_done_is_not_done_again(undisturbed, corpus, capsys):
+def test_finished_work_is_not_repeated(undisturbed, corpus, capsys):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
     assert main(command(corpus, undisturbed)) == 0
     assert "already exists" in capsys.readouterr().out
@@ -264,7 +262,7 @@ def test_the_error_of_a_task_reaches_the_user_as_it_was(corpus, tmp_path, worker
     assert "Traceback" not in told
 
 
-def test_duplicates_are_counted_and_left_out_if_asked_for(tmp_path):
+def test_duplicates_are_counted_and_removed_on_request(tmp_path):
     texts = [f"Document {i} tells of {i * i}.\nIt has two lines, and ends with {i}." for i in range(40)]
     (tmp_path / "text.txt").write_text("\n\n".join([*texts, *texts[:10]]), encoding="utf-8")
     found = []
@@ -317,12 +315,12 @@ def test_chinese_json_lines_become_both_forms(tmp_path):
 
 
 @pytest.mark.parametrize("phases", ["", "128", "128/20;512/80", "128/20,128/20", "a/b", "128/20,"])
-def test_phases_that_cannot_be_are_refused(phases):
+def test_invalid_phases_are_refused(phases):
     with pytest.raises(UsageError, match="--phases"):
         PrepareOptions(inputs=("text.txt",), phases=phases)
 
 
-def test_an_empty_text_is_called_so(tmp_path, capsys):
+def test_an_empty_text_is_an_error(tmp_path, capsys):
     (tmp_path / "text.txt").write_text(" \n\n")
     train_tokenizer("word-piece", [write_english(tmp_path / "english") / "train.txt"], tmp_path / "bert", 80)
     words = ["prepare", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), "--workers", "1"]
@@ -357,7 +355,7 @@ def test_published_splits_are_not_mixed_into_the_training_text(tmp_path, capsys)
     assert "not trained on, by name: test-00000.txt (test)" in capsys.readouterr().out
 
 
-def test_what_an_earlier_version_prepared_stays_and_is_told_of(tmp_path, capsys):
+def test_data_of_an_earlier_version_is_kept_with_a_warning(tmp_path, capsys):
     text = write_english(tmp_path / "english")
     (tmp_path / "book.txt").write_text((text / "valid.txt").read_text().replace("\n\n", "\n"))
     words = ["prepare", str(tmp_path / "book.txt"), "--out", str(tmp_path / "out"), "--vocab_size", "80"]

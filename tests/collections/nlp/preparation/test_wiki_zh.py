@@ -65,7 +65,7 @@ def test_a_worked_example(tmp_path):
     assert [token for token in tokens[5:] if not token.isascii()] == ["。", "丑", "子", "寅", "？"]
 
 
-def test_documents_and_sentences_come_back_from_the_reader_as_they_were(corpus, tmp_path):
+def test_documents_and_sentences_are_read_back_unchanged(corpus, tmp_path):
     process_wiki_zh(corpus, tmp_path / "out")
     read = documents_in(tmp_path / "out/train.txt") + documents_in(tmp_path / "out/valid.txt")
     expected = [
@@ -88,7 +88,7 @@ def test_about_one_document_of_twenty_is_held_out(tmp_path):
     assert 70 < counts.valid.documents < 130
 
 
-def test_more_files_leave_the_others_documents_where_they_were(corpus, tmp_path):
+def test_more_files_only_extend_the_output(corpus, tmp_path):
     process_wiki_zh(corpus, tmp_path / "one", max_files=1)
     process_wiki_zh(corpus, tmp_path / "all")
     for name in ("train.txt", "valid.txt"):
@@ -157,7 +157,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
         (["It is 5! So. Yes?"], ["It is 5! So. Yes?"]),  # for Punkt
     ],
 )
-def test_what_the_sentences_of_a_document_are(paragraphs, sentences):
+def test_paragraphs_are_split_into_sentences(paragraphs, sentences):
     assert sentences_of(paragraphs) == sentences
 
 
@@ -244,13 +244,13 @@ def test_a_folder_without_a_corpus(corpus, tmp_path):
         corpus_files(tmp_path / "gone")
 
 
-def test_what_is_no_regular_file_is_refused_without_waiting(tmp_path):
+def test_a_fifo_is_refused_at_once(tmp_path):
     os.mkfifo(tmp_path / "wiki_00")
     with pytest.raises(DataError, match="wiki_00: not a regular file"):
         corpus_files(tmp_path)
 
 
-def test_a_failure_leaves_what_was_there(corpus, tmp_path):
+def test_a_failure_keeps_the_earlier_files(corpus, tmp_path):
     process_wiki_zh(corpus, tmp_path / "out")
     before = bytes_in(tmp_path / "out")
     with open(corpus / "AB/wiki_00", "a") as file:
@@ -267,7 +267,7 @@ def test_a_failure_leaves_what_was_there(corpus, tmp_path):
 
 
 @pytest.mark.parametrize("documents", [[], [document(1)], [document(1), document(1)], [{"text": " \n"}] * 3])
-def test_a_corpus_that_cannot_be_split(documents, tmp_path):
+def test_a_corpus_that_cannot_be_split_is_refused(documents, tmp_path):
     write(tmp_path / "in/AA/wiki_00", documents)
     with pytest.raises(DataError, match=r"too few documents.*expected two different ones"):
         process_wiki_zh(tmp_path / "in", tmp_path / "out")
@@ -287,7 +287,7 @@ def test_the_vocabulary_of_a_sentencepiece_model_is_not_replaced(corpus, tmp_pat
         process_wiki_zh(corpus, tmp_path)
 
 
-def test_a_folder_that_cannot_be_written_to(corpus, tmp_path):
+def test_a_file_in_place_of_the_output_folder_is_an_error(corpus, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(StorageError):
         process_wiki_zh(corpus, tmp_path / "file")

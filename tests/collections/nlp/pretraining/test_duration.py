@@ -189,7 +189,7 @@ def log(work_dir):
     return (work_dir / "log_globalrank-0_localrank-0.txt").read_text().splitlines()
 
 
-def test_what_cannot_end_on_time_says_so_at_once(data, tmp_path, machine):
+def test_a_run_that_cannot_end_on_time_is_refused_at_once(data, tmp_path, machine):
     machine.start = 300.0
     took = run(data, tmp_path, machine, "--minutes", "4", "--eval_step_freq", "-1")
     assert took == pytest.approx(300 + 120 + 20, rel=0.05)  # training has half of the time

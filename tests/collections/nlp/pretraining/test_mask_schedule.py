@@ -141,6 +141,6 @@ def test_shares_as_text(text, value, rates):
 
 
 @pytest.mark.parametrize("text", ["", ":", "0.3:", "a", "0.3:0.2:0.1", "0:0.1", "0.1:1", "nan", "0.3:inf"])
-def test_what_is_no_share(text):
+def test_invalid_mask_rates_are_refused(text):
     with pytest.raises(UsageError, match=r"--mask_probability: (not a share of tokens|out of range); found"):
         parse_mask_rate(text)

@@ -54,7 +54,7 @@ def write(folder, names: str, text: str = "One.\nTwo.\n\nThree.\nFour.\n") -> No
         (folder / name).write_text(text)
 
 
-def test_names_of_data_sets_say_what_is_trained_on_and_what_is_held_out(tmp_path, capsys):
+def test_names_of_data_sets_decide_the_split(tmp_path, capsys):
     write(tmp_path, "train_0.txt train_1.txt valid_0.txt valid_1.txt test_0.txt")
     train, held_out = data_files(options(train_data=str(tmp_path)))
     assert [source.name for source in sources_of(train)] == ["train_0.txt", "train_1.txt"]
@@ -89,13 +89,13 @@ def test_a_folder_of_held_out_text_is_not_trained_on(tmp_path):
         ("a.txt", ""),
     ],
 )
-def test_a_folder_to_evaluate_on_gives_what_is_held_out_in_it(english, tmp_path, names, expected):
+def test_a_folder_given_for_evaluation_gives_its_held_out_files(english, tmp_path, names, expected):
     write(tmp_path / "other", names)
     _, held_out = data_files(options(train_data=str(english), eval_data=str(tmp_path / "other")))
     assert held_out in (tmp_path / "other" / expected, tmp_path / "other/a.txt")
 
 
-def test_texts_of_two_layouts_are_told_of(tmp_path, capsys):
+def test_texts_of_different_layouts_cause_a_warning(tmp_path, capsys):
     write(tmp_path, "train.txt")
     write(tmp_path, "valid.txt", ("x " * 700 + "\n") * 5)
     data_files(options(data_dir=str(tmp_path)))
@@ -123,7 +123,7 @@ def test_several_held_out_files_are_evaluated_on(english, tmp_path):
     assert data.train.dataset.store.manifest["counts"]["documents"] == 120
 
 
-def test_a_corpus_of_one_document_is_told_of(english, tmp_path, capsys):
+def test_a_corpus_of_one_document_causes_a_warning(english, tmp_path, capsys):
     text = (english / "train.txt").read_text().replace("\n\n", "\n")
     (tmp_path / "book.txt").write_text(text)
     open_data(options(train_data=str(tmp_path / "book.txt"), tokenizer="word-piece"), tmp_path / "run")
@@ -138,7 +138,7 @@ def test_text_that_is_held_out_is_not_trained_on(english):
 
 
 @pytest.mark.parametrize("how", ["train_data", "data_dir"])
-def test_what_was_prepared_is_trained_on_without_reading_any_text(prepared, tmp_path, how):
+def test_prepared_data_is_used_without_reading_text(prepared, tmp_path, how):
     chosen = options(**{how: str(prepared)})
     assert data_files(chosen) == (prepared / "train", prepared / "test")
     data = open_data(chosen, tmp_path / "run")

@@ -38,7 +38,7 @@ def told(capsys, before, step, **changes):
     return lines[0] if lines else ""
 
 
-def test_the_rate_is_that_of_the_update_after_so_many():
+def test_the_rate_after_some_steps_is_that_of_the_next_step():
     assert rate_at(CONSTANT, StepPlan.of(100), 99) == 1e-3
     assert rate_at(POLYNOMIAL, StepPlan.of(100), 50) == pytest.approx(5e-4)
 

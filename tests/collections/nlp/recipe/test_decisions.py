@@ -82,7 +82,7 @@ def test_the_model_grows_with_the_time_and_is_held_back_by_a_small_text():
     assert chosen(size="base", minutes=1)["num_hidden_layers"] == 12
 
 
-def test_a_shape_of_no_name_has_the_rate_of_the_size_nearest_to_it():
+def test_other_shapes_use_the_rate_of_the_nearest_size():
     def rate(layers, width):
         return chosen(num_hidden_layers=layers, hidden_size=width, num_attention_heads=4)["lr"]
 
@@ -91,7 +91,7 @@ def test_a_shape_of_no_name_has_the_rate_of_the_size_nearest_to_it():
     assert rate(12, 700) == chosen(size="base")["lr"]
 
 
-def test_what_is_given_wins_and_the_rest_follows_from_it():
+def test_given_options_win_and_the_others_follow_from_them():
     options = chosen(lr=0.5, hidden_size=96, vocab_size=123, tokenizer="some/folder")
     assert (options["lr"], options["hidden_size"], options["tokenizer"]) == (0.5, 96, "some/folder")
     assert "vocab_size" not in options or options["vocab_size"] == 123

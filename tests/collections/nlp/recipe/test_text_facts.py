@@ -47,7 +47,7 @@ def test_accents_that_lower_casing_strips_are_noticed(tmp_path, form):
     assert 0.1 < facts_of([str(tmp_path / "a.txt")], AUTO).lost_marks < 0.3
 
 
-def test_too_little_text_is_told_how_much_is_needed(tmp_path):
+def test_too_little_text_is_an_error_that_says_how_much_is_needed(tmp_path):
     (tmp_path / "a.txt").write_text("A short text.\n")
     with pytest.raises(DataError, match=r"too little text.*found 13 characters, expected 10,000 or more"):
         facts_of([str(tmp_path / "a.txt")], AUTO)

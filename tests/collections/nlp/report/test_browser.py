@@ -92,7 +92,7 @@ def seen_by_browser(page, width, scheme):
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium")
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_every_plot_and_complains_of_nothing(tmp_path, width, scheme):
+def test_a_browser_draws_every_plot_without_errors(tmp_path, width, scheme):
     runs = [write_run(tmp_path / "one")]
     if scheme == "dark":
         runs.append(write_run(tmp_path / "two", steps=300))

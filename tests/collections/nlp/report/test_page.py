@@ -24,7 +24,7 @@ def body_of(page):
     return re.sub(r"<script.*?</script>|<[^>]*>", " ", body, flags=re.DOTALL)
 
 
-def test_a_run_is_told_in_full(tmp_path):
+def test_the_page_shows_curves_figures_text_and_options(tmp_path):
     text = body_of(page_on(write_run(tmp_path / "mine")))
     for part in (
         "MLM loss", "MLM accuracy", "Learning rate", "Throughput",  # curves
@@ -43,7 +43,7 @@ def test_a_page_needs_nothing_else_and_is_small(tmp_path):
     assert [address for address in addresses if not address.startswith("data:")] == []
 
 
-def test_what_files_say_is_text_and_never_code(tmp_path):
+def test_content_of_files_is_escaped(tmp_path):
     about = {"command": EVIL, "environment": {EVIL: EVIL}, "tokenizer": {EVIL: EVIL, "example": [EVIL]}}
     about["data"] = {"training": {EVIL: EVIL, "examples": [EVIL]}}
     sentence = {"before": EVIL, "word": EVIL, "after": EVIL, "guesses": {"1": [[EVIL, 0.5]]}}
@@ -92,7 +92,7 @@ def test_a_run_without_held_out_text_says_so(tmp_path):
     assert "Accuracy" not in text
 
 
-def test_a_run_that_has_not_begun_has_no_curves(tmp_path):
+def test_a_run_without_steps_has_no_curves(tmp_path):
     assert "there are no curves" in body_of(page_on(write_run(tmp_path / "run", metrics="")))
 
 
@@ -122,7 +122,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("content", ODD, ids=range(len(ODD)))
-def test_files_with_anything_in_them_are_reported(tmp_path, content):
+def test_damaged_files_do_not_stop_a_report(tmp_path, content):
     assert "Result" in body_of(page_on(write_run(tmp_path / "run", **dict.fromkeys(FILES, content))))
 
 
@@ -133,7 +133,7 @@ def test_damaged_files_are_named(tmp_path):
     assert "metrics.jsonl: 1 of its lines cannot be read" in text
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_a_folder_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(DataError, match="not the work folder of a run"):
         write_report([tmp_path], tmp_path / "page.html")
     with pytest.raises(MissingFileError, match="no such run"):

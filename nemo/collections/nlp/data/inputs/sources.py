@@ -11,6 +11,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nemo.collections.nlp.data.inputs.compression import compression_of, decompressed
+from nemo.collections.nlp.data.inputs.excerpts import (
+    HEAD_BYTES,
+    ends_in_cr,
+    excerpts_of,
+    layout_of,
+    read_up_to,
+)
 from nemo.collections.nlp.data.inputs.folders import (
     Listing,
     check_and_tell,
@@ -20,7 +27,6 @@ from nemo.collections.nlp.data.inputs.folders import (
 from nemo.collections.nlp.data.inputs.kinds import check_readable, format_by_name, format_of
 from nemo.collections.nlp.data.inputs.layouts import LAYOUTS
 from nemo.collections.nlp.data.inputs.lines import with_line_feeds
-from nemo.collections.nlp.data.inputs.looks import HEAD_BYTES, ends_in_cr, excerpts_of, layout_of, read_up_to
 from nemo.collections.nlp.data.inputs.options import AUTO, FORMATS, TextOptions
 from nemo.collections.nlp.data.inputs.places import (
     filesystem_of,

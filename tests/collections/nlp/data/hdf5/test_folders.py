@@ -39,14 +39,14 @@ def names(root: Path, mode: str) -> list[str]:
         ("part-00001.h5", "Valid/part-00001.H5"),
     ],
 )  # fmt: skip
-def test_training_and_held_out_shards_are_told_apart(tmp_path, training, held_out):
+def test_training_and_held_out_shards_are_distinguished(tmp_path, training, held_out):
     touch(tmp_path, training, held_out)
     assert names(tmp_path, "train") == [training]
     assert names(tmp_path, "eval") == [held_out]
     assert has_held_out_shards(tmp_path)
 
 
-def test_names_that_say_nothing_serve_for_both(tmp_path):
+def test_shards_with_other_names_serve_for_both(tmp_path):
     shards = ["a.hdf5", "b.hdf5", "hdf5_seq_len_128_shard_1472_test_split_10/part_0.hdf5", "more/c.hdf5"]
     touch(tmp_path, *shards)
     assert names(tmp_path, "train") == names(tmp_path, "eval") == shards
@@ -66,7 +66,7 @@ def test_other_files_are_left_out_and_named(tmp_path, capsys):
     assert "not read as shards: README.md, logs/run.log" in capsys.readouterr().out
 
 
-def test_a_folder_without_shards_says_what_it_has(tmp_path):
+def test_a_folder_without_shards_is_an_error_that_lists_its_files(tmp_path):
     with pytest.raises(DataError, match=r"no HDF5 shards in this folder; expected files named \*\.hdf5"):
         shards_of(tmp_path, "train")
     touch(tmp_path, "train.txt")

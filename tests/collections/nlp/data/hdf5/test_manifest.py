@@ -46,13 +46,13 @@ def places(prepared: Path) -> list[Path]:
 
 
 @pytest.mark.parametrize("place", range(4))
-def test_what_is_whole_is_read(prepared, tmp_path, place):
+def test_intact_shards_are_read(prepared, tmp_path, place):
     tokenizer = vocabulary(tmp_path / "vocabulary", WORDS)
     dataset = BertPretrainingPreprocessedDataset(places(prepared)[place], 3, tokenizer=tokenizer)
     assert len(dataset) == (20 if place == 3 else 40)
 
 
-def test_manifest_and_tokenizer_belong_there_and_are_not_named(prepared, capsys):
+def test_manifest_and_tokenizer_are_not_listed_as_other_files(prepared, capsys):
     (folder,) = prepared.glob("hdf5_*")
     assert len(shards_of(folder, "train")) == 2
     assert "not read as shards" not in capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_manifest_and_tokenizer_belong_there_and_are_not_named(prepared, capsys)
 
 
 @pytest.mark.parametrize("place", range(3))
-def test_a_missing_shard_is_named_whatever_it_is_for(prepared, place):
+def test_a_missing_shard_is_named_in_either_mode(prepared, place):
     places(prepared)[2].joinpath("wiki_test_0.hdf5").unlink()
     with pytest.raises(
         DataError, match=r"wiki_test_0\.hdf5: a shard is missing; .*manifest\.json says; fix: "
@@ -104,7 +104,7 @@ def test_a_damaged_manifest_is_refused(prepared, content):
         manifests_of(file.parent)
 
 
-def test_a_manifest_of_the_future_or_of_something_else_is_told_apart(prepared):
+def test_newer_and_other_manifests_are_distinguished(prepared):
     (file,) = prepared.glob("hdf5_*/manifest.json")
     file.write_text('{"format": "nemo-bert shards", "version": 2}')
     with pytest.raises(DataError, match="another version of nemo-bert; found version 2, expected 1"):

@@ -46,7 +46,7 @@ def epoch_of(dataset, epoch: int = 0) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("masking", ["stored", "token", "whole_word", "span"])
-def test_tokens_are_those_of_the_text_whatever_is_hidden(english, masking):
+def test_stored_masks_are_undone(english, masking):
     path, tokenizer, rows, lines = english
     batch = epoch_of(shards_dataset(path, tokenizer=tokenizer, masking=masking))
     encoded = {tuple(ids.tolist()) for ids in tokenizer.encode_batch(lines)}
@@ -63,7 +63,7 @@ def test_tokens_are_those_of_the_text_whatever_is_hidden(english, masking):
 
 
 @pytest.mark.parametrize("masking", ["token", "whole_word", "span"])
-def test_as_many_tokens_are_hidden_as_asked_for_and_none_is_special(english, masking):
+def test_the_given_share_of_tokens_is_masked_and_none_is_special(english, masking):
     path, tokenizer, _, _ = english
     batch = epoch_of(shards_dataset(path, tokenizer=tokenizer, masking=masking))
     chosen = batch["output_mask"] == 1
@@ -78,7 +78,7 @@ def test_as_many_tokens_are_hidden_as_asked_for_and_none_is_special(english, mas
     assert is_split.any() == (masking == "token")
 
 
-def test_chinese_words_are_hidden_whole(tmp_path):
+def test_chinese_words_are_masked_whole(tmp_path):
     sentences = [
         "我爱北京天安门。",
         "他们学习人工智能；我们学习数学。",
@@ -145,7 +145,7 @@ def test_predictions_are_capped_and_their_share_may_be_another(english):
     assert most(mask_probability=0.5, max_pred_length=7) == 7
 
 
-def test_without_a_tokenizer_single_tokens_can_be_hidden(english):
+def test_without_a_tokenizer_single_tokens_can_be_masked(english):
     path, tokenizer, _, _ = english
     dataset = shards_dataset(path, masking="token", vocab_size=tokenizer.vocab_size)
     batch = epoch_of(dataset)

@@ -73,7 +73,7 @@ def test_how_integers_are_stored_makes_no_difference(tmp_path, rows, how):
 # Headers
 
 
-def test_a_file_that_is_no_shard_is_refused(tmp_path):
+def test_a_file_that_is_not_a_shard_is_refused(tmp_path):
     refused(tmp_path / "none.hdf5", "no such file")
     for name, content, match in (
         ("empty.hdf5", b"", "an empty file"),
@@ -128,7 +128,7 @@ def test_a_shard_without_rows_is_refused(tmp_path, rows):
 
 
 @pytest.mark.parametrize("kind", ["soft link", "external link", "external storage", "virtual", "group"])
-def test_nothing_outside_the_file_is_followed(tmp_path, rows, kind):
+def test_links_are_not_followed(tmp_path, rows, kind):
     secret = write_shard(tmp_path / "secret.hdf5", rows)
     path = write_shard(tmp_path / "a.hdf5", rows)
     with h5py.File(path, "r+") as file:
@@ -152,7 +152,7 @@ def test_nothing_outside_the_file_is_followed(tmp_path, rows, kind):
 
 
 @pytest.mark.parametrize("rows_there", [0, 1000])
-def test_a_header_that_declares_more_than_it_stores_asks_for_no_memory(tmp_path, rows_there):
+def test_a_header_that_declares_too_much_allocates_no_memory(tmp_path, rows_there):
     path = tmp_path / "bomb.hdf5"
     with h5py.File(path, "w") as file:
         for name in FIELDS:
@@ -327,7 +327,7 @@ def test_rows_that_share_one_long_list_are_refused_with_little_memory(tmp_path, 
 
 
 @pytest.mark.parametrize("locking", [False, True, None])
-def test_a_shard_that_this_process_has_open_is_read_all_the_same(tmp_path, locking):
+def test_a_shard_that_is_already_open_can_be_read(tmp_path, locking):
     path = write_shard(tmp_path / "a.hdf5", make_rows(4))
     with h5py.File(path, "r", locking=locking):
         shard = open_shard(path)

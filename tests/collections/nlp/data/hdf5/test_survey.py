@@ -31,7 +31,7 @@ def test_shares_are_those_of_the_rows(tmp_path):
     assert found.first_rows[3, : len(rows[3].tokens)].tolist() == rows[3].tokens
 
 
-def test_it_is_the_same_however_many_blocks_it_is_read_in(tmp_path, monkeypatch):
+def test_the_survey_does_not_depend_on_the_size_of_blocks(tmp_path, monkeypatch):
     path = write_shard(tmp_path / "a.hdf5", make_rows(200))
     whole = surveyed(path)
     monkeypatch.setattr("nemo.collections.nlp.data.hdf5.survey.BLOCK_BYTES", 1000)
@@ -48,7 +48,7 @@ def test_another_value_gives_another_hash(tmp_path):
     assert surveyed(write_shard(tmp_path / "c.hdf5", rows)).sha256 != first
 
 
-def test_inputs_that_hide_nothing_are_refused(tmp_path):
+def test_shards_without_masks_are_refused(tmp_path):
     rows = make_rows(200)
     for row in rows:
         row.hidden = {position: row.tokens[position] for position in row.hidden}

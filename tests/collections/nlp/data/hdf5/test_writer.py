@@ -126,7 +126,7 @@ def test_counts_are_those_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("masking", ["token", "whole_word", "span"])
-def test_predictions_are_ascending_and_no_more_than_there_is_room_for(tmp_path, masking):
+def test_predictions_are_ascending_and_at_most_the_maximum(tmp_path, masking):
     store, tokenizer = store_of(made_up(60))
     rows = written(tmp_path, store, tokenizer, ShardRecipe(64, 5, 0.15, dupe_factor=2, masking=masking))
     lengths, positions = rows["input_mask"].sum(1), rows["masked_lm_positions"]
@@ -149,7 +149,7 @@ def test_predictions_are_ascending_and_no_more_than_there_is_room_for(tmp_path, 
     assert (inputs >= MASK).all() and (originals > MASK).all()  # no special token
 
 
-def test_padding_is_0_whatever_the_tokenizer_pads_with(tmp_path):
+def test_padding_is_0_for_every_tokenizer(tmp_path):
     store, tokenizer = store_of(made_up(10))
     expected = written(tmp_path, store, tokenizer)
     tokenizer.pad_id = UNK
@@ -423,7 +423,7 @@ def test_shards_are_runs_of_documents_about_as_large(number):
     assert max(sizes) - min(sizes) <= 2 * longest
 
 
-def test_there_is_a_document_in_every_shard_even_beside_a_huge_one():
+def test_every_shard_has_a_document_even_beside_a_huge_one():
     for documents in ([[1]] * 4 + [[1000]], [[1000]] + [[1]] * 4, [[1], [1], [1000], [1], [1]]):
         assert [len(part) for part in document_ranges(store_of(documents)[0], 5)] == [1] * 5
     assert len(document_ranges(store_of([[5], [5], [5]])[0], 10)) == 3
@@ -442,6 +442,6 @@ def test_there_is_a_document_in_every_shard_even_beside_a_huge_one():
         {"masking": "words"},
     ],
 )
-def test_a_recipe_that_cannot_be_is_refused(wrong):
+def test_an_invalid_recipe_is_refused(wrong):
     with pytest.raises(UsageError, match=next(iter(wrong))):
         ShardRecipe(**{"seq_length": 64, "max_predictions": 10, **wrong})

@@ -101,7 +101,7 @@ def test_a_transfer_that_breaks_off_is_an_error(server):
         list(read_documents(f"{address}/cut.txt"))
 
 
-def test_what_is_not_there_is_told_without_the_password(server, capsys):
+def test_a_missing_file_is_named_without_the_password(server, capsys):
     place, address = server
     (place / "a.txt").write_bytes(TEXT)
     secret = address.replace("://", "://user:geheim@")
@@ -114,7 +114,7 @@ def test_what_is_not_there_is_told_without_the_password(server, capsys):
 
 
 @pytest.mark.parametrize("address", ["nonsense://x/a.txt", "s3://bucket/a.txt"])
-def test_an_address_that_cannot_be_read_here_is_told(address):
+def test_an_unsupported_address_is_an_error(address):
     with pytest.raises(UsageError, match=address):
         sources_of(address)
 

@@ -29,14 +29,14 @@ def test_the_encoding_that_text_was_written_in_is_found(text, encoding, cut):
     assert likely_encoding(data[: len(data) - cut]) == encoding
 
 
-def test_nothing_is_named_where_nothing_is_sure():
+def test_no_encoding_is_named_if_none_is_certain():
     assert likely_encoding("文字文字".encode() + b"\xff") == ""  # UTF-8 but for one byte
     assert likely_encoding("café, déjeuner ".encode() + b"it\x92s") == ""
     assert likely_encoding("Он сказал, что это вопрос".encode("cp1251")) == ""
     assert likely_encoding(bytes(range(128, 256)) * 4) == ""
 
 
-def test_it_is_part_of_the_advice(documents_of):
+def test_the_error_names_the_likely_encoding(documents_of):
     with pytest.raises(DataError, match=r"text\.txt:3: .*offset 11 .*fix: .*iconv -f gb18030 -t utf-8"):
         documents_of(b"One.\n\nTwo. " + SIMPLIFIED.encode("gb18030") + b"\n")
     with pytest.raises(DataError, match=r"iconv -f cp1252 -t utf-8.*--invalid_bytes replace"):

@@ -60,7 +60,7 @@ def test_the_field_of_the_text_can_be_named(read):
         ),
     ],
 )
-def test_a_bad_line_is_told_with_its_file_and_number(line, told, read, tmp_path):
+def test_a_bad_line_is_reported_with_its_file_and_number(line, told, read, tmp_path):
     content = GOOD.encode() + b"\n\n" + (line if isinstance(line, bytes) else line.encode()) + b"\n"
     with pytest.raises(DataError) as refusal:
         read(content)
@@ -68,7 +68,7 @@ def test_a_bad_line_is_told_with_its_file_and_number(line, told, read, tmp_path)
     assert all(part in str(refusal.value) for part in told)
 
 
-def test_some_bad_lines_may_be_left_out_and_are_told(read, capsys):
+def test_a_few_bad_lines_may_be_skipped_and_are_reported(read, capsys):
     assert len(read(f"{GOOD}\n[]\n{GOOD}\n[]\n", max_bad_records=2)) == 2
     told = capsys.readouterr().err
     assert "wiki_00:2: " in told and "wiki_00:4: " in told and "2 bad records skipped" in told

@@ -97,7 +97,7 @@ def test_sections_of_parquet_are_row_groups(tmp_path):
     assert len(sections_of(sources_of(tmp_path), section_bytes=1 << 20)) == 1
 
 
-def test_what_can_only_be_read_from_its_beginning_is_one_section(tmp_path):
+def test_a_file_without_random_access_is_one_section(tmp_path):
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"One.\n" * 100))
     (tmp_path / "b.csv").write_bytes(b"text\n" + b"One.\n" * 100)
     (tmp_path / "c.txt").write_bytes(b"One.\n" * 100)
@@ -110,7 +110,7 @@ def test_what_can_only_be_read_from_its_beginning_is_one_section(tmp_path):
     assert sum(section.num_bytes for section in sections) == sum(s.num_bytes for s in sources_of(tmp_path))
 
 
-def test_a_reader_tells_how_much_it_has_read(tmp_path):
+def test_a_reader_reports_its_progress(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"One.\n\n" * 100)
     (section,) = sections_of(sources_of(tmp_path))
     reader = SectionReader(section)
@@ -130,7 +130,7 @@ def test_an_error_in_a_late_section_names_the_line_of_the_file(tmp_path):
         list(SectionReader(sections_of(sources_of(tmp_path), 100)[-1]).documents())
 
 
-def test_what_is_odd_is_counted_in_one_section_only(tmp_path):
+def test_oddities_are_counted_in_one_section_only(tmp_path):
     options = TextOptions(layout="blank", invalid_bytes="replace")
     (tmp_path / "a.txt").write_bytes((b"wo\0rd \xff" + b" more" * 40 + b"\n") * 20)
     readers = [SectionReader(section, options) for section in sections_of(sources_of(tmp_path), 500)]
@@ -141,7 +141,7 @@ def test_what_is_odd_is_counted_in_one_section_only(tmp_path):
     assert sum(reader.odd.replaced_bytes for reader in readers) == 20
 
 
-def test_a_file_without_text_is_told(tmp_path, capsys):
+def test_a_file_without_text_is_reported(tmp_path, capsys):
     (tmp_path / "a.txt").write_bytes(b" \n\n")
     (tmp_path / "b.txt").write_bytes(b"")
     assert list(read_documents(tmp_path)) == []
@@ -160,7 +160,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 
 @pytest.mark.parametrize("name", ["line.txt", "lines.txt", "bomb.txt.gz", "lines.jsonl"])
-def test_memory_is_bounded_whatever_the_file(tmp_path, name):
+def test_memory_is_bounded_for_every_kind_of_file(tmp_path, name):
     content = {
         "line.txt": lambda: b"x" * (100 << 20),
         "lines.txt": lambda: b"x\n" * (1 << 20),

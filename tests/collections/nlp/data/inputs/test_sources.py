@@ -62,7 +62,7 @@ def test_a_folder_is_read_in_order_of_names_and_lists_what_it_skips(tmp_path, ca
     assert "not read as text: LICENSE, README.txt, notes.md, vocab.txt, x.lock" in told
 
 
-def test_an_unprocessed_wiki_zh_folder_is_read_as_it_is(tmp_path):
+def test_an_unprocessed_wiki_zh_folder_can_be_read(tmp_path):
     write(tmp_path, "AB/wiki_00", "AA/wiki_01", "AA/wiki_00", content=RECORD)
     write(tmp_path, "AA/notes")
     assert names_of(tmp_path) == ["AA/wiki_00", "AA/wiki_01", "AB/wiki_00"]
@@ -90,7 +90,7 @@ def test_files_of_one_name_in_two_folders_are_two(tmp_path):
     assert names_of([tmp_path / "b", tmp_path / "a"]) == ["a/text.txt", "b/text.txt"]
 
 
-def test_names_and_order_are_the_same_wherever_the_folder_lies(tmp_path):
+def test_names_and_order_do_not_depend_on_the_folders_path(tmp_path):
     names = ["ü.txt", "a.txt", "Z.txt", "b/x.txt", "b.txt", "一.txt"]
     for place, order in (("here", names), ("there/too", reversed(names))):
         write(tmp_path / place, *order)
@@ -116,7 +116,7 @@ def test_odd_names_work(tmp_path, name):
     assert list(read_documents(tmp_path)) == DOCUMENTS
 
 
-def test_a_token_store_beside_the_text_is_no_text(tmp_path):
+def test_a_token_store_beside_the_text_is_not_read_as_text(tmp_path):
     write(tmp_path, "a.txt", "out/train/manifest.json", "out/train/tokens.bin", "out/train/notes.txt")
     assert names_of(tmp_path) == ["a.txt"]
     with pytest.raises(DataError, match="a token store, not text"):
@@ -133,7 +133,7 @@ def test_shards_are_not_text(tmp_path):
 # What is no file.
 
 
-def test_what_is_not_there_or_empty_is_told(tmp_path):
+def test_missing_and_empty_inputs_are_errors(tmp_path):
     with pytest.raises(MissingFileError, match=r"missing\.txt"):
         sources_of(tmp_path / "missing.txt")
     with pytest.raises(
@@ -176,7 +176,7 @@ def test_a_folder_with_the_name_of_a_text_is_a_folder(tmp_path):
 
 @pytest.mark.parametrize("ending", ["", *COMPRESS])
 @pytest.mark.parametrize("is_named", [True, False])
-def test_compressed_files_are_recognized_whatever_their_names(tmp_path, ending, is_named):
+def test_compressed_files_are_recognized_by_their_content(tmp_path, ending, is_named):
     for name, content in (("a.txt", TEXT), ("b.jsonl", RECORD), ("c.csv", "text\nOne. Two.\n")):
         data = content.encode()
         if ending:
@@ -187,20 +187,20 @@ def test_compressed_files_are_recognized_whatever_their_names(tmp_path, ending, 
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
-def test_a_compressed_file_that_was_cut_short_is_told(tmp_path, ending):
+def test_a_truncated_compressed_file_is_an_error(tmp_path, ending):
     content = "".join(f"{i} is a number.\n" for i in range(60_000)).encode()
     (tmp_path / f"a.txt{ending}").write_bytes(COMPRESS[ending](content)[:-50])
     with pytest.raises(DataError, match=rf"a\.txt\{ending}: "):
         list(read_documents(tmp_path))
 
 
-def test_a_name_that_promises_another_compression_is_told(tmp_path):
+def test_a_suffix_of_another_compression_is_an_error(tmp_path):
     write(tmp_path, "a.txt.gz")
     with pytest.raises(DataError, match=r"a\.txt\.gz: named as gzip, but is not"):
         sources_of(tmp_path)
 
 
-def test_json_lines_are_told_by_their_content(tmp_path):
+def test_json_lines_are_recognized_by_their_content(tmp_path):
     write(tmp_path, "a.txt", content=RECORD * 5)
     write(tmp_path, "b.txt", content='{"braces"} in prose\n{x}\n')
     assert [source.format for source in sources_of(tmp_path)] == ["json-lines", "text"]
@@ -210,19 +210,19 @@ def test_json_lines_are_told_by_their_content(tmp_path):
     ("content", "found"),
     [('[{"text": "a"}]', "a JSON list"), ('{\n "text": "a"\n}', "JSON of several lines")],
 )
-def test_other_json_is_told_with_what_to_do(tmp_path, content, found):
+def test_other_json_is_refused_with_advice(tmp_path, content, found):
     write(tmp_path, "a.json", content=content)
     with pytest.raises(DataError, match=f"not JSON lines; found {found}, .*fix: jq -c"):
         sources_of(tmp_path)
 
 
-def test_files_beside_a_data_set_are_no_part_of_it(tmp_path):
+def test_files_beside_a_data_set_are_not_read(tmp_path):
     write(tmp_path, "data.json", content=RECORD)
     write(tmp_path, "dataset_info.json", "state.json", content='{"a": 1}')
     assert names_of(tmp_path) == ["data.json"]
 
 
-def test_the_work_folder_of_a_run_beside_the_text_is_no_text(tmp_path):
+def test_a_work_folder_beside_the_text_is_not_read_as_text(tmp_path):
     write(tmp_path, "a.txt", "run/checkpoints/STEP-1/vocab.txt", "run/tokenizer/made-for.json")
     write(tmp_path, "run/metrics.jsonl", "run/status.json", content='{"step": 1}\n')
     assert names_of(tmp_path) == ["a.txt"]
@@ -235,7 +235,7 @@ def test_the_format_can_be_given(tmp_path):
     assert the_source(tmp_path / "d.jsonl", format="text", layout="lines").layout == "lines"
 
 
-def test_formats_that_lie_together_are_told(tmp_path, capsys):
+def test_mixed_formats_are_reported(tmp_path, capsys):
     write(tmp_path, "text.txt")
     write(tmp_path, "AA/wiki_00", content=RECORD)
     sources_of(tmp_path)
@@ -268,7 +268,7 @@ def _docx() -> bytes:
         (b"<!DOCTYPE html><p>text", "HTML or XML"),
     ],
 )
-def test_what_is_no_text_is_named_with_what_to_do(tmp_path, content, told):
+def test_files_that_are_not_text_are_refused_with_advice(tmp_path, content, told):
     (tmp_path / "a.txt").write_bytes(content)
     with pytest.raises(DataError, match=rf"a\.txt: {told}"):
         sources_of(tmp_path)
@@ -321,7 +321,7 @@ def test_articles_may_be_called_like_files_that_are_not_read_as_json(tmp_path):
 
 @pytest.mark.parametrize("ending", COMPRESS)
 @pytest.mark.parametrize("size", [24, 300_000])
-def test_what_is_behind_the_compressed_data_is_told_and_not_read(tmp_path, capsys, ending, size):
+def test_data_after_the_compressed_stream_is_reported_and_skipped(tmp_path, capsys, ending, size):
     content = "".join(f"{i} is a number.\n\n" for i in range(60_000)).encode()
     data = COMPRESS[ending](content) + COMPRESS[ending](TEXT.encode())
     (tmp_path / f"a.txt{ending}").write_bytes(data + b"junk" * (size // 4))

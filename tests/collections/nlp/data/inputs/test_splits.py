@@ -65,24 +65,24 @@ BOOKS = "latest.txt contest.txt trained_seals.txt devotion.txt valley.txt testam
 
 
 @pytest.mark.parametrize("names", LAYOUTS)
-def test_names_say_what_files_are_for(names):
+def test_file_names_decide_the_split(names):
     given, *expected = (text.split() for text in LAYOUTS[names])
     splits = splits_of(given)
     assert [splits.train, splits.validation, splits.test] == expected
     assert splits.others == [name for name in given if name not in chain(*expected)]
 
 
-def test_words_inside_words_say_nothing():
+def test_parts_of_words_in_names_do_not_decide_the_split():
     assert splits_of(BOOKS.split()).others == BOOKS.split()
 
 
-def test_upper_case_says_the_same():
+def test_upper_case_names_decide_the_same():
     splits = splits_of(["Train.csv", "TEST.txt", "Validation/a.txt", "WIKI.TRAIN.RAW"])
     assert (splits.train, splits.test) == (["Train.csv", "WIKI.TRAIN.RAW"], ["TEST.txt"])
     assert splits.validation == ["Validation/a.txt"]
 
 
-def test_held_out_text_is_not_trained_on_where_a_name_says_both():
+def test_a_name_with_both_words_is_held_out():
     splits = splits_of(["train-test.txt", "train/eval.txt", "test/train/a.txt"])
     assert (splits.train, splits.test) == (["train/eval.txt"], ["train-test.txt", "test/train/a.txt"])
     assert splits.contradictory == ["train-test.txt", "train/eval.txt", "test/train/a.txt"]
@@ -106,7 +106,7 @@ def test_only_training_text_is_read_from_a_folder_and_the_rest_is_named(tmp_path
     assert [source.path for source in held_out] == [str(tmp_path / "validation/a.txt")]
 
 
-def test_what_is_not_named_for_anything_is_trained_on_beside_held_out_text(tmp_path):
+def test_unnamed_files_beside_held_out_text_are_trained_on(tmp_path):
     write(tmp_path, "wiki.txt books.txt dev.txt")
     assert list(read_documents(tmp_path)) == [["books.txt"], ["wiki.txt"]]
 
@@ -129,7 +129,7 @@ def test_wikitext_raw_files_are_text_and_pictures_are_not(tmp_path):
     assert [source.name for source in sources_of(tmp_path)] == ["wiki.train.raw"]
 
 
-def test_files_that_are_named_are_read_whatever_their_names_say(tmp_path):
+def test_files_given_by_name_are_always_read(tmp_path):
     write(tmp_path, "train.txt test.txt")
     assert len(sources_of([tmp_path / "train.txt", tmp_path / "test.txt"])) == 2
     assert len(sources_of(tmp_path / "test.txt")) == 1

@@ -51,7 +51,7 @@ def test_all_kinds_of_strings_are_text(parquet_of, kind):
         ),
     ],
 )
-def test_a_column_that_is_no_text_is_told(parquet_of, columns, told):
+def test_a_column_that_is_not_text_is_an_error(parquet_of, columns, told):
     with pytest.raises(DataError, match=rf"a\.parquet: {told}"):
         parquet_of(columns)
 
@@ -65,7 +65,7 @@ def test_some_rows_without_text_may_be_left_out(parquet_of, capsys):
 
 
 @pytest.mark.parametrize("at", [10, -10])
-def test_damaged_parquet_is_told(tmp_path, at):
+def test_damaged_parquet_is_an_error(tmp_path, at):
     file = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": [f"text {i}" for i in range(100)]}), file)
     content = bytearray(file.read_bytes())
@@ -105,12 +105,12 @@ def test_a_table_of_one_column_works(documents_of):
         ("text\na\rb\n", ":2: not CSV"),
     ],
 )
-def test_a_bad_table_is_told_with_its_line(documents_of, table, told):
+def test_a_bad_table_is_an_error_with_its_line(documents_of, table, told):
     with pytest.raises(DataError, match=rf"a\.csv{told}"):
         documents_of(table, "a.csv")
 
 
-def test_quotes_in_a_table_of_tabs_are_text_where_they_do_not_pair(documents_of):
+def test_unpaired_quotes_in_a_tab_separated_table_are_text(documents_of):
     table = 'id\ttext\n1\t"Yes, he said.\n2\tNo.\n3\t"Why?\n'
     assert documents_of(table, "a.tsv") == [['"Yes, he said.'], ["No."], ['"Why?']]
     assert documents_of('id\ttext\n1\t"One, ""two""."\n', "b.tsv") == [['One, "two".']]

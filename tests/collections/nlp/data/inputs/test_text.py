@@ -24,12 +24,12 @@ def test_a_blank_line_ends_a_document(documents_of):
     ]
 
 
-def test_a_title_starts_a_document_and_headings_are_no_text(documents_of):
+def test_a_title_starts_a_document_and_headings_are_dropped(documents_of):
     lines = " = Cats = ", " Cats purr . ", " = = Food = = ", " They eat . ", " = Dogs = ", " Dogs bark . "
     assert documents_of(" \n \n".join(lines).encode()) == [["Cats purr .", "They eat ."], ["Dogs bark ."]]
 
 
-def test_an_equation_in_prose_is_no_heading(documents_of):
+def test_an_equation_in_prose_is_not_a_heading(documents_of):
     text = b"We have\n= x + y =\nas above.\n" + b"More words.\n" * 200
     assert documents_of(text)[0][1] == "= x + y ="
 
@@ -39,7 +39,7 @@ def test_long_lines_are_documents(documents_of):
     assert documents_of(f"{first}\n{second}\n".encode()) == [[first], [second]]
 
 
-def test_short_lines_without_blank_ones_are_one_document(documents_of):
+def test_short_lines_without_blank_lines_are_one_document(documents_of):
     assert documents_of(b"One.\nTwo.\nThree.") == [["One.", "Two.", "Three."]]
 
 
@@ -125,12 +125,12 @@ def test_a_document_without_end_is_cut(documents_of):
     assert sum(map(len, documents)) == MAX_DOCUMENT_CHARS // 10
 
 
-def test_a_file_with_nothing_in_it_has_no_documents(documents_of):
+def test_an_empty_file_has_no_documents(documents_of):
     for content in (b"", b"\n", b"  \n \n\t"):
         assert documents_of(content) == []
 
 
-def test_wikitext_is_told_by_its_headings(shared_data):
+def test_wikitext_is_recognized_by_its_headings(shared_data):
     sources = sources_of(shared_data / "wikitext-2" / "valid.txt")
     assert sources[0].layout == "headings"
     assert len(list(read_documents(sources))) == 60
@@ -160,14 +160,14 @@ def test_a_line_of_invisible_characters_is_blank(documents_of, mark):
     assert documents_of(f"One.\nTwo.\n{mark}\nThree.\nFour.\n") == [["One.", "Two."], ["Three.", "Four."]]
 
 
-def test_files_with_byte_order_marks_that_were_joined_are_those_files(documents_of):
+def test_joined_files_with_byte_order_marks_are_read_as_one(documents_of):
     file = f"{BOM}One.\nTwo.\n\nThree.\nFour.\n\n"
     assert len(documents_of(file * 5)) == 10
     record = BOM + '{"text": "One."}\n'
     assert documents_of(record * 3 + "\u200b\n" + BOM, "a.jsonl") == [["One."]] * 3
 
 
-def test_a_text_of_records_has_no_paragraphs_that_nobody_sees(documents_of):
+def test_a_text_of_records_reports_no_paragraphs(documents_of):
     record = '{"title": "T", "text": "\\ufeffT\\nOne.\\n\\u200b\\nTwo."}\n'
     assert documents_of(record, "a.jsonl") == [["One.", "Two."]]
 

@@ -117,12 +117,12 @@ def test_another_kind_or_number_is_refused():
 
 
 @pytest.mark.parametrize("kind", MASKINGS)
-def test_nothing_to_choose_chooses_nothing(kind):
+def test_a_row_without_candidates_gets_no_mask(kind):
     masked, chosen = mask([], [], kind=kind)
     assert masked.tolist() == [CLS, SEP] and not chosen.any()
 
 
-def test_what_is_not_chosen_stays():
+def test_tokens_that_are_not_chosen_do_not_change():
     masked, chosen = mask([9, 10, 11, 12] * 10, [True] * 40)
     original = np.array([CLS, *[9, 10, 11, 12] * 10, SEP])
     np.testing.assert_array_equal(masked[~chosen], original[~chosen])
@@ -208,7 +208,7 @@ def test_spans_have_the_lengths_of_the_paper():
     assert np.mean(lengths > 10) < 0.03  # two that touch
 
 
-def test_what_becomes_of_a_span_is_drawn_once(many):
+def test_a_span_is_masked_replaced_or_kept_as_a_whole(many):
     _, spans = spans_of(4000, 500, 0.015)
     alike = [span for span in spans if len({_what_became_of(token) for token in span}) == 1]
     assert len(alike) > 0.98 * len(spans)  # the others are two that touch
@@ -234,7 +234,7 @@ def test_every_word_is_in_a_span_as_often_as_any_other():
     np.testing.assert_allclose(shares, 5 / 30, rtol=0.05)
 
 
-def test_every_place_is_chosen_alike(many):
+def test_every_position_is_chosen_equally_often(many):
     ids, _, may_choose, lengths = many
     _, chosen = Masking(0.15, MASK, WORDS, "token")(
         ids, np.ones_like(may_choose), may_choose, lengths, 0, np.arange(4000)
@@ -244,7 +244,7 @@ def test_every_place_is_chosen_alike(many):
 
 
 @pytest.mark.parametrize("kind", MASKINGS)
-def test_a_sample_is_masked_alike_in_every_batch(many, kind):
+def test_a_samples_masks_do_not_depend_on_its_batch(many, kind):
     ids, starts_word, may_choose, lengths = many
     masking = Masking(0.15, MASK, WORDS, kind)
     whole = masking(ids, starts_word, may_choose, lengths, 3, np.arange(4000))

@@ -49,7 +49,7 @@ def test_the_second_sentence_of_a_random_pair_is_put_back():
     assert seen == {1, 2}
 
 
-def test_a_random_b_goes_on_until_the_space_is_filled():
+def test_a_random_b_fills_the_space():
     for seed in range(10):
         for _, a_length, b_start, b_length, is_random in rows(
             make_pairs(store_of([6], [1] * 10), 13, 0.0, seed)
@@ -132,7 +132,7 @@ def test_truncation_ends_where_removing_one_token_at_a_time_does():
     assert (table.a_start + table.a_length <= a).all() and (table.b_start + table.b_length <= b).all()
 
 
-def test_front_and_back_lose_tokens_alike():
+def test_front_and_back_are_truncated_equally_often():
     n = 20000
     same = {"a_start": np.zeros(n, int), "b_start": np.zeros(n, int), "is_random": np.zeros(n, bool)}
     long = PairTable(a_length=np.full(n, 10), b_length=np.full(n, 2), **same)
@@ -296,7 +296,7 @@ def test_b_starts_at_any_sentence_of_others_or_part_of_a_long_one():
     assert count[:5].sum() == 0  # A's own document
 
 
-def test_memory_is_that_of_the_documents_asked_for():
+def test_memory_depends_only_on_the_requested_documents():
     store = store_of(*[[7]] * 300_000)
     tracemalloc.start()
     make_pairs(store, 128, documents=range(1000, 1100))

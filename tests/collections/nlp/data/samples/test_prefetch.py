@@ -11,7 +11,7 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "batches"]
 
 
-def test_items_come_in_order_and_the_thread_ends():
+def test_items_keep_their_order_and_the_thread_ends():
     assert list(prefetched((i for i in range(10)), depth=2)) == list(range(10))
     assert threads() == []
 
@@ -24,7 +24,7 @@ def test_no_thread_is_left_when_items_are_no_longer_wanted():
     assert threads() == []
 
 
-def test_what_is_read_from_is_closed_as_well():
+def test_closing_the_prefetch_closes_its_source():
     closed = []
 
     def source():

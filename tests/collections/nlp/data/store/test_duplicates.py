@@ -87,7 +87,7 @@ def test_clusters_are_those_of_a_search_from_document_to_document(monkeypatch):
     np.testing.assert_array_equal(near_duplicates(bands), expected)
 
 
-def test_documents_with_few_changes_are_nearly_alike():
+def test_documents_with_few_changes_are_near_duplicates():
     found = [are_alike(document, with_changes(document, 2)) for document in documents(50, 200)]
     assert sum(found) == 50  # they share 190 of 202 runs of five words
 
@@ -109,7 +109,7 @@ def test_chinese_is_compared_by_its_characters():
     assert not are_alike([text], ["物理学是研究物质和能量的学科，它的研究对象大至宇宙，小至基本粒子。"])
 
 
-def test_short_documents_are_alike_only_if_all_their_words_are():
+def test_short_documents_are_duplicates_only_if_all_words_match():
     keys = NearDuplicateKeys()([["yes"], ["Yes!"], ["no"], ["yes", "no"], ["..."], ["!"], ["..."]])
     assert near_duplicates(keys.T).tolist() == [False, True, False, False, False, False, True]
 

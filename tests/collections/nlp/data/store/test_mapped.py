@@ -24,7 +24,7 @@ def mapped_bytes() -> int:
     return 1024 * int(status.split("RssFile:")[1].split()[0])
 
 
-def test_what_was_read_is_let_go_and_is_there_when_it_is_read_again(large):
+def test_released_pages_leave_memory_and_can_be_read_again(large):
     before = mapped_bytes()
     total = int(large.sum(dtype=np.int64))
     assert mapped_bytes() > before + large.nbytes // 2
@@ -55,5 +55,5 @@ def test_arrays_in_memory_and_small_files_are_left_alone(tmp_path):
         assert taken(array, np.arange(10)).tolist() == expected
 
 
-def test_nothing_is_taken_of_nothing(large):
+def test_taking_no_rows_gives_an_empty_array(large):
     assert taken(large, np.empty((0, 4), int)).shape == (0, 4)

@@ -95,7 +95,7 @@ def test_stores_do_not_depend_on_how_sections_were_grouped(corpus, tmp_path, let
     assert results[0] == results[1] == results[2]
 
 
-def test_documents_go_to_the_stores_they_are_meant_for(corpus, tmp_path, letters):
+def test_documents_go_to_the_right_stores(corpus, tmp_path, letters):
     parts = one_part(tmp_path / "parts", corpus / "a.txt", letters)
     keep = np.array([False, True, True, False])
     targets = {"some": (tmp_path / "some", keep), "last": (tmp_path / "last", np.arange(4) == 3)}
@@ -113,7 +113,7 @@ def test_documents_go_to_the_stores_they_are_meant_for(corpus, tmp_path, letters
     assert last.manifest["unigram_entropy"] == round(-0.75 * np.log(0.75) - 0.25 * np.log(0.25), 6)
 
 
-def test_a_store_of_all_parts_is_the_one_that_training_would_make(corpus, tmp_path, letters):
+def test_a_store_of_all_parts_equals_the_one_training_builds(corpus, tmp_path, letters):
     sources = sources_of(corpus)
     parts = parts_of(tmp_path / "parts", groups_of(sections_of(sources, 40), 100), letters)
     header = {"sources": [store_builder.describe_source(source) for source in sources]}
@@ -141,7 +141,7 @@ def test_every_document_that_is_kept_has_its_hash(corpus, tmp_path, letters):
     assert document_hashes(parts).tolist() == expected
 
 
-def test_what_is_in_memory_at_once_changes_nothing(corpus, tmp_path, letters, monkeypatch):
+def test_the_store_does_not_depend_on_block_sizes(corpus, tmp_path, letters, monkeypatch):
     results = []
     for batch, limit in ((1 << 20, 1 << 20), (1, 1), (30, 7)):
         monkeypatch.setattr(store_builder, "BATCH_CHARS", batch)
@@ -188,7 +188,7 @@ def _text(path, content):
     return path
 
 
-def test_a_part_is_there_whole_or_not_at_all(corpus, tmp_path, letters, monkeypatch):
+def test_a_part_is_written_completely_or_not_at_all(corpus, tmp_path, letters, monkeypatch):
     part = tmp_path / "parts" / "0"
     left_behind = part.with_name(".0.aside-1234")  # of a process that was killed
     left_behind.mkdir(parents=True)
@@ -284,7 +284,7 @@ def test_a_share_is_held_out_and_duplicates_are_on_one_side():
     assert not held_out(hashes, 0).any()
 
 
-def test_there_is_a_document_on_each_side_if_two_differ():
+def test_both_sides_get_a_document_if_two_differ():
     low, high = np.array([5, 9, 5], np.uint64), np.array([2**64 - 3, 2**64 - 9], np.uint64)
     assert held_out(low, 0.1).tolist() == [True, False, True]
     assert held_out(high, 0.1).tolist() == [False, True]

@@ -39,7 +39,7 @@ def contents(store):
     return [(store.folder / f"{name}.bin").read_bytes() for name in ARRAYS]
 
 
-def test_it_holds_tokens_words_sentences_and_documents(corpus, letters):
+def test_a_store_holds_tokens_words_sentences_and_documents(corpus, letters):
     store = open_or_build(corpus, letters)
     assert store.tokens.tolist() == [5, 6, 33, 8, 9, 36, 5, 5]  # a b ##c d e ##f a a
     assert store.starts_word.tolist() == [True, True, False, True, True, False, True, True]
@@ -48,7 +48,7 @@ def test_it_holds_tokens_words_sentences_and_documents(corpus, letters):
     assert store.describe() == "2 documents, 4 sentences, 8 tokens, 0.00% of them unknown"
 
 
-def test_it_is_mapped_not_loaded(corpus, letters):
+def test_a_store_is_mapped_not_loaded(corpus, letters):
     store = open_or_build(corpus, letters)
     assert isinstance(store.tokens.base, np.memmap) and store.tokens.dtype == np.uint16
 
@@ -77,7 +77,7 @@ def test_documents_go_on_from_batch_to_batch(corpus, letters, monkeypatch):
         assert contents(store) == at_once
 
 
-def test_files_are_read_by_name_also_where_base_names_are_alike(tmp_path, letters):
+def test_files_are_read_by_path_even_with_equal_base_names(tmp_path, letters):
     for name in ("b", "a"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "text.txt").write_text(f"{name} {name}\n{name}\n")
@@ -86,7 +86,7 @@ def test_files_are_read_by_name_also_where_base_names_are_alike(tmp_path, letter
     assert [source["name"] for source in store.manifest["sources"]] == ["a/text.txt", "b/text.txt"]
 
 
-def test_one_that_fits_is_used_again(corpus, letters):
+def test_an_up_to_date_store_is_reused(corpus, letters):
     first = made_at(open_or_build(corpus, letters))
     assert made_at(open_or_build(corpus, letters)) == first
     os.utime(corpus / "a.txt", ns=(0, 0))  # touched, not changed
@@ -215,20 +215,20 @@ def test_unknown_tokens_are_counted(corpus, letters):
     assert "25.00% of them unknown" in open_or_build(corpus, letters).describe()
 
 
-def test_it_lies_in_the_cache_and_nothing_is_left_beside_the_text(corpus, letters):
+def test_a_store_is_kept_in_the_cache_not_beside_the_text(corpus, letters):
     store = open_or_build(corpus / "a.txt", letters)
     assert store.folder.is_relative_to(corpus.parent / "cache" / "nemo-bert")
     assert [path.name for path in corpus.iterdir()] == ["a.txt"]
 
 
 @pytest.mark.parametrize("name", ["train.txt", "wiki.train.raw", "bert/vocab.txt"])
-def test_it_lies_beside_text_that_is_in_a_data_dir(corpus, letters, name):
+def test_a_store_of_a_data_dir_is_kept_beside_its_text(corpus, letters, name):
     (corpus / name).parent.mkdir(exist_ok=True)
     (corpus / name).write_text(TEXT)
     assert open_or_build(corpus / "a.txt", letters).folder.parent == corpus / "bert"
 
 
-def test_one_of_a_version_that_cut_text_otherwise_is_made_again(corpus, letters, capsys):
+def test_a_store_of_another_reader_version_is_rebuilt(corpus, letters, capsys):
     store = open_or_build(corpus, letters)
     manifest = json.loads((store.folder / "manifest.json").read_text())
     assert manifest.pop("reader") == READER
@@ -238,7 +238,7 @@ def test_one_of_a_version_that_cut_text_otherwise_is_made_again(corpus, letters,
     assert "it was made with a different version that splits text differently" in capsys.readouterr().out
 
 
-def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, letters):
+def test_the_cache_is_used_if_no_folder_can_be_made_beside_text(corpus, letters):
     (corpus / "bert").write_text("a file, so that no folder can be made here")
     store = open_or_build(corpus, letters)
     assert store.folder.is_relative_to(corpus.parent / "cache" / "nemo-bert")
@@ -246,13 +246,13 @@ def test_where_the_text_cannot_be_written_beside_the_cache_is_used(corpus, lette
     assert made_at(open_or_build(corpus, letters)) == first
 
 
-def test_a_folder_that_can_be_entered_and_not_listed_is_no_data_dir(corpus, letters, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_not_a_data_dir(corpus, letters, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: mode != os.R_OK)  # root may list every folder
     (corpus / "train.txt").write_text(TEXT)
     assert not open_or_build(corpus / "a.txt", letters).folder.is_relative_to(corpus)
 
 
-def test_no_home_for_the_cache_is_told(corpus, letters, monkeypatch):
+def test_a_missing_home_folder_for_the_cache_is_an_error(corpus, letters, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setattr(token_store.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError))
     with pytest.raises(StorageError, match="set HOME or XDG_CACHE_HOME"):
@@ -301,7 +301,7 @@ def test_of_several_processes_one_builds(corpus, letters):
     assert log.read_text() == "built\n"
 
 
-def test_the_manifest_says_what_it_was_made_from(corpus, letters):
+def test_the_manifest_names_the_sources(corpus, letters):
     store = open_or_build(corpus, letters)
     manifest = json.loads((store.folder / "manifest.json").read_text())
     assert manifest["counts"] == {"documents": 2, "sentences": 4, "tokens": 8, "unknown_tokens": 0}
@@ -317,7 +317,7 @@ def test_the_manifest_says_what_it_was_made_from(corpus, letters):
     assert manifest["arrays"]["tokens"]["bytes"] == 16
 
 
-def test_a_store_is_opened_where_text_is_asked_for(corpus, letters):
+def test_a_store_is_accepted_in_place_of_text(corpus, letters):
     store = open_or_build(corpus, letters, corpus.parent / "prepared")
     shutil.rmtree(corpus)
     assert is_store(store.folder)
@@ -325,7 +325,7 @@ def test_a_store_is_opened_where_text_is_asked_for(corpus, letters):
     assert sorted(file.name for file in store.folder.iterdir()) == sorted(store_builder.FILES)
 
 
-def test_a_store_of_another_tokenizer_is_refused_where_text_is_asked_for(corpus, letters, small_tokenizer):
+def test_a_store_of_another_tokenizer_is_refused_in_place_of_text(corpus, letters, small_tokenizer):
     store, other = open_or_build(corpus, letters, corpus.parent / "prepared"), small_tokenizer("ab")
     with pytest.raises(DataError) as caught:
         open_or_build(store.folder, other)
@@ -335,14 +335,14 @@ def test_a_store_of_another_tokenizer_is_refused_where_text_is_asked_for(corpus,
     assert letters.fingerprint in str(caught.value) and other.fingerprint in str(caught.value)
 
 
-def test_a_damaged_store_is_refused_where_text_is_asked_for(corpus, letters):
+def test_a_damaged_store_is_refused_in_place_of_text(corpus, letters):
     store = open_or_build(corpus, letters, corpus.parent / "prepared")
     (store.folder / "starts_word.bin").write_bytes(b"\1" * 8)
     with pytest.raises(DataError, match=r"starts_word\.bin: damaged token store; .* fix: delete"):
         open_or_build(store.folder, letters)
 
 
-def test_what_is_no_store_is_none(corpus, letters):
+def test_other_folders_and_files_are_not_token_stores(corpus, letters):
     (corpus / "manifest.json").write_text('{"format": "nemo-bert shards"}')
     assert not any(map(is_store, (corpus, corpus / "a.txt", corpus / "nothing", str(corpus))))
     (corpus / "manifest.json").write_text("[]")
@@ -361,13 +361,13 @@ def test_much_text_is_tokenized_part_by_part(corpus, letters, monkeypatch):
     assert in_parts.manifest == at_once.manifest
 
 
-def test_a_pointer_to_prepare_where_there_is_much_text(corpus, letters, monkeypatch, capsys):
+def test_a_large_text_suggests_prepare(corpus, letters, monkeypatch, capsys):
     monkeypatch.setattr(token_store, "MUCH_TEXT", 10)
     open_or_build(corpus, letters)
     assert "`nemo-bert prepare` uses all cores" in capsys.readouterr().out
 
 
-def test_real_text_is_all_there(shared_data, tmp_path, letters):
+def test_real_text_is_stored_completely(shared_data, tmp_path, letters):
     lines = (shared_data / "abc_news" / "rural.txt").read_text().split("\n")[:500]
     (tmp_path / "text.txt").write_text("\n".join(lines))
     store = open_or_build(tmp_path, letters)
@@ -394,7 +394,7 @@ def test_real_text_is_all_there(shared_data, tmp_path, letters):
         (("options",), 3),
     ],
 )
-def test_a_manifest_with_a_value_it_cannot_have_is_damaged(corpus, letters, place, value):
+def test_a_manifest_with_an_invalid_value_is_damaged(corpus, letters, place, value):
     """By kind: what `make chaos` found in the arrays' place."""
     store = open_or_build(corpus, letters, corpus.parent / "prepared")
     path = store.folder / "manifest.json"

@@ -115,6 +115,6 @@ print(hasattr(nltk, "word_tokenize"), train_punkt([text] * 9)(text) == before)
 
 
 @pytest.mark.slow
-def test_the_rest_of_nltk_is_imported_by_nobody_but_who_wants_it():
+def test_importing_punkt_does_not_import_the_rest_of_nltk():
     run = subprocess.run([sys.executable, "-c", APART], capture_output=True, text=True)
     assert run.stdout.splitlines() == ["set()", "True True"], run.stderr

@@ -39,7 +39,7 @@ def test_paragraphs_of_each_script_are_split_its_own_way():
     assert split("We met ca. twenty men. They sang.") == ["We met ca. twenty men.", "They sang."]
 
 
-def test_chinese_and_japanese_are_told_by_their_script():
+def test_chinese_and_japanese_are_recognized_by_their_script():
     assert make_splitter(["今天天气很好。我们去公园。"]) is split_cjk
     assert make_splitter(["これはペンです。あれは本です。"]) is split_cjk
 
@@ -53,7 +53,7 @@ def test_prose_is_split_by_punkt():
     assert make_splitter(PROSE)("It rained. We stayed.") == ["It rained.", "We stayed."]
 
 
-def test_lines_that_are_sentences_are_left_as_they_are():
+def test_lines_that_are_sentences_are_not_split():
     assert make_splitter([f"Line {i} is one sentence." for i in range(50)]) is split_lines
 
 

@@ -47,7 +47,7 @@ def test_the_words_of_the_example_are_those_of_the_segmentation():
         assert rjieba.cut("".join(words)) == words
 
 
-def test_the_words_hidden_are_whole_words(corpus):
+def test_whole_words_are_masked(corpus):
     tokenizer = NemoBertTokenizer(vocab_file=corpus / "vocab.txt")
     dataset = BertPretrainingDataset(
         tokenizer, open_or_build(corpus / "train.txt", tokenizer), Sampling(128, short_seq_prob=0.0)

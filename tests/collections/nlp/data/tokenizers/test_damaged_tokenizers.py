@@ -18,7 +18,7 @@ from tests.conftest import PATIENCE
 WHOLE = "".join(f"{token}\n" for token in SPECIALS).encode()
 
 
-def test_a_tokenizer_of_nothing_is_refused():
+def test_a_tokenizer_without_a_source_is_refused():
     with pytest.raises(UsageError, match="either 'vocab_file' or 'pretrained_model' has to be specified"):
         NemoBertTokenizer()
 
@@ -115,7 +115,7 @@ def test_a_crafted_model_is_tried_in_another_process_and_refused(tmp_path, craft
     assert "\n" not in str(error.value)
 
 
-def test_a_model_that_crashes_whoever_opens_it_does_not_crash_us(tmp_path):
+def test_a_model_that_crashes_its_library_is_an_error(tmp_path):
     # No model is known that crashes this version of SentencePiece, so the process that tries it is struck.
     path = write_model(tmp_path / "m.model", [(f"x{i}", -1.0) for i in range(100_000)], own_specials=True)
 

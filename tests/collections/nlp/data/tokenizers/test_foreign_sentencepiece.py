@@ -63,7 +63,7 @@ def test_a_unigram_model_is_exported_with_its_ids(tmp_path, settings):
     ],
     ids=str,
 )
-def test_that_a_model_cannot_be_exported_is_said_when_it_is_opened(tmp_path, caplog, settings, found):
+def test_opening_a_model_warns_if_it_cannot_be_exported(tmp_path, caplog, settings, found):
     file = write_model(tmp_path / "m.model", **settings)
     tokenizer = load_tokenizer(file)
     assert f"{file} is {found}: BERT can be trained with it, but not exported" in caplog.text

@@ -95,7 +95,7 @@ def test_tokens_added_before_and_after_export_are_known_to_both(tmp_path):
     ],
 )
 @pytest.mark.parametrize("is_saved", [False, True])
-def test_what_is_said_beside_a_plain_vocabulary_is_heeded(tmp_path, file, change, is_saved):
+def test_settings_beside_a_plain_vocabulary_are_used(tmp_path, file, change, is_saved):
     folder = write_plain(tmp_path / "plain")
     if is_saved:
         load_tokenizer(folder).save(folder)

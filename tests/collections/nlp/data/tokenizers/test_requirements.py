@@ -72,7 +72,7 @@ def description(**model: Any) -> dict[str, Any]:
         ),
     ],
 )
-def test_a_tokenizer_that_cannot_be_trained_with_is_refused(tmp_path, files, message):
+def test_a_tokenizer_unfit_for_training_is_refused(tmp_path, files, message):
     folder = write_folder(tmp_path / "folder", **files)
     with pytest.raises(UsageError, match=message) as error:
         load_tokenizer(folder)
@@ -81,7 +81,7 @@ def test_a_tokenizer_that_cannot_be_trained_with_is_refused(tmp_path, files, mes
 
 @pytest.mark.parametrize("config", [None, {"model_type": "bert"}])
 @pytest.mark.parametrize("name", ["spiece.model", "sentencepiece.bpe.model"])
-def test_a_model_that_nothing_describes_is_not_read_as_a_bert(tmp_path, name, config):
+def test_a_model_without_a_description_is_not_read_as_a_bert(tmp_path, name, config):
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["the cat sat"] * 30),

@@ -59,7 +59,7 @@ def test_special_tokens_unknown_to_a_model_are_appended_in_order(without_special
     assert without_specials.special_ids.tolist() == [0, 1, 2, 5, 6, 7, 8, 9]
 
 
-def test_a_list_of_special_tokens_says_not_which_is_which(without_specials):
+def test_a_list_of_special_tokens_does_not_name_them(without_specials):
     without_specials.add_special_tokens(["[PAD]", "[CLS]", "[PAD]"])
     assert without_specials.special_token_to_id == {"[PAD]": 5, "[CLS]": 6}
     with pytest.raises(UsageError, match=r"no pad_token; fix: call add_special_tokens"):

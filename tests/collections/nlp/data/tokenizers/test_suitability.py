@@ -45,18 +45,18 @@ def tokenizer(folder: Path, *tokens: str, do_lower_case: bool = True) -> Tokeniz
         ("cafe\u0301", "U+0301 is dropped"),
     ],
 )
-def test_what_lower_casing_takes_away_is_named(tmp_path, text, told):
+def test_characters_lost_by_lower_casing_are_named(tmp_path, text, told):
     warning = warning_of_lost_marks_in([text], tokenizer(tmp_path))
     assert told in warning
     assert "--do_lower_case" in warning
 
 
 @pytest.mark.parametrize("text", ["A Naive Cat, " * 100 + "é", "中文。", "Привет", "ﬁ½１Ａ", ""])
-def test_case_and_a_few_accents_are_no_loss(tmp_path, text):
+def test_case_and_a_few_accents_are_not_a_loss(tmp_path, text):
     assert warning_of_lost_marks_in([text], tokenizer(tmp_path)) is None
 
 
-def test_a_tokenizer_that_keeps_case_takes_nothing(tmp_path):
+def test_a_tokenizer_that_keeps_case_loses_no_characters(tmp_path):
     cased = tokenizer(tmp_path, do_lower_case=False)
     assert lost_marks({"が": 1}, cased.normalized).share == 0
     assert not strips_marks(cased)
@@ -68,7 +68,7 @@ def test_the_share_is_of_the_letters(tmp_path):
     assert (lost.share, lost.letters) == (0.75, {"が": "か"})
 
 
-def test_unknown_tokens_are_warned_of_with_what_helps(tmp_path):
+def test_unknown_tokens_cause_a_warning_with_advice(tmp_path):
     assert warning_of_unknown(0.005) is None
     assert "trained on such text" in warning_of_unknown(0.02)
     assert "--do_lower_case" in warning_of_unknown(0.02, is_uncased=True)
@@ -110,7 +110,7 @@ def told(capsys) -> str:
 
 
 @pytest.mark.parametrize("command", ["tokenizer", "inspect", "pretrain", "prepare"])
-def test_every_command_that_reads_text_tells_what_lower_casing_takes(tmp_path, capsys, japanese, command):
+def test_every_command_that_reads_text_warns_of_lower_casing(tmp_path, capsys, japanese, command):
     tokenizer(tmp_path, *dict.fromkeys(JAPANESE), *"0123456789", *(f"##{d}" for d in "0123456789"))
     named = [] if command == "tokenizer" else ["--tokenizer", str(tmp_path / "vocab.txt")]
     run(command, japanese, tmp_path / "out", "--do_lower_case", *named)
@@ -118,7 +118,7 @@ def test_every_command_that_reads_text_tells_what_lower_casing_takes(tmp_path, c
 
 
 @pytest.mark.parametrize("command", ["inspect", "pretrain", "prepare"])
-def test_every_command_that_reads_text_tells_of_unknown_tokens(tmp_path, capsys, command):
+def test_every_command_that_reads_text_warns_of_unknown_tokens(tmp_path, capsys, command):
     text = tmp_path / "text.txt"
     text.write_text("\n\n".join(f"The cat sat.\nTHE DOG RAN.\n{'a cat ' * i}" for i in range(20)))
     tokenizer(tmp_path, "the", "cat", "a", ".")

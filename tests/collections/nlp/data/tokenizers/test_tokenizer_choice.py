@@ -70,13 +70,13 @@ def test_a_checkpoint_has_its_own_tokenizer_or_is_given_one(tmp_path):
         (["config.json"], "sentence-piece", False),
     ],
 )
-def test_what_is_beside_text_is_used_unless_it_is_of_another_kind(tmp_path, text, files, asked, is_used):
+def test_a_tokenizer_beside_text_is_used_if_its_kind_fits(tmp_path, text, files, asked, is_used):
     beside = folder_with(text.parent / "bert", *files)
     choice = choose_tokenizer(TokenizerRequest(asked, data=text, train_in=tmp_path / "new"))
     assert choice.source == str(beside if is_used else tmp_path / "new")
 
 
-def test_what_is_prepared_has_its_tokenizer_beside_it_or_beside_its_folder(tmp_path):
+def test_prepared_data_has_its_tokenizer_beside_it_or_its_folder(tmp_path):
     shards = folder_with(tmp_path / "hdf5" / "wiki", "wiki_training_0.hdf5")
     beside = folder_with(tmp_path / "hdf5" / "bert", "vocab.txt")
     for data in (tmp_path / "hdf5", shards, shards / "wiki_training_0.hdf5"):
@@ -111,6 +111,6 @@ def test_a_tokenizer_that_several_stages_open_is_logged_once(tmp_path, caplog):
     assert [record.getMessage() for record in caplog.records].count(told) == 1
 
 
-def test_a_kind_is_a_name_where_nothing_can_be_trained(tmp_path):
+def test_a_kind_is_a_name_if_no_tokenizer_can_be_trained(tmp_path):
     assert choose_tokenizer(TokenizerRequest("word-piece", train_in=tmp_path)).is_new
     assert choose_tokenizer(TokenizerRequest("word-piece", initial=HubModel("bert"))).source == "word-piece"

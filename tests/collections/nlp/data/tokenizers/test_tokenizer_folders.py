@@ -205,7 +205,7 @@ def test_any_folder_gives_autotokenizers_ids_before_and_after_saving(tmp_path, s
 # One by one what the generator above puts together.
 
 
-def test_what_a_tokenizer_truncates_and_pads_is_not_heeded_and_kept(tmp_path):
+def test_truncation_and_padding_settings_are_ignored_and_kept(tmp_path):
     """As in every sentence-transformers model."""
     truncation = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     padding = {
@@ -226,7 +226,7 @@ def test_what_a_tokenizer_truncates_and_pads_is_not_heeded_and_kept(tmp_path):
 @pytest.mark.parametrize(
     "odd", [["\u2028"], ["\u2028", "\u3000", "\u0085", "\u00a0"], [""], ["", ""], ["a"], ["a", "a"]]
 )
-def test_an_id_is_the_number_of_a_line_whatever_the_other_lines_are(tmp_path, odd, place):
+def test_an_id_is_the_number_of_its_line(tmp_path, odd, place):
     lines = [*SPECIALS, "a", *odd, "b", "##c", ""]
     folder = write_lines(tmp_path, lines)
     tokenizer = load_tokenizer(folder if place == "folder" else folder / "vocab.txt")
@@ -276,7 +276,7 @@ def test_a_model_of_2018_without_model_type_is_a_bert(tmp_path):
     assert load_tokenizer(folder).text_to_tokens("The CAT") == ["the", "cat"]
 
 
-def test_a_kind_of_tokenizer_that_nobody_knows_is_refused_with_the_reason(tmp_path):
+def test_an_unknown_kind_of_tokenizer_is_refused_with_the_reason(tmp_path):
     folder = write_lines(tmp_path, VOCABULARY)
     write_json(folder / "tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["my.Tokenizer", None]}})
     with pytest.raises(UsageError, match=r"the tokenizer cannot be read; found .*custom code"):
@@ -298,7 +298,7 @@ def test_a_description_alone_has_berts_special_tokens_by_name(tmp_path, name):
     assert again("a [MASK]")["input_ids"] == [2, VOCABULARY.index("a"), 4, 3]
 
 
-def test_a_description_without_special_tokens_is_refused_with_what_to_do(tmp_path):
+def test_a_description_without_special_tokens_is_refused_with_advice(tmp_path):
     tokenizer = Tokenizer(models.WordPiece({"<what>": 0, "a": 1}, unk_token="<what>"))
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UsageError, match=r"no pad_token.*; fix: define them in a tokenizer_config.json"):
@@ -319,7 +319,7 @@ def test_a_sentencepiece_model_is_recognized_when_it_is_named_as_a_file(tmp_path
     assert tokenizer.mask_id == 4
 
 
-def test_sentencepieces_pieces_are_no_vocabulary_of_wordpieces(tmp_path):
+def test_a_list_of_sentencepieces_is_not_a_wordpiece_vocabulary(tmp_path):
     write_lines(tmp_path, [*SPECIALS, *(f"▁{word}" for word in ("the", "cat", "sat", "on")), "s", "ed"])
     for place in (tmp_path, tmp_path / "vocab.txt"):
         with pytest.raises(UsageError, match=r"SentencePiece pieces, not WordPieces; found 4 of 11"):
@@ -351,7 +351,7 @@ def test_a_vocabulary_that_contradicts_its_description_warns(tmp_path, caplog, c
             assert name in caplog.text
 
 
-def test_a_lone_vocabulary_warns_if_its_folder_says_another_case(tmp_path, caplog):
+def test_a_lone_vocabulary_warns_if_its_configuration_contradicts(tmp_path, caplog):
     folder = write_lines(tmp_path, VOCABULARY)
     write_json(folder / "tokenizer_config.json", {"do_lower_case": True})
     assert load_tokenizer(folder / "vocab.txt", do_lower_case=True).text_to_tokens("A") == ["a"]
@@ -361,14 +361,14 @@ def test_a_lone_vocabulary_warns_if_its_folder_says_another_case(tmp_path, caplo
 
 
 @pytest.mark.parametrize("do_lower_case", [True, False])
-def test_the_flag_says_the_case_of_a_vocabulary_that_does_not_say_it(tmp_path, do_lower_case):
+def test_do_lower_case_decides_for_a_lone_vocabulary(tmp_path, do_lower_case):
     folder = write_lines(tmp_path, VOCABULARY)
     for place in (folder, folder / "vocab.txt"):
         tokenizer = load_tokenizer(place, do_lower_case)
         assert tokenizer.text_to_tokens("The") == (["the"] if do_lower_case else ["The"])
 
 
-def test_the_flag_is_refused_for_a_tokenizer_that_says_otherwise(tmp_path):
+def test_do_lower_case_is_refused_if_the_tokenizer_contradicts(tmp_path):
     folder = write_lines(tmp_path, VOCABULARY)
     write_json(folder / "tokenizer_config.json", {"do_lower_case": False})
     with pytest.raises(UsageError, match="--do_lower_case: the existing tokenizer is cased"):
@@ -388,7 +388,7 @@ def test_in_a_corpus_special_tokens_of_no_kind_are_found(tmp_path):
     assert url in tokenizer.special_ids
 
 
-def test_fingerprints_are_those_of_earlier_runs_which_go_on(tmp_path):
+def test_fingerprints_equal_those_of_earlier_versions(tmp_path):
     """Written down when all WordPieces were read with 200 letters in a word at most."""
     folder = write_lines(tmp_path, [*SPECIALS, "a", "##b", "the"])
     assert load_tokenizer(folder).fingerprint == (
@@ -409,7 +409,7 @@ def test_tokenizers_need_no_torch():
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
-def test_wordpieces_without_a_token_for_what_is_unknown_are_refused(tmp_path):
+def test_a_wordpiece_vocabulary_without_unk_is_refused(tmp_path):
     """transformers adds [UNK] to what is read, and `tokenizers` fails at the first word that needs it."""
     write_lines(tmp_path / "t", ["the", "cat"])
     write_json(tmp_path / "t" / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer"})

@@ -25,7 +25,7 @@ def test_pieces_by_hand(pieces):
     assert pieces.ids_to_text([2, 5, 6, 7, 3]) == "[CLS] the cats [SEP]"
 
 
-def test_special_tokens_are_found_and_what_follows_begins_no_word(pieces):
+def test_special_tokens_are_found_and_the_next_piece_starts_no_word(pieces):
     assert pieces.text_to_tokens("the [MASK]s cat") == ["▁the", "[MASK]", "s", "▁cat"]
     assert pieces.text_to_tokens("[CLS] the[SEP]") == ["[CLS]", "▁the", "[SEP]"]
     assert pieces.text_to_ids("the [MASK]s cat") == [5, 4, 7, 6]
@@ -44,7 +44,7 @@ def test_words_by_hand(words):
     assert words.ids_to_text([2, 5, 6, 7, 3]) == "the cats"
 
 
-def test_a_vocabulary_file_keeps_case_unless_asked(words, tmp_path):
+def test_a_vocabulary_file_keeps_case_by_default(words, tmp_path):
     lower = NemoBertTokenizer(vocab_file=tmp_path / "vocab.txt", do_lower_case=True)
     assert words.text_to_tokens("The Cat") == ["[UNK]", "Cat"]
     assert lower.text_to_tokens("Thé Cat") == ["the", "cat"]
@@ -126,7 +126,7 @@ def test_words_that_were_forgotten_are_encoded_again(words, monkeypatch):
     assert [ids.tolist() for ids in words.encode_batch(["the cats the cats"] * 2)] == [[5, 6, 7] * 2] * 2
 
 
-def test_vocabulary_spells_pieces_as_wordpieces_without_two_alike(tmp_path):
+def test_the_vocabulary_has_distinct_wordpiece_spellings(tmp_path):
     of_text = ["▁the", "s", "▁", "##", "▁##", "▁##s", "▁[CLS]", "[CLS]x", "▁▁", "▁▁the"]
     model = write_model(tmp_path / "m.model", [(piece, -1.0) for piece in of_text], own_specials=True)
     vocabulary = SentencePieceTokenizer(model).vocabulary()
@@ -142,7 +142,7 @@ def test_starts_word_says_which_tokens_begin_a_word(pieces, words):
     assert words.starts_word.tolist() == [True] * 7 + [False] + [True] * 4
 
 
-def test_fingerprint_tells_vocabularies_options_and_special_tokens_apart(tmp_path, without_specials):
+def test_the_fingerprint_depends_on_entries_options_and_specials(tmp_path, without_specials):
     def fingerprint(name: str, tokens: list[str], **options) -> str:
         return NemoBertTokenizer(
             vocab_file=write_vocabulary(tmp_path / name, SPECIALS + tokens), **options

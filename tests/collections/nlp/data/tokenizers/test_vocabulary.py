@@ -100,7 +100,7 @@ def test_a_corpus_without_text_is_an_error(tmp_path, kind):
 # The vocabulary.
 
 
-def test_the_vocabulary_has_the_size_asked_for_and_vocab_txt_says_the_ids(kind, corpus, tmp_path):
+def test_the_vocabulary_has_the_given_size_and_vocab_txt_lists_it(kind, corpus, tmp_path):
     tokenizer = train_tokenizer(kind, corpus, tmp_path / "bert", 120)
     assert tokenizer.vocab_size == 120
     lines = (tmp_path / "bert" / "vocab.txt").read_text(encoding="utf-8").split("\n")
@@ -175,7 +175,7 @@ def test_chinese_characters_and_punctuation_continue_no_word(tmp_path):
         ({"mask_token": "[HIDE]", "bos_token": "[BOS]"}, [*SPECIALS[:4], "[HIDE]", "[BOS]"]),
     ],
 )
-def test_other_special_tokens_come_first_too(corpus, tmp_path, given, first):
+def test_given_special_tokens_come_first(corpus, tmp_path, given, first):
     tokenizer = train_tokenizer("sentence-piece", corpus, tmp_path / "bert", 120, special_tokens=given)
     assert tokenizer.vocabulary()[: len(first)] == first
     assert tokenizer.vocab_size == 120
@@ -230,14 +230,14 @@ def test_an_unknown_kind_is_refused(corpus, tmp_path):
         find_or_train_tokenizer("wordpiece", corpus, tmp_path, 120)
 
 
-def test_a_tokenizer_that_is_there_is_used(corpus, tmp_path):
+def test_an_existing_tokenizer_is_used(corpus, tmp_path):
     trained = find_or_train_tokenizer("sentence-piece", corpus, tmp_path, 120)
     found = find_or_train_tokenizer("sentence-piece", corpus, tmp_path, 500)
     assert isinstance(found, SentencePieceTokenizer)
     assert found.fingerprint == trained.fingerprint
 
 
-def test_a_vocabulary_file_is_used_whatever_was_asked_for(kind, corpus, tmp_path):
+def test_an_existing_vocabulary_file_is_used_for_either_kind(kind, corpus, tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS, "the", "cat"]))
     found = find_or_train_tokenizer(kind, corpus, tmp_path, 500)
     assert isinstance(found, NemoBertTokenizer)

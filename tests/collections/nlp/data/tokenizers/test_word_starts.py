@@ -55,7 +55,7 @@ def test_words_of_both_kinds_stand_side_by_side(words_of):
     ]
 
 
-def test_what_follows_a_chinese_character_without_a_mark_is_a_word(words_of):
+def test_latin_letters_after_a_chinese_character_start_a_word(words_of):
     assert words_of(["我爱", "##py", "##thon"]) == [["我爱"], ["##py", "##thon"]]
 
 
@@ -72,7 +72,7 @@ def test_a_word_may_be_of_both_scripts(words_of):
     ]
 
 
-def test_what_a_space_parted_is_no_word_with_what_follows(words_of):
+def test_tokens_separated_by_a_space_are_different_words(words_of):
     assert words_of(["A", "##A", "制"]) == [["A", "##A", "制"]]
     assert words_of(["A", "A", "制"]) == [["A"], ["A"], ["制"]]
 

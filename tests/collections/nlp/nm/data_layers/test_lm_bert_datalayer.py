@@ -72,7 +72,7 @@ def test_the_tutorials_layer_shuffles_in_training_only(layer):
     assert in_order.for_training() is in_order
 
 
-def test_a_batch_of_nothing_is_refused(english, layer):
+def test_a_batch_size_of_zero_is_refused(english, layer):
     with pytest.raises(UsageError, match="batch_size: out of range; found 0"):
         BertPretrainingDataLayer(layer().dataset.tokenizer, english / "valid.txt", 32, batch_size=0)
 
@@ -101,7 +101,7 @@ def joined(batches) -> list[torch.Tensor]:
     return [torch.cat(parts) for parts in zip(*batches, strict=True)]
 
 
-def test_batches_of_short_sentences_have_nearly_as_many_tokens_as_they_may(short):
+def test_batches_by_tokens_are_nearly_full(short):
     data = short()
     for epoch in (0, 1):
         tokens = [data.items_in(batch) for batch in data.batches(epoch)]
@@ -111,7 +111,7 @@ def test_batches_of_short_sentences_have_nearly_as_many_tokens_as_they_may(short
         assert np.mean(tokens[:-1]) > 0.98 * 4096
 
 
-def test_they_have_every_sample_of_an_epoch_once_in_its_order(short):
+def test_batches_by_tokens_have_every_sample_once_in_order(short):
     data = short()
     for epoch in (0, 2):
         order = data.order(epoch)
@@ -122,7 +122,7 @@ def test_they_have_every_sample_of_an_epoch_once_in_its_order(short):
 
 
 @pytest.mark.parametrize("first", [1, 7, 12])
-def test_they_resume_in_the_middle_of_an_epoch_exactly(short, first):
+def test_batches_by_tokens_resume_exactly_within_an_epoch(short, first):
     whole = list(short().batches(1))
     rest = list(short().batches(1, first))
     assert len(rest) == len(whole) - first
@@ -130,7 +130,7 @@ def test_they_resume_in_the_middle_of_an_epoch_exactly(short, first):
         assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
-def test_an_evaluation_by_tokens_is_the_one_by_samples(short):
+def test_evaluation_batches_by_tokens_have_the_same_samples(short):
     of_tokens, of_samples = short(shuffle=False), short(shuffle=False, tokens_per_batch=None)
     for a, b in zip(joined(of_tokens.batches(0)), joined(of_samples.batches(0)), strict=True):
         assert torch.equal(a, b)
@@ -144,7 +144,7 @@ def test_a_batch_that_has_no_room_for_a_sequence_is_refused(short, shards):
         BertPretrainingPreprocessedDataLayer(shards, 3, tokens_per_batch=15)
 
 
-def test_samples_made_together_are_those_made_alone(layer, monkeypatch):
+def test_samples_do_not_depend_on_those_built_with_them(layer, monkeypatch):
     together = list(layer(shuffle=True).batches(1))
     monkeypatch.setattr(lm_bert_datalayer, "POSITIONS_AT_ONCE", 1)
     alone = list(layer(shuffle=True).batches(1))
@@ -208,7 +208,7 @@ def test_the_tutorials_order_of_arguments_and_the_signatures_mean_the_same(shard
         ((3, "train", 0), "batch_size: out of range; found 0"),
     ],
 )
-def test_arguments_that_cannot_be_told_apart_are_refused(shards, arguments, message):
+def test_ambiguous_arguments_are_refused(shards, arguments, message):
     with pytest.raises(UsageError, match=message):
         BertPretrainingPreprocessedDataLayer(shards, *arguments)
 
@@ -236,7 +236,7 @@ def test_masks_can_be_drawn_in_either_kind_of_data(tmp_path, layer):
         layer(masking="words")
 
 
-def test_rows_of_shards_come_in_batches_of_so_many_tokens(shards, rows):
+def test_rows_of_shards_come_in_batches_by_tokens(shards, rows):
     data = BertPretrainingPreprocessedDataLayer(shards, 3, "train", tokens_per_batch=50)
     for epoch in (0, 1):
         batches = list(data.batches(epoch))
@@ -249,7 +249,7 @@ def test_rows_of_shards_come_in_batches_of_so_many_tokens(shards, rows):
         )
 
 
-def test_a_graph_trains_on_shards_for_as_many_epochs_as_are_asked_for(shards):
+def test_a_graph_trains_on_shards_for_the_given_epochs(shards):
     data = BertPretrainingPreprocessedDataLayer(shards, 3, "train", 8)
     bert = BERT(
         vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16

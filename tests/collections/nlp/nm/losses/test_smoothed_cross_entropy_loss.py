@@ -28,7 +28,7 @@ def by_the_formula(log_probs, labels, mask, smoothing):
     return -(smoothed * mask).sum() / mask.sum()
 
 
-def test_mean_over_the_tokens_to_guess():
+def test_the_loss_is_the_mean_over_the_predictions():
     loss = SmoothedCrossEntropyLoss()
     assert loss.total(**PORTS).item() == pytest.approx(4 * LN2)
     assert loss.count(LABELS, MASK).item() == 2
@@ -66,7 +66,7 @@ def test_gathered_rows_give_the_loss_of_the_whole():
         torch.testing.assert_close((total, count), (whole_total, whole_count))
 
 
-def test_nothing_to_guess_gives_zero():
+def test_no_predictions_give_zero():
     assert SmoothedCrossEntropyLoss()(**{**PORTS, "output_mask": torch.zeros(1, 3)}).item() == 0
 
 
@@ -83,14 +83,14 @@ def test_only_the_last_tokens_count():
     assert loss.row_mask is None
 
 
-def test_statistics_have_accuracy_and_how_often_each_token_is_asked():
+def test_statistics_have_accuracy_and_target_counts():
     labels = torch.tensor([[0, 0, 0]])  # the second one would be right as well
     statistics = SmoothedCrossEntropyLoss().statistics(logits=LOG_PROBS, labels=labels, output_mask=MASK)
     assert [float(x) for x in statistics["accuracy"]] == [1, 2]  # a tie goes to class 0, which is right
     assert statistics["target_counts"][0].tolist() == [2, 0]
 
 
-def test_a_class_that_is_no_token_is_no_guess():
+def test_a_class_beyond_the_vocabulary_is_never_predicted():
     labeler = NeuralModule()
     labeler.vocab_size = 2  # of the tokenizer
     labels = NmTensor(labeler, {}, "labels", NeuralType(["B", "T"], LabelsType()))

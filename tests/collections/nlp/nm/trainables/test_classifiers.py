@@ -61,7 +61,7 @@ def test_sequence_classifier_reads_the_first_token_only():
     }
 
 
-def test_heads_start_as_bert_does_unless_told_otherwise():
+def test_heads_are_initialized_as_bert_by_default():
     torch.manual_seed(0)
     assert BertTokenClassifier(64, 50).dense.weight.std().item() == pytest.approx(0.02, rel=0.1)
     assert SequenceClassifier(64, 50).mlp.layer0.bias.count_nonzero() == 0

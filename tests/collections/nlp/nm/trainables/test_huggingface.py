@@ -167,13 +167,13 @@ def test_config_of_googles_release_is_read(tmp_path):
         ('{"position_embedding_type": "relative_key"}', "position_embedding_type; found relative_key"),
     ],
 )
-def test_config_file_that_is_none_is_refused(tmp_path, content, words):
+def test_a_file_that_is_not_a_configuration_is_refused(tmp_path, content, words):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UsageError, match=words):
         BERT(config_filename=str(tmp_path / "config.json"))
 
 
-def test_missing_config_file_is_said_so(tmp_path):
+def test_a_missing_config_file_is_an_error(tmp_path):
     with pytest.raises(MissingFileError, match="no such file"):
         BERT(config_filename=str(tmp_path / "none.json"))
 

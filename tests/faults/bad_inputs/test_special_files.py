@@ -91,7 +91,7 @@ GOOD_NAMES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", GOOD_NAMES)
-def test_an_odd_name_is_a_name(folder, monkeypatch, capsys, name):
+def test_files_with_unusual_names_are_read(folder, monkeypatch, capsys, name):
     path = folder / "names" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "text/train.txt", path)
@@ -111,7 +111,7 @@ def test_an_odd_name_is_a_name(folder, monkeypatch, capsys, name):
         ("run", "fill-mask locked/run '[MASK]'", DATA),
     ],
 )
-def test_what_may_not_be_read_is_told(folder, monkeypatch, capsys, place, words, exit_code):
+def test_unreadable_files_and_folders_are_reported(folder, monkeypatch, capsys, place, words, exit_code):
     path = folder / "locked" / place
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix:

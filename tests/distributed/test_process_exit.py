@@ -43,7 +43,7 @@ program(["--versio"])
 """
 
 
-def test_who_ends_before_its_interpreter_loses_nothing(tmp_path):
+def test_output_is_complete_if_the_process_ends_early(tmp_path):
     # A command with several processes, as torch's caches may keep the threads.
     with Job(tmp_path, "-c", ENDING, WORLD_SIZE=2) as job:
         assert job.wait() == 2

@@ -27,7 +27,7 @@ def meet(store, late=None, absent=None, seconds=PATIENCE):
 
 
 @pytest.mark.parametrize("late", [0, 1, 2])
-def test_those_who_are_started_again_meet_each_other_and_not_those_before(late):
+def test_restarted_processes_join_each_other_not_earlier_ones(late):
     store = dist.HashStore()
     for _ in range(3):
         parts = meet(store, late)
@@ -37,7 +37,7 @@ def test_those_who_are_started_again_meet_each_other_and_not_those_before(late):
 
 
 @pytest.mark.parametrize("is_first_time", [True, False])
-def test_who_does_not_come_is_named(is_first_time):
+def test_a_missing_process_is_named(is_first_time):
     store = dist.HashStore()
     if not is_first_time:
         meet(store)

@@ -5,7 +5,7 @@ import pytest
 from tests.conftest import made_once, write_english
 
 
-def test_a_folder_whose_making_failed_is_made_again(tmp_path):
+def test_a_folder_that_failed_to_build_is_rebuilt(tmp_path):
     def fail(folder):
         write_english(folder)
         raise OSError("the disk is full")

@@ -52,7 +52,7 @@ def test_a_step_sends_every_gradient_once_and_a_tied_one_as_one(results):
             assert result["messages"] == len(gradients)
 
 
-def test_gradients_that_travel_in_several_messages_arrive_in_their_places(results):
+def test_gradients_sent_in_several_messages_give_the_same_weights(results):
     first, second = results("several_messages")
     assert first["messages"] == 3
     assert first["weights"] == second["weights"] == near(first["alone"])
@@ -76,7 +76,7 @@ def test_two_objectives_take_turns_as_in_one_process(results):
     assert first["weights"] == second["weights"] == near(first["alone"])
 
 
-def test_every_sample_is_trained_on_once_in_an_epoch_wherever_it_ends(results):
+def test_every_sample_is_trained_on_once_per_epoch(results):
     first, second = results("uneven_ends")
     for samples in map(str, SAMPLES):
         for epoch in ("0", "1"):
@@ -85,7 +85,7 @@ def test_every_sample_is_trained_on_once_in_an_epoch_wherever_it_ends(results):
         assert first[samples]["items"] == [2 * int(samples)] * 2
 
 
-def test_a_short_end_of_an_epoch_makes_the_update_that_one_process_makes(results):
+def test_a_short_last_step_equals_that_of_one_process(results):
     first, second = results("uneven_ends")
     for samples in map(str, SAMPLES):
         ours = first[samples]

@@ -7,8 +7,8 @@ import random
 import pytest
 
 from nemo.collections.nlp.data.inputs import TextOptions, read_documents, sources_of
+from nemo.collections.nlp.data.inputs.excerpts import EXCERPT_BYTES, HEAD_BYTES
 from nemo.collections.nlp.data.inputs.layouts import detect_layout
-from nemo.collections.nlp.data.inputs.looks import EXCERPT_BYTES, HEAD_BYTES
 
 
 def paragraph(length: int) -> str:
@@ -52,7 +52,7 @@ def test_blank_lines_part_documents_where_most_lines_are_in_blocks(lines, layout
     assert detect_layout(lines) == layout
 
 
-def test_files_of_two_layouts_are_told_of(tmp_path, capsys):
+def test_files_of_different_layouts_cause_a_warning(tmp_path, capsys):
     articles = "\n".join([paragraph(2000)] * 1000)
     paragraphs = "\n\n".join(documents(1500, 6, 200))
     (tmp_path / "a.txt").write_text(f"{paragraphs}\n\n{articles}\n")
@@ -96,7 +96,7 @@ def test_tables_and_records_may_end_lines_in_carriage_returns(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["\u2028", "\u0085", "\x0c"])
-def test_other_line_ends_are_told_of(tmp_path, capsys, end):
+def test_unusual_line_ends_cause_a_warning(tmp_path, capsys, end):
     (tmp_path / "a.txt").write_text(f"Some words.{end}" * 20)
     assert len(list(read_documents(tmp_path))) == 1
     assert f"U+{ord(end):04X} seems to end lines" in capsys.readouterr().err

@@ -11,7 +11,7 @@ from tests.faults.runs import outcome, start, words
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_that_diverges_stops_and_says_on_what(undisturbed, tmp_path):
+def test_a_diverging_run_stops_and_records_the_bad_step(undisturbed, tmp_path):
     data, _ = undisturbed
     diverging = ("--optimizer", "sgd", "--lr", "1e12", "--save_step_freq", "1")
     code, told = outcome(start(words(data, tmp_path, *diverging)))
