@@ -76,7 +76,7 @@ def test_folders_of_a_data_set_are_its_splits(tmp_path):
 def test_a_folder_of_held_out_text_is_not_trained_on(tmp_path):
     write(tmp_path, "valid.txt test.txt")
     with pytest.raises(
-        DataError, match=r"no files in this folder are training text.*valid\.txt, test\.txt.*--train_data"
+        DataError, match=r"named as validation or test data.*valid\.txt, test\.txt.*--train_data"
     ):
         data_files(options(data_dir=str(tmp_path)))
 
