@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from nemo.collections.nlp.adaptation.run import STAGES, Adaptation, Score
+from nemo.collections.nlp.adaptation.result import Adaptation, Score
+from nemo.collections.nlp.adaptation.run import STAGES
 from nemo.collections.nlp.finetuning.metrics import DEFINITIONS, WRITTEN
 from nemo.collections.nlp.report.templates import rendered
 from nemo.utils.files import write_atomically
@@ -42,7 +43,7 @@ def advice_of(adaptation: Adaptation) -> str:
         return "The difference may be chance: keep the base model, or adapt with more text and time."
     if difference < 0:
         return "The base model is better on this task: keep it."
-    return "The adapted model is better on this task, by more than chance explains: use it."
+    return "The adapted model is better on this task, by more than the seeds of fine-tuning explain: use it."
 
 
 def warning_of_overfitting(adaptation: Adaptation) -> list[str]:

@@ -6,31 +6,31 @@ also resume in the middle.
 
 import dataclasses
 import json
-import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from nemo.collections.nlp.adaptation.inputs import contents_of
 from nemo.collections.nlp.adaptation.losses import SEQ_LENGTH, ModelFigures, figures_on
+from nemo.collections.nlp.adaptation.result import Adaptation, Score
 from nemo.collections.nlp.adaptation.text import (
     FIELD,
     GENERAL,
     MIXED,
     REPLAY,
     TRAIN,
-    warn_of_leak_into,
+    leak_into,
     write_texts,
 )
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.extension.run import extend_vocabulary, huggingface_folder_of
 from nemo.collections.nlp.finetuning.data import open_task_data
-from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, WRITTEN, mean_and_deviation
+from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, mean_and_deviation
 from nemo.collections.nlp.finetuning.model import open_encoder
-from nemo.collections.nlp.finetuning.run import Finetuning, finetune, refuse_several_processes
+from nemo.collections.nlp.finetuning.run import RESULTS, Finetuning, finetune, refuse_several_processes
 from nemo.collections.nlp.models.hub import load_config
 from nemo.collections.nlp.options import (
     AdaptationOptions,
@@ -49,6 +49,7 @@ from nemo.utils.logging import logging
 
 STAGES = {
     "begin": "reading texts and model",
+    "task": "reading the labeled data",
     "extend": "extending the vocabulary",
     "continue_base": "continuing pretraining of the base model, for comparison",
     "continue": "continuing pretraining",
@@ -66,85 +67,10 @@ FOLDERS = {"extended": "extended", "continued": "continued", "adapted": "model"}
 """Model -> its folder within the work folder."""
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
 """Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
-# Options that may change on a resume.
+# Options that may change on a resume; those of the task are recorded once there is one.
 _FREE = ("seeds", "compare_stages", "threads", "work_dir")
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score of a fine-tuned model over seeds.
-
-    Attributes:
-        mean, deviation: mean and standard deviation (divisor n - 1), from 0 to 1; no deviation with one seed.
-        runs: number of seeds.
-    """
-
-    mean: float
-    deviation: float | None
-    runs: int
-
-
-@dataclass(frozen=True)
-class Adaptation:
-    """The result of an adaptation.
-
-    Attributes:
-        folder: the adapted model.
-        texts: held-out figures by model and text (field, general). Models: base; extended (new entries only);
-            continued (pretraining only, with `compare_stages`); adapted.
-        new_pieces: number of entries added to the vocabulary.
-        figure: name of the score in `scores`, see `finetuning.metrics.DEFINITIONS`; None without a task.
-        scores: model -> score on the test set, or else the validation set; base and adapted, or all models
-            with `compare_stages`.
-        measured_on: the file of that set.
-        seconds: stage -> duration.
-    """
-
-    folder: Path
-    texts: Mapping[str, Mapping[str, ModelFigures]]
-    new_pieces: int
-    figure: str | None
-    scores: Mapping[str, Score]
-    measured_on: str
-    seconds: Mapping[str, float]
-
-    @property
-    def minutes(self) -> float:
-        """Duration of the adaptation: vocabulary and pretraining."""
-        return sum(self.seconds.get(stage, 0.0) for stage in ("extend", "continue")) / 60
-
-    @property
-    def gain(self) -> tuple[float, float | None]:
-        """The adapted model's `gain_of`."""
-        return self.gain_of("adapted")
-
-    def gain_of(self, model: str) -> tuple[float, float | None]:
-        """A model's mean less that of the base, and the standard error of this; None with one seed."""
-        base, other = self.scores["base"], self.scores[model]
-        if base.deviation is None or other.deviation is None:
-            return other.mean - base.mean, None
-        variance = base.deviation**2 / base.runs + other.deviation**2 / other.runs
-        return other.mean - base.mean, math.sqrt(variance)
-
-    @property
-    def is_measurable(self) -> bool:
-        """Is there a gain, or a loss, over twice its standard error?"""
-        if self.figure is None:
-            return False
-        difference, error = self.gain
-        return error is not None and abs(difference) > 2 * error
-
-    @property
-    def verdict(self) -> str:
-        """One sentence: the gain or the loss, and what it took."""
-        if self.figure is None:
-            return f"adapted in {self.minutes:.0f} minutes; without --task and --train the gain is unknown"
-        difference, error = self.gain
-        figure = f"{WRITTEN[self.figure]} on {Path(self.measured_on).name} for {self.minutes:.0f} minutes"
-        if error is None:
-            return f"{100 * difference:+.1f} {figure}, with one seed: not conclusive"
-        gain = f"{100 * difference:+.1f} +- {100 * error:.1f} {figure}"
-        return gain if self.is_measurable else f"no measurable gain ({gain})"
+_OF_TASK = tuple(field.name for field in dataclasses.fields(TaskOptions))
+_SECONDS = "seconds"
 
 
 def adapt(options: AdaptationOptions) -> Adaptation:
@@ -166,7 +92,9 @@ class _Adapting:
     def run(self) -> Adaptation:
         """Extend the vocabulary, continue pretraining, measure every model; finished stages are reused."""
         options = self._options
+        self._seconds = self._read(_SECONDS) or {}
         base = self._begun()
+        leaks = self._task_taken(base)
         extension = self._stage("extend", lambda: self._extend(base))
         models = self._models(base, is_extended=extension["pieces"] > 0)
         texts = {name: self._measure(name, model) for name, model in models.items()}
@@ -179,7 +107,8 @@ class _Adapting:
             figure,
             scores,
             measured_on,
-            dict(self._seconds),
+            {stage: self._seconds[stage] for stage in STAGES if stage in self._seconds},
+            leaks,
         )
 
     def _models(self, base: str, is_extended: bool) -> dict[str, str]:
@@ -205,39 +134,84 @@ class _Adapting:
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         """The result of a stage, which runs unless it was done before."""
-        file = self._folder / "stages" / f"{name}.json"
-        if not file.is_file():
+        done = self._read(name)
+        if done is None:
             logging.info("%s", STAGES[name])
-            began = time.monotonic()
-            result = {"result": work(), "seconds": time.monotonic() - began}
-            file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(file, json.dumps(result, indent=1).encode())
-        done = json.loads(file.read_bytes())
+            with self._timed(name):
+                result = work()
+            done = {"result": result, "seconds": self._seconds[name]}
+            self._write(name, done)
         self._seconds[name] = done["seconds"]
         return done["result"]
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        """Add the duration of the block to that of earlier attempts, even if it fails."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._seconds[name] = self._seconds.get(name, 0.0) + time.monotonic() - began
+            if self._path("stages").is_dir():  # an input that is refused leaves no files
+                self._write(_SECONDS, self._seconds)
+
+    def _read(self, name: str) -> Any:
+        file = self._path("stages") / f"{name}.json"
+        return json.loads(file.read_bytes()) if file.is_file() else None
+
+    def _write(self, name: str, content: Any) -> None:
+        file = self._path("stages") / f"{name}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(content, indent=1).encode())
+
+    def _deciding(self, of_task: bool) -> dict[str, Any]:
+        """The options that may not change once they were used, of the task or all others."""
+        options = {name: v for name, v in as_config(self._options).items() if name not in _FREE}
+        return json.loads(json.dumps({n: v for n, v in options.items() if (n in _OF_TASK) == of_task}))
 
     def _begun(self) -> str:
         """The base model in a form that all stages accept.
 
         Raises:
-            UsageError: the folder has another adaptation.
+            UsageError: the folder has another adaptation, or one of other text or of another model.
         """
-        deciding = {name: value for name, value in as_config(self._options).items() if name not in _FREE}
-        deciding = json.loads(json.dumps(deciding))
-        begun = self._stage("begin", lambda: {"model": self._begin(), "options": deciding})
-        for name, value in deciding.items():
-            if begun["options"].get(name) != value:
+        contents = contents_of(self._options)
+
+        def begin() -> dict[str, Any]:
+            return {"is_exported": self._begin(), "contents": contents, "options": self._deciding(False)}
+
+        begun = self._stage("begin", begin)
+        self._refuse_other(self._deciding(False), begun["options"])
+        for name, content in contents.items():
+            if content and begun["contents"][name] and content != begun["contents"][name]:
+                raise UsageError(
+                    "other content than when the adaptation began",
+                    where=f"{self._folder}, {name}",
+                    fix="use another --work_dir",
+                )
+        return self._exported if begun["is_exported"] else self._options.model
+
+    @property
+    def _exported(self) -> str:
+        return str(self._path("base") / "model")
+
+    def _refuse_other(self, ours: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
+        for name, value in ours.items():
+            if begun.get(name) != value:
                 raise UsageError(
                     "the folder has an adaptation with a different option",
                     where=f"{self._folder} --{name}",
                     found=value,
-                    expected=begun["options"].get(name),
+                    expected=begun.get(name),
                     fix="use another --work_dir",
                 )
-        return begun["model"]
 
-    def _begin(self) -> str:
-        """Read all input, so that errors are reported before the work and leave no files."""
+    def _begin(self) -> bool:
+        """Read all input, so that errors are reported before the work and leave no files.
+
+        Returns:
+            Whether the model is a run, and was exported to the work folder.
+        """
         options, texts, aside = self._options, self._path("text"), self._path("base")
         data = open_task_data(self._finetuning("base", options.model)) if options.train else None
         with _gone_if_refused(texts, aside):
@@ -247,14 +221,33 @@ class _Adapting:
             if data:
                 Finetuning(self._finetuning("base", model), data, pretrained)
             write_texts(options, texts)
-            if data:
-                name = str(options.test) if data.test else "the validation set"
-                warn_of_leak_into(texts / TRAIN, data.test or data.valid, name, "the text")
-                if options.replay:
-                    warn_of_leak_into(
-                        texts / REPLAY, data.test or data.valid, name, f"--replay {options.replay}"
-                    )
-        return model
+        return model == self._exported
+
+    def _task_taken(self, base: str) -> Sequence[str]:
+        """Check the task against model and texts, also if it was added later; warnings of leaks.
+
+        Raises:
+            UsageError: the folder has scores of another task.
+        """
+        ours, known = self._deciding(True), self._read("task")
+        if known is None and not self._options.train:
+            return []
+        if known is not None:
+            self._refuse_other(ours, known["result"]["options"])
+        taken = self._stage("task", lambda: {"options": ours, "leaks": self._leaks(base)})
+        for leak in taken["leaks"]:
+            logging.warning("%s", leak)
+        return taken["leaks"]
+
+    def _leaks(self, base: str) -> list[str]:
+        """Warnings of test examples, or else validation examples, that occur in the text."""
+        options, texts = self._options, self._path("text")
+        data = open_task_data(self._finetuning("base", base))
+        Finetuning(self._finetuning("base", base), data, open_encoder(base))
+        name = str(options.test) if data.test else "the validation set"
+        files = {TRAIN: "the text"} | ({REPLAY: f"--replay {options.replay}"} if options.replay else {})
+        found = (leak_into(texts / file, data.test or data.valid, name, of) for file, of in files.items())
+        return [leak for leak in found if leak is not None]
 
     def _extend(self, base: str) -> dict[str, Any]:
         """Extend the vocabulary, if it pays off."""
@@ -346,12 +339,25 @@ class _Adapting:
             if model == models["base"] and scores:  # the adapted model is the base model
                 scores[name] = scores["base"]
                 continue
-            began = time.monotonic()
-            result = finetune(self._finetuning(name, model))
-            self._seconds[f"finetune_{name}"] = time.monotonic() - began
+            task = self._finetuning(name, model)
+            with nullcontext() if _is_done(task) else self._timed(f"finetune_{name}"):
+                result = finetune(task)
             runs: Sequence[Mapping[str, float]] = result.test or result.valid
             scores[name] = Score(*mean_and_deviation(runs, figure), len(runs))
-        return scores, figure, options.test or options.valid or options.train
+        return scores, figure, _measured_on(options)
+
+
+def _is_done(task: FinetuningOptions) -> bool:
+    results = Path(task.work_dir) / RESULTS
+    return results.is_file() and len(json.loads(results.read_bytes())["valid"]) == task.seeds
+
+
+def _measured_on(options: AdaptationOptions) -> str:
+    """The examples that scores are of, in words."""
+    if options.test:
+        return Path(options.test).name
+    held_out = Path(options.valid).name if options.valid else f"a tenth of {Path(options.train).name}"
+    return f"{held_out}, which also chose the learning rate,"
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 from nemo.utils.errors import DataError
 from nemo.utils.hashing import number_of
-from nemo.utils.logging import logging
 
 TRAIN, REPLAY, MIXED = "field.txt", "replay.txt", "field_and_replay.txt"
 FIELD, GENERAL = "field_held_out.txt", "general_held_out.txt"
@@ -92,8 +91,8 @@ def _units(documents: Iterable[Document]) -> Iterator[str]:
             yield "\n".join(document[start : start + UNIT])
 
 
-def warn_of_leak_into(text: Path, examples: Sequence[Example], name: str, of_text: str) -> int:
-    """Warn of test examples that occur verbatim in the text; returns their number.
+def leak_into(text: Path, examples: Sequence[Example], name: str, of_text: str) -> str | None:
+    """A warning if test examples occur verbatim in the text; None if none do.
 
     Case and punctuation are ignored, and so are examples of fewer than eight words.
 
@@ -116,13 +115,12 @@ def warn_of_leak_into(text: Path, examples: Sequence[Example], name: str, of_tex
                 if words[i : i + len(sentence)] == sentence:
                     found.add(sentence)
     leaked = [example for words, alike in by_words.items() if words in found for example in alike]
-    if leaked:
-        logging.warning(
-            "%d of %d examples of %s occur in %s, the first at %s, so the gain will look too good; "
-            "fix: remove the texts they come from",
-            *(len(leaked), len(examples), name, of_text, leaked[0].where),
-        )
-    return len(leaked)
+    if not leaked:
+        return None
+    return (
+        f"{len(leaked)} of {len(examples)} examples of {name} occur in {of_text}, the first at "
+        f"{leaked[0].where}, so the gain will look too good; fix: remove the texts they come from"
+    )
 
 
 def _words(text: str) -> list[str]:

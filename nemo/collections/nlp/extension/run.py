@@ -82,7 +82,7 @@ def huggingface_folder_of(model: str, aside: Path) -> str:
     """A model as a Hugging Face folder or name; a nemo-bert run is exported to `aside`."""
     path = Path(model)
     if is_other_folder(path):
-        export(load_pretrained(path), aside / "model")
+        export(load_pretrained(path), aside / "model", force=True)
         return str(aside / "model")
     return model
 

@@ -113,9 +113,36 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
                 expected="nemo-bert adapt MODEL TEXT... [--task ner --train FILE]",
             )
         mask_rates(self.mask_probability)
+        self._check_stages()
         if self.minutes is not None and self.num_iters is not None:
             raise UsageError("--num_iters excludes --minutes", fix="leave out one of them")
-        given = [f"--{name}" for name in ("valid", "test") if getattr(self, name)]
+        if self.replay in self.text:
+            raise UsageError(
+                "the same text as that of the field",
+                where="--replay",
+                found=self.replay,
+                fix="give general text",
+            )
+        of_task = ("task", "valid", "test", "text_column", "pair_column", "label_column")
+        given = [f"--{name}" for name in of_task if getattr(self, name) != getattr(type(self), name)]
         if given and not self.train:
             raise UsageError("needs --train", where=given[0], fix="give the labeled training file as well")
         self.check_task()
+
+    def _check_stages(self) -> None:
+        """Refuse options of stages that are left out."""
+        if self.replay is None and self.replay_share != type(self).replay_share:
+            raise UsageError("needs --replay", where="--replay_share", fix="give general text as well")
+        if self.level == "continue":
+            return
+        for name in ("minutes", "num_iters", "compare_stages"):
+            if getattr(self, name):
+                raise UsageError(
+                    "--level vocabulary leaves out pretraining",
+                    where=f"--{name}",
+                    fix="leave out one of them",
+                )
+        if self.pieces == 0:
+            raise UsageError(
+                "--level vocabulary --pieces 0 leaves nothing to do", fix="leave out one of them"
+            )

@@ -11,20 +11,18 @@ import pytest
 from nemo.cli.main import main
 from nemo.collections.nlp.adaptation.losses import ModelFigures
 from nemo.collections.nlp.adaptation.page import write_page
-from nemo.collections.nlp.adaptation.run import FOLDERS, Adaptation, Score, adapt
-from nemo.collections.nlp.adaptation.text import warn_of_leak_into
+from nemo.collections.nlp.adaptation.result import Adaptation, Score
+from nemo.collections.nlp.adaptation.run import FOLDERS, adapt
+from nemo.collections.nlp.adaptation.text import leak_into
 from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.options import AdaptationOptions
 from tests.cli.outcome import error_of
-from tests.collections.nlp.finetuning.conftest import sentences, write_columns
 from tests.huggingface_folders import write_huggingface
 
 
 def adaptation(base, adapted, figure="f1"):
     scores = {"base": Score(*base), "adapted": Score(*adapted)} if figure else {}
-    return Adaptation(
-        Path("model"), {}, 0, figure, scores, "data/test.txt", {"extend": 60.0, "continue": 2220.0}
-    )
+    return Adaptation(Path("model"), {}, 0, figure, scores, "test.txt", {"extend": 60.0, "continue": 2220.0})
 
 
 def test_the_verdict_is_one_sentence_with_its_error():
@@ -72,27 +70,15 @@ def test_a_test_part_needs_something_to_train_on(tmp_path, capsys):
     assert "--test: needs --train; fix: give the labeled" in error_of(capsys)
 
 
-def test_test_sentences_are_found_in_running_text(tmp_path, capsys):
+def test_test_sentences_are_found_in_running_text(tmp_path):
     text = tmp_path / "text.txt"
     text.write_text("Before. One two three, four five six\nseven EIGHT nine! After.\n\nAnother one.\n")
     leaked = LabeledText(("one two three four five six seven eight nine .",), ("x",), "test.csv:7")
     other = LabeledText(("one two three four five six seven eight ten",), ("x",), "")
     short = LabeledText(("another one",), ("x",), "")
-    assert warn_of_leak_into(text, [leaked, other, short, leaked], "test", "the text") == 2
-    assert "2 of 4 examples of test occur in the text, the first at test.csv:7" in capsys.readouterr().err
-
-
-@pytest.fixture
-def command(tmp_path):
-    write_huggingface(tmp_path / "bert", "BertForMaskedLM")
-    for name, seed in (("field", 3), ("general", 4)):
-        documents = [f"{' '.join(words)} ." for words in sentences(200, seed)]
-        (tmp_path / f"{name}.txt").write_text("\n\n".join(documents))
-    train, test = write_columns(tmp_path / "train", 120, seed=1), write_columns(tmp_path / "test", 30, seed=2)
-    words = ["adapt", tmp_path / "bert", tmp_path / "field.txt", "--replay", tmp_path / "general.txt"]
-    words += ["--task", "ner", "--train", train, "--test", test, "--lr", "1e-2", "--num_epochs", "1"]
-    words += ["--text_layout", "lines", "--seeds", "2", "--num_iters", "5", "--work_dir", tmp_path / "out"]
-    return [str(word) for word in words]
+    warning = leak_into(text, [leaked, other, short, leaked], "test", "the text")
+    assert warning.startswith("2 of 4 examples of test occur in the text, the first at test.csv:7")
+    assert leak_into(text, [other, short], "test", "the text") is None
 
 
 @pytest.mark.slow
@@ -115,13 +101,14 @@ def test_adapt_writes_a_report_and_a_rerun_does_nothing(tmp_path, command, capsy
 
 
 @pytest.mark.slow
-def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, command):
+def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, command, monkeypatch):
+    monkeypatch.setattr("nemo.collections.nlp.adaptation.run.WORTH_TOKENS", 2)  # no entry pays
+    monkeypatch.setattr("nemo.collections.nlp.adaptation.run.WORTH_UNKNOWN", 2)
     options = AdaptationOptions(
         model=command[1],
         text=(command[2],),
         text_layout="lines",
         level="vocabulary",
-        pieces=0,
         work_dir=str(tmp_path / "out"),
     )
     result = adapt(options)
@@ -167,7 +154,7 @@ def test_a_masking_rate_is_refused_before_the_work(command, capsys):
 
 @pytest.mark.slow
 def test_general_text_may_be_measured_only(tmp_path, command):
-    assert main([*command, "--replay_share", "0", "--level", "vocabulary", "--seeds", "1"]) == 0
+    assert main([*command, "--replay_share", "0", "--seeds", "1"]) == 0
     page = (tmp_path / "out" / "report.html").read_text()
     assert "general text" in page
 
@@ -213,7 +200,7 @@ def test_test_sentences_in_the_general_text_are_reported(tmp_path, command, caps
     general = tmp_path / "general.txt"
     leaks = [f"{start} cat {' '.join(words)}." for start in words]  # not all of them are held out
     general.write_text("\n\n".join([*leaks, general.read_text()]))
-    only_measured = ["--level", "vocabulary", "--pieces", "0", "--seeds", "1"]
+    only_measured = ["--seeds", "1"]
     assert main([*command, "--replay_share", "0.5", *only_measured]) == 0
     told = capsys.readouterr().err
     assert f"1 of 1 examples of {tmp_path / 'test'} occur in --replay {general}" in told
