@@ -16,7 +16,7 @@ PHASES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "take a batch": (("lm_bert_datalayer.py", "batches"),),
     "divisors": (("training/loop.py", "_next_inputs"),),  # which takes the batch as well
     "seed": (("pytorch/environment.py", "seed_dropout"),),
-    "plan rows": (("graph/graph_module.py", "plan"),),
+    "plan rows": (("graph/graph_module.py", "plan_rows"),),
     "weights to bf16": (("training/precision.py", "matrices"),),
     "forward": (("graph/graph_module.py", "forward"),),
     "backward": (("torch/_tensor.py", "backward"),),
