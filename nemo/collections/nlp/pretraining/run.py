@@ -21,9 +21,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.run_files import RecipeNotes, RunFilesWriter
 from nemo.collections.nlp.pretraining.setup import Run, check_same_run, prepare_run
 from nemo.collections.nlp.pretraining.training import train
-from nemo.core import (
-    NeuralModuleFactory,
-)
+from nemo.core import NeuralModuleFactory
 from nemo.utils.errors import StorageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging

@@ -23,11 +23,13 @@ class TokenizerChoice:
         source: path or name for `load_tokenizer`; or the folder for a new tokenizer.
         reason: why it was chosen, for the log.
         is_new: whether it must be trained, unless an earlier run has done so.
+        warning: a reason for doubt, for the log; empty if there is none.
     """
 
     source: str
     reason: str
     is_new: bool = False
+    warning: str = ""
 
 
 class Model(Protocol):
@@ -83,6 +85,8 @@ def choose_tokenizer(request: TokenizerRequest) -> TokenizerChoice | None:
     for rule in RULES:
         choice = rule(request)
         if choice is not None:
+            if choice.warning:
+                logging.warning("%s", choice.warning)
             if not choice.is_new:  # once, as a command may open it for several of its stages
                 logging.info(f"using the tokenizer in {choice.source} ({choice.reason})", mode=LogMode.ONCE)
             return choice
@@ -133,14 +137,17 @@ def _beside_data(request: TokenizerRequest) -> TokenizerChoice | None:
         # A vocab.txt beside a SentencePiece model only lists its pieces.
         is_other_kind = request.asked == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
-            if request.initial is not None:
-                logging.warning(
-                    "%s has no tokenizer, so the one in %s is used; its weights only work with the tokenizer "
-                    "they were trained with",
-                    *(request.initial.name, folder),
-                )
-            return TokenizerChoice(str(folder), "beside the data")
+            return TokenizerChoice(str(folder), "beside the data", warning=_doubt(request, folder))
     return None
+
+
+def _doubt(request: TokenizerRequest, folder: Path) -> str:
+    if request.initial is None:
+        return ""
+    return (
+        f"{request.initial.name} has no tokenizer, so the one in {folder} is used; its weights only work with "
+        "the tokenizer they were trained with"
+    )
 
 
 def _new(request: TokenizerRequest) -> TokenizerChoice | None:
