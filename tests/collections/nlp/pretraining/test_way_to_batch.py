@@ -53,6 +53,6 @@ def test_options_pass_at_most_15_files_to_the_first_batch(english, tmp_path):
         next(opened.value.args[0].train.batches(0))
     finally:
         sys.setprofile(None)
-    assert list(passed)[0] == "nlp/pretraining/run.py"
+    assert next(iter(passed)) == "nlp/pretraining/run.py"
     assert "nlp/data/datasets/lm_bert_dataset.py" in passed  # the last one
     assert len(passed) <= 15, list(passed)

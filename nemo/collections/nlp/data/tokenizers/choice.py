@@ -145,8 +145,8 @@ def _doubt(request: TokenizerRequest, folder: Path) -> str:
     if request.initial is None:
         return ""
     return (
-        f"{request.initial.name} has no tokenizer, so the one in {folder} is used; its weights only work with "
-        "the tokenizer they were trained with"
+        f"{request.initial.name} has no tokenizer, so the one in {folder} is used; its weights only work "
+        "with the tokenizer they were trained with"
     )
 
 
