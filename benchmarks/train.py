@@ -39,7 +39,7 @@ from ways import CLIP, LR, VARIED_BATCHES, WEIGHT_DECAY, Batch, Shape, Way
 from nemo.cli.pretrain import parse_options
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import pretrain
-from nemo.collections.nlp.pretraining.data import open_data
+from nemo.collections.nlp.pretraining.text_data import open_data
 from nemo.core import ActionCallback, NeuralModuleFactory
 
 WARM_UP = 40  # updates that are not measured: the first batches of a new size take longer

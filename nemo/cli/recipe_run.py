@@ -7,7 +7,7 @@ from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_la
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
 from nemo.collections.nlp.pretraining import PretrainingResult
 from nemo.collections.nlp.pretraining.run import pretrain_together, processes_of
-from nemo.collections.nlp.pretraining.run_files import RecipeNotes
+from nemo.collections.nlp.pretraining.run_files_writer import RecipeNotes
 from nemo.collections.nlp.recipe.from_text import Recipe, choose_recipe, prepare_text, settle
 from nemo.collections.nlp.recipe.rehearsal import open_all
 from nemo.utils.progress import working

@@ -15,7 +15,7 @@ from nemo.cli.main import main
 from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining import pretrain
-from nemo.collections.nlp.pretraining.data import open_data
+from nemo.collections.nlp.pretraining.text_data import open_data
 from nemo.utils.arguments import read_options
 from tests.cli.outcome import error_of
 from tests.conftest import write_english

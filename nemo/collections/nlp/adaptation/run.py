@@ -27,10 +27,10 @@ from nemo.collections.nlp.adaptation.text import (
 )
 from nemo.collections.nlp.checkpoints.loading import export, load_pretrained
 from nemo.collections.nlp.extension.run import extend_vocabulary, huggingface_folder_of
-from nemo.collections.nlp.finetuning.data import open_task_data
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, mean_and_deviation
 from nemo.collections.nlp.finetuning.model import open_encoder
 from nemo.collections.nlp.finetuning.run import RESULTS, Finetuning, finetune, refuse_several_processes
+from nemo.collections.nlp.finetuning.task_data import open_task_data
 from nemo.collections.nlp.models.hub import load_config
 from nemo.collections.nlp.options import (
     AdaptationOptions,

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.data.tokenizers.crash_test import TEXTS
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.huggingface import save_pretrained
 from nemo.collections.nlp.data.tokenizers.special_tokens import NEEDED_KINDS
-from nemo.collections.nlp.data.tokenizers.trial import TEXTS
 from nemo.collections.nlp.models.hub import quiet
 from nemo.utils.errors import CheckpointError
 

@@ -18,11 +18,11 @@ from typing import Any
 
 import torch
 
-from nemo.collections.nlp.finetuning.data import TaskData, fingerprint_of, open_task_data
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.finetuning.export import export_classifier
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, figures
 from nemo.collections.nlp.finetuning.model import FinetuningModel, PretrainedEncoder, open_encoder
+from nemo.collections.nlp.finetuning.task_data import TaskData, fingerprint_of, open_task_data
 from nemo.collections.nlp.finetuning.windows import Encoder, Row, RowLayer
 from nemo.collections.nlp.options import FinetuningOptions
 from nemo.core import CheckpointCallback, NeuralModuleFactory, SimpleLossLoggerCallback

@@ -21,7 +21,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.data import PretrainingData
+from nemo.collections.nlp.pretraining.text_data import PretrainingData
 from nemo.utils.errors import StorageError
 from nemo.utils.logging import logging
 

@@ -17,8 +17,8 @@ from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.pretraining import SCHEDULE_PARAMETERS
-from nemo.collections.nlp.pretraining.data import PretrainingData
 from nemo.collections.nlp.pretraining.earlier_run import earlier_options
+from nemo.collections.nlp.pretraining.text_data import PretrainingData
 from nemo.core import ActionCallback, CheckpointCallback, EvaluatorCallback
 from nemo.core.plan import LrPolicy
 from nemo.utils.errors import UsageError

@@ -18,7 +18,7 @@ from nemo.collections.nlp.callbacks.trackers import TENSORBOARD, refuse_missing
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.run_files import RecipeNotes, RunFilesWriter
+from nemo.collections.nlp.pretraining.run_files_writer import RecipeNotes, RunFilesWriter
 from nemo.collections.nlp.pretraining.setup import Run, check_same_run, prepare_run
 from nemo.collections.nlp.pretraining.training import train
 from nemo.core import NeuralModuleFactory

@@ -20,7 +20,6 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
 from nemo.collections.nlp.models.hub import bert_config
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.data import PretrainingData, open_data
 from nemo.collections.nlp.pretraining.duration import planned_steps, steps_at_most
 from nemo.collections.nlp.pretraining.earlier_run import (
     config_of_run,
@@ -30,6 +29,7 @@ from nemo.collections.nlp.pretraining.earlier_run import (
 )
 from nemo.collections.nlp.pretraining.initialization import start_from_counts, start_head_from_frequencies
 from nemo.collections.nlp.pretraining.shards import open_shards, with_length_of_rows
+from nemo.collections.nlp.pretraining.text_data import PretrainingData, open_data
 from nemo.utils.arguments import names_deciding
 from nemo.utils.errors import UsageError
 from nemo.utils.logging import logging

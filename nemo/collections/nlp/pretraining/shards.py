@@ -15,7 +15,7 @@ from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, war
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.choices import STORED, TRAINED
-from nemo.collections.nlp.pretraining.data import PretrainingData
+from nemo.collections.nlp.pretraining.text_data import PretrainingData
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
 

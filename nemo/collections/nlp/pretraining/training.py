@@ -20,7 +20,7 @@ from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy
 from nemo.collections.nlp.pretraining.mask_schedule import MaskSchedule
 from nemo.collections.nlp.pretraining.rate_change import RateChange
-from nemo.collections.nlp.pretraining.run_files import RunFilesWriter, checkpoint_files
+from nemo.collections.nlp.pretraining.run_files_writer import RunFilesWriter, checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run
 from nemo.core import (
     ActionCallback,

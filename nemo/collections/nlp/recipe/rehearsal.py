@@ -18,9 +18,9 @@ from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_t
 from nemo.collections.nlp.nm.pretraining_model import build_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
-from nemo.collections.nlp.pretraining.data import open_data
 from nemo.collections.nlp.pretraining.setup import refuse_if_over
 from nemo.collections.nlp.pretraining.shards import open_shards
+from nemo.collections.nlp.pretraining.text_data import open_data
 from nemo.collections.nlp.recipe.from_text import DATA, HELD_OUT, Recipe
 from nemo.utils.errors import DataError
 

@@ -15,7 +15,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.about import about
 from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
-from nemo.collections.nlp.pretraining.run_files import checkpoint_files
+from nemo.collections.nlp.pretraining.run_files_writer import checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run, prepare_run
 from nemo.collections.nlp.pretraining.training import optimization_params
 from nemo.collections.nlp.report import REPORT, write_report

@@ -19,7 +19,7 @@ from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.nm.pretraining_model import build_model, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.data import open_tokenizer
+from nemo.collections.nlp.pretraining.text_data import open_tokenizer
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(25))]

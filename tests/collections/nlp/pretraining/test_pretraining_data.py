@@ -13,8 +13,8 @@ from nemo.collections.nlp.data.store.store_builder import assemble, write_part
 from nemo.collections.nlp.data.text.sentences import split_lines
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.data import open_data
 from nemo.collections.nlp.pretraining.data_files import data_files
+from nemo.collections.nlp.pretraining.text_data import open_data
 from nemo.utils.errors import DataError, UsageError
 
 

@@ -36,7 +36,7 @@ MANY_PIECES = (
 )
 MAX_BYTES = 64 << 20
 TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one second
-_TRIAL = Path(__file__).with_name("trial.py")
+_CRASH_TEST = Path(__file__).with_name("crash_test.py")
 _tried: set[bytes] = set()  # SHA-256 of files that passed in this process
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PLACEHOLDER = re.compile(r"\[blank\d+\]")
@@ -84,7 +84,7 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
     """Let a library open tokenizer files in a separate process, where a crash does no harm.
 
     Args:
-        library: the argument of trial.py.
+        library: the argument of crash_test.py.
         where, problem: for the error.
 
     Raises:
@@ -96,9 +96,9 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
     command = [
         sys.executable,
         "-P",
-        str(_TRIAL),
+        str(_CRASH_TEST),
         library,
-    ]  # -P: modules beside trial.py have the same names as libraries
+    ]  # -P: modules beside crash_test.py have the same names as libraries
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=TRIAL_SECONDS)
     except subprocess.TimeoutExpired:

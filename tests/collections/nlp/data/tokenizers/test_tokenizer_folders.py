@@ -18,7 +18,7 @@ from nemo.collections.nlp.data.tokenizers import (
     get_bert_special_tokens,
     load_tokenizer,
 )
-from nemo.collections.nlp.data.tokenizers.trial import TEXTS
+from nemo.collections.nlp.data.tokenizers.crash_test import TEXTS
 from nemo.collections.nlp.data.tokenizers.vocabulary import learn_sentencepiece
 from nemo.utils.errors import UsageError
 

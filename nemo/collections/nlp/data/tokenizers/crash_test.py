@@ -1,4 +1,4 @@
-"""Opens a tokenizer where a crash does no harm: `python -P trial.py sentencepiece|tokenizers < file`.
+"""Opens a tokenizer where a crash does no harm: `python -P crash_test.py sentencepiece|tokenizers < file`.
 
 A crafted file can crash the process that opens it or encodes text with it. So this is a separate program with
 limited memory, which imports nothing from the package. Exit code 0: it works; otherwise the last line on
