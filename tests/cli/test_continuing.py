@@ -28,7 +28,7 @@ TRAINING = shlex.split(
     "--batch_size 8 --optimizer adam_w --lr 1e-3 --lr_policy CosineAnnealing --train_step_freq 4 "
     "--eval_step_freq -1 --threads 1"
 )
-UPDATES = ("--num_iters", "12")
+STEPS = ("--num_iters", "12")
 
 
 def run(data: Path, work_dir: Path, *more: str) -> int:
@@ -46,7 +46,7 @@ def data(tmp_path_factory):
 def undisturbed(tmp_path_factory, data):
     """A work folder with STEP-6 and STEP-12."""
     work_dir = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert run(data, work_dir, *SIZES, *UPDATES, "--save_step_freq", "6") == 0
+    assert run(data, work_dir, *SIZES, *STEPS, "--save_step_freq", "6") == 0
     return work_dir
 
 
@@ -77,7 +77,7 @@ def huggingface(tmp_path_factory, data):
 
 @pytest.mark.parametrize("named", [".", "checkpoints", "checkpoints/STEP-6"])
 def test_load_dir_continues_another_run_bit_for_bit(undisturbed, stopped, data, tmp_path, named):
-    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *UPDATES) == 0
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *STEPS) == 0
     expected, found = (folder / "checkpoints" / "STEP-12" for folder in (undisturbed, tmp_path / "on"))
     for name in ("BERT", "BertTokenClassifier", "SequenceClassifier", "optimizer"):
         ours, theirs = load_file(found / f"{name}.safetensors"), load_file(expected / f"{name}.safetensors")
@@ -130,7 +130,7 @@ def damage(path: Path) -> None:
 @pytest.mark.parametrize("file", ["BERT.safetensors", "optimizer.safetensors", "state.json"])
 def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
     damage(stopped / "checkpoints" / "STEP-6" / file)
-    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *UPDATES) == 4
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped / named), *STEPS) == 4
     assert f"{file}: damaged" in error_of(capsys)
     assert not list((tmp_path / "on" / "checkpoints").glob("STEP-*"))
 
@@ -148,13 +148,13 @@ def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
     ],
 )
 def test_a_run_that_does_not_fit_is_refused(stopped, data, tmp_path, capsys, more, exit_code, message):
-    assert run(data, tmp_path / "on", "--load_dir", str(stopped), *UPDATES, *more) == exit_code
+    assert run(data, tmp_path / "on", "--load_dir", str(stopped), *STEPS, *more) == exit_code
     assert message in error_of(capsys)
     assert not list((tmp_path / "on" / "checkpoints").glob("STEP-*"))
 
 
 def test_a_run_with_another_tokenizer_is_refused(stopped, huggingface, data, tmp_path, capsys):
-    words = ["--load_dir", str(stopped), *UPDATES, "--tokenizer", str(huggingface)]
+    words = ["--load_dir", str(stopped), *STEPS, "--tokenizer", str(huggingface)]
     assert run(data, tmp_path / "on", *words) == 4
     assert "a run with a different tokenizer" in error_of(capsys)
 
@@ -164,7 +164,7 @@ def test_load_dir_with_only_weights_suggests_bert_checkpoint(huggingface, data, 
     module.parent.mkdir(parents=True)
     module.touch()
     for folder, weights in ((tmp_path / "nemo_0_10", module), (huggingface, huggingface)):
-        assert run(data, tmp_path / "on", "--load_dir", str(folder), *UPDATES) == 4
+        assert run(data, tmp_path / "on", "--load_dir", str(folder), *STEPS) == 4
         assert f"fix: to start from the weights alone, give --bert_checkpoint {weights}" in error_of(capsys)
 
 
@@ -255,7 +255,7 @@ def test_a_continued_bert_works_in_export_evaluate_and_fill_mask(huggingface, da
 def test_options_that_contradict_the_model_are_refused(
     huggingface, data, tmp_path, capsys, more, exit_code, message
 ):
-    words = ["--bert_checkpoint", str(huggingface), *UPDATES, *more]
+    words = ["--bert_checkpoint", str(huggingface), *STEPS, *more]
     assert run(data, tmp_path / "on", *words) == exit_code
     assert message in error_of(capsys)
 
@@ -270,5 +270,5 @@ def test_minutes_are_counted_from_where_a_run_continues(stopped, huggingface, da
 
 def test_an_unknown_model_name_is_one_clear_line(data, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert run(data, tmp_path / "on", "--bert_checkpoint", "nobody/no-such-bert", *UPDATES) == 4
+    assert run(data, tmp_path / "on", "--bert_checkpoint", "nobody/no-such-bert", *STEPS) == 4
     assert "nobody/no-such-bert: no pretrained BERT of this name" in error_of(capsys)

@@ -33,7 +33,7 @@ def pretrain(tmp_path, capsys):
 def test_a_rerun_names_the_rate_that_its_options_make_jump(pretrain, tmp_path):
     decaying = "--lr 1e-3 --lr_policy PolynomialDecayAnnealing --lr_warmup_proportion 0"
     assert "jumps" not in pretrain("run", f"{decaying} --num_iters 4").err
-    # At the end of four updates, in the middle of eight.
+    # At the end of four steps, in the middle of eight.
     (line,) = [x for x in pretrain("run", f"{decaying} --num_iters 8").err.splitlines() if "jumps" in x]
     assert "jumps at step 5, from 0.00025 to 0.0005 (--num_iters 4 -> 8)" in line
     rates = [row["lr"] for row in map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())]

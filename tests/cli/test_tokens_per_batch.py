@@ -32,7 +32,7 @@ def state(work_dir: Path, step: int) -> dict:
     return json.loads((work_dir / "checkpoints" / f"STEP-{step}" / "state.json").read_text())
 
 
-def tokens_in_updates(work_dir: Path) -> list[int]:
+def tokens_in_steps(work_dir: Path) -> list[int]:
     steps = sorted(int(path.name[5:]) for path in (work_dir / "checkpoints").glob("STEP-*"))
     seen = [0, *(state(work_dir, step)["items_seen"] for step in steps)]
     return [after - before for before, after in pairwise(seen)]
@@ -63,7 +63,7 @@ def stopped(work_dir: Path, copy: Path, step: int) -> Path:
 
 def test_steps_have_nearly_equal_tokens_except_at_ends_of_epochs(trained, data):
     layer = BertPretrainingDataLayer(load_tokenizer(trained / "tokenizer"), data / "train.txt", 32)
-    tokens = tokens_in_updates(trained)
+    tokens = tokens_in_steps(trained)
     assert sum(tokens) == sum(layer.dataset.lengths(epoch).sum() for epoch in (0, 1))
     status = json.loads((trained / "status.json").read_text())
     assert status["step"] == status["total_steps"] == len(tokens)

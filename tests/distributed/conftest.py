@@ -12,7 +12,7 @@ from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from tests.conftest import made_once, write_english
 from tests.distributed.launching import TORCHRUN, Job, Versions, by_hand, free_port, pretraining
 
-UPDATES = 50
+NUM_STEPS = 50
 BATCH = 32  # of all processes together
 LAUNCH = ("-m", "torch.distributed.launch", "--nproc_per_node=2")
 
@@ -33,7 +33,7 @@ def undisturbed(text, shared_folder) -> Callable[[str], Path]:
     """Name -> the work folder of a run of 50 steps; every one is made when it is first asked for."""
 
     def words(work_dir: Path, batch_size: int, *more: str, data: Path = text):
-        sizes = ("--num_iters", UPDATES, "--batch_size", batch_size)
+        sizes = ("--num_iters", NUM_STEPS, "--batch_size", batch_size)
         return pretraining(data, work_dir, *sizes, *more)
 
     def make(folder: Path) -> None:

@@ -178,8 +178,8 @@ def wait_until(is_so: Callable[[], Any], job: Job) -> None:
         time.sleep(0.02)
 
 
-def wait_for_updates(work_dir: Path, updates: int, job: Job) -> None:
-    wait_until(lambda: checkpoint_at(work_dir) >= updates, job)
+def wait_for_steps(work_dir: Path, steps: int, job: Job) -> None:
+    wait_until(lambda: checkpoint_at(work_dir) >= steps, job)
 
 
 def checkpoint_at(work_dir: Path) -> int:

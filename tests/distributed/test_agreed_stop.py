@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.cli.outcome import weights
-from tests.distributed.conftest import UPDATES
-from tests.distributed.launching import TORCHRUN, Job, by_hand, checkpoint_at, pretraining, wait_for_updates
+from tests.distributed.conftest import NUM_STEPS
+from tests.distributed.launching import TORCHRUN, Job, by_hand, checkpoint_at, pretraining, wait_for_steps
 
 pytestmark = pytest.mark.slow
 
 
 def words_for(text, run, *more):
-    return pretraining(text, run, "--num_iters", UPDATES, "--batch_size", 16, *more)
+    return pretraining(text, run, "--num_iters", NUM_STEPS, "--batch_size", 16, *more)
 
 
 def status_of(run):
@@ -22,7 +22,7 @@ def status_of(run):
 
 
 def same_weights(run, other):
-    found, expected = (weights(r / "checkpoints" / f"STEP-{UPDATES}") for r in (run, other))
+    found, expected = (weights(r / "checkpoints" / f"STEP-{NUM_STEPS}") for r in (run, other))
     return found.keys() == expected.keys() and all(torch.equal(expected[n], found[n]) for n in expected)
 
 
@@ -30,7 +30,7 @@ def same_weights(run, other):
 def test_a_signal_to_one_process_stops_all_at_the_same_step(text, undisturbed, tmp_path, more):
     run = tmp_path / "run"
     with by_hand(tmp_path, [words_for(text, run, *more)] * 2) as (first, second):
-        wait_for_updates(run, 9, first)
+        wait_for_steps(run, 9, first)
         second.kill(1, signal.SIGTERM)
         assert (first.wait(), second.wait()) == (75, 75)
         step = checkpoint_at(run)
@@ -50,7 +50,7 @@ def test_a_signal_to_torchrun_stops_and_saves_the_run(text, undisturbed, tmp_pat
     run = tmp_path / "run"
     command = [*TORCHRUN, "--nproc_per_node=2", *words_for(text, run)]
     with Job(tmp_path, *command) as job:
-        wait_for_updates(run, 9, job)
+        wait_for_steps(run, 9, job)
         job.kill_first(signal.SIGTERM)
         assert job.wait() != 0  # torchrun says 1 to it in any case: the status has more to say
         assert status_of(run)["state"] == "preempted"

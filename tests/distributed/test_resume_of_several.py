@@ -9,7 +9,7 @@ import torch
 
 from nemo.cli.main import main
 from tests.cli.outcome import error_of, weights
-from tests.distributed.conftest import UPDATES
+from tests.distributed.conftest import NUM_STEPS
 from tests.distributed.launching import (
     TORCHRUN,
     Job,
@@ -17,7 +17,7 @@ from tests.distributed.launching import (
     checkpoint_at,
     pretraining,
     rows,
-    wait_for_updates,
+    wait_for_steps,
     wait_until,
 )
 
@@ -36,7 +36,7 @@ def stopped(run, folder):
 
 
 def words_for(text, run, batch_size):
-    return pretraining(text, run, "--num_iters", UPDATES, "--batch_size", batch_size)
+    return pretraining(text, run, "--num_iters", NUM_STEPS, "--batch_size", batch_size)
 
 
 def run_alone(text, run, batch_size):
@@ -55,14 +55,14 @@ def disturbed(text, tmp_path_factory):
     run = folder / "run"
     words = [*TORCHRUN, "--nproc_per_node=2", "--max-restarts=1", *words_for(text, run, 16)]
     with Job(folder, *words) as first:
-        wait_for_updates(run, 7, first)
+        wait_for_steps(run, 7, first)
         time.sleep(random.uniform(0, 0.1))
         first.kill(1)
         wait_until(lambda: "resuming from" in first.out, first)
-        wait_for_updates(run, checkpoint_at(run) + 1, first)
+        wait_for_steps(run, checkpoint_at(run) + 1, first)
         first.kill()
         assert first.wait() == -9
-    assert len(rows(run)) < UPDATES
+    assert len(rows(run)) < NUM_STEPS
     with Job(folder, *words) as second:
         second.succeed()
     return run, first.out, second.out
@@ -78,7 +78,7 @@ def test_two_processes_killed_at_some_step_go_on_bit_for_bit(disturbed, undistur
     run, _, second = disturbed
     assert "resuming from" in second
     assert NOTE not in second
-    expected, found = (weights(r / "checkpoints" / f"STEP-{UPDATES}") for r in (undisturbed("two"), run))
+    expected, found = (weights(r / "checkpoints" / f"STEP-{NUM_STEPS}") for r in (undisturbed("two"), run))
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert losses(run) == losses(undisturbed("two"))

@@ -13,7 +13,7 @@ from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingPreprocessedDataLayer,
 )
 from tests.cli.outcome import weights
-from tests.distributed.conftest import UPDATES
+from tests.distributed.conftest import NUM_STEPS
 from tests.distributed.launching import rows
 from tests.shards import make_rows, write_shard
 
@@ -25,7 +25,7 @@ FIGURES = ("loss", "mlm_loss", "nsp_loss", "grad_norm", "lr")
 @pytest.mark.parametrize("name", SHARED)
 def test_losses_equal_those_of_one_process(undisturbed, name):
     expected, found = rows(undisturbed("one")), rows(undisturbed(name))
-    assert [row["step"] for row in found] == list(range(1, UPDATES + 1))
+    assert [row["step"] for row in found] == list(range(1, NUM_STEPS + 1))
     assert expected[-1]["epoch"] >= 1  # short ends of epochs are among them
     for ours, theirs in zip(found, expected, strict=True):
         assert [ours[f] for f in FIGURES] == pytest.approx([theirs[f] for f in FIGURES], abs=1e-5)
@@ -34,7 +34,7 @@ def test_losses_equal_those_of_one_process(undisturbed, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_weights_equal_those_of_one_process(undisturbed, name):
-    expected, found = (weights(undisturbed(n) / "checkpoints" / f"STEP-{UPDATES}") for n in ("one", name))
+    expected, found = (weights(undisturbed(n) / "checkpoints" / f"STEP-{NUM_STEPS}") for n in ("one", name))
     assert found.keys() == expected.keys()
     for key, weight in expected.items():
         # Softmax ignores the bias of keys: its gradient is all rounding, which Adam makes larger.
@@ -58,7 +58,7 @@ def test_evaluation_figures_equal_those_of_one_process(undisturbed):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHARED)
 def test_a_tied_weight_stays_tied(undisturbed, name):
-    folder = undisturbed(name) / "checkpoints" / f"STEP-{UPDATES}"
+    folder = undisturbed(name) / "checkpoints" / f"STEP-{NUM_STEPS}"
     bert, head = (load_file(folder / f"{part}.safetensors") for part in ("BERT", "BertTokenClassifier"))
     embedding = next(t for name, t in bert.items() if name.endswith("word_embeddings.weight"))
     assert not any(tensor.shape == embedding.shape for tensor in head.values())

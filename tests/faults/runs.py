@@ -18,13 +18,13 @@ from tests.conftest import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 STRIKE = ROOT / "tests/faults/strike.py"
-UPDATES = 60
+NUM_STEPS = 60
 TEXT = shlex.split("--tokenizer word-piece --vocab_size 80 --max_seq_length 32 data_text")
 TINY = shlex.split(
     "--no-report --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 --intermediate_size 64 "
     "--batches_per_step 2 --optimizer adam_w --beta2 0.98 --lr 1e-3 --lr_policy CosineAnnealing "
     "--train_step_freq 1 --eval_step_freq -1 --save_step_freq 7 --checkpoints_to_keep 2 --threads 1 "
-    f"--num_iters {UPDATES}"
+    f"--num_iters {NUM_STEPS}"
 )
 
 

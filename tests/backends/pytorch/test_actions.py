@@ -1,4 +1,4 @@
-"""The loop: updates, accumulation, evaluation, checkpoints."""
+"""The loop: steps, accumulation, evaluation, checkpoints."""
 
 import pytest
 import torch

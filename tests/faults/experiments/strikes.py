@@ -21,7 +21,7 @@ from tests.faults.experiments.bench import (
     last_row,
     newest_step,
 )
-from tests.faults.runs import STRIKE, UPDATES, final_hash, outcome, start, wait_for_step, words
+from tests.faults.runs import NUM_STEPS, STRIKE, final_hash, outcome, start, wait_for_step, words
 
 
 def kills(bench: Bench, number: int) -> Trials:
@@ -49,7 +49,7 @@ def _strike_often(bench: Bench, number: int, strike: Callable[[Bench, Any, Path,
         run = start(training.words(work_dir))
         # In its last steps a training is spared more and more often, so that it comes to its end.
         is_early, step = bench.rng.random() < 0.2, done + bench.rng.randint(1, 25)
-        is_struck = struck < number and (is_early or step <= UPDATES)
+        is_struck = struck < number and (is_early or step <= NUM_STEPS)
         if is_struck and is_early:  # while it starts, or at any time
             time.sleep(bench.rng.uniform(0, 4))
         elif is_struck:
@@ -88,7 +88,7 @@ def _ask_to_stop(bench: Bench, run: Any, work_dir: Path, number: int) -> str:
     run.send_signal((signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)[number % 3])
     code, told = outcome(run)
     bench.note("seconds from a signal to the exit", time.monotonic() - asked_at)
-    if code == 0 and asked_after >= UPDATES - 3:
+    if code == 0 and asked_after >= NUM_STEPS - 3:
         return ""  # it came with the last step
     is_interrupted = code == 130 and number % 3 == 2  # Ctrl-C before or after the training itself
     if code != 75 and not is_interrupted:
@@ -165,7 +165,7 @@ def kills_in_saves(bench: Bench, number: int) -> Trials:
 def soak(bench: Bench, number: int) -> Trials:
     """A run of several minutes; about every 30 s SIGKILL, SIGTERM, or SIGSTOP and then SIGKILL."""
     work_dir, long = bench.new_folder(), bench.new_folder()
-    rate = UPDATES / _seconds_of(bench.run)
+    rate = NUM_STEPS / _seconds_of(bench.run)
     sizes = (
         "--num_iters",
         str(int(60 * number * rate)),

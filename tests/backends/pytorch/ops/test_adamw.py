@@ -1,4 +1,4 @@
-"""The one-pass update and norm are torch's."""
+"""The one-pass step and norm are torch's."""
 
 import pytest
 import torch
@@ -51,15 +51,15 @@ def test_steps_equal_those_of_torch():
 @pytest.mark.parametrize("clip", [1.0, 0.25])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_kernel_equals_reference(clip, dtype):
-    def updated(update):
+    def stepped(step):
         tensors = [[p.detach().clone() for p in parameters()] for _ in range(3)]
         tensors[1] = [g.to(dtype) if i % 2 else g for i, g in enumerate(tensors[1])]
         squares = [t.square() for t in tensors[2]]
         settings = {"lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.01, "clip": clip}
-        update(*tensors, squares, [1, 2, 3, 400, 5], **settings)
+        step(*tensors, squares, [1, 2, 3, 400, 5], **settings)
         return [*tensors[0], *tensors[2], *squares]
 
-    for ours, theirs in zip(updated(adamw_), updated(adamw_reference_), strict=True):
+    for ours, theirs in zip(stepped(adamw_), stepped(adamw_reference_), strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
 
 

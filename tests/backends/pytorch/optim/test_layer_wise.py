@@ -14,7 +14,7 @@ GRADIENTS = [[0.3, 0.4], [-0.6, 0.8], [0.0, 0.1]]
 
 
 def trained(make_optimizer, gradients=GRADIENTS):
-    """The weights after an update with each of the gradients."""
+    """The weights after a step with each of the gradients."""
     weight = nn.Parameter(torch.tensor(WEIGHTS))
     optimizer = make_optimizer([weight])
     for gradient in gradients:
@@ -98,7 +98,7 @@ def test_gradients_of_zero_change_nothing(optimizer):
 
 @pytest.mark.parametrize("optimizer", [NovoGrad, LAMB])
 def test_a_parameter_may_join_late(optimizer):
-    """Its own first update is a first update, whatever the others have done."""
+    """Its own first step is a first step, whatever the others have done."""
     early, late = nn.Parameter(torch.tensor(WEIGHTS)), nn.Parameter(torch.tensor(WEIGHTS))
     together = optimizer([early, late], lr=0.1)
     early.grad = torch.tensor(GRADIENTS[0])

@@ -165,11 +165,11 @@ def test_larc_goes_with_sgd():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("updates_before", [0, 2])
-def test_training_resumes_bit_for_bit_from_a_saved_state(name, updates_before):
+@pytest.mark.parametrize("steps_before", [0, 2])
+def test_training_resumes_bit_for_bit_from_a_saved_state(name, steps_before):
     net = Net()
     optimizer = make_optimizer(name, named(net), lr=0.05, weight_decay=0.1)
-    train(net, optimizer, updates_before)
+    train(net, optimizer, steps_before)
     state = {key: value.clone() for key, value in optimizer_state(optimizer, named(net)).items()}
     resumed_net = Net()
     resumed_net.load_state_dict(net.state_dict())
