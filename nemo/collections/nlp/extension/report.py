@@ -23,7 +23,10 @@ def _lines(result: ExtensionResult) -> Iterator[str]:
     yield f"speed              the encoder reads the same lines {result.speed:.2f} times as fast"
     yield f"worse splits       {result.num_longer} words have more pieces than before"
     yield f"model              {result.folder}"
-    if result.changed:
-        yield "words that save the most pieces, before -> after:"
-    for change in result.changed[:SHOWN]:
-        yield f"  {change.word} ({change.count}): {' '.join(change.before)} -> {' '.join(change.after)}"
+    unknown = [change for change in result.changed if change.was_unknown]
+    saving = [change for change in result.changed if change.saved > 0 and not change.was_unknown]
+    for title, changes in (("words that save the most pieces", saving), ("words that were unknown", unknown)):
+        if changes:
+            yield f"{title}, before -> after:"
+        for change in changes[:SHOWN]:
+            yield f"  {change.word} ({change.count}): {' '.join(change.before)} -> {' '.join(change.after)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from nemo.collections.nlp.data.text.sentences import IDEOGRAPHS
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer, TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import CONTINUATION, VOCABULARY_FILE, write_vocabulary
 from nemo.collections.nlp.data.tokenizers.huggingface import TOKENIZER_FILE, save_pretrained
@@ -22,6 +23,7 @@ CANDIDATES = 40_000
 """WordPieces learned on the text, including characters; the best of them are added."""
 LEAST_SAVED = 20
 """Minimum number of tokens that an entry must save, without `pieces`: rarer entries would not be learned."""
+_IDEOGRAPH = re.compile(f"[{IDEOGRAPHS}]")
 _UNUSED = re.compile(r"\[unused\d+\]")
 
 
@@ -66,10 +68,18 @@ def count_words(tokenizer: TokenizerSpec, lines: Iterable[str]) -> Counter[str]:
     return words
 
 
+def is_chinese(words: Words) -> bool:
+    """Whether most characters of a text are ideographs, each of which is a word for BERT."""
+    ideographs = sum(count for word, count in words.items() if _IDEOGRAPH.fullmatch(word))
+    return 2 * ideographs > sum(count * len(word) for word, count in words.items())
+
+
 def extend(
     tokenizer: TokenizerSpec, lines: Sequence[str], pieces: int | None, least_saving: float
 ) -> Extension:
     """Select the pieces that save most in a text, and assign ids to them.
+
+    For a Chinese text, pieces are single characters: its longer words are mostly numbers with their units.
 
     Args:
         pieces: maximum number of pieces; None: limited by `least_saving`.
@@ -84,6 +94,8 @@ def extend(
     specials = set(tokenizer.special_tokens.values())
     normalized = [tokenizer.normalized(line) for line in lines]
     candidates = set(learn_wordpiece(normalized, vocabulary_order(), CANDIDATES)) - specials
+    if is_chinese(words):
+        candidates = {piece for piece in candidates if len(piece.removeprefix(CONTINUATION)) == 1}
     selection = Selection(words, vocabulary, candidates)
     known = set(vocabulary)
     tokens = sum(count * len(split_word(word, known) or "?") for word, count in words.items())

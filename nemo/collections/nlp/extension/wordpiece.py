@@ -43,9 +43,15 @@ def split_word(word: str, vocabulary: Collection[str], continues: bool = False) 
 
 
 def cost(word: str, vocabulary: Collection[str]) -> int:
-    """Number of pieces of a word; for an unknown word, its characters plus one, so that spelling it gains."""
+    """Number of pieces of a word; an unknown word costs more than its characters.
+
+    It costs one more for each character that is missing, so that each of them gains.
+    """
     pieces = split_word(word, vocabulary)
-    return len(word) + 1 if pieces is None else len(pieces)
+    if pieces is not None:
+        return len(pieces)
+    missing = sum((CONTINUATION if i else "") + char not in vocabulary for i, char in enumerate(word))
+    return len(word) + max(1, missing)
 
 
 class Selection:

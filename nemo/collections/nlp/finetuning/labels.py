@@ -19,6 +19,11 @@ HELD_OUT_SHARE = 0.1
 Entity = tuple[str, int, int]
 
 
+def is_label(text: str) -> bool:
+    """Whether it is `O` or has the form `B-<type>`."""
+    return text == OUTSIDE or _LABEL.fullmatch(text) is not None
+
+
 def entities_of(labels: Sequence[str]) -> list[Entity]:
     """The entities marked by the labels of words.
 

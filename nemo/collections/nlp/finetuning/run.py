@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
 from nemo.collections.nlp.finetuning.examples import Example
 from nemo.collections.nlp.finetuning.export import export_classifier
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, figures
@@ -34,6 +35,7 @@ from nemo.utils.logging import logging
 from nemo.utils.lr_policies import get_lr_policy
 
 MODEL, RESULTS, IDENTITY = "model", "results.json", "identity.json"
+CHECKPOINTS, VALID = "checkpoints", "valid.json"  # of a run
 LOGGED_STEPS = 100
 """Steps between two lines of the log."""
 
@@ -163,13 +165,13 @@ class Finetuning:
         best = max(rates, key=lambda rate: self.score(runs[rate]))
         for rate in rates:
             if rate != best:  # its result is recorded, so its checkpoint is no longer needed
-                shutil.rmtree(self._folder(rate, self._options.seed) / "checkpoints", ignore_errors=True)
+                shutil.rmtree(self._folder(rate, self._options.seed) / CHECKPOINTS, ignore_errors=True)
         return best, runs
 
     def run(self, rate: float, seed: int) -> dict[str, Any]:
         """Train with this rate and seed, and evaluate on the validation set: `valid` and `seconds`."""
         folder = self._folder(rate, seed)
-        known = _read_json(folder / "valid.json")
+        known = _read_json(folder / VALID)
         if known is not None:
             return known
         began = time.monotonic()
@@ -188,7 +190,7 @@ class Finetuning:
             },
             [
                 SimpleLossLoggerCallback(loss, step_freq=LOGGED_STEPS),
-                CheckpointCallback(folder / "checkpoints", epoch_freq=1, checkpoints_to_keep=1),
+                CheckpointCallback(folder / CHECKPOINTS, epoch_freq=1, checkpoints_to_keep=1),
             ],
             get_lr_policy(
                 "WarmupAnnealing", total_steps=steps, warmup_ratio=self._options.lr_warmup_proportion
@@ -198,7 +200,7 @@ class Finetuning:
         predicted = self._predict(factory, model, self._valid_rows)
         measured = self._figures(self._data.valid, predicted)
         run = {"valid": measured, "seconds": seconds}
-        _write_json(folder / "valid.json", run)
+        _write_json(folder / VALID, run)
         logging.info(
             "learning rate %g, seed %d: %s on the validation set after %d steps in %.0f s",
             *(rate, seed, _in_words(measured), steps, seconds),
@@ -246,11 +248,15 @@ class Finetuning:
         return factory, FinetuningModel.of(self._pretrained, self._options.task, len(self._data.labels))
 
     def _restored(self, rate: float, seed: int) -> tuple[NeuralModuleFactory, FinetuningModel]:
-        """The model of a run, restored from its checkpoint."""
+        """The model of a run, restored from its checkpoint; trained again if that was deleted."""
+        folder = self._folder(rate, seed)
+        if not list_checkpoints(folder / CHECKPOINTS):  # an earlier call, with more rates, preferred another
+            (folder / VALID).unlink(missing_ok=True)
+            self.run(rate, seed)
         factory, model = self._new(seed)
         factory.infer(
             [model.wire(self._layer(self._valid_rows[:1], seed, model.labels_words))[1]],
-            checkpoint_dir=self._folder(rate, seed) / "checkpoints",
+            checkpoint_dir=folder / CHECKPOINTS,
             verbose=False,
         )
         return factory, model

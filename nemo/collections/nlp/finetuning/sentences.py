@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from nemo.collections.nlp.data.text.sentences import IDEOGRAPHS
 from nemo.collections.nlp.finetuning.examples import Sentence
-from nemo.collections.nlp.finetuning.labels import OUTSIDE, as_bio
+from nemo.collections.nlp.finetuning.labels import OUTSIDE, as_bio, is_label
 from nemo.collections.nlp.finetuning.records import find_column, is_json_lines, json_records, read_labeled
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
@@ -20,8 +21,7 @@ WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "tags", "labels", "ner")
 ENTITIES = ("entities", "spans")
 _DOCUMENT = re.compile(r"([^|\t]+)\|([ta])\|(.*)")
-_CJK = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-_WORD = re.compile(rf"[{_CJK}]|[^\W_{_CJK}]+|[^\w\s]|_")
+_WORD = re.compile(rf"[{IDEOGRAPHS}]|[^\W_{IDEOGRAPHS}]+|[^\w\s]|_")
 
 Span = tuple[int, int, str]
 """(first character, character after the last, type)"""
@@ -66,6 +66,7 @@ def _of_columns(lines: Sequence[str], path: str | Path) -> list[Sentence]:
     """Sentences with blank lines between them; the first column is the word, the last one its label."""
     split: Callable[[str], list[str]]
     filled = [line for line in lines if line.strip() and not line.startswith("-DOCSTART-")]
+    filled = [line for line in filled if not line.startswith("#")] or filled  # rather than comments
     if 2 * sum("\t" in line for line in filled) > len(filled):
         split = lambda line: [cell.strip() for cell in line.split("\t")]  # noqa: E731
     else:
@@ -90,7 +91,7 @@ def _of_columns(lines: Sequence[str], path: str | Path) -> list[Sentence]:
                 rows = []
             continue
         row = split(line)
-        if line.startswith("#") and len(row) != num_columns:
+        if line.startswith("#") and not (len(row) == num_columns and is_label(row[-1])):
             continue  # a comment
         if len(row) != num_columns or not (row[0] and row[-1]):
             raise DataError(

@@ -1,5 +1,7 @@
 """Examples -> rows of tokens. Longer examples are cut into overlapping rows; nothing is dropped.
 
+The exception is the end of a word that is longer than a row; a warning counts these.
+
 Shapes: B batch, T tokens of the longest row in it.
 """
 
@@ -15,6 +17,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.finetuning.examples import Example, LabeledText, Sentence
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import LabelsType, MaskType, NeuralType
+from nemo.utils.logging import logging
 
 OVERLAP_SHARE = 4
 """Consecutive rows overlap by a quarter."""
@@ -98,7 +101,15 @@ class Encoder:
         """The rows of all examples, in their order."""
         texts = sorted(set(chain.from_iterable(example.content for example in examples)))
         pieces = dict(zip(texts, (ids.tolist() for ids in self.tokenizer.encode_batch(texts)), strict=True))
+        self._warn_of_cut_words(examples, pieces)
         return [row for i, example in enumerate(examples) for row in self._rows_of(i, example, pieces)]
+
+    def _warn_of_cut_words(self, examples: Sequence[Example], pieces: Mapping[str, list[int]]) -> None:
+        room = self.max_seq_length - 2
+        words = chain.from_iterable(e.words for e in examples if isinstance(e, Sentence))
+        cut = sum(len(pieces[word]) > room for word in words)
+        if cut:
+            logging.warning("%d words have more than %d tokens; only their beginning is read", cut, room)
 
     def _rows_of(self, number: int, example: Example, pieces: Mapping[str, list[int]]) -> Iterator[Row]:
         if isinstance(example, Sentence):
@@ -109,7 +120,7 @@ class Encoder:
         self, number: int, sentence: Sentence, pieces: Mapping[str, list[int]]
     ) -> Iterator[Row]:
         room = self.max_seq_length - 2
-        # A word without tokens becomes [UNK]; of a very long word, the beginning is enough.
+        # A word without tokens becomes [UNK]; a word longer than a row is cut, as it has a single label.
         words = [(pieces[word] or [self.tokenizer.unk_id])[:room] for word in sentence.words]
         for window in windows([len(word) for word in words], room):
             ids, positions = [self.tokenizer.cls_id], []
@@ -122,22 +133,25 @@ class Encoder:
             yield Row(number, ids, len(ids), labels, positions)
 
     def _rows_of_texts(
-        self, number: int, example: LabeledText, pieces: Mapping[str, list[int]]
+        self, example_number: int, example: LabeledText, pieces: Mapping[str, list[int]]
     ) -> Iterator[Row]:
-        """The longer text is split over the rows; the other is in each, cut to half a row."""
+        """The longer text is split over the rows; the other is in each, or split too if it fills half a row.
+
+        If both are split, the rows go through both at once: each has the same part of the way of both.
+        """
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         segments = [pieces[text] for text in example.texts]
         room = self.max_seq_length - 1 - len(segments)
-        moving = max(range(len(segments)), key=lambda i: len(segments[i]))
-        segments = [segment if i == moving else segment[: room // 2] for i, segment in enumerate(segments)]
-        room -= sum(len(segment) for i, segment in enumerate(segments) if i != moving)
-        for window in windows([1] * len(segments[moving]), room):
-            shown = [
-                segment[window.first : window.stop] if i == moving else segment
-                for i, segment in enumerate(segments)
-            ]
+        longest = max(range(len(segments)), key=lambda i: len(segments[i]))
+        rooms = [min(len(segment), room // 2) for segment in segments]
+        rooms[longest] += room - sum(rooms)
+        cuts = [windows([1] * len(segment), most) for segment, most in zip(segments, rooms, strict=True)]
+        number = max(map(len, cuts))
+        for row in range(number):
+            parts = [cut[row * len(cut) // number] for cut in cuts]
+            shown = [segment[part.first : part.stop] for segment, part in zip(segments, parts, strict=True)]
             ids = [cls, *chain.from_iterable((*segment, sep) for segment in shown)]
-            yield Row(number, ids, 2 + len(shown[0]), [self._label_ids[example.labels[0]]], [])
+            yield Row(example_number, ids, 2 + len(shown[0]), [self._label_ids[example.labels[0]]], [])
 
 
 class RowLayer(DataLayerNM):

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from nemo.cli.main import main
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.extension.report import summary
 from nemo.collections.nlp.extension.run import extend_vocabulary
 from nemo.collections.nlp.extension.vocabulary import prove
 from nemo.collections.nlp.options import ExtensionOptions
@@ -92,6 +93,38 @@ def test_of_chinese_only_missing_characters_are_added(tmp_path):
     assert set("和看只鸟") <= set(result.extension.ids)
     assert all(len(piece.removeprefix("##")) == 1 for piece in result.extension.ids if not piece.isascii())
     assert result.before.unknown_share > 0.1 and result.after.unknown_share == 0
+
+
+def test_in_chinese_no_words_of_other_scripts_are_added(tmp_path):
+    lines = [
+        f"我和你看 {n % 9}0℃ 3∶2 的 aspirin 和 heparin 我你我你我你我你我你我你我你我你我你"
+        for n in range(90)
+    ]
+    added = set(extended(tmp_path, lines).extension.ids)
+    assert {"和", "看", "##℃", "##∶"} <= added
+    assert all(len(piece.removeprefix("##")) == 1 for piece in added)
+
+
+def test_in_other_texts_a_few_chinese_characters_change_nothing(tmp_path):
+    added = set(extended(tmp_path, [f"{line} 和" for line in TEXT]).extension.ids)
+    assert {"和", "aspirin", "heparin"} <= added
+
+
+def test_words_come_in_the_order_of_the_pieces_that_they_save(tmp_path):
+    lines = [f"the cat sees aspirinate aspirinate xylo {'和' * (n % 2)} dog {n}" for n in range(80)]
+    result = extended(tmp_path, lines, pieces=3)
+    saved = [change.saved for change in result.changed if not change.was_unknown]
+    assert saved == sorted(saved, reverse=True) and len(saved) > 1
+    for change in result.changed:
+        assert change.saved == change.count * (len(change.before) - len(change.after))
+
+
+def test_words_that_were_unknown_are_listed_apart(tmp_path):
+    lines = [f"the cat sees aspirin {'和' * (n % 2)} dog" for n in range(80)]
+    result = extended(tmp_path, [f"{line} {n}" for n, line in enumerate(lines)])
+    saving, unknown = summary(result).split("words that were unknown")
+    assert "aspirin" in saving and "-> 和" not in saving
+    assert "-> 和" in unknown and "aspirin" not in unknown
 
 
 def test_an_entry_that_no_word_reaches_is_refused(tmp_path):

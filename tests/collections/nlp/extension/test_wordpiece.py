@@ -62,6 +62,12 @@ def test_a_piece_that_a_longer_one_replaced_is_taken_back():
     assert set(selection.chosen) == {"abc", "abd"}
 
 
-@pytest.mark.parametrize("vocabulary", [{"a"}, set()])
-def test_a_word_that_cannot_be_spelled_costs_more_than_its_letters(vocabulary):
-    assert cost("ab", vocabulary) == 3
+@pytest.mark.parametrize(("vocabulary", "expected"), [({"a"}, 3), (set(), 4)])
+def test_an_unknown_word_costs_its_letters_and_those_it_lacks(vocabulary, expected):
+    assert cost("ab", vocabulary) == expected
+
+
+def test_of_two_missing_characters_each_gains():
+    selection = Selection({"1a2": 10}, LETTERS, {"1", "##2"})
+    selection.run(None, 5)
+    assert selection.chosen == {"1": 10, "##2": 10}

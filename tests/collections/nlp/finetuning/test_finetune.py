@@ -2,6 +2,7 @@
 
 import gc
 import json
+import shutil
 
 import pytest
 import torch
@@ -118,6 +119,37 @@ def test_the_command_prints_figures_with_their_definitions(tmp_path, bert, capsy
     printed = capsys.readouterr().out
     assert "validation f1" in printed and "(mean and standard deviation of 2 seeds)" in printed
     assert "f1: entity-level micro F1 as seqeval" in printed
+
+
+def test_a_rate_that_lost_earlier_can_be_the_only_one_later(tmp_path, bert):
+    both = finetune(options_for(tmp_path, bert, "ner", lr="1e-3,1e-2"))
+    one = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
+    assert both.lr == 1e-2 and one.lr == 1e-3
+    assert one.valid[0] == both.valid_by_lr[1e-3]  # it was trained again, as before
+    made = tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "checkpoints"
+    (newest,) = (path.stat().st_mtime_ns for path in made.glob("STEP-*"))
+    again = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
+    assert again.test == one.test
+    assert [path.stat().st_mtime_ns for path in made.glob("STEP-*")] == [newest]
+
+
+def test_training_again_that_broke_off_is_not_taken_for_finished(tmp_path, bert, monkeypatch):
+    first = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
+    shutil.rmtree(tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "checkpoints")
+    collate, made = RowLayer._collate, []
+
+    def break_off(layer, rows):
+        made.append(len(rows))
+        if len(made) == 25:  # in the second epoch
+            raise InterruptedError
+        return collate(layer, rows)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(RowLayer, "_collate", break_off)
+        with pytest.raises(InterruptedError):
+            finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
+    (tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "test.json").unlink()
+    assert finetune(options_for(tmp_path, bert, "ner", lr="1e-3")).test == first.test
 
 
 def test_test_sentences_in_the_training_part_are_warned_of(tmp_path, bert, capsys):

@@ -35,6 +35,27 @@ def test_a_number_sign_is_a_word_where_it_has_a_label(tmp_path):
     assert read(tmp_path, "# O\n1 B-Rank\n") == [(("#", "1"), ("O", "B-Rank"))]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# newdoc\nAspirin B-Drug\nhelps O\n. O\n\n# newdoc\nNo O\npain B-Disease\n",
+        "# id = 5\nAspirin N x B-Drug\nhelps V x O\n. P x O\n\n# id = 6\nNo D x O\npain N x B-Disease\n",
+        "Aspirin\tB-Drug\nhelps\tO\n#\tcorrected\n.\tO\n\nNo\tO\npain\tB-Disease\n",
+        "# a b c\n# a b c\n# a b c\n# a b c\n# a b c\n# a b c\n"
+        "Aspirin B-Drug\nhelps O\n. O\n\nNo O\npain B-Disease\n",
+    ],
+    ids=["two columns", "four columns", "tabs", "more comments than words"],
+)
+def test_a_comment_may_have_as_many_columns_as_words(tmp_path, text):
+    assert read(tmp_path, text) == READ
+
+
+def test_a_number_sign_that_begins_a_word_is_part_of_it(tmp_path):
+    assert read(tmp_path, "#aspirin B-Drug\n#1 O\n# newdoc\nhelps O\n# O\n") == [
+        (("#aspirin", "#1", "helps", "#"), ("B-Drug", "O", "O", "O"))
+    ]
+
+
 def test_entities_are_read_from_pubtator(tmp_path):
     text = (
         "7|t|Aspirin helps.\n7|a|No chest pain\n"

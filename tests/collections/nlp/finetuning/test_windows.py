@@ -1,6 +1,7 @@
 """Long examples are cut with overlap, and nothing is dropped."""
 
 import random
+from string import ascii_lowercase
 
 import pytest
 
@@ -41,6 +42,34 @@ def test_words_are_labeled_by_their_first_piece(encoder):
     pieces = ["[CLS]", "the", "a", "##b", "##c", "[UNK]", "cat", "[SEP]"]
     assert encoder.tokenizer.ids_to_tokens(row.ids) == pieces
     assert (row.positions, row.labels) == ([1, 2, 5, 6], [0, 1, 0, 2])
+
+
+@pytest.mark.parametrize(("first", "second"), [(20, 20), (14, 40), (40, 14), (7, 8), (6, 60)])
+def test_of_two_long_texts_no_piece_is_dropped(encoder, first, second):
+    encoder._label_ids = {"yes": 0}
+    texts = tuple("".join(ascii_lowercase[i % 26] for i in range(n)) for n in (first, second))
+    rows = encoder.rows([LabeledText(texts, ("yes",), "")])
+    assert all(len(row.ids) <= 16 for row in rows)
+    for number, text in enumerate(texts):
+        pieces = [text[0], *(f"##{letter}" for letter in text[1:])]
+        shown = [encoder.tokenizer.ids_to_tokens(row.ids) for row in rows]
+        parts = [
+            row[1 : each.num_first - 1] if number == 0 else row[each.num_first : -1]
+            for row, each in zip(shown, rows, strict=True)
+        ]
+        assert all(parts)
+        covered: list[str] = []
+        for part in parts:  # each goes on where the last one ended, or before
+            shared = max(n for n in range(len(part) + 1) if covered[len(covered) - n :] == part[:n])
+            covered += part[shared:]
+        assert covered == pieces
+
+
+def test_words_longer_than_a_row_are_counted_in_a_warning(encoder, capsys):
+    sentence = Sentence(("the", "abcdefghijklmnopq", "cat"), ("O", "B-X", "O"), "")
+    rows = encoder.rows([sentence, sentence])
+    assert sum(len(row.labels) for row in rows) == 6 and all(len(row.ids) <= 16 for row in rows)
+    assert "2 words have more than 14 tokens; only their beginning is read" in capsys.readouterr().err
 
 
 def test_windows_of_a_pair_move_over_its_longer_text(encoder):

@@ -20,7 +20,8 @@ from nemo.utils.progress import working
 
 Splitter = Callable[[str], list[str]]
 
-CJK_RANGES = "\u3040-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+IDEOGRAPHS = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+CJK_RANGES = f"\u3040-\u30ff\u31f0-\u31ff{IDEOGRAPHS}"
 CJK = re.compile(f"[{CJK_RANGES}]")
 _CJK_RUN = re.compile(f"[{CJK_RANGES}]++")
 _CJK_SHARE = 0.3  # share of characters above which a paragraph is Chinese or Japanese
