@@ -72,7 +72,7 @@ class Precision:
             )
         if not self.enabled and self._has_bf16_units:
             logging.info(
-                "bf16 matrix products are at least twice as fast on this device: consider level O1 or O2",
+                "bf16 matrix products are at least twice as fast on this device: consider level O1",
                 mode=LogMode.ONCE,
             )
 

@@ -14,6 +14,7 @@ from nemo.collections.nlp.checkpoints.run_facts import facts_of_run
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.models.bert_weights import check_encoder
+from nemo.collections.nlp.models.hub import is_other_folder
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -52,7 +53,20 @@ def load_pretrained(
         raise missing(path, "the work folder of a run", problem="no such model")
     found = choose_checkpoint(path)
     if found is None:
-        raise CheckpointError("no checkpoint", where=path, expected="a folder with STEP-<n> folders")
+        if not is_other_folder(path):
+            raise CheckpointError(
+                "a Hugging Face folder",
+                where=path,
+                expected="the work folder of a run",
+                fix="give the run that it was exported from",
+            )
+        inner = path / "model"  # of a fine-tuning, or of an adaptation
+        raise CheckpointError(
+            "no checkpoint",
+            where=path,
+            expected="a folder with STEP-<n> folders",
+            fix=f"give {inner}" if (inner / "config.json").is_file() else "",
+        )
     if found.reason:
         # Using an older checkpoint than the newest deserves a warning even in quiet commands.
         log = logging.info if found.is_newest else logging.warning

@@ -3,17 +3,20 @@
 import codecs
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.inputs.tables import has_bare_quotes
 from nemo.collections.nlp.data.inputs.text import not_utf8
-from nemo.utils.errors import DataError, MissingFileError, reason
+from nemo.utils.errors import DataError, reason
+from nemo.utils.files import missing
 from nemo.utils.lookup import closest
 from nemo.utils.strict import parse_json
 
 _DELIMITERS = ",\t;|"
+_JSON_ARRAY = re.compile(r"\s*\[\s*\{")
 
 Record = tuple[Mapping[str, Any], str]
 """Fields by name, and where they are."""
@@ -27,8 +30,10 @@ def read_labeled(path: str | Path) -> str:
         DataError: it is empty, or has bytes that are not UTF-8.
     """
     path = Path(path)
+    if path.is_dir():
+        raise DataError("a folder instead of a file", where=path, fix="name the labeled file in it")
     if not path.is_file():
-        raise MissingFileError("no such file", where=path, expected="a labeled file")
+        raise missing(path, "a labeled file", problem="no such file")
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         text = data.decode()
@@ -36,7 +41,15 @@ def read_labeled(path: str | Path) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise not_utf8(data, error.start, error.start, f"{path}:{line}", may_replace=False) from None
     if not text.strip():
-        raise DataError("is empty", where=path, expected="labeled examples")
+        raise DataError("is empty", where=path, expected="labeled examples", fix="give another file")
+    if _JSON_ARRAY.match(text):
+        raise DataError(
+            "a JSON array",
+            where=path,
+            found="'[' before the first object",
+            expected="JSON lines",
+            fix=f"write one object per line: jq -c '.[]' {path}",
+        )
     return text
 
 
@@ -131,9 +144,23 @@ def field_text(record: Mapping[str, Any], column: str, where: str) -> str:
         DataError: it is missing, empty or not text.
     """
     value = record.get(column)
+    if isinstance(value, float) and value.is_integer():  # as pandas writes whole numbers if some are missing
+        value = int(value)
     if isinstance(value, bool | int):
         value = str(value)
-    if not isinstance(value, str) or not value.strip():
-        found = "nothing" if value is None or isinstance(value, str) else type(value).__name__
-        raise DataError(f"an empty column {column!r}", where=where, found=found, expected="text")
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise DataError(
+            f"an empty column {column!r}",
+            where=where,
+            found="nothing",
+            expected="text",
+            fix="fill it in, or remove the row",
+        )
+    if not isinstance(value, str):
+        raise DataError(
+            f"the column {column!r} is neither text nor a whole number",
+            where=where,
+            found=repr(value)[:60],
+            fix="write it as a string",
+        )
     return value

@@ -144,11 +144,12 @@ class Finetuning:
         known = _read_json(self._work_dir / IDENTITY) or identity
         for name, value in identity.items():
             if known.get(name) != value:
+                is_hash = name in ("model", "data")
                 raise UsageError(
                     f"the folder has runs with a different {name}",
                     where=self._work_dir,
-                    found=known.get(name),
-                    expected=value,
+                    found="other content" if is_hash else known.get(name),
+                    expected=None if is_hash else value,
                     fix="use another --work_dir",
                 )
         _write_json(self._work_dir / IDENTITY, identity)

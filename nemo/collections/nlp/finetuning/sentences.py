@@ -16,6 +16,7 @@ from nemo.collections.nlp.finetuning.labels import OUTSIDE, as_bio, is_label
 from nemo.collections.nlp.finetuning.records import find_column, is_json_lines, json_records, read_labeled
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
+from nemo.utils.wording import quantity
 
 WORDS = ("tokens", "words")
 TAGS = ("ner_tags", "tags", "labels", "ner")
@@ -97,7 +98,7 @@ def _of_columns(lines: Sequence[str], path: str | Path) -> list[Sentence]:
             raise DataError(
                 "labels do not line up with words",
                 where=where,
-                found=f"{sum(map(bool, row))} filled columns in {line[:40]!r}",
+                found=f"{quantity(sum(map(bool, row)), 'filled column')} in {line[:40]!r}",
                 expected=f"{num_columns} as in other lines",
             )
         rows.append(row)
@@ -193,6 +194,14 @@ def _of_json(
 
 
 def _check_aligned(words: Any, labels: Any, where: str) -> None:
+    if isinstance(labels, list) and any(isinstance(label, int) for label in labels):
+        raise DataError(
+            "numbers instead of label names",
+            where=where,
+            found=repr(labels)[:60],
+            expected="a list such as ['O', 'B-Drug']",
+            fix="write the name of each number",
+        )
     for name, value in (("words", words), ("labels", labels)):
         if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
             raise DataError(f"no {name}", where=where, found=repr(value)[:60], expected="a list of strings")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
+from nemo.utils.files import missing
 from nemo.utils.strict import parse_json
 
 if TYPE_CHECKING:  # tokenizers are also found here, by processes that do not need torch
@@ -303,6 +304,8 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
     try:
         return find(name, load_from)
     except OSError as error:
+        if "/" in name and Path(name).parent.is_dir():  # more likely a mistyped folder than a name on the hub
+            raise missing(name, "a Hugging Face folder or name", problem="no such folder") from error
         raise CheckpointError(
             "no pretrained BERT of this name",
             where=name,

@@ -172,7 +172,9 @@ def test_invalid_input_is_refused_with_its_exit_code(tmp_path, bert, capsys):
     for words, code, told in (
         (["--train", train, "--test", str(tmp_path / "fish")], 3, "fish:3: the label 'B-Fish' is not in the"),
         (["--train", str(tmp_path / "plain")], 3, "too few labels"),
-        (["--train", str(tmp_path / "absent")], 3, "no such file"),
+        (["--train", str(tmp_path / "trian")], 3, f"no such file; found nothing of this name in {tmp_path}"),
+        (["--train", str(tmp_path / "trian")], 3, f"fix: did you mean {train}?"),
+        (["--train", str(other)], 3, "a folder instead of a file"),
         (["--train", train, "--lr", "fast"], 2, "not a learning rate"),
         (["--train", train, "--max_seq_length", "64"], 2, "longer than the model allows"),
         (["--train", train, "--pair_column", "b"], 2, "an option of --task pairs"),
@@ -180,6 +182,12 @@ def test_invalid_input_is_refused_with_its_exit_code(tmp_path, bert, capsys):
     ):
         assert main(["finetune", bert, *words, "--work_dir", str(tmp_path / "out")]) == code
         assert told in error_of(capsys)
+    (tmp_path / "adapted" / "model").mkdir(parents=True)
+    (tmp_path / "adapted" / "model" / "config.json").touch()
+    assert main(["finetune", str(tmp_path / "adapted"), "--train", train]) == 4
+    assert f"fix: give {tmp_path / 'adapted' / 'model'}" in error_of(capsys)
+    assert main(["fill-mask", bert, "the [MASK]"]) == 4
+    assert "a Hugging Face folder" in error_of(capsys)
     assert main(["finetune", str(other), "--train", train]) == 2
     assert "not a BERT: model_type" in error_of(capsys)
 
@@ -221,3 +229,6 @@ def test_a_folder_has_the_runs_of_one_fine_tuning(tmp_path, bert):
     finetune(options_for(tmp_path, bert, "ner", num_epochs=1))
     with pytest.raises(ValueError, match="runs with a different num_epochs"):
         finetune(options_for(tmp_path, bert, "ner", num_epochs=2))
+    write_huggingface(tmp_path / "bert", "BertModel", hidden_size=8)
+    with pytest.raises(ValueError, match="runs with a different model; found other content; fix"):
+        finetune(options_for(tmp_path, bert, "ner", num_epochs=1))

@@ -104,7 +104,12 @@ def test_an_entity_that_ends_within_a_word_takes_all_of_it(tmp_path, capsys):
             '{"tokens": ["a", "b"], "tags": ["O"]}',
             "data.txt:1: labels do not line up with words; found 1 labels",
         ),
-        ('{"tokens": ["a"], "tags": [0]}', "data.txt:1: no labels; found [0]"),
+        (
+            '{"tokens": ["a"], "tags": [0]}',
+            "data.txt:1: numbers instead of label names; found [0], expected a list",
+        ),
+        ('[{"tokens": ["a"], "tags": ["O"]}]', "a JSON array; found '[' before the first object, expected"),
+        ("a O\nb\n", "found 1 filled column in 'b'"),
         ('{"text": "a", "entities": [[0, 2, "X"]]}', "within the 1 characters"),
         ('{"tokens": ["a"]}', "no column for --label_column"),
         ("7|t|A pain\n7|a|x\n7\t0\t4\tpain\tDisease\n", "found 'A pa' at 0 to 4, expected 'pain'"),

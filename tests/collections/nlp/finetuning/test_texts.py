@@ -25,6 +25,11 @@ def test_texts_and_labels_are_read(tmp_path, name, text):
     assert read(tmp_path, text, name) == [('Good, "very"', "1"), ("Bad", "0")]
 
 
+def test_a_whole_number_is_a_label_however_it_is_written(tmp_path):
+    lines = '{"text": "Good", "label": 1.0}\n{"text": "Bad", "label": 0}\n'
+    assert read(tmp_path, lines, "a.jsonl") == [("Good", "1"), ("Bad", "0")]
+
+
 def test_pairs_and_columns_of_other_names(tmp_path):
     text = "premise\thypothesis\tlabel\nIt rains\tIt is wet\tyes\n"
     assert read(tmp_path, text, "a.tsv", pairs=True) == [("It rains", "It is wet", "yes")]
@@ -48,7 +53,19 @@ def test_pairs_and_columns_of_other_names(tmp_path):
         ("text,stars\nGood,1\n", {"label_column": "x"}, "'stars'; fix: give --label_column one of these"),
         ("text,label\n", {}, "no examples"),
         ('{"text": "Good"}', {}, "no column for --label_column"),
-        ('{"text": ["Good"], "label": "a"}', {}, "an empty column 'text'; found list"),
+        (
+            '{"text": ["Good"], "label": "a"}',
+            {},
+            "the column 'text' is neither text nor a whole number; found ['Good']",
+        ),
+        ('[\n {"text": "Good", "label": "a"}]', {}, "a JSON array; found"),
+        (
+            '{"text": "Good", "label": 0.5}',
+            {},
+            "the column 'label' is neither text nor a whole number; found 0.5",
+        ),
+        ('{"text": "Good", "label": null}', {}, "expected text; fix: fill it in, or remove the row"),
+        ("\n", {}, "is empty; expected labeled examples; fix: "),
         ("{broken", {}, "a.csv:1: not JSON"),
     ],
 )

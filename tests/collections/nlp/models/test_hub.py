@@ -13,7 +13,7 @@ import torch
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.models.hub import find, load_config, load_tensors
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
-from nemo.utils.errors import CheckpointError, UsageError
+from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from tests.huggingface_folders import SIZES, write_huggingface
 
 
@@ -92,7 +92,16 @@ def test_a_name_of_nemo_0_10_is_asked_for_as_the_hub_has_it(hub):
     assert requests == ["/google-bert/bert-base-uncased/resolve/main/config.json"]
 
 
-@pytest.mark.parametrize("name", ["no/such/folder", "../bert"])
+def test_a_mistyped_folder_is_a_missing_folder(hub, tmp_path):
+    (tmp_path / "my_bert").mkdir()
+    with hub_that_answers(503) as (address, _), pytest.raises(MissingFileError) as refused:
+        hub(address)
+        BERT(str(tmp_path / "my_bret"))
+    assert "no such folder" in str(refused.value)
+    assert f"did you mean {tmp_path / 'my_bert'}?" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["no/such/folder", "../no/bert"])
 def test_an_invalid_name_is_not_requested_from_the_hub(hub, name):
     with hub_that_answers(503) as (address, requests):
         hub(address)
