@@ -53,20 +53,7 @@ def load_pretrained(
         raise missing(path, "the work folder of a run", problem="no such model")
     found = choose_checkpoint(path)
     if found is None:
-        if not is_other_folder(path):
-            raise CheckpointError(
-                "a Hugging Face folder",
-                where=path,
-                expected="the work folder of a run",
-                fix="give the run that it was exported from",
-            )
-        inner = path / "model"  # of a fine-tuning, or of an adaptation
-        raise CheckpointError(
-            "no checkpoint",
-            where=path,
-            expected="a folder with STEP-<n> folders",
-            fix=f"give {inner}" if (inner / "config.json").is_file() else "",
-        )
+        raise _no_checkpoint(path)
     if found.reason:
         # Using an older checkpoint than the newest deserves a warning even in quiet commands.
         log = logging.info if found.is_newest else logging.warning
@@ -96,6 +83,23 @@ def load_pretrained(
         )
     check_tokenizer(opened, model.bert.config, chosen)
     return Pretrained(model, opened, state, chosen)
+
+
+def _no_checkpoint(path: Path) -> CheckpointError:
+    if not is_other_folder(path):
+        return CheckpointError(
+            "a Hugging Face folder",
+            where=path,
+            expected="the work folder of a run",
+            fix="give the run that it was exported from",
+        )
+    inner = path / "model"  # of a fine-tuning, or of an adaptation
+    return CheckpointError(
+        "no checkpoint",
+        where=path,
+        expected="a folder with STEP-<n> folders",
+        fix=f"give {inner}" if (inner / "config.json").is_file() else "",
+    )
 
 
 def export(
