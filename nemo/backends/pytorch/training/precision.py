@@ -72,7 +72,8 @@ class Precision:
             )
         if not self.enabled and self._has_bf16_units:
             logging.info(
-                "bf16 matrix products are at least twice as fast on this device: consider level O1",
+                "bf16 matrix products are at least twice as fast on this device: consider level O1, or O2 to "
+                "pretrain",
                 mode=LogMode.ONCE,
             )
 
