@@ -165,11 +165,9 @@ def _model(pick: Pick) -> Decision | None:
     if pick.starts_from_model or pick.typed.get("config_file") is not None:
         return None
     size, reason = pick.situation.size, "given"
-    minutes = pick("minutes") or MINUTES
-    vocabulary = pick("vocab_size")
-    of_use = _passes_of_use(pick) * pick.text_tokens
-    seen = {s: min(of_use, tokens_in(minutes, pick.machine, *SHAPES[s][:2], vocabulary)) for s in SIZES}
     if size is None:
+        of_use = _passes_of_use(pick) * pick.text_tokens
+        seen = {size: min(of_use, tokens) for size, tokens in _tokens_by_size(pick).items()}
         size, reason = _size(pick.text, seen)
     layers, width, heads = SHAPES[size]
     return pick.decision(
@@ -183,6 +181,22 @@ def _model(pick: Pick) -> Decision | None:
             "intermediate_size": 4 * width,
         },
     )
+
+
+def _tokens_by_size(pick: Pick) -> dict[str, float]:
+    """Size -> tokens that it would see; with steps or epochs given, the same for all, on any machine."""
+    if pick("minutes") is not None:
+        vocabulary = pick("vocab_size")
+        return {
+            size: tokens_in(pick("minutes"), pick.machine, *SHAPES[size][:2], vocabulary) for size in SIZES
+        }
+    tokens = pick.text_tokens * (pick("num_epochs") or 1)
+    if "num_iters" in pick.typed:
+        in_step = pick.typed.get("tokens_per_batch") or STEP_TOKENS
+        if "batch_size" in pick.typed:
+            in_step = pick.typed["batch_size"] * SEQUENCE_LENGTH
+        tokens = pick.typed["num_iters"] * pick("batches_per_step") * in_step
+    return dict.fromkeys(SIZES, tokens)
 
 
 def _size(text: TextFacts, seen: Mapping[str, float]) -> tuple[str, str]:

@@ -82,6 +82,17 @@ def test_the_model_grows_with_the_time_and_is_held_back_by_a_small_text():
     assert chosen(size="base", minutes=1)["num_hidden_layers"] == 12
 
 
+@pytest.mark.parametrize("steps", [20, 500, 5000])
+def test_a_run_of_given_steps_has_the_same_model_on_any_machine(steps):
+    slow, fast = (dataclasses.replace(LAPTOP, matmul_rate=rate) for rate in (1e8, 1e13))
+    ways = [{}, {"tokens_per_batch": 2048}, {"batch_size": 16, "batches_per_step": 2}]
+    for given in ways:
+        models = [chosen(machine=machine, num_iters=steps, **given) for machine in (slow, fast)]
+        assert models[0]["hidden_size"] == models[1]["hidden_size"]
+    assert chosen(machine=slow, num_epochs=3)["hidden_size"] == chosen(num_epochs=3)["hidden_size"]
+    assert chosen(num_iters=20)["hidden_size"] < chosen(num_iters=500)["hidden_size"]
+
+
 def test_other_shapes_use_the_rate_of_the_nearest_size():
     def rate(layers, width):
         return chosen(num_hidden_layers=layers, hidden_size=width, num_attention_heads=4)["lr"]
