@@ -122,7 +122,7 @@ def test_a_model_that_crashes_its_library_is_an_error(tmp_path):
     def strike() -> None:
         while True:
             for child in Path(f"/proc/self/task/{main_thread}/children").read_text().split():
-                if b"trial.py" in Path(f"/proc/{child}/cmdline").read_bytes():
+                if b"crash_test.py" in Path(f"/proc/{child}/cmdline").read_bytes():
                     return os.kill(int(child), signal.SIGSEGV)
             time.sleep(0.001)
 
