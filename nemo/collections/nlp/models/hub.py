@@ -304,7 +304,8 @@ def _load(name: str, load: Callable[[dict[str, Any], str, bool], T]) -> T:
     try:
         return find(name, load_from)
     except OSError as error:
-        if "/" in name and Path(name).parent.is_dir():  # more likely a mistyped folder than a name on the hub
+        path = Path(name)
+        if "/" in name and path.parent.is_dir() and not path.exists():  # more likely mistyped than on the hub
             raise missing(name, "a Hugging Face folder or name", problem="no such folder") from error
         raise CheckpointError(
             "no pretrained BERT of this name",
