@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from nemo.backends.pytorch.checkpoints.checkpoint import list_checkpoints
+from nemo.collections.nlp.data.store.store_arrays import sha256_of
 from nemo.collections.nlp.options.adaptation import AdaptationOptions
 
 
@@ -31,8 +32,7 @@ def _hash_of(places: Sequence[str]) -> str:
             return ""
         for file in _files(path):
             digest.update(str(file.relative_to(path)).encode())
-            with file.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
+            digest.update(sha256_of(file).encode())
     return digest.hexdigest()[:16]
 
 

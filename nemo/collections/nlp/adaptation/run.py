@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from nemo.collections.nlp.extension.run import extend_vocabulary, huggingface_fo
 from nemo.collections.nlp.finetuning.metrics import MAIN_FIGURE, mean_and_deviation
 from nemo.collections.nlp.finetuning.model import open_encoder
 from nemo.collections.nlp.finetuning.run import RESULTS, Finetuning, finetune, refuse_several_processes
-from nemo.collections.nlp.finetuning.task_data import open_task_data
+from nemo.collections.nlp.finetuning.task_data import TaskData, open_task_data
 from nemo.collections.nlp.models.hub import load_config
 from nemo.collections.nlp.options import (
     AdaptationOptions,
@@ -213,15 +214,24 @@ class _Adapting:
             Whether the model is a run, and was exported to the work folder.
         """
         options, texts, aside = self._options, self._path("text"), self._path("base")
-        data = open_task_data(self._finetuning("base", options.model)) if options.train else None
+        if options.train:
+            _ = self._task_data  # before the model is exported
         with _gone_if_refused(texts, aside):
             aside.mkdir(exist_ok=True)
             model = huggingface_folder_of(options.model, aside)
-            pretrained = open_encoder(model)
-            if data:
-                Finetuning(self._finetuning("base", model), data, pretrained)
+            self._check(model)
             write_texts(options, texts)
         return model == self._exported
+
+    @cached_property
+    def _task_data(self) -> TaskData:
+        return open_task_data(self._finetuning("base", self._options.model))
+
+    def _check(self, base: str) -> None:
+        """Open the model, and check the task against it."""
+        encoder = open_encoder(base)
+        if self._options.train:
+            Finetuning(self._finetuning("base", base), self._task_data, encoder)
 
     def _task_taken(self, base: str) -> Sequence[str]:
         """Check the task against model and texts, also if it was added later; warnings of leaks.
@@ -241,9 +251,8 @@ class _Adapting:
 
     def _leaks(self, base: str) -> list[str]:
         """Warnings of test examples, or else validation examples, that occur in the text."""
-        options, texts = self._options, self._path("text")
-        data = open_task_data(self._finetuning("base", base))
-        Finetuning(self._finetuning("base", base), data, open_encoder(base))
+        options, texts, data = self._options, self._path("text"), self._task_data
+        self._check(base)
         name = str(options.test) if data.test else "the validation set"
         files = {TRAIN: "the text"} | ({REPLAY: f"--replay {options.replay}"} if options.replay else {})
         found = (leak_into(texts / file, data.test or data.valid, name, of) for file, of in files.items())

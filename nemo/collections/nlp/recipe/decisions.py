@@ -190,12 +190,7 @@ def _tokens_by_size(pick: Pick) -> dict[str, float]:
         return {
             size: tokens_in(pick("minutes"), pick.machine, *SHAPES[size][:2], vocabulary) for size in SIZES
         }
-    tokens = pick.text_tokens * (pick("num_epochs") or 1)
-    if "num_iters" in pick.typed:
-        in_step = pick.typed.get("tokens_per_batch") or STEP_TOKENS
-        if "batch_size" in pick.typed:
-            in_step = pick.typed["batch_size"] * SEQUENCE_LENGTH
-        tokens = pick.typed["num_iters"] * pick("batches_per_step") * in_step
+    tokens = pick.tokens_of_steps(None if "batch_size" in pick.typed else STEP_TOKENS)
     return dict.fromkeys(SIZES, tokens)
 
 

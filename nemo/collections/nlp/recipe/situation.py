@@ -85,13 +85,14 @@ class Pick:
         vocabulary = self.situation.given_sizes[2] if self.situation.given_sizes else self("vocab_size")
         minutes = self("minutes")
         if minutes is None:
-            return self._tokens_of_steps()
+            return self.tokens_of_steps()
         in_time = tokens_in(minutes, self.machine, *self.shape, vocabulary)
         return in_time if self("num_epochs") is None else min(in_time, self("num_epochs") * self.text_tokens)
 
-    def _tokens_of_steps(self) -> float:
+    def tokens_of_steps(self, in_batch: float | None = None) -> float:
+        """Tokens of the given steps or epochs; `in_batch`: of a batch, before its size is decided."""
         if self("num_iters") != -1:
-            per_batch = self("tokens_per_batch") or self("batch_size") * self("max_seq_length")
+            per_batch = self("tokens_per_batch") or in_batch or self("batch_size") * self("max_seq_length")
             return self("num_iters") * self("batches_per_step") * per_batch
         return (self("num_epochs") or 1) * self.text_tokens
 

@@ -1,4 +1,4 @@
-"""What a text looks like is detected from excerpts, and a file that looks two ways is told of."""
+"""The layout of a text is detected from excerpts; a file that fits two layouts is reported."""
 
 import bz2
 import gzip
