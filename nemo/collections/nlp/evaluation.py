@@ -57,7 +57,7 @@ def evaluate(
         DataError: the data is not usable, or was made with a different tokenizer.
     """
     max_seq_length = sampling.max_seq_length
-    positions = pretrained.model.bert.config.max_position_embeddings
+    positions = pretrained.model.bert.settings.max_position_embeddings
     if max_seq_length is not None and max_seq_length > positions:
         raise UsageError(
             "longer than the model allows",
@@ -118,7 +118,7 @@ def fill_mask(pretrained: Pretrained, text: str, top: int = 5) -> list[list[Pred
         raise UsageError("the text is not UTF-8", found=ascii(text[:80]))
     tokenizer, model = pretrained.tokenizer, pretrained.model
     ids = [tokenizer.cls_id, *tokenizer.text_to_ids(text), tokenizer.sep_id]
-    positions = model.bert.config.max_position_embeddings
+    positions = model.bert.settings.max_position_embeddings
     if tokenizer.mask_id not in ids:
         raise UsageError("nothing to fill", found=repr(text[:80]), expected="a text with [MASK] in it")
     if len(ids) > positions:

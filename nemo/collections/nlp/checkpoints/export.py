@@ -30,7 +30,6 @@ from nemo.collections.nlp.models.bert_weights import (
 )
 from nemo.collections.nlp.models.hub import load_bert, quiet
 from nemo.collections.nlp.models.weight_formats import OTHER_SUFFIXES
-from nemo.collections.nlp.nm.pretraining_model import KEEPS_POOLER
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -100,7 +99,7 @@ def export_huggingface(
     with new_export(folder, force) as aside:
         with quiet():
             model.save_pretrained(aside, state_dict={**model.state_dict(), **pooler})
-        export_tokenizer(tokenizer, aside, bert.config.max_position_embeddings)
+        export_tokenizer(tokenizer, aside, bert.settings.max_position_embeddings)
         if model_card is not None:
             (aside / CARD).write_text(model_card, encoding="utf-8")
         _prove_same(aside, type(model).__name__, bert, heads, set(pooler))
@@ -172,24 +171,24 @@ def _check_fits(
     tokenizer: TokenizerSpec,
 ) -> None:
     """Refuse modules that transformers' BERT would compute differently."""
-    config = bert.config
-    check_tokenizer(tokenizer, config, "the model")
-    for head, num_classes in ((mlm, config.vocab_size), (nsp, 2)):
+    settings = bert.settings
+    check_tokenizer(tokenizer, settings, "the model")
+    for head, num_classes in ((mlm, settings.vocab_size), (nsp, 2)):
         if head is None:
             continue
         last = head.mlp.last_linear_layer
-        if (last.in_features, last.out_features) != (config.hidden_size, num_classes):
+        if (last.in_features, last.out_features) != (settings.hidden_size, num_classes):
             raise UsageError(
                 "size differs from BERT's head",
                 where=head,
                 found=f"hidden_size {last.in_features}, num_classes {last.out_features}",
-                expected=f"hidden_size {config.hidden_size}, num_classes {num_classes}",
+                expected=f"hidden_size {settings.hidden_size}, num_classes {num_classes}",
             )
-    if mlm is not None and mlm.activation is not get_activation(config.hidden_act):
+    if mlm is not None and mlm.activation is not get_activation(settings.hidden_act):
         raise UsageError(
             "BERT's head must use the activation of its layers",
             where=f"{mlm}.activation",
-            expected=f"hidden_act = {config.hidden_act!r}",
+            expected=f"hidden_act = {settings.hidden_act!r}",
         )
     if nsp is not None and (nsp.mlp.num_layers != 2 or nsp.mlp.activation is not torch.tanh):
         raise UsageError(
@@ -208,7 +207,6 @@ def _as_transformers(
 
     config = copy.deepcopy(bert.config)
     config.pad_token_id = pad_id
-    config.__dict__.pop(KEEPS_POOLER, None)
     embeddings = bert.bert.embeddings.word_embeddings
     config.tie_word_embeddings = mlm is None or mlm.mlp.last_linear_layer.weight is embeddings.weight
     model = getattr(transformers, _MODEL_CLASS[mlm is not None, nsp is not None])(config)
@@ -229,7 +227,7 @@ def _as_transformers(
 
 def _pooler_beside(model: Any, bert: BERT) -> dict[str, Tensor]:
     """The pooler of the initial model, if the exported class has none."""
-    if model.base_model.pooler is not None or not getattr(bert.config, KEEPS_POOLER, False):
+    if model.base_model.pooler is not None or not bert.settings.keep_pooler:
         return {}
     return {name: tensor for name, tensor in bert.state_dict().items() if name.startswith(POOLER)}
 
@@ -281,13 +279,13 @@ def refuse_other_answers(
 
 def fixed_batch(bert: BERT) -> dict[str, Tensor]:
     """Two sequences, the second half padding."""
-    shape = 2, min(32, bert.config.max_position_embeddings)
+    shape = 2, min(32, bert.settings.max_position_embeddings)
     random = torch.Generator().manual_seed(0)
     attention_mask = torch.ones(shape, dtype=torch.long)
     attention_mask[1, shape[1] // 2 :] = 0
     attention_mask[:, 0] = 1
     return {
-        "input_ids": torch.randint(bert.config.vocab_size, shape, generator=random),
-        "token_type_ids": torch.randint(bert.config.type_vocab_size, shape, generator=random),
+        "input_ids": torch.randint(bert.settings.vocab_size, shape, generator=random),
+        "token_type_ids": torch.randint(bert.settings.type_vocab_size, shape, generator=random),
         "attention_mask": attention_mask,
     }

@@ -18,6 +18,7 @@ from nemo.backends.pytorch.checkpoints.manifest import MANIFEST, verify
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
 from nemo.collections.nlp.data.tokenizers import has_tokenizer
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.models.bert_weights import (
     POOLER,
     by_module,
@@ -35,7 +36,7 @@ from nemo.collections.nlp.models.hub import (
     weight_files,
 )
 from nemo.collections.nlp.models.weight_formats import refuse_other_framework
-from nemo.collections.nlp.nm.pretraining_model import KEEPS_POOLER, PretrainingModel
+from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from nemo.utils.logging import logging
@@ -54,7 +55,7 @@ class InitialCheckpoint:
 
     Attributes:
         name: the name or path as given.
-        config: its `transformers.BertConfig`; None if there are only weights.
+        settings: its sizes and settings; None if there are only weights.
         tokenizer: its tokenizer, as `load_tokenizer` takes it; None if there is none.
         take: loads the weights into a model; returns the names of the modules that received some.
         run: the checkpoint, if a run continues it with its full state.
@@ -62,7 +63,7 @@ class InitialCheckpoint:
     """
 
     name: str
-    config: Any | None
+    settings: BertSettings | None
     tokenizer: str | None
     take: Callable[[PretrainingModel], list[str]]
     run: Path | None = None
@@ -110,12 +111,12 @@ def _of_run(path: Path) -> InitialCheckpoint:
             expected="the work folder of a run, its checkpoints, or one STEP-<n> of them",
             fix=f"to start from the weights alone, give --bert_checkpoint {weights[-1]}" if weights else "",
         )
-    config = config_beside(folder)
+    settings = settings_beside(folder)
 
     def take(model: PretrainingModel) -> list[str]:
-        return _take(model, checkpoint.load(folder)[0], folder, _has_new_pooler(config))
+        return _take(model, checkpoint.load(folder)[0], folder, _has_new_pooler(settings))
 
-    return InitialCheckpoint(str(folder), config, _tokenizer_in(folder), take)
+    return InitialCheckpoint(str(folder), settings, _tokenizer_in(folder), take)
 
 
 def _of_file(path: Path) -> InitialCheckpoint:
@@ -123,28 +124,28 @@ def _of_file(path: Path) -> InitialCheckpoint:
     is_ours = (path.parent / MANIFEST).is_file()
     if is_ours:
         verify(path.parent)
-    config = config_beside(path.parent)
+    settings = settings_beside(path.parent)
 
     def take(model: PretrainingModel) -> list[str]:
         encoder = encoder_of(canonical(read_weights(path), path))
-        return _take(model, {"BERT": encoder}, path, is_ours and _has_new_pooler(config))
+        return _take(model, {"BERT": encoder}, path, is_ours and _has_new_pooler(settings))
 
-    return InitialCheckpoint(str(path), config, _tokenizer_in(path.parent), take)
+    return InitialCheckpoint(str(path), settings, _tokenizer_in(path.parent), take)
 
 
 def _of_huggingface(name: str) -> InitialCheckpoint:
-    config = load_config(name)
+    settings = load_config(name)
     weight_files(name)  # the weights are read later, but missing ones are an error now
 
     def take(model: PretrainingModel) -> list[str]:
         return _take(model, by_module(load_tensors(name)), name)
 
-    return InitialCheckpoint(name, config, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
+    return InitialCheckpoint(name, settings, _tokenizer_in(Path(name)) if Path(name).is_dir() else name, take)
 
 
-def _has_new_pooler(config: Any | None) -> bool:
+def _has_new_pooler(settings: BertSettings | None) -> bool:
     """Whether the encoder of a nemo-bert run has a pooler that was never trained."""
-    return not getattr(config, KEEPS_POOLER, False)
+    return settings is None or not settings.keep_pooler
 
 
 def _take(
@@ -171,9 +172,9 @@ def _take(
         encoder |= {f"{POOLER}{kind}": head[f"mlp.layer0.{kind}"] for kind in ("weight", "bias")}
         has_new_pooler = False
         logging.info("dropping the NSP head of %s; its pooler is kept and exported", source)
-    check_encoder(model.bert.config, model.bert.state_dict(), encoder, source)
+    check_encoder(model.bert.settings, model.bert.state_dict(), encoder, source)
     if not has_new_pooler and any(name.startswith(POOLER) for name in encoder):
-        setattr(model.bert.config, KEEPS_POOLER, True)
+        model.bert.settings.keep_pooler = True
     taken["BERT"] = {**model.bert.state_dict(), **encoder}
     if "BertTokenClassifier" in taken:
         head = taken["BertTokenClassifier"]
@@ -192,8 +193,8 @@ def _take(
     return list(modules)
 
 
-def config_beside(folder: Path) -> Any | None:
-    """The configuration of the model in this folder; None if there is none."""
+def settings_beside(folder: Path) -> BertSettings | None:
+    """The settings of the model in this folder; None if there is none."""
     file = config_file_beside(folder)
     return None if file is None else read_bert_config(file)
 
@@ -211,8 +212,8 @@ def _tokenizer_in(folder: Path) -> str | None:
 
 def with_sizes(
     options: PretrainingOptions, initial: InitialCheckpoint | None
-) -> tuple[PretrainingOptions, Any | None]:
-    """The options, with a model's sizes for those that were not given, and its configuration.
+) -> tuple[PretrainingOptions, BertSettings | None]:
+    """The options, with a model's sizes for those that were not given, and its settings.
 
     `--config_file` overrides given sizes, except a sequence length below its positions. Without a
     configuration, the options do not change.
@@ -222,37 +223,37 @@ def with_sizes(
         prediction. Also as `hub.read_bert_config`.
     """
     if options.config_file is not None:
-        config, source = read_bert_config(Path(options.config_file)), options.config_file
-        if initial is not None and initial.config is not None:
+        settings, source = read_bert_config(Path(options.config_file)), options.config_file
+        if initial is not None and initial.settings is not None:
             for name in SIZES:
-                _refuse_contradiction(config, initial.config, name, f"{source} {name}", initial.name)
+                _refuse_contradiction(settings, initial.settings, name, f"{source} {name}", initial.name)
         for name in _DECIDED:
-            if is_given(options, name) and getattr(options, name) != getattr(config, name):
+            if is_given(options, name) and getattr(options, name) != getattr(settings, name):
                 logging.warning(
                     "--%s %s has no effect: %s says %s",
-                    *(name, getattr(options, name), source, getattr(config, name)),
+                    *(name, getattr(options, name), source, getattr(settings, name)),
                 )
-    elif initial is not None and initial.config is not None:
-        config, source = initial.config, initial.name
+    elif initial is not None and initial.settings is not None:
+        settings, source = initial.settings, initial.name
         for name in _DECIDED:
             if is_given(options, name):
-                _refuse_contradiction(options, config, name, f"--{name}", source, f"leave out --{name}")
+                _refuse_contradiction(options, settings, name, f"--{name}", source, f"leave out --{name}")
     else:
         return options, None
-    if config.type_vocab_size < 2 and not options.only_mlm_loss:
+    if settings.type_vocab_size < 2 and not options.only_mlm_loss:
         raise UsageError(
             "next-sentence prediction needs two segments",
             where=f"{source} type_vocab_size",
-            found=config.type_vocab_size,
+            found=settings.type_vocab_size,
             expected="2 or more",
             fix="train without it: --only_mlm_loss",
         )
-    sizes = {name: getattr(config, name) for name in _DECIDED}
-    suggested = {name: getattr(config, name) for name in _SUGGESTED if not is_given(options, name)}
+    sizes = {name: getattr(settings, name) for name in _DECIDED}
+    suggested = {name: getattr(settings, name) for name in _SUGGESTED if not is_given(options, name)}
     told = ", ".join(f"{name} {size}" for name, size in sizes.items())
     logging.info("sizes from %s: %s", source, told)
-    length = _length_within(config.max_position_embeddings, options, source)
-    return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), config
+    length = _length_within(settings.max_position_embeddings, options, source)
+    return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), settings
 
 
 def _length_within(positions: int, options: PretrainingOptions, source: str) -> int:
@@ -278,9 +279,9 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
     return min(options.max_seq_length, positions)
 
 
-def settled_sizes(options: PretrainingOptions, config: Any | None) -> dict[str, Any]:
+def settled_sizes(options: PretrainingOptions, settings: BertSettings | None) -> dict[str, Any]:
     """The sizes of a model that are known before its data is opened."""
-    open_yet = () if config is not None else ("vocab_size", "max_position_embeddings")
+    open_yet = () if settings is not None else ("vocab_size", "max_position_embeddings")
     return {name: getattr(options, name) for name in _DECIDED if name not in open_yet}
 
 

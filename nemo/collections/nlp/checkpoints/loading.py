@@ -70,7 +70,7 @@ def load_pretrained(
             fix=f"copy the run's to {chosen.parent}",
         )
     model = with_heads(BERT(config_filename=str(config_file)), only_mlm="SequenceClassifier" not in tensors)
-    check_encoder(model.bert.config, model.bert.state_dict(), tensors.get("BERT", {}), chosen)
+    check_encoder(model.bert.settings, model.bert.state_dict(), tensors.get("BERT", {}), chosen)
     load_weights_by_module({str(module): module for module in model.neural_modules}, tensors, chosen)
     for module in model.neural_modules:
         module.eval()
@@ -81,7 +81,7 @@ def load_pretrained(
             where=chosen,
             fix="give the tokenizer that made its shards: --tokenizer",
         )
-    check_tokenizer(opened, model.bert.config, chosen)
+    check_tokenizer(opened, model.bert.settings, chosen)
     return Pretrained(model, opened, state, chosen)
 
 

@@ -39,13 +39,13 @@ def facts_of_run(
     Args:
         state: state of the checkpoint.
     """
-    config = model.bert.config
+    settings = model.bert.settings
     sizes = {
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "positions": config.max_position_embeddings,
-        "vocabulary": config.vocab_size,
+        "layers": settings.num_hidden_layers,
+        "width": settings.hidden_size,
+        "heads": settings.num_attention_heads,
+        "positions": settings.max_position_embeddings,
+        "vocabulary": settings.vocab_size,
         "weights": model.num_weights,
     }
     recipe = {"steps": state["step"], "tokens seen": state["items_seen"]}

@@ -62,7 +62,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
     """
     with TemporaryDirectory() as aside:
         name = huggingface_folder_of(options.model, Path(aside))
-        config, tensors = load_config(name), load_tensors(name)
+        settings, tensors = load_config(name), load_tensors(name)
         tokenizer = find_tokenizer(TokenizerRequest(initial=HubModel(name)))
         assert tokenizer is not None  # the model has one, or opening it failed
         refuse_other_kinds(tokenizer, options.model)
@@ -70,7 +70,7 @@ def extend_vocabulary(options: ExtensionOptions) -> ExtensionResult:
         learned, held_out = _split(lines)
         extension = extend(tokenizer, learned, options.pieces, options.least_saving)
         folder = Path(options.out)
-        write_extended(folder, config, tensors, extension, options.force)
+        write_extended(folder, settings, tensors, extension, options.force)
         words = count_words(tokenizer, held_out)
         before, after = cut_of(words, tokenizer), cut_of(words, extension.tokenizer)
         speed = _speed(name, tokenizer, str(folder), extension.tokenizer, held_out[:TIMED_LINES])
@@ -109,7 +109,7 @@ def _speed(
     for _ in range(ROUNDS):
         seconds = []
         for bert, tokenizer in ways:
-            most = bert.config.max_position_embeddings - 2
+            most = bert.settings.max_position_embeddings - 2
             rows = [
                 [tokenizer.cls_id, *ids[:most].tolist(), tokenizer.sep_id]
                 for ids in tokenizer.encode_batch(lines)

@@ -6,7 +6,6 @@ Shapes: V vocabulary, D hidden size.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -15,6 +14,7 @@ from torch import Tensor
 from nemo.collections.nlp.checkpoints.export import fixed_batch, new_export, refuse_other_answers
 from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
 from nemo.collections.nlp.extension.vocabulary import Extension
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.models.bert_weights import MLM_NAMES, NSP_NAMES, OLD_BIAS, POOLER
 from nemo.collections.nlp.models.hub import load_bert
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -43,12 +43,16 @@ def extended_tensors(tensors: Mapping[str, Tensor], extension: Extension) -> dic
 
 
 def write_extended(
-    folder: Path, config: Any, tensors: Mapping[str, Tensor], extension: Extension, force: bool = False
+    folder: Path,
+    settings: BertSettings,
+    tensors: Mapping[str, Tensor],
+    extension: Extension,
+    force: bool = False,
 ) -> None:
     """Write the model with its new entries, and verify that text without them gives the same outputs.
 
     Args:
-        config: the `transformers.BertConfig` of the model.
+        settings: of the model.
         tensors: its weights, as `hub.load_tensors` names them.
 
     Raises:
@@ -62,22 +66,26 @@ def write_extended(
     model_class = (
         "BertForPreTraining" if has_mlm and has_nsp else "BertForMaskedLM" if has_mlm else "BertModel"
     )
-    settings = {**config.to_diff_dict(), "model_type": "bert", "vocab_size": len(extended[WORDS])}
-    settings["architectures"] = [model_class]
+    size = len(extended[WORDS])
+    content = {**settings.to_dict(), "vocab_size": size, "architectures": [model_class]}
     with new_export(folder, force) as aside:
-        (aside / "config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (aside / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         save_file(
             {name: tensor.contiguous().clone() for name, tensor in extended.items()},
             aside / "model.safetensors",
             {"format": "pt"},
         )
-        export_tokenizer(extension.tokenizer, aside, config.max_position_embeddings)
-        _prove(aside, model_class, config, tensors, extension)
+        export_tokenizer(extension.tokenizer, aside, settings.max_position_embeddings)
+        _prove(aside, model_class, settings, tensors, extension)
 
 
 @torch.no_grad()
 def _prove(
-    folder: Path, model_class: str, config: Any, tensors: Mapping[str, Tensor], extension: Extension
+    folder: Path,
+    model_class: str,
+    settings: BertSettings,
+    tensors: Mapping[str, Tensor],
+    extension: Extension,
 ) -> None:
     _, info = load_bert(str(folder), model_class)
     strays = {key for kind in ("missing_keys", "unexpected_keys") for key in info[kind]}
@@ -87,7 +95,7 @@ def _prove(
             f"does not reload as {model_class}", where=folder, found=", ".join(sorted(strays))
         )
     after = BERT(pretrained_model_name=str(folder)).eval()
-    before = BERT(vocab_size=config.vocab_size, **{name: getattr(config, name) for name in _SIZES}).eval()
+    before = BERT(vocab_size=settings.vocab_size, **{name: getattr(settings, name) for name in _SIZES}).eval()
     before.take_encoder({n: t for n, t in tensors.items() if n.startswith("bert.")}, folder)
     batch = fixed_batch(before)
     new = torch.tensor(sorted(extension.ids.values()))

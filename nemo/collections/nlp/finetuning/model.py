@@ -68,7 +68,7 @@ def open_encoder(
         bert = BERT(pretrained_model_name=name)
     opened = find_tokenizer(TokenizerRequest(asked=tokenizer, initial=HubModel(name)), do_lower_case)
     assert opened is not None  # the model has one, or opening it failed
-    check_tokenizer(opened, bert.config, name)
+    check_tokenizer(opened, bert.settings, name)
     return PretrainedEncoder(bert, opened)
 
 
@@ -83,10 +83,15 @@ class FinetuningModel:
     def of(cls, pretrained: PretrainedEncoder, task: str, num_labels: int) -> "FinetuningModel":
         """Copy the encoder and add a new head; a head for texts starts from the pooler."""
         bert = copy.deepcopy(pretrained.bert)
-        settings = {"log_softmax": False, "dropout": bert.config.hidden_dropout_prob}
+        dropout = bert.settings.hidden_dropout_prob
         if task == "ner":
-            return cls(bert, TokenClassifier(bert.hidden_size, num_labels, num_layers=1, **settings))
-        head = SequenceClassifier(bert.hidden_size, num_labels, activation="tanh", **settings)
+            tokens = TokenClassifier(
+                bert.hidden_size, num_labels, num_layers=1, log_softmax=False, dropout=dropout
+            )
+            return cls(bert, tokens)
+        head = SequenceClassifier(
+            bert.hidden_size, num_labels, activation="tanh", log_softmax=False, dropout=dropout
+        )
         head.mlp.get_submodule("layer0").load_state_dict(bert.bert.pooler.dense.state_dict())
         return cls(bert, head)
 
@@ -98,7 +103,7 @@ class FinetuningModel:
     def wire(self, layer: RowLayer) -> tuple[NmTensor, NmTensor]:
         """The graph on a data layer: the loss, and the scores (B, T, C) or (B, C)."""
         data = layer()
-        segments = data.token_type_ids if self.bert.config.type_vocab_size > 1 else None
+        segments = data.token_type_ids if self.bert.settings.type_vocab_size > 1 else None
         hidden_states = self.bert(
             input_ids=data.input_ids, token_type_ids=segments, attention_mask=data.attention_mask
         )

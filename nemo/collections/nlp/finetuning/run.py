@@ -120,7 +120,7 @@ class Finetuning:
     def __init__(self, options: FinetuningOptions, data: TaskData, pretrained: PretrainedEncoder):
         self._options, self._data, self._pretrained = options, data, pretrained
         self._work_dir = Path(options.work_dir)
-        positions = pretrained.bert.config.max_position_embeddings
+        positions = pretrained.bert.settings.max_position_embeddings
         if (options.max_seq_length or 0) > positions:
             raise UsageError(
                 "longer than the model allows",

@@ -12,7 +12,6 @@ H heads, I intermediate size, R requested rows out of B*T.
 
 import os
 from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,27 +23,9 @@ from nemo.backends.pytorch.ops.embedding import embedding_sum
 from nemo.backends.pytorch.ops.linear import linear
 from nemo.backends.pytorch.ops.norm import dropout_add_norm
 from nemo.backends.pytorch.ops.packing import Packing
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.options.limits import DEEPEST
 from nemo.utils.errors import UsageError
-
-
-class BertConfig(Protocol):
-    """The settings that the encoder needs; a `transformers.BertConfig` has them all."""
-
-    vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
-    hidden_act: str
-    hidden_dropout_prob: float
-    attention_probs_dropout_prob: float
-    max_position_embeddings: int
-    type_vocab_size: int
-    initializer_range: float
-    layer_norm_eps: float
-    pad_token_id: int | None
-
 
 _SIZES = (
     "vocab_size",
@@ -57,8 +38,8 @@ _SIZES = (
 )
 
 
-def check_config(config: BertConfig) -> None:
-    """Reject configurations that cannot be built.
+def check_settings(settings: BertSettings) -> None:
+    """Reject sizes that cannot be built.
 
     Raises:
         UsageError: a size below 1, more layers than any model has, a hidden size that the heads cannot
@@ -66,33 +47,33 @@ def check_config(config: BertConfig) -> None:
             weights than the machine has memory for.
     """
     for name in _SIZES:
-        if getattr(config, name) < 1:
-            raise UsageError("is too small", where=name, found=getattr(config, name), expected=">= 1")
-    if config.num_hidden_layers > DEEPEST:
+        if getattr(settings, name) < 1:
+            raise UsageError("is too small", where=name, found=getattr(settings, name), expected=">= 1")
+    if settings.num_hidden_layers > DEEPEST:
         raise UsageError(
             "is too large",
             where="num_hidden_layers",
-            found=config.num_hidden_layers,
+            found=settings.num_hidden_layers,
             expected=f"<= {DEEPEST:,}",
         )
-    if config.hidden_size % config.num_attention_heads:
+    if settings.hidden_size % settings.num_attention_heads:
         raise UsageError(
             "hidden_size has to be a multiple of num_attention_heads",
-            found=f"hidden_size {config.hidden_size}, num_attention_heads {config.num_attention_heads}",
+            found=f"hidden_size {settings.hidden_size}, num_attention_heads {settings.num_attention_heads}",
         )
     for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-        if not 0 <= getattr(config, name) < 1:
+        if not 0 <= getattr(settings, name) < 1:
             raise UsageError(
-                "not a dropout probability", where=name, found=getattr(config, name), expected="[0, 1)"
+                "not a dropout probability", where=name, found=getattr(settings, name), expected="[0, 1)"
             )
-    if not 0 <= (config.pad_token_id or 0) < config.vocab_size:
+    if not 0 <= (settings.pad_token_id or 0) < settings.vocab_size:
         raise UsageError(
             "is not in the vocabulary",
             where="pad_token_id",
-            found=config.pad_token_id,
-            expected=f"below vocab_size = {config.vocab_size}",
+            found=settings.pad_token_id,
+            expected=f"below vocab_size = {settings.vocab_size}",
         )
-    needed = 4 * _num_weights(config)
+    needed = 4 * _num_weights(settings)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory and torch.get_default_device().type != "meta":
         raise UsageError(
@@ -104,24 +85,24 @@ def check_config(config: BertConfig) -> None:
         )
 
 
-def _num_weights(config: BertConfig) -> int:
+def _num_weights(settings: BertSettings) -> int:
     """The number of weights for these sizes, without biases and norms."""
-    rows = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
-    width = config.hidden_size
-    return width * (rows + config.num_hidden_layers * (4 * width + 2 * config.intermediate_size) + width)
+    rows = settings.vocab_size + settings.max_position_embeddings + settings.type_vocab_size
+    width = settings.hidden_size
+    return width * (rows + settings.num_hidden_layers * (4 * width + 2 * settings.intermediate_size) + width)
 
 
 class BertEmbeddings(nn.Module):
     """The normalized sum of token, position and segment embeddings."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        width = config.hidden_size
-        self.word_embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
-        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width)
-        self.LayerNorm = nn.LayerNorm(width, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        width = settings.hidden_size
+        self.word_embeddings = nn.Embedding(settings.vocab_size, width, padding_idx=settings.pad_token_id)
+        self.position_embeddings = nn.Embedding(settings.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(settings.type_vocab_size, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor, positions: Tensor) -> Tensor:
         """three (N,) tensors -> (N, D)."""
@@ -142,13 +123,13 @@ class BertEmbeddings(nn.Module):
 class BertSelfAttention(nn.Module):
     """Self-attention within each sequence."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.query = nn.Linear(config.hidden_size, config.hidden_size)
-        self.key = nn.Linear(config.hidden_size, config.hidden_size)
-        self.value = nn.Linear(config.hidden_size, config.hidden_size)
-        self.dropout_prob = config.attention_probs_dropout_prob
+        self.num_heads = settings.num_attention_heads
+        self.query = nn.Linear(settings.hidden_size, settings.hidden_size)
+        self.key = nn.Linear(settings.hidden_size, settings.hidden_size)
+        self.value = nn.Linear(settings.hidden_size, settings.hidden_size)
+        self.dropout_prob = settings.attention_probs_dropout_prob
 
     def forward(
         self,
@@ -181,11 +162,11 @@ class BertSelfAttention(nn.Module):
 class BertOutput(nn.Module):
     """The end of a residual branch: dense, dropout, and the norm of the sum."""
 
-    def __init__(self, in_features: int, config: BertConfig):
+    def __init__(self, in_features: int, settings: BertSettings):
         super().__init__()
-        self.dense = nn.Linear(in_features, config.hidden_size)
-        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dense = nn.Linear(in_features, settings.hidden_size)
+        self.LayerNorm = nn.LayerNorm(settings.hidden_size, eps=settings.layer_norm_eps)
+        self.dropout = nn.Dropout(settings.hidden_dropout_prob)
 
     def forward(self, branch: Tensor, hidden: Tensor, seed: Seed) -> Tensor:
         """(N, in_features), (N, D) -> (N, D); `seed` is that of the dropout."""
@@ -205,10 +186,10 @@ class BertOutput(nn.Module):
 class BertAttention(nn.Module):
     """Self-attention and the end of its residual branch."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.self = BertSelfAttention(config)
-        self.output = BertOutput(config.hidden_size, config)
+        self.self = BertSelfAttention(settings)
+        self.output = BertOutput(settings.hidden_size, settings)
 
     def forward(
         self,
@@ -225,10 +206,10 @@ class BertAttention(nn.Module):
 class BertIntermediate(nn.Module):
     """The first half of the feed-forward branch."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.activation = get_activation(config.hidden_act)
+        self.dense = nn.Linear(settings.hidden_size, settings.intermediate_size)
+        self.activation = get_activation(settings.hidden_act)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(N, D) -> (N, I)."""
@@ -238,11 +219,11 @@ class BertIntermediate(nn.Module):
 class BertLayer(nn.Module):
     """Attention, then feed-forward."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.attention = BertAttention(config)
-        self.intermediate = BertIntermediate(config)
-        self.output = BertOutput(config.intermediate_size, config)
+        self.attention = BertAttention(settings)
+        self.intermediate = BertIntermediate(settings)
+        self.output = BertOutput(settings.intermediate_size, settings)
 
     def forward(
         self,
@@ -260,9 +241,9 @@ class BertLayer(nn.Module):
 class BertEncoder(nn.Module):
     """The layers, one after the other."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.layer = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        self.layer = nn.ModuleList(BertLayer(settings) for _ in range(settings.num_hidden_layers))
 
     def forward(self, hidden: Tensor, packing: Packing) -> Tensor:
         """(N, D) -> (N, D), or (R, D) in the order of the rows requested from `packing`."""
@@ -281,9 +262,9 @@ class BertEncoder(nn.Module):
 class BertPooler(nn.Module):
     """A sequence as one vector: dense layer and tanh on its first token."""
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.dense = nn.Linear(settings.hidden_size, settings.hidden_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(B, T, D) -> (B, D)."""
@@ -296,19 +277,19 @@ class BertModel(nn.Module):
     `forward` does not use `pooler`; it exists for the names of its weights, and for callers.
 
     Args:
-        config: sizes and probabilities.
+        settings: sizes and probabilities.
 
     Raises:
         UsageError: the sizes do not match, or the activation is unknown.
     """
 
-    def __init__(self, config: BertConfig):
+    def __init__(self, settings: BertSettings):
         super().__init__()
-        check_config(config)
-        self.embeddings = BertEmbeddings(config)
-        self.encoder = BertEncoder(config)
-        self.pooler = BertPooler(config)
-        self.apply(partial(init_transformer_weights, std=config.initializer_range))
+        check_settings(settings)
+        self.embeddings = BertEmbeddings(settings)
+        self.encoder = BertEncoder(settings)
+        self.pooler = BertPooler(settings)
+        self.apply(partial(init_transformer_weights, std=settings.initializer_range))
 
     def forward(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.utils.errors import CheckpointError
 
 # Our name -> the name in transformers.BertForPreTraining.
@@ -133,11 +134,13 @@ def sizes_of(encoder: Mapping[str, Tensor]) -> dict[str, int]:
     return sizes | ({"num_hidden_layers": max(layers) + 1} if layers else {})
 
 
-def check_encoder(config: Any, own: Mapping[str, Tensor], encoder: Mapping[str, Tensor], source: Any) -> None:
+def check_encoder(
+    settings: BertSettings, own: Mapping[str, Tensor], encoder: Mapping[str, Tensor], source: Any
+) -> None:
     """Check that an encoder's weights fit the model that will load them.
 
     Args:
-        config: configuration of the model.
+        settings: of the model.
         own: the model's current weights, by name.
         encoder: the new weights, by canonical names, with or without a pooler.
         source: where they come from, for errors.
@@ -147,12 +150,12 @@ def check_encoder(config: Any, own: Mapping[str, Tensor], encoder: Mapping[str, 
     """
     sizes = sizes_of(encoder)
     for size, found in sizes.items():
-        if found != getattr(config, size):
+        if found != getattr(settings, size):
             raise CheckpointError(
                 f"the weights have a different {size}",
                 where=source,
                 found=found,
-                expected=getattr(config, size),
+                expected=getattr(settings, size),
                 fix="put the sizes of the weights into the model's configuration, or give them as options: "
                 + ", ".join(f"{name} {value}" for name, value in sizes.items()),
             )

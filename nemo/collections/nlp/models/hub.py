@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.files import missing
 from nemo.utils.strict import parse_json
@@ -92,8 +93,8 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def read_bert_config(path: Path) -> Any:
-    """The transformers.BertConfig in a JSON file.
+def read_bert_config(path: Path) -> BertSettings:
+    """The settings in a JSON file.
 
     Raises:
         MissingFileError: there is no such file.
@@ -112,23 +113,8 @@ def read_bert_config(path: Path) -> Any:
         (near, *_) = get_close_matches(key, SIZES, 1, cutoff=0.88) or [key]
         if near != key:
             raise UsageError("unknown name", where=path, found=repr(key), fix=f"did you mean {near!r}?")
-    return bert_config(settings, path)
-
-
-def bert_config(settings: Mapping[str, Any], source: Any) -> Any:
-    """The transformers.BertConfig of these settings.
-
-    Raises:
-        UsageError: it is not a configuration of a supported BERT.
-    """
-    from huggingface_hub.errors import StrictDataclassError
-    from transformers import BertConfig
-
-    _check_is_plain_bert(settings, source)
-    try:
-        return BertConfig(**{k: v for k, v in settings.items() if k != "model_type"})
-    except (ValueError, TypeError, StrictDataclassError) as error:
-        raise UsageError("not a BERT configuration", where=source, found=reason(error)) from error
+    _check_is_plain_bert(settings, path)
+    return BertSettings.parse(settings, path)
 
 
 def find(name: str, load: Callable[[str, bool], T]) -> T:
@@ -174,8 +160,8 @@ def _ask_hub(hub_id: str) -> None:
         ) from error
 
 
-def load_config(name: str) -> Any:
-    """The transformers.BertConfig of a pretrained model.
+def load_config(name: str) -> BertSettings:
+    """The settings of a pretrained model.
 
     Args:
         name: a folder, or a name on the hub, looked up in the cache before the network.
@@ -184,7 +170,12 @@ def load_config(name: str) -> Any:
         CheckpointError: there is no such model, or its files are damaged.
         UsageError: it is not a supported BERT.
     """
-    return _load(name, lambda settings, source, local_only: bert_config(settings, name))
+
+    def parse(settings: dict[str, Any], source: str, local_only: bool) -> BertSettings:
+        _check_is_plain_bert(settings, name)
+        return BertSettings.parse(settings, name)
+
+    return _load(name, parse)
 
 
 def weight_files(name: str) -> list[Path]:

@@ -9,15 +9,13 @@ from nemo.backends.pytorch import DataLayerNM
 from nemo.backends.pytorch.common import CrossEntropyLossNM
 from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
 from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.core import NmTensor, WeightShareTransform
-
-KEEPS_POOLER = "keep_pooler"
-"""Setting in a saved configuration: the encoder's pooler comes from the initial checkpoint, so export it."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class PretrainingModel:
         """Give the MLM head's decoder its own weights, initialized as copies of the word embeddings."""
         weight = self._word_embeddings.weight.detach().clone()
         self.mlm.mlp.last_linear_layer.weight = torch.nn.Parameter(weight)
-        self.bert.config.tie_word_embeddings = False
+        self.bert.settings.tie_word_embeddings = False
 
     @property
     def _word_embeddings(self) -> torch.nn.Embedding:
@@ -70,19 +68,19 @@ class PretrainingLosses:
 
 
 def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
-    """Put the tutorial's heads on an encoder, sized by its configuration.
+    """Put the tutorial's heads on an encoder, sized by its settings.
 
-    The MLM output is tied to the word embeddings unless the configuration says otherwise.
+    The MLM output is tied to the word embeddings unless the settings say otherwise.
     """
-    config = bert.config
+    settings = bert.settings
     mlm = BertTokenClassifier(
-        config.hidden_size,
-        num_classes=config.vocab_size,
-        activation=config.hidden_act,
+        settings.hidden_size,
+        num_classes=settings.vocab_size,
+        activation=settings.hidden_act,
         log_softmax=False,
-        layer_norm_eps=config.layer_norm_eps,
+        layer_norm_eps=settings.layer_norm_eps,
     )
-    if config.tie_word_embeddings:
+    if settings.tie_word_embeddings:
         mlm.tie_weights_with(
             bert,
             weight_names=["mlp.last_linear_layer.weight"],
@@ -96,7 +94,7 @@ def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
     if only_mlm:
         return PretrainingModel(bert, mlm, None)
     nsp = SequenceClassifier(
-        config.hidden_size, num_classes=2, num_layers=2, activation="tanh", log_softmax=False
+        settings.hidden_size, num_classes=2, num_layers=2, activation="tanh", log_softmax=False
     )
     return PretrainingModel(bert, mlm, nsp)
 
@@ -105,7 +103,7 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
     """The tutorial's graph, from a data layer to the losses."""
     data = data_layer()
     # A model with one segment sees both sentences as one.
-    segments = data.input_type_ids if model.bert.config.type_vocab_size > 1 else None
+    segments = data.input_type_ids if model.bert.settings.type_vocab_size > 1 else None
     hidden_states = model.bert(
         input_ids=data.input_ids, token_type_ids=segments, attention_mask=data.input_mask
     )
@@ -123,27 +121,27 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
 
 
 def build_model(
-    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, settings: BertSettings | None = None
 ) -> PretrainingModel:
     """Build a new model with the sizes in the options and the tokenizer's vocabulary.
 
     Args:
         tokenizer: None: the options give the size of the vocabulary, and id 0 is padding, as in shards.
-        config: a `transformers.BertConfig` for settings without an option, such as vocabulary entries beyond
+        settings: those of an earlier model, for what has no option, such as vocabulary entries beyond
             the tokenizer's.
 
     Raises:
         UsageError: the tokenizer has more ids than the model, or `--config_file` has another size.
     """
-    bert = BERT(**sizes_of_model(options, tokenizer, config))
-    for name in ("tie_word_embeddings", KEEPS_POOLER):
-        if hasattr(config, name):
-            setattr(bert.config, name, getattr(config, name))
+    bert = BERT(**sizes_of_model(options, tokenizer, settings))
+    if settings is not None:
+        bert.settings.tie_word_embeddings = settings.tie_word_embeddings
+        bert.settings.keep_pooler = settings.keep_pooler
     return with_heads(bert, options.only_mlm_loss)
 
 
 def sizes_of_model(
-    options: PretrainingOptions, tokenizer: TokenizerSpec | None, config: Any | None = None
+    options: PretrainingOptions, tokenizer: TokenizerSpec | None, settings: BertSettings | None = None
 ) -> dict[str, Any]:
     """The arguments of `BERT` for `build_model`, with the same arguments and errors."""
     beyond: dict[str, Any] = {
@@ -151,10 +149,10 @@ def sizes_of_model(
         "max_position_embeddings": options.max_position_embeddings or options.max_seq_length,
         "type_vocab_size": 2,
     }
-    if config is not None and tokenizer is not None:
-        check_tokenizer(tokenizer, config, options.config_file or "the model to start from")
-    if config is not None:
-        beyond = {name: getattr(config, name) for name in (*beyond, "layer_norm_eps")}
+    if settings is not None and tokenizer is not None:
+        check_tokenizer(tokenizer, settings, options.config_file or "the model to start from")
+    if settings is not None:
+        beyond = {name: getattr(settings, name) for name in (*beyond, "layer_norm_eps")}
     return beyond | {
         "pad_token_id": 0 if tokenizer is None else tokenizer.pad_id,
         "hidden_size": options.hidden_size,

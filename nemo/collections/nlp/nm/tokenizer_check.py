@@ -3,16 +3,16 @@
 from typing import Any
 
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
-from nemo.collections.nlp.models.bert import BertConfig
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.utils.errors import UsageError
 
 
-def check_tokenizer(tokenizer: TokenizerSpec, config: BertConfig, source: Any) -> None:
+def check_tokenizer(tokenizer: TokenizerSpec, settings: BertSettings, source: Any) -> None:
     """Refuse a tokenizer that does not match the model.
 
     Args:
         tokenizer: any.
-        config: configuration of the model.
+        settings: of the model.
         source: where the model comes from, for the error.
 
     Raises:
@@ -20,11 +20,11 @@ def check_tokenizer(tokenizer: TokenizerSpec, config: BertConfig, source: Any) -
     """
     # Each of them raises an error if the token is missing.
     _ = tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id
-    if tokenizer.vocab_size > config.vocab_size:
+    if tokenizer.vocab_size > settings.vocab_size:
         raise UsageError(
             "the tokenizer has more entries than the model",
             where=source,
             found=f"{tokenizer.vocab_size} entries",
-            expected=f"at most vocab_size = {config.vocab_size}",
+            expected=f"at most vocab_size = {settings.vocab_size}",
             fix="use the tokenizer that the model was trained with",
         )

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -61,28 +62,26 @@ def about(
 
 
 def _about_model(model: PretrainingModel) -> dict[str, Any]:
-    config = model.bert.config
+    settings = model.bert.settings
     return {
         "weights": model.num_weights,
-        "layers": config.num_hidden_layers,
-        "width": config.hidden_size,
-        "heads": config.num_attention_heads,
-        "feed-forward width": config.intermediate_size,
-        "positions": config.max_position_embeddings,
-        "vocabulary": config.vocab_size,
+        "layers": settings.num_hidden_layers,
+        "width": settings.hidden_size,
+        "heads": settings.num_attention_heads,
+        "feed-forward width": settings.intermediate_size,
+        "positions": settings.max_position_embeddings,
+        "vocabulary": settings.vocab_size,
         "tasks": "masked words" if model.nsp is None else "masked words, next sentence",
     }
 
 
 def environment(device: torch.device, num_processes: int) -> dict[str, Any]:
     """Versions and hardware, without the names of machine and user."""
-    import transformers
-
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "nemo-bert": nemo.__version__,
         "python": platform.python_version(),
-        "transformers": transformers.__version__,
+        "transformers": version("transformers"),
         **fingerprint(device),
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),

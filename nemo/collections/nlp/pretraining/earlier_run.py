@@ -6,6 +6,7 @@ from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import CONFIG_FILE
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.models.hub import SIZES, read_bert_config
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import absolute, read_options
@@ -65,28 +66,28 @@ def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
             )
 
 
-def config_of_run(work_dir: Path) -> dict[str, Any] | None:
-    """The model configuration saved in the checkpoints of this work folder; None if there is none."""
+def settings_of_run(work_dir: Path) -> BertSettings | None:
+    """The model's settings saved in the checkpoints of this work folder; None if there is none."""
     folder = work_dir / "checkpoints"
     checkpoints = checkpoint.list_checkpoints(folder)
     for candidate in (folder, *reversed(checkpoints)) if checkpoints else ():
         if (candidate / CONFIG_FILE).is_file():
-            return read_bert_config(candidate / CONFIG_FILE).to_dict()
+            return read_bert_config(candidate / CONFIG_FILE)
     return None
 
 
-def refuse_other_sizes(sizes: Mapping[str, Any], earlier: Mapping[str, Any], source: Any) -> None:
+def refuse_other_sizes(sizes: Mapping[str, Any], earlier: BertSettings, source: Any) -> None:
     """Refuse options whose model sizes differ from those of the run to continue.
 
     Raises:
         CheckpointError: a size differs; the message names it.
     """
     for name in SIZES:
-        if name in sizes and sizes[name] != earlier[name]:
+        if name in sizes and sizes[name] != getattr(earlier, name):
             raise CheckpointError(
                 f"the checkpoint comes from a run with a different {name}",
                 where=source,
-                found=earlier[name],
+                found=getattr(earlier, name),
                 expected=sizes[name],
                 fix="use the same options, or another --work_dir",
             )

@@ -61,19 +61,19 @@ def start_from_counts(
         special_ids: tokens that are no text; what they mean is left to training.
     """
     generator = torch.Generator().manual_seed(0)
-    config = bert.config
+    settings = bert.settings
     encoder: Any = bert.bert  # its parts are known by name only
-    counts = np.bincount(store.tokens, minlength=config.vocab_size)
+    counts = np.bincount(store.tokens, minlength=settings.vocab_size)
     frequency = torch.from_numpy(counts / counts.sum())
-    head_size = config.hidden_size // config.num_attention_heads
-    position_size = max(2, min(POSITION_SIZE, head_size, config.hidden_size // 4) // 2 * 2)
-    content = slice(config.hidden_size - position_size)
-    tables = neighbor_tables(store, config.vocab_size)
+    head_size = settings.hidden_size // settings.num_attention_heads
+    position_size = max(2, min(POSITION_SIZE, head_size, settings.hidden_size // 4) // 2 * 2)
+    content = slice(settings.hidden_size - position_size)
+    tables = neighbor_tables(store, settings.vocab_size)
 
-    words = word_vectors(tables, config.hidden_size - position_size, generator) * WORD_NORM
+    words = word_vectors(tables, settings.hidden_size - position_size, generator) * WORD_NORM
     words[torch.from_numpy(special_ids).long()] = 0
     turns = torch.rand(position_size // 2, generator=generator) * 3 + 0.06  # radians per position
-    angles = torch.arange(config.max_position_embeddings)[:, None] * turns
+    angles = torch.arange(settings.max_position_embeddings)[:, None] * turns
     positions = torch.cat([angles.cos(), angles.sin()], 1) * POSITION_NORM / math.sqrt(position_size / 2)
     embeddings = encoder.embeddings
     for weight, rows, columns in (
@@ -87,11 +87,11 @@ def start_from_counts(
         for branch in (layer.attention.output, layer.output):
             branch.dense.weight.mul_(QUIET)
     # What a layer sees of a word lies behind the norm of the embeddings.
-    seen = words * math.sqrt(config.hidden_size / (WORD_NORM**2 + POSITION_NORM**2))
-    heads = min(len(OFFSETS), config.num_attention_heads)
+    seen = words * math.sqrt(settings.hidden_size / (WORD_NORM**2 + POSITION_NORM**2))
+    heads = min(len(OFFSETS), settings.num_attention_heads)
     fits = [_fit(tables, offset, words, seen, frequency, head_size, generator) for offset in OFFSETS[:heads]]
     power = sum(float(((seen @ values.T).norm(dim=1) ** 2 * frequency).sum()) for values, _ in fits)
-    scale = math.sqrt(config.hidden_size) * MIXING / math.sqrt(power) if power else 0.0
+    scale = math.sqrt(settings.hidden_size) * MIXING / math.sqrt(power) if power else 0.0
     attention = encoder.encoder.layer[0].attention
     for head, (offset, (values, outputs)) in enumerate(zip(OFFSETS, fits, strict=False)):
         of_head = slice(head * head_size, (head + 1) * head_size)

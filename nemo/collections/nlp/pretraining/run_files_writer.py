@@ -49,7 +49,8 @@ class RunFilesWriter(ActionCallback):
         if self.global_rank != 0:
             return
         self.write(self.run.plan)
-        self.run.model.bert.config.to_json_file(self.work_folder.checkpoint_dir / "bert-config.json")
+        settings = self.run.model.bert.settings
+        (self.work_folder.checkpoint_dir / "bert-config.json").write_text(settings.to_json(), "utf-8")
         with working("looking at the text"):
             facts = about(
                 *(self.run.options, self.run.data, self.run.model, self.num_processes),
@@ -71,4 +72,4 @@ def checkpoint_files(model: PretrainingModel, tokenizer: TokenizerSpec | None) -
         if tokenizer is not None:
             tokenizer.save(Path(folder))
         files = {path.name: path.read_bytes() for path in sorted(Path(folder).iterdir())}
-    return {"bert-config.json": model.bert.config.to_json_string().encode(), **files}
+    return {"bert-config.json": model.bert.settings.to_json().encode(), **files}

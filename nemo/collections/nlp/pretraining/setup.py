@@ -17,15 +17,14 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     take_weights,
     with_sizes,
 )
-from nemo.collections.nlp.models.hub import bert_config
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.duration import planned_steps, steps_at_most
 from nemo.collections.nlp.pretraining.earlier_run import (
-    config_of_run,
     options_of_run,
     refuse_other_sizes,
     refuse_other_start,
+    settings_of_run,
 )
 from nemo.collections.nlp.pretraining.initialization import start_from_counts, start_head_from_frequencies
 from nemo.collections.nlp.pretraining.shards import open_shards, with_length_of_rows
@@ -93,10 +92,10 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
     if resumes and world.rank == 0:
         refuse_other_start(options, work_dir)
     initial = find_initial_checkpoint(options)
-    options, config = with_sizes(options, initial)
-    earlier = world.broadcast_object(lambda: config_of_run(work_dir))
+    options, settings = with_sizes(options, initial)
+    earlier = world.broadcast_object(lambda: settings_of_run(work_dir))
     if earlier is not None:  # before any work
-        refuse_other_sizes(settled_sizes(options, config), earlier, work_dir)
+        refuse_other_sizes(settled_sizes(options, settings), earlier, work_dir)
     if options.mode == "data_preprocessed":
         data = world.in_turn(lambda: open_shards(options, initial))
         options = with_length_of_rows(options, data)
@@ -113,16 +112,16 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
         options = dataclasses.replace(options, **as_options(plan))
     torch.manual_seed(options.seed)
     if earlier is not None:
-        sizes = sizes_of_model(options, data.tokenizer, config)
+        sizes = sizes_of_model(options, data.tokenizer, settings)
         # With another tokenizer, the checkpoint must refuse the tokenizer, not a size that follows from it.
-        if data.tokenizer is None or sizes["vocab_size"] == earlier["vocab_size"]:
+        if data.tokenizer is None or sizes["vocab_size"] == earlier.vocab_size:
             refuse_other_sizes(sizes, earlier, work_dir)
-            config = bert_config(earlier, work_dir)
-    model = build_model(options, data.tokenizer, config)
+            settings = earlier
+    model = build_model(options, data.tokenizer, settings)
     if not resumes and initial is not None and initial.run is None:
         taken = take_weights(model, initial)
         if str(model.mlm) not in taken:
-            counts, special_ids = data.token_counts(model.bert.config.vocab_size)
+            counts, special_ids = data.token_counts(model.bert.settings.vocab_size)
             start_head_from_frequencies(model.bert, model.mlm, counts, special_ids)
             logging.info("the MLM head starts from token frequencies and the word embeddings")
     if not resumes and initial is None and options.initialization == "counts":
@@ -159,7 +158,7 @@ def check_same_run(run: Run, world: World) -> None:
         tokenizer=None if tokenizer is None else tokenizer.fingerprint,
         training_data=run.data.train.dataset.fingerprint,
         evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
-        config=run.model.bert.config.to_dict(),
+        settings=run.model.bert.settings.to_dict(),
     )
 
 

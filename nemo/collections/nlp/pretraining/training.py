@@ -112,7 +112,7 @@ def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list
 
 
 def _record(run: Run, work_folder: Any, losses: Mapping[str, NmTensor], trackers: Trackers) -> RunRecord:
-    vocab_size = run.model.bert.config.vocab_size
+    vocab_size = run.model.bert.settings.vocab_size
     logging.info("%s weights, %s vocabulary entries", f"{run.model.num_weights:,}", f"{vocab_size:,}")
     is_text = run.options.mode == "data_text"
     entropy = run.data.train.dataset.store.manifest["unigram_entropy"] if is_text else None
@@ -167,7 +167,7 @@ class _EvaluateFirst(ActionCallback):
 
 
 def _checkpoints(run: Run, folder: Path, world_size: int) -> CheckpointCallback:
-    options, data, config = run.options, run.data, run.model.bert.config
+    options, data, settings = run.options, run.data, run.model.bert.settings
     samples_per_step = options.batch_size * options.batches_per_step * world_size
     return CheckpointCallback(
         folder,
@@ -181,8 +181,8 @@ def _checkpoints(run: Run, folder: Path, world_size: int) -> CheckpointCallback:
             "tokenizer": "none" if data.tokenizer is None else data.tokenizer.fingerprint,
             **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "model")},
             # Sizes are visible in the tensors; these are not.
-            "num_attention_heads": config.num_attention_heads,
-            "hidden_act": config.hidden_act,
+            "num_attention_heads": settings.num_attention_heads,
+            "hidden_act": settings.hidden_act,
         },
         stream={
             **{name: getattr(options, name) for name in names_deciding(PretrainingOptions, "samples")},

@@ -103,9 +103,9 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
     initial = find_initial_checkpoint(options)
     sizes = None
-    if initial is not None and initial.config is not None:
-        config = initial.config
-        sizes = config.num_hidden_layers, config.hidden_size, config.vocab_size
+    if initial is not None and initial.settings is not None:
+        settings = initial.settings
+        sizes = settings.num_hidden_layers, settings.hidden_size, settings.vocab_size
     situation = Situation(facts, machine, options.typed, options.size, sizes)
     decisions = [*decide(situation), Decision("work folder", str(work_dir), "named after the text", {})]
     if "work_dir" in options.typed:

@@ -182,7 +182,7 @@ def _measured(
     manifest: dict[str, Any] = getattr(getattr(train.dataset, "store", None), "manifest", {})
     return Trial(
         weights=run.model.num_weights,
-        vocabulary=run.model.bert.config.vocab_size,
+        vocabulary=run.model.bert.settings.vocab_size,
         start_seconds=watch.began - began,
         step_seconds=(now - then) / steps,
         step_tokens=tokens,

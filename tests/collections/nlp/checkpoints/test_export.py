@@ -264,7 +264,7 @@ def test_force_warns_of_weights_of_another_model_that_stay(tmp_path, tokenizer, 
 
 def test_a_pooler_to_keep_is_exported_beside_the_head(tmp_path, tokenizer):
     bert = encoder()
-    bert.config.keep_pooler = True
+    bert.settings.keep_pooler = True
     torch.nn.init.normal_(bert.bert.pooler.dense.bias)
     export_huggingface(tmp_path / "out", bert, mlm_head(bert), None, tokenizer)
     theirs, strays = read(transformers.AutoModel, tmp_path / "out")

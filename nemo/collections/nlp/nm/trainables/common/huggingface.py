@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, D hidden size; R requested rows of B*T.
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from nemo.backends.pytorch.checkpoints.weight_files import read_weights
 from nemo.backends.pytorch.nm import TrainableNM
 from nemo.backends.pytorch.ops.packing import Packing
 from nemo.collections.nlp.models.bert import BertModel
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.models.bert_weights import canonical, check_encoder, encoder_of
 from nemo.collections.nlp.models.hub import HUB_IDS, load_config, load_tensors, read_bert_config
 from nemo.core.errors import NeuralPortNmTensorMismatchError
@@ -44,7 +46,7 @@ class BERT(TrainableNM):
         pad_token_id: the token whose embedding stays 0.
 
     Attributes:
-        config: the `transformers.BertConfig`.
+        settings: sizes and settings of the encoder.
         bert: the encoder in plain PyTorch.
 
     Raises:
@@ -107,14 +109,12 @@ class BERT(TrainableNM):
             "pad_token_id": pad_token_id,
         }
         if pretrained_model_name is not None:
-            self.config = _adjusted(load_config(pretrained_model_name), sizes, pretrained_model_name)
+            self.settings = _adjusted(load_config(pretrained_model_name), sizes, pretrained_model_name)
         elif config_filename is not None:
-            self.config = _adjusted(read_bert_config(Path(config_filename)), sizes, config_filename)
+            self.settings = _adjusted(read_bert_config(Path(config_filename)), sizes, config_filename)
         else:
-            from transformers import BertConfig
-
-            self.config = BertConfig(**{**sizes, "vocab_size": vocab_size})
-        self.bert = BertModel(self.config)
+            self.settings = BertSettings.parse({**sizes, "vocab_size": vocab_size}, self)
+        self.bert = BertModel(self.settings)
         if pretrained_model_name is not None:
             tensors = load_tensors(pretrained_model_name)
             self.take_encoder(encoder_of(tensors), pretrained_model_name)
@@ -124,7 +124,12 @@ class BERT(TrainableNM):
     @property
     def hidden_size(self) -> int:
         """Width D of the hidden states."""
-        return self.config.hidden_size
+        return self.settings.hidden_size
+
+    @cached_property
+    def config(self) -> Any:
+        """The settings as a `transformers.BertConfig`, for use with transformers."""
+        return self.settings.as_transformers()
 
     @staticmethod
     def list_pretrained_models() -> list[PretrainedModelInfo]:
@@ -152,7 +157,7 @@ class BERT(TrainableNM):
             CheckpointError: they belong to another model or to other sizes; names `source`.
         """
         own = self.state_dict()
-        check_encoder(self.config, own, encoder, source)
+        check_encoder(self.settings, own, encoder, source)
         load_weights(self, {**own, **encoder}, source)
 
     def connect(self, **inputs: NmTensor | None) -> Any:
@@ -166,14 +171,14 @@ class BERT(TrainableNM):
             (
                 "input_ids",
                 "vocab_size",
-                self.config.vocab_size,
+                self.settings.vocab_size,
                 "a vocabulary of {}",
                 "make the model with vocab_size=tokenizer.vocab_size, or use its own tokenizer",
             ),
             (
                 "token_type_ids",
                 "num_segments",
-                self.config.type_vocab_size,
+                self.settings.type_vocab_size,
                 "{} segments",
                 "leave token_type_ids out, which makes it one, or make the model with type_vocab_size=2",
             ),
@@ -217,23 +222,23 @@ class BERT(TrainableNM):
         return self.bert(input_ids, token_type_ids, attention_mask, rows, packing)
 
 
-def _adjusted(config: Any, arguments: dict[str, Any], source: str | None) -> Any:
-    """`config` with the arguments that are not defaults.
+def _adjusted(settings: BertSettings, arguments: dict[str, Any], source: str | None) -> BertSettings:
+    """`settings` with the arguments that are not defaults.
 
     Raises:
         UsageError: an argument would make it another model.
     """
-    defaults = type(config)()
+    defaults = BertSettings()
     for name, value in arguments.items():
-        if value in (getattr(defaults, name), getattr(config, name)):
+        if value in (getattr(defaults, name), getattr(settings, name)):
             continue
         if name not in _FREE:
             raise UsageError(
                 f"contradicts {source}",
                 where=name,
                 found=value,
-                expected=getattr(config, name),
+                expected=getattr(settings, name),
                 fix=f"leave {name} out",
             )
-        setattr(config, name, value)
-    return config
+        setattr(settings, name, value)
+    return settings
