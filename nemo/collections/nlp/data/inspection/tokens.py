@@ -10,7 +10,7 @@ from nemo.collections.nlp.data.tokenizers.base import TokenizerSpec
 from nemo.utils.errors import DataError
 
 SEQUENCE_LENGTHS = (128, 512)  # the two phases of BERT's training
-ENOUGH_PAIRS, MOST_EPOCHS = 100_000, 100
+ENOUGH_PAIRS, MOST_EPOCHS = 10_000, 30
 _MOST_CHARACTERS = 50_000
 
 
