@@ -66,13 +66,13 @@ def refuse_other_start(options: PretrainingOptions, work_dir: Path) -> None:
             )
 
 
-def settings_of_run(work_dir: Path) -> BertSettings | None:
+def settings_of_run(work_dir: Path) -> dict[str, Any] | None:
     """The model's settings saved in the checkpoints of this work folder; None if there is none."""
     folder = work_dir / "checkpoints"
     checkpoints = checkpoint.list_checkpoints(folder)
     for candidate in (folder, *reversed(checkpoints)) if checkpoints else ():
         if (candidate / CONFIG_FILE).is_file():
-            return read_bert_config(candidate / CONFIG_FILE)
+            return read_bert_config(candidate / CONFIG_FILE).to_dict()
     return None
 
 

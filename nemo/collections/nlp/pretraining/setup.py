@@ -17,6 +17,7 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     take_weights,
     with_sizes,
 )
+from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, build_model, sizes_of_model
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.duration import planned_steps, steps_at_most
@@ -93,7 +94,8 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
         refuse_other_start(options, work_dir)
     initial = find_initial_checkpoint(options)
     options, settings = with_sizes(options, initial)
-    earlier = world.broadcast_object(lambda: settings_of_run(work_dir))
+    found = world.broadcast_object(lambda: settings_of_run(work_dir))
+    earlier = None if found is None else BertSettings.parse(found, work_dir)
     if earlier is not None:  # before any work
         refuse_other_sizes(settled_sizes(options, settings), earlier, work_dir)
     if options.mode == "data_preprocessed":
