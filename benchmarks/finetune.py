@@ -2,11 +2,12 @@
 
     python benchmarks/finetune.py BERT TRAIN TEST [--seeds 5] [--threads 1] [--json FILE]
 
-TRAIN and TEST have words with labels, in the format of `nemo-bert finetune --task ner`. Both ways see the
-same rows of tokens, with AdamW (no decay of biases and norms), a linear warm-up and decay, the gradient
-clipped to 1, BERT's dropout, and a checkpoint after each epoch. Order, dropout and the new head depend on the
-seed, differently in each way. Each run is a separate process; ours and theirs alternate. Only training is
-timed, in CPU seconds, which other programs on the machine hardly affect. Needs the extra `bench`.
+TRAIN and TEST have words with labels, in the format of `nemo-bert finetune --task ner`. Both ways train on
+the same rows of tokens, with AdamW (no weight decay for biases and norms), linear warm-up and decay, the
+gradient clipped to 1, BERT's dropout, and a checkpoint after each epoch. Order, dropout and the new head
+depend on the seed, but not in the same way for both. Each run is a separate process; ours and theirs
+alternate. Only training is timed, in CPU seconds, which other programs on the machine hardly affect. Needs
+the extra `bench`.
 """
 
 import argparse

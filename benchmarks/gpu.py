@@ -3,20 +3,20 @@
     python benchmarks/gpu.py [--json gpu.json]
 
 Runs from a checkout on a bare machine, which needs only torch 2.11, transformers, numpy, safetensors, h5py
-and PyYAML; nothing is installed or fetched. Ways and batches are those of `ways.py`: ours through the
-tutorial's pipeline, and a bare loop around Hugging Face's model in bf16 with fused AdamW, eager and compiled,
-with its default attention (torch's), and eager with flash_attention_2, which skips padding, if the package
-flash-attn is installed. Lengths vary from batch to batch as in text. If a shape has several ways, their
-windows alternate, each in a separate process. In order:
+and PyYAML; nothing is installed or fetched. Ways and batches are those of `ways.py`. Ours is the tutorial's
+pipeline. The others are a bare loop around Hugging Face's model in bf16 with fused AdamW: eager and compiled
+with its default attention (torch's), and, if the package flash-attn is installed, eager with
+flash_attention_2, which skips padding. Lengths vary from batch to batch as in text. If a shape has several
+ways, their windows alternate, each in a separate process. In order:
 
     base128   ours, eager, compiled      base512   ours
     large512  ours, eager, compiled      large128  ours
 
-(--shapes also accepts pairs512, half of which is padding.) A JSON line is printed for each shape when it is
-measured; ways that would begin after --minutes are skipped and listed. "start s" is the time of the first
-update, compilation included, and is not part of any rate. MFU is the share of --peak, "of GEMM" the share of
-a bf16 matrix product of 8192x8192x8192 measured before. "waits" is how often an update makes the CPU wait for
-the GPU; the goal is 0.
+(--shapes also accepts pairs512, half of which is padding.) A JSON line is printed after each shape; ways that
+would begin after --minutes are skipped and listed. "start s" is the time of the first update, compilation
+included, and is not part of any rate. MFU is the share of --peak, "of GEMM" the share of a bf16 matrix
+product of 8192x8192x8192 measured before. "waits" is how often an update makes the CPU wait for the GPU; the
+goal is 0.
 
     python benchmarks/gpu.py --device cpu --tiny      the same on small models without a GPU, in seconds
 """
@@ -103,16 +103,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(CASES)[:4], choices=CASES)
-    parser.add_argument("--level", default="O2", choices=["O0", "O1", "O2"], help="of ours")
+    parser.add_argument("--level", default="O2", choices=["O0", "O1", "O2"], help="precision of ours")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    parser.add_argument("--tiny", action="store_true", help="small models, to try this file")
-    parser.add_argument("--windows", type=int, default=4, help="of each way")
-    parser.add_argument("--seconds", type=float, default=20, help="of each way, over its windows")
+    parser.add_argument("--tiny", action="store_true", help="small models, to try out this script")
+    parser.add_argument("--windows", type=int, default=4, help="windows per way")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds per way, over all its windows")
     parser.add_argument("--probe_seconds", type=float, default=3)
-    parser.add_argument("--threads", type=int, help="of the CPU; default: OMP_NUM_THREADS, or all cores")
-    parser.add_argument("--minutes", type=float, default=8.5, help="after which no way is begun")
-    parser.add_argument("--peak", type=float, default=989, help="TFLOP/s that MFU is a share of")
-    parser.add_argument("--json", type=Path, help="where the report goes")
+    parser.add_argument("--threads", type=int, help="CPU threads; default: OMP_NUM_THREADS, or all cores")
+    parser.add_argument("--minutes", type=float, default=8.5, help="start no further way after this time")
+    parser.add_argument("--peak", type=float, default=989, help="TFLOP/s that count as 100 percent MFU")
+    parser.add_argument("--json", type=Path, help="file for the report")
     return parser.parse_args(argv)
 
 
@@ -147,5 +147,5 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
 if __name__ == "__main__":
     began = time.monotonic()
     status = main()
-    print(f"\n{time.monotonic() - began:.0f} s in all, load {os.getloadavg()[0]:.1f}")
+    print(f"\n{time.monotonic() - began:.0f} s in total, load {os.getloadavg()[0]:.1f}")
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""The machine of a benchmark: what it is, and how fast, so that a change of its speed is noticed."""
+"""The machine of a benchmark: what it is and how fast it is, to notice when its speed changes."""
 
 import os
 import platform

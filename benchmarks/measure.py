@@ -1,6 +1,6 @@
 """Shared tools of the benchmarks: alternating windows, tables and JSON.
 
-Every way to train has a separate process; one runs while the others wait. So they do not share allocators,
+Every way to train has a separate process; one runs while the others wait. So the ways share no allocators,
 threads, compiler settings or environment variables.
 """
 

@@ -1,4 +1,4 @@
-"""Measures how well a run keeps to `--minutes`, in wall-clock time of the whole command.
+"""Measures how closely a run keeps to `--minutes`, in wall-clock time of the whole command.
 
     python benchmarks/on_time.py TEXT [--minutes 3] [--level O0] [options of nemo-bert pretrain]
 
@@ -60,10 +60,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("text", type=Path, help="a file or a folder, as --train_data takes it")
+    parser.add_argument("text", type=Path, help="a file or folder, as for --train_data")
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--level", default="O0", choices=["O0", "O1", "O2"])
-    parser.add_argument("--json", type=Path, help="where the report goes")
+    parser.add_argument("--json", type=Path, help="file for the report")
     args, args.options = parser.parse_known_args(argv)
     return args
 
@@ -86,7 +86,7 @@ def _found(work_dir: Path) -> dict[str, Any]:
 def _lines(report: dict[str, Any]) -> list[str]:
     before, after = report["load"]
     return [
-        f"\n--minutes {report['minutes']:g} took {report['seconds']:.1f} s, {report['share']:.1%} of it; "
+        f"\n--minutes {report['minutes']:g} took {report['seconds']:.1f} s, {report['share']:.1%} of that; "
         f"load average {before:.1f} before, {after:.1f} after",
         f"{report['steps']} steps, planned as {report['plan']}",
         f"learning rate: {report['highest_lr']:.2e} at most, {report['last_lr']:.2e} at the last step",

@@ -119,10 +119,10 @@ def overhead_lines(found: Mapping[str, Any]) -> list[str]:
     besides = sum(ms for phase, ms in found["phases_ms"].items() if phase not in ARITHMETIC)
     return [
         "",
-        f"CPU time of the main thread in {found['updates']} updates, profiled, which slows Python down:",
-        table(["phase", "ms an update", "share"], rows),
+        f"CPU time of the main thread in {found['updates']} profiled updates (profiling slows Python down):",
+        table(["phase", "ms per update", "share"], rows),
         f"besides forward, backward, norm and update: {besides:.2f} ms, {besides / found['ms']:.1%}",
-        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls an update",
+        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls per update",
         f"reads of tensors: {', '.join(f'{name} {times:g}' for name, times in found['reads'].items())}",
         *(f"  {ms:7.2f} ms  {name}" for name, ms in found["longest_ms"].items()),
     ]

@@ -9,10 +9,10 @@ Needs the extra [bench]. Three ways, each on one core, alternating (A B C A B C 
     map     `datasets.map` as in Hugging Face's run_mlm.py: tokenize every line, join lines, cut blocks of
             128; does not include reading the file, and has no sentences, words, pairs or masks
 
-The ids are the same: those of the store are compared with Hugging Face's tokenizer for every sentence. Times
-are CPU seconds; megabytes are those of the text. Work done once per corpus (training Punkt) or process
-(imports) is not counted: a run on the first MiB warms up. But every run begins with a fresh tokenizer and
-splitter, as both cache words.
+The ids are the same: the script compares every sentence of the store with Hugging Face's tokenizer. Times are
+CPU seconds; megabytes are those of the text. Work done once per corpus (training Punkt) or process (imports)
+is not counted: a warm-up run on the first MiB does it. But every run begins with a fresh tokenizer and
+splitter, because both cache words.
 """
 
 import argparse
@@ -59,8 +59,8 @@ def main() -> None:
     parser.add_argument("--tokenizer", nargs="+", default=["word-piece", "sentence-piece"])
     parser.add_argument("--vocab_size", type=int, default=16_000)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--megabytes", type=float, default=30, help="size of the part of each text to use")
-    parser.add_argument("--profile", action="store_true", help="also profile the building of the store")
+    parser.add_argument("--megabytes", type=float, default=30, help="megabytes to use of each text")
+    parser.add_argument("--profile", action="store_true", help="also profile how the store is built")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         for number, whole in enumerate(args.texts):
@@ -193,4 +193,4 @@ def _profile(text: Path, place: Path) -> None:
 if __name__ == "__main__":
     began = time.monotonic()
     main()
-    print(f"\n{time.monotonic() - began:.0f} s in all")
+    print(f"\n{time.monotonic() - began:.0f} s in total")

@@ -2,15 +2,15 @@
 
     python benchmarks/prepare_nvidia.py create_pretraining_data.py TEXT.txt [...] [--rounds 3]
 
-The script is PyTorch/LanguageModeling/BERT/create_pretraining_data.py of NVIDIA/DeepLearningExamples, beside
-its tokenization.py and file_utils.py; it is not part of this project. Of file_utils, it uses only
-`cached_path`, which returns local paths unchanged: a stub that does the same avoids the import of boto3.
+The script is PyTorch/LanguageModeling/BERT/create_pretraining_data.py of NVIDIA/DeepLearningExamples, in one
+folder with its tokenization.py and file_utils.py; it is not part of this project. Of file_utils, it uses only
+`cached_path`, which returns local paths unchanged; a stub that does the same avoids the import of boto3.
 
 Texts must have a sentence per line and a blank line between documents, the only format that the script reads.
 Both write one HDF5 file per text, with 128 tokens and 20 predictions per row, using the same lower-casing
-WordPiece vocabulary, learned from the first text. Times are user CPU seconds of fresh processes, imports
-included, each with one thread, alternating (A B A B ...) after one uncounted run of each. Ours also writes a
-token store, checksums and manifests.
+WordPiece vocabulary, learned from the first text. Times are user CPU seconds of fresh processes with one
+thread each, imports included. The two alternate (A B A B ...) after one uncounted run of each. Ours also
+writes a token store, checksums and manifests.
 """
 
 import argparse

@@ -1,19 +1,19 @@
-"""Which recipe makes the better BERT: ways to train at equal minutes, or equal tokens, over several seeds.
+"""Compares recipes for a better BERT, in equal time or with equal numbers of tokens, over several seeds.
 
     python benchmarks/recipes.py TEXT ... --minutes 3 --out benchmarks/records/<date>_recipes \\
         --way "recipe" --way "rate: lr=2e-3" --way "muon: optimizer=muon lr=2e-3" --way "hf: theirs lr=1e-3"
 
-A way is a name and options of `nemo-bert pretrain TEXT` that differ from the recipe's own choice; `theirs` is
-the loop one writes with transformers instead (bf16 autocast where the processor has it, torch.compile, AdamW,
-linear warm-up and decay to zero), on the same samples. The first way is what the others are compared with.
+A way is a name and the options of `nemo-bert pretrain TEXT` that differ from the recipe's own choice;
+`theirs` is a tuned loop with transformers instead (bf16 autocast where the processor has it, torch.compile,
+AdamW, linear warm-up and decay to zero), on the same samples. The other ways are compared with the first.
 
 All ways share the training text, the held-out documents and their masks: 15%, whole words, 80/10/10. The
-figure is the held-out MLM loss in nats. Losses with different vocabularies are about different tokens and
+figure is the held-out MLM loss in nats. Losses with different vocabularies are over different tokens and
 cannot be compared. A difference counts if it exceeds two standard errors of the difference of the means
 (Welch), which takes two seeds or more.
 
-Every run is a process of its own, one after another, seed by seed, so that all ways meet the same hours of
-the machine. Runs are kept in `runs.jsonl`, and a run found there is not repeated.
+Each run is a separate process. For each seed, all ways run one after another, so a change in the machine's
+speed affects them alike. Runs are kept in `runs.jsonl`, and a run found there is not repeated.
 """
 
 import argparse
@@ -178,15 +178,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder of runs.jsonl and summary.txt")
     parser.add_argument("--way", action="append", required=True, type=Way.parse, help='"NAME: option=value"')
     budget = parser.add_mutually_exclusive_group(required=True)
-    budget.add_argument("--minutes", type=float, help="of every run, start and end included")
-    budget.add_argument("--tokens", type=float, help="of every run, in steps of 2,048 unless a way differs")
+    budget.add_argument("--minutes", type=float, help="minutes per run, start and end included")
+    budget.add_argument("--tokens", type=float, help="tokens per run, in steps of 2,048 unless a way differs")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first_seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--vocab_size", type=int, default=8000)
-    parser.add_argument(
-        "--data", type=Path, help="folder for the text as tokens; default: beside OUT's files"
-    )
+    parser.add_argument("--data", type=Path, help="folder for the tokenized text; default: OUT")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     budget = Budget(args.minutes, None if args.tokens is None else int(args.tokens))

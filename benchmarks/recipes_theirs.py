@@ -1,11 +1,11 @@
-"""The loop one writes with transformers and PyTorch, tuned: what `recipes.py` compares the recipe with.
+"""A tuned loop with transformers and PyTorch, which `recipes.py` compares the recipe with.
 
     python benchmarks/recipes_theirs.py DATA OUT (--minutes M | --num_iters N) [--lr RATE] ...
 
-DATA is what `nemo-bert prepare` made; the samples are the ones our data layer draws from it, padded to the
-longest. `BertForPreTraining` with bf16 autocast where the processor multiplies bf16, torch.compile, fused
-AdamW, the gradient clipped to 1, linear warm-up and decay to zero within the minutes. OUT gets the model, and
-`status.json` with its figures on the held-out part of DATA.
+DATA is the output of `nemo-bert prepare`. Our data layer draws the samples from it, and a batch is padded to
+its longest sample. The model is `BertForPreTraining`, trained with bf16 autocast where the processor
+multiplies bf16, torch.compile, fused AdamW, the gradient clipped to 1, and linear warm-up and decay to zero
+within the minutes. OUT receives the model, and `status.json` with its figures on the held-out documents.
 """
 
 import argparse
@@ -54,13 +54,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--num_iters", type=int)
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--batch_size", type=int, default=16, help="sequences")
+    parser.add_argument("--batch_size", type=int, default=16, help="sequences per batch")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--evaluation_seed", type=int, default=0, help="of the masks of held-out text")
+    parser.add_argument("--evaluation_seed", type=int, default=0, help="seed of the masks of held-out text")
     parser.add_argument("--threads", type=int, default=1)
     for name, default in (("num_hidden_layers", 4), ("hidden_size", 256), ("num_attention_heads", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--tokens_per_batch", help="not used: a batch is a number of sequences here")
+    parser.add_argument("--tokens_per_batch", help="not used: --batch_size counts sequences here")
     return parser.parse_args()
 
 

@@ -58,9 +58,9 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     default = HERE / "records" / f"{time.strftime('%Y-%m-%d')}_machine"
     parser.add_argument("--out", type=Path, default=default, help="the folder of the record")
-    parser.add_argument("--text", type=Path, help="a file or a folder, as --train_data takes it")
+    parser.add_argument("--text", type=Path, help="a file or folder, as for --train_data")
     parser.add_argument("--minutes", type=float, default=3.0, help="--minutes of on_time.py")
-    parser.add_argument("--tiny", action="store_true", help="tiny models, to try this file")
+    parser.add_argument("--tiny", action="store_true", help="tiny models, to try out this script")
     return parser.parse_args(argv)
 
 

@@ -1,10 +1,10 @@
-"""Measures the cost of checkpoints: the training time lost to a save, in the background or waiting.
+"""Measures the training time that a checkpoint costs, saved in the background or while training waits.
 
     python benchmarks/saves.py [--shapes mini base128] [--updates 3] [--windows 4]
 
 In one training, windows of several updates alternate (A B C A B C ...): without a save, with a save in the
 background, and with a save that training waits for. A window ends when its checkpoint is on disk, so the cost
-of a save is the extra time of its window; the share is relative to 100 updates, the default of
+of a save is the extra time of its window. The share is relative to 100 updates, the default of
 --save_step_freq. The time to verify and read the newest checkpoint is also measured.
 """
 
@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["mini", "base128"])
-    parser.add_argument("--updates", type=int, default=3, help="of a window; a save must be shorter")
-    parser.add_argument("--windows", type=int, default=4, help="of each way")
+    parser.add_argument("--updates", type=int, default=3, help="updates per window; a save must be shorter")
+    parser.add_argument("--windows", type=int, default=4, help="windows per way")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)

@@ -8,13 +8,13 @@ Measured in alternating windows (A B C A B C ...), on ready batches, through `Ne
     joined   the same with WORLD_SIZE=1: the cost of the distributed code in one process (goal: at most 1%)
     several  processes with one thread each that share the same global batch, by gloo (goal: 0.95 of `one`)
 
-Then it measures the bytes that an update sends, and times these messages and a sum of three numbers alone.
+It also counts the bytes that an update sends, and times these messages and a sum of three numbers alone.
 
-The model predicts weak scaling, every GPU with the same tokens per update. An update takes
+The model predicts weak scaling: every GPU has the same number of tokens per update. An update takes
 
-    computing + what is sent and not hidden by the backward pass + the sum that says who trains on how much
+    the compute time + communication not hidden by the backward pass + the sum of the loss divisors
 
-All assumptions are constants below, with their sources, and options. None of them was measured.
+All assumptions are constants below, each with its source, and also options. None of them was measured.
 """
 
 import argparse
@@ -94,7 +94,7 @@ class Network:
         return math.ceil(gpus / self.gpus_of_node)
 
     def counting(self, gpus: int) -> float:
-        """Seconds of the sum of what all train on, around a ring."""
+        """Seconds to sum the loss divisors of all GPUs, around a ring."""
         return 2 * (gpus - 1) * self.count_hop
 
 
@@ -105,7 +105,7 @@ class Update:
     Attributes:
         seconds: of computing.
         weights: of the model; the last ones of them are the word embeddings, tied to the output, whose
-            gradient is there when the backward pass is over.
+            gradient is complete at the end of the backward pass.
     """
 
     seconds: float
@@ -309,28 +309,28 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shape", default="mini", choices=[n for n, s in SHAPES.items() if not s.padding])
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--windows", type=int, default=6, help="of each way")
-    parser.add_argument("--seconds", type=float, default=10, help="of a window; an update at least")
+    parser.add_argument("--windows", type=int, default=6, help="windows per way")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per window; at least one update")
     parser.add_argument("--probe_seconds", type=float, default=3)
     parser.add_argument(
-        "--quick", action="store_true", help="the smallest model and short windows: a first look"
+        "--quick", action="store_true", help="short windows on the smallest model: a first look"
     )
-    parser.add_argument("--model_only", action="store_true", help="do not measure")
+    parser.add_argument("--model_only", action="store_true", help="only predict, do not measure")
     parser.add_argument("--gpus", type=int, nargs="+", default=GPUS)
     rates = list(TOKENS_PER_S.values())
-    parser.add_argument("--tokens_per_s", type=float, nargs=2, default=rates, help="of a GPU: base, large")
-    parser.add_argument("--tokens_per_update", type=float, default=TOKENS_PER_UPDATE, help="of a GPU")
+    parser.add_argument("--tokens_per_s", type=float, nargs=2, default=rates, help="per GPU: base, large")
+    parser.add_argument("--tokens_per_update", type=float, default=TOKENS_PER_UPDATE, help="per GPU")
     parser.add_argument("--inside", type=float, default=INSIDE, help="bytes/s of a GPU within its node")
     parser.add_argument("--between", type=float, default=BETWEEN, help="bytes/s of a GPU to other nodes")
-    parser.add_argument("--count_hop", type=float, default=COUNT_HOP, help="seconds of a small TCP message")
-    parser.add_argument("--json", type=Path, help="where the report goes, with every window")
+    parser.add_argument("--count_hop", type=float, default=COUNT_HOP, help="seconds per small TCP message")
+    parser.add_argument("--json", type=Path, help="file for the report, with every window")
     args = parser.parse_args(argv)
     args.shape = SHAPES[args.shape]
     if args.quick:
         args.shape = replace(SHAPES["tiny"], padding=0.0)
         args.windows, args.seconds, args.probe_seconds = 2, 0.2, 0.2
     if args.processes < 2 or args.shape.batch_size % args.processes:
-        parser.error(f"--processes: two or more, a divisor of the batch of {args.shape.batch_size}")
+        parser.error(f"--processes must be two or more and divide the batch of {args.shape.batch_size}")
     return args
 
 
@@ -340,9 +340,9 @@ def _measured(report: Mapping[str, Any], rates: Mapping[str, float]) -> list[str
         f"\n{shape['name']}: {shape['num_layers']} layers x {shape['hidden_size']}, a global batch of "
         f"{shape['batch_size']} x {shape['length']}, {report['processes']} processes or threads",
         table(WAY_HEADER, way_rows(report["ways"], rates)),
-        f"several / one: {report['several_of_one']:.3f} (wanted: 0.95 or more)",
-        f"cost of joining alone: {report['cost_of_joining']:.1%} (wanted: at most 1%)",
-        f"an update sends {mb:.1f} MB in {report['messages_per_update']} messages; by themselves they take "
+        f"several / one: {report['several_of_one']:.3f} (goal: at least 0.95)",
+        f"cost of joining alone: {report['cost_of_joining']:.1%} (goal: at most 1%)",
+        f"an update sends {mb:.1f} MB in {report['messages_per_update']} messages, which alone take "
         f"{report['all_reduce_s'] * 1e3:.1f} ms, a sum of three numbers {report['small_sum_s'] * 1e6:.0f} us",
     ]
 
@@ -357,7 +357,7 @@ def _predicted(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             f"{m['model']}: {m['weights']:,} weights, {m['compute_s'] * 1e3:.0f} ms of computing"
             for m in models
         ),
-        f"the sum of counts among N GPUs: {', '.join(counting)}",
+        f"the sum of counts over N GPUs: {', '.join(counting)}",
         table(
             ["model", "gradients", "all-reduce", "overlap", *map(str, gpus)],
             [
@@ -372,5 +372,5 @@ def _predicted(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 if __name__ == "__main__":
     began = time.monotonic()
     status = main()
-    print(f"\n{time.monotonic() - began:.0f} s in all, load {os.getloadavg()[0]:.1f}")
+    print(f"\n{time.monotonic() - began:.0f} s in total, load {os.getloadavg()[0]:.1f}")
     sys.exit(status)

@@ -93,21 +93,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES)[:-1], choices=SHAPES)
-    parser.add_argument("--level", nargs="+", default=["O0"], choices=["O0", "O1", "O2"], help="of ours")
+    parser.add_argument(
+        "--level", nargs="+", default=["O0"], choices=["O0", "O1", "O2"], help="precision of ours"
+    )
     parser.add_argument("--against", nargs="*", default=["default"], choices=GROUPS)
-    parser.add_argument("--windows", type=int, default=4, help="of each way")
-    parser.add_argument("--seconds", type=float, default=20, help="of a window; an update at least")
+    parser.add_argument("--windows", type=int, default=4, help="windows per way")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds per window; at least one update")
     parser.add_argument("--probe_seconds", type=float, default=5)
     parser.add_argument("--dropout", type=float, help="dropout probability; default: BERT's 0.1")
     parser.add_argument(
-        "--fixed_lengths", action="store_true", help="full sequences, except in shapes with padding"
+        "--fixed_lengths", action="store_true", help="full sequences only, except in shapes with padding"
     )
     parser.add_argument("--threads", type=int, help="default: OMP_NUM_THREADS, or all cores")
-    parser.add_argument("--jemalloc", default=find_library("jemalloc"), help="the library, for best")
+    parser.add_argument("--jemalloc", default=find_library("jemalloc"), help="path of the library, for best")
     parser.add_argument(
         "--quick", action="store_true", help="short windows on the smallest model: a first look"
     )
-    parser.add_argument("--json", type=Path, help="where the report goes, with every window")
+    parser.add_argument("--json", type=Path, help="file for the report, with every window")
     args = parser.parse_args(argv)
     if args.quick:
         args.shapes, args.seconds, args.probe_seconds = ["mini"], 2.0, 1.0
@@ -163,7 +165,7 @@ def _lines(case: Mapping[str, Any], rates: Mapping[str, float]) -> list[str]:
     shape = case["shape"]
     return [
         f"\n{shape['name']}: {shape['num_layers']} layers x {shape['hidden_size']}, B{shape['batch_size']} "
-        f"S{shape['length']}, {shape['tokens_per_batch']:.0f} tokens a batch, "
+        f"S{shape['length']}, {shape['tokens_per_batch']:.0f} tokens per batch, "
         f"{shape['padding_counted']:.0%} padding, {shape['masked_counted']:.1%} masked",
         table(
             [*WAY_HEADER, "column"],
@@ -180,5 +182,5 @@ def _lines(case: Mapping[str, Any], rates: Mapping[str, float]) -> list[str]:
 if __name__ == "__main__":
     began = time.monotonic()
     status = main()
-    print(f"\n{time.monotonic() - began:.0f} s in all, load {os.getloadavg()[0]:.1f}")
+    print(f"\n{time.monotonic() - began:.0f} s in total, load {os.getloadavg()[0]:.1f}")
     sys.exit(status)

@@ -3,8 +3,8 @@
     python benchmarks/train.py TEXT [--level O0 O2] [--updates 400] [options of nemo-bert pretrain]
 
 The default model has 4 layers x 256. The run is the command's own function, from text to the last checkpoint.
-After the first updates it is measured in windows. Between them it pauses, and `step.py`'s loop trains the
-same model at the same precision on batches of the same run, ready in memory.
+After the first updates it is measured in windows. Between windows the run pauses, and `step.py`'s loop trains
+the same model at the same precision on batches of the same run, ready in memory.
 
     rate      real tokens/s of the run, as a share of the loop's; goal: 95%
     stall     from the end of an update to the beginning of the next, waiting for a batch; goal: under 1%
@@ -105,19 +105,19 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("text", type=Path, help="a file or a folder, as --train_data takes it")
+    parser.add_argument("text", type=Path, help="a file or folder, as for --train_data")
     parser.add_argument("--updates", type=int, default=400)
     parser.add_argument("--level", nargs="+", default=["O0", "O2"], choices=["O0", "O1", "O2"])
-    parser.add_argument("--windows", type=int, default=4, help="of the run and of the loop each")
-    parser.add_argument("--seconds", type=float, default=15, help="of a window of the loop")
+    parser.add_argument("--windows", type=int, default=4, help="windows of the run, and of the loop")
+    parser.add_argument("--seconds", type=float, default=15, help="seconds per window of the loop")
     parser.add_argument("--profile", type=int, default=40, help="number of updates to profile; 0: none")
     parser.add_argument("--probe_seconds", type=float, default=3)
-    parser.add_argument("--json", type=Path, help="where the report goes")
+    parser.add_argument("--json", type=Path, help="file for the report")
     args, options = parser.parse_known_args(argv)
     args.options = options
     if args.updates < WARM_UP + args.windows + args.profile:
         parser.error(
-            f"--updates must cover {WARM_UP} of warm-up, those of --profile, and one for each window"
+            f"--updates must cover {WARM_UP} for the warm-up, those of --profile, and one per window"
         )
     return args
 
@@ -274,7 +274,7 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         f"S{shape['length']}, a vocabulary of {shape['vocab_size']}, {shape['padding_counted']:.0%} padding",
         table(WAY_HEADER, way_rows([report["loop"]], probed["before"])),
         f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['updates']} updates of "
-        f"{run['ms_per_update']:,.1f} ms; {run['whole_run_s']:.0f} s in all",
+        f"{run['ms_per_update']:,.1f} ms; {run['whole_run_s']:.0f} s in total",
         f"rate     {report['share_of_loop']:7.1%} of the loop's (goal: 95%)",
         f"stall    {run['stall_share']:7.2%} of the time (goal: under 1%), "
         f"at most {run['longest_stall_ms']:.1f} ms",
@@ -287,5 +287,5 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
 if __name__ == "__main__":
     began = time.monotonic()
     status = main()
-    print(f"\n{time.monotonic() - began:.0f} s in all, load {os.getloadavg()[0]:.1f}")
+    print(f"\n{time.monotonic() - began:.0f} s in total, load {os.getloadavg()[0]:.1f}")
     sys.exit(status)
