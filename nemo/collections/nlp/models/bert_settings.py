@@ -48,16 +48,22 @@ class BertSettings:
             UsageError: one has the wrong type.
         """
         own = {setting.name: setting.type for setting in dataclasses.fields(cls)[:-1]}
+        values: dict[str, Any] = {}
+        others: dict[str, Any] = {}
         for name, value in settings.items():
-            if name in own and not _has_type(value, own[name]):
+            if name not in own:
+                others[name] = value
+            elif _has_type(value, own[name]):
+                values[name] = float(value) if own[name] is float else value
+            else:
                 raise UsageError(
                     "not a BERT configuration",
                     where=source,
                     found=f"{name} {value!r}",
                     expected=getattr(own[name], "__name__", own[name]),
                 )
-        others = {name: value for name, value in settings.items() if name not in (*own, "model_type")}
-        return cls(**{name: settings[name] for name in own if name in settings}, others=others)
+        others.pop("model_type", None)
+        return cls(**values, others=others)
 
     def to_dict(self) -> dict[str, Any]:
         """All settings, as a configuration file has them."""
@@ -90,7 +96,9 @@ class BertSettings:
 
 
 def _has_type(value: Any, kind: Any) -> bool:
-    """Whether a value from JSON has the type of a setting; a whole number may be a float."""
+    """Whether a value from JSON has the type of a setting; a whole number of moderate size may be a float."""
     if isinstance(value, bool):
         return kind is bool
-    return isinstance(value, (int, float) if kind is float else kind)
+    if kind is float and isinstance(value, int):
+        return abs(value) < 2**53
+    return isinstance(value, kind)

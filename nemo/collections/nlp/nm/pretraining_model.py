@@ -99,8 +99,12 @@ def with_heads(bert: BERT, only_mlm: bool = False) -> PretrainingModel:
     return PretrainingModel(bert, mlm, nsp)
 
 
-def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
-    """The tutorial's graph, from a data layer to the losses."""
+def wire(model: PretrainingModel, data_layer: DataLayerNM, nsp_weight: float = 1.0) -> PretrainingLosses:
+    """The tutorial's graph, from a data layer to the losses.
+
+    Args:
+        nsp_weight: factor of the next-sentence loss in the total.
+    """
     data = data_layer()
     # A model with one segment sees both sentences as one.
     segments = data.input_type_ids if model.bert.settings.type_vocab_size > 1 else None
@@ -115,9 +119,8 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM) -> PretrainingLosses:
     if model.nsp is None:
         return PretrainingLosses(mlm_loss, mlm_loss, None)
     nsp_loss = CrossEntropyLossNM()(logits=model.nsp(hidden_states=hidden_states), labels=data.labels)
-    return PretrainingLosses(
-        LossAggregatorNM(num_inputs=2)(loss_1=mlm_loss, loss_2=nsp_loss), mlm_loss, nsp_loss
-    )
+    total = LossAggregatorNM(num_inputs=2, weights=[1.0, nsp_weight])(loss_1=mlm_loss, loss_2=nsp_loss)
+    return PretrainingLosses(total, mlm_loss, nsp_loss)
 
 
 def build_model(

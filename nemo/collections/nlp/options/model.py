@@ -40,6 +40,12 @@ class ModelOptions:
         0.1, "dropout of attention", at_least=0, below=1, metavar="RATE"
     )
     only_mlm_loss: bool = option(False, "train without next-sentence prediction", decides="model")
+    nsp_weight: float = option(
+        1.0,
+        "factor of the next-sentence loss in the sum that is minimized; below 1 helps the masked words",
+        above=0,
+        metavar="FACTOR",
+    )
 
 
 @dataclass(frozen=True)

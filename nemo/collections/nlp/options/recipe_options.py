@@ -16,7 +16,8 @@ SIZES = ("tiny", "micro", "mini", "small", "base", "large")
 CHOSEN = (
     *("tokenizer", "vocab_size", "do_lower_case"),
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
-    *("max_seq_length", "masking", "mask_probability", "only_mlm_loss", "initialization"),
+    *("max_seq_length", "masking", "mask_probability", "only_mlm_loss", "nsp_weight"),
+    *("initialization",),
     *("hidden_dropout_prob", "attention_probs_dropout_prob", "batch_size", "tokens_per_batch", "num_epochs"),
     *("optimizer", "lr", "lr_policy", "lr_warmup_proportion", "beta1", "beta2", "weight_decay"),
     *("grad_norm_clip", "amp_opt_level", "keep_best"),

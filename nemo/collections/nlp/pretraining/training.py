@@ -53,7 +53,7 @@ def train(
     """
     options = run.options
     work_folder: Any = factory.work_folder  # exists, because log_dir was given
-    losses = wire(run.model, run.data.train)
+    losses = wire(run.model, run.data.train, run.options.nsp_weight)
     trackers = Trackers(options.tracker, work_folder, as_config(options))
     record = _record(run, work_folder, losses.by_name(), trackers)
     held_out = None if run.data.eval is None else HeldOutEvaluation(run)
@@ -134,7 +134,7 @@ class HeldOutEvaluation:
         self.listeners: list[Callable[[dict[str, float]], Any]] = []
         self.on_batch: Callable[[], None] | None = None
         self.evaluator = EvaluatorCallback(
-            [wire(run.model, run.data.eval).total],
+            [wire(run.model, run.data.eval, run.options.nsp_weight).total],
             self._evaluated_batch,
             self._evaluated,
             # It always evaluates at the end.

@@ -38,6 +38,8 @@ OPTIMIZER: dict[str, Any] = {
 COUNTING_TOKENS = 100e6
 """Tokens seen in training up to which counts are a head start; measured to 0.7 million (decision 0007)."""
 SEQUENCE_LENGTH = 128
+NSP_WEIGHT = 0.1
+"""Of the next-sentence loss: 2026-11-30_recipes_tried."""
 
 # 2026-11-29_recipe
 EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}

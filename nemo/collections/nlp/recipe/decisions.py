@@ -28,6 +28,7 @@ from nemo.collections.nlp.recipe.constants import (
     LINES,
     MINUTES,
     MOST_PASSES,
+    NSP_WEIGHT,
     OPTIMIZER,
     SAVE_MINUTES,
     SCHEDULE,
@@ -243,11 +244,20 @@ def _sequences(pick: Pick) -> Decision | None:
         f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
         "short sequences and many masks teach more per minute at first",
     )
-    if pick.text.one_sentence_share > 0.5 or (pick.text.kind == "text" and pick.text.documents < 10):
-        options["only_mlm_loss"] = True
-        value += ", no next-sentence task"
-        reason += "; documents are too short or too few for pairs"
     return pick.decision("sequences", value, reason, options)
+
+
+def _tasks(pick: Pick) -> Decision:
+    text = pick.text
+    makes_no_pairs = text.kind != "shards" and (
+        text.one_sentence_share > 0.5 or (text.kind == "text" and text.documents < 10)
+    )
+    if pick("only_mlm_loss") or (makes_no_pairs and "nsp_weight" not in pick.typed):
+        reason = "documents are too short or too few for pairs"
+        return pick.decision("tasks", "masked words only", reason, {"only_mlm_loss": True})
+    value = f"masked words, and next sentences with {NSP_WEIGHT:g} of their weight"
+    reason = "next sentences are learned anyway, and masked words better"
+    return pick.decision("tasks", value, reason, {"nsp_weight": NSP_WEIGHT})
 
 
 def _start(pick: Pick) -> Decision | None:
@@ -332,7 +342,7 @@ def _record(pick: Pick) -> Decision:
 
 
 _RULES: tuple[Callable[[Pick], Decision | None], ...] = (
-    *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _passes, _sequences, _start),
+    *(_data, _held_out, _tokenizer, _vocabulary, _time, _model, _passes, _sequences, _tasks, _start),
     *(_batch, _optimizer, _dropout, _precision, _record),
 )
 """In the order of the table; each sees the decisions before it."""

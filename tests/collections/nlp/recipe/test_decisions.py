@@ -139,8 +139,13 @@ def test_a_run_on_a_small_text_is_evaluated_often_enough():
 
 
 def test_documents_without_a_second_sentence_make_no_pairs():
-    assert "only_mlm_loss" not in chosen()
-    assert chosen(dataclasses.replace(ENGLISH, one_sentence_share=0.9))["only_mlm_loss"]
+    assert "only_mlm_loss" not in chosen() and chosen()["nsp_weight"] == 0.1
+    alone = dataclasses.replace(ENGLISH, one_sentence_share=0.9)
+    assert chosen(alone)["only_mlm_loss"] and "nsp_weight" not in chosen(alone)
+    assert chosen(alone, nsp_weight=0.5)["nsp_weight"] == 0.5 and "only_mlm_loss" not in chosen(
+        alone, nsp_weight=0.5
+    )
+    assert "nsp_weight" not in chosen(only_mlm_loss=True)
 
 
 def test_a_trained_model_keeps_its_sizes_and_tokenizer_and_learns_slowly():
