@@ -1,5 +1,7 @@
 """What our documents say of files and of each other is so, and CONTRIBUTING's examples work."""
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -72,16 +74,17 @@ def test_the_commands_of_contributing_are_in_the_makefile():
         assert re.search(rf"^{target}:", makefile, re.MULTILINE)
 
 
-@pytest.fixture
-def contributing(tmp_path, monkeypatch, capsys) -> dict[str, Any]:
+@pytest.fixture(scope="module")
+def contributing(tmp_path_factory) -> dict[str, Any]:
     """What the examples of CONTRIBUTING.md define, after they have trained on some reviews; and their log."""
-    monkeypatch.chdir(tmp_path)
+    folder = tmp_path_factory.mktemp("contributing")
     praise, blame = ("A film that everyone will like", "Nobody wants to see it twice")
     lines = [f"{i % 2}\t{praise if i % 2 else blame}, says number {i}.\n" for i in range(80)]
-    Path("reviews.tsv").write_text("".join(lines), encoding="utf-8")
+    (folder / "reviews.tsv").write_text("".join(lines), encoding="utf-8")
     defined: dict[str, Any] = {}
-    run_python(blocks("CONTRIBUTING.md", "python"), defined)
-    return {**defined, "log": capsys.readouterr().out}
+    with contextlib.chdir(folder), contextlib.redirect_stdout(io.StringIO()) as log:
+        run_python(blocks("CONTRIBUTING.md", "python"), defined)
+    return {**defined, "log": log.getvalue()}
 
 
 def test_the_examples_of_contributing_work_together(contributing):
@@ -89,18 +92,18 @@ def test_the_examples_of_contributing_work_together(contributing):
     assert losses[-1] < losses[0] / 4
 
 
-def test_the_tokenizer_of_contributing_is_found_again(contributing):
+def test_the_tokenizer_of_contributing_is_found_again(contributing, tmp_path):
     tokenizer = contributing["tokenizer"]
     assert tokenizer.text_to_tokens("a [MASK] film") == ["a", "[MASK]", *"film"]
     assert tokenizer.starts_word.all()
-    tokenizer.save("saved")
-    assert load_tokenizer("saved").fingerprint == tokenizer.fingerprint
+    tokenizer.save(tmp_path)
+    assert load_tokenizer(str(tmp_path)).fingerprint == tokenizer.fingerprint
 
 
-def test_the_data_layer_of_contributing_says_which_line_is_wrong(contributing):
-    Path("reviews.tsv").write_text("1\tgood\nbad\n", encoding="utf-8")
+def test_the_data_layer_of_contributing_says_which_line_is_wrong(contributing, tmp_path):
+    (tmp_path / "reviews.tsv").write_text("1\tgood\nbad\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"reviews.tsv:2: not a labeled line; found 'bad'"):
-        contributing["LabeledLines"](contributing["tokenizer"], "reviews.tsv")
+        contributing["LabeledLines"](contributing["tokenizer"], str(tmp_path / "reviews.tsv"))
 
 
 @pytest.fixture
