@@ -18,7 +18,7 @@ from nemo.backends.pytorch.checkpoints.manifest import MANIFEST, verify
 from nemo.backends.pytorch.checkpoints.module_state import load_weights_by_module
 from nemo.backends.pytorch.checkpoints.weight_files import WEIGHT_SUFFIXES, read_weights
 from nemo.collections.nlp.data.tokenizers import has_tokenizer
-from nemo.collections.nlp.models.bert_settings import BertSettings
+from nemo.collections.nlp.models.bert_settings import SIZES, BertSettings
 from nemo.collections.nlp.models.bert_weights import (
     POOLER,
     by_module,
@@ -28,7 +28,6 @@ from nemo.collections.nlp.models.bert_weights import (
 )
 from nemo.collections.nlp.models.hub import (
     CONFIG_FILES,
-    SIZES,
     is_other_folder,
     load_config,
     load_tensors,

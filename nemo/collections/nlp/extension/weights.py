@@ -14,7 +14,7 @@ from torch import Tensor
 from nemo.collections.nlp.checkpoints.export import fixed_batch, new_export, refuse_other_answers
 from nemo.collections.nlp.checkpoints.tokenizer_export import export_tokenizer
 from nemo.collections.nlp.extension.vocabulary import Extension
-from nemo.collections.nlp.models.bert_settings import BertSettings
+from nemo.collections.nlp.models.bert_settings import SIZES, BertSettings
 from nemo.collections.nlp.models.bert_weights import MLM_NAMES, NSP_NAMES, OLD_BIAS, POOLER
 from nemo.collections.nlp.models.hub import load_bert
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
@@ -95,22 +95,10 @@ def _prove(
             f"does not reload as {model_class}", where=folder, found=", ".join(sorted(strays))
         )
     after = BERT(pretrained_model_name=str(folder)).eval()
-    before = BERT(vocab_size=settings.vocab_size, **{name: getattr(settings, name) for name in _SIZES}).eval()
+    of_encoder = (*SIZES, "layer_norm_eps", "pad_token_id")
+    before = BERT(**{name: getattr(settings, name) for name in of_encoder}).eval()
     before.take_encoder({n: t for n, t in tensors.items() if n.startswith("bert.")}, folder)
     batch = fixed_batch(before)
     new = torch.tensor(sorted(extension.ids.values()))
     batch["input_ids"][torch.isin(batch["input_ids"], new)] = extension.tokenizer.unk_id
     refuse_other_answers([before.compute(**batch)], [after.compute(**batch)], folder, "BERT")
-
-
-_SIZES = (
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "layer_norm_eps",
-    "pad_token_id",
-)

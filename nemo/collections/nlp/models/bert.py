@@ -23,19 +23,9 @@ from nemo.backends.pytorch.ops.embedding import embedding_sum
 from nemo.backends.pytorch.ops.linear import linear
 from nemo.backends.pytorch.ops.norm import dropout_add_norm
 from nemo.backends.pytorch.ops.packing import Packing
-from nemo.collections.nlp.models.bert_settings import BertSettings
+from nemo.collections.nlp.models.bert_settings import SIZES, BertSettings
 from nemo.collections.nlp.options.limits import DEEPEST
 from nemo.utils.errors import UsageError
-
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
 
 
 def check_settings(settings: BertSettings) -> None:
@@ -46,8 +36,8 @@ def check_settings(settings: BertSettings) -> None:
             share, a dropout probability outside [0, 1), a padding token beyond the vocabulary, or more
             weights than the machine has memory for.
     """
-    for name in _SIZES:
-        if getattr(settings, name) < 1:
+    for name in SIZES:
+        if name != "hidden_act" and getattr(settings, name) < 1:
             raise UsageError("is too small", where=name, found=getattr(settings, name), expected=">= 1")
     if settings.num_hidden_layers > DEEPEST:
         raise UsageError(

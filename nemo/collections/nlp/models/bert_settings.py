@@ -8,6 +8,18 @@ from typing import Any
 
 from nemo.utils.errors import UsageError, reason
 
+SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+"""What two BERTs must share to exchange weights: their sizes, and the activation."""
+
 
 @dataclass
 class BertSettings:

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from nemo.collections.nlp.models.bert_settings import BertSettings
+from nemo.collections.nlp.models.bert_settings import SIZES, BertSettings
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError, reason
 from nemo.utils.files import missing
 from nemo.utils.strict import parse_json
@@ -56,19 +56,6 @@ HUB_IDS = {
     "bert-base-dutch-cased": "GroNLP/bert-base-dutch-cased",
 }
 """The pretrained BERTs that NeMo 0.10 listed, and their current names on the hub."""
-
-
-SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_act",
-    "max_position_embeddings",
-    "type_vocab_size",
-)
-"""Settings that distinguish other architectures from a plain BERT."""
 
 
 def is_other_folder(path: Path) -> bool:

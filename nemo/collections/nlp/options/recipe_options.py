@@ -12,7 +12,7 @@ from nemo.utils.lookup import closest
 
 T = TypeVar("T", bound=PretrainingOptions)
 
-SIZES = ("tiny", "micro", "mini", "small", "base", "large")
+MODEL_SIZES = ("tiny", "micro", "mini", "small", "base", "large")
 CHOSEN = (
     *("tokenizer", "vocab_size", "do_lower_case"),
     *("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
@@ -51,7 +51,7 @@ class RecipeOptions(PretrainingOptions):
         "size of the model: tiny (2 layers x 128), micro (2 x 256), mini (4 x 256), small (4 x 512), base "
         "(12 x 768) or large (24 x 1024)",
         default_text="chosen to fit the text and the time",
-        choices=SIZES,
+        choices=MODEL_SIZES,
     )
     dry_run: bool = option(False, "print the table of choices and stop")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import CONFIG_FILE
-from nemo.collections.nlp.models.bert_settings import BertSettings
-from nemo.collections.nlp.models.hub import SIZES, read_bert_config
+from nemo.collections.nlp.models.bert_settings import SIZES, BertSettings
+from nemo.collections.nlp.models.hub import read_bert_config
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.arguments import absolute, read_options
 from nemo.utils.errors import CheckpointError, UsageError

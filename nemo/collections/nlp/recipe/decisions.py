@@ -11,7 +11,7 @@ from nemo.collections.nlp.data.inspection.language import name_of
 from nemo.collections.nlp.data.tokenizers.suitability import MANY_LOST
 from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, mask_rates
-from nemo.collections.nlp.options.recipe_options import SIZES
+from nemo.collections.nlp.options.recipe_options import MODEL_SIZES
 from nemo.collections.nlp.recipe.constants import (
     ADAPTING_RATE,
     CHARACTERS_PER_TOKEN,
@@ -189,16 +189,17 @@ def _tokens_by_size(pick: Pick) -> dict[str, float]:
     if pick("minutes") is not None:
         vocabulary = pick("vocab_size")
         return {
-            size: tokens_in(pick("minutes"), pick.machine, *SHAPES[size][:2], vocabulary) for size in SIZES
+            size: tokens_in(pick("minutes"), pick.machine, *SHAPES[size][:2], vocabulary)
+            for size in MODEL_SIZES
         }
     tokens = pick.tokens_of_steps(None if "batch_size" in pick.typed else STEP_TOKENS)
-    return dict.fromkeys(SIZES, tokens)
+    return dict.fromkeys(MODEL_SIZES, tokens)
 
 
 def _size(text: TextFacts, seen: Mapping[str, float]) -> tuple[str, str]:
     """The largest size for which time and text suffice, and the reason."""
-    size, reason = SIZES[0], ""
-    for larger in SIZES[1:]:
+    size, reason = MODEL_SIZES[0], ""
+    for larger in MODEL_SIZES[1:]:
         if seen[larger] < LEAST_TOKENS[larger]:
             needed = f"{LEAST_TOKENS[larger] / 1e6:g} million tokens it needs"
             reason = f"{larger} would see {seen[larger] / 1e6:.1f} of the {needed}"
@@ -310,7 +311,7 @@ def _size_like(shape: tuple[int, int]) -> str:
         layers, width, _ = SHAPES[size]
         return abs(math.log(width / shape[1])), abs(math.log(layers / shape[0]))
 
-    return min(SIZES, key=distance)
+    return min(MODEL_SIZES, key=distance)
 
 
 def _precision(pick: Pick) -> Decision:
