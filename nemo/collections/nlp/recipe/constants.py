@@ -54,8 +54,8 @@ MOST_PASSES = 20
 """Over the text; more memorize it: 2026-11-30_passes."""
 SURELY_FEWER = 0.3
 """Of the most passes: a run that is expected to make so few needs no limit."""
-FEW_PASSES = 2.0
-"""Passes over the text up to which no dropout is needed."""
+FEW_PASSES = 5.0
+"""Passes over the text up to which no dropout is needed: 2026-11-30_recipes_tried."""
 EVALUATIONS, EVALUATION_SHARE = 10, 0.05
 SAVE_MINUTES = (1.0, 15.0)
 """Bounds of the time between checkpoints, which is a tenth of the run."""
