@@ -39,7 +39,7 @@ def test_no_file_is_over_400_lines_without_a_reason_at_its_top():
 def test_no_function_is_over_60_lines_without_a_reason_at_its_top():
     long = [
         f"{file.relative_to(ROOT)}: {name}, {length} lines"
-        for file in CODE
+        for file in CODE + TESTS
         for name, length, has_reason in functions(file.read_text(encoding="utf-8"))
         if length > 60 and not has_reason
     ]

@@ -96,6 +96,18 @@ def write_shards() -> str:
     return str(folder)
 
 
+def make_bert():
+    return nemo_nlp.nm.trainables.huggingface.BERT(
+        vocab_size=args.vocab_size,
+        num_hidden_layers=args.num_hidden_layers,
+        hidden_size=args.hidden_size,
+        num_attention_heads=args.num_attention_heads,
+        intermediate_size=args.intermediate_size,
+        max_position_embeddings=args.max_seq_length,
+        hidden_act=args.hidden_act,
+    )
+
+
 def make_model(bert_model, hidden_size, vocab_size):
     """The classifiers, tied, and the losses: bert_model and what the pipeline calls."""
     mlm_classifier = nemo_nlp.nm.trainables.BertTokenClassifier(
@@ -186,15 +198,7 @@ def test_raw_text(work_dir, capsys):
     tokenizer.add_special_tokens(special_tokens)
 
     nf = make_factory(work_dir)
-    bert_model = nemo_nlp.nm.trainables.huggingface.BERT(
-        vocab_size=args.vocab_size,
-        num_hidden_layers=args.num_hidden_layers,
-        hidden_size=args.hidden_size,
-        num_attention_heads=args.num_attention_heads,
-        intermediate_size=args.intermediate_size,
-        max_position_embeddings=args.max_seq_length,
-        hidden_act=args.hidden_act,
-    )
+    bert_model = make_bert()
     nemo.core.CheckpointCallback(folder=nf.checkpoint_dir, load_from_folder=args.load_dir)
     model = make_model(bert_model, args.hidden_size, args.vocab_size)
 

@@ -1,13 +1,13 @@
 """The interfaces between callbacks, the factory and a backend."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypedDict, Unpack
 
 from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
-from nemo.core.settings import DeviceType
+from nemo.core.settings import DeviceType, Optimization
 
 Tensors = NmTensor | Sequence[NmTensor]
 
@@ -194,15 +194,33 @@ class BackendActions(Actions, Protocol):
     def clear_cache(self) -> None: ...
 
 
+class MakeActions(Protocol):
+    """Makes a backend's actions from what a factory holds; `NeuralModuleFactory` documents the arguments."""
+
+    def __call__(
+        self,
+        *,
+        local_rank: int | None,
+        global_rank: int,
+        tb_writer: Any,
+        optimization_level: Optimization,
+        device: Any,
+        seed: int,
+        world: Any,
+        gradient_dtype: str | None,
+        shard: bool,
+    ) -> BackendActions: ...
+
+
 class BackendPackage(Protocol):
-    """The functions a factory calls in the package of a backend, such as `nemo.backends.pytorch`."""
+    """What a factory calls in the package of a backend, such as `nemo.backends.pytorch`."""
 
     @property
-    def PtActions(self) -> Callable[..., BackendActions]: ...
+    def make_actions(self) -> MakeActions: ...
 
     def device_for(self, placement: DeviceType | None, local_rank: int | None = None) -> Any: ...
     def join(self, device: Any) -> Any: ...
     def num_failed(self, world: Any, is_fine: bool) -> int: ...
     def seed_everything(self, seed: int) -> None: ...
-    def set_cudnn_benchmark(self, on: bool) -> None: ...
+    def set_kernel_benchmark(self, on: bool) -> None: ...
     def make_tb_writer(self, folder: Any) -> Any: ...

@@ -104,7 +104,7 @@ class NeuralModuleFactory:
         if random_seed is not None:
             self._backend.seed_everything(random_seed)
             random.seed(random_seed)
-        self._backend.set_cudnn_benchmark(cudnn_benchmark)
+        self._backend.set_kernel_benchmark(cudnn_benchmark)
 
         self.work_folder: WorkFolder | None = None
         if log_dir is not None:
@@ -307,9 +307,9 @@ class NeuralModuleFactory:
         self._trainer = None
 
     def get_trainer(self) -> BackendActions:
-        """The backend's `PtActions`, which trains, evaluates and infers for this factory."""
+        """The backend's actions, which train, evaluate and infer for this factory."""
         if self._trainer is None:
-            self._trainer = self._backend.PtActions(
+            self._trainer = self._backend.make_actions(
                 local_rank=self.local_rank,
                 global_rank=self.global_rank,
                 tb_writer=self.tb_writer,

@@ -104,7 +104,7 @@ class NeuralModule:
 
     @property
     def is_trainable(self) -> bool:
-        """Whether the module has trainable weights."""
+        """Whether the module has trainable weights; NeMo 0.10's address."""
         return False
 
     @property

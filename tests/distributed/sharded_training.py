@@ -107,6 +107,40 @@ class Recorder(ActionCallback):
             )
 
 
+def make_model():
+    return with_heads(
+        BERT(
+            vocab_size=V,
+            hidden_size=D,
+            num_hidden_layers=LAYERS,
+            num_attention_heads=2,
+            intermediate_size=48,
+            max_position_embeddings=T,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+            initializer_range=0.1,
+        )
+    )
+
+
+def parameters_of(model):
+    return {f"{module}.{name}": p for module in model.neural_modules for name, p in module.named_parameters()}
+
+
+def classes_of(model):
+    return [type(m) for module in model.neural_modules for m in module.modules()]
+
+
+def num_hooks(model):
+    return sum(
+        len(hooks)
+        for module in model.neural_modules
+        for m in module.modules()
+        for name, hooks in vars(m).items()
+        if name.endswith("_hooks") and hooks
+    )
+
+
 def train(
     folder,
     shard=False,
@@ -123,21 +157,8 @@ def train(
 ):
     """Train, and return what was found on the way."""
     factory = NeuralModuleFactory(random_seed=1, optimization_level=level, shard=shard)
-    model = with_heads(
-        BERT(
-            vocab_size=V,
-            hidden_size=D,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=2,
-            intermediate_size=48,
-            max_position_embeddings=T,
-            hidden_dropout_prob=0.0,
-            attention_probs_dropout_prob=0.0,
-            initializer_range=0.1,
-        )
-    )
-    before = [list(module.parameters()) for module in model.neural_modules]
-    classes = [[type(m) for m in module.modules()] for module in model.neural_modules]
+    model = make_model()
+    parameters, classes = parameters_of(model), classes_of(model)
     losses = wire(model, Sentences(num_batches))
     recorder, figures = Recorder(model, losses), []
 
@@ -158,13 +179,8 @@ def train(
             [losses.total],
             optimizer=optimizer,
             # Of a gradient that is nothing but rounding, Adam would make a whole step.
-            optimization_params={
-                "lr": lr,
-                "max_steps": max_steps,
-                "grad_norm_clip": 1.0,
-                "eps": 1e-5,
-                **params,
-            },
+            optimization_params={"lr": lr, "max_steps": max_steps, "grad_norm_clip": 1.0, "eps": 1e-5}
+            | params,
             callbacks=callbacks,
             batches_per_step=batches_per_step,
             reset=reset,
@@ -172,27 +188,15 @@ def train(
     for module in model.neural_modules:
         module.load_state_dict(module.state_dict())
     figures.append(loss_after(factory, evaluated))
-    after = [list(module.parameters()) for module in model.neural_modules]
+    after = parameters_of(model)
     return {
         **recorder.found,
         "figures": figures,
-        "weights": {
-            f"{module}.{n}": p.detach()
-            for module in model.neural_modules
-            for n, p in module.named_parameters()
-        },
-        "are_same_parameters": all(
-            a is b for x, y in zip(before, after, strict=True) for a, b in zip(x, y, strict=True)
-        ),
-        "are_same_classes": classes
-        == [[type(m) for m in module.modules()] for module in model.neural_modules],
-        "hooks": sum(
-            len(hooks)
-            for module in model.neural_modules
-            for m in module.modules()
-            for name, hooks in vars(m).items()
-            if name.endswith("_hooks") and hooks
-        ),
+        "weights": {name: p.detach() for name, p in after.items()},
+        "are_same_parameters": after.keys() == parameters.keys()
+        and all(after[name] is p for name, p in parameters.items()),
+        "are_same_classes": classes_of(model) == classes,
+        "hooks": num_hooks(model),
     }
 
 

@@ -8,9 +8,10 @@ from nemo.backends.pytorch.environment import (
     device_for,
     make_tb_writer,
     seed_everything,
-    set_cudnn_benchmark,
+    set_kernel_benchmark,
 )
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM, NonTrainableNM, TrainableNM
+from nemo.core.actions import MakeActions
 
 __all__ = [
     "DataLayerNM",
@@ -21,11 +22,14 @@ __all__ = [
     "common",
     "device_for",
     "join",
+    "make_actions",
     "make_tb_writer",
     "num_failed",
     "seed_everything",
-    "set_cudnn_benchmark",
+    "set_kernel_benchmark",
     "tutorials",
 ]
+
+make_actions: MakeActions = PtActions  # as the core calls it
 
 ask_for_huge_pages()

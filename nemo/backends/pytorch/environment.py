@@ -106,7 +106,7 @@ def seed_dropout(seed: int, step: int, rank: int, device: torch.device) -> None:
             torch.cuda.manual_seed(number)
 
 
-def set_cudnn_benchmark(on: bool) -> None:
+def set_kernel_benchmark(on: bool) -> None:
     """Let cuDNN choose its fastest algorithms by benchmark, or not."""
     torch.backends.cudnn.benchmark = on
 

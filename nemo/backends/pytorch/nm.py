@@ -77,7 +77,7 @@ class TrainableNM(TorchNM):
 
     @property
     def is_trainable(self) -> bool:
-        """Whether training changes the weights, except frozen ones: always True here."""
+        """Whether training changes the weights, except frozen ones: True here; NeMo 0.10's address."""
         return True
 
     @property
@@ -97,7 +97,7 @@ class TrainableNM(TorchNM):
         name2weight: Mapping[str, tuple[Tensor, bool]],
         name2name_and_transform: Mapping[str, tuple[str, WeightShareTransform]] | None = None,
     ) -> None:
-        """Copy values into this module's parameters, all or none.
+        """Copy values into this module's parameters, all or none; NeMo 0.10's counterpart of `get_weights`.
 
         Args:
             name2weight: name -> (value, whether it is trained), as returned by `get_weights`.

@@ -60,6 +60,7 @@ FAULTS = [
 
 def make_faults() -> None:
     _make_shards()
+    _make_links()
     _make_manifests()
 
 
@@ -104,7 +105,11 @@ def _make_shards() -> None:
     write_variable_shard(bad / "long_row.hdf5", rows)
     with h5py.File(bad / "long_row.hdf5", "r+") as file:
         file["input_ids"][3] = np.ones(100_000, "i4")
-    secret = Path("shards/a_training.hdf5").absolute()
+
+
+def _make_links() -> None:
+    """Shards whose first field is elsewhere, or not a field."""
+    bad, secret = Path("bad_shards"), Path("shards/a_training.hdf5").absolute()
     for name in ("external_link", "soft_link", "external", "virtual", "named"):
         shutil.copy(secret, bad / f"{name}.hdf5")
         with h5py.File(bad / f"{name}.hdf5", "r+") as file:

@@ -27,8 +27,7 @@ class GradientSum:
         dtype: type in which gradients are sent; None for their own.
 
     Attributes:
-        num_bytes: bytes sent in the latest step.
-        num_messages: number of messages sent in the latest step.
+        num_bytes, num_messages: what was sent in the latest step; for measurements and tests.
     """
 
     def __init__(self, world: World, parameters: Iterable[nn.Parameter], dtype: torch.dtype | None = None):

@@ -41,8 +41,7 @@ class ShardedWeights:
         gradient_dtype: type in which gradients are sent; None for their own.
 
     Attributes:
-        num_bytes: bytes of gradients sent in the latest step.
-        num_messages: number of messages with them.
+        num_bytes, num_messages: gradients sent in the latest step; for measurements and tests.
 
     Raises:
         UsageError: a scalar weight, which has no rows.

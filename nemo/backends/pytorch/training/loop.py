@@ -1,6 +1,6 @@
 """The training loop in three levels: `run` sets up and tears down, `_epoch` iterates, `_step` updates."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from itertools import islice
 from typing import Any
@@ -108,16 +108,16 @@ class Training:
                     self._stop = stack.enter_context(StopSignals())
                 for callback in self.callbacks:
                     callback.action = action
-                self._notify("restore")  # a checkpoint sets the progress
-                self._notify("action_start")
+                self._notify(lambda callback: callback.on_restore())  # a checkpoint sets the progress
+                self._notify(lambda callback: callback.on_action_start())
                 try:
                     while not self._is_done:
                         self._epoch()
                 except Preempted:
-                    self._notify("stop")
+                    self._notify(lambda callback: callback.on_stop())
                     self.world.barrier("the others stop")
                     raise
-                self._notify("action_end")
+                self._notify(lambda callback: callback.on_action_end())
         except BaseException:
             if self.progress.step == first_step and not self.replicas.is_sharded:
                 self.may_retry = True
@@ -130,21 +130,20 @@ class Training:
     def _epoch(self) -> None:
         """Level 2: the steps of an epoch, or of its rest after a resume."""
         progress = self.progress
-        self._notify("epoch_start")
+        self._notify(lambda callback: callback.on_epoch_start())
         with closing(self._rest_of_epoch()) as batches:
             while inputs := self._next_inputs(batches):
-                self._notify("iteration_start")
+                self._notify(lambda callback: callback.on_iteration_start())
                 bad = self._step(inputs)
                 if bad is not None:
-                    self._notify("bad_step", bad)
-                    self._bad_steps.refuse(bad, self.plan.when_not_finite)
+                    self._refuse(bad)
                 progress.step += 1
                 progress.batch_in_epoch += inputs.num_batches
                 progress.items_seen += inputs.num_items
                 if bad is not None and self.plan.when_not_finite == "rewind":
                     self._rewind()
                 else:
-                    self._notify("iteration_end")
+                    self._notify(lambda callback: callback.on_iteration_end())
                 if self._is_done:
                     break
             else:
@@ -152,7 +151,7 @@ class Training:
                     raise DataError("the epoch has no batches", where=self.graph.source)
                 progress.epoch_num += 1  # only whole epochs count
                 progress.batch_in_epoch = progress.steps_undone = 0
-        self._notify("epoch_end")
+        self._notify(lambda callback: callback.on_epoch_end())
 
     def _step(self, inputs: StepInputs) -> BadStep | None:
         """Level 3: one step, from the gradients of all its micro-batches.
@@ -254,11 +253,16 @@ class Training:
         on_device = torch.tensor(divisors, dtype=torch.float32).to(self.device)
         return StepInputs(objective, graph, batches, on_device, int(num_batches), int(num_items))
 
+    def _refuse(self, bad: BadStep) -> None:
+        """Report a step that was not taken; raise its error unless training may go on."""
+        self._notify(lambda callback: callback.on_bad_step(bad))
+        self._bad_steps.refuse(bad, self.plan.when_not_finite)
+
     def _rewind(self) -> None:
         """Restore the newest checkpoint, but continue with the next batches."""
         progress = self.progress
         place, steps = (progress.epoch_num, progress.batch_in_epoch), progress.step + progress.steps_undone
-        self._notify("restore")
+        self._notify(lambda callback: callback.on_restore())
         progress.epoch_num, progress.batch_in_epoch = place
         progress.steps_undone = steps - progress.step
 
@@ -277,9 +281,9 @@ class Training:
         problem.is_of_all = True
         return problem
 
-    def _notify(self, moment: str, *arguments: Any) -> None:
+    def _notify(self, call: Callable[[Hooks], None]) -> None:
         for callback in self.callbacks:
-            getattr(callback, f"on_{moment}")(*arguments)
+            call(callback)
 
 
 def _prepare_kernels(graph: GraphModule, device: torch.device, steps: int | None) -> None:

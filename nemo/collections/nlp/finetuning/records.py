@@ -1,21 +1,19 @@
 """The text of a labeled file, and the records of JSON lines, CSV and TSV."""
 
 import codecs
-import csv
 import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from nemo.collections.nlp.data.inputs.tables import has_bare_quotes
+from nemo.collections.nlp.data.inputs.tables import csv_rows, fields_of
 from nemo.collections.nlp.data.inputs.text import not_utf8
 from nemo.utils.errors import DataError, reason
 from nemo.utils.files import missing
 from nemo.utils.lookup import closest
 from nemo.utils.strict import parse_json
 
-_DELIMITERS = ",\t;|"
 _JSON_ARRAY = re.compile(r"\s*\[\s*\{")
 
 Record = tuple[Mapping[str, Any], str]
@@ -83,31 +81,12 @@ def table_records(text: str, path: str | Path) -> Iterator[Record]:
     Raises:
         DataError: a row is longer or shorter than the first, or a quote is not closed.
     """
-    head = text.split("\n", 100)[:-1] or [text]
-    delimiter = "\t" if Path(path).suffix == ".tsv" else max(_DELIMITERS, key=head[0].count)
-    quoted = delimiter != "\t" or not has_bare_quotes(head)
-    rows = csv.reader(
-        io.StringIO(text, newline=""),
-        delimiter=delimiter,
-        quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
-        strict=quoted,
-    )
-    try:
-        header = [name.strip() for name in next(rows)]
-        for row in rows:
-            where = f"{path}:{rows.line_num}"
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise DataError(
-                    "a row with the wrong number of columns",
-                    where=where,
-                    found=f"{len(row)} columns",
-                    expected=f"{len(header)} as in the first line",
-                )
-            yield dict(zip(header, row, strict=True)), where
-    except csv.Error as error:
-        raise DataError("not CSV", where=f"{path}:{rows.line_num}", found=error) from None
+    rows = csv_rows(io.StringIO(text, newline=""), path, strict=True)
+    _, header = next(rows)
+    for line, row in rows:
+        if row:
+            where = f"{path}:{line}"
+            yield fields_of(row, header, where), where
 
 
 def find_column(

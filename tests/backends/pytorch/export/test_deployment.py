@@ -131,17 +131,17 @@ def test_weights_are_read_by_torch_alone(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("suffix", "loads"),
+    ("suffix", "loads", "kind"),
     [
-        (".pt", torch.load),
-        (".ts", torch.jit.load),
-        pytest.param(".pt2", torch.export.load, marks=pytest.mark.slow),
+        (".pt", torch.load, dict),
+        (".ts", torch.jit.load, torch.jit.ScriptModule),
+        pytest.param(".pt2", torch.export.load, torch.export.ExportedProgram, marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_the_suffix_chooses_the_format(tmp_path, suffix, loads):
+def test_the_suffix_chooses_the_format(tmp_path, suffix, loads, kind):
     path = export_module(TaylorNet(dim=2), tmp_path / f"net{suffix}", input_example=torch.randn(4, 1))
-    loads(path)
+    assert isinstance(loads(path), kind)
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

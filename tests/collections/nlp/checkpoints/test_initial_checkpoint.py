@@ -21,19 +21,7 @@ from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.pretraining.text_data import open_tokenizer
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
-
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(25))]
-SIZES = {
-    "vocab_size": len(WORDS),
-    "hidden_size": 16,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 24,
-    "max_position_embeddings": 20,
-}
-IDS = torch.tensor([[2, 5, 6, 4, 9, 3], [2, 6, 7, 8, 3, 0]])
-TYPES = torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0]])
-MASK = torch.tensor([[1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0]])
+from tests.huggingface_folders import IDS, MASK, SIZES, TYPES, WORDS, write_huggingface
 
 
 def options(**given) -> PretrainingOptions:
@@ -50,17 +38,6 @@ def vocabulary(tmp_path):
 @pytest.fixture
 def tokenizer(vocabulary):
     return NemoBertTokenizer(vocab_file=vocabulary / "vocab.txt")
-
-
-def write_huggingface(folder: Path, kind: str = "BertForPreTraining", **changes):
-    """A Hugging Face folder with a tokenizer; returns the model."""
-    torch.manual_seed(1)
-    config = transformers.BertConfig(**{**SIZES, "initializer_range": 0.3, **changes})
-    model = getattr(transformers, kind)(config).eval()
-    model.save_pretrained(folder)
-    vocab = {token: i for i, token in enumerate(WORDS)}
-    transformers.BertTokenizerFast(vocab=vocab).save_pretrained(folder)
-    return model
 
 
 def start(tokenizer, **given):
@@ -138,7 +115,7 @@ def test_one_line_names_loaded_and_new_parts(tmp_path, tokenizer, caplog):
 def write_nemo_0_10(path: Path, model: transformers.BertModel, half: bool = False) -> None:
     """What `BERT.save_to` of NeMo 0.10 wrote with transformers 2.8 and torch 1.4."""
     tensors = {f"bert.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors["bert.embeddings.position_ids"] = torch.arange(20)[None]
+    tensors["bert.embeddings.position_ids"] = torch.arange(SIZES["max_position_embeddings"])[None]
     if half:
         tensors = {name: t.half() if t.is_floating_point() else t for name, t in tensors.items()}
     torch.save(tensors, path, _use_new_zipfile_serialization=False)
@@ -147,7 +124,7 @@ def write_nemo_0_10(path: Path, model: transformers.BertModel, half: bool = Fals
 @pytest.fixture
 def theirs():
     torch.manual_seed(2)
-    return transformers.BertModel(transformers.BertConfig(**SIZES, initializer_range=0.3)).eval()
+    return transformers.BertModel(transformers.BertConfig(**SIZES)).eval()
 
 
 FLAGS = {
@@ -155,7 +132,7 @@ FLAGS = {
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 24,
-    "max_seq_length": 20,
+    "max_seq_length": 40,
 }
 
 
@@ -171,7 +148,7 @@ def test_sizes_come_from_the_configuration_beside_the_weights(tmp_path, tokenize
     theirs.config.to_json_file(tmp_path / "bert-config.json")
     model, _ = start(tokenizer, bert_checkpoint=str(tmp_path / "BERT-STEP-5.pt"))
     assert_same_encoder(model, theirs)
-    assert model.bert.config.max_position_embeddings == 20
+    assert model.bert.config.max_position_embeddings == 40
 
 
 def test_sizes_may_come_from_config_file(tmp_path, tokenizer, theirs):
@@ -225,7 +202,7 @@ def test_the_first_names_of_norms_are_known(tmp_path, tokenizer, theirs):
 def work_dir(tmp_path, tokenizer):
     """A run of ours that has made 7 steps."""
     torch.manual_seed(4)
-    model = with_heads(BERT(**SIZES, initializer_range=0.3))
+    model = with_heads(BERT(**SIZES))
     tokenizer.save(tmp_path / "saved")
     files = {path.name: path for path in (tmp_path / "saved").iterdir()}
     checkpoint.save(
@@ -296,7 +273,7 @@ def test_sizes_that_are_not_given_are_the_models(tmp_path):
     assert (settled.vocab_size, settled.hidden_size, settled.num_attention_heads) == (len(WORDS), 16, 2)
     assert (settled.hidden_act, settled.hidden_dropout_prob) == ("relu", 0.25)
     assert settled.attention_probs_dropout_prob == 0.5  # no weight depends on it
-    assert settled.max_seq_length == 20  # 128 by default, which this model has no positions for
+    assert settled.max_seq_length == 40  # 128 by default, which this model has no positions for
 
 
 def test_shorter_sequences_than_the_model_has_positions_for_are_fine(tmp_path, tokenizer):
@@ -304,7 +281,7 @@ def test_shorter_sequences_than_the_model_has_positions_for_are_fine(tmp_path, t
     chosen = options(bert_checkpoint=str(tmp_path / "model"), max_seq_length=10)
     settled, config = with_sizes(chosen, find_initial_checkpoint(chosen))
     assert settled.max_seq_length == 10
-    assert build_model(settled, tokenizer, config).bert.config.max_position_embeddings == 20
+    assert build_model(settled, tokenizer, config).bert.config.max_position_embeddings == 40
 
 
 @pytest.mark.parametrize(
@@ -367,7 +344,7 @@ def test_a_tokenizer_that_is_named_is_used_with_a_warning(tmp_path, caplog):
     (tmp_path / "other" / "vocab.txt").write_text("\n".join(words) + "\n")
     given = {"bert_checkpoint": str(tmp_path / "model"), "tokenizer": str(tmp_path / "other")}
     assert tokenizer_for(tmp_path, **given).vocabulary() == words
-    assert "of the 30 tokens of --tokenizer, 29 are the same in" in caplog.text
+    assert "of the 63 tokens of --tokenizer, 62 are the same in" in caplog.text
 
 
 def test_weights_alone_need_their_tokenizer(tmp_path, vocabulary, theirs):
@@ -386,14 +363,14 @@ def test_weights_alone_need_their_tokenizer(tmp_path, vocabulary, theirs):
 def test_a_lone_vocabulary_is_lower_cased_on_request(tmp_path, lower, tokens):
     (tmp_path / "text" / "bert").mkdir(parents=True)
     vocabulary = tmp_path / "text" / "bert" / "vocab.txt"
-    vocabulary.write_text("\n".join([*WORDS, "a", "##b", "##c"]) + "\n")
+    vocabulary.write_text("\n".join(WORDS) + "\n")
     assert tokenizer_for(tmp_path, do_lower_case=lower).text_to_tokens("ABC") == tokens
 
 
 def test_a_tokenizer_that_keeps_capitals_contradicts_lower_casing(tmp_path):
     write_huggingface(tmp_path / "model")
     folder = tmp_path / "cased"
-    vocab = {token: i for i, token in enumerate([*WORDS, "a", "##b", "##c"])}
+    vocab = {token: i for i, token in enumerate(WORDS)}
     transformers.BertTokenizerFast(vocab=vocab, do_lower_case=False).save_pretrained(folder)
     given = {"bert_checkpoint": str(tmp_path / "model"), "tokenizer": str(folder)}
     with pytest.raises(UsageError, match="--do_lower_case: the existing tokenizer is cased"):
@@ -406,7 +383,7 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path, tokeni
     name = "config_file" if from_file else "bert_checkpoint"
     chosen = options(**{name: str(tmp_path / "model" / ("config.json" if from_file else ""))})
     settled, config = with_sizes(chosen, find_initial_checkpoint(chosen))
-    with pytest.raises(UsageError, match="the tokenizer has more entries than the model; found 30 entries"):
+    with pytest.raises(UsageError, match="the tokenizer has more entries than the model; found 63 entries"):
         build_model(settled, tokenizer, config)
 
 
@@ -418,9 +395,9 @@ def test_a_model_may_have_embeddings_to_spare(tmp_path, tokenizer):
 
 def test_a_new_model_may_have_more_embeddings_than_tokens(tmp_path, tokenizer):
     """Rounding the vocabulary up to a multiple of 8 or 64 is usual."""
-    transformers.BertConfig(**{**SIZES, "vocab_size": 40}).to_json_file(tmp_path / "c.json")
+    transformers.BertConfig(**{**SIZES, "vocab_size": 64}).to_json_file(tmp_path / "c.json")
     chosen, config = with_sizes(options(config_file=str(tmp_path / "c.json")), None)
-    assert build_model(chosen, tokenizer, config).bert.config.vocab_size == 40
+    assert build_model(chosen, tokenizer, config).bert.config.vocab_size == 64
 
 
 def test_the_padding_id_is_the_tokenizers(tmp_path, vocabulary, theirs):
@@ -430,5 +407,5 @@ def test_the_padding_id_is_the_tokenizers(tmp_path, vocabulary, theirs):
     write_nemo_0_10(tmp_path / "BERT-STEP-5.pt", theirs)
     theirs.config.to_json_file(tmp_path / "bert-config.json")
     model, _ = start(tokenizer, bert_checkpoint=str(tmp_path / "BERT-STEP-5.pt"))
-    assert model.bert.config.pad_token_id == model.bert.bert.embeddings.word_embeddings.padding_idx == 25
+    assert model.bert.config.pad_token_id == model.bert.bert.embeddings.word_embeddings.padding_idx == 58
     assert_same_encoder(model, theirs)

@@ -2,7 +2,7 @@
 
 import csv
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -69,43 +69,78 @@ def read_csv(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[
     """
     csv.field_size_limit(MAX_RECORD_BYTES)
     lines = _lines(file, options, odd)
-    head = list(itertools.islice(lines, _LINES_LOOKED_AT))
-    if not head:
+    first = next(lines, None)
+    if first is None:
         return
-    delimiter = "\t" if format_ending(file.path) == ".tsv" else max(_DELIMITERS, key=head[0].count)
-    has_quotes = delimiter != "\t" or not has_bare_quotes(head)
+    rows = csv_rows(itertools.chain([first], lines, [_END]), file)
+    line, header = next(rows)
+    if header.count(options.text_field) > 1:
+        raise DataError(f"several columns are named {options.text_field!r}", where=file)
+    for line, row in rows:
+        if row == [_END]:
+            break
+        if options.text_field not in header:
+            strings = dict(zip(header, row, strict=False))
+            raise DataError(f"{file}: {no_field(options.text_field, header, strings)}")
+        if not row:
+            continue
+        try:
+            fields = fields_of(row, header, f"{file}:{line}")
+        except DataError as problem:
+            leave_out(problem, options.max_bad_records, odd)
+            continue
+        yield from documents_of(fields[options.text_field], fields.get("title", ""), odd)
+    else:
+        fix = "check whether the file was cut off or a quote is not closed"
+        raise DataError("the file ends inside quotes", where=f"{file}:{line - 1}", fix=fix)
+
+
+def csv_rows(lines: Iterable[str], name: object, strict: bool = False) -> Iterator[tuple[int, list[str]]]:
+    """The rows of CSV, or of TSV if the file's name ends so; the names of the columns first.
+
+    Args:
+        lines: at least one; each with its line feed.
+        strict: refuse text after a closing quote, and a quote that is not closed.
+
+    Yields:
+        The number of a row's last line, from 1, and its fields; none for a blank line.
+
+    Raises:
+        DataError: this is not CSV.
+    """
+    lines = iter(lines)
+    head = list(itertools.islice(lines, _LINES_LOOKED_AT))
+    delimiter = "\t" if format_ending(str(name)) == ".tsv" else max(_DELIMITERS, key=head[0].count)
+    has_quotes = delimiter != "\t" or not _has_bare_quotes(head)
     rows = csv.reader(
-        itertools.chain(head, lines, [_END]),
+        itertools.chain(head, lines),
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if has_quotes else csv.QUOTE_NONE,
+        strict=strict,
     )
     try:
-        header = [name.strip() for name in next(rows)]
-        if header.count(options.text_field) > 1:
-            raise DataError(f"several columns are named {options.text_field!r}", where=file)
+        header = [column.strip() for column in next(rows)]
+        yield rows.line_num, header
         for row in rows:
-            if row == [_END]:
-                break
-            if options.text_field not in header:
-                strings = dict(zip(header, row, strict=False))
-                raise DataError(f"{file}: {no_field(options.text_field, header, strings)}")
-            if not row:
-                continue
-            if len(row) != len(header):
-                found, expected = f"{len(row)} columns", f"{len(header)} as in the first line"
-                where = f"{file}:{rows.line_num}"
-                problem = DataError(
-                    "a row with the wrong number of columns", where=where, found=found, expected=expected
-                )
-                leave_out(problem, options.max_bad_records, odd)
-                continue
-            fields = dict(zip(header, row, strict=True))
-            yield from documents_of(fields[options.text_field], fields.get("title", ""), odd)
-        else:
-            fix = "check whether the file was cut off or a quote is not closed"
-            raise DataError("the file ends inside quotes", where=f"{file}:{rows.line_num - 1}", fix=fix)
+            yield rows.line_num, row
     except csv.Error as error:
-        raise DataError("not CSV", where=f"{file}:{rows.line_num}", found=error) from None
+        raise DataError("not CSV", where=f"{name}:{rows.line_num}", found=error) from None
+
+
+def fields_of(row: list[str], header: list[str], where: str) -> dict[str, str]:
+    """The fields of a row by the names of their columns.
+
+    Raises:
+        DataError: the row is longer or shorter than the first.
+    """
+    if len(row) != len(header):
+        raise DataError(
+            "a row with the wrong number of columns",
+            where=where,
+            found=f"{len(row)} columns",
+            expected=f"{len(header)} as in the first line",
+        )
+    return dict(zip(header, row, strict=True))
 
 
 def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[str]:
@@ -115,7 +150,7 @@ def _lines(file: StoredFile, options: TextOptions, odd: Oddities) -> Iterator[st
             yield line.removesuffix("\r") + "\n"
 
 
-def has_bare_quotes(lines: list[str]) -> bool:
+def _has_bare_quotes(lines: list[str]) -> bool:
     """Whether fields begin with a quote but do not end with one, so that quotes are part of the text."""
     fields = (field for line in lines for field in line.rstrip("\n").split("\t"))
     return any(field.startswith('"') and not (field.endswith('"') and len(field) > 1) for field in fields)

@@ -75,18 +75,9 @@ def write_description(folder: Path, **changes: Any) -> Path:
 
 def make_folder(folder: Path, rng: random.Random) -> None:
     """Some folder that a BERT's tokenizer may have come in since 2018."""
-    lines = list(VOCABULARY)
-    if rng.random() < 0.3:
-        lines = [*lines[5:], *rng.sample(lines[:5], 5)]
-    for token in rng.sample(WHITE_SPACE, rng.choice([0, 0, 1, 3])):
-        lines.insert(rng.randrange(len(lines)), token)
-    for oddity in rng.sample(["blank", "again", "spaced", "end"], rng.choice([0, 0, 1, 2])):
-        at = rng.randrange(6, len(lines))
-        made = {"blank": [""], "again": [rng.choice(lines[6:])], "spaced": ["qqq "], "end": []}[oddity]
-        lines = [*lines, "", ""] if oddity == "end" else [*lines[:at], *made, *lines[at:]]
+    lines = make_lines(rng)
     write_lines(folder, lines)
     (folder / "tokenizer_config.json").write_text("{}")
-
     config = {
         "do_lower_case": [None, True, False],
         "strip_accents": [None, None, True, False],
@@ -104,38 +95,74 @@ def make_folder(folder: Path, rng: random.Random) -> None:
         AddedToken("<wide>", lstrip=True, rstrip=rng.random() < 0.5, normalized=rng.random() < 0.5),
     ]
     description = rng.choice(["none", "saved", "saved", "only"])
-    if description != "none":
-        write_json(folder / "tokenizer_config.json", said | {"tokenizer_class": "BertTokenizer"})
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        if rng.random() < 0.4:
-            tokenizer.add_tokens(added)
-        if rng.random() < 0.5:
-            tokenizer.backend_tokenizer.enable_truncation(16)
-            tokenizer.backend_tokenizer.enable_padding(length=32, pad_id=tokenizer.pad_token_id)
-        tokenizer.save_pretrained(folder)
-        written = json.loads((folder / "tokenizer_config.json").read_text())
-        if said.get("tokenizer_class") is None:
-            del written["tokenizer_class"]
-        else:
-            written |= {"tokenizer_class": said["tokenizer_class"]}
-        write_json(folder / "tokenizer_config.json", written)
+    if description == "none":
+        write_configuration(folder, said, added, len(lines), rng)
+    else:
+        save_tokenizer(folder, said, added, rng)
         if description == "only":
             (folder / "vocab.txt").unlink()
+    write_special_tokens(folder, rng)
+    model = rng.choice([None, "bert", "bert", "distilbert", "electra", ""])
+    if model is not None:
+        write_json(
+            folder / "config.json", {"vocab_size": len(lines)} | ({"model_type": model} if model else {})
+        )
+
+
+def make_lines(rng: random.Random) -> list[str]:
+    """A vocabulary, with oddities that real ones have."""
+    lines = list(VOCABULARY)
+    if rng.random() < 0.3:
+        lines = [*lines[5:], *rng.sample(lines[:5], 5)]
+    for token in rng.sample(WHITE_SPACE, rng.choice([0, 0, 1, 3])):
+        lines.insert(rng.randrange(len(lines)), token)
+    for oddity in rng.sample(["blank", "again", "spaced", "end"], rng.choice([0, 0, 1, 2])):
+        at = rng.randrange(6, len(lines))
+        made = {"blank": [""], "again": [rng.choice(lines[6:])], "spaced": ["qqq "], "end": []}[oddity]
+        lines = [*lines, "", ""] if oddity == "end" else [*lines[:at], *made, *lines[at:]]
+    return lines
+
+
+def save_tokenizer(folder: Path, said: dict, added: list[AddedToken], rng: random.Random) -> None:
+    """What transformers saves of the folder's tokenizer, with a configuration that says what it should."""
+    write_json(folder / "tokenizer_config.json", said | {"tokenizer_class": "BertTokenizer"})
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if rng.random() < 0.4:
+        tokenizer.add_tokens(added)
+    if rng.random() < 0.5:
+        tokenizer.backend_tokenizer.enable_truncation(16)
+        tokenizer.backend_tokenizer.enable_padding(length=32, pad_id=tokenizer.pad_token_id)
+    tokenizer.save_pretrained(folder)
+    written = json.loads((folder / "tokenizer_config.json").read_text())
+    if said.get("tokenizer_class") is None:
+        del written["tokenizer_class"]
     else:
-        said.pop("tokenizer_class") if said.get("tokenizer_class") == "PreTrainedTokenizerFast" else None
-        if rng.random() < 0.3:
-            said["added_tokens_decoder"] = {
-                str(len(lines) + i): {
-                    "content": token.content, "special": token.special, "normalized": token.normalized,
-                    "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
-                }
-                for i, token in enumerate(added)
-            }  # fmt: skip
-        write_json(folder / "tokenizer_config.json", said)
-        if rng.random() < 0.2:
-            write_json(folder / "added_tokens.json", {"<new>": len(lines)})
-        if rng.random() < 0.2:
-            (folder / "tokenizer_config.json").unlink()
+        written |= {"tokenizer_class": said["tokenizer_class"]}
+    write_json(folder / "tokenizer_config.json", written)
+
+
+def write_configuration(
+    folder: Path, said: dict, added: list[AddedToken], first_id: int, rng: random.Random
+) -> None:
+    """A configuration beside a lone vocabulary, or none; added tokens have ids from `first_id`."""
+    said.pop("tokenizer_class") if said.get("tokenizer_class") == "PreTrainedTokenizerFast" else None
+    if rng.random() < 0.3:
+        said["added_tokens_decoder"] = {
+            str(first_id + i): {
+                "content": token.content, "special": token.special, "normalized": token.normalized,
+                "single_word": token.single_word, "lstrip": token.lstrip, "rstrip": token.rstrip,
+            }
+            for i, token in enumerate(added)
+        }  # fmt: skip
+    write_json(folder / "tokenizer_config.json", said)
+    if rng.random() < 0.2:
+        write_json(folder / "added_tokens.json", {"<new>": first_id})
+    if rng.random() < 0.2:
+        (folder / "tokenizer_config.json").unlink()
+
+
+def write_special_tokens(folder: Path, rng: random.Random) -> None:
+    """The special tokens by kind, in one of two forms, or not at all."""
     kinds = dict(
         zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIALS, strict=True)
     )
@@ -146,11 +173,6 @@ def make_folder(folder: Path, rng: random.Random) -> None:
         write_json(
             folder / "special_tokens_map.json",
             {kind: flags | {"content": token, "lstrip": token == "[MASK]"} for kind, token in kinds.items()},
-        )
-    model = rng.choice([None, "bert", "bert", "distilbert", "electra", ""])
-    if model is not None:
-        write_json(
-            folder / "config.json", {"vocab_size": len(lines)} | ({"model_type": model} if model else {})
         )
 
 
