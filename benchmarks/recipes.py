@@ -28,6 +28,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -128,6 +129,13 @@ def _evaluated(run: str, data: Path) -> dict[str, Any]:
     return json.loads(_nemo_bert("evaluate", run, *test, "--masking", "whole_word", "--json"))
 
 
+def _commit() -> str | None:
+    """The commit of the code; None outside a checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    answer = subprocess.run(command, capture_output=True, text=True)
+    return answer.stdout.strip() or None
+
+
 def _option(name: str, value: str) -> list[str]:
     """As words of a command line."""
     return [f"--{'no-' * (value == 'false')}{name}"] if value in ("true", "false") else [f"--{name}", value]
@@ -196,8 +204,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "texts": [os.path.abspath(text) for text in args.texts],
         "vocab_size": args.vocab_size,
     }
+    made_with = {"threads": args.threads, "torch": version("torch"), "commit": _commit()}
     options = {way.name: dict(way.options) for way in args.way}
     runs = [r for r in runs if r["budget"] == about and options.get(r["way"]) == r["options"]]
+    if others := {r.get("commit") for r in runs} - {made_with["commit"]}:
+        print(f"runs of other commits are not repeated: {', '.join(map(str, others))}", flush=True)
     done = {(r["way"], r["seed"]) for r in runs}
     for seed in range(args.first_seed, args.first_seed + args.seeds):
         for way in args.way:
@@ -205,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 continue
             vocab_size = int(way.options.get("vocab_size", args.vocab_size))
             data = prepared(args.texts, vocab_size, args.data or args.out)
-            made = {**run(way, data, budget, seed, args.threads), "budget": about}
+            made = {**run(way, data, budget, seed, args.threads), "budget": about, **made_with}
             runs.append(made)
             with kept.open("a") as file:
                 file.write(json.dumps(made) + "\n")

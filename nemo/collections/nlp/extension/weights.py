@@ -68,6 +68,8 @@ def write_extended(
     )
     size = len(extended[WORDS])
     content = {**settings.to_dict(), "vocab_size": size, "architectures": [model_class]}
+    for stale in ("_name_or_path", "transformers_version"):
+        content.pop(stale, None)
     with new_export(folder, force) as aside:
         (aside / "config.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         save_file(

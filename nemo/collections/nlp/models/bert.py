@@ -56,6 +56,9 @@ def check_settings(settings: BertSettings) -> None:
             raise UsageError(
                 "not a dropout probability", where=name, found=getattr(settings, name), expected="[0, 1)"
             )
+    for name in ("initializer_range", "layer_norm_eps"):
+        if getattr(settings, name) < 0:
+            raise UsageError("is negative", where=name, found=getattr(settings, name), expected=">= 0")
     if not 0 <= (settings.pad_token_id or 0) < settings.vocab_size:
         raise UsageError(
             "is not in the vocabulary",

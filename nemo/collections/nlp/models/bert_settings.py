@@ -71,8 +71,8 @@ class BertSettings:
                 raise UsageError(
                     "not a BERT configuration",
                     where=source,
-                    found=f"{name} {value!r}",
-                    expected=getattr(own[name], "__name__", own[name]),
+                    found=f"{name} {value!r:.40}",
+                    expected=getattr(own[name], "__name__", "int or null"),
                 )
         others.pop("model_type", None)
         return cls(**values, others=others)
@@ -89,13 +89,15 @@ class BertSettings:
         """The content of a `bert-config.json`."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
-    def as_transformers(self) -> Any:
+    def as_transformers(self, source: Any = "") -> Any:
         """The same as a `transformers.BertConfig`.
+
+        Args:
+            source: where the settings come from, for the error.
 
         Raises:
             UsageError: transformers rejects one of the settings.
         """
-        from huggingface_hub.errors import StrictDataclassError
         from transformers import BertConfig
 
         settings = self.to_dict()
@@ -103,14 +105,14 @@ class BertSettings:
         del settings["model_type"]
         try:
             return BertConfig(**settings)
-        except (ValueError, TypeError, StrictDataclassError) as error:
-            raise UsageError("not a BERT configuration", found=reason(error)) from error
+        except Exception as error:  # of many kinds, as `others` may hold anything
+            raise UsageError("not a BERT configuration", where=source, found=reason(error)) from error
 
 
 def _has_type(value: Any, kind: Any) -> bool:
-    """Whether a value from JSON has the type of a setting; a whole number of moderate size may be a float."""
+    """Whether a value from JSON has the type of a setting; a whole number may be a float. None is huge."""
     if isinstance(value, bool):
         return kind is bool
-    if kind is float and isinstance(value, int):
-        return abs(value) < 2**53
-    return isinstance(value, kind)
+    if isinstance(value, int) and abs(value) >= 2**53:
+        return False
+    return isinstance(value, int | float if kind is float else kind)

@@ -160,7 +160,9 @@ def load_config(name: str) -> BertSettings:
 
     def parse(settings: dict[str, Any], source: str, local_only: bool) -> BertSettings:
         _check_is_plain_bert(settings, name)
-        return BertSettings.parse(settings, name)
+        parsed = BertSettings.parse(settings, name)
+        parsed.as_transformers(name)  # what an export would reject is an error before any training
+        return parsed
 
     return _load(name, parse)
 

@@ -103,7 +103,7 @@ def wire(model: PretrainingModel, data_layer: DataLayerNM, nsp_weight: float = 1
     """The tutorial's graph, from a data layer to the losses.
 
     Args:
-        nsp_weight: factor of the next-sentence loss in the total.
+        nsp_weight: weight of the next-sentence loss in the total.
     """
     data = data_layer()
     # A model with one segment sees both sentences as one.

@@ -42,9 +42,9 @@ class ModelOptions:
     only_mlm_loss: bool = option(False, "train without next-sentence prediction", decides="model")
     nsp_weight: float = option(
         1.0,
-        "factor of the next-sentence loss in the sum that is minimized; below 1 helps the masked words",
+        "weight of the next-sentence loss in training; below 1 favors masked words",
         above=0,
-        metavar="FACTOR",
+        metavar="WEIGHT",
     )
 
 

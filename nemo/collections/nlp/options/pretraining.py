@@ -71,8 +71,6 @@ class PretrainingOptions(
         for name, value in (("amp_opt_level", "O2"), ("optimizer", "muon")):
             if self.shard and getattr(self, name) == value:
                 raise UsageError(f"--shard excludes --{name} {value}", fix="leave one of them out")
-        if self.only_mlm_loss and self.nsp_weight != PretrainingOptions.nsp_weight:
-            raise UsageError("--only_mlm_loss excludes --nsp_weight", fix="leave one of them out")
         self._check_schedule()
         if "none" in self.tracker and len(self.tracker) > 1:
             raise UsageError("--tracker none excludes other trackers", fix="leave one of them out")

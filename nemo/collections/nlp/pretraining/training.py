@@ -134,7 +134,7 @@ class HeldOutEvaluation:
         self.listeners: list[Callable[[dict[str, float]], Any]] = []
         self.on_batch: Callable[[], None] | None = None
         self.evaluator = EvaluatorCallback(
-            [wire(run.model, run.data.eval, run.options.nsp_weight).total],
+            [wire(run.model, run.data.eval).total],
             self._evaluated_batch,
             self._evaluated,
             # It always evaluates at the end.

@@ -253,11 +253,12 @@ def _tasks(pick: Pick) -> Decision:
     makes_no_pairs = text.kind != "shards" and (
         text.one_sentence_share > 0.5 or (text.kind == "text" and text.documents < 10)
     )
-    if pick("only_mlm_loss") or (makes_no_pairs and "nsp_weight" not in pick.typed):
+    wants_pairs = pick.typed.get("only_mlm_loss") is False or "nsp_weight" in pick.typed
+    if pick("only_mlm_loss") or (makes_no_pairs and not wants_pairs):
         reason = "documents are too short or too few for pairs"
         return pick.decision("tasks", "masked words only", reason, {"only_mlm_loss": True})
     value = f"masked words, and next sentences with {NSP_WEIGHT:g} of their weight"
-    reason = "next sentences are learned anyway, and masked words better"
+    reason = "enough to learn them, and masked words are learned better"
     return pick.decision("tasks", value, reason, {"nsp_weight": NSP_WEIGHT})
 
 

@@ -61,6 +61,13 @@ def refusal(make) -> str:
     return str(caught.value)
 
 
+@pytest.mark.parametrize("strange", [{"use_cache": None}, {"dtype": "floatx"}, {"id2label": ["a"]}])
+def test_a_setting_that_transformers_rejects_is_an_error_at_once(tmp_path, strange):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", **SIZES, **strange}))
+    with pytest.raises(UsageError, match=rf"^{tmp_path}: not a BERT configuration; found ."):
+        load_config(str(tmp_path))
+
+
 @pytest.mark.parametrize("make", [BERT, NemoBertTokenizer, load_config])
 def test_a_hub_that_is_busy_is_asked_once(hub, make):
     """transformers would ask six times, and wait longer and longer."""

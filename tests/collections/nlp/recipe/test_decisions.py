@@ -145,6 +145,7 @@ def test_documents_without_a_second_sentence_make_no_pairs():
     assert chosen(alone, nsp_weight=0.5)["nsp_weight"] == 0.5 and "only_mlm_loss" not in chosen(
         alone, nsp_weight=0.5
     )
+    assert chosen(alone, only_mlm_loss=False)["nsp_weight"] == 0.1
     assert "nsp_weight" not in chosen(only_mlm_loss=True)
 
 

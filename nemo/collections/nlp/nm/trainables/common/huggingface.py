@@ -5,7 +5,6 @@ Shapes: B batch, T tokens, D hidden size; R requested rows of B*T.
 
 from collections import namedtuple
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +125,9 @@ class BERT(TrainableNM):
         """Width D of the hidden states."""
         return self.settings.hidden_size
 
-    @cached_property
+    @property
     def config(self) -> Any:
-        """The settings as a `transformers.BertConfig`, for use with transformers."""
+        """A copy of the settings as a `transformers.BertConfig`; to change them, change `settings`."""
         return self.settings.as_transformers()
 
     @staticmethod
