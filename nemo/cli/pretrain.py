@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.conflicts import conflict
 from nemo.collections.nlp.options.data import MODES
 from nemo.collections.nlp.options.recipe_options import RecipeOptions, defaults_with_text, with_given
 from nemo.utils.arguments import CommandLine
-from nemo.utils.errors import UsageError
 from nemo.utils.progress import working
 
 T = TypeVar("T", bound=RecipeOptions)
@@ -47,7 +47,7 @@ def parse_words(argv: Sequence[str], command_line: CommandLine[T]) -> T:
     if "minutes" not in options.given:
         return options
     if "num_iters" in options.given:
-        raise UsageError("--num_iters excludes --minutes", fix="give one of them")
+        raise conflict("--num_iters", "--minutes")
     # Ignore the steps in a configuration file, which are another run's.
     return with_given(dataclasses.replace(options, num_iters=-1, step_plan=None), options)
 

@@ -9,11 +9,10 @@ options = CommandLine(Options, "nemo-bert pretrain", "Train a BERT.").parse(["--
 
 import argparse
 import dataclasses
-import math
 import os
+import re
 import reprlib
 import textwrap
-import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from typing import Any, Generic, Literal, NoReturn, TypeVar
 from nemo.utils.errors import UsageError
 from nemo.utils.files import missing
 from nemo.utils.lookup import closest
+from nemo.utils.option_values import check_value, integer, plain_type, value_in_file
 from nemo.utils.strict import read_yaml
 
 T = TypeVar("T")
@@ -42,7 +42,7 @@ def option(
     not_paths: Sequence[str] = (),
     metavar: str | None = None,
     default_text: str | None = None,
-    decides: Literal["model", "samples", "machine"] | None = None,
+    decides: Literal["model", "samples", "rate", "machine"] | None = None,
     only_for: str | None = None,
     parse: Callable[[str, str], Any] | None = None,
 ) -> Any:
@@ -59,8 +59,9 @@ def option(
         metavar: name of the value in `--help`; default: N for a number, TEXT or PATH.
         default_text: the default in words, if the value does not speak for itself.
         decides: what the option determines. "model": the model; a resumed run must keep it. "samples": the
-            samples that the model sees; a resumed run must keep it too. "machine": where the run takes place;
-            the result is the same. Default: how the model is trained; a resumed run may change it.
+            samples that the model sees; a resumed run must keep it too. "rate": the learning rate of a step;
+            a resumed run may change it, and is warned if the rate jumps. "machine": where the run takes
+            place; the result is the same. Default: how the model is trained; a resumed run may change it.
         only_for: the kind of data that the option is for; the dataclass refuses it for other kinds.
         parse: turns the text on the command line or in a configuration file into the value. Its second
             argument is where the text stands, for its UsageError. Default: the constructor of the type.
@@ -81,6 +82,12 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def reworded(cls: type, name: str, help: str, **changes: Any) -> Any:
+    """Declare the option `name` of `cls` again, for a command that needs another help or other `changes`."""
+    (field,) = [field for field in dataclasses.fields(cls) if field.name == name]
+    return dataclasses.field(default=field.default, metadata={**field.metadata, "help": help, **changes})
+
+
 def names_deciding(cls: type, what: str) -> list[str]:
     """The options of a dataclass that were declared with `decides=what`."""
     return [field.name for field in dataclasses.fields(cls) if field.metadata["decides"] == what]
@@ -96,14 +103,6 @@ def fields_by_class(cls: type) -> Iterator[tuple[type, list[dataclasses.Field[An
             yield base, own
 
 
-_IN_RANGE = {
-    "at_least": (lambda value, bound: value >= bound, "{} or more"),
-    "at_most": (lambda value, bound: value <= bound, "{} or less"),
-    "above": (lambda value, bound: value > bound, "more than {}"),
-    "below": (lambda value, bound: value < bound, "less than {}"),
-}
-
-
 def check(options: Any) -> None:
     """Check every option of a dataclass against its choices and range; call it in `__post_init__`.
 
@@ -111,31 +110,7 @@ def check(options: Any) -> None:
         UsageError: a value is empty, not one of the choices, or out of range.
     """
     for field in dataclasses.fields(options):
-        _check_value(field, getattr(options, field.name), f"--{field.name}")
-
-
-def _check_value(field: dataclasses.Field[Any], value: Any, where: str) -> None:
-    if value is None or "help" not in field.metadata:
-        return
-    if value == "" and field.default != "":
-        raise UsageError("empty value", where=where, fix="omit the option, or give a value")
-    choices = field.metadata["choices"]
-    for chosen in value if isinstance(value, tuple) else (value,):
-        if choices and chosen not in choices:
-            near = closest(str(chosen), choices)
-            raise UsageError(
-                "not one of the choices",
-                where=where,
-                found=repr(chosen),
-                expected=", ".join(choices),
-                fix=f"did you mean {near!r}?" if near else "",
-            )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UsageError("out of range", where=where, found=value, expected="a finite number")
-    limits = {n: b for n, b in field.metadata["bounds"].items() if b is not None}
-    if not all(_IN_RANGE[name][0](value, bound) for name, bound in limits.items()):
-        allowed = " and ".join(_IN_RANGE[name][1].format(b) for name, b in limits.items())
-        raise UsageError("out of range", where=where, found=value, expected=allowed)
+        check_value(field, getattr(options, field.name), f"--{field.name}")
 
 
 def _on_paths(cls: type, values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
@@ -184,21 +159,6 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(message, where=self.prog, fix=f"see {self.prog} --help")
 
 
-def integer(text: str) -> int:
-    """Parse an int, also in the form "1e7". Raises ValueError."""
-    number = float(text)  # int() rejects "1e7"
-    if not number.is_integer():
-        raise ValueError(text)
-    return int(text) if text.lstrip("+-").isdigit() else int(number)
-
-
-def _plain_type(annotation: Any) -> type:
-    origin = typing.get_origin(annotation)
-    if origin in (types.UnionType, typing.Union):
-        return next(arg for arg in typing.get_args(annotation) if arg is not type(None))
-    return origin or annotation
-
-
 def default_in_words(field: dataclasses.Field[Any]) -> str:
     """The default for `--help`; "" if the option stands for nothing unless it is given."""
     if field.metadata["default_text"]:
@@ -211,9 +171,10 @@ def default_in_words(field: dataclasses.Field[Any]) -> str:
 
 
 def _help_of(field: dataclasses.Field[Any], default: str) -> str:
-    """The help text, with the choices and the default."""
-    text, choices = field.metadata["help"], field.metadata["choices"]
-    notes = [f"one of {', '.join(choices)}"] if choices else []
+    """The help text, with the choices unless it names them all, and the default."""
+    text, choices = field.metadata["help"], field.metadata["choices"] or ()
+    is_named = [re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text) for choice in choices]
+    notes = [] if all(is_named) else [f"one of {', '.join(choices)}"]
     if default:
         notes.append(f"default: {default}")
     return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
@@ -266,7 +227,7 @@ class CommandLine(Generic[T]):
 
     def parser(self) -> argparse.ArgumentParser:
         cls, hints = self.options, typing.get_type_hints(self.options)
-        kinds = {name: _plain_type(hint) for name, hint in hints.items()}
+        kinds = {name: plain_type(hint) for name, hint in hints.items()}
         required = self.positional if self.required is None else self.required
         parser = _Parser(
             prog=self.prog,
@@ -366,35 +327,5 @@ def read_options(cls: type, path: str | Path) -> dict[str, Any]:
                 found=reprlib.repr(name),
                 fix=f"did you mean {near!r}?" if near else "",
             )
-        values[name] = _value_in_file(fields[name], hints[name], value, f"{path} {name}")
+        values[name] = value_in_file(fields[name], hints[name], value, f"{path} {name}")
     return values
-
-
-def _value_in_file(field: dataclasses.Field[Any], hint: Any, value: Any, where: str) -> Any:
-    """The value of a field in a configuration file, converted and checked."""
-    kind, parse = _plain_type(hint), field.metadata["parse"]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if parse is not None and (is_number or isinstance(value, str)):
-        return parse(str(value), where)
-    if kind is float and is_number:
-        value = float(value)
-    elif kind is tuple and isinstance(value, list):
-        for i, item in enumerate(value):
-            _check_type(item, str, f"{where}[{i}]")
-        value = tuple(value)
-    if value is not None or type(None) not in typing.get_args(hint):
-        _check_type(value, kind, where)
-    _check_value(field, value, where)
-    return value
-
-
-def _check_type(value: Any, kind: type, where: str) -> None:
-    if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-        return
-    raise UsageError(
-        "wrong type of value",
-        where=where,
-        found=type(value).__name__ if isinstance(value, list | dict) else reprlib.repr(value),
-        expected="list" if kind is tuple else kind.__name__,
-        fix="write 1e-3 as 1.0e-3, without quotes" if kind is float and isinstance(value, str) else "",
-    )

@@ -46,7 +46,7 @@ MISTAKES = [
     (pretrain("data_txt"), USAGE, "data_txt"),
     (f"pretrain {GOOD} data_txt", USAGE, "found 'data_txt', expected data_text or data_preprocessed"),
     (f"pretrain {SIZES} data_text", USAGE, "no training data"),
-    (pretrain("--num_epochs 1"), USAGE, "--num_epochs excludes --num_iters"),
+    (pretrain("--num_epochs 1"), USAGE, "--num_epochs and --num_iters cannot be combined"),
     # Numbers out of their range, names that do not exist.
     (pretrain("--batch_size 0"), USAGE, "--batch_size: out of range; found 0, expected 1 or more"),
     (pretrain("--lr -1"), USAGE, "--lr: out of range; found -1.0, expected more than 0"),

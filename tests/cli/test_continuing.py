@@ -144,7 +144,7 @@ def test_a_damaged_run_is_refused(stopped, data, tmp_path, capsys, named, file):
         (("--optimizer", "sgd"), 4, "a run with a different optimizer; found adam_w, expected sgd"),
         (("--only_mlm_loss",), 4, "a run with a different only_mlm_loss; found False, expected True"),
         (("--num_iters", "6"), 2, "nothing left to train; found 6 steps"),
-        (("--bert_checkpoint", "x"), 2, "--load_dir excludes --bert_checkpoint"),
+        (("--bert_checkpoint", "x"), 2, "--load_dir and --bert_checkpoint cannot be combined"),
     ],
 )
 def test_a_run_that_does_not_fit_is_refused(stopped, data, tmp_path, capsys, more, exit_code, message):
@@ -249,7 +249,7 @@ def test_a_continued_bert_works_in_export_evaluate_and_fill_mask(huggingface, da
         (("--num_attention_heads", "4"), 2, "--num_attention_heads: contradicts"),
         (("--hidden_act", "relu"), 2, "--hidden_act: contradicts"),
         (("--max_seq_length", "49"), 2, "found 49, expected 48 or less, the max_position_embeddings of"),
-        (("--initialization", "counts"), 2, "would overwrite the weights of --bert_checkpoint"),
+        (("--initialization", "counts"), 2, "--initialization counts and --bert_checkpoint cannot"),
     ],
 )
 def test_options_that_contradict_the_model_are_refused(

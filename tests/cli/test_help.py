@@ -1,5 +1,6 @@
 """What `--help` promises."""
 
+import dataclasses
 import importlib
 import re
 import shlex
@@ -7,6 +8,7 @@ import shlex
 import pytest
 
 from nemo.cli.main import COMMANDS, main, module_of
+from nemo.collections.nlp.data.text.sentences import SPLITTERS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -54,7 +56,10 @@ def test_a_required_option_is_in_the_usage():
     assert usage["finetune"] == "usage: nemo-bert finetune [options] --train FILE model\n"
 
 
-@pytest.mark.parametrize("option", ["--train_data", "--data_dir", "--max_predictions_per_seq"])
+@pytest.mark.parametrize(
+    "option",
+    ["--train_data", "--eval_data", "--max_predictions_per_seq", "--text_format", "--gradient_predivide"],
+)
 def test_the_demo_has_no_option_for_other_data(option, capsys):
     assert main(["demo", option, "1"]) == 2
     assert f"unknown option; found '{option}'" in capsys.readouterr().err
@@ -65,3 +70,45 @@ def test_a_default_that_the_recipe_replaces_is_said_so(command, default):
     helps = {action.dest: action.help for action in module_of(command).COMMAND_LINE.parser()._actions}
 
     assert helps["hidden_size"] == f"width of the model (default: chosen for the text{default})"
+
+
+def test_the_help_of_the_demo_speaks_of_no_other_data():
+    helps = " ".join(action.help for action in module_of("demo").COMMAND_LINE.parser()._actions)
+
+    for words in (
+        "shards",
+        "--train_data",
+        "data_dir",
+        "data_text",
+        "text only",
+        "stored",
+        "old command lines",
+    ):
+        assert words not in helps
+
+
+@pytest.mark.parametrize("command", ["pretrain", "estimate", "demo"])
+def test_the_options_of_the_recipe_have_a_heading_of_their_own(command):
+    sections = module_of(command).COMMAND_LINE.parser().format_help().split("\n\n")
+
+    (recipe,) = [section for section in sections if "  --size NAME" in section]
+
+    assert recipe.startswith("Recipe that chooses the other options:\n")
+    assert re.findall(r"^  --(\w+)", recipe, re.MULTILINE) == ["size", "dry_run"]
+
+
+@pytest.mark.parametrize(("command", "name"), [("pretrain", "size"), ("completion", "shell")])
+def test_the_values_of_an_option_are_listed_once(command, name):
+    line = module_of(command).COMMAND_LINE
+    (field,) = [field for field in dataclasses.fields(line.options) if field.name == name]
+    (text,) = [action.help for action in line.parser()._actions if action.dest == name]
+
+    assert {choice: len(re.findall(rf"\b{choice}\b", text)) for choice in field.metadata["choices"]} == (
+        dict.fromkeys(field.metadata["choices"], 1)
+    )
+
+
+def test_the_ways_to_split_sentences_are_explained():
+    helps = {action.dest: action.help for action in module_of("pretrain").COMMAND_LINE.parser()._actions}
+
+    assert all(f"{way}: " in helps["sentences"] for way in (*SPLITTERS, "auto"))

@@ -43,9 +43,9 @@ def my_text(tmp_path, monkeypatch):
     [
         ("my.txt data_text", "give either a text or data_text/data_preprocessed"),
         ("my.txt --train_data other.txt", "given twice, as an argument and as --train_data"),
-        ("my.txt --size mini --bert_checkpoint b", "--size contradicts --bert_checkpoint"),
+        ("my.txt --size mini --bert_checkpoint b", "--size and --bert_checkpoint cannot be combined"),
         ("--size tiny --train_data x", "--size: only available with the recipe"),
-        ("my.txt --patience 2 --eval_step_freq -1", "--patience counts evaluations"),
+        ("my.txt --patience 2 --eval_step_freq -1", "--patience and --eval_step_freq -1 cannot"),
         ("my.txt --size huge", "not one of the choices"),
         ("my.txt --size bse", "did you mean 'base'?"),
     ],

@@ -103,7 +103,10 @@ def test_other_batches_make_another_run_and_another_epoch(trained, data, tmp_pat
     [
         ("--tokens_per_batch 31", "tokens_per_batch: less than the longest sequence; found 31, expected 32"),
         ("--tokens_per_batch 0", "--tokens_per_batch: out of range; found 0, expected 8 or more"),
-        ("--tokens_per_batch 1000 --batch_size 8", "--tokens_per_batch excludes --batch_size; fix: give one"),
+        (
+            "--tokens_per_batch 1000 --batch_size 8",
+            "--tokens_per_batch and --batch_size cannot be combined; fix: give",
+        ),
     ],
 )
 def test_invalid_batch_sizes_are_refused_before_any_work(data, tmp_path, capsys, words, message):

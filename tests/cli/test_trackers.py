@@ -100,7 +100,7 @@ def test_no_tracker_is_imported_that_is_not_named(data, notes, tmp_path):
     ("words", "message"),
     [
         (("--tracker", "trakio"), "did you mean 'trackio'?"),
-        (("--tracker", "none", "--tracker", "wandb"), "--tracker none excludes other trackers"),
+        (("--tracker", "none", "--tracker", "wandb"), "--tracker none and other trackers cannot be combined"),
     ],
 )
 def test_mistakes_are_one_line(data, tmp_path, capsys, words, message):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nemo.collections.nlp.options.conflicts import conflict
 from nemo.collections.nlp.options.finetuning import TaskOptions
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, mask_rates, parse_mask_rate
@@ -115,7 +116,7 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
         mask_rates(self.mask_probability)
         self._check_stages()
         if self.minutes is not None and self.num_iters is not None:
-            raise UsageError("--num_iters excludes --minutes", fix="leave out one of them")
+            raise conflict("--num_iters", "--minutes")
         if self.replay in self.text:
             raise UsageError(
                 "the same text as that of the field",
@@ -137,12 +138,6 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
             return
         for name in ("minutes", "num_iters", "compare_stages"):
             if getattr(self, name):
-                raise UsageError(
-                    "--level vocabulary leaves out pretraining",
-                    where=f"--{name}",
-                    fix="leave out one of them",
-                )
+                raise conflict("--level vocabulary", f"--{name}", "there is no pretraining")
         if self.pieces == 0:
-            raise UsageError(
-                "--level vocabulary --pieces 0 leaves nothing to do", fix="leave out one of them"
-            )
+            raise conflict("--level vocabulary", "--pieces 0", "nothing would be left to do")

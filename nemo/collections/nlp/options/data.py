@@ -43,7 +43,11 @@ class DataOptions:
         is_path=True,
         decides="machine",
     )
-    dataset_name: str = option("wikitext-2", "name of the data, for logs only", metavar="NAME")
+    dataset_name: str = option(
+        "wikitext-2",
+        "name of the data; accepted for old command lines, and only recorded in config.yaml",
+        metavar="NAME",
+    )
     max_seq_length: int = option(
         128,
         "maximum tokens in a sequence, including special tokens; shards fix their own length",
@@ -131,7 +135,7 @@ class MaskingOptions:
     mask_probability: float | str = option(
         0.15,
         f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes it linearly from the "
-        "first step to the last; ignored with stored masks",
+        "first step to the last; not for stored masks",
         metavar="SHARE",
         decides="samples",
         parse=parse_mask_rate,

@@ -7,6 +7,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from nemo.collections.nlp.options.choices import MASKINGS
+from nemo.collections.nlp.options.conflicts import conflict
 from nemo.collections.nlp.options.data import MODES, DataOptions, MaskingOptions, TokenizerOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.options.model import ModelOptions, WeightOptions
@@ -58,22 +60,19 @@ class PretrainingOptions(
         mask_rates(self.mask_probability)
         self._check_options_of_mode()
         if self.num_epochs is not None and self.num_iters != -1:
-            raise UsageError("--num_epochs excludes --num_iters", fix="give one of them")
+            raise conflict("--num_epochs", "--num_iters")
         if self.tokens_per_batch is not None and self.batch_size != PretrainingOptions.batch_size:
-            raise UsageError("--tokens_per_batch excludes --batch_size", fix="give one of them")
+            raise conflict("--tokens_per_batch", "--batch_size")
         if self.load_dir is not None and self.bert_checkpoint is not None:
-            raise UsageError("--load_dir excludes --bert_checkpoint", fix="leave one of them out")
+            raise conflict("--load_dir", "--bert_checkpoint")
         if self.initialization == "counts" and self.bert_checkpoint is not None:
-            raise UsageError(
-                "--initialization counts would overwrite the weights of --bert_checkpoint",
-                fix="leave one of them out",
-            )
+            raise conflict("--initialization counts", "--bert_checkpoint", "one would overwrite the other")
         for name, value in (("amp_opt_level", "O2"), ("optimizer", "muon")):
             if self.shard and getattr(self, name) == value:
-                raise UsageError(f"--shard excludes --{name} {value}", fix="leave one of them out")
+                raise conflict("--shard", f"--{name} {value}")
         self._check_schedule()
         if "none" in self.tracker and len(self.tracker) > 1:
-            raise UsageError("--tracker none excludes other trackers", fix="leave one of them out")
+            raise conflict("--tracker none", "other trackers")
         if self.step_plan is not None:
             StepPlan.parse(self.step_plan)
         self._check_numbers_of_steps()
@@ -108,10 +107,7 @@ class PretrainingOptions(
                     "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
                 )
         if self.patience is not None and self.eval_step_freq == -1:
-            raise UsageError(
-                "--patience counts evaluations, and --eval_step_freq -1 makes only the last one",
-                fix="leave one of them out",
-            )
+            raise conflict("--patience", "--eval_step_freq -1", "there is only one evaluation to count")
 
     def _check_schedule(self) -> None:
         """Refuse parameters that the learning-rate schedule does not have."""
@@ -140,7 +136,7 @@ class PretrainingOptions(
             raise UsageError(
                 "no masks are stored in text",
                 where="--masking stored",
-                expected="whole_word, token or span",
+                expected=", ".join(MASKINGS),
             )
         if self.draws_no_masks and self.mask_probability != PretrainingOptions.mask_probability:
             raise UsageError(

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
+from nemo.collections.nlp.options.conflicts import conflict
 from nemo.collections.nlp.options.data import MODES
 from nemo.collections.nlp.options.pretraining import PretrainingOptions
 from nemo.utils.arguments import check, default_in_words, option
@@ -28,7 +29,21 @@ FOR_TEXT = "chosen for the text"
 
 
 @dataclass(frozen=True)
-class RecipeOptions(PretrainingOptions):
+class RecipeChoices:
+    """Recipe that chooses the other options."""
+
+    size: str | None = option(
+        None,
+        "size of the model: tiny (2 layers x 128), micro (2 x 256), mini (4 x 256), small (4 x 512), base "
+        "(12 x 768) or large (24 x 1024)",
+        default_text="chosen to fit the text and the time",
+        choices=MODEL_SIZES,
+    )
+    dry_run: bool = option(False, "print the table of choices and stop")
+
+
+@dataclass(frozen=True)
+class RecipeOptions(RecipeChoices, PretrainingOptions):
     """Text to train on, and options that override the recipe.
 
     With `data_text` or `data_preprocessed` among the texts, it is the tutorial's command: no recipe applies.
@@ -46,14 +61,6 @@ class RecipeOptions(PretrainingOptions):
         is_path=True,
         not_paths=MODES,
     )
-    size: str | None = option(
-        None,
-        "size of the model: tiny (2 layers x 128), micro (2 x 256), mini (4 x 256), small (4 x 512), base "
-        "(12 x 768) or large (24 x 1024)",
-        default_text="chosen to fit the text and the time",
-        choices=MODEL_SIZES,
-    )
-    dry_run: bool = option(False, "print the table of choices and stop")
 
     def __post_init__(self) -> None:
         modes = [text for text in self.texts if text in MODES]
@@ -88,15 +95,13 @@ class RecipeOptions(PretrainingOptions):
             )
         for name in ("bert_checkpoint", "load_dir", "config_file"):
             if self.size is not None and getattr(self, name) is not None:
-                raise UsageError(
-                    f"--size contradicts --{name}, which sets the size of the model", fix="give one of them"
-                )
+                raise conflict("--size", f"--{name}", "both set the size of the model")
         for name in ("train_data", "data_dir"):
             if getattr(self, name) is not None:
                 raise UsageError(
                     f"the text to train on is given twice, as an argument and as --{name}",
                     found=f"{texts[0]} and {getattr(self, name)}",
-                    fix="give one of them",
+                    fix="give only one of them",
                 )
 
     def _refuse_alone(self, name: str) -> None:
@@ -128,7 +133,7 @@ def defaults_with_text() -> dict[str, str]:
         "masking": f"{FOR_TEXT}; with data_text: whole_word; with data_preprocessed: stored",
         "num_epochs": f"{FOR_TEXT}; with data_text: 10 if nothing else ends the run",
         "minutes": "10 with a text, unless --num_iters or --num_epochs is given; with data_text: no limit",
-        "eval_data": "held-out files of the folder; else, with a text, documents of it",
+        "eval_data": "the held-out files in the folder; without them, with a text, some of its documents",
         "work_dir": f"outputs/NAME_OF_THE_TEXT; with data_text: {in_words['work_dir']}",
     }
 

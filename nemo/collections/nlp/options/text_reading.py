@@ -36,7 +36,11 @@ class TextReading:
         choices=("auto", "headings", "wikiextractor", "blank", "lines", "running"),
     )
     sentences: str = option(
-        "auto", "how lines are split into sentences", choices=("auto", "punkt", "cjk", "line")
+        "auto",
+        "how lines are split into sentences. punkt: by Punkt, which learns abbreviations from the text; cjk: "
+        "at Chinese and Japanese punctuation; line: each line is a sentence; auto: cjk for Chinese and "
+        "Japanese paragraphs; for others line if nearly every line is one sentence, else punkt",
+        choices=("auto", "punkt", "cjk", "line"),
     )
     invalid_bytes: str = option(
         "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")

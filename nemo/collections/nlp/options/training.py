@@ -37,12 +37,14 @@ class LengthOptions:
         default_text="10 over text if nothing else ends the run",
         at_least=1,
         metavar="EPOCHS",
+        decides="rate",
     )
     num_iters: int = option(
         -1,
         "number of steps, instead of epochs",
         default_text="100 over shards if nothing else ends the run",
         metavar="STEPS",
+        decides="rate",
     )
     minutes: float | None = option(
         None,
@@ -50,6 +52,7 @@ class LengthOptions:
         "comes first ends the run",
         above=0,
         metavar="MINUTES",
+        decides="rate",
     )
     step_plan: str | None = option(
         None,
@@ -63,9 +66,14 @@ class OptimizerOptions:
     """Optimizer and learning rate."""
 
     optimizer: str = option("novograd", "optimizer", choices=OPTIMIZERS, decides="model")
-    lr: float = option(0.01, "peak learning rate", above=0, metavar="RATE")
+    lr: float = option(0.01, "peak learning rate", above=0, metavar="RATE", decides="rate")
     lr_embeddings: float | None = option(
-        None, "peak learning rate of the embeddings", default_text="--lr", above=0, metavar="RATE"
+        None,
+        "peak learning rate of the embeddings",
+        default_text="--lr",
+        above=0,
+        metavar="RATE",
+        decides="rate",
     )
     lr_head: float | None = option(
         None,
@@ -73,12 +81,13 @@ class OptimizerOptions:
         default_text="--lr",
         above=0,
         metavar="RATE",
+        decides="rate",
     )
     lr_policy: str | None = option(
-        None, "learning-rate schedule", choices=tuple(LR_POLICIES), default_text="constant"
+        None, "learning-rate schedule", choices=tuple(LR_POLICIES), default_text="constant", decides="rate"
     )
     lr_warmup_proportion: float = option(
-        0.05, "fraction of the steps spent on warm-up", at_least=0, at_most=1, metavar="SHARE"
+        0.05, "fraction of the steps spent on warm-up", at_least=0, at_most=1, metavar="SHARE", decides="rate"
     )
     lr_min: float | None = option(
         None,
@@ -86,6 +95,7 @@ class OptimizerOptions:
         default_text="0; 1e-5 for SquareAnnealing",
         at_least=0,
         metavar="RATE",
+        decides="rate",
     )
     lr_power: float | None = option(
         None,
@@ -93,6 +103,7 @@ class OptimizerOptions:
         default_text="1, a straight line",
         at_least=0,
         metavar="POWER",
+        decides="rate",
     )
     lr_hold: float | None = option(
         None,
@@ -101,6 +112,7 @@ class OptimizerOptions:
         at_least=0,
         at_most=1,
         metavar="SHARE",
+        decides="rate",
     )
     beta1: float | None = option(
         None,

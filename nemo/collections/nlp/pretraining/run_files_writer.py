@@ -1,15 +1,15 @@
 """The files in which a run records its options, model and environment."""
 
-import dataclasses
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel
 from nemo.collections.nlp.pretraining.about import about
-from nemo.collections.nlp.pretraining.setup import Run, as_options
+from nemo.collections.nlp.pretraining.setup import Run, with_steps
 from nemo.core import (
     ActionCallback,
 )
@@ -19,7 +19,7 @@ from nemo.utils.refusal import AsItWas
 from nemo.utils.step_plan import StepPlan
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class RecipeNotes:
     """What a recipe knows of a run before it begins.
 
@@ -60,9 +60,7 @@ class RunFilesWriter(ActionCallback):
 
     def write(self, plan: StepPlan) -> None:
         """Write the options, with the current plan of the steps."""
-        is_known = plan.is_settled or self.run.options.num_iters != -1
-        steps = as_options(plan) if is_known else {}
-        config = as_config(dataclasses.replace(self.run.options, **steps))
+        config = as_config(with_steps(self.run.options, plan))
         self.work_folder.write_config(config, self.notes.remarks)
 
 

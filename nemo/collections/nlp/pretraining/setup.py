@@ -164,6 +164,12 @@ def check_same_run(run: Run, world: World) -> None:
     )
 
 
+def with_steps(options: PretrainingOptions, plan: StepPlan) -> PretrainingOptions:
+    """The options with the steps of the plan, unless it was made before anything was measured."""
+    is_known = plan.is_settled or options.num_iters != -1
+    return dataclasses.replace(options, **as_options(plan)) if is_known else options
+
+
 def as_options(plan: StepPlan) -> dict[str, Any]:
     """The end of a run as options: a number of steps, whatever it came from."""
     settled = str(plan) if plan.is_settled else None

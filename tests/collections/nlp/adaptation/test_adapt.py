@@ -142,9 +142,9 @@ def test_pretraining_may_count_steps_and_let_the_masking_rate_fall(tmp_path, com
     assert "mask_probability: 0.3:0.15" in (out / "continue" / "config.yaml").read_text()
 
 
-def test_minutes_and_steps_exclude_each_other(command, capsys):
+def test_minutes_and_steps_cannot_be_combined(command, capsys):
     assert main([*command, "--minutes", "1"]) == 2
-    assert "--num_iters excludes --minutes" in error_of(capsys)
+    assert "--num_iters and --minutes cannot be combined" in error_of(capsys)
 
 
 def test_a_masking_rate_is_refused_before_the_work(command, capsys):

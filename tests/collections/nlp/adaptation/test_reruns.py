@@ -119,10 +119,10 @@ def test_scores_without_a_test_set_say_what_they_are_of(tmp_path, command):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--level", "vocabulary", "--pieces", "0"], "leaves nothing to do"),
-        (["--level", "vocabulary", "--minutes", "5"], "--minutes: --level vocabulary leaves out pretraining"),
-        (["--level", "vocabulary", "--num_iters", "5"], "--num_iters: --level vocabulary leaves out"),
-        (["--level", "vocabulary", "--compare_stages"], "--compare_stages: --level vocabulary leaves out"),
+        (["--level", "vocabulary", "--pieces", "0"], "nothing would be left to do"),
+        (["--level", "vocabulary", "--minutes", "5"], "--level vocabulary and --minutes cannot"),
+        (["--level", "vocabulary", "--num_iters", "5"], "--level vocabulary and --num_iters cannot"),
+        (["--level", "vocabulary", "--compare_stages"], "--level vocabulary and --compare_stages cannot"),
         (["--replay_share", "0.5"], "--replay_share: needs --replay"),
         (["--replay", "text.txt"], "--replay: the same text as that of the field"),
         (["--task", "classify"], "--task: needs --train"),

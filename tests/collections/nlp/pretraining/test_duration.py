@@ -217,5 +217,5 @@ def test_minutes_on_the_command_line_win_over_steps_in_a_configuration(data, tmp
     options = parse_options([*words, "--minutes", "3"])
     assert (options.minutes, options.num_iters, options.step_plan) == (3, -1, None)
     assert "minutes" in options.given
-    with pytest.raises(UsageError, match="--num_iters excludes --minutes"):
+    with pytest.raises(UsageError, match="--num_iters and --minutes cannot be combined"):
         parse_options([*words, "--minutes", "3", "--num_iters", "5"])

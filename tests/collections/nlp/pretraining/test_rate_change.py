@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.pretraining.rate_change import RateChange, rate_at
+from nemo.collections.nlp.pretraining.rate_change import PEAKS, RateChange, rate_at
+from nemo.utils.arguments import names_deciding
 from nemo.utils.step_plan import StepPlan
 
 POLYNOMIAL = PretrainingOptions(
@@ -17,6 +18,7 @@ POLYNOMIAL = PretrainingOptions(
     lr_warmup_proportion=0.0,
     num_iters=100,
 )
+HOLDING = replace(POLYNOMIAL, lr_policy="PolynomialHoldDecayAnnealing")
 CONSTANT = replace(POLYNOMIAL, lr_policy=None)
 
 
@@ -50,6 +52,22 @@ def test_the_rate_after_some_steps_is_that_of_the_next_step():
         (POLYNOMIAL, 50, {"lr": 2e-3}, "step 51, from 0.00051 to 0.001 (--lr 0.001 -> 0.002)"),
         (POLYNOMIAL, 90, {"lr_policy": None}, "(--lr_policy PolynomialDecayAnnealing -> None)"),
         (CONSTANT, 10, {"lr": 1e-4}, "from 0.001 to 0.0001 (--lr 0.001 -> 0.0001)"),
+        (POLYNOMIAL, 50, {"lr_power": 3.0}, "from 0.00051 to 0.00013 (--lr_power None -> 3.0)"),
+        (POLYNOMIAL, 90, {"lr_min": 5e-4}, "(--lr_min None -> 0.0005)"),
+        (POLYNOMIAL, 10, {"lr_warmup_proportion": 0.9}, "(--lr_warmup_proportion 0.0 -> 0.9)"),
+        (HOLDING, 80, {"lr_hold": 0.9}, "(--lr_hold None -> 0.9)"),
+        (
+            CONSTANT,
+            10,
+            {"lr_embeddings": 1e-4},
+            "rate of the embeddings jumps at step 11, from 0.001 to 0.0001 (",
+        ),
+        (
+            CONSTANT,
+            10,
+            {"lr_head": 1e-2},
+            "rate of the heads jumps at step 11, from 0.001 to 0.01 (--lr_head",
+        ),
         (CONSTANT, 10, {"num_iters": 200}, None),
         (POLYNOMIAL, 50, {}, None),
         (POLYNOMIAL, 5, {"num_iters": 101}, None),  # hardly another rate
@@ -63,3 +81,28 @@ def test_a_rate_that_jumps_is_named(capsys, before, step, changes, line):
 
 def test_a_run_whose_steps_were_not_settled_has_no_rate_to_compare(capsys):
     assert told(capsys, replace(POLYNOMIAL, num_iters=-1, minutes=1.0), 5, num_iters=50) == ""
+
+
+def test_the_steps_of_a_resumed_plan_are_no_change(capsys):
+    before = replace(POLYNOMIAL, num_iters=100, minutes=1.0, step_plan="0:1000,2:100")
+    now = replace(before, num_iters=-1, step_plan=None, lr=2e-3)
+    callback = RateChange(before, now, StepPlan.parse(before.step_plan))
+    callback.action = At(50)
+
+    callback.on_action_start()
+
+    assert capsys.readouterr().err.endswith("(--lr 0.001 -> 0.002)\n")
+
+
+def test_every_option_that_the_rate_follows_from_is_declared_so():
+    read = set()
+
+    class Reader:
+        def __getattr__(self, name):
+            read.add(name)
+            return getattr(HOLDING, name)
+
+    for peak in PEAKS:
+        rate_at(Reader(), StepPlan.of(100), 50, peak)
+
+    assert {"lr", "lr_head", "lr_power"} < read <= set(names_deciding(PretrainingOptions, "rate"))
