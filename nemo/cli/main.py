@@ -43,7 +43,8 @@ COMMANDS = {
     "completion": "print a completion script for bash, zsh or fish",
 }
 SPINS = "1000"
-"""Of a waiting thread: some microseconds; benchmarks/records/2026-11-30_waiting_threads."""
+"""A waiting thread checks this many times for work, which takes some microseconds, before it sleeps; see
+benchmarks/records/2026-11-30_waiting_threads."""
 
 
 def usage() -> str:

@@ -66,7 +66,7 @@ class ShowBatchOptions(FixedMasking, TextReading):
 COMMAND_LINE = CommandLine(
     ShowBatchOptions,
     "nemo-bert show-batch",
-    "Show a few samples as the model sees them, with masks, and the words they hide.",
+    "Show a few samples as the model sees them, with masks, and the words to predict.",
     positional=("input",),
     examples="nemo-bert show-batch corpus/ --masking whole_word",
 )
@@ -132,12 +132,12 @@ def _targets_by_kind(tokens: Sequence["Token"]) -> dict[str, str]:
     """The tokens to predict, by what the model sees instead: a mask, a random token, or the token itself."""
     from nemo.collections.nlp.data.inspection.samples import target_words
 
-    by_kind: dict[str, list[str]] = {"[MASK] hides": [], "replaced": [], "kept": []}
+    by_kind: dict[str, list[str]] = {"masked": [], "replaced": [], "kept": []}
     for word in target_words(tokens):
         was = PIECE_MARK.join(safe(token.text) for token in word)
         shown = PIECE_MARK.join(safe(token.shown) for token in word)
         if all(token.is_masked for token in word):
-            by_kind["[MASK] hides"].append(was)
+            by_kind["masked"].append(was)
         elif was == shown:
             by_kind["kept"].append(was)
         else:

@@ -10,8 +10,8 @@ from types import TracebackType
 from nemo.utils.errors import Preempted
 
 
-class AsItWas:
-    """`with AsItWas(folder, made=["checkpoints"]) as before:` undoes its changes to the folder on an error.
+class RestoreOnFailure:
+    """`with RestoreOnFailure(folder, made=["checkpoints"]) as before:` undoes its changes if it fails.
 
     After `before.begins()`, everything stays. A request to stop is not an error. Only files with the given
     names are touched, as others may use the folder too.
@@ -35,7 +35,7 @@ class AsItWas:
         """Keep all changes from now on."""
         self.has_begun = True
 
-    def __enter__(self) -> "AsItWas":
+    def __enter__(self) -> "RestoreOnFailure":
         self._there = set(self._find(self._names))
         self._sizes = {path: path.lstat().st_size for path in self._find(self._appended)}
         return self

@@ -97,7 +97,7 @@ def test_the_printed_text_is_that_of_the_sample(made, capsys):
     assert lines["A"] == a
     assert lines["A masked"] == a_masked
     masked = [t["text"] for t in tokens_of(sample) if t["is_masked"]]
-    assert all(token in lines["[MASK] hides"] + lines.get("replaced", "") for token in masked)
+    assert all(token in lines["masked"] + lines.get("replaced", "") for token in masked)
     follows = "B is random" if sample["is_random"] else "B follows A"
     assert f"sample 1   {follows}, {sample['num_tokens']} of 32 tokens" in printed
 

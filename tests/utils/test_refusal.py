@@ -3,7 +3,7 @@
 import pytest
 
 from nemo.utils.errors import Preempted, UsageError
-from nemo.utils.refusal import AsItWas
+from nemo.utils.refusal import RestoreOnFailure
 
 
 def content(folder):
@@ -23,7 +23,7 @@ def folder(tmp_path):
 
 def work(folder, problem=None, begins=False):
     """Make what a run makes, and let it end with a problem."""
-    with AsItWas(folder, made=["checkpoints", "made", "x_*"], appended=["log_*"]) as before:
+    with RestoreOnFailure(folder, made=["checkpoints", "made", "x_*"], appended=["log_*"]) as before:
         (folder / "made/deep").mkdir(parents=True)
         (folder / "made/deep/file").write_text("x")
         (folder / "x_1").write_text("x")

@@ -10,10 +10,11 @@ import torch
 from nemo.backends.pytorch.ops.hardware import has_bf16_units
 
 TIMED_SECONDS = 0.2
+"""Matrix products are repeated for about this many seconds."""
 LOOKS, SECONDS_OF_LOOKS = 5, 0.2
-"""At what runs at this moment."""
+"""The threads that run are counted this many times, evenly spread over this many seconds."""
 BUSY = 0.5
-"""Share of the cores that other work uses."""
+"""Other work is reported if it uses more than this share of the cores."""
 _ROWS, _WIDTH, _COLUMNS = 2048, 512, 2048
 
 

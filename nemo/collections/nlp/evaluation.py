@@ -48,7 +48,7 @@ def evaluate(
 
     Args:
         dataset: text, a shard, or a folder of either; a token store, or the output of `nemo-bert prepare`. If
-        it has held-out data, only this is used.
+            it has held-out data, only this is used.
         sampling: how samples and masks are drawn; for text, the default length is the model's positions.
         text: how text is read.
 

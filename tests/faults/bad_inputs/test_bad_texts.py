@@ -41,9 +41,9 @@ FAULTS = [
     (train("texts/a.tar"), DATA, r"a.tar: an archive \(tar\); .*fix: unpack it"),
     ("prepare texts/a.tar.gz --out out", DATA, r"a.tar.gz: an archive \(tar\)"),
     ("inspect texts/a.tar.gz", DATA, r"a.tar.gz: an archive \(tar\)"),
-    (train("texts/not.gz"), DATA, "not.gz: named as gzip, but is not"),
+    (train("texts/not.gz"), DATA, "not.gz: has the suffix of a gzip file, but is not one"),
     (train("texts/cut.xz"), DATA, "cut.xz: "),
-    (train("texts/not.parquet"), DATA, "not.parquet: named as Parquet, but is not"),
+    (train("texts/not.parquet"), DATA, "not.parquet: has the suffix of a Parquet file, but is not one"),
     (train("texts/cut.parquet"), DATA, "cut.parquet"),
     # JSON lines (10, 11).
     (train("json/surrogate.jsonl"), DATA, r"surrogate.jsonl:2: text that is not Unicode; .*ud83d"),

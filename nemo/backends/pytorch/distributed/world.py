@@ -80,7 +80,7 @@ class World:
         """Wait until all processes get here."""
 
     def waiting(self, what: str) -> AbstractContextManager[None]:
-        """A context for a call of torch.distributed.
+        """A context manager for calls of torch.distributed, which may wait for the other processes.
 
         Raises:
             DistributedError: the others cannot be reached.

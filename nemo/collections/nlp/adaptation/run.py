@@ -186,7 +186,7 @@ class _Adapting:
         for name, content in contents.items():
             if content and begun["contents"][name] and content != begun["contents"][name]:
                 raise UsageError(
-                    "other content than when the adaptation began",
+                    "has changed since the adaptation began",
                     where=f"{self._folder}, {name}",
                     fix="use another --work_dir",
                 )

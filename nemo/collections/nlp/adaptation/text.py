@@ -60,7 +60,7 @@ def _check_enough(sizes: Mapping[str, int], where: str) -> None:
     """Refuse a text if nothing is held out, or nothing is left to train on."""
     if not all(sizes.values()):
         raise DataError(
-            "too little text to hold out a part",
+            "too little text to hold some out for evaluation",
             where=where,
             found=f"{sum(sizes.values())} characters",
             expected=f"a few hundred documents, or at least {HELD_OUT * UNIT} paragraphs",

@@ -29,7 +29,7 @@ def choose_checkpoint(path: Path) -> ChosenCheckpoint | None:
 
     Args:
         path: one `STEP-<n>`; or a run's work folder or its `checkpoints`, for the checkpoint with the best
-        held-out loss, or the newest if none is known to be better.
+            held-out loss, or the newest if none is known to be better.
 
     Raises:
         CheckpointError: as `checkpoint.find`.

@@ -80,7 +80,7 @@ def export_huggingface(
         tokenizer: the model's tokenizer.
         model_card: text of README.md; None: no model card.
         force: allow a folder with a model, or a repository: the files of an earlier export are replaced, all
-        others stay.
+            others stay.
 
     Raises:
         UsageError: the folder exists, or the modules do not form a BERT that transformers supports.

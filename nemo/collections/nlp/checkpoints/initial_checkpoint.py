@@ -219,7 +219,7 @@ def with_sizes(
 
     Raises:
         UsageError: a given option contradicts the model, or the model lacks segments for next-sentence
-        prediction. Also as `hub.read_bert_config`.
+            prediction. Also as `hub.read_bert_config`.
     """
     if options.config_file is not None:
         settings, source = read_bert_config(Path(options.config_file)), options.config_file

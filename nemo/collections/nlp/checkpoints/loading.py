@@ -40,7 +40,7 @@ def load_pretrained(
 
     Args:
         path: a run's work folder or its `checkpoints`, for the best checkpoint (see `choose_checkpoint`), or
-        one `STEP-<n>`.
+            one `STEP-<n>`.
         tokenizer, do_lower_case: for a checkpoint without one, as `load_tokenizer` takes them.
 
     Raises:

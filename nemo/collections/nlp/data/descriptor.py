@@ -28,8 +28,7 @@ class BERTPretrainingDataDesc:
         sample_size: maximum number of lines to train it on.
         special_tokens: kind -> token, or tokens, first in the vocabulary. Default: BERT's.
         train_data: a file; a folder with train.txt and optionally valid.txt and test.txt, or other files
-            named
-        so, see `inputs.splits`; or a folder of other text, see `inputs.sources_of`.
+            named so, see `inputs.splits`; or a folder of other text, see `inputs.sources_of`.
         eval_data: held-out text, if not beside train.txt.
         test_data: test text, if not beside train.txt.
         tokenizer: the kind to train: "sentence-piece" or "word-piece".

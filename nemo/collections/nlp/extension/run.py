@@ -93,7 +93,12 @@ def _split(lines: Sequence[str]) -> tuple[list[str], list[str]]:
     for line in lines:
         split[number_of(line) % HELD_OUT == 0].append(line)
     if not all(split):
-        raise DataError("too little text", found=f"{len(lines)} lines", expected="enough to hold out a part")
+        raise DataError(
+            "too little text to hold some out for evaluation",
+            found=f"{len(lines)} lines",
+            expected=f"a few times {HELD_OUT} lines",
+            fix="give more text",
+        )
     return split
 
 

@@ -1,8 +1,7 @@
 """WordPiece on word counts: how a vocabulary splits words, and which new pieces would save most.
 
-A word is split greedily: the longest entry that it begins with, then the longest that continues it, and so
-    on.
-So a new entry can also give a word more pieces; its value is found by splitting the words again.
+A word is split greedily: into the longest entry that it begins with, the longest that continues it, and so
+on. So a new entry can also give a word more pieces; its value is found by splitting the words again.
 """
 
 import heapq

@@ -5,9 +5,8 @@ layer norm after every residual sum.
 
 From the embeddings to the last layer, the tokens of all sequences are packed into one row, without padding.
 
-Shapes: B batch, T tokens of a padded sequence, N tokens that are computed, K of them not padding, D hidden
-    size,
-H heads, I intermediate size, R requested rows out of B*T.
+Shapes: B batch, T tokens of a padded sequence, N tokens that are computed, K of them not padding,
+D hidden size, H heads, I intermediate size, R requested rows out of B*T.
 """
 
 import os

@@ -76,8 +76,8 @@ class RecipeOptions(RecipeChoices, PretrainingOptions):
                     fix=f"write ./{modes[-1]} to train on it, or give --train_data",
                 )
             super().__post_init__()
-            self._refuse_alone("size")
-            self._refuse_alone("dry_run")
+            self._refuse_without_recipe("size")
+            self._refuse_without_recipe("dry_run")
             return
         check(self)
         self._check_numbers_of_steps()
@@ -104,7 +104,7 @@ class RecipeOptions(RecipeChoices, PretrainingOptions):
                     fix="give only one of them",
                 )
 
-    def _refuse_alone(self, name: str) -> None:
+    def _refuse_without_recipe(self, name: str) -> None:
         if getattr(self, name) != getattr(RecipeOptions, name):
             raise UsageError(
                 "only available with the recipe",

@@ -40,7 +40,7 @@ from nemo.utils.files import storage_errors
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
-from nemo.utils.refusal import AsItWas
+from nemo.utils.refusal import RestoreOnFailure
 from nemo.utils.wording import quantity
 
 SAMPLE_BYTES = 100_000_000  # of text from which a vocabulary is learned, all in memory at once
@@ -66,7 +66,7 @@ def prepare(options: PrepareOptions, tokenizer: TokenizerSpec | None = None) -> 
     sources = sources_of(options.inputs, TextOptions.of(options))
     megabytes = sum(max(source.num_bytes, 0) for source in sources) / 1e6
     logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
-    with WorkFolderLock(out), AsItWas(out, made=[WORK_FOLDER]) as before:
+    with WorkFolderLock(out), RestoreOnFailure(out, made=[WORK_FOLDER]) as before:
         if tokenizer is None:
             request = TokenizerRequest(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
             tokenizer = find_tokenizer(request, options.do_lower_case)

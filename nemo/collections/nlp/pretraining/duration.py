@@ -30,22 +30,23 @@ from nemo.utils.stopwatch import duration
 STEPS_PER_SECOND_AT_MOST = 1000
 """More than any model needs: the first plan should be too long rather than too short."""
 COUNTED_EPOCHS = 50
-"""Beside minutes; more epochs are taken to have as many steps on average."""
-MUCH = 0.2  # of the planned steps; a larger change is logged
+"""With `--minutes`, the batches of this many epochs are counted; further ones are assumed to have as many."""
+LOGGED_CHANGE = 0.2
+"""Share of the planned steps; a larger change is logged."""
 TOLERANCE = 0.03
 """Share of the time; a plan that misses the end by less is kept."""
 LATE = 0.1
 """Share of the time; a run that ends later by more logs a warning."""
 TIME_BETWEEN_PLANS = 0.05
-"""Of the time, at most."""
+"""The steps are planned again at the latest after this share of the run's time."""
 LEAST_TRAINING = 0.5
-"""Of the time, whatever comes before and after it takes."""
-TELLING_BATCHES = 4
-"""Of the first evaluation, after which it is known how long it takes."""
+"""Training gets at least this share of the run's time, however long startup and the end take."""
+TIMED_EVAL_BATCHES = 4
+"""The duration of the first evaluation is estimated after this many of its batches."""
 FORWARD_SHARE = 0.4
-"""Time of an evaluation batch relative to a training batch, until one was timed."""
+"""Until an evaluation was timed, its batch is assumed to take this share of the time of a training batch."""
 SAVED_BYTES_PER_SECOND = 200e6
-"""At which checkpoints are written, until one was timed."""
+"""Until a checkpoint was timed, it is assumed to be written at this rate."""
 
 
 def steps_per_epoch(data_layer: DataLayerNM, batches_per_step: int, epoch: int = 0) -> int:
@@ -132,7 +133,7 @@ def lr_policy(options: PretrainingOptions, plan: StepPlan) -> LrPolicy | None:
 
 
 @dataclass(frozen=True)
-class Around:
+class Overhead:
     """Everything besides steps that takes time.
 
     Attributes:
@@ -190,7 +191,7 @@ class EndOnTime(ActionCallback):
         plan: the current plan of the steps.
         first_step: steps made in another work folder.
         most_steps: maximum number of steps; None: as many as fit into the time.
-        around: everything else that takes time.
+        overhead: everything else that takes time.
         policy: gives the learning rates of a plan.
         write_down: saves a plan.
         world: the processes that train together.
@@ -203,7 +204,7 @@ class EndOnTime(ActionCallback):
         plan: StepPlan,
         first_step: int,
         most_steps: int | None,
-        around: Around,
+        overhead: Overhead,
         policy: Callable[[StepPlan], LrPolicy | None],
         write_down: Callable[[StepPlan], None],
         world: World,
@@ -213,7 +214,7 @@ class EndOnTime(ActionCallback):
         self._began = began
         self._first_step = first_step
         self._most_steps = math.inf if most_steps is None else most_steps
-        self._around = around
+        self._overhead = overhead
         self._policy = policy
         self._write_down = write_down
         self._world = world
@@ -229,9 +230,9 @@ class EndOnTime(ActionCallback):
         if self._evaluated == 0:
             self._first_evaluated = now
         self._evaluated += 1
-        if self._evaluated >= TELLING_BATCHES:
+        if self._evaluated >= TIMED_EVAL_BATCHES:
             each = (now - self._first_evaluated) / (self._evaluated - 1)
-            evaluation = each * self._around.eval_batches
+            evaluation = each * self._overhead.eval_batches
             self._warn_if_late(self._first_evaluated - self._began + evaluation, evaluation)
 
     def on_action_start(self) -> None:
@@ -241,10 +242,10 @@ class EndOnTime(ActionCallback):
             self._began = self._start
             if self.plan.is_settled:
                 self.seconds *= max(0, total - done) / total
-        self._around_before = self._around.seconds
+        self._overhead_before = self._overhead.seconds
         self._made, self._next = 0, 1
         self._marks: list[tuple[int, float]] = []
-        self._warn_if_late(self._start - self._began, self._around.seconds_at_end(0.0))
+        self._warn_if_late(self._start - self._began, self._overhead.seconds_at_end(0.0))
 
     def on_iteration_end(self) -> None:
         self._made += 1
@@ -262,15 +263,15 @@ class EndOnTime(ActionCallback):
         """The total steps of the run, and after how many steps of this process to decide again."""
         assert self._start is not None
         self._time = time.monotonic()
-        training = self._time - self._start - (self._around.seconds - self._around_before)
+        training = self._time - self._start - (self._overhead.seconds - self._overhead_before)
         self._marks.append((self._made, training))
         start = self._start - self._began
         if self._made == 1:  # the first step sets up much that is reused, so its duration means nothing
-            takes = self._seconds(start, self._around.seconds_at_end(0.0))
+            takes = self._seconds(start, self._overhead.seconds_at_end(0.0))
             return self.step if self._time >= self._began + takes else self.plan.total, 2
         pace = self._pace()
-        each = pace + self._around.seconds_per_step(pace, self._made)
-        at_end = self._around.seconds_at_end(pace)
+        each = pace + self._overhead.seconds_per_step(pace, self._made)
+        at_end = self._overhead.seconds_at_end(pace)
         self._warn_if_late(start, at_end)
         takes = self._seconds(start, at_end)
         total = self._steps_in_all(self._began + takes - at_end - self._time, each)
@@ -305,7 +306,7 @@ class EndOnTime(ActionCallback):
     def _log_plan(self, total: int, takes: float, pace: float, each: float) -> None:
         """Log the first plan, and large changes; small ones only for debugging."""
         before = self.plan.total if self.plan.is_settled else None
-        is_news = before is None or abs(total - before) > MUCH * before
+        is_news = before is None or abs(total - before) > LOGGED_CHANGE * before
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
         (logging.info if is_news else logging.debug)(
             "planned after step %d: %s steps in total%s%s, to end after %s (%.3g s per step%s)",

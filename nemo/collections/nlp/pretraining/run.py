@@ -26,7 +26,7 @@ from nemo.utils.errors import StorageError
 from nemo.utils.lock import WorkFolderLock
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
-from nemo.utils.refusal import AsItWas
+from nemo.utils.refusal import RestoreOnFailure
 from nemo.utils.stopwatch import duration
 from nemo.utils.work_folder import LOG_FILES, MADE_AT_ONCE
 
@@ -124,7 +124,7 @@ def pretrain_together(
     """`pretrain` for processes that have joined; `notes`: facts known in advance, or None."""
     work_dir = Path(options.work_dir)
     with ExitStack() as stack:
-        before = AsItWas(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
+        before = RestoreOnFailure(work_dir, made=(*MADE_AT_ONCE, "tokenizer"), appended=[LOG_FILES])
         if world.rank == 0:  # for all processes
             stack.enter_context(WorkFolderLock(work_dir))
             stack.enter_context(before)

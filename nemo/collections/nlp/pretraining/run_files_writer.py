@@ -15,7 +15,7 @@ from nemo.core import (
 )
 from nemo.utils.arguments import as_config
 from nemo.utils.progress import working
-from nemo.utils.refusal import AsItWas
+from nemo.utils.refusal import RestoreOnFailure
 from nemo.utils.step_plan import StepPlan
 
 
@@ -40,7 +40,9 @@ class RunFilesWriter(ActionCallback):
         notes: of the recipe, if one chose the options.
     """
 
-    def __init__(self, run: Run, work_folder: Any, before: AsItWas, num_processes: int, notes: RecipeNotes):
+    def __init__(
+        self, run: Run, work_folder: Any, before: RestoreOnFailure, num_processes: int, notes: RecipeNotes
+    ):
         self.run, self.work_folder, self.before = run, work_folder, before
         self.num_processes, self.notes = num_processes, notes
 

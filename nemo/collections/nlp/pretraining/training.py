@@ -17,7 +17,7 @@ from nemo.collections.nlp.callbacks.trackers import Trackers
 from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
-from nemo.collections.nlp.pretraining.duration import Around, EndOnTime, lr_policy
+from nemo.collections.nlp.pretraining.duration import EndOnTime, Overhead, lr_policy
 from nemo.collections.nlp.pretraining.mask_schedule import MaskSchedule
 from nemo.collections.nlp.pretraining.rate_change import RateChange
 from nemo.collections.nlp.pretraining.run_files_writer import RunFilesWriter, checkpoint_files
@@ -203,17 +203,23 @@ def _end_on_time(
 ) -> EndOnTime:
     options = run.options
     assert options.minutes is not None
-    around = Around(
+    overhead = Overhead(
         None if held_out is None else held_out.evaluator,
         checkpoints,
         eval_batches=0 if run.data.eval is None else run.data.eval.num_batches(0),
         batches_per_step=options.batches_per_step,
         checkpoint_bytes=BYTES_SAVED_PER_WEIGHT * run.model.num_weights,
     )
-    policy = partial(lr_policy, options)
     end = EndOnTime(
-        *(options.minutes, began, run.plan, run.first_step, run.steps_at_most, around),
-        *(policy, files.write, world),
+        minutes=options.minutes,
+        began=began,
+        plan=run.plan,
+        first_step=run.first_step,
+        most_steps=run.steps_at_most,
+        overhead=overhead,
+        policy=partial(lr_policy, options),
+        write_down=files.write,
+        world=world,
     )
     if held_out is not None:
         held_out.on_batch = end.evaluated_batch

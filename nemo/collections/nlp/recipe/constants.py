@@ -22,6 +22,7 @@ LEAST_CHARACTERS = {"tiny": 0, "micro": 100_000, "mini": 1_000_000, "small": 10_
 VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
 """Entries for a text of this many characters, and the exponent of their growth (Heaps' law)."""
 STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
+"""Tokens of a step in a run that sees this many tokens in all."""
 LEARNING_RATES = {"tiny": 1e-3, "micro": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
 """micro: 2026-11-30_recipes; mini: the record; base and large: Devlin et al. 2019, twice their rate as it
 decays to 0 in a short run."""
@@ -39,7 +40,7 @@ COUNTING_TOKENS = 100e6
 """Tokens seen in training up to which counts are a head start; measured to 0.7 million (decision 0007)."""
 SEQUENCE_LENGTH = 128
 NSP_WEIGHT = 0.1
-"""Of the next-sentence loss: 2026-11-30_recipes_tried."""
+"""The loss is that of the masked words plus this times the next-sentence loss: 2026-11-30_recipes_tried."""
 
 # 2026-11-29_recipe
 EFFICIENCY = {"cpu": 0.6, "cuda": 0.25}
@@ -51,9 +52,9 @@ HELD_OUT_SHARE, HELD_OUT_CHARACTERS = 0.1, 200_000
 """Maximum held-out text: about 7,000 masked words, which resolve losses to 0.02 nat."""
 DROPOUT = 0.1
 MOST_PASSES = 20
-"""Over the text; more memorize it: 2026-11-30_passes."""
-SURELY_FEWER = 0.3
-"""Of the most passes: a run that is expected to make so few needs no limit."""
+"""A run makes at most this many passes over the text; with more, it memorizes it: 2026-11-30_passes."""
+FAR_FROM_MOST = 0.3
+"""A run that is expected to make fewer than this share of `MOST_PASSES` gets no limit."""
 FEW_PASSES = 5.0
 """Passes over the text up to which no dropout is needed: 2026-11-30_recipes_tried."""
 EVALUATIONS, EVALUATION_SHARE = 10, 0.05

@@ -19,6 +19,7 @@ from nemo.collections.nlp.recipe.constants import (
     DROPOUT,
     EVALUATION_SHARE,
     EVALUATIONS,
+    FAR_FROM_MOST,
     FEW_PASSES,
     HELD_OUT_CHARACTERS,
     HELD_OUT_SHARE,
@@ -36,7 +37,6 @@ from nemo.collections.nlp.recipe.constants import (
     SHAPES,
     STEP_TOKENS,
     STEP_TOKENS_OF_RUN,
-    SURELY_FEWER,
     UNSPACED,
     VOCABULARY,
     VOCABULARY_CHARACTERS,
@@ -222,7 +222,7 @@ def _passes(pick: Pick) -> Decision | None:
     """Cap the epochs if the time allows more passes than are useful."""
     if pick("minutes") is None or pick("num_epochs") is not None or math.isinf(_passes_of_use(pick)):
         return None
-    if pick.run_tokens < SURELY_FEWER * MOST_PASSES * pick.text_tokens:
+    if pick.run_tokens < FAR_FROM_MOST * MOST_PASSES * pick.text_tokens:
         return None
     return Decision(
         "passes",

@@ -14,7 +14,7 @@ from nemo.collections.nlp.nm.pretraining_model import wire
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.mask_rate import mask_rates
 from nemo.collections.nlp.pretraining.about import about
-from nemo.collections.nlp.pretraining.duration import TELLING_BATCHES, lr_policy
+from nemo.collections.nlp.pretraining.duration import TIMED_EVAL_BATCHES, lr_policy
 from nemo.collections.nlp.pretraining.run_files_writer import checkpoint_files
 from nemo.collections.nlp.pretraining.setup import Run, prepare_run
 from nemo.collections.nlp.pretraining.training import optimization_params
@@ -90,7 +90,7 @@ class _Watch(ActionCallback):
             batches = iter(self.action.evaluate([wire(self._run.model, held_out).total]))
             next(batches)  # the first one is slow
             then = time.monotonic()
-            number = sum(1 for _ in itertools.islice(batches, 2 * TELLING_BATCHES)) or 1
+            number = sum(1 for _ in itertools.islice(batches, 2 * TIMED_EVAL_BATCHES)) or 1
             each = (time.monotonic() - then) / number
             self.evaluation_seconds = each * held_out.num_batches(0)
         self.marks.append((time.monotonic(), self.action.items_seen))

@@ -121,7 +121,7 @@ def test_without_new_entries_and_pretraining_the_model_is_the_base(tmp_path, com
     ("change", "message"),
     [
         (["--test", "fish"], "'B-Fish' is not in the training data"),
-        (["--replay", "short.txt"], "--replay short.txt: too little text to hold out a part"),
+        (["--replay", "short.txt"], "--replay short.txt: too little text to hold some out for evaluation"),
         (["--max_seq_length", "9999"], "longer than the model allows"),
     ],
 )

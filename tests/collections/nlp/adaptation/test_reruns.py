@@ -62,7 +62,7 @@ def test_other_content_under_the_same_name_is_refused(tmp_path, command, capsys)
         before = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(before + b"more\n")
         assert main(command) == 2
-        assert f"out, {what}: other content than when the adaptation began" in error_of(capsys)
+        assert f"out, {what}: has changed since the adaptation began" in error_of(capsys)
         (tmp_path / name).write_bytes(before)
     (tmp_path / "field.txt").unlink()  # it is no longer needed
     assert main(command) == 0

@@ -82,7 +82,7 @@ def survey_of(shard: Shard, limits: Limits) -> Survey:
 
     Raises:
         DataError: a row is invalid (see `read_checked`), or too many rows are unsuitable for masked language
-        modeling.
+            modeling.
     """
     frame: Frame | None = None
     behind: Counter[int] = Counter()  # the input ids at the positions to predict

@@ -39,7 +39,7 @@ def compression_of(path: str, head: bytes) -> str | None:
     for name, (_, endings) in COMPRESSIONS.items():
         if head and shown(path).lower().endswith(endings):
             fix = "check whether the file is damaged or misnamed"
-            raise DataError(f"named as {name}, but is not", where=shown(path), fix=fix)
+            raise DataError(f"has the suffix of a {name} file, but is not one", where=shown(path), fix=fix)
     return None
 
 

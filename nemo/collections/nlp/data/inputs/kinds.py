@@ -86,7 +86,7 @@ def format_of(path: str, head: bytes) -> str:
     check_readable(path, head)
     if by_name == "parquet":
         fix = "check whether the file is damaged or misnamed"
-        raise DataError("named as Parquet, but is not", where=shown(path), fix=fix)
+        raise DataError("has the suffix of a Parquet file, but is not one", where=shown(path), fix=fix)
     if by_name == "csv":
         return "csv"
     if _MARKUP.match(head.removeprefix(codecs.BOM_UTF8)):

@@ -24,13 +24,14 @@ class TextOptions:
     Args:
         format: a name in `FORMATS`, or "auto": detected for each file from its name and first MiB.
         layout: where documents end in plain text: a name in `LAYOUTS`, or "auto": detected for each file from
-        excerpts all over it (compressed files: their first 16 MiB; files on a web server: their first MiB).
+            excerpts all over it (compressed files: their first 16 MiB; files on a web server: their first
+            MiB).
         sentences: a name in `sentences.SPLITTERS`, or "auto": detected from an excerpt of the corpus.
         invalid_bytes: what to do with bytes that are not UTF-8: "error", or "replace" each by U+FFFD.
         text_field: field or column with the text in JSON lines, Parquet and CSV. If the text begins with the
-        content of the field `title`, that line is dropped.
+            content of the field `title`, that line is dropped.
         max_bad_records: maximum number of records without text to skip, each with a warning; one more is an
-        error.
+            error.
 
     Raises:
         UsageError: a name is unknown, or a number out of range.

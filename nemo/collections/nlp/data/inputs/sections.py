@@ -26,7 +26,7 @@ class Section:
 
     Attributes:
         start, stop: bytes of plain text and JSON lines, row groups of Parquet. A file that can only be read
-        from its beginning, such as a compressed one, is one section from 0 to None.
+            from its beginning, such as a compressed one, is one section from 0 to None.
         num_bytes: size of the section as stored; -1 if a server does not report it.
     """
 

@@ -81,17 +81,17 @@ def sources_of(
 
     Args:
         path: a file, a folder, an address that fsspec supports, or several of these. In a folder and its
-        subfolders, it takes files with the suffix of a text format, and files without a suffix that hold
-        JSON lines (wiki2019zh) or WikiExtractor articles. Others, such as README.txt, are skipped and
-        logged.
+            subfolders, it takes files with the suffix of a text format, and files without a suffix that hold
+            JSON lines (wiki2019zh) or WikiExtractor articles. Others, such as README.txt, are skipped and
+            logged.
         options: settings that must not be detected.
         held_out: if a folder's files are named as training, validation or test files (see `splits`), take
-        those to evaluate on instead of those to train on.
+            those to evaluate on instead of those to train on.
 
     Raises:
         MissingFileError: it does not exist.
         DataError: a folder has no text, or an entry is not a regular file or not text. A link in a folder is
-        also refused, because it may lead anywhere; give its target instead.
+            also refused, because it may lead anywhere; give its target instead.
         UsageError: an address needs a package that is not installed.
     """
     given = [path] if isinstance(path, str | os.PathLike | Source) else list(path)

@@ -31,7 +31,7 @@ class Masking:
         mask_id: id of [MASK].
         replacements: the ids from which random tokens are drawn: all except special tokens.
         kind: "token"; "whole_word": all tokens of a word are chosen, or none; "span": the same for runs of
-        neighboring words, as in SpanBERT.
+            neighboring words, as in SpanBERT.
         seed: 0 or more.
         max_predictions: maximum number of tokens to choose in a sample; None: no limit besides `probability`.
 
@@ -75,8 +75,8 @@ class Masking:
 
         Args:
             ids: (B, T) int; T at most 65,536.
-            starts_word: (B, T) bool; at the beginning of a row, and after a token that may not be chosen,
-            a token always starts a word.
+            starts_word: (B, T) bool; at the beginning of a row, and after a token that may not be chosen, a
+                token always starts a word.
             may_choose: (B, T) bool, False for special tokens and padding.
             lengths: (B) int, n of each row: its tokens, including special ones.
             epoch: 0 or more.

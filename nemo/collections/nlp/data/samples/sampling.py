@@ -19,7 +19,7 @@ class Sampling:
     Attributes:
         max_seq_length: T, tokens in a sample, including special tokens; 8 or more. None: that of the shards.
         masking: the unit of masking, "whole_word", "token" or "span", see `Masking`; "stored": the masks in
-        the shards. None: "whole_word" for text, "stored" for shards.
+            the shards. None: "whole_word" for text, "stored" for shards.
         mask_probability: share of a sample's tokens to predict, between 0 and 1. None: 0.15 if masks are
             drawn.
         short_seq_prob: share of documents with shorter pairs, drawn again in each epoch.

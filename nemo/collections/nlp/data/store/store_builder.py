@@ -299,7 +299,7 @@ def assemble(
 
     Raises:
         DataError: a part is damaged or does not match the others; or together they have no text, only unknown
-        tokens, or too many bad records.
+            tokens, or too many bad records.
         StorageError: a store cannot be written, or its folder contains something else.
     """
     opened = [_open_part(folder) for folder in parts]

@@ -162,12 +162,12 @@ def open_or_build(
     Args:
         path: as `sources_of` takes it; or the folder of a store, which is opened.
         folder: folder of the store. Default: `bert/store-<key>` in the folder of the text if it is a writable
-        `data_dir` (it has `bert`, or a file named as training text); else in the user's cache
-        (`$XDG_CACHE_HOME` or `~/.cache`).
+            `data_dir` (it has `bert`, or a file named as training text); else in the user's cache
+            (`$XDG_CACHE_HOME` or `~/.cache`).
 
     Raises:
         DataError: the corpus is not usable (see inputs/), is empty, or has only unknown tokens; or the store
-        at `path` is damaged or was made with another tokenizer.
+            at `path` is damaged or was made with another tokenizer.
         StorageError: the store cannot be written, or `folder` contains something else.
     """
     if isinstance(path, str | os.PathLike) and is_store(path):

@@ -32,7 +32,7 @@ class Punkt:
 
     Args:
         parameters: learned by `train_punkt`: "abbreviations", "collocations", "sentence_starters" and
-        "contexts" (word -> NLTK's flags for where it occurred), JSON-serializable.
+            "contexts" (word -> NLTK's flags for where it occurred), JSON-serializable.
     """
 
     def __init__(self, parameters: dict[str, Any]):

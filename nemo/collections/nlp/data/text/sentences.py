@@ -77,9 +77,9 @@ def make_splitter(excerpt: list[str], name: str = "auto") -> Splitter:
 
     Args:
         excerpt: paragraphs of the corpus; a few hundred thousand characters are enough.
-        name: a name in `SPLITTERS`. "auto": "cjk" for paragraphs with 30% Chinese or Japanese characters;
-        for others "line" if Punkt would split hardly any line (they are already sentences, and it could
-        only do harm), else "punkt".
+        name: a name in `SPLITTERS`. "auto": "cjk" for paragraphs with 30% Chinese or Japanese characters; for
+            others "line" if Punkt would split hardly any line (they are already sentences, and it could only
+            do harm), else "punkt".
 
     Raises:
         UsageError: `name` is unknown.

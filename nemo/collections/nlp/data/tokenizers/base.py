@@ -201,8 +201,7 @@ class TokenizerSpec(ABC):
         """The tokens in WordPiece spelling, in order of their ids, as in `vocab.txt`.
 
         All are distinct: a token keeps its mark if without it it would be empty, a special token, or look
-            like
-        a token with a mark. So a lone `▁` stays `▁`, and `▁##` stays `▁##`.
+        like a token with a mark. So a lone `▁` stays `▁`, and `▁##` stays `▁##`.
         """
         if self._mark == CONTINUATION:
             return list(self._tokens)

@@ -22,18 +22,10 @@ VOCABULARY_FILE = "vocab.txt"
 TOKENIZER_FOLDER = "bert"  # beside text and prepared data, as in NeMo 0.10's tutorial
 CONTINUATION = "##"  # WordPiece's mark of a token that continues a word
 SPACE = "▁"  # U+2581, SentencePiece's mark of the space before a word
-TRIMMED = (
-    "".join(  # what `tokenizers` strips from the end of a line: Unicode white space
-        map(
-            chr,
-            [*range(9, 14), 0x20, 0x85, 0xA0, 0x1680, *range(0x2000, 0x200B), 0x2028, 0x2029, 0x202F, 0x205F],
-        )
-    )
-    + "\u3000"
-)
-MANY_PIECES = (
-    0.25  # share of lines with SentencePiece's mark, from which on a vocab.txt is not one of WordPieces
-)
+TRIMMED = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Unicode's white space, which `tokenizers` strips from the end of a line."""
+MANY_PIECES = 0.25
+"""A vocab.txt with SentencePiece's mark in at least this share of its lines is not one of WordPieces."""
 MAX_BYTES = 64 << 20
 TRIAL_SECONDS = 20  # a model with 250,000 pieces takes one second
 _CRASH_TEST = Path(__file__).with_name("crash_test.py")

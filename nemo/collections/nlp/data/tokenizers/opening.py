@@ -23,12 +23,12 @@ def load_tokenizer(source: str | os.PathLike[str], do_lower_case: bool | None = 
 
     Args:
         do_lower_case: lower-case text. A lone `vocab.txt` does not record it (None: cased); other files do,
-        and must agree.
+            and must agree.
 
     Raises:
         MissingFileError: the folder has no tokenizer.
         UsageError: there is neither a file nor a model of that name; the tokenizer cannot be read or does not
-        suit a BERT; or its case contradicts `do_lower_case`.
+            suit a BERT; or its case contradicts `do_lower_case`.
     """
     tokenizer = _open(Path(source), os.fspath(source), bool(do_lower_case))
     if do_lower_case is not None and do_lower_case == keeps_capitals(tokenizer):

@@ -40,22 +40,21 @@ class NemoBertTokenizer(TokenizerSpec):
 
     Args:
         pretrained_model: a Hugging Face folder; a name on the hub, looked up in the cache before the network;
-        or a `tokenizer.json`, read without the files beside it.
+            or a `tokenizer.json`, read without the files beside it.
         vocab_file: a `vocab.txt` with BERT's special tokens, read without the files beside it; instead of
-        `pretrained_model`.
+            `pretrained_model`.
         bert_derivative: the model family of the vocabulary file; only "bert" has one of this kind.
         do_lower_case: lower-case text and strip accents, if no file specifies it: for a `vocab_file`, or a
-        folder with only a `vocab.txt`.
+            folder with only a `vocab.txt`.
 
     Attributes:
         tokenizer: the transformers tokenizer, with all its settings. Its truncation and padding have no
-        effect here. For a plain vocabulary it is created on first use, see plain.py.
+            effect here. For a plain vocabulary it is created on first use, see plain.py.
 
     Raises:
         MissingFileError: there is no such vocabulary file.
         UsageError: neither is given; the file is not a BERT vocabulary (see `files.read_vocabulary`); or
-            there
-        is no such pretrained tokenizer, or it does not suit a BERT.
+            there is no such pretrained tokenizer, or it does not suit a BERT.
     """
 
     def __init__(
@@ -252,9 +251,8 @@ class _WordUnits(Units):
             return _WORD
         if len(words) == 1 and len(words[0]) > 2:
             return _IN_WORD
-        self._odd.add(
-            character
-        )  # such as one that normalization drops: the encoder sees it together with its neighbors
+        # Such as one that normalization drops: the encoder sees it together with its neighbors.
+        self._odd.add(character)
         return _ODD
 
     def _are_words(self, units: list[str]) -> list[bool]:

@@ -196,7 +196,7 @@ def test_a_truncated_compressed_file_is_an_error(tmp_path, ending):
 
 def test_a_suffix_of_another_compression_is_an_error(tmp_path):
     write(tmp_path, "a.txt.gz")
-    with pytest.raises(DataError, match=r"a\.txt\.gz: named as gzip, but is not"):
+    with pytest.raises(DataError, match=r"a\.txt\.gz: has the suffix of a gzip file, but is not one"):
         sources_of(tmp_path)
 
 

@@ -74,7 +74,7 @@ def test_damaged_parquet_is_an_error(tmp_path, at):
     with pytest.raises(DataError, match=r"a\.parquet: "):
         list(read_documents(file))
     file.write_bytes(b"no table")
-    with pytest.raises(DataError, match="named as Parquet, but is not"):
+    with pytest.raises(DataError, match="has the suffix of a Parquet file, but is not one"):
         sources_of(file)
 
 
