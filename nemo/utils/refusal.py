@@ -11,10 +11,11 @@ from nemo.utils.errors import Preempted
 
 
 class RestoreOnFailure:
-    """`with RestoreOnFailure(folder, made=["checkpoints"]) as before:` undoes its changes if it fails.
+    """Undoes a block's changes to a folder if the block fails.
 
-    After `before.begins()`, everything stays. A request to stop is not an error. Only files with the given
-    names are touched, as others may use the folder too.
+    Use `with RestoreOnFailure(folder, made=["checkpoints"]) as before:`. After `before.begins()`, everything
+    stays. A request to stop is not a failure. Only files with the given names are touched, as others may use
+    the folder too.
 
     Args:
         folder: folder whose lock is held; it may be absent.
