@@ -7,7 +7,7 @@ folder with its tokenization.py and file_utils.py; it is not part of this projec
 `cached_path`, which returns local paths unchanged; a stub that does the same avoids the import of boto3.
 
 Texts must have a sentence per line and a blank line between documents, the only format that the script reads.
-Both write one HDF5 file per text, with 128 tokens and 20 predictions per row, using the same lower-casing
+Both write one HDF5 file per text, with 128 tokens and 20 targets per row, using the same lower-casing
 WordPiece vocabulary, learned from the first text. Times are user CPU seconds of fresh processes with one
 thread each, imports included. The two alternate (A B A B ...) after one uncounted run of each. Ours also
 writes a token store, checksums and manifests.

@@ -134,7 +134,7 @@ def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | 
     from nemo.collections.nlp.recipe.trial import Trial
 
     with tempfile.TemporaryDirectory() as folder:
-        asked = {
+        request = {
             "options": as_config(dataclasses.replace(options, work_dir=folder)),
             "began": time.monotonic(),
             "memory": memory,
@@ -142,7 +142,7 @@ def try_in_process(options: PretrainingOptions, memory: int | None) -> "Trial | 
         }
         done = subprocess.run(
             [sys.executable, "-m", "nemo.cli.trial_process"],
-            input=json.dumps(asked),
+            input=json.dumps(request),
             capture_output=True,
             text=True,
             check=False,

@@ -25,7 +25,7 @@ class EvaluateOptions(ModelTokenizer, FixedMasking, TextReading):
         metavar="PATH",
         is_path=True,
     )
-    batch_size: int = option(32, "sequences in a batch", at_least=1, metavar="SEQUENCES")
+    batch_size: int = option(32, "samples in a batch", at_least=1, metavar="SAMPLES")
     max_seq_length: int | None = option(
         None,
         "maximum tokens in a sequence, including special tokens",

@@ -146,7 +146,7 @@ def _print_shards(console: "Console", path: str, figures: ShardFigures) -> None:
         f"{_megabytes(figures.bytes)}",
         "held out": f"{f'{figures.held_out_rows:,} rows':<14} "
         f"in {quantity(figures.held_out_shards, 'shard')}",
-        "a row": f"{f'{figures.seq_length} tokens':<14} at most {figures.max_predictions or '?'} predictions",
+        "a row": f"{f'{figures.seq_length} tokens':<14} at most {figures.max_predictions or '?'} targets",
         "padding": f"{figures.padding_share:.0%}",
         "random pairs": random,
         "specials": named,

@@ -102,7 +102,7 @@ def print_samples(samples: Sequence["Sample"]) -> None:
     console.print(Text(f"words are separated by spaces, the pieces of a word by {PIECE_MARK}", FAINT))
     for number, sample in enumerate(samples, start=1):
         follows = {None: "one text", False: "B follows A", True: "B is random"}[sample.is_random]
-        num_targets = sum(token.is_hidden for token in (*sample.a, *sample.b))
+        num_targets = sum(token.is_target for token in (*sample.a, *sample.b))
         length = f"{sample.num_tokens} of {sample.max_seq_length} tokens"
         remarks = f"{follows}, {length}, {num_targets} to predict"
         console.print()
@@ -124,7 +124,7 @@ def _spelled(tokens: Sequence["Token"], is_masked: bool) -> "Text":
     for token in tokens:
         if text:
             text.append(" " if token.starts_word else PIECE_MARK, FAINT)
-        text.append(safe(token.shown if is_masked else token.text), TO_PREDICT if token.is_hidden else "")
+        text.append(safe(token.shown if is_masked else token.text), TO_PREDICT if token.is_target else "")
     return text
 
 

@@ -18,18 +18,18 @@ from nemo.utils.logging import logging
 def run(argv: Sequence[str]) -> None:
     """Run a trial with the arguments of `try_steps` from stdin, and `memory`: a limit in bytes, or null."""
     die_with_parent()
-    asked = json.load(sys.stdin)
-    if asked["memory"] is not None:  # so that a lack of memory is an error, and not a silent kill
-        resource.setrlimit(resource.RLIMIT_DATA, (asked["memory"], asked["memory"]))
+    request = json.load(sys.stdin)
+    if request["memory"] is not None:  # so that a lack of memory is an error, and not a silent kill
+        resource.setrlimit(resource.RLIMIT_DATA, (request["memory"], request["memory"]))
     from nemo.collections.nlp.options import PretrainingOptions
     from nemo.collections.nlp.recipe.trial import try_steps
 
     # JSON turns tuples into lists.
     values: dict[str, Any] = {
-        name: tuple(v) if isinstance(v, list) else v for name, v in asked["options"].items()
+        name: tuple(v) if isinstance(v, list) else v for name, v in request["options"].items()
     }
     with logging.temp_verbosity("ERROR"):
-        trial = try_steps(PretrainingOptions(**values), asked["began"], asked["seconds"])
+        trial = try_steps(PretrainingOptions(**values), request["began"], request["seconds"])
     sys.stdout.write("\n" + json.dumps(asdict(trial)) + "\n")
 
 

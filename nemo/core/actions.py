@@ -9,7 +9,7 @@ from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
 from nemo.core.settings import DeviceType, Optimization
 
-Tensors = NmTensor | Sequence[NmTensor]
+NmTensors = NmTensor | Sequence[NmTensor]
 
 
 class Hooks(Protocol):
@@ -189,7 +189,7 @@ class BackendActions(Actions, Protocol):
         amp_max_loss_scale: float = 2.0**24,
     ) -> None: ...
 
-    def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]: ...
+    def infer(self, tensors: NmTensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]: ...
 
     def clear_cache(self) -> None: ...
 

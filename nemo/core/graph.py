@@ -15,7 +15,7 @@ _call_numbers = itertools.count()
 
 
 class HasPorts(Protocol):
-    """What a graph asks of a module."""
+    """What a graph needs of a module."""
 
     @property
     def output_ports(self) -> Mapping[str, NeuralType]: ...

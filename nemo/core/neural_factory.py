@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nemo.core.actions import BackendActions, BackendPackage, Tensors
+from nemo.core.actions import BackendActions, BackendPackage, NmTensors
 from nemo.core.callbacks import ActionCallback, EvaluatorCallback
 from nemo.core.graph import NmTensor
 from nemo.core.neural_modules import NeuralModule
@@ -246,7 +246,7 @@ class NeuralModuleFactory:
 
     def infer(
         self,
-        tensors: Tensors,
+        tensors: NmTensors,
         checkpoint_dir: str | Path | None = None,
         ckpt_pattern: str = "",
         verbose: bool = True,

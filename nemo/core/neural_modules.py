@@ -31,7 +31,7 @@ class WeightShareTransform(Enum):
 
 
 class Factory(Protocol):
-    """What a module asks of its factory, a `NeuralModuleFactory`."""
+    """What a module needs of its factory, a `NeuralModuleFactory`."""
 
     placement: DeviceType
     device: Any

@@ -2,7 +2,7 @@
 
 @dataclass(frozen=True)
 class Options:
-    batch_size: int = option(64, "sequences in a batch", at_least=1)
+    batch_size: int = option(64, "samples in a batch", at_least=1)
 
 options = CommandLine(Options, "nemo-bert pretrain", "Train a BERT.").parse(["--batch_size", "32"])
 """

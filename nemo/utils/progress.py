@@ -58,7 +58,7 @@ class Work:
         return ", ".join(parts)
 
 
-class _Progress:
+class _Display:
     """The work in progress, innermost last, and its display."""
 
     def __init__(self) -> None:
@@ -146,11 +146,11 @@ class _Progress:
         self._thread, self.works = None, []
 
 
-_progress = _Progress()
+_display = _Display()
 os.register_at_fork(
-    before=_progress.before_fork,
-    after_in_parent=_progress.after_fork_in_parent,
-    after_in_child=_progress.after_fork_in_child,
+    before=_display.before_fork,
+    after_in_parent=_display.after_fork_in_parent,
+    after_in_child=_display.after_fork_in_child,
 )
 
 
@@ -161,7 +161,7 @@ def is_terminal(stream: Any) -> bool:
 
 def is_displayed() -> bool:
     """Whether a terminal shows the log with a live display below it."""
-    return _progress.is_shown and is_terminal(sys.stdout) and is_terminal(sys.stderr)
+    return _display.is_shown and is_terminal(sys.stdout) and is_terminal(sys.stderr)
 
 
 @contextmanager
@@ -170,22 +170,22 @@ def shown_to_people() -> Iterator[None]:
     if int(os.environ.get("RANK", "0")) > 0:
         yield
         return
-    _progress.show(True)
+    _display.show(True)
     try:
         yield
     finally:
-        _progress.show(False)
+        _display.show(False)
 
 
 @contextmanager
 def working(text: str, total: float | None = None, unit: str = "", **more: Any) -> Iterator[Work]:
     """Announce the work that the block does; see `Work`."""
     work = Work(text, total, unit, **more)
-    _progress.begin(work)
+    _display.begin(work)
     try:
         yield work
     finally:
-        _progress.end(work)
+        _display.end(work)
 
 
 def counted(items: Iterable[T], work: Work) -> Iterator[T]:

@@ -21,16 +21,16 @@ _handled: dict[int, Handler] = {}  # signals that this process handles -> their 
 
 
 class StopSignals:
-    """`with StopSignals() as stop:` the first signal only sets `stop.asked`; a second has its usual effect.
+    """`with StopSignals() as stop:` the first signal sets `stop.received`; a second has its usual effect.
 
     Signals that are ignored (by nohup, for example) stay ignored. No effect outside the main thread, where
     Python allows no handlers.
 
     Attributes:
-        asked: name of the first signal; None if there was none.
+        received: name of the first signal; None if there was none.
     """
 
-    asked: str | None = None
+    received: str | None = None
 
     def __enter__(self) -> "StopSignals":
         self._before = _handle(SIGNALS, self._heed)
@@ -43,8 +43,8 @@ class StopSignals:
 
     def _heed(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.asked is None:
-            self.asked, self._since = signal.Signals(number).name, now
+        if self.received is None:
+            self.received, self._since = signal.Signals(number).name, now
         elif now - self._since > SECONDS_OF_ONE_REQUEST:
             _put_back(self._before)
             signal.raise_signal(number)

@@ -71,12 +71,12 @@ def test_samples_are_pairs_of_the_text_with_masks(made, capsys):
         assert " ".join(words_of(sample["a"])[1:-1]) in text
         assert " ".join(words_of(sample["b"])[1:-1]) in text
         for token in tokens_of(sample):
-            assert token["is_hidden"] or token["text"] == token["shown"]
+            assert token["is_target"] or token["text"] == token["shown"]
             assert token["is_masked"] == (token["shown"] == "[MASK]")
-    hidden = [token for sample in samples for token in tokens_of(sample) if token["is_hidden"]]
-    masked = [token for token in hidden if token["is_masked"]]
-    assert len(hidden) / sum(sample["num_tokens"] for sample in samples) == pytest.approx(0.15, abs=0.02)
-    assert len(masked) / len(hidden) == pytest.approx(0.8, abs=0.12)
+    targets = [token for sample in samples for token in tokens_of(sample) if token["is_target"]]
+    masked = [token for token in targets if token["is_masked"]]
+    assert len(targets) / sum(sample["num_tokens"] for sample in samples) == pytest.approx(0.15, abs=0.02)
+    assert len(masked) / len(targets) == pytest.approx(0.8, abs=0.12)
     assert {sample["is_random"] for sample in samples} == {True, False}
 
 
@@ -110,7 +110,7 @@ def test_whole_words_are_masked_unless_tokens_are_requested(made, capsys):
         for sample in shown(capsys, *words, "--masking", masking):
             for side in (sample["a"], sample["b"]):
                 for before, token in itertools.pairwise(side):
-                    split |= not token["starts_word"] and before["is_hidden"] != token["is_hidden"]
+                    split |= not token["starts_word"] and before["is_target"] != token["is_target"]
         return split
 
     assert not has_split_words("whole_word")

@@ -139,7 +139,7 @@ def test_a_child_writes_to_the_terminal_and_not_to_the_display(terminal):
         wait_for(terminal, "reading")
         reading, writing = os.pipe()
         if (child := os.fork()) == 0:
-            is_free = sys.stdout is terminal and progress._progress.works == []
+            is_free = sys.stdout is terminal and progress._display.works == []
             os.write(writing, b"1" if is_free else b"0")
             os._exit(0)
         os.waitpid(child, 0)
@@ -166,4 +166,4 @@ def test_failed_work_is_removed_from_the_display(terminal):
     terminal.open()
     with pytest.raises(ZeroDivisionError), shown_to_people(), working("dividing"):
         raise ZeroDivisionError
-    assert progress._progress.works == []
+    assert progress._display.works == []

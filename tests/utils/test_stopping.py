@@ -37,10 +37,10 @@ def test_a_signal_ends_a_block_that_swallows_errors(undisturbed, number):
 def test_a_signal_only_sets_a_flag_during_training(undisturbed):
     before = signal.getsignal(signal.SIGINT)
     with StopSignals() as stop:
-        assert stop.asked is None
+        assert stop.received is None
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)  # a launcher's copy of the same request
-        assert stop.asked == "SIGINT"
+        assert stop.received == "SIGINT"
     assert signal.getsignal(signal.SIGINT) == before
 
 
@@ -49,7 +49,7 @@ def test_an_ignored_signal_stays_ignored():
     try:
         with StopSignals() as stop, stops_are_errors():
             signal.raise_signal(signal.SIGHUP)
-            assert stop.asked is None
+            assert stop.received is None
     finally:
         signal.signal(signal.SIGHUP, before)
 

@@ -16,7 +16,7 @@ from nemo.backends.pytorch.training.loop import Training
 from nemo.backends.pytorch.training.objectives import optimizer_for, tasks_of
 from nemo.backends.pytorch.training.progress import Progress
 from nemo.backends.pytorch.training.replicas import Replicas, refuse_sharding_at
-from nemo.core.actions import EvaluatedBatch, Hooks, InferenceOptions, Tensors
+from nemo.core.actions import EvaluatedBatch, Hooks, InferenceOptions, NmTensors
 from nemo.core.graph import NmTensor
 from nemo.core.plan import LrPolicy, TrainingPlan
 from nemo.core.settings import Optimization
@@ -154,7 +154,7 @@ class PtActions(Progress):
         """The values of `tensors` for each batch of one pass over their data, with dropout off."""
         return self._inference.evaluate(tensors)
 
-    def infer(self, tensors: Tensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]:
+    def infer(self, tensors: NmTensors, **options: Unpack[InferenceOptions]) -> list[list[Any]]:
         """Compute `tensors` over their data, see `NeuralModuleFactory.infer`. UsageError: unknown option."""
         return self._inference.infer(tensors, **checked(options))
 

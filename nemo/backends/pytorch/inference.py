@@ -14,7 +14,7 @@ from nemo.backends.pytorch.environment import to_device
 from nemo.backends.pytorch.graph.graph_module import GraphModule, Statistics
 from nemo.backends.pytorch.training.precision import Precision
 from nemo.backends.pytorch.training.replicas import Replicas
-from nemo.core.actions import EvaluatedBatch, InferenceOptions, Tensors
+from nemo.core.actions import EvaluatedBatch, InferenceOptions, NmTensors
 from nemo.core.graph import NmTensor, calls_leading_to
 from nemo.core.settings import Optimization
 from nemo.utils.errors import UsageError
@@ -89,7 +89,7 @@ class Inference:
 
     def infer(
         self,
-        tensors: Tensors,
+        tensors: NmTensors,
         checkpoint_dir: str | Path | None = None,
         ckpt_pattern: str = "",
         verbose: bool = True,

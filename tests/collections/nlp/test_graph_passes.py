@@ -176,7 +176,7 @@ def test_rounding_rows_up_to_a_few_sizes_changes_nothing_but_the_sizes(model, mo
         for name, gradient in exact["gradients"].items():
             torch.testing.assert_close(rounded["gradients"][name], gradient, atol=2e-6, rtol=1e-4, msg=name)
         (packing,) = plan.packings.values()
-        sizes.add((len(packing.tokens), len(packing.asked)))
+        sizes.add((len(packing.tokens), len(packing.requested)))
     assert len(sizes) < 6
 
 

@@ -22,7 +22,7 @@ FAULTS = [
     ("demo more", USAGE, "more"),
     ("demo --num_iters 0", USAGE, "num_iters"),
     ("prepare", USAGE, "no text"),
-    ("prepare text/train.txt --phases 128 --out out", USAGE, "--phases: not a list of tokens/predictions"),
+    ("prepare text/train.txt --phases 128 --out out", USAGE, "--phases: not a list of tokens/targets"),
     ("prepare text/train.txt --phases 1/1 --out out", USAGE, "--phases"),
     ("prepare text/train.txt --phases 99999999/20 --out out", USAGE, "--phases"),
     ("prepare text/train.txt --test_fraction 0.9 --out out", USAGE, "--test_fraction: out of range"),

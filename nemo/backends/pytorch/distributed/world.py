@@ -28,7 +28,7 @@ from nemo.utils.errors import DistributedError, UsageError, reason
 from nemo.utils.logging import logging
 
 T = TypeVar("T")
-Tensors = dict[str, dict[str, Tensor]]
+Tensors = dict[str, dict[str, Tensor]]  # group, such as a module -> name -> tensor
 
 SECONDS_UNTIL_HUNG = 600.0
 SECONDS_TO_LEAVE = 10.0

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from nemo.backends.pytorch.graph.fusion import fused_heads
-from nemo.backends.pytorch.graph.row_pruning import FIRST_TOKEN, ReadRows, Rows, rows_read
+from nemo.backends.pytorch.graph.row_pruning import FIRST_TOKEN, ReadRows, RowSet, rows_read
 from nemo.backends.pytorch.nm import DataLayerNM, LossNM
 from nemo.backends.pytorch.ops.packing import ROW_BUCKETS_PER_BUCKET, bucket_size
 from nemo.core.graph import Call, NmTensor, calls_leading_to
@@ -81,7 +81,7 @@ class GraphModule(nn.Module):
                 exact.
         """
         values = dict(zip(self.fed, batch, strict=True))
-        indices: dict[Rows, Tensor] = {}
+        indices: dict[RowSet, Tensor] = {}
         packings: dict[Call, Any] = {}
         for call in self.calls:
             wanted = self._read_rows.selects.get(call, ())
@@ -93,8 +93,8 @@ class GraphModule(nn.Module):
             size, length = next(iter(inputs.values())).shape[:2]
             known = {rows: _indices(rows, values, size, length, buckets) for rows in wanted}
             indices.update(known)
-            asked = torch.cat(list(known.values())) if wanted else None
-            packings[call] = packing(rows=asked, buckets=buckets, **inputs)
+            requested = torch.cat(list(known.values())) if wanted else None
+            packings[call] = packing(rows=requested, buckets=buckets, **inputs)
         return RowPlan(indices, packings, buckets)
 
     def counts(self, batch: Sequence[Any]) -> Tensor:
@@ -196,7 +196,7 @@ class RowPlan:
         buckets: rounds numbers of rows that are not known yet; see `GraphModule.plan_rows`.
     """
 
-    indices: dict[Rows, Tensor]
+    indices: dict[RowSet, Tensor]
     packings: dict[Call, Any]
     buckets: int = 0
 
@@ -209,7 +209,9 @@ class RowPlan:
         )
 
 
-def _indices(rows: Rows, values: Mapping[NmTensor, Any], batch: int, tokens: int, buckets: int = 0) -> Tensor:
+def _indices(
+    rows: RowSet, values: Mapping[NmTensor, Any], batch: int, tokens: int, buckets: int = 0
+) -> Tensor:
     """Indices of the rows among the B*T, [R]; rounded up with rows that are ignored.
 
     These have a mask of 0; of first tokens they repeat the last one, and its results are dropped.
@@ -245,15 +247,15 @@ class _KnownRows:
         self._values = values
         self._plan = plan
         self._indices = dict(plan.indices)
-        self.known: dict[Rows, dict[NmTensor, Tensor]] = {}
+        self.known: dict[RowSet, dict[NmTensor, Tensor]] = {}
 
-    def indices(self, rows: Rows, batch: int, tokens: int) -> Tensor:
+    def indices(self, rows: RowSet, batch: int, tokens: int) -> Tensor:
         """Indices of the rows among the B*T, [R]."""
         if rows not in self._indices:
             self._indices[rows] = _indices(rows, self._values, batch, tokens, self._plan.buckets)
         return self._indices[rows]
 
-    def at(self, rows: Rows, tensor: NmTensor) -> Tensor:
+    def at(self, rows: RowSet, tensor: NmTensor) -> Tensor:
         """The rows of a tensor: (R, ...), or (B, 1, ...) for the first token."""
         known = self.known.setdefault(rows, {})
         if tensor not in known:
@@ -264,23 +266,25 @@ class _KnownRows:
                 known[tensor] = whole.flatten(0, 1)[self.indices(rows, *whole.shape[:2])]
         return known[tensor]
 
-    def packing(self, call: Call, inputs: Mapping[str, Any], asked: Tensor | None = None) -> dict[str, Any]:
+    def packing(
+        self, call: Call, inputs: Mapping[str, Any], requested: Tensor | None = None
+    ) -> dict[str, Any]:
         """The argument `packing` for a module that takes one; created here if the plan has none."""
         make = getattr(call.module, "packing", None)
         if make is None:
             return {}
         planned = self._plan.packings.get(call)
-        return {"packing": planned or make(rows=asked, buckets=self._plan.buckets, **inputs)}
+        return {"packing": planned or make(rows=requested, buckets=self._plan.buckets, **inputs)}
 
-    def select(self, call: Call, inputs: Mapping[str, Any], wanted: Sequence[Rows]) -> None:
+    def select(self, call: Call, inputs: Mapping[str, Any], wanted: Sequence[RowSet]) -> None:
         """Run a module that returns only the requested rows."""
         shape = next(iter(inputs.values())).shape
         device = next(iter(inputs.values())).device
         indices = [self.indices(rows, *shape[:2]).to(device) for rows in wanted]
         (port,) = call.module.output_ports
-        asked = torch.cat(indices)
-        packing = self.packing(call, inputs, asked)
-        output = call.module(force_pt=True, rows=asked, **packing, **inputs)
+        requested = torch.cat(indices)
+        packing = self.packing(call, inputs, requested)
+        output = call.module(force_pt=True, rows=requested, **packing, **inputs)
         for rows, found in zip(wanted, output.split([len(i) for i in indices]), strict=True):
             self.known.setdefault(rows, {})[call.output(port)] = (
                 found.unsqueeze(1) if rows == FIRST_TOKEN else found

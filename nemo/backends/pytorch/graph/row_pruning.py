@@ -15,7 +15,7 @@ from nemo.core.graph import Call, NmTensor
 
 FIRST_TOKEN: Final = "first token"
 # A set of rows: those where a mask is not 0, or the first token of every sequence.
-Rows = NmTensor | str
+RowSet = NmTensor | str
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class ReadRows:
         selects: calls that must return only these rows of their output, one set after the other.
     """
 
-    reads: dict[Call, Rows]
-    selects: dict[Call, tuple[Rows, ...]]
+    reads: dict[Call, RowSet]
+    selects: dict[Call, tuple[RowSet, ...]]
 
 
 def rows_read(calls: Sequence[Call], wanted: Collection[NmTensor]) -> ReadRows:
@@ -43,8 +43,8 @@ def rows_read(calls: Sequence[Call], wanted: Collection[NmTensor]) -> ReadRows:
         for tensor in call.inputs.values():
             readers.setdefault(tensor, []).append(call)
 
-    reads: dict[Call, Rows] = {}
-    selects: dict[Call, tuple[Rows, ...]] = {}
+    reads: dict[Call, RowSet] = {}
+    selects: dict[Call, tuple[RowSet, ...]] = {}
     for call in reversed(calls):
         module = call.module
         if getattr(module, "reads_first_token", False):

@@ -24,16 +24,16 @@ class Packing:
         positions: [N] position of each token in its sequence.
         keys: [K] indices of tokens that are not padding among the N; None means all.
         sequences: the sequences if all N tokens are queries.
-        asked: [R] sorted indices of the requested tokens among the N; None means all.
-        restore: indices that put the results for `asked` back into the requested order, without filling.
-        last_sequences: the sequences if only `asked` are queries.
+        requested: [R] sorted indices of the requested tokens among the N; None means all.
+        restore: indices that put the results for `requested` back into the requested order, without filling.
+        last_sequences: the sequences if only `requested` are queries.
     """
 
     tokens: Tensor | None
     positions: Tensor
     keys: Tensor | None
     sequences: PackedSequences | Padded
-    asked: Tensor | None = None
+    requested: Tensor | None = None
     restore: Tensor | None = None
     last_sequences: PackedSequences | None = None
 
@@ -108,7 +108,7 @@ class Packing:
             longest = -(-longest // length) * length
         last = PackedSequences(_offsets(counts), self.sequences.keys, longest, self.sequences.longest_keys)
         return dataclasses.replace(
-            self, asked=indices[order], restore=order.argsort()[:num_rows], last_sequences=last
+            self, requested=indices[order], restore=order.argsort()[:num_rows], last_sequences=last
         )
 
     def to(self, device: torch.device) -> "Packing":

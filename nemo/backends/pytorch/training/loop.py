@@ -236,15 +236,17 @@ class Training:
             None if no process has a micro-batch left.
 
         Raises:
-            Preempted: a signal asked one of the processes to stop.
+            Preempted: one of the processes received a signal to stop.
         """
         batches = list(islice(epoch, self.plan.batches_per_step))
         objective = self.objectives[self.progress.step % len(self.objectives)]  # they take turns
         graph = self._graphs.graph_for(objective, self.callbacks, self.progress.step + 1)
         counts = [graph.counts(batch) for batch in batches] or [torch.zeros(len(graph.losses))]
         items = sum(graph.source.items_in(batch) for batch in batches)
-        asked = self._stop is not None and self._stop.asked is not None
-        mine = torch.cat([torch.tensor([asked, len(batches), items]), torch.stack(counts).sum(0)]).double()
+        is_stopped = self._stop is not None and self._stop.received is not None
+        mine = torch.cat(
+            [torch.tensor([is_stopped, len(batches), items]), torch.stack(counts).sum(0)]
+        ).double()
         num_asked, num_batches, num_items, *divisors = self.world.all_reduce(mine, "batch counts").tolist()
         if num_asked:
             raise self._preempted()
@@ -267,7 +269,7 @@ class Training:
         progress.steps_undone = steps - progress.step
 
     def _preempted(self) -> Preempted:
-        by = self._stop.asked if self._stop is not None and self._stop.asked else "another process"
+        by = self._stop.received if self._stop is not None and self._stop.received else "another process"
         step = self.progress.step
         logging.info(
             "stopped by %s after step %d: saving, then exiting with code %d; a second signal exits at once",

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from nemo.backends.pytorch.checkpoints.module_state import parameters_by_name
 from nemo.backends.pytorch.distributed.gradient_sum import GradientSum
-from nemo.backends.pytorch.distributed.world import World
+from nemo.backends.pytorch.distributed.world import Tensors, World
 from nemo.backends.pytorch.graph.graph_module import GraphModule
 from nemo.backends.pytorch.ops.hardware import has_bf16_units
 from nemo.backends.pytorch.training.objectives import Objective
@@ -22,7 +22,6 @@ if TYPE_CHECKING:  # its import takes a second
     from nemo.backends.pytorch.distributed.sharded_weights import ShardedWeights
 
 T = TypeVar("T")
-Tensors = dict[str, dict[str, Tensor]]
 
 _GRADIENT_DTYPES = {None: None, "bfloat16": torch.bfloat16}
 

@@ -150,8 +150,8 @@ class RunRecord(ActionCallback):
             self._evaluated.add(self.step)
             self.work_folder.append_metrics({"step": self.step, "epoch": self.epoch_num, **row})
         self.view.evaluation = (self.step, figures)
-        told = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
-        logging.info("evaluation after step %d: %s", self.step, told)
+        text = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in figures.items())
+        logging.info("evaluation after step %d: %s", self.step, text)
         if {"mlm_loss", "unigram_entropy"} <= figures.keys():
             self._explain_plateau("held-out", figures["mlm_loss"], figures["unigram_entropy"])
         if "mlm_loss" in figures:

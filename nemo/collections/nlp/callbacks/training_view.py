@@ -72,8 +72,8 @@ class TrainingView:
         from rich.text import Text
 
         yield self._head(options.max_width)
-        for told in self.lines(options.max_width):
-            line = Text(told)
+        for text in self.lines(options.max_width):
+            line = Text(text)
             line.highlight_words(["falling"], "green")
             line.highlight_words(["rising"], "yellow")
             line.highlight_words(["held out", "saved", "unigram"], "dim")
@@ -111,12 +111,12 @@ class TrainingView:
         done = []
         if self.evaluation is not None:
             step, figures = self.evaluation
-            told = [f"held out {figures.get('mlm_loss', figures['loss']):.3f}"]
+            parts = [f"held out {figures.get('mlm_loss', figures['loss']):.3f}"]
             if "unigram_entropy" in figures:
-                told[0] += f" (unigram {figures['unigram_entropy']:.2f})"
+                parts[0] += f" (unigram {figures['unigram_entropy']:.2f})"
             if "mlm_accuracy" in figures:
-                told.append(f"accuracy {figures['mlm_accuracy']:.1%}")
-            done.append(f"{', '.join(told)} at step {step:,}")
+                parts.append(f"accuracy {figures['mlm_accuracy']:.1%}")
+            done.append(f"{', '.join(parts)} at step {step:,}")
         if self.checkpoint is not None:
             done.append(f"saved {self.checkpoint}")
         return [f"{loss} {bars}{unigram}", "  ".join(done) or "nothing evaluated or saved yet"]

@@ -30,7 +30,7 @@ from nemo.collections.nlp.models.bert_weights import (
 )
 from nemo.collections.nlp.models.hub import load_bert, quiet
 from nemo.collections.nlp.models.weight_formats import OTHER_SUFFIXES
-from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.nm.tokenizer_check import check_model_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, UsageError
@@ -172,7 +172,7 @@ def _check_fits(
 ) -> None:
     """Refuse modules that transformers' BERT would compute differently."""
     settings = bert.settings
-    check_tokenizer(tokenizer, settings, "the model")
+    check_model_tokenizer(tokenizer, settings, "the model")
     for head, num_classes in ((mlm, settings.vocab_size), (nsp, 2)):
         if head is None:
             continue

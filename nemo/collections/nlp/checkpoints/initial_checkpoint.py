@@ -249,8 +249,8 @@ def with_sizes(
         )
     sizes = {name: getattr(settings, name) for name in _DECIDED}
     suggested = {name: getattr(settings, name) for name in _SUGGESTED if not is_given(options, name)}
-    told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-    logging.info("sizes from %s: %s", source, told)
+    text = ", ".join(f"{name} {size}" for name, size in sizes.items())
+    logging.info("sizes from %s: %s", source, text)
     length = _length_within(settings.max_position_embeddings, options, source)
     return dataclasses.replace(options, **sizes, **suggested, max_seq_length=length), settings
 
@@ -260,10 +260,10 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
 
     If none was given, `--config_file` sets it to its number of positions.
     """
-    asked = is_given(options, "max_seq_length") or "max_seq_length" in options.given_in_file
-    if options.config_file is not None and not asked:
+    is_length_given = is_given(options, "max_seq_length") or "max_seq_length" in options.given_in_file
+    if options.config_file is not None and not is_length_given:
         return positions
-    if asked and options.max_seq_length > positions:
+    if is_length_given and options.max_seq_length > positions:
         if options.config_file is None:
             raise UsageError(
                 "longer than the model allows",

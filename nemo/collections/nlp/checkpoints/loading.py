@@ -16,7 +16,7 @@ from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_t
 from nemo.collections.nlp.models.bert_weights import check_encoder
 from nemo.collections.nlp.models.hub import is_other_folder
 from nemo.collections.nlp.nm.pretraining_model import PretrainingModel, with_heads
-from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.nm.tokenizer_check import check_model_tokenizer
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.utils.errors import CheckpointError, UsageError
 from nemo.utils.files import missing
@@ -74,14 +74,14 @@ def load_pretrained(
     load_weights_by_module({str(module): module for module in model.neural_modules}, tensors, chosen)
     for module in model.neural_modules:
         module.eval()
-    opened = find_tokenizer(TokenizerRequest(asked=tokenizer, checkpoint=chosen), do_lower_case)
+    opened = find_tokenizer(TokenizerRequest(named=tokenizer, checkpoint=chosen), do_lower_case)
     if opened is None:
         raise UsageError(
             "the run had no tokenizer",
             where=chosen,
             fix="give the tokenizer that made its shards: --tokenizer",
         )
-    check_tokenizer(opened, model.bert.settings, chosen)
+    check_model_tokenizer(opened, model.bert.settings, chosen)
     return Pretrained(model, opened, state, chosen)
 
 

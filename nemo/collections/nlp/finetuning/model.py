@@ -17,7 +17,7 @@ from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.data.tokenizers.choice import HubModel, TokenizerRequest, find_tokenizer
 from nemo.collections.nlp.finetuning.windows import Row, RowLayer
 from nemo.collections.nlp.models.hub import is_other_folder
-from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.nm.tokenizer_check import check_model_tokenizer
 from nemo.collections.nlp.nm.trainables import SequenceClassifier, TokenClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.core import NeuralModuleFactory, NmTensor
@@ -66,9 +66,9 @@ def open_encoder(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # for a new pooler, if the model has none
         bert = BERT(pretrained_model_name=name)
-    opened = find_tokenizer(TokenizerRequest(asked=tokenizer, initial=HubModel(name)), do_lower_case)
+    opened = find_tokenizer(TokenizerRequest(named=tokenizer, initial=HubModel(name)), do_lower_case)
     assert opened is not None  # the model has one, or opening it failed
-    check_tokenizer(opened, bert.settings, name)
+    check_model_tokenizer(opened, bert.settings, name)
     return PretrainedEncoder(bert, opened)
 
 

@@ -51,8 +51,8 @@ def read_labeled(path: str | Path) -> str:
     return text
 
 
-def is_json_lines(text: str) -> bool:
-    """Whether each line is a JSON object."""
+def begins_with_object(text: str) -> bool:
+    """Whether a text begins with a JSON object; then it is read as JSON lines."""
     return text.lstrip().startswith("{")
 
 
@@ -90,28 +90,28 @@ def table_records(text: str, path: str | Path) -> Iterator[Record]:
 
 
 def find_column(
-    record: Mapping[str, Any], asked: str | None, usual: tuple[str, ...], option: str, path: str | Path
+    record: Mapping[str, Any], given: str | None, usual: tuple[str, ...], option: str, path: str | Path
 ) -> str:
     """The field named by `option`, or else the first of the `usual` names that exists.
 
     Raises:
         DataError: there is no such field.
     """
-    if asked in record:
-        return str(asked)
-    names = [name for name in usual if name in record] if asked is None else []
+    if given in record:
+        return str(given)
+    names = [name for name in usual if name in record] if given is None else []
     if names:
         return names[0]
-    near = closest(asked, record) if asked else None
+    near = closest(given, record) if given else None
     raise DataError(
-        f"no column {asked!r}" if asked else f"no column for {option}",
+        f"no column {given!r}" if given else f"no column for {option}",
         where=path,
         found=", ".join(map(repr, list(record)[:10])),
-        expected=None if asked else " or ".join(usual),
+        expected=None if given else " or ".join(usual),
         fix=f"did you mean {near!r}?"
         if near
         else f"give {option} one of these"
-        if asked
+        if given
         else f"name it with {option}",
     )
 

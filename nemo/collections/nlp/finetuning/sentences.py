@@ -13,7 +13,12 @@ from typing import Any
 from nemo.collections.nlp.data.text.sentences import IDEOGRAPHS
 from nemo.collections.nlp.finetuning.examples import Sentence
 from nemo.collections.nlp.finetuning.labels import OUTSIDE, as_bio, is_label
-from nemo.collections.nlp.finetuning.records import find_column, is_json_lines, json_records, read_labeled
+from nemo.collections.nlp.finetuning.records import (
+    begins_with_object,
+    find_column,
+    json_records,
+    read_labeled,
+)
 from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 from nemo.utils.wording import quantity
@@ -41,7 +46,7 @@ def read_sentences(
         DataError: labels do not line up with words, or are not entity labels.
     """
     text = read_labeled(path)
-    if is_json_lines(text):
+    if begins_with_object(text):
         return _of_json(text, path, text_column, label_column)
     for option, value in (("--text_column", text_column), ("--label_column", label_column)):
         if value is not None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from nemo.collections.nlp.finetuning.examples import LabeledText
 from nemo.collections.nlp.finetuning.records import (
+    begins_with_object,
     field_text,
     find_column,
-    is_json_lines,
     json_records,
     read_labeled,
     table_records,
@@ -37,7 +37,7 @@ def read_texts(
         DataError: a column is missing, or empty in a row.
     """
     text = read_labeled(path)
-    records = json_records(text, path) if is_json_lines(text) else table_records(text, path)
+    records = json_records(text, path) if begins_with_object(text) else table_records(text, path)
     wanted: list[tuple[str | None, tuple[str, ...], str]]
     wanted = [(text_column, FIRST if pairs else TEXT, "--text_column")]
     wanted += [(pair_column, SECOND, "--pair_column")] if pairs else []

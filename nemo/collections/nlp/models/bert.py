@@ -244,9 +244,9 @@ class BertEncoder(nn.Module):
         *lower, last = self.layer
         for layer, its_seeds in zip(lower, seeds, strict=False):
             hidden = layer(hidden, hidden, packing.keys, packing.sequences, its_seeds)
-        if packing.asked is None or packing.restore is None or packing.last_sequences is None:
+        if packing.requested is None or packing.restore is None or packing.last_sequences is None:
             return last(hidden, hidden, packing.keys, packing.sequences, seeds[-1])
-        query_states = hidden.index_select(0, packing.asked)
+        query_states = hidden.index_select(0, packing.requested)
         hidden = last(hidden, query_states, packing.keys, packing.last_sequences, seeds[-1])
         return hidden.index_select(0, packing.restore)
 
@@ -331,4 +331,4 @@ class BertModel(nn.Module):
         hidden = self.encoder(hidden, packing)
         if rows is None:
             return hidden[: batch * length].unflatten(0, (batch, length))
-        return hidden if packing.asked is not None else hidden.index_select(0, rows)
+        return hidden if packing.requested is not None else hidden.index_select(0, rows)

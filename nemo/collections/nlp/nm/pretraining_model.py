@@ -11,7 +11,7 @@ from nemo.backends.pytorch.common.losses import LossAggregatorNM
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec
 from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.collections.nlp.nm.losses import SmoothedCrossEntropyLoss
-from nemo.collections.nlp.nm.tokenizer_check import check_tokenizer
+from nemo.collections.nlp.nm.tokenizer_check import check_model_tokenizer
 from nemo.collections.nlp.nm.trainables import BertTokenClassifier, SequenceClassifier
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
@@ -153,7 +153,7 @@ def sizes_of_model(
         "type_vocab_size": 2,
     }
     if settings is not None and tokenizer is not None:
-        check_tokenizer(tokenizer, settings, options.config_file or "the model to start from")
+        check_model_tokenizer(tokenizer, settings, options.config_file or "the model to start from")
     if settings is not None:
         beyond = {name: getattr(settings, name) for name in (*beyond, "layer_norm_eps")}
     return beyond | {

@@ -7,7 +7,7 @@ from nemo.collections.nlp.models.bert_settings import BertSettings
 from nemo.utils.errors import UsageError
 
 
-def check_tokenizer(tokenizer: TokenizerSpec, settings: BertSettings, source: Any) -> None:
+def check_model_tokenizer(tokenizer: TokenizerSpec, settings: BertSettings, source: Any) -> None:
     """Refuse a tokenizer that does not match the model.
 
     Args:

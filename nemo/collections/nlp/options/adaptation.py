@@ -70,9 +70,7 @@ class DomainOptions:
         below=1,
         metavar="RATE",
     )
-    pretraining_batch_size: int = option(
-        32, "sequences in a pretraining batch", at_least=1, metavar="SEQUENCES"
-    )
+    pretraining_batch_size: int = option(32, "samples in a pretraining batch", at_least=1, metavar="SAMPLES")
 
 
 @dataclass(frozen=True)

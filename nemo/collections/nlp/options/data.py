@@ -142,7 +142,7 @@ class MaskingOptions:
     )
     max_predictions_per_seq: int | None = option(
         None,
-        "shards only: maximum number of predictions per row; stored masks are checked against it",
+        "shards only: maximum number of targets per row; stored masks are checked against it",
         at_least=1,
         metavar="TOKENS",
         only_for="data_preprocessed",

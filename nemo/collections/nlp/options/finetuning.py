@@ -67,7 +67,7 @@ class TaskTrainingOptions:
     num_epochs: int = option(
         3, "passes over the training data", at_least=1, metavar="EPOCHS", decides="model"
     )
-    batch_size: int = option(16, "sequences in a batch", at_least=1, metavar="SEQUENCES", decides="model")
+    batch_size: int = option(16, "samples in a batch", at_least=1, metavar="SAMPLES", decides="model")
     lr_warmup_proportion: float = option(
         0.1,
         "fraction of the steps spent on warm-up; the learning rate then falls to zero",

@@ -22,7 +22,7 @@ OPTIMIZERS = (
 class LengthOptions:
     """Length of the run and size of a step."""
 
-    batch_size: int = option(64, "sequences in a micro-batch", at_least=1, metavar="SEQUENCES")
+    batch_size: int = option(64, "samples in a micro-batch", at_least=1, metavar="SAMPLES")
     tokens_per_batch: int | None = option(
         None,
         "maximum number of real tokens in a micro-batch, instead of --batch_size; padding does not count",

@@ -310,8 +310,8 @@ def _wait_for_job(job: str, all_notes: Sequence[Notes]) -> None:
             notes.look()
         if time.monotonic() - last > SECONDS_BETWEEN_REPORTS:
             last = time.monotonic()
-            told = (f"{notes.stage} {len(notes.done)}/{notes.num_tasks}" for notes in all_notes)
-            logging.info("tasks done: %s", ", ".join(told))
+            counts = (f"{notes.stage} {len(notes.done)}/{notes.num_tasks}" for notes in all_notes)
+            logging.info("tasks done: %s", ", ".join(counts))
     for notes in all_notes:
         if problem := notes.problem():
             raise problem

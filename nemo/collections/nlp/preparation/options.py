@@ -63,8 +63,8 @@ class ShardOptions:
 
     phases: str | None = option(
         None,
-        "also write HDF5 shards with these tokens/predictions per row, such as 128/20 or 128/20,512/80",
-        metavar="TOKENS/PREDICTIONS,...",
+        "also write HDF5 shards with these tokens/targets per row, such as 128/20 or 128/20,512/80",
+        metavar="TOKENS/TARGETS,...",
     )
     dataset_name: str | None = option(
         None,
@@ -152,7 +152,7 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
 
     @property
     def shapes(self) -> list[tuple[int, int]]:
-        """Tokens and predictions of a row of each phase.
+        """Tokens and targets of a row of each phase.
 
         Raises:
             UsageError: `--phases` cannot be read, repeats a pair, or has a length that is out of range.
@@ -162,7 +162,7 @@ class PrepareOptions(VocabularyOptions, DocumentOptions, ShardOptions, WorkerOpt
         shapes = [(int(match[1]), int(match[2])) for match in matches if match]
         if len(shapes) < len(phases) or len(set(shapes)) < len(shapes):
             raise UsageError(
-                "not a list of tokens/predictions, each once",
+                "not a list of tokens/targets, each once",
                 where="--phases",
                 found=repr(self.phases),
                 expected="such as 128/20,512/80",

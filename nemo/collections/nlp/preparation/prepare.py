@@ -68,7 +68,7 @@ def prepare(options: PrepareOptions, tokenizer: TokenizerSpec | None = None) -> 
     logging.info("%s, %.1f MB", quantity(len(sources), "file"), megabytes)
     with WorkFolderLock(out), RestoreOnFailure(out, made=[WORK_FOLDER]) as before:
         if tokenizer is None:
-            request = TokenizerRequest(asked=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
+            request = TokenizerRequest(named=options.tokenizer, train_in=out / WORK_FOLDER / "tokenizer")
             tokenizer = find_tokenizer(request, options.do_lower_case)
         with working("planning"):
             plan = make_plan(options, sources, tokenizer.fingerprint if tokenizer else options.tokenizer)
@@ -141,8 +141,8 @@ def _is_begun(work: Path, plan: PreparationPlan) -> bool:
         is_same = load_plan(work) == plan
     except DataError:
         is_same = False
-    told = "resuming" if is_same else "discarding unfinished work with different text or options"
-    logging.info("%s: %s", plan.out, told)
+    message = "resuming" if is_same else "discarding unfinished work with different text or options"
+    logging.info("%s: %s", plan.out, message)
     return is_same
 
 

@@ -161,8 +161,8 @@ def report(counts: WikiZhCounts, output_dir: Path) -> None:
     """Log what was written, and warn if the texts would be read in another layout."""
     for name, split in (("train.txt", counts.train), ("valid.txt", counts.valid)):
         size = f"{split.characters.total() / 1e6:.2f} million characters"
-        told = f"{split.documents} documents, {split.sentences} sentences, {size}"
-        logging.info("%s: %s", output_dir / name, told)
+        text = f"{split.documents} documents, {split.sentences} sentences, {size}"
+        logging.info("%s: %s", output_dir / name, text)
     path = output_dir / VOCABULARY_FILE
     share = 100 * counts.unknown
     logging.info("%s, also in bert: %d entries; %.3f%% of valid.txt unknown", path, counts.vocabulary, share)

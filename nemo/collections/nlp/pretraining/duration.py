@@ -279,8 +279,8 @@ class EndOnTime(ActionCallback):
             if total == self._most_steps:
                 takes = self._time - self._began + (total - self.step) * each + at_end
             self._log_plan(total, takes, pace, each)
-        asks_again = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
-        return total, self._made + max(1, asks_again)
+        next_in = min(self._made, int(TIME_BETWEEN_PLANS * self.seconds / each), total - self.step)
+        return total, self._made + max(1, next_in)
 
     def _steps_in_all(self, left: float, each: float) -> int:
         """The total steps if `left` seconds remain and a step, with its overhead, takes `each`."""

@@ -129,7 +129,7 @@ def tokenizer_of_shards(
 ) -> TokenizerSpec | None:
     """The tokenizer of these shards, by the rules of `choose_tokenizer`; None if it is not available."""
     named = None if options.tokenizer in TRAINED else options.tokenizer
-    request = TokenizerRequest(asked=named, initial=initial, data=train, is_prepared=True)
+    request = TokenizerRequest(named=named, initial=initial, data=train, is_prepared=True)
     return find_tokenizer(request, options.do_lower_case)
 
 

@@ -85,7 +85,7 @@ def open_tokenizer(
     text = TextOptions.of(options)
     choice = choose_tokenizer(
         TokenizerRequest(
-            asked=options.tokenizer,
+            named=options.tokenizer,
             initial=initial,
             data=train,
             is_prepared=is_store(train),

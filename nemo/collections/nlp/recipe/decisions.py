@@ -156,8 +156,8 @@ def _vocabulary(pick: Pick) -> Decision | None:
 def _time(pick: Pick) -> Decision:
     names = [name for name in ("num_iters", "num_epochs", "minutes") if name in pick.typed]
     if names and names != ["minutes"]:
-        told = ", ".join(f"--{name} {pick.typed[name]}" for name in names)
-        return Decision("time", told, "given", {name: pick.typed[name] for name in names})
+        text = ", ".join(f"--{name} {pick.typed[name]}" for name in names)
+        return Decision("time", text, "given", {name: pick.typed[name] for name in names})
     reason = "a first result without a long wait; --minutes gives it more"
     return pick.decision("time", f"{MINUTES:g} minutes", reason, {"minutes": MINUTES})
 

@@ -57,7 +57,7 @@ def _open_data(
     if HELD_OUT in recipe.preparations:
         _read_held_out(options, recipe)
     preparation = recipe.preparations[DATA]
-    request = TokenizerRequest(asked=preparation["tokenizer"], train_in=Path(settled.work_dir))
+    request = TokenizerRequest(named=preparation["tokenizer"], train_in=Path(settled.work_dir))
     return find_tokenizer(request, preparation["do_lower_case"])
 
 

@@ -60,12 +60,12 @@ class Pick:
     def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
         """A decision, in which given options replace chosen ones."""
         given = [name for name in options if name in self.typed]
-        told = ", ".join(f"--{name} {self.typed[name]}" for name in given)
+        values = ", ".join(f"--{name} {self.typed[name]}" for name in given)
         options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
         if given and len(given) == len(options):
-            value, reason = told, "given"
+            value, reason = values, "given"
         elif given:
-            value = f"{told}; else {value}"
+            value = f"{values}; else {value}"
         return Decision(about, value, reason, options)
 
     @property

@@ -27,7 +27,7 @@ from nemo.utils.logging import logging
 COUNTED_BYTES = 64_000_000
 """Of a larger text, only sections from all over it are examined."""
 LEAST_CHARACTERS = 10_000
-"""Fewer give only some dozens of sequences, with nothing to hold out."""
+"""Fewer give only some dozens of samples, with nothing to hold out."""
 
 _NO_TEXT = "no text in this folder"
 _SECOND_SENTENCE = re.compile(r"[.!?…][\"'”)\]]*\s+\S|[。！？][”」』）]*\S")

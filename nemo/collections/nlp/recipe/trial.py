@@ -72,7 +72,7 @@ class Trial:
     unigram_entropy: float | None
 
 
-class _Watch(ActionCallback):
+class _TimedTrial(ActionCallback):
     """Times steps, a few evaluation batches and a checkpoint, then ends the training."""
 
     def __init__(self, run: Run, options: PretrainingOptions, work_folder: WorkFolder, seconds: float):
@@ -146,14 +146,14 @@ def try_steps(options: PretrainingOptions, began: float, seconds: float) -> Tria
         # The run's mean rate, and as many different numbers of masked tokens, because memory grows with them.
         run.data.train.mask_schedule = lambda batches: first + (last - first) * (batches * GOLDEN_RATIO % 1)
     work_folder: Any = factory.work_folder  # not None, because log_dir was given
-    watch = _Watch(run, options, work_folder, seconds)
+    watch = _TimedTrial(run, options, work_folder, seconds)
     _train(factory, run, options, watch)
     report_seconds = _seconds_of_report(work_folder, options) if options.report else 0.0
     factory.close()
     return _measured(watch, run, options, began, report_seconds)
 
 
-def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, watch: _Watch) -> None:
+def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, watch: _TimedTrial) -> None:
     """Train as a run does, predictions included, until `watch` ends it."""
     callbacks: list[ActionCallback] = [watch]
     if run.data.tokenizer is not None:
@@ -171,7 +171,7 @@ def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, 
 
 
 def _measured(
-    watch: _Watch, run: Run, options: PretrainingOptions, began: float, report_seconds: float
+    watch: _TimedTrial, run: Run, options: PretrainingOptions, began: float, report_seconds: float
 ) -> Trial:
     first = min(FIRST_STEPS, len(watch.marks) - 2)
     (then, before), (now, after) = watch.marks[first], watch.marks[-1]

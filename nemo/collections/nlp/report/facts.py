@@ -9,7 +9,7 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.report.run_files import RunFiles, entry, number
 from nemo.utils.stopwatch import duration
 
-Rows = list[tuple[str, list[str]]]
+TableRows = list[tuple[str, list[str]]]
 """A table: what a row is about, and a cell for each run."""
 
 _SHARES = ("unknown_share", "one_sentence_share", "padding_share")
@@ -23,7 +23,7 @@ _LABELS = {
 }
 
 
-def compared(of_runs: Iterable[Mapping[str, str]]) -> Rows:
+def compared(of_runs: Iterable[Mapping[str, str]]) -> TableRows:
     """The facts of several runs side by side, in the order of the first run that has each."""
     columns = list(of_runs)
     names = dict.fromkeys(name for facts in columns for name in facts)

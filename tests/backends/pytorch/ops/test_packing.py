@@ -20,8 +20,8 @@ def test_real_tokens_stand_side_by_side():
 def test_rows_are_found_among_the_real_tokens():
     rows = torch.tensor([11, 0, 5, 11, 3])
     packing = Packing.of((3, 4), MASK, rows)
-    assert packing.asked.tolist() == [0, 3, 5, 8, 8]
-    assert packing.tokens[packing.asked][packing.restore].tolist() == rows.tolist()
+    assert packing.requested.tolist() == [0, 3, 5, 8, 8]
+    assert packing.tokens[packing.requested][packing.restore].tolist() == rows.tolist()
     assert packing.last_sequences.queries.tolist() == [0, 2, 3, 5]
     assert packing.last_sequences.keys.tolist() == [0, 4, 6, 9]
     assert packing.last_sequences.longest_queries == 2
@@ -42,7 +42,7 @@ def test_a_batch_without_padding_is_not_packed(mask):
     packing = Packing.of((2, 3), mask, torch.tensor([4]))
     assert packing.tokens is None and packing.keys is None
     assert packing.sequences.keys.tolist() == [0, 3, 6]
-    assert packing.asked.tolist() == [4]
+    assert packing.requested.tolist() == [4]
 
 
 def test_sizes_can_be_rounded_up_to_buckets():
@@ -53,7 +53,7 @@ def test_sizes_can_be_rounded_up_to_buckets():
     assert packing.tokens[:9].tolist() == exact.tokens.tolist()
     assert packing.sequences.keys.tolist() == [0, 4, 6, 9, 12]
     assert packing.last_sequences.queries.tolist() == [0, 1, 2, 3, 3]
-    assert packing.asked.tolist() == exact.asked.tolist()
+    assert packing.requested.tolist() == exact.requested.tolist()
     assert packing.sequences.longest_keys == 4
 
 
@@ -81,8 +81,8 @@ def test_keys_and_queries_are_rounded_up_if_padding_is_computed():
 def test_requested_rows_are_rounded_up_by_repeating_the_last_one():
     rows = torch.tensor([40, 3, 70])
     packing = Packing.of((8, 16), None, rows, buckets=4)  # 128 tokens, rows in steps of 4
-    assert packing.asked.tolist() == [3, 40, 70, 70]
-    assert packing.asked[packing.restore].tolist() == rows.tolist()
+    assert packing.requested.tolist() == [3, 40, 70, 70]
+    assert packing.requested[packing.restore].tolist() == rows.tolist()
     assert packing.last_sequences.queries.tolist() == [0, 1, 1, 2, 2, 4, 4, 4, 4, 4]
 
 

@@ -211,5 +211,5 @@ def test_test_sentences_in_the_general_text_are_reported(tmp_path, command, caps
 def test_nothing_is_said_about_next_sentences(tmp_path, command, capsys):
     assert main([*command, "--num_iters", "1", "--seeds", "1"]) == 0
     told = "".join(capsys.readouterr())
-    assert "sequences per epoch" in told
+    assert "samples per epoch" in told
     assert "next-sentence" not in told and "second sentence" not in told

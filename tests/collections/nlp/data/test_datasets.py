@@ -58,7 +58,7 @@ def test_a_worked_example(tmp_path, letters):
     assert batch["output_mask"][0, [3, 5]].sum() == 1
 
 
-def test_special_tokens_count_for_the_number_of_predictions(tmp_path, letters):
+def test_special_tokens_count_for_the_number_of_targets(tmp_path, letters):
     (tmp_path / "text.txt").write_text("a b c\nd e f g\n")
     dataset = dataset_of(letters, tmp_path, max_seq_length=10, short_seq_prob=0.0)
     assert dataset.batch(0, [0])["output_mask"].sum() == 2  # of 10: 1.5; of 9 it would be 1
@@ -100,7 +100,7 @@ def test_label_1_means_another_document(dataset):
     assert 0.4 < batch["labels"].mean() < 0.8
 
 
-def test_inputs_differ_from_outputs_only_at_predictions(dataset):
+def test_inputs_differ_from_outputs_only_at_targets(dataset):
     batch = all_of(dataset)
     chosen = batch["output_mask"] == 1
     assert (batch["input_ids"] == batch["output_ids"])[~chosen].all()

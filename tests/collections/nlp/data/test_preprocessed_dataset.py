@@ -176,7 +176,7 @@ def test_all_headers_are_checked_before_the_first_step(folder):
     with pytest.raises(DataError, match=r"training_9\.hdf5: row length differs .*found 20, expected 16"):
         shards_dataset(folder, 3)
     write_shard(folder / "wiki_training_9.hdf5", make_rows(3, predictions=2), predictions=2)
-    with pytest.raises(DataError, match=r"training_9\.hdf5 masked_lm_positions: wrong number of predictions"):
+    with pytest.raises(DataError, match=r"training_9\.hdf5 masked_lm_positions: wrong number of targets"):
         shards_dataset(folder, 3)
     (folder / "wiki_training_9.hdf5").write_bytes(b"gone")
     with pytest.raises(DataError, match=r"training_9\.hdf5: this is a text file"):

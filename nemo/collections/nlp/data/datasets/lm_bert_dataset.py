@@ -92,12 +92,12 @@ class BertPretrainingDataset:
         mean_length = np.mean(self._pairs.a_length + self._pairs.b_length) + NUM_SPECIALS
         padding = 100 * (1 - mean_length / self.max_seq_length)
         logging.info(
-            "%d sequences per epoch, %.0f%% padding at length %d", len(self), padding, self.max_seq_length
+            "%d samples per epoch, %.0f%% padding at length %d", len(self), padding, self.max_seq_length
         )
 
     def _report_pairs(self, source: object) -> None:
         random_share = np.mean(self._pairs.is_random)
-        logging.info("%.0f%% of them have a random second sentence", 100 * random_share)
+        logging.info("%.0f%% of the samples are random pairs", 100 * random_share)
         if few := warning_of_few_documents(len(self.store.document_offsets) - 1):
             logging.warning(f"{source}: {few}", mode=LogMode.ONCE)
         if random_share > MAX_RANDOM_SHARE:

@@ -18,7 +18,7 @@ from nemo.collections.nlp.data.hdf5 import (
     LABELS,
     Limits,
     Rows,
-    check_tokenizer,
+    check_shard_tokenizer,
     lengths_by_name,
     longest_row,
     manifests_of,
@@ -85,7 +85,7 @@ class BertPretrainingPreprocessedDataset:
 
     Args:
         dataset_path: a shard, or a folder of them, see `hdf5.shards_of`.
-        max_pred_length: predictions per row with which the shards were made; default: the size of their
+        max_pred_length: targets per row with which the shards were made; default: the size of their
             arrays. For new masks, the maximum per row; default: as the sampling says.
         mode: "train"; or "eval", "test" or "infer", which mean the same.
         sampling: seed and masking, stored or new. Words are the tokenizer's; in Chinese and Japanese,
@@ -131,13 +131,13 @@ class BertPretrainingPreprocessedDataset:
         first = self.shards[0]
         self.max_seq_length = first.seq_length or sampling.max_seq_length or longest_row(first)
         stored = max_pred_length if sampling.masking == STORED else None
-        # Rows without padding store how many predictions they have.
-        predictions = stored or first.max_predictions or self.max_seq_length
-        self._limits = Limits(self.max_seq_length, predictions, vocab_size)
+        # Rows without padding store how many targets they have.
+        most = stored or first.max_predictions or self.max_seq_length
+        self._limits = Limits(self.max_seq_length, most, vocab_size)
         self._check_headers(only_mlm_loss)
         self.survey = survey_of(first, self._limits)
         if tokenizer is not None:
-            check_tokenizer(tokenizer, self.survey, first)
+            check_shard_tokenizer(tokenizer, self.survey, first)
         self._remasking: Remasking | None = None
         if sampling.masking != STORED:
             self._remasking = Remasking(sampling, self.survey, tokenizer, vocab_size, max_pred_length)
@@ -174,7 +174,7 @@ class BertPretrainingPreprocessedDataset:
                 )
             if shard.max_predictions not in (None, self._limits.max_predictions):
                 raise DataError(
-                    "wrong number of predictions per row",
+                    "wrong number of targets per row",
                     where=f"{shard.path} masked_lm_positions",
                     found=shard.max_predictions,
                     expected=self._limits.max_predictions,

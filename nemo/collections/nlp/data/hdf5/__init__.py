@@ -17,7 +17,7 @@ from nemo.collections.nlp.data.hdf5.shard import (
     read_lengths,
 )
 from nemo.collections.nlp.data.hdf5.structure import Frame, read_checked, restored
-from nemo.collections.nlp.data.hdf5.survey import Survey, check_tokenizer, row_blocks_of, survey_of
+from nemo.collections.nlp.data.hdf5.survey import Survey, check_shard_tokenizer, row_blocks_of, survey_of
 
 __all__ = [
     "LABELS",
@@ -27,7 +27,7 @@ __all__ = [
     "Shard",
     "ShardManifest",
     "Survey",
-    "check_tokenizer",
+    "check_shard_tokenizer",
     "has_held_out_shards",
     "holds_shards_instead_of_text",
     "lengths_by_name",

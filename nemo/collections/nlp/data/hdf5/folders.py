@@ -99,10 +99,10 @@ def meaning_of(shard: Path) -> str | None:
 
 
 def lengths_by_name(shard: Path) -> tuple[int | None, int | None]:
-    """Tokens and predictions in a row, from the names that NVIDIA's scripts give folders; None if unknown."""
+    """Tokens and targets in a row, from the names that NVIDIA's scripts give folders; None if unknown."""
     found = [re.findall(rf"{what}_(\d+)", str(shard)) for what in ("seq_len", "max_pred")]
-    tokens, predictions = (int(numbers[-1]) if numbers else None for numbers in found)
-    return tokens, predictions
+    tokens, targets = (int(numbers[-1]) if numbers else None for numbers in found)
+    return tokens, targets
 
 
 def _words(name: str) -> list[str]:

@@ -7,7 +7,7 @@
     masked_lm_ids         [N, P]  the original tokens there
     next_sentence_labels  [N]     0 if B follows A, 1 if it is random
 
-N rows, L tokens, P predictions; all integers. MLPerf's shards store no padding: each row has arrays of its
+N rows, L tokens, P targets; all integers. MLPerf's shards store no padding: each row has arrays of its
 own length, and there is no input_mask. Intel's may lack next_sentence_labels.
 
 Links and external files are not followed, and memory is allocated only as far as the file's size supports it,
@@ -31,9 +31,9 @@ from nemo.utils.files import refuse_special
 Rows = dict[str, np.ndarray]  # field -> array, one row after the other
 
 TOKEN_FIELDS = ("input_ids", "input_mask", "segment_ids")
-PREDICTION_FIELDS = ("masked_lm_positions", "masked_lm_ids")
+TARGET_FIELDS = ("masked_lm_positions", "masked_lm_ids")
 LABELS = "next_sentence_labels"
-FIELDS = (*TOKEN_FIELDS, *PREDICTION_FIELDS, LABELS)
+FIELDS = (*TOKEN_FIELDS, *TARGET_FIELDS, LABELS)
 NO_LABEL = -1
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -82,7 +82,7 @@ class Limits:
     @property
     def row_bytes(self) -> int:
         """Size of a row in memory, as int32."""
-        return 4 * (len(TOKEN_FIELDS) * self.seq_length + len(PREDICTION_FIELDS) * self.max_predictions + 1)
+        return 4 * (len(TOKEN_FIELDS) * self.seq_length + len(TARGET_FIELDS) * self.max_predictions + 1)
 
     def range_of(self, field: str) -> tuple[int, int]:
         """The smallest and the largest value a field may have."""
@@ -304,8 +304,8 @@ def _check_stored(dataset: h5py.Dataset, start: int, stop: int) -> None:
 
 
 def _check_shapes(datasets: dict[str, h5py.Dataset], is_variable: bool, path: Path) -> None:
-    """Check that all fields have N rows, token fields L columns, and prediction fields P columns."""
-    for fields in (TOKEN_FIELDS, PREDICTION_FIELDS, (LABELS,)):
+    """Check that all fields have N rows, token fields L columns, and target fields P columns."""
+    for fields in (TOKEN_FIELDS, TARGET_FIELDS, (LABELS,)):
         has_columns = not is_variable and fields != (LABELS,)
         present = [name for name in fields if name in datasets]
         for name in present:
@@ -365,7 +365,7 @@ def _padded(stored: dict[str, np.ndarray], shard: Shard, start: int, limits: Lim
     }
     for fields, limit, option in (
         (TOKEN_FIELDS, limits.seq_length, "max_seq_length"),
-        (PREDICTION_FIELDS, limits.max_predictions, "max_predictions_per_seq"),
+        (TARGET_FIELDS, limits.max_predictions, "max_predictions_per_seq"),
     ):
         present = [name for name in fields if name in lengths]
         for name in present:

@@ -1,6 +1,6 @@
-"""Checks the structure of rows: `[CLS] A [SEP] B [SEP]` and padding, with predictions inside.
+"""Checks the structure of rows: `[CLS] A [SEP] B [SEP]` and padding, with targets inside.
 
-Shapes: N rows, L tokens, P predictions.
+Shapes: N rows, L tokens, P targets.
 """
 
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 A shard does not record its tokenizer. But the structure of its rows reveals the special tokens, which must be
 the tokenizer's, and its words must be split as that tokenizer splits them.
 
-Shapes: N rows, L tokens, P predictions.
+Shapes: N rows, L tokens, P targets.
 """
 
 import hashlib
@@ -21,8 +21,8 @@ from nemo.utils.errors import DataError
 from nemo.utils.logging import logging
 
 BLOCK_BYTES = 4 << 20  # bytes of rows read at a time
-ENOUGH = 50  # predictions needed to estimate a share
-USUAL_HIDDEN_SHARE = (0.75, 0.85)  # of predictions that are masked by [MASK]: 0.8 for BERT
+ENOUGH = 50  # targets needed to estimate a share
+USUAL_MASKED_SHARE = (0.75, 0.85)  # of targets that are masked by [MASK]: 0.8 for BERT
 USUAL_RANDOM_SHARE = (0.45, 0.70)  # of pairs: 0.5 for BERT, 0.54 to 0.65 if documents are short
 MAX_ODD_SHARE = 0.01  # of rows with a [SEP] inside a sentence; a text may mention [SEP]
 # Share of words that the tokenizer splits as in the shards. Measured on news and Wikipedia with vocabularies
@@ -134,7 +134,7 @@ def _mask_id(behind: Counter[int], shard: Shard) -> int | None:
             found=f"the most frequent id in their place, {mask_id}, in only {share:.0%}",
             expected="[MASK] in about 80%",
         )
-    if not USUAL_HIDDEN_SHARE[0] <= share <= USUAL_HIDDEN_SHARE[1]:
+    if not USUAL_MASKED_SHARE[0] <= share <= USUAL_MASKED_SHARE[1]:
         logging.warning(
             "%s: %.0f%% of the tokens to predict are replaced by one id (%d); 80%% is usual",
             shard.path,
@@ -158,7 +158,7 @@ def _random_share(random_rows: int, shard: Shard) -> float | None:
     return share
 
 
-def check_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> None:
+def check_shard_tokenizer(tokenizer: TokenizerSpec, found: Survey, shard: Shard) -> None:
     """Refuse a tokenizer that did not make these shards.
 
     Raises:

@@ -9,7 +9,7 @@ Differences from those scripts:
 row
   decompresses eight chunks.
 
-Shapes: N rows, L tokens, P predictions.
+Shapes: N rows, L tokens, P targets.
 """
 
 import bisect
@@ -129,8 +129,7 @@ def write_shard(
 
     Returns:
         rows: N; random_pairs: number of random pairs; padding: number of positions without a token;
-            predictions:
-        their number; bytes, sha256: of the file.
+        predictions: number of targets; bytes, sha256: of the file.
 
     Raises:
         DataError: the store is too small for a single pair.
@@ -221,15 +220,15 @@ def _rows(
     """Every field in its stored form."""
     row, position = np.divmod(np.flatnonzero(chosen), chosen.shape[1])
     slot = np.arange(len(row)) - np.searchsorted(row, row)
-    positions, predictions = np.zeros((2, len(chosen), max_predictions), np.int32)
+    positions, targets = np.zeros((2, len(chosen), max_predictions), np.int32)
     positions[row, slot] = position
-    predictions[row, slot] = sequences.ids[row, position]
+    targets[row, slot] = sequences.ids[row, position]
     return {
         "input_ids": np.where(sequences.is_token, masked, 0),  # whatever the tokenizer's id of [PAD]
         "input_mask": sequences.is_token,
         "segment_ids": sequences.in_b,
         "masked_lm_positions": positions,
-        "masked_lm_ids": predictions,
+        "masked_lm_ids": targets,
         LABELS: is_random,
     }
 

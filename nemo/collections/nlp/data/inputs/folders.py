@@ -101,7 +101,7 @@ def listing_at(place: Place, format_: str) -> Listing | None:
 
 
 def _listing_of(folder: Path, format_: str) -> Listing:
-    if _is_store(folder):
+    if _looks_like_store(folder):
         fix = "give it as --train_data of pretrain, or give the text it was made from"
         raise DataError("a token store, not text", where=folder, fix=fix)
     files: dict[str, Place] = {}
@@ -182,7 +182,7 @@ def _entries(folder: Path) -> list[Path]:
         folders[:] = [n for n in folders if not n.startswith(".") and n not in _FOLDERS_BESIDE]
         for name in folders:
             refuse_link(Path(place, name))
-        folders[:] = [name for name in folders if not _is_store(Path(place, name))]
+        folders[:] = [name for name in folders if not _looks_like_store(Path(place, name))]
         files += [Path(place, name) for name in names if not name.startswith(".")]
     return sorted(files)
 
@@ -198,5 +198,6 @@ def _may_be_text(name: str, format_: str) -> bool:
     return by_name is not None or not ending
 
 
-def _is_store(folder: Path) -> bool:
+def _looks_like_store(folder: Path) -> bool:
+    """Whether a folder has the tokens of a store, be it finished or not."""
     return (folder / "tokens.bin").is_file()

@@ -97,7 +97,7 @@ def prepared_in(path: Path) -> list[Path]:
 
 def named_tokenizer(name: str | None, do_lower_case: bool | None = None) -> TokenizerSpec | None:
     """The tokenizer that `--tokenizer` names; None if it names none."""
-    return find_tokenizer(TokenizerRequest(asked=name), do_lower_case)
+    return find_tokenizer(TokenizerRequest(named=name), do_lower_case)
 
 
 def tokenizer_beside(path: Path) -> TokenizerSpec | None:

@@ -42,14 +42,14 @@ class Token:
         text: the original token, without marks.
         shown: what the model sees in its place.
         starts_word: whether a word begins with it.
-        is_hidden: whether the model must predict it.
+        is_target: whether the model must predict it.
         is_masked: whether the model sees a mask in its place.
     """
 
     text: str
     shown: str
     starts_word: bool
-    is_hidden: bool
+    is_target: bool
     is_masked: bool
 
 
@@ -122,7 +122,7 @@ def target_words(tokens: Sequence[Token]) -> list[list[Token]]:
     """The words with tokens to predict, reduced to these tokens."""
     number = itertools.accumulate(token.starts_word for token in tokens)
     words = itertools.groupby(zip(number, tokens, strict=True), key=lambda pair: pair[0])
-    targets = ([token for _, token in word if token.is_hidden] for _, word in words)
+    targets = ([token for _, token in word if token.is_target] for _, word in words)
     return [word for word in targets if word]
 
 
@@ -231,7 +231,7 @@ def _samples(rows: _Rows, tokenizer: TokenizerSpec) -> list[Sample]:
                         text(was),
                         text(shown),
                         starts_word=bool(rows.starts_word[row, position]) or not side,
-                        is_hidden=bool(rows.chosen[row, position]),
+                        is_target=bool(rows.chosen[row, position]),
                         is_masked=shown == tokenizer.mask_id,
                     )
                 )

@@ -51,7 +51,7 @@ class ShardFigures:
     Attributes:
         shards, rows, bytes: of the training shards.
         held_out_shards, held_out_rows: of the held-out shards.
-        seq_length, max_predictions: maximum tokens and predictions per row.
+        seq_length, max_predictions: maximum tokens and targets per row.
         padding_share: share of all positions.
         random_share: share of random pairs; None without labels.
         cls_id, sep_id, mask_id: ids of the special tokens; None if too few rows show them.

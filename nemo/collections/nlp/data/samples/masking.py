@@ -67,7 +67,7 @@ class Masking:
 
         Of n tokens, round(n * probability) are chosen: words are taken in random order, skipping those that
         would exceed this budget. If all words would, the shortest is taken, so that every sample has a
-        prediction, unless that word is longer than `max_predictions`. For spans, the words of a row are cut
+        target, unless that word is longer than `max_predictions`. For spans, the words of a row are cut
         into spans of random lengths. No span crosses a special token; it wraps around to the other end of
         its text instead, so that all words are chosen equally often. Spans are taken in random order, with
         their words in sequence, so only the last span can be cut short by the budget. Of the chosen tokens,

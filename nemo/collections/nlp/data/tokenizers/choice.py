@@ -58,7 +58,7 @@ class TokenizerRequest:
     """The inputs of the rules.
 
     Attributes:
-        asked: `--tokenizer`: a folder, file or name, a kind in `TRAINED`, or None.
+        named: `--tokenizer`: a folder, file or name, a kind in `TRAINED`, or None.
         checkpoint: the checkpoint that is opened.
         initial: the initial checkpoint of a run, or another model to start from.
         data: text, or prepared data; an address has no tokenizer beside it.
@@ -66,7 +66,7 @@ class TokenizerRequest:
         train_in: folder for a new tokenizer.
     """
 
-    asked: str | None = None
+    named: str | None = None
     checkpoint: Path | None = None
     initial: Model | None = None
     data: Path | str | None = None
@@ -104,18 +104,18 @@ def find_tokenizer(request: TokenizerRequest, do_lower_case: bool | None = None)
 
 
 def _named(request: TokenizerRequest) -> TokenizerChoice | None:
-    asked, checkpoint = request.asked, request.checkpoint
-    if asked is None or (asked in TRAINED and request.train_in is not None):
+    named, checkpoint = request.named, request.checkpoint
+    if named is None or (named in TRAINED and request.train_in is not None):
         return None
     if checkpoint is not None and has_tokenizer(checkpoint):
         raise UsageError(
             "the checkpoint has its own tokenizer", where=checkpoint, fix="leave out --tokenizer"
         )
-    near = closest(asked, TRAINED)
-    if request.train_in is not None and near is not None and not Path(asked).exists():
+    near = closest(named, TRAINED)
+    if request.train_in is not None and near is not None and not Path(named).exists():
         fix = f"did you mean {near!r}?"
-        raise UsageError("unknown tokenizer", where="--tokenizer", found=repr(asked), fix=fix)
-    return TokenizerChoice(asked, "named by --tokenizer")
+        raise UsageError("unknown tokenizer", where="--tokenizer", found=repr(named), fix=fix)
+    return TokenizerChoice(named, "named by --tokenizer")
 
 
 def _of_checkpoint(request: TokenizerRequest) -> TokenizerChoice | None:
@@ -135,7 +135,7 @@ def _of_initial_checkpoint(request: TokenizerRequest) -> TokenizerChoice | None:
 def _beside_data(request: TokenizerRequest) -> TokenizerChoice | None:
     for folder in _folders_to_try(request):
         # A vocab.txt beside a SentencePiece model only lists its pieces.
-        is_other_kind = request.asked == "word-piece" and is_sentencepiece(folder)
+        is_other_kind = request.named == "word-piece" and is_sentencepiece(folder)
         if has_tokenizer(folder) and not is_other_kind:
             return TokenizerChoice(str(folder), "beside the data", warning=_doubt(request, folder))
     return None

@@ -52,6 +52,8 @@ if __name__ == "__main__":
     try:
         run(sys.stdin.buffer.read())
     except BaseException as error:  # a panic in `tokenizers` is not an Exception
-        told = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-        sys.stderr.write("\n" + re.sub("^[A-Z_]+: ", "", told) + "\n")  # without INTERNAL, as its authors say
+        message = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        sys.stderr.write(
+            "\n" + re.sub("^[A-Z_]+: ", "", message) + "\n"
+        )  # without INTERNAL, as its authors say
         sys.exit(2)

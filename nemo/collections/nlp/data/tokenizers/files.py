@@ -99,8 +99,10 @@ def try_out(library: str, content: bytes, where: Any, problem: str) -> None:
         found = f"it crashed with {signal.Signals(-done.returncode).name} when it was tried"
         raise UsageError(problem, where=where, found=found)
     if done.returncode > 0:
-        *_, told = done.stderr.decode(errors="replace").strip().splitlines() or ["a crash when it was tried"]
-        raise UsageError(problem, where=where, found=told)
+        *_, message = done.stderr.decode(errors="replace").strip().splitlines() or [
+            "a crash when it was tried"
+        ]
+        raise UsageError(problem, where=where, found=message)
     _tried.add(digest)
 
 
@@ -172,11 +174,11 @@ def _warn_of_lines(lines: list[str], path: Any) -> None:
         if token:
             numbers[token] = number
     for found in filter(None, (blank, again)):
-        number, told, unused = found[0]
+        number, problem, unused = found[0]
         logging.warning(
             "%s:%d: %s%s, so the id of line %d can never occur; fix: write a token such as %s there; "
             "deleting the line would change the ids of all later tokens",
-            *(path, number, told, _others(found), unused, placeholder(unused - 1)),
+            *(path, number, problem, _others(found), unused, placeholder(unused - 1)),
         )
     if spaced:
         logging.warning("%s:%d: spaces around a token%s", path, spaced[0], _others(spaced))

@@ -287,11 +287,11 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
     differ += listed.keys() - known.keys()
     if differ:
         first = min(differ)
-        told = ["missing" if names.get(first) is None else repr(names[first]) for names in (known, listed)]
+        texts = ["missing" if names.get(first) is None else repr(names[first]) for names in (known, listed)]
         logging.warning(
             "%s is used but contradicts %s, which is ignored: token %d is %s, and line %d is %s; "
             "fix: delete the outdated one",
-            *(used, unused, first, told[0], first + 1, told[1]),
+            *(used, unused, first, texts[0], first + 1, texts[1]),
         )
 
 

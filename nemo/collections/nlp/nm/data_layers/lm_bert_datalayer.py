@@ -191,7 +191,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
     Args:
         dataset: a shard (`.hdf5`), or a folder of them. In a folder with both, training uses the shards
             named `training`, any other mode those named `test`.
-        max_pred_length: predictions in a row, or their maximum if masks are drawn; also called
+        max_pred_length: targets in a row, or their maximum if masks are drawn; also called
             `max_predictions_per_seq`. Default: as in the shards, or as follows from `mask_probability`.
         mode: "train", "eval", "test" or "infer".
         batch_size: B. It may also come before `mode`, as in the tutorial.

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.hdf5 import Frame, Limits, check_tokenizer, open_shard, survey_of
+from nemo.collections.nlp.data.hdf5 import Frame, Limits, check_shard_tokenizer, open_shard, survey_of
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
 from nemo.utils.errors import DataError
 from tests.shards import MASK, Row, make_rows, write_shard
@@ -105,12 +105,12 @@ def test_the_shards_own_tokenizer_is_accepted_and_another_refused(tmp_path, toke
     rows = make_rows(100, 64, 9, right.vocab_size, sentences=sentences, specials=specials)
     shard = open_shard(write_shard(tmp_path / "a.hdf5", rows, 64, 9))
     found = survey_of(shard, Limits(64, 9, right.vocab_size))
-    check_tokenizer(right, found, shard)
+    check_shard_tokenizer(right, found, shard)
     assert (wrong.vocab_size, wrong.cls_id, wrong.mask_id) == (right.vocab_size, right.cls_id, right.mask_id)
     with pytest.raises(
         DataError, match="made with a different tokenizer: it splits words differently; found"
     ):
-        check_tokenizer(wrong, found, shard)
+        check_shard_tokenizer(wrong, found, shard)
 
 
 @pytest.mark.parametrize(("place", "token"), [(0, "CLS"), (1, "SEP"), (2, "MASK")])
@@ -121,4 +121,4 @@ def test_other_special_tokens_are_another_tokenizer(tmp_path, tokenizers, place,
     shard = open_shard(write_shard(tmp_path / "a.hdf5", make_rows(100, specials=tuple(specials))))
     message = rf"\[{token}\] has a different id; found 30, .*fix: give the vocabulary"
     with pytest.raises(DataError, match=message):
-        check_tokenizer(tokenizer, survey_of(shard, LIMITS), shard)
+        check_shard_tokenizer(tokenizer, survey_of(shard, LIMITS), shard)

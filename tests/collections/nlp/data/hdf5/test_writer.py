@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.hdf5 import Limits, check_tokenizer, open_shard, read_checked, survey_of
+from nemo.collections.nlp.data.hdf5 import Limits, check_shard_tokenizer, open_shard, read_checked, survey_of
 from nemo.collections.nlp.data.hdf5 import restored as unmasked
 from nemo.collections.nlp.data.hdf5.writer import ShardRecipe, document_ranges, write_shard
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
@@ -218,7 +218,7 @@ def test_real_text_is_read_back_as_made_with_this_tokenizer(shared_data, tmp_pat
     counts = write_shard(store, tokenizer, ShardRecipe(128, 20), range(len(store.document_offsets) - 1), path)
     shard = open_shard(path)
     found = survey_of(shard, Limits(128, 20, tokenizer.vocab_size))
-    check_tokenizer(tokenizer, found, shard)
+    check_shard_tokenizer(tokenizer, found, shard)
     assert found.mask_id == tokenizer.mask_id
     assert found.random_share == pytest.approx(counts["random_pairs"] / counts["rows"])
     text = " ".join(map(str, store.tokens.tolist()))
