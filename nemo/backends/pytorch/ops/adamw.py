@@ -45,13 +45,13 @@ def adamw_(
     native.call(
         "adamw",
         torch.float32,
-        *(
-            _addresses(parameters),
-            *_addresses_and_types(gradients),
-            _addresses(exp_avgs),
-            _addresses(exp_avg_sqs),
-        ),
-        *(sizes, torch.tensor(steps), len(parameters)),
+        _addresses(parameters),
+        *_addresses_and_types(gradients),
+        _addresses(exp_avgs),
+        _addresses(exp_avg_sqs),
+        sizes,
+        torch.tensor(steps),
+        len(parameters),
         *map(float, numbers),
     )
     for group in (parameters, exp_avgs, exp_avg_sqs):

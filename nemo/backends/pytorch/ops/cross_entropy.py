@@ -85,8 +85,13 @@ class _Native(torch.autograd.Function):
         native.call(
             "cross_entropy_by_class" if ctx.by_class else "cross_entropy",
             scores.dtype,
-            *(scores, bias, labels, losses),
-            *(*scores.shape, float(label_smoothing), int(keep_gradient)),
+            scores,
+            bias,
+            labels,
+            losses,
+            *scores.shape,
+            float(label_smoothing),
+            int(keep_gradient),
         )
         if keep_gradient:
             ctx.save_for_backward(hidden, weight, scores)

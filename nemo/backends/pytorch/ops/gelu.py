@@ -43,7 +43,10 @@ class _Native(torch.autograd.Function):
         native.call(
             "bias_gelu_backward",
             derivative.dtype,
-            *(grad.contiguous(), derivative, x_grad, bias_grad),
+            grad.contiguous(),
+            derivative,
+            x_grad,
+            bias_grad,
             *derivative.shape,
         )
         return x_grad, bias_grad

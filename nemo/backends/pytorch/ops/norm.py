@@ -84,9 +84,18 @@ class _Native(torch.autograd.Function):
         native.call(
             "dropout_add_norm",
             x.dtype,
-            *(x, bias, residual, weight, norm_bias),
-            *(total, out, statistics),
-            *(*x.shape, float(eps), float(p), int(seed)),
+            x,
+            bias,
+            residual,
+            weight,
+            norm_bias,
+            total,
+            out,
+            statistics,
+            *x.shape,
+            float(eps),
+            float(p),
+            int(seed),
         )
         ctx.save_for_backward(total, statistics, weight)
         ctx.settings = float(p), int(seed)
@@ -103,9 +112,16 @@ class _Native(torch.autograd.Function):
         native.call(
             "dropout_add_norm_backward",
             total.dtype,
-            *(grad.contiguous(), total, statistics, weight),
-            *(total_grad, x_grad, sums),
-            *(*total.shape, p, seed),
+            grad.contiguous(),
+            total,
+            statistics,
+            weight,
+            total_grad,
+            x_grad,
+            sums,
+            *total.shape,
+            p,
+            seed,
         )
         weight_grad, norm_bias_grad, bias_grad = sums
         return x_grad, bias_grad, total_grad, weight_grad, norm_bias_grad, None, None, None

@@ -280,7 +280,9 @@ class _Adapting:
         pays = self._options.pieces is not None or saved >= WORTH_TOKENS or spelled >= WORTH_UNKNOWN
         logging.info(
             "%d new entries would save %.1f%% of the tokens: %s",
-            *(len(result.extension.ids), 100 * saved, "taken" if pays else "left out"),
+            len(result.extension.ids),
+            100 * saved,
+            "taken" if pays else "left out",
         )
         return {"pieces": len(result.extension.ids) if pays else 0, "saved": saved}
 

@@ -83,7 +83,10 @@ class Patience(ActionCallback):
             logging.info(
                 "ended after step %d, out of --patience: %d evaluations in a row without a lower held-out "
                 "MLM loss than the %.3f after step %d",
-                *(self.step, self._evaluations, self._best.losses[best], best),
+                self.step,
+                self._evaluations,
+                self._best.losses[best],
+                best,
             )
 
     def _is_out(self) -> bool:

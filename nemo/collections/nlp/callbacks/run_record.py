@@ -125,8 +125,12 @@ class RunRecord(ActionCallback):
         is_planned = self.is_planned()
         logging.info(
             "step %d%s  %s  lr %.2e  %s tokens/s%s",
-            *(row["step"], f"/{self.total_steps}" if is_planned else "", losses, row["lr"]),
-            *(f"{row['tokens_per_s']:,.0f}", f"  {duration(seconds_left)} left" if is_planned else ""),
+            row["step"],
+            f"/{self.total_steps}" if is_planned else "",
+            losses,
+            row["lr"],
+            f"{row['tokens_per_s']:,.0f}",
+            f"  {duration(seconds_left)} left" if is_planned else "",
             extra={"is_shown": is_displayed()},
         )
 
@@ -172,7 +176,10 @@ class RunRecord(ActionCallback):
             self._has_told_of_divergence = True
             logging.warning(
                 "after %s the MLM loss is %.4g; a uniform prediction has %.2f (ln V): %s",
-                *(quantity(self.step, "step"), loss, divergence.loss_of_chance, cause),
+                quantity(self.step, "step"),
+                loss,
+                divergence.loss_of_chance,
+                cause,
             )
 
     def _name_overfitting(self, held_out: float) -> None:
@@ -187,7 +194,8 @@ class RunRecord(ActionCallback):
                 "the model is overfitting: since step %d the held-out MLM loss has been rising (to %.2f) "
                 "while the training loss falls; use more text, a smaller model, more dropout or fewer steps "
                 "(--patience stops such a run, --keep_best keeps its best checkpoint)",
-                *(since, held_out),
+                since,
+                held_out,
             )
 
     def _explain_plateau(self, of: str, loss: float, entropy: float) -> None:

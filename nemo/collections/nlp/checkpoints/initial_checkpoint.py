@@ -230,7 +230,10 @@ def with_sizes(
             if is_given(options, name) and getattr(options, name) != getattr(settings, name):
                 logging.warning(
                     "--%s %s has no effect: %s says %s",
-                    *(name, getattr(options, name), source, getattr(settings, name)),
+                    name,
+                    getattr(options, name),
+                    source,
+                    getattr(settings, name),
                 )
     elif initial is not None and initial.settings is not None:
         settings, source = initial.settings, initial.name
@@ -273,7 +276,9 @@ def _length_within(positions: int, options: PretrainingOptions, source: str) -> 
             )
         logging.warning(
             "max_seq_length reduced to %d from %d, the number of positions in %s",
-            *(positions, options.max_seq_length, source),
+            positions,
+            options.max_seq_length,
+            source,
         )
     return min(options.max_seq_length, positions)
 

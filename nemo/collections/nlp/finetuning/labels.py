@@ -98,7 +98,10 @@ def warn_of_leak(train: Sequence[Example], held_out: Sequence[Example], name: st
         logging.warning(
             "%d of %d examples of %s are also in the training data, the first at %s: memorization "
             "makes its scores too good",
-            *(len(leaked), len(held_out), name, leaked[0].where),
+            len(leaked),
+            len(held_out),
+            name,
+            leaked[0].where,
         )
     return len(leaked)
 

@@ -204,7 +204,11 @@ class Finetuning:
         _write_json(folder / VALID, run)
         logging.info(
             "learning rate %g, seed %d: %s on the validation set after %d steps in %.0f s",
-            *(rate, seed, _in_words(measured), steps, seconds),
+            rate,
+            seed,
+            _in_words(measured),
+            steps,
+            seconds,
         )
         return run
 

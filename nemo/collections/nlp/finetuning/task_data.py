@@ -61,7 +61,11 @@ def open_task_data(options: FinetuningOptions) -> TaskData:
         logging.info("held out for validation: %d of %d examples", len(valid), len(valid) + len(train))
     logging.info(
         "%d examples to train on, %d for validation, %d to test on; %d labels: %s",
-        *(len(train), len(valid), len(test), len(labels), ", ".join(labels)),
+        len(train),
+        len(valid),
+        len(test),
+        len(labels),
+        ", ".join(labels),
     )
     return TaskData(train, valid, test, labels)
 

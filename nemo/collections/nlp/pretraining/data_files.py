@@ -125,8 +125,10 @@ def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
         logging.warning(
             "training and held-out text differ in layout: %s is read as %r and %s as %r, so their losses "
             "are hard to compare; if both have the same layout, give it (--text_layout)",
-            *(some_of([str(source) for source in trained_on]), layouts[0]),
-            *(some_of([str(source) for source in evaluated_on]), layouts[1]),
+            some_of([str(source) for source in trained_on]),
+            layouts[0],
+            some_of([str(source) for source in evaluated_on]),
+            layouts[1],
         )
 
 

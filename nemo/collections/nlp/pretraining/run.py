@@ -80,7 +80,8 @@ def processes_of(options: PretrainingOptions) -> World:
         logging.warning(
             "other work uses the cores (%.1f running threads on %d cores): multithreaded steps are slow on "
             "busy cores; try --threads 1",
-            *(busy, torch.get_num_threads()),
+            busy,
+            torch.get_num_threads(),
         )
     if options.num_gpus != 1 or "num_gpus" in options.given:
         refuse_other_world(options.num_gpus)
@@ -176,7 +177,8 @@ def _name_best(evaluations: Mapping[int, Mapping[str, float]], folder: Path, las
     if best is not None and best != last_step:
         logging.info(
             "the best checkpoint is STEP-%d, with a held-out MLM loss of %.2f; nemo-bert export uses it",
-            *(best, losses[best]),
+            best,
+            losses[best],
         )
 
 

@@ -55,7 +55,10 @@ class RunFilesWriter(ActionCallback):
         (self.work_folder.checkpoint_dir / "bert-config.json").write_text(settings.to_json(), "utf-8")
         with working("looking at the text"):
             facts = about(
-                *(self.run.options, self.run.data, self.run.model, self.num_processes),
+                self.run.options,
+                self.run.data,
+                self.run.model,
+                self.num_processes,
                 self.notes.languages,
             )
         self.work_folder.write_json("about.json", facts)

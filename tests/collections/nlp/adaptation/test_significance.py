@@ -13,7 +13,7 @@ def test_a_gain_is_called_so_as_by_welchs_test(runs, deviations):
     for step in range(1, 200):
         other = Score(0.7 + step / 1000, deviations[1], runs)
         p = ttest_ind_from_stats(
-            *(one.mean, one.deviation, runs), *(other.mean, other.deviation, runs), equal_var=False
+            one.mean, one.deviation, runs, other.mean, other.deviation, runs, equal_var=False
         ).pvalue
         if p > 0.05:
             assert not differs(one, other), base

@@ -178,7 +178,12 @@ def _warn_of_lines(lines: list[str], path: Any) -> None:
         logging.warning(
             "%s:%d: %s%s, so the id of line %d can never occur; fix: write a token such as %s there; "
             "deleting the line would change the ids of all later tokens",
-            *(path, number, problem, _others(found), unused, placeholder(unused - 1)),
+            path,
+            number,
+            problem,
+            _others(found),
+            unused,
+            placeholder(unused - 1),
         )
     if spaced:
         logging.warning("%s:%d: spaces around a token%s", path, spaced[0], _others(spaced))

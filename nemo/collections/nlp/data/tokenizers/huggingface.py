@@ -291,7 +291,12 @@ def _warn_of_contradiction(tokenizer: Any, folder: Path) -> None:
         logging.warning(
             "%s is used but contradicts %s, which is ignored: token %d is %s, and line %d is %s; "
             "fix: delete the outdated one",
-            *(used, unused, first, texts[0], first + 1, texts[1]),
+            used,
+            unused,
+            first,
+            texts[0],
+            first + 1,
+            texts[1],
         )
 
 
@@ -304,5 +309,8 @@ def warn_of_case(vocabulary: Path, do_lower_case: bool) -> None:
     if said != do_lower_case:
         logging.warning(
             "%s says do_lower_case: %s, but %s given as a file is read with %s; fix: name the folder",
-            *(config, json.dumps(said), vocabulary, json.dumps(do_lower_case)),
+            config,
+            json.dumps(said),
+            vocabulary,
+            json.dumps(do_lower_case),
         )

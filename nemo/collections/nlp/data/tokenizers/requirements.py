@@ -76,6 +76,9 @@ def warn_of_shared_tokens(tokenizer: Any, source: Path) -> None:
             logging.warning(
                 "%s: %s is both %s and %s, so the model cannot tell them apart; fix: give each its own "
                 "token in tokenizer_config.json",
-                *(source, token, kinds[token], kind),
+                source,
+                token,
+                kinds[token],
+                kind,
             )
         kinds[token] = kind

@@ -75,7 +75,9 @@ class SentencePieceTokenizer(TokenizerSpec):
         if reason := tokenizer._not_exported:
             logging.warning(
                 "%s is %s: BERT can be trained with it, but not exported for transformers; fix: %s",
-                *(file, reason, _USE_OURS),
+                file,
+                reason,
+                _USE_OURS,
             )
         notes = file.with_name(SPECIAL_TOKENS_FILE)
         if notes.is_file():

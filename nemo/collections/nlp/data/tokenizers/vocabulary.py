@@ -125,7 +125,11 @@ def train_tokenizer(
             lines = draw_lines(files, sample_size, sample_bytes, specials, text)
         logging.info(
             "learning a %s vocabulary from %d lines, %.1f million characters (limits: %d lines, %d MB)",
-            *(kind, len(lines), sum(map(len, lines)) / 1e6, sample_size, sample_bytes // 10**6),
+            kind,
+            len(lines),
+            sum(map(len, lines)) / 1e6,
+            sample_size,
+            sample_bytes // 10**6,
         )
         tokenizer: TokenizerSpec
         if kind == "sentence-piece":
