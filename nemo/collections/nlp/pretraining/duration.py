@@ -188,7 +188,7 @@ class EndOnTime(ActionCallback):
     Args:
         minutes: duration of the whole run.
         began: when it began, by `time.monotonic()`.
-        plan: the current plan of the steps.
+        step_plan: the current plan of the steps.
         first_step: steps made in another work folder.
         most_steps: maximum number of steps; None: as many as fit into the time.
         overhead: everything else that takes time.
@@ -201,7 +201,7 @@ class EndOnTime(ActionCallback):
         self,
         minutes: float,
         began: float,
-        plan: StepPlan,
+        step_plan: StepPlan,
         first_step: int,
         most_steps: int | None,
         overhead: Overhead,
@@ -209,7 +209,7 @@ class EndOnTime(ActionCallback):
         write_down: Callable[[StepPlan], None],
         world: World,
     ):
-        self.plan = plan
+        self.step_plan = step_plan
         self.seconds = 60 * minutes
         self._began = began
         self._first_step = first_step
@@ -237,10 +237,10 @@ class EndOnTime(ActionCallback):
 
     def on_action_start(self) -> None:
         self._start = self._time = time.monotonic()
-        total, done = self.plan.total - self._first_step, self.step - self._first_step
+        total, done = self.step_plan.total - self._first_step, self.step - self._first_step
         if done > 0:
             self._began = self._start
-            if self.plan.is_settled:
+            if self.step_plan.is_settled:
                 self.seconds *= max(0, total - done) / total
         self._overhead_before = self._overhead.seconds
         self._made, self._next = 0, 1
@@ -252,12 +252,12 @@ class EndOnTime(ActionCallback):
         if self._made < self._next:
             return
         total, self._next = self._world.broadcast_object(self._decide)
-        if total != self.plan.total or (self._made > 1 and not self.plan.is_settled):
-            self.plan = self.plan.changed(self.step, total)
+        if total != self.step_plan.total or (self._made > 1 and not self.step_plan.is_settled):
+            self.step_plan = self.step_plan.changed(self.step, total)
             self.action.plan = dataclasses.replace(
-                self.action.plan, max_steps=total, lr_policy=self._policy(self.plan)
+                self.action.plan, max_steps=total, lr_policy=self._policy(self.step_plan)
             )
-            self._write_down(self.plan)
+            self._write_down(self.step_plan)
 
     def _decide(self) -> tuple[int, int]:
         """The total steps of the run, and after how many steps of this process to decide again."""
@@ -268,14 +268,14 @@ class EndOnTime(ActionCallback):
         start = self._start - self._began
         if self._made == 1:  # the first step sets up much that is reused, so its duration means nothing
             takes = self._seconds(start, self._overhead.seconds_at_end(0.0))
-            return self.step if self._time >= self._began + takes else self.plan.total, 2
+            return self.step if self._time >= self._began + takes else self.step_plan.total, 2
         pace = self._pace()
         each = pace + self._overhead.seconds_per_step(pace, self._made)
         at_end = self._overhead.seconds_at_end(pace)
         self._warn_if_late(start, at_end)
         takes = self._seconds(start, at_end)
         total = self._steps_in_all(self._began + takes - at_end - self._time, each)
-        if total != self.plan.total or not self.plan.is_settled:
+        if total != self.step_plan.total or not self.step_plan.is_settled:
             if total == self._most_steps:
                 takes = self._time - self._began + (total - self.step) * each + at_end
             self._log_plan(total, takes, pace, each)
@@ -284,8 +284,10 @@ class EndOnTime(ActionCallback):
 
     def _steps_in_all(self, left: float, each: float) -> int:
         """The total steps if `left` seconds remain and a step, with its overhead, takes `each`."""
-        planned = self.plan.total
-        if self.step <= self.plan.changes[-1][0]:  # a step that was planned, made and lost before a resume
+        planned = self.step_plan.total
+        if (
+            self.step <= self.step_plan.changes[-1][0]
+        ):  # a step that was planned, made and lost before a resume
             return planned
         if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
             return planned
@@ -305,7 +307,7 @@ class EndOnTime(ActionCallback):
 
     def _log_plan(self, total: int, takes: float, pace: float, each: float) -> None:
         """Log the first plan, and large changes; small ones only for debugging."""
-        before = self.plan.total if self.plan.is_settled else None
+        before = self.step_plan.total if self.step_plan.is_settled else None
         is_news = before is None or abs(total - before) > LOGGED_CHANGE * before
         others = f", {1 - pace / each:.0%} of the time evaluating and saving" if each > 1.05 * pace else ""
         (logging.info if is_news else logging.debug)(

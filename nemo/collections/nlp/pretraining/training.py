@@ -76,7 +76,7 @@ def train(
     end = _end_on_time(run, held_out, checkpoints, began, files, world) if run.ends_on_time else None
     callbacks.extend(_mask_schedules(run, end, factory.world_size))
     if end is not None:
-        record.is_planned = lambda: end.plan.is_settled
+        record.is_planned = lambda: end.step_plan.is_settled
         callbacks.append(end)
     if best is not None and options.patience is not None:
         callbacks.append(Patience(best, options.patience, world))
@@ -105,7 +105,7 @@ def _mask_schedules(run: Run, end: EndOnTime | None, num_processes: int) -> list
         run.data.train,
         run.options.batches_per_step,
         num_processes,
-        plan=lambda: run.plan if end is None else end.plan,
+        plan=lambda: run.plan if end is None else end.step_plan,
     )
     run.data.train.mask_schedule = masks
     return [masks]
@@ -213,7 +213,7 @@ def _end_on_time(
     end = EndOnTime(
         minutes=options.minutes,
         began=began,
-        plan=run.plan,
+        step_plan=run.plan,
         first_step=run.first_step,
         most_steps=run.steps_at_most,
         overhead=overhead,
