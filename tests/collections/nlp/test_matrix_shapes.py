@@ -17,7 +17,7 @@ from nemo.collections.nlp.nm.pretraining_model import wire, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
 V, D, INNER = 67, 24, 40
-SEQUENCES = 16
+SAMPLES = 16
 ONEDNN_KEEPS = 1024  # programs, each for one shape
 
 
@@ -37,10 +37,10 @@ class Texts(DataLayerNM):
         for i in range(first, self.num_batches, stride):
             generator = torch.Generator().manual_seed(i)
             longest = int(torch.randint(self.length // 2, self.length + 1, (), generator=generator))
-            lengths = torch.randint(self.length // 4, longest + 1, (4 * SEQUENCES,), generator=generator)
-            size = SEQUENCES
+            lengths = torch.randint(self.length // 4, longest + 1, (4 * SAMPLES,), generator=generator)
+            size = SAMPLES
             if self.by_tokens:
-                size = int((lengths.cumsum(0) <= SEQUENCES * self.length).sum())
+                size = int((lengths.cumsum(0) <= SAMPLES * self.length).sum())
             mask = (torch.arange(self.length) < lengths[:size, None]).long()
             ids = torch.randint(5, V, mask.shape, generator=generator) * mask
             guess = (torch.rand(mask.shape, generator=generator) < 0.15).long() * mask
