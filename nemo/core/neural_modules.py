@@ -5,7 +5,7 @@ from collections import namedtuple
 from collections.abc import Callable, Mapping
 from enum import Enum
 from os import PathLike
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 from uuid import uuid4
 
 from nemo.core import module_config
@@ -60,7 +60,7 @@ class NeuralModule:
     _device: Any
     _uuid: str
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> "NeuralModule":
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         module = super().__new__(cls)
         factory = cls._get_default_factory()
         vars(module).update(

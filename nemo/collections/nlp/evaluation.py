@@ -4,7 +4,7 @@ Shapes: B batch, T tokens, V vocabulary.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,14 +12,14 @@ import torch
 from nemo.backends.pytorch import PtActions
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.checkpoints.loading import Pretrained
+from nemo.collections.nlp.data.datasets import BertPretrainingDataset, BertPretrainingPreprocessedDataset
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
 from nemo.collections.nlp.data.inputs import AUTO, TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.samples.sampling import Sampling
-from nemo.collections.nlp.data.store.token_store import held_out_in
+from nemo.collections.nlp.data.store.token_store import held_out_in, open_or_build
 from nemo.collections.nlp.nm.data_layers import BertPretrainingDataLayer, BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.nm.pretraining_model import PretrainingLosses, wire
-from nemo.collections.nlp.options.choices import STORED
 from nemo.collections.nlp.predicting import Prediction, best_predictions
 from nemo.collections.nlp.pretraining.data_files import held_out_text
 from nemo.utils.errors import UsageError
@@ -66,20 +66,17 @@ def evaluate(
             expected=f"{positions} or less",
         )
     dataset = held_out_in(dataset) or dataset
+    only_mlm_loss = pretrained.model.nsp is None
     layer: BertPretrainingDataLayer | BertPretrainingPreprocessedDataLayer
     if holds_shards_instead_of_text(dataset):
-        layer = BertPretrainingPreprocessedDataLayer(
+        rows = BertPretrainingPreprocessedDataset(
             dataset,
             mode="eval",
-            batch_size=batch_size,
-            seed=sampling.seed,
+            sampling=sampling,
             tokenizer=pretrained.tokenizer,
-            only_mlm_loss=pretrained.model.nsp is None,
-            max_seq_length=max_seq_length,
-            masking=sampling.masking or STORED,
-            mask_probability=sampling.mask_probability,
+            only_mlm_loss=only_mlm_loss,
         )
-        length = layer.dataset.max_seq_length
+        length = rows.max_seq_length
         if length > positions or max_seq_length not in (None, length):
             raise UsageError(
                 "the shards have rows of a different length",
@@ -87,15 +84,13 @@ def evaluate(
                 found=length,
                 expected=max_seq_length or f"{positions}, the model's positions, or less",
             )
+        layer = BertPretrainingPreprocessedDataLayer.over(rows, batch_size)
     else:
-        layer = BertPretrainingDataLayer(
-            pretrained.tokenizer,
-            held_out_text(place_of(dataset), text),
-            **asdict(replace(sampling, max_seq_length=max_seq_length or positions).of_text()),
-            batch_size=batch_size,
-            text=text,
-            only_mlm_loss=pretrained.model.nsp is None,
-        )
+        sampling = replace(sampling, max_seq_length=max_seq_length or positions).of_text()
+        path = held_out_text(place_of(dataset), text)
+        store = open_or_build(path, pretrained.tokenizer, options=text)
+        pairs = BertPretrainingDataset(pretrained.tokenizer, store, sampling, path, only_mlm_loss)
+        layer = BertPretrainingDataLayer.over(pairs, batch_size)
     return held_out_figures(PtActions(), wire(pretrained.model, layer))
 
 

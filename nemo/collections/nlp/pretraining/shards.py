@@ -14,7 +14,7 @@ from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, find_t
 from nemo.collections.nlp.data.tokenizers.suitability import lacks_capitals, warning_of_unknown
 from nemo.collections.nlp.nm.data_layers import BertPretrainingPreprocessedDataLayer
 from nemo.collections.nlp.options import PretrainingOptions
-from nemo.collections.nlp.options.choices import STORED, TRAINED
+from nemo.collections.nlp.options.choices import TRAINED
 from nemo.collections.nlp.pretraining.text_data import PretrainingData
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
@@ -32,19 +32,17 @@ def open_shards(options: PretrainingOptions, initial: InitialCheckpoint | None =
     tokenizer = tokenizer_of_shards(options, path, initial)
 
     def layer(path: Path, mode: str, max_seq_length: int | None) -> BertPretrainingPreprocessedDataLayer:
-        return BertPretrainingPreprocessedDataLayer(
+        dataset = BertPretrainingPreprocessedDataset(
             path,
             options.max_predictions_per_seq,
             mode,
-            options.batch_size,
-            seed=sampling.seed,
+            dataclasses.replace(sampling, max_seq_length=max_seq_length),
             tokenizer=tokenizer,
             vocab_size=options.vocab_size if tokenizer is None else tokenizer.vocab_size,
             only_mlm_loss=options.only_mlm_loss,
-            max_seq_length=max_seq_length,
-            masking=sampling.masking or STORED,
-            mask_probability=sampling.mask_probability,
-            tokens_per_batch=options.tokens_per_batch,
+        )
+        return BertPretrainingPreprocessedDataLayer.over(
+            dataset, options.batch_size, options.tokens_per_batch
         )
 
     length = options.max_seq_length if is_given(options, "max_seq_length") else None

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
+from nemo.collections.nlp.data.datasets import BertPretrainingDataset
 from nemo.collections.nlp.data.inputs import Source, TextOptions, sections_of, sources_of
 from nemo.collections.nlp.data.inputs.folders import Place
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.store_builder import excerpt_of
-from nemo.collections.nlp.data.store.token_store import is_store
+from nemo.collections.nlp.data.store.token_store import is_store, open_or_build
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import (
@@ -184,21 +185,14 @@ def open_data(
     # Check this before training a tokenizer in vain.
     check_tokens_per_batch(options.tokens_per_batch, options.max_seq_length)
     text = TextOptions.of(options)
-    sampling = asdict(Sampling.of(options).of_text())
+    sampling = Sampling.of(options).of_text()
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
 
     def layer(path: HeldOut, shuffle: bool) -> BertPretrainingDataLayer:
-        return BertPretrainingDataLayer(
-            tokenizer,
-            path,
-            **sampling,
-            batch_size=options.batch_size,
-            shuffle=shuffle,
-            text=text,
-            tokens_per_batch=options.tokens_per_batch,
-            only_mlm_loss=options.only_mlm_loss,
-        )
+        store = open_or_build(path, tokenizer, options=text)
+        dataset = BertPretrainingDataset(tokenizer, store, sampling, path, options.only_mlm_loss)
+        return BertPretrainingDataLayer.over(dataset, options.batch_size, shuffle, options.tokens_per_batch)
 
     if not is_store(train) and strips_marks(tokenizer):
         sections = sections_of(sources_of(train, text))

@@ -98,6 +98,7 @@ class BertPretrainingPreprocessedDataset:
     Attributes:
         shards: the headers of the shards.
         max_seq_length: L.
+        vocab_size: the tokenizer's; without one, as given, or None.
         survey: statistics of the first shard.
 
     Raises:
@@ -123,6 +124,7 @@ class BertPretrainingPreprocessedDataset:
         self.mode = choose({name: name for name in MODES}, mode, what="mode")
         if vocab_size is None and tokenizer is not None:
             vocab_size = tokenizer.vocab_size
+        self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size
         for manifest in manifests_of(Path(dataset_path)):
             manifest.check_files(Path(dataset_path))
             if tokenizer is not None:

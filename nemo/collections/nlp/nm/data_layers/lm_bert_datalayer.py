@@ -8,7 +8,7 @@ from contextlib import closing
 from itertools import pairwise
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -136,16 +136,43 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
         tokens_per_batch: int | None = None,
         only_mlm_loss: bool = False,
     ):
-        _check_batch_size(batch_size)
-        check_tokens_per_batch(tokens_per_batch, max_seq_length)
+        _check_sizes(batch_size, tokens_per_batch, max_seq_length)  # before the work
         sampling = Sampling(max_seq_length, masking, mask_probability, short_seq_prob, seed).of_text()
         store = open_or_build(dataset, tokenizer, options=text)
-        self.dataset = BertPretrainingDataset(tokenizer, store, sampling, dataset, only_mlm_loss)
-        self.vocab_size = tokenizer.vocab_size
+        data = BertPretrainingDataset(tokenizer, store, sampling, dataset, only_mlm_loss)
+        self._take(data, batch_size, shuffle, tokens_per_batch)
+
+    @classmethod
+    def over(
+        cls,
+        dataset: BertPretrainingDataset,
+        batch_size: int = 64,
+        shuffle: bool | None = None,
+        tokens_per_batch: int | None = None,
+    ) -> Self:
+        """The layer over an open dataset, which has the tokenizer and the sampling; the rest as above.
+
+        Raises:
+            UsageError: a size is out of range.
+        """
+        layer = cls.__new__(cls)
+        layer._take(dataset, batch_size, shuffle, tokens_per_batch)
+        return layer
+
+    def _take(
+        self,
+        dataset: BertPretrainingDataset,
+        batch_size: int,
+        shuffle: bool | None,
+        tokens_per_batch: int | None,
+    ) -> None:
+        _check_sizes(batch_size, tokens_per_batch, dataset.max_seq_length)
+        self.dataset = dataset
+        self.vocab_size = dataset.tokenizer.vocab_size
         self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
         self.shuffle = shuffle
-        self.seed = seed
+        self.seed = dataset.sampling.seed
 
     def order(self, epoch: int) -> np.ndarray:
         """The samples of an epoch in the order they are seen: int64 [samples]."""
@@ -236,8 +263,8 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         given = [length for length in (max_pred_length, max_predictions_per_seq) if length is not None]
         if len(given) > 1:
             raise UsageError("give max_pred_length once", where=self, found=f"{len(given)} times")
-        _check_batch_size(batch_size)
-        self.dataset = BertPretrainingPreprocessedDataset(
+        _check_sizes(batch_size)  # before the work
+        data = BertPretrainingPreprocessedDataset(
             dataset,
             next(iter(given), None),
             mode,
@@ -246,12 +273,34 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
             vocab_size=vocab_size,
             only_mlm_loss=only_mlm_loss,
         )
-        check_tokens_per_batch(tokens_per_batch, self.dataset.max_seq_length)
-        self.vocab_size = vocab_size if tokenizer is None else tokenizer.vocab_size
-        self.batch_size = int(batch_size)
+        self._take(data, int(batch_size), tokens_per_batch)
+
+    @classmethod
+    def over(
+        cls,
+        dataset: BertPretrainingPreprocessedDataset,
+        batch_size: int = 64,
+        tokens_per_batch: int | None = None,
+    ) -> Self:
+        """The layer over an open dataset, which has the mode and the sampling; the rest as above.
+
+        Raises:
+            UsageError: a size is out of range.
+        """
+        layer = cls.__new__(cls)
+        layer._take(dataset, batch_size, tokens_per_batch)
+        return layer
+
+    def _take(
+        self, dataset: BertPretrainingPreprocessedDataset, batch_size: int, tokens_per_batch: int | None
+    ) -> None:
+        _check_sizes(batch_size, tokens_per_batch, dataset.max_seq_length)
+        self.dataset = dataset
+        self.vocab_size = dataset.vocab_size
+        self.batch_size = batch_size
         self.tokens_per_batch = tokens_per_batch
-        self.shuffle = mode == "train"
-        self.seed = seed
+        self.shuffle = dataset.mode == "train"
+        self.seed = dataset.sampling.seed
 
     def order(self, epoch: int) -> np.ndarray:
         """The rows of an epoch in the order they are seen: int64 [rows]."""
@@ -266,6 +315,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
         )
 
 
-def _check_batch_size(batch_size: int) -> None:
+def _check_sizes(batch_size: int, tokens_per_batch: int | None = None, max_seq_length: int = 0) -> None:
     if batch_size < 1:
         raise UsageError("out of range", where="batch_size", found=batch_size, expected="1 or more")
+    check_tokens_per_batch(tokens_per_batch, max_seq_length)
