@@ -76,7 +76,7 @@ class Run:
     @property
     def first_step(self) -> int:
         """Steps made in another work folder."""
-        return 0 if self.initial is None else self.initial.step
+        return _first_step(self.initial)
 
 
 def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None = None) -> Run:
@@ -89,47 +89,111 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
         UsageError, DataError, CheckpointError: something that cannot be used, with the fix.
     """
     world = world or World()
+    resumes, initial = _what_exists(options, work_dir, world)
+    sized, settings = with_sizes(options, initial)
+    earlier = _earlier_settings(work_dir, world)
+    if earlier is not None:  # before any work
+        refuse_other_sizes(settled_sizes(sized, settings), earlier, work_dir)
+    sized, data = _open(sized, work_dir, initial, world)
+    plan, at_most = _steps(sized, data, work_dir, initial, world)
+    if not resumes:
+        refuse_if_over(sized, _first_step(initial), plan.total)
+    settled = _with_end(sized, plan)
+    if earlier is not None:
+        settings = _settings_to_resume(settled, data, settings, earlier, work_dir)
+    torch.manual_seed(settled.seed)
+    model = build_model(settled, data.tokenizer, settings)
+    if not resumes:
+        _start_weights(model, settled, data, initial)
+    return Run(settled, data, model, initial, resumes, plan, at_most)
+
+
+def _what_exists(
+    options: PretrainingOptions, work_dir: Path, world: World
+) -> tuple[bool, InitialCheckpoint | None]:
+    """Whether the run resumes in its own work folder, and the initial checkpoint, if there is one."""
     resumes = world.broadcast_object(lambda: bool(checkpoint.list_checkpoints(work_dir / "checkpoints")))
     if resumes and world.rank == 0:
         refuse_other_start(options, work_dir)
-    initial = find_initial_checkpoint(options)
-    options, settings = with_sizes(options, initial)
+    return resumes, find_initial_checkpoint(options)
+
+
+def _earlier_settings(work_dir: Path, world: World) -> BertSettings | None:
+    """The settings of the model that the work folder has checkpoints of."""
     found = world.broadcast_object(lambda: settings_of_run(work_dir))
-    earlier = None if found is None else BertSettings.parse(found, work_dir)
-    if earlier is not None:  # before any work
-        refuse_other_sizes(settled_sizes(options, settings), earlier, work_dir)
+    return None if found is None else BertSettings.parse(found, work_dir)
+
+
+def _open(
+    options: PretrainingOptions, work_dir: Path, initial: InitialCheckpoint | None, world: World
+) -> tuple[PretrainingOptions, PretrainingData]:
+    """The data, and the options with the length of its rows, which shards fix."""
     if options.mode == "data_preprocessed":
         data = world.in_turn(lambda: open_shards(options, initial))
-        options = with_length_of_rows(options, data)
-    else:
-        data = world.in_turn(lambda: open_data(options, work_dir, initial))
-    first_step = 0 if initial is None else initial.step
+        return with_length_of_rows(options, data), data
+    return options, world.in_turn(lambda: open_data(options, work_dir, initial))
+
+
+def _steps(
+    options: PretrainingOptions,
+    data: PretrainingData,
+    work_dir: Path,
+    initial: InitialCheckpoint | None,
+    world: World,
+) -> tuple[StepPlan, int | None]:
+    """The steps as rank 0 plans them, and after how many a run that ends on time ends early."""
     at_most = world.broadcast_object(lambda: steps_at_most(options, data, world.size))
-    planned = (options, data, work_dir, first_step, world.size, at_most)
-    plan = StepPlan.parse(world.broadcast_object(lambda: str(planned_steps(*planned))))
-    if not resumes:
-        refuse_if_over(options, first_step, plan.total)
-    options = dataclasses.replace(options, step_plan=None)
+
+    def plan() -> str:  # what is broadcast must be JSON
+        return str(planned_steps(options, data, work_dir, _first_step(initial), world.size, at_most))
+
+    return StepPlan.parse(world.broadcast_object(plan)), at_most
+
+
+def _first_step(initial: InitialCheckpoint | None) -> int:
+    """Steps made in another work folder."""
+    return 0 if initial is None else initial.step
+
+
+def _with_end(options: PretrainingOptions, plan: StepPlan) -> PretrainingOptions:
+    """The options with the end as a number of steps, unless the run ends on time."""
     if options.minutes is None or options.num_iters != -1:
-        options = dataclasses.replace(options, **as_options(plan))
-    torch.manual_seed(options.seed)
-    if earlier is not None:
-        sizes = sizes_of_model(options, data.tokenizer, settings)
-        # With another tokenizer, the checkpoint must refuse the tokenizer, not a size that follows from it.
-        if data.tokenizer is None or sizes["vocab_size"] == earlier.vocab_size:
-            refuse_other_sizes(sizes, earlier, work_dir)
-            settings = earlier
-    model = build_model(options, data.tokenizer, settings)
-    if not resumes and initial is not None and initial.run is None:
+        return dataclasses.replace(options, **as_options(plan))
+    return dataclasses.replace(options, step_plan=None)
+
+
+def _settings_to_resume(
+    options: PretrainingOptions,
+    data: PretrainingData,
+    settings: BertSettings | None,
+    earlier: BertSettings,
+    work_dir: Path,
+) -> BertSettings | None:
+    """The settings of the run to resume, once the data has settled the last sizes."""
+    sizes = sizes_of_model(options, data.tokenizer, settings)
+    # With another tokenizer, the checkpoint must refuse the tokenizer, not a size that follows from it.
+    if data.tokenizer is not None and sizes["vocab_size"] != earlier.vocab_size:
+        return settings
+    refuse_other_sizes(sizes, earlier, work_dir)
+    return earlier
+
+
+def _start_weights(
+    model: PretrainingModel,
+    options: PretrainingOptions,
+    data: PretrainingData,
+    initial: InitialCheckpoint | None,
+) -> None:
+    """Give a new model its first weights, unless they stay random or come with a checkpoint of a run."""
+    if initial is not None and initial.run is None:
         taken = take_weights(model, initial)
         if str(model.mlm) not in taken:
             counts, special_ids = data.token_counts(model.bert.settings.vocab_size)
             start_head_from_frequencies(model.bert, model.mlm, counts, special_ids)
             logging.info("the MLM head starts from token frequencies and the word embeddings")
-    if not resumes and initial is None and options.initialization == "counts":
+    if initial is None and options.initialization == "counts":
         assert data.tokenizer is not None  # text always has one
         start_from_counts(model.bert, model.mlm, data.train.dataset.store, data.tokenizer.special_ids)
-    return Run(options, data, model, initial, resumes, plan, at_most)
 
 
 def refuse_if_over(options: PretrainingOptions, first_step: int, total: int) -> None:
