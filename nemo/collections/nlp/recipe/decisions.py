@@ -103,7 +103,7 @@ def _tokenizer(pick: Pick) -> Decision | None:
     text = pick.text
     if text.kind != "text":
         return None
-    if pick.starts_from_model and "tokenizer" not in pick.typed:
+    if pick.starts_from_model and pick.typed.get("tokenizer") in (None, *TRAINED):
         return Decision("tokenizer", "the initial model's", "its weights need it", {})
     scripts = dict(text.scripts)
     language = name_of(text.languages[0][0]) if text.languages else "unknown language"

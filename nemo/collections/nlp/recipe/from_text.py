@@ -17,11 +17,12 @@ from nemo.backends.pytorch import device_for
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.backends.pytorch.distributed.world import World
 from nemo.backends.pytorch.machine import this_machine
-from nemo.collections.nlp.checkpoints.initial_checkpoint import find_initial_checkpoint
+from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint, find_initial_checkpoint
 from nemo.collections.nlp.data.inputs import TextOptions
 from nemo.collections.nlp.data.inputs.places import place_of
 from nemo.collections.nlp.data.store.token_store import is_store
 from nemo.collections.nlp.data.tokenizers import load_tokenizer
+from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
@@ -110,8 +111,7 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     decisions = [*decide(situation), Decision("work folder", str(work_dir), "named after the text", {})]
     if "work_dir" in options.typed:
         decisions[-1] = dataclasses.replace(decisions[-1], reason="given")
-    tokenizer = None if initial is None else initial.tokenizer
-    preparations = _preparations(options, facts, decisions, tokenizer)
+    preparations = _preparations(options, facts, decisions, initial)
     languages = dict(facts.languages) if facts.kind == "text" else None
     return Recipe(texts, tuple(decisions), preparations, languages)
 
@@ -176,20 +176,21 @@ def _earlier_recipe(work_dir: Path, texts: tuple[str, ...], options: RecipeOptio
 
 
 def _preparations(
-    options: RecipeOptions, facts: TextFacts, decisions: list[Decision], tokenizer_of_model: str | None
+    options: RecipeOptions,
+    facts: TextFacts,
+    decisions: list[Decision],
+    initial: InitialCheckpoint | None,
 ) -> dict[str, dict[str, Any]]:
     """The options of each `prepare` that the run needs, by folder, see `Recipe.preparations`."""
     if facts.kind != "text":
         return {}
     chosen = {name: value for decision in decisions for name, value in decision.options.items()}
     values = {**{name: getattr(options, name) for name in OF_TOKENIZING}, **chosen}
-    tokenizer = values["tokenizer"] if "tokenizer" in {**chosen, **options.typed} else tokenizer_of_model
-    if tokenizer is None:
-        raise UsageError(
-            "its weights need the tokenizer they were trained with",
-            where=options.bert_checkpoint or options.load_dir,
-            fix="name its folder with --tokenizer",
-        )
+    kind_or_name = values["tokenizer"]
+    train_in = work_folder(options) / DATA / TOKENIZER_FOLDER
+    choice = choose_tokenizer(TokenizerRequest(kind_or_name, initial=initial, train_in=train_in))
+    assert choice is not None  # one can be trained
+    tokenizer = kind_or_name if choice.is_new else choice.source
     of_text = {name: values.get(name, getattr(options, name)) for name in _text_reading()}
     common = {**{name: values[name] for name in OF_TOKENIZING}, **of_text, "tokenizer": tokenizer}
     share = held_out_share(facts, options.typed)

@@ -156,6 +156,14 @@ def test_a_trained_model_keeps_its_sizes_and_tokenizer_and_learns_slowly():
     assert options["lr"] == 1e-4
 
 
+def test_a_kind_of_tokenizer_does_not_replace_that_of_a_trained_model():
+    for asked in ("word-piece", "sentence-piece", "folder"):
+        typed = {"bert_checkpoint": "a", "tokenizer": asked}
+        made = decide(Situation(ENGLISH, LAPTOP, typed, None, (12, 768, 30522)))
+        options = {name: value for decision in made for name, value in decision.options.items()}
+        assert options.get("tokenizer") == (asked if asked == "folder" else None)
+
+
 def test_a_tenth_is_held_out_but_no_more_than_tells_losses_apart():
     assert held_out_share(dataclasses.replace(ENGLISH, characters=500_000), {}) == 0.1
     assert held_out_share(ENGLISH, {}) == pytest.approx(0.02)
