@@ -112,6 +112,7 @@ def test_with_another_text_the_epoch_begins_anew(stopped, data, tmp_path, capsys
     assert (state["step"], state["epoch"], state["batch_in_epoch"]) == (8, 0, 2)
 
 
+@pytest.mark.slow
 def test_a_rerun_continues_in_its_own_folder(stopped, data, tmp_path, capsys):
     words = ("--load_dir", str(stopped), "--num_iters", "8")
     assert run(data, tmp_path / "on", *words) == 0
@@ -230,6 +231,7 @@ def test_the_initial_loss_equals_that_of_transformers(huggingface, data, tmp_pat
     assert result.figures_before["mlm_loss"] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_a_continued_bert_works_in_export_evaluate_and_fill_mask(huggingface, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", "--bert_checkpoint", str(huggingface), "--num_iters", "2") == 0
     assert main(["export", str(tmp_path / "on"), str(tmp_path / "out")]) == 0
@@ -260,6 +262,7 @@ def test_options_that_contradict_the_model_are_refused(
     assert message in error_of(capsys)
 
 
+@pytest.mark.slow
 def test_minutes_are_counted_from_where_a_run_continues(stopped, huggingface, data, tmp_path):
     for option, source, first in (("--load_dir", stopped, 6), ("--bert_checkpoint", huggingface, 0)):
         work_dir = tmp_path / option

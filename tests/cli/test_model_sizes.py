@@ -97,6 +97,7 @@ def test_one_segment_is_refused_with_next_sentence_prediction(text, shards, tmp_
     assert not (tmp_path / "run" / "tokenizer").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["text", "shards"])
 def test_one_segment_is_fine_for_the_masked_language_model_alone(text, shards, tmp_path, data):
     write_huggingface(tmp_path / "one", "BertForMaskedLM", type_vocab_size=1)
@@ -276,6 +277,7 @@ def test_a_missing_config_yaml_is_an_error_that_names_what_is_lost(run, text, ca
     assert f"fix: copy it as well, or {fix}" in error
 
 
+@pytest.mark.slow
 def test_a_checkpoint_by_itself_can_be_used(run, text, tmp_path):
     shutil.copytree(newest(run), tmp_path / "elsewhere" / "STEP-2")
     for place in (tmp_path / "elsewhere", tmp_path / "elsewhere" / "STEP-2"):
@@ -333,6 +335,7 @@ def test_files_of_runs_and_exports_have_the_umasks_permissions(text, tmp_path):
     assert {path.name for path in files if stat.S_IMODE(path.stat().st_mode) != 0o644} == set()
 
 
+@pytest.mark.slow
 def test_the_pooler_of_the_source_is_kept_by_the_masked_language_model(source, text, tmp_path, capsys):
     """Through a rerun and a second run, too, although nothing trains it."""
     first, second = tmp_path / "first", tmp_path / "second"
@@ -365,6 +368,7 @@ def test_an_untrained_pooler_is_not_exported(text, tmp_path):
     assert not [name for name in load_file(tmp_path / "out" / "model.safetensors") if "pooler" in name]
 
 
+@pytest.mark.slow
 def test_an_untied_decoder_stays_untied_in_a_rerun_and_an_export(text, tmp_path):
     """Its configuration says tied, and transformers 5 goes by the weights."""
     source = tmp_path / "source"
@@ -386,6 +390,7 @@ def test_an_untied_decoder_stays_untied_in_a_rerun_and_an_export(text, tmp_path)
 # An encoder without an MLM head is given one that knows the frequencies of the tokens.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", ["text", "shards"])
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_new_head_on_an_old_encoder_starts_near_the_unigram_entropy(text, tmp_path, data, tied):

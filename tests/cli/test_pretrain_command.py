@@ -154,6 +154,7 @@ def test_fill_mask_prints_predictions(trained, capsys):
     assert main(["fill-mask", str(run), "Nothing is hidden."]) == 2
 
 
+@pytest.mark.slow
 def test_an_export_is_loaded_by_transformers(trained, tmp_path, capsys):
     from transformers import AutoTokenizer, BertForPreTraining
 
@@ -179,6 +180,7 @@ def test_status_json_records_a_stopped_run(tmp_path):
     assert "not finite" in status["problem"]
 
 
+@pytest.mark.slow
 def test_starting_from_counts_beats_chance_before_the_first_step(tmp_path):
     data = write_english(tmp_path / "english")
     words = ["--num_iters", "1", "--initialization", "counts", "--eval_step_freq", "1"]
@@ -188,6 +190,7 @@ def test_starting_from_counts_beats_chance_before_the_first_step(tmp_path):
     assert first["eval_mlm_loss"] < first["eval_unigram_entropy"] - 0.3
 
 
+@pytest.mark.slow
 def test_minutes_become_steps_that_a_rerun_keeps(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0
@@ -254,6 +257,7 @@ def test_a_rerun_of_a_finished_run_logs_no_metric_twice(trained):
     assert sorted(set(evaluated)) == evaluated
 
 
+@pytest.mark.slow
 def test_a_tokenizer_left_by_a_run_with_other_options_is_not_used(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--vocab_size", "60", "--num_iters", "1") == 0
@@ -277,6 +281,7 @@ def test_a_configuration_file_gives_the_sizes(tmp_path):
     assert "max_seq_length: 24" in (tmp_path / "run" / "config.yaml").read_text()
 
 
+@pytest.mark.slow
 def test_only_the_masked_language_model_can_be_trained_and_exported(tmp_path):
     from transformers import AutoModelForMaskedLM
 
@@ -297,6 +302,7 @@ def test_the_next_sentence_loss_has_its_weight_in_training(tmp_path):
     assert evaluated["eval_loss"] == pytest.approx(plain, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_training_does_not_wait_for_transformers_to_be_imported(tmp_path):
     data = write_english(tmp_path / "english")
     words = ["pretrain", "--data_dir", str(data), "--work_dir", str(tmp_path / "run"), *TINY, "data_text"]
@@ -351,6 +357,7 @@ def test_text_that_is_held_out_is_never_trained_on(tmp_path, capsys):
     assert "the held-out text is also trained on" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_of_other_minutes_is_not_taken_for_the_same(tmp_path, capsys):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--minutes", "0.01") == 0

@@ -29,6 +29,7 @@ def test_the_examples_are_short():
         assert len(example.read_text(encoding="utf-8").splitlines()) < 40, example
 
 
+@pytest.mark.slow
 def test_entities_are_named(tmp_path, run):
     write_huggingface(tmp_path / "bert", "BertModel")
     train, test = write_columns(tmp_path / "train", 200, seed=1), write_columns(tmp_path / "test", 20, seed=2)
