@@ -42,6 +42,7 @@ def predictions(folder, lr):
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_words_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert):
     result = finetune(options_for(tmp_path, bert, "ner", lr="1e-5,1e-3,1e-2"))
     assert result.lr == 1e-2  # the others have learned next to nothing
@@ -66,6 +67,7 @@ def test_texts_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert, task
         assert label(texts)["label"] == example["predicted"][0]
 
 
+@pytest.mark.slow
 def test_runs_leave_no_models_in_memory(tmp_path, bert):
     gc.collect()
     gc.disable()  # a model is hundreds of MB, and too few objects for a collection
@@ -76,6 +78,7 @@ def test_runs_leave_no_models_in_memory(tmp_path, bert):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_figures(tmp_path, bert, monkeypatch):
     whole = finetune(options_for(tmp_path, bert, "ner", lr="1e-3", work_dir=str(tmp_path / "whole")))
     options = options_for(tmp_path, bert, "ner", lr="1e-3")
@@ -100,6 +103,7 @@ def test_an_interrupted_run_resumes_to_the_same_figures(tmp_path, bert, monkeypa
     assert resumed.test == whole.test and resumed.valid == whole.valid
 
 
+@pytest.mark.slow
 def test_more_seeds_add_to_the_existing_runs(tmp_path):
     bert = str(tmp_path / "bert")
     write_huggingface(tmp_path / "bert", "BertForMaskedLM")  # without a pooler
