@@ -347,7 +347,7 @@ def test_text_mode_refuses_shards(made, tmp_path, capsys):
     assert main(["pretrain", *words]) == 3
     assert "HDF5 shards, not text; fix: to train on shards add data_preprocessed" in error_of(capsys)
     assert main(["pretrain", *words, "--masking", "stored"]) == 2
-    assert "--masking stored: no masks are stored in text; expected token, whole_word, span" in error_of(capsys)
+    assert "no masks are stored in text; expected token, whole_word, span" in error_of(capsys)
 
 
 def test_a_run_on_shards_continues_one_on_text(made, trained, tmp_path, capsys):
