@@ -125,6 +125,7 @@ def test_the_command_prints_figures_with_their_definitions(tmp_path, bert, capsy
     assert "f1: entity-level micro F1 as seqeval" in printed
 
 
+@pytest.mark.slow
 def test_a_rate_that_lost_earlier_can_be_the_only_one_later(tmp_path, bert):
     both = finetune(options_for(tmp_path, bert, "ner", lr="1e-3,1e-2"))
     one = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
@@ -137,6 +138,7 @@ def test_a_rate_that_lost_earlier_can_be_the_only_one_later(tmp_path, bert):
     assert [path.stat().st_mtime_ns for path in made.glob("STEP-*")] == [newest]
 
 
+@pytest.mark.slow
 def test_training_again_that_broke_off_is_not_taken_for_finished(tmp_path, bert, monkeypatch):
     first = finetune(options_for(tmp_path, bert, "ner", lr="1e-3"))
     shutil.rmtree(tmp_path / "out" / "runs" / "lr-0.001_seed-0" / "checkpoints")

@@ -184,6 +184,7 @@ def reference_rows(documents, starts_word, seq_length, max_predictions, probabil
             yield len(a), len(b), is_random, predictions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seq_length", "max_predictions"), [(64, 7), (128, 20)])
 def test_rows_are_distributed_like_those_of_the_original(tmp_path, seq_length, max_predictions):
     lengths = made_up(150, seed=1)
