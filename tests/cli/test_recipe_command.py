@@ -170,8 +170,8 @@ def test_prepared_text_and_held_out_text_of_its_own(my_text, capsys):
 
 @pytest.mark.slow
 def test_patience_ends_a_run_at_the_same_step_after_a_stop(my_text, capsys):
-    """At a learning rate of 10 nothing is learned after the first steps."""
-    spoiled = [*TINY.split(), "--lr", "10", "--grad_norm_clip", "-1", "--lr_policy", "CosineAnnealing"]
+    """At a learning rate of 0.05 nothing is learned after the first steps."""
+    spoiled = [*TINY.split(), "--lr", "0.05", "--grad_norm_clip", "-1", "--lr_policy", "CosineAnnealing"]
     words = [
         "pretrain",
         str(my_text),
