@@ -156,6 +156,7 @@ class BertPretrainingDataLayer(PretrainingDataLayer):
             UsageError: a size is out of range.
         """
         layer = cls.__new__(cls)
+        layer._init_params = {"dataset": dataset}  # no file can have it: export_to_config says so
         layer._take(dataset, batch_size, shuffle, tokens_per_batch)
         return layer
 
@@ -288,6 +289,7 @@ class BertPretrainingPreprocessedDataLayer(PretrainingDataLayer):
             UsageError: a size is out of range.
         """
         layer = cls.__new__(cls)
+        layer._init_params = {"dataset": dataset}  # no file can have it: export_to_config says so
         layer._take(dataset, batch_size, tokens_per_batch)
         return layer
 

@@ -45,6 +45,15 @@ def test_a_batch_is_what_the_ports_say(layer):
     assert data.items_in(batch) == int(named["input_mask"].sum())
 
 
+def test_a_layer_over_an_open_dataset_gives_the_same_but_has_no_file(layer, tmp_path):
+    made = layer()
+    over = BertPretrainingDataLayer.over(made.dataset, made.batch_size, made.shuffle)
+    for ours, theirs in zip(over.batches(0), made.batches(0), strict=True):
+        assert all(map(torch.equal, ours, theirs))
+    with pytest.raises(UsageError, match=r"init_params\.dataset"):
+        over.export_to_config(tmp_path / "layer.yaml")
+
+
 def test_an_epoch_has_every_sample_once_and_a_resumed_one_the_rest(layer):
     data = layer(shuffle=True, seed=3)
     whole = [batch[3] for batch in data.batches(1)]
