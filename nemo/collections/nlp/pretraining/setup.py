@@ -224,7 +224,7 @@ def check_same_run(run: Run, world: World) -> None:
         tokenizer=None if tokenizer is None else tokenizer.fingerprint,
         training_data=run.data.train.dataset.fingerprint,
         evaluation_data=None if evaluation is None else evaluation.dataset.fingerprint,
-        settings=run.model.bert.settings.to_dict(),
+        config=run.model.bert.settings.to_dict(),
     )
 
 
