@@ -30,6 +30,7 @@ def found_in(path: Path) -> set[tuple[str, str]]:
     return {(path.relative_to(ROOT).as_posix(), word.lower()) for word in words}
 
 
+@pytest.mark.slow
 def test_every_word_is_spelled_the_american_way():
     assert len(FILES) > 500
     assert {found for path in FILES for found in found_in(path)} == EXCEPTIONS

@@ -93,6 +93,7 @@ def test_the_continued_run_does_not_change(stopped, data, tmp_path):
     assert {path: path.read_bytes() for path in sorted(stopped.rglob("*")) if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_initial_checkpoint_is_evaluated_first(stopped, data, tmp_path, capsys):
     assert run(data, tmp_path / "on", "--load_dir", str(stopped), "--num_iters", "8") == 0
     rows = [json.loads(line) for line in (tmp_path / "on" / "metrics.jsonl").read_text().splitlines()]

@@ -52,6 +52,7 @@ def made(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_figures_of_a_text_are_right(made, capsys):
     lines = (made / "text" / "train.txt").read_text().splitlines()
     figures = inspected(capsys, made / "text" / "train.txt")

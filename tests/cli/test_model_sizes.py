@@ -156,6 +156,7 @@ def test_a_length_in_a_file_of_options_counts_even_if_it_is_the_usual_one(text, 
     assert positions(tmp_path / "run") == 160
 
 
+@pytest.mark.slow
 def test_two_phases_short_sequences_first(text, tmp_path, capsys):
     """As in the paper: most steps on short sequences, the rest on all positions."""
     more = (*FLAGS, "--max_seq_length", "16", "--max_position_embeddings", "32")
@@ -320,6 +321,7 @@ def rewrite_manifest(step: Path, manifest: dict) -> None:
 # What is written, and for whom; what is kept of a source.
 
 
+@pytest.mark.slow
 def test_files_of_runs_and_exports_have_the_umasks_permissions(text, tmp_path):
     before = os.umask(0o022)
     try:
@@ -361,6 +363,7 @@ def test_the_pooler_of_our_own_next_sentence_head_is_kept_too(finished, text, tm
     assert torch.equal(pooler.weight, head["mlp.layer0.weight"])
 
 
+@pytest.mark.slow
 def test_an_untrained_pooler_is_not_exported(text, tmp_path):
     more = (*FLAGS, "--max_seq_length", "32", "--only_mlm_loss")
     assert pretrain(text, tmp_path / "run", *more) == 0

@@ -91,6 +91,7 @@ def test_metrics_have_the_documented_fields_and_the_loss_falls(trained):
     assert training[0]["loss"] == pytest.approx(training[0]["mlm_loss"] + training[0]["nsp_loss"])
 
 
+@pytest.mark.slow
 def test_the_same_command_again_does_nothing_more(trained, capsys):
     run, data = trained
     before = {path: path.stat().st_mtime_ns for path in (run / "checkpoints").rglob("*.safetensors")}
@@ -100,6 +101,7 @@ def test_the_same_command_again_does_nothing_more(trained, capsys):
     assert before == after
 
 
+@pytest.mark.slow
 def test_the_configuration_of_a_run_repeats_it(trained, tmp_path):
     run, _ = trained
     assert (
@@ -293,6 +295,7 @@ def test_only_the_masked_language_model_can_be_trained_and_exported(tmp_path):
     assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
 
 
+@pytest.mark.slow
 def test_the_next_sentence_loss_has_its_weight_in_training(tmp_path):
     data = write_english(tmp_path / "english")
     assert pretrain(data, tmp_path / "run", "--nsp_weight", "0.25", "--num_iters", "2") == 0
@@ -416,6 +419,7 @@ def test_default_betas_depend_on_the_optimizer(words, betas):
     assert optimization_params(options, max_steps=1)["betas"] == betas
 
 
+@pytest.mark.slow
 def test_evaluate_obeys_the_text_options(trained, tmp_path, capsys):
     run, data = trained
     text = tmp_path / "text.txt"

@@ -101,6 +101,7 @@ def test_evaluation_covers_the_held_out_rows_and_no_others(trained, made):
     assert (last["eval_mlm_accuracy"] * targets.total()) % 1 == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_no_kind_of_data_at_all_means_shards(made, tmp_path):
     shards, tokenizer, _ = made
     words = ["--data_dir", str(shards), "--tokenizer", str(tokenizer), "--save_step_freq", "-1"]
@@ -192,6 +193,7 @@ def test_a_run_on_shards_can_be_used(trained, made, tmp_path, capsys):
     assert main(["export", str(run), str(tmp_path / "exported")]) == 0
 
 
+@pytest.mark.slow
 def test_a_run_without_a_tokenizer_works_and_warns(made, tmp_path, capsys):
     shards, tokenizer, _ = made
     words = ["--data_dir", str(shards), "--vocab_size", "80", "--num_iters", "2"]

@@ -63,6 +63,7 @@ def test_a_file_named_like_a_kind_of_data_needs_its_folder(tmp_path, monkeypatch
     assert parse_options(["./data_text"]).texts == ("./data_text",)
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_the_table_and_writes_nothing(my_text, capsys):
     before = sorted(my_text.parent.parent.rglob("*"))
     assert main(["pretrain", str(my_text), "--dry_run", "--minutes", "2"]) == 0

@@ -86,6 +86,7 @@ def test_a_run_stopped_within_an_epoch_resumes_bit_for_bit(trained, data, tmp_pa
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", ["--tokens_per_batch 900", "--batch_size 8", ""])
 def test_other_batches_make_another_run_and_another_epoch(trained, data, tmp_path, capsys, other):
     work_dir = stopped(trained, tmp_path / "run", 3)

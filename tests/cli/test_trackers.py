@@ -74,6 +74,7 @@ def test_a_tracker_gets_name_options_and_all_figures(data, notes, tmp_path):
     assert not (tmp_path / "mine" / "tensorboard").exists()  # it was not named
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run_in_the_tracker(data, notes, tmp_path):
     for steps in ("2", "4"):
         words = ("--num_iters", steps, "--tracker", "wandb", "--tracker", "tensorboard")

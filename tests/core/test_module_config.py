@@ -177,6 +177,7 @@ def test_another_class_than_the_callers_is_refused(path):
         Outer.Inner.import_from_config(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -39,6 +39,7 @@ def test_entities_are_named(tmp_path, run):
     assert "test f1" in printed and "(Animal)" in printed
 
 
+@pytest.mark.slow
 def test_a_vocabulary_is_extended(tmp_path, run):
     write_huggingface(tmp_path / "bert", "BertModel")
     text = tmp_path / "text.txt"

@@ -185,6 +185,7 @@ def test_reference_has_the_gradient_of_its_value():
     assert torch.autograd.gradcheck(lambda *t: linear_cross_entropy_reference(*t, labels, smoothing), tensors)
 
 
+@pytest.mark.slow
 def test_is_one_graph_under_compile(kernels):
     arguments = arguments_of((6, 20, 11), torch.float32)
     compiled = torch.compile(linear_cross_entropy, backend="aot_eager", fullgraph=True)

@@ -84,6 +84,7 @@ def test_other_types_are_the_references(dtype):
     assert out.dtype == dtype
 
 
+@pytest.mark.slow
 def test_is_one_graph_under_compile(kernels):
     arguments = arguments_of((6, 20), torch.float32, 0.1)
     compiled = torch.compile(dropout_add_norm, backend="aot_eager", fullgraph=True)

@@ -100,6 +100,7 @@ def test_masked_language_model_passes_over_the_other_head_only(tmp_path, tokeniz
     torch.testing.assert_close(mlm(hidden_states(bert)), output.logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_mlm_alone_reloads_with_nothing_missing_or_unexpected(tmp_path, tokenizer):
     bert = encoder()
     mlm = mlm_head(bert)
@@ -117,6 +118,7 @@ def test_nsp_alone_reloads_with_nothing_missing_or_unexpected(tmp_path, tokenize
     torch.testing.assert_close(nsp(hidden_states(bert)), output.logits, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_encoder_alone_reloads_with_nothing_missing_or_unexpected(tmp_path, tokenizer):
     bert = encoder()
     export_huggingface(tmp_path / "out", bert, None, None, tokenizer)
@@ -160,6 +162,7 @@ def test_existing_folder_is_refused_without_force(tmp_path, tokenizer):
         export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer)
 
 
+@pytest.mark.slow
 def test_force_replaces_an_export(tmp_path, tokenizer):
     cards = [model_card(Facts(recipe={"steps": number})) for number in (1, 2)]
     for card in cards:
@@ -204,6 +207,7 @@ def test_tokenizer_larger_than_the_model_is_refused(tmp_path, tokenizer):
         export_huggingface(tmp_path / "out", encoder(vocab_size=9), None, None, tokenizer)
 
 
+@pytest.mark.slow
 def test_every_file_has_the_permissions_that_the_umask_gives(tmp_path, tokenizer):
     """safetensors lets nobody but the owner read what it writes."""
     before = os.umask(0o022)
@@ -231,6 +235,7 @@ OTHER_FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_model", [True, False])
 def test_force_keeps_and_names_files_that_are_not_of_an_export(tmp_path, tokenizer, caplog, has_model):
     """A cloned repository of the hub; one without a model, too, as a new one is."""
@@ -251,6 +256,7 @@ def test_force_keeps_and_names_files_that_are_not_of_an_export(tmp_path, tokeniz
     torch.testing.assert_close(hidden_states(bert), output.last_hidden_state, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 def test_force_warns_of_weights_of_another_model_that_stay(tmp_path, tokenizer, caplog):
     export_huggingface(tmp_path / "out", encoder(), None, None, tokenizer)
     for name in ("pytorch_model.bin", "tf_model.h5", "merges.txt"):

@@ -70,6 +70,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_an_export_is_uploaded_whole_and_nothing_else(hub, run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["export", str(run), str(out)]) == 0
@@ -82,11 +83,13 @@ def test_an_export_is_uploaded_whole_and_nothing_else(hub, run, tmp_path, capsys
     assert {authorization for _, authorization, _ in hub.asked} == {f"Bearer {TOKEN}"}
 
 
+@pytest.mark.slow
 def test_nothing_is_uploaded_without_the_option(hub, run, tmp_path):
     assert main(["export", str(run), str(tmp_path / "out")]) == 0
     assert hub.asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "exit_code", "message"),
     [
@@ -109,6 +112,7 @@ def test_without_a_token_nothing_is_exported(hub, run, tmp_path, capsys, monkeyp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_export_is_kept_and_reported(hub, run, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     assert main(["export", str(run), str(tmp_path / "out"), "--push", "me/my-bert"]) == 5

@@ -91,6 +91,7 @@ def test_a_tokenizer_that_reloads_with_other_ids_is_not_exported(tmp_path, words
         export_tokenizer(words, tmp_path / "out", 64)
 
 
+@pytest.mark.slow
 def test_a_tokenizer_that_gives_other_ids_for_long_words_is_not_exported(tmp_path, long_words, words):
     long_words.to_huggingface = words.to_huggingface
     with pytest.raises(CheckpointError, match=r"different ids for 'a+' ... \(101 characters\)"):

@@ -124,6 +124,7 @@ def test_padding_is_what_the_documents_leave(letters):
     assert 0.3 < figures.random_share < 0.8
 
 
+@pytest.mark.slow
 def test_a_few_documents_do_not_mislead(letters):
     document = ["abc", "defg", "hi"] * 20
     few, many = (pair_figures(store_in_memory([document] * n, letters), 32) for n in (10, 2000))

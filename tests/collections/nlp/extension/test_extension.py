@@ -77,12 +77,14 @@ def test_a_new_entry_starts_from_the_mean_of_what_it_replaces(tmp_path):
     assert model.config.vocab_size == result.extension.tokenizer.vocab_size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["BertForMaskedLM", "BertModel"])
 def test_a_model_with_fewer_heads_keeps_its_architecture(tmp_path, kind):
     result = extended(tmp_path, kind=kind)
     assert json.loads((result.folder / "config.json").read_text())["architectures"] == [kind]
 
 
+@pytest.mark.slow
 def test_the_given_number_of_pieces_is_added(tmp_path):
     assert len(extended(tmp_path, pieces=1).extension.ids) == 1
 
@@ -119,6 +121,7 @@ def test_words_come_in_the_order_of_the_pieces_that_they_save(tmp_path):
         assert change.saved == change.count * (len(change.before) - len(change.after))
 
 
+@pytest.mark.slow
 def test_words_that_were_unknown_are_listed_apart(tmp_path):
     lines = [f"the cat sees aspirin {'和' * (n % 2)} dog" for n in range(80)]
     result = extended(tmp_path, [f"{line} {n}" for n, line in enumerate(lines)])

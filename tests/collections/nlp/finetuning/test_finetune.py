@@ -57,6 +57,7 @@ def test_words_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert):
         assert answers == sentence["predicted"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classify", "pairs"])
 def test_texts_are_labeled_and_a_pipeline_labels_them_alike(tmp_path, bert, task):
     result = finetune(options_for(tmp_path, bert, task, max_seq_length=32, num_epochs=3))
@@ -116,6 +117,7 @@ def test_more_seeds_add_to_the_existing_runs(tmp_path):
     assert len(two.test) == 2 and two.test[0] != two.test[1]
 
 
+@pytest.mark.slow
 def test_the_command_prints_figures_with_their_definitions(tmp_path, bert, capsys):
     train = write_columns(tmp_path / "train", 100, seed=1)
     command = ["finetune", bert, "--train", str(train), "--work_dir", str(tmp_path / "out"), "--seeds", "2"]
@@ -158,6 +160,7 @@ def test_training_again_that_broke_off_is_not_taken_for_finished(tmp_path, bert,
     assert finetune(options_for(tmp_path, bert, "ner", lr="1e-3")).test == first.test
 
 
+@pytest.mark.slow
 def test_test_sentences_in_the_training_part_are_warned_of(tmp_path, bert, capsys):
     options = options_for(tmp_path, bert, "ner", num_epochs=1)
     with open(options.train, "a") as file:
@@ -231,6 +234,7 @@ def test_several_processes_are_refused(tmp_path, bert, monkeypatch):
         finetune(options_for(tmp_path, bert, "ner"))
 
 
+@pytest.mark.slow
 def test_a_folder_has_the_runs_of_one_fine_tuning(tmp_path, bert):
     finetune(options_for(tmp_path, bert, "ner", num_epochs=1))
     with pytest.raises(ValueError, match="runs with a different num_epochs"):

@@ -108,6 +108,7 @@ def test_padding_does_not_change_what_tokens_see(batch):
     torch.testing.assert_close(padded, short, atol=1e-5, rtol=0)
 
 
+@pytest.mark.slow
 def test_compiles_as_one_graph(batch):
     _, ours = pair_of_models()
     compiled = torch.compile(ours, fullgraph=True, backend="eager")

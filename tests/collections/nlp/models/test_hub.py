@@ -116,6 +116,7 @@ def test_an_invalid_name_is_not_requested_from_the_hub(hub, name):
     assert not requests
 
 
+@pytest.mark.slow
 def test_a_folder_is_not_looked_up_on_the_hub(hub, tmp_path):
     with hub_that_answers(503) as (address, requests):
         hub(address)

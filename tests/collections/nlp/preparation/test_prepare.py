@@ -199,6 +199,7 @@ def test_unfinished_work_with_other_options_is_discarded(corpus, tmp_path, capsy
     assert "discarding unfinished work with different text or options" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_finished_work_is_not_repeated(undisturbed, corpus, capsys):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("*.bin")}
     assert main(command(corpus, undisturbed)) == 0

@@ -135,6 +135,7 @@ def test_the_same_bytes_in_every_process_and_locale(corpus, tmp_path):
     assert bytes_in(tmp_path / "a") == bytes_in(tmp_path / "b")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     monkeypatch.setattr(lines, "READ_BYTES", 1 << 14)  # so that a small corpus is large
     monkeypatch.setattr(sources, "HEAD_BYTES", 1 << 14)

@@ -127,6 +127,7 @@ def test_a_run_ends_on_time_with_a_rate_that_has_decayed(data, tmp_path, machine
     assert max(row["lr"] for row in rows(tmp_path)) > 0.7e-3
 
 
+@pytest.mark.slow
 def test_a_configuration_repeats_a_run_that_was_planned_again(data, tmp_path, machine):
     machine.step = lambda done: 1.5 if done < 20 else 3.0
     run(data, tmp_path / "run", machine, "--minutes", "2", "--eval_step_freq", "-1")
@@ -139,6 +140,7 @@ def test_a_configuration_repeats_a_run_that_was_planned_again(data, tmp_path, ma
     assert told[0] == told[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_as_planned(data, tmp_path, machine):
     words = ["--minutes", "4", "--eval_step_freq", "-1"]
     run(data, tmp_path / "whole", machine, *words)
@@ -155,6 +157,7 @@ def test_a_run_that_was_killed_goes_on_as_planned(data, tmp_path, machine):
     assert run(data, tmp_path / "killed", machine, *words) < 40  # nothing is left
 
 
+@pytest.mark.slow
 def test_going_on_at_another_speed_takes_what_is_left_of_the_time(data, tmp_path, machine):
     words = ["--minutes", "4", "--eval_step_freq", "-1"]
     machine.killed_after = 55
@@ -167,6 +170,7 @@ def test_going_on_at_another_speed_takes_what_is_left_of_the_time(data, tmp_path
     assert 55 < config(tmp_path)["num_iters"] < 0.8 * planned
 
 
+@pytest.mark.slow
 def test_epochs_end_a_run_that_has_time_left(data, tmp_path, machine):
     words = ["--minutes", "40", "--num_epochs", "2", "--eval_step_freq", "-1"]
     took = run(data, tmp_path / "short", machine, *words)
@@ -180,6 +184,7 @@ def test_epochs_end_a_run_that_has_time_left(data, tmp_path, machine):
     assert rates[0] == rates[1]  # known from the first step on
 
 
+@pytest.mark.slow
 def test_minutes_end_a_run_that_has_epochs_left(data, tmp_path, machine):
     took = run(data, tmp_path, machine, "--minutes", "4", "--num_epochs", "1000", "--eval_step_freq", "-1")
     assert took == pytest.approx(240, rel=0.07)
@@ -199,6 +204,7 @@ def test_a_run_that_cannot_end_on_time_is_refused_at_once(data, tmp_path, machin
     assert late < next(i for i, line in enumerate(lines) if "step 1  " in line)
 
 
+@pytest.mark.slow
 def test_an_evaluation_that_takes_long_leaves_half_of_the_time(data, tmp_path, machine):
     machine.eval_batch = 7.0
     took = run(data, tmp_path, machine, "--minutes", "4", "--eval_step_freq", "100000")

@@ -95,6 +95,7 @@ def test_a_change_of_the_plan_counts_once_no_batch_was_made_by_the_old_one(layer
     assert rates[first_new] == pytest.approx(0.4 - 0.2 * first_new / 200)
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_with_other_data_ends_at_the_last_share(tmp_path, prepared):
     """As in a second phase of longer sequences: its epochs have another number of steps."""
     size = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --max_position_embeddings 64"

@@ -35,6 +35,7 @@ def test_the_page_shows_curves_figures_text_and_options(tmp_path):
         assert part in text, part
 
 
+@pytest.mark.slow
 def test_a_page_needs_nothing_else_and_is_small(tmp_path):
     runs = [write_run(tmp_path / f"run{i}", steps=2000) for i in range(8)]
     page = page_on(*runs)
@@ -62,6 +63,7 @@ def test_content_of_files_is_escaped(tmp_path):
     assert "7006652" not in body_of(page)
 
 
+@pytest.mark.slow
 def test_choices_come_with_reasons_and_defaults_last(tmp_path):
     head = (
         "# Chosen.\n#   optimizer: AdamW at 0.5 (what it (mostly) likes)\n#   model: tiny: 2 layers (given)\n"
@@ -121,6 +123,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("content", ODD, ids=range(len(ODD)))
 def test_damaged_files_do_not_stop_a_report(tmp_path, content):
     assert "Result" in body_of(page_on(write_run(tmp_path / "run", **dict.fromkeys(FILES, content))))

@@ -165,6 +165,7 @@ def test_a_header_that_declares_too_much_allocates_no_memory(tmp_path, rows_ther
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
+@pytest.mark.slow
 def test_a_chunk_too_large_to_unpack_is_refused(tmp_path, rows):
     path = write_shard(tmp_path / "a.hdf5", rows)
     with h5py.File(path, "r+") as file:

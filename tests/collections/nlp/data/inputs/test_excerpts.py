@@ -27,6 +27,7 @@ def mixed() -> bytes:
     return "\n\n".join([*first, *documents(300, 6, 1000)]).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", ".gz", ".bz2"])
 def test_the_beginning_of_a_file_does_not_decide_for_all_of_it(tmp_path, mixed, ending):
     compress = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress}[ending]

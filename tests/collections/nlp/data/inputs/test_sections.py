@@ -159,6 +159,7 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["line.txt", "lines.txt", "bomb.txt.gz", "lines.jsonl"])
 def test_memory_is_bounded_for_every_kind_of_file(tmp_path, name):
     content = {

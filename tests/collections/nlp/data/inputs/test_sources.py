@@ -319,6 +319,7 @@ def test_articles_may_be_called_like_files_that_are_not_read_as_json(tmp_path):
     assert [source.name for source in sources_of(tmp_path)] == ["city.txt", "config.txt", "state.txt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", COMPRESS)
 @pytest.mark.parametrize("size", [24, 300_000])
 def test_data_after_the_compressed_stream_is_reported_and_skipped(tmp_path, capsys, ending, size):

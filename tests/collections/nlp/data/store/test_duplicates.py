@@ -124,6 +124,7 @@ def test_keys_of_a_document_do_not_depend_on_its_neighbors(monkeypatch):
     np.testing.assert_array_equal(together, one_by_one)
 
 
+@pytest.mark.slow
 def test_keys_and_hashes_are_the_same_in_every_process():
     script = (
         "from nemo.collections.nlp.data.store.duplicates import *\n"

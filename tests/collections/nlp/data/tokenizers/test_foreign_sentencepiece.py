@@ -29,6 +29,7 @@ def write_model(file: Path, **settings: Any) -> Path:
     return file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

@@ -117,6 +117,7 @@ def test_every_command_that_reads_text_warns_of_lower_casing(tmp_path, capsys, j
     assert "が becomes か" in told(capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["inspect", "pretrain", "prepare"])
 def test_every_command_that_reads_text_warns_of_unknown_tokens(tmp_path, capsys, command):
     text = tmp_path / "text.txt"
