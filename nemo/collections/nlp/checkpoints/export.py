@@ -205,7 +205,7 @@ def _as_transformers(
     """The transformers model with these weights."""
     import transformers
 
-    config = copy.deepcopy(bert.config)
+    config = bert.config
     config.pad_token_id = pad_id
     embeddings = bert.bert.embeddings.word_embeddings
     config.tie_word_embeddings = mlm is None or mlm.mlp.last_linear_layer.weight is embeddings.weight

@@ -35,7 +35,7 @@ def export_classifier(
     bert, head = copy.deepcopy((model.bert, model.head))
     for module in (bert, head):
         module.cpu().float().eval()
-    config = copy.deepcopy(bert.config)
+    config = bert.config
     config.id2label = dict(enumerate(labels))
     config.label2id = {label: i for i, label in enumerate(labels)}
     tensors = {name: tensor for name, tensor in bert.state_dict().items() if not name.startswith(POOLER)}

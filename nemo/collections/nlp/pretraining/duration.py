@@ -285,9 +285,8 @@ class EndOnTime(ActionCallback):
     def _steps_in_all(self, left: float, each: float) -> int:
         """The total steps if `left` seconds remain and a step, with its overhead, takes `each`."""
         planned = self.step_plan.total
-        if (
-            self.step <= self.step_plan.changes[-1][0]
-        ):  # a step that was planned, made and lost before a resume
+        # A step that was planned, made and lost before a resume.
+        if self.step <= self.step_plan.changes[-1][0]:
             return planned
         if abs((planned - self.step) * each - left) <= TOLERANCE * self.seconds:
             return planned
