@@ -5,7 +5,8 @@ ARGS ?=
 # Three at a time on two cores, one thread each: many wait for processes of their own, or for time to pass.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
-# Python compiles what it imports; pip would spend half of its time on compiling all there is.
+# Python compiles what it imports and keeps it; pip would spend half of its time on compiling all there is.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable
 
 .PHONY: demo test check chaos bench format clean

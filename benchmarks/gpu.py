@@ -13,9 +13,9 @@ ways, their windows alternate, each in a separate process. In order:
     large512  ours, eager, compiled      large128  ours
 
 (--shapes also accepts pairs512, half of which is padding.) A JSON line is printed after each shape; ways that
-would begin after --minutes are skipped and listed. "start s" is the time of the first update, compilation
+would begin after --minutes are skipped and listed. "start s" is the time of the first step, compilation
 included, and is not part of any rate. MFU is the share of --peak, "of GEMM" the share of a bf16 matrix
-product of 8192x8192x8192 measured before. "waits" is how often an update makes the CPU wait for the GPU; the
+product of 8192x8192x8192 measured before. "waits" is how often a step makes the CPU wait for the GPU; the
 goal is 0.
 
     python benchmarks/gpu.py --device cpu --tiny      the same on small models without a GPU, in seconds
@@ -128,7 +128,7 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
     rows = []
     for case in report["cases"]:
         for way, row in zip(case["ways"], way_rows(case["ways"], rates), strict=True):
-            name, waits = case["shape"]["name"], way["syncs_per_update"]
+            name, waits = case["shape"]["name"], way["syncs_per_step"]
             known = "-" if waits is None else f"{waits:g}"
             rows.append([f"{name} {row[0]}", *row[1:], f"{way['mfu']:.1%}", known])
     return [

@@ -28,8 +28,8 @@ import torch
 from machine import synchronize
 from ways import Batch, Shape, Way, train
 
-WARM_UP_UPDATES = 2
-SYNC_UPDATES = 5
+WARM_UP_STEPS = 2
+SYNC_STEPS = 5
 PATIENCE = 1800.0  # seconds
 
 
@@ -52,20 +52,20 @@ class Ready:
     """Timings before the first window.
 
     Attributes:
-        start: seconds to create the model and make the first update, including compilation, but not imports.
-        update: seconds of the last update of the warm-up.
+        start: seconds to create the model and make the first step, including compilation, but not imports.
+        step: seconds of the last step of the warm-up.
     """
 
     start: float
-    update: float
+    step: float
 
 
 @dataclass(frozen=True)
 class Window:
-    """A measurement of consecutive updates."""
+    """A measurement of consecutive steps."""
 
     seconds: float
-    updates: int
+    steps: int
     tokens: int
     flops: float
 
@@ -101,19 +101,19 @@ class Worker:
         except WorkerError:
             self.stop()
             raise
-        self._update = self.ready.update
+        self._step = self.ready.step
 
     def window(self, seconds: float) -> None:
-        """Measure a window of about `seconds`, at least one update."""
-        window: Window = self._ask("window", max(1, round(seconds / self._update)))
-        self._update = window.seconds / window.updates
+        """Measure a window of about `seconds`, at least one step."""
+        window: Window = self._ask("window", max(1, round(seconds / self._step)))
+        self._step = window.seconds / window.steps
         self.windows.append(window)
 
     def syncs(self) -> float | None:
-        """How often an update makes the CPU wait for the GPU; None without a GPU."""
+        """How often a step makes the CPU wait for the GPU; None without a GPU."""
         if self.job.device == "cpu":
             return None
-        return self._ask("syncs", SYNC_UPDATES) / SYNC_UPDATES
+        return self._ask("syncs", SYNC_STEPS) / SYNC_STEPS
 
     def peak_memory(self) -> int:
         """Peak memory in bytes, of the GPU if there is one."""
@@ -128,8 +128,8 @@ class Worker:
         self._process.join()
         self._connection.close()
 
-    def _ask(self, what: str, updates: int = 0) -> Any:
-        self._connection.send((what, updates))
+    def _ask(self, what: str, steps: int = 0) -> Any:
+        self._connection.send((what, steps))
         return self._answer(PATIENCE)
 
     def _answer(self, patience: float) -> Any:
@@ -166,9 +166,9 @@ def _serve(connection: Connection, job: Job) -> None:
         torch.set_num_threads(job.threads)
     try:
         _import_libraries(job.way)
-        updates = _updates(job, connection)
-        next(updates)
-        train(job.way, job.shape.model, job.batches, job.device, lambda: next(updates))
+        steps = _steps(job, connection)
+        next(steps)
+        train(job.way, job.shape.model, job.batches, job.device, lambda: next(steps))
     except _Stop:
         pass
     except Exception as problem:
@@ -183,31 +183,31 @@ def _import_libraries(way: Way) -> None:
     )
 
 
-def _updates(job: Job, connection: Connection) -> Generator[None, None, None]:
-    """A generator advanced after every update; it blocks training between windows."""
+def _steps(job: Job, connection: Connection) -> Generator[None, None, None]:
+    """A generator advanced after every step; it blocks training between windows."""
     work = cycle([(batch.tokens, job.shape.flops(batch)) for batch in job.batches])
     times = [time.perf_counter()]
-    for _ in range(WARM_UP_UPDATES):
+    for _ in range(WARM_UP_STEPS):
         yield
         next(work)
         synchronize(job.device)
         times.append(time.perf_counter())
     connection.send(Ready(times[1] - times[0], times[-1] - times[-2]))
     while True:
-        what, updates = connection.recv()
+        what, steps = connection.recv()
         if what == "window":
             synchronize(job.device)
             began = time.perf_counter()
             done = []
-            for _ in range(updates):
+            for _ in range(steps):
                 yield
                 done.append(next(work))
             synchronize(job.device)
             tokens, flops = (sum(values) for values in zip(*done, strict=True))
-            connection.send(Window(time.perf_counter() - began, updates, tokens, flops))
+            connection.send(Window(time.perf_counter() - began, steps, tokens, flops))
         elif what == "syncs":
             with _synchronizations() as found:
-                for _ in range(updates):
+                for _ in range(steps):
                     yield
                     next(work)
             connection.send(len(found))
@@ -302,10 +302,10 @@ def found_by(worker: Worker) -> dict[str, Any]:
         "environment": dict(worker.job.way.environment),
         "tokens_per_s": median(w.tokens / w.seconds for w in windows),
         "flops_per_s": median(w.flops / w.seconds for w in windows),
-        "ms_per_update": 1e3 * median(w.seconds / w.updates for w in windows),
+        "ms_per_step": 1e3 * median(w.seconds / w.steps for w in windows),
         "start_s": worker.ready.start,
         "peak_memory": worker.peak_memory(),
-        "syncs_per_update": worker.syncs(),
+        "syncs_per_step": worker.syncs(),
         "windows": [asdict(w) for w in windows],
     }
 
@@ -338,7 +338,7 @@ def way_rows(found: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> 
             str(way["way"]),
             f"{way['tokens_per_s']:,.0f}",
             f"{_spread(way):.0%}",
-            f"{way['ms_per_update']:,.1f}",
+            f"{way['ms_per_step']:,.1f}",
             f"{way['flops_per_s'] / 1e12:.4g}",
             f"{way['flops_per_s'] / rates[way['dtype']]:.0%}",
             f"{way['start_s']:.1f}",
@@ -348,7 +348,7 @@ def way_rows(found: Iterable[Mapping[str, Any]], rates: Mapping[str, float]) -> 
     ]
 
 
-WAY_HEADER = ("way", "tokens/s", "spread", "ms/update", "TFLOP/s", "of GEMM", "start s", "GiB")
+WAY_HEADER = ("way", "tokens/s", "spread", "ms/step", "TFLOP/s", "of GEMM", "start s", "GiB")
 
 
 def _spread(way: Mapping[str, Any]) -> float:

@@ -31,24 +31,24 @@ READS = ("item", "tolist", "__float__", "__int__", "__bool__")  # tensor methods
 
 
 class Overhead(ActionCallback):
-    """Profiles consecutive updates, in CPU time of the training thread.
+    """Profiles consecutive steps, in CPU time of the training thread.
 
     Args:
-        updates: number of updates.
+        steps: number of steps.
 
     Attributes:
         has_begun: whether profiling has begun.
     """
 
-    def __init__(self, updates: int):
-        self.updates = updates
+    def __init__(self, steps: int):
+        self.steps = steps
         self._seen = -1  # not begun
         self._profile = cProfile.Profile(time.thread_time)
         self._reads: Counter[str] = Counter()
         self._originals = {name: getattr(Tensor, name) for name in READS}
 
     def begin(self) -> None:
-        """Start profiling with the next update."""
+        """Start profiling with the next step."""
         self._seen = 0
         for name in READS:
             setattr(Tensor, name, self._counted(name))
@@ -56,12 +56,12 @@ class Overhead(ActionCallback):
 
     @property
     def has_begun(self) -> bool:
-        return self.updates == 0 or self._seen >= 0
+        return self.steps == 0 or self._seen >= 0
 
     def on_iteration_end(self) -> None:
-        if 0 <= self._seen < self.updates:
+        if 0 <= self._seen < self.steps:
             self._seen += 1
-            if self._seen == self.updates:
+            if self._seen == self.steps:
                 self._profile.disable()
                 for name, original in self._originals.items():
                     setattr(Tensor, name, original)
@@ -76,10 +76,10 @@ class Overhead(ActionCallback):
         return counted
 
     def found(self, longest: int = 12) -> dict[str, Any]:
-        """Milliseconds per update: of the phases, of Python, and of its slowest functions."""
+        """Milliseconds per step: of the phases, of Python, and of its slowest functions."""
         self._profile.create_stats()
         stats: Mapping[tuple[str, int, str], tuple[Any, ...]] = self._profile.stats  # type: ignore[attr-defined]
-        each = 1e3 / self.updates
+        each = 1e3 / self.steps
         total = each * sum(own for _, _, own, _, _ in stats.values())
         phases = {
             phase: each * sum(s[3] for place, s in stats.items() if _is_one_of(place, functions))
@@ -94,12 +94,12 @@ class Overhead(ActionCallback):
         }
         most = sorted(python.items(), key=lambda item: item[1], reverse=True)[:longest]
         return {
-            "updates": self.updates,
+            "steps": self.steps,
             "ms": total,
             "phases_ms": phases,
             "python_ms": sum(python.values()),
-            "calls": sum(calls for _, calls, _, _, _ in stats.values()) / self.updates,
-            "reads": {name: times / self.updates for name, times in self._reads.items()},
+            "calls": sum(calls for _, calls, _, _, _ in stats.values()) / self.steps,
+            "reads": {name: times / self.steps for name, times in self._reads.items()},
             "longest_ms": dict(most),
         }
 
@@ -119,10 +119,10 @@ def overhead_lines(found: Mapping[str, Any]) -> list[str]:
     besides = sum(ms for phase, ms in found["phases_ms"].items() if phase not in ARITHMETIC)
     return [
         "",
-        f"CPU time of the main thread in {found['updates']} profiled updates (profiling slows Python down):",
-        table(["phase", "ms per update", "share"], rows),
+        f"CPU time of the main thread in {found['steps']} profiled steps (profiling slows Python down):",
+        table(["phase", "ms per step", "share"], rows),
         f"besides forward, backward, norm and update: {besides:.2f} ms, {besides / found['ms']:.1%}",
-        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls per update",
+        f"Python around the kernels: {found['python_ms']:.1f} ms in {found['calls']:,.0f} calls per step",
         f"reads of tensors: {', '.join(f'{name} {times:g}' for name, times in found['reads'].items())}",
         *(f"  {ms:7.2f} ms  {name}" for name, ms in found["longest_ms"].items()),
     ]

@@ -83,7 +83,7 @@ def plot(curves: dict[str, list[list[float]]], steps: int, path: Path) -> None:
         for number, run in enumerate(runs):
             at = [(i + 1) * steps / len(run) for i in range(len(run))]
             axes.plot(at, run, color=color, linewidth=0.8, label=level if number == 0 else None)
-    axes.set(xlabel="update", ylabel="training loss")
+    axes.set(xlabel="step", ylabel="training loss")
     axes.legend()
     figure.tight_layout()
     figure.savefig(path)

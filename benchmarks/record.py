@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.tiny:
         parts = {
             "step": ["--shapes", "tiny", "--threads", "1", "--against", "default", *SHORT],
-            "train": [str(text), "--updates", "50", "--profile", "4", *SHORT, *TINY_MODEL],
+            "train": [str(text), "--steps", "50", "--profile", "4", *SHORT, *TINY_MODEL],
             "on_time": [str(text), "--minutes", "0.05", *TINY_MODEL],
         }
     codes = {name: _part(name, options, args.out) for name, options in parts.items()}

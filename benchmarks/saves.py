@@ -1,10 +1,10 @@
 """Measures the training time that a checkpoint costs, saved in the background or while training waits.
 
-    python benchmarks/saves.py [--shapes mini base128] [--updates 3] [--windows 4]
+    python benchmarks/saves.py [--shapes mini base128] [--steps 3] [--windows 4]
 
-In one training, windows of several updates alternate (A B C A B C ...): without a save, with a save in the
+In one training, windows of several steps alternate (A B C A B C ...): without a save, with a save in the
 background, and with a save that training waits for. A window ends when its checkpoint is on disk, so the cost
-of a save is the extra time of its window. The share is relative to 100 updates, the default of
+of a save is the extra time of its window. The share is relative to 100 steps, the default of
 --save_step_freq. The time to verify and read the newest checkpoint is also measured.
 """
 
@@ -27,7 +27,7 @@ from ways import Way, synthetic_batches, train
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.core import NeuralModuleFactory
 
-INTERVAL = 100  # updates, the default of --save_step_freq
+INTERVAL = 100  # steps, the default of --save_step_freq
 WAYS = ("none", "background", "waiting")
 
 
@@ -36,21 +36,21 @@ class _EnoughError(Exception):
 
 
 class _Windows:
-    """Saves after the first update of a window, in the window's way, and times all windows."""
+    """Saves after the first step of a window, in the window's way, and times all windows."""
 
-    def __init__(self, folder: Path, updates: int, windows: int):
-        self.folder, self.updates = folder, updates
+    def __init__(self, folder: Path, steps: int, windows: int):
+        self.folder, self.steps = folder, steps
         self.plan = [WAYS[i % len(WAYS)] for i in range(windows * len(WAYS))]
         self.seconds: dict[str, list[float]] = {way: [] for way in WAYS}
         self.blocked: dict[str, list[float]] = {way: [] for way in WAYS}
-        self._update = -2  # warm-up
+        self._step = -2  # warm-up
 
     def tick(self) -> None:
-        """Called after each update."""
+        """Called after each step."""
         actions: Any = NeuralModuleFactory.get_default_factory().get_trainer()
-        self._update += 1
-        number, place = divmod(self._update, self.updates)
-        if self._update < 0:
+        self._step += 1
+        number, place = divmod(self._step, self.steps)
+        if self._step < 0:
             return
         if place == 0:
             if number > 0:
@@ -70,24 +70,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["mini", "base128"])
-    parser.add_argument("--updates", type=int, default=3, help="updates per window; a save must be shorter")
+    parser.add_argument("--steps", type=int, default=3, help="steps per window; a save must be shorter")
     parser.add_argument("--windows", type=int, default=4, help="windows per way")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(argv)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    cases = [_measure(name, args.updates, args.windows) for name in args.shapes]
-    header = ["shape", "checkpoint", "update", "way", "blocked", "taken", f"of {INTERVAL} updates", "read"]
+    cases = [_measure(name, args.steps, args.windows) for name in args.shapes]
+    header = ["shape", "checkpoint", "step", "way", "blocked", "taken", f"of {INTERVAL} steps", "read"]
     print(table(header, [row for case in cases for row in _rows(case)]))
     write_json(args.json, {"what": "saves", "environment": environment("cpu"), "cases": cases})
     return 0
 
 
-def _measure(name: str, updates: int, windows: int) -> dict[str, Any]:
+def _measure(name: str, steps: int, windows: int) -> dict[str, Any]:
     shape = SHAPES[name]
     with tempfile.TemporaryDirectory() as folder:
-        clock = _Windows(Path(folder), updates, windows)
+        clock = _Windows(Path(folder), steps, windows)
         with suppress(_EnoughError):
             train(Way("ours", "O0"), shape.model, synthetic_batches(shape), "cpu", clock.tick)
         (newest,) = checkpoint.list_checkpoints(Path(folder))
@@ -99,7 +99,7 @@ def _measure(name: str, updates: int, windows: int) -> dict[str, Any]:
     return {
         "shape": name,
         "bytes": num_bytes,
-        "seconds_of_update": without / updates,
+        "seconds_of_step": without / steps,
         "seconds_to_read": read,
         "seconds_of_windows": clock.seconds,
         "seconds_blocked": clock.blocked,
@@ -115,11 +115,11 @@ def _rows(case: dict[str, Any]) -> list[list[str]]:
             [
                 case["shape"],
                 f"{case['bytes'] / 1e6:,.0f} MB",
-                f"{case['seconds_of_update']:.2f} s",
+                f"{case['seconds_of_step']:.2f} s",
                 way,
                 f"{median(case['seconds_blocked'][way]):.2f} s",
                 f"{taken:.2f} s",
-                f"{taken / (INTERVAL * case['seconds_of_update']):.2%}",
+                f"{taken / (INTERVAL * case['seconds_of_step']):.2%}",
                 f"{case['seconds_to_read']:.1f} s",
             ]
         )

@@ -8,9 +8,9 @@ Measured in alternating windows (A B C A B C ...), on ready batches, through `Ne
     joined   the same with WORLD_SIZE=1: the cost of the distributed code in one process (goal: at most 1%)
     several  processes with one thread each that share the same global batch, by gloo (goal: 0.95 of `one`)
 
-It also counts the bytes that an update sends, and times these messages and a sum of three numbers alone.
+It also counts the bytes that a step sends, and times these messages and a sum of three numbers alone.
 
-The model predicts weak scaling: every GPU has the same number of tokens per update. An update takes
+The model predicts weak scaling: every GPU has the same number of tokens per step. A step takes
 
     the compute time + communication not hidden by the backward pass + the sum of the loss divisors
 
@@ -42,7 +42,7 @@ TOKENS_PER_S = {
     "base": 816e3,
     "large": 263e3,
 }  # of one H200 in bf16: goals G1 and G3 of the spec, not reached yet
-TOKENS_PER_UPDATE = 32768  # of one GPU, as in goal S1 and as in NVIDIA's recipe on 256 GPUs
+TOKENS_PER_STEP = 32768  # of one GPU, as in goal S1 and as in NVIDIA's recipe on 256 GPUs
 BACKWARD = 2 / 3  # of computing: two products for each of the forward pass
 REACHED = 0.8  # of a link's bandwidth, as all_reduce of large messages by NCCL usually does
 INSIDE = 450e9 * REACHED  # bytes/s of a GPU one way: NVLink 4, H100 and H200 data sheets (900 GB/s both ways)
@@ -99,7 +99,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Update:
+class Step:
     """What one GPU does.
 
     Attributes:
@@ -115,7 +115,7 @@ class Update:
     def efficiency(
         self, network: Network, gpus: int, how: str, bytes_each: int = 4, overlap: bool = True
     ) -> float:
-        """Computing as a share of the whole update: of `gpus` times the rate of one GPU."""
+        """Computing as a share of the whole step: of `gpus` times the rate of one GPU."""
         if gpus == 1:
             return 1.0
         sending = getattr(network, how)
@@ -127,34 +127,34 @@ class Update:
         return self.seconds / (self.seconds + exposed + network.counting(gpus))
 
 
-def update_of(name: str, tokens: float, tokens_per_s: float) -> Update:
-    """The update of the real model, which is created without allocating its memory."""
+def step_of(name: str, tokens: float, tokens_per_s: float) -> Step:
+    """The step of the real model, which is created without allocating its memory."""
     from nemo.collections.nlp.nm.pretraining_model import with_heads
     from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 
     shape = MODELS[name]
     with torch.device("meta"):
         weights = with_heads(BERT(**shape.model)).num_weights
-    return Update(tokens / tokens_per_s, weights, shape.vocab_size * shape.hidden_size)
+    return Step(tokens / tokens_per_s, weights, shape.vocab_size * shape.hidden_size)
 
 
 def predict(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Efficiencies for all models and ways to send."""
     network = Network(args.inside, args.between, count_hop=args.count_hop)
     rates = dict(zip(MODELS, args.tokens_per_s, strict=True))
-    updates = {name: update_of(name, args.tokens_per_update, rate) for name, rate in rates.items()}
+    steps = {name: step_of(name, args.tokens_per_step, rate) for name, rate in rates.items()}
     return [
         {
             "model": name,
-            "weights": update.weights,
-            "compute_s": update.seconds,
+            "weights": step.weights,
+            "compute_s": step.seconds,
             "gradients": dtype,
             "all_reduce": how,
             "overlap": overlap,
             "counting_s": {gpus: network.counting(gpus) for gpus in args.gpus},
-            "efficiency": {gpus: update.efficiency(network, gpus, how, size, overlap) for gpus in args.gpus},
+            "efficiency": {gpus: step.efficiency(network, gpus, how, size, overlap) for gpus in args.gpus},
         }
-        for name, update in updates.items()
+        for name, step in steps.items()
         for dtype, size in (("fp32", 4), ("bf16", 2))
         for how in ("ring", "hierarchical")
         for overlap in (False, True)
@@ -210,8 +210,8 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "ways": found,
         "several_of_one": several["tokens_per_s"] / one["tokens_per_s"],
         "cost_of_joining": 1 - joined["tokens_per_s"] / one["tokens_per_s"],
-        "bytes_per_update": num_bytes,
-        "messages_per_update": num_messages,
+        "bytes_per_step": num_bytes,
+        "messages_per_step": num_messages,
         "all_reduce_s": whole_s,
         "small_sum_s": small_s,
     }
@@ -247,12 +247,12 @@ def _follow(job: Job, connection: Connection) -> None:
     """Train along with rank 0, which alone is controlled: the others wait for it at the next sum."""
     os.environ.update(job.way.environment)
     torch.set_num_threads(1)
-    updates = 0
+    steps = 0
 
     def tick() -> None:
-        nonlocal updates
-        updates += 1
-        if updates == 2 and os.environ["RANK"] == "1":
+        nonlocal steps
+        steps += 1
+        if steps == 2 and os.environ["RANK"] == "1":
             from nemo.core import NeuralModuleFactory
 
             (sums,) = NeuralModuleFactory.get_default_factory().get_trainer().replicas._sums.values()
@@ -262,7 +262,7 @@ def _follow(job: Job, connection: Connection) -> None:
 
 
 def _sum_alone(rank: Any, num_bytes: int, num_messages: int, connection: Connection) -> None:
-    """Time sums of the size that an update sends, and of three numbers."""
+    """Time sums of the size that a step sends, and of three numbers."""
     os.environ.update(rank)
     torch.set_num_threads(1)
     from nemo.backends.pytorch.distributed.world import join
@@ -297,7 +297,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         after = probe("cpu", args.probe_seconds)
         report |= {"probe": {"before": before, "after": after}, "steady": change(before, after) <= STEADY}
         print("\n".join([*_measured(report["measured"], before), *probe_lines(before, after)]), flush=True)
-    names = ("tokens_per_s", "tokens_per_update", "inside", "between", "count_hop")
+    names = ("tokens_per_s", "tokens_per_step", "inside", "between", "count_hop")
     report |= {"network": asdict(Network()) | {name: getattr(args, name) for name in names}}
     report["predicted"] = predict(args)
     print("\n".join(_predicted(report["predicted"])))
@@ -310,7 +310,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shape", default="mini", choices=[n for n, s in SHAPES.items() if not s.padding])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--windows", type=int, default=6, help="windows per way")
-    parser.add_argument("--seconds", type=float, default=10, help="seconds per window; at least one update")
+    parser.add_argument("--seconds", type=float, default=10, help="seconds per window; at least one step")
     parser.add_argument("--probe_seconds", type=float, default=3)
     parser.add_argument(
         "--quick", action="store_true", help="short windows on the smallest model: a first look"
@@ -319,7 +319,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--gpus", type=int, nargs="+", default=GPUS)
     rates = list(TOKENS_PER_S.values())
     parser.add_argument("--tokens_per_s", type=float, nargs=2, default=rates, help="per GPU: base, large")
-    parser.add_argument("--tokens_per_update", type=float, default=TOKENS_PER_UPDATE, help="per GPU")
+    parser.add_argument("--tokens_per_step", type=float, default=TOKENS_PER_STEP, help="per GPU")
     parser.add_argument("--inside", type=float, default=INSIDE, help="bytes/s of a GPU within its node")
     parser.add_argument("--between", type=float, default=BETWEEN, help="bytes/s of a GPU to other nodes")
     parser.add_argument("--count_hop", type=float, default=COUNT_HOP, help="seconds per small TCP message")
@@ -335,14 +335,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measured(report: Mapping[str, Any], rates: Mapping[str, float]) -> list[str]:
-    shape, mb = report["shape"], report["bytes_per_update"] / 1e6
+    shape, mb = report["shape"], report["bytes_per_step"] / 1e6
     return [
         f"\n{shape['name']}: {shape['num_layers']} layers x {shape['hidden_size']}, a global batch of "
         f"{shape['batch_size']} x {shape['length']}, {report['processes']} processes or threads",
         table(WAY_HEADER, way_rows(report["ways"], rates)),
         f"several / one: {report['several_of_one']:.3f} (goal: at least 0.95)",
         f"cost of joining alone: {report['cost_of_joining']:.1%} (goal: at most 1%)",
-        f"an update sends {mb:.1f} MB in {report['messages_per_update']} messages, which alone take "
+        f"a step sends {mb:.1f} MB in {report['messages_per_step']} messages, which alone take "
         f"{report['all_reduce_s'] * 1e3:.1f} ms, a sum of three numbers {report['small_sum_s'] * 1e6:.0f} us",
     ]
 

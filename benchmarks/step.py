@@ -98,7 +98,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--against", nargs="*", default=["default"], choices=GROUPS)
     parser.add_argument("--windows", type=int, default=4, help="windows per way")
-    parser.add_argument("--seconds", type=float, default=20, help="seconds per window; at least one update")
+    parser.add_argument("--seconds", type=float, default=20, help="seconds per window; at least one step")
     parser.add_argument("--probe_seconds", type=float, default=5)
     parser.add_argument("--dropout", type=float, help="dropout probability; default: BERT's 0.1")
     parser.add_argument(

@@ -1,16 +1,16 @@
 """Measures the speed of a real run, `nemo-bert pretrain data_text`, compared with the bare steps.
 
-    python benchmarks/train.py TEXT [--level O0 O2] [--updates 400] [options of nemo-bert pretrain]
+    python benchmarks/train.py TEXT [--level O0 O2] [--steps 400] [options of nemo-bert pretrain]
 
 The default model has 4 layers x 256. The run is the command's own function, from text to the last checkpoint.
-After the first updates it is measured in windows. Between windows the run pauses, and `step.py`'s loop trains
+After the first steps it is measured in windows. Between windows the run pauses, and `step.py`'s loop trains
 the same model at the same precision on batches of the same run, ready in memory.
 
     rate      real tokens/s of the run, as a share of the loop's; goal: 95%
-    stall     from the end of an update to the beginning of the next, waiting for a batch; goal: under 1%
-    logging   from the end of an update until all callbacks are done
+    stall     from the end of a step to the beginning of the next, waiting for a batch; goal: under 1%
+    logging   from the end of a step until all callbacks are done
 
-Then further updates are profiled, to find what the main thread does besides computing; see `overhead.py`.
+Then further steps are profiled, to find what the main thread does besides computing; see `overhead.py`.
 
 Only the last checkpoint is written (--save_step_freq -1), as the cost of others depends on their frequency.
 The JSON is written after every level. Exits with 1 if the probe's matrix product changed by more than 10%
@@ -42,7 +42,7 @@ from nemo.collections.nlp.pretraining import pretrain
 from nemo.collections.nlp.pretraining.text_data import open_data
 from nemo.core import ActionCallback, NeuralModuleFactory
 
-WARM_UP = 40  # updates that are not measured: the first batches of a new size take longer
+WARM_UP = 40  # steps that are not measured: the first batches of a new size take longer
 OPTIONS = {
     "tokenizer": "word-piece",
     "vocab_size": 8000,
@@ -106,19 +106,17 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("text", type=Path, help="a file or folder, as for --train_data")
-    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--level", nargs="+", default=["O0", "O2"], choices=["O0", "O1", "O2"])
     parser.add_argument("--windows", type=int, default=4, help="windows of the run, and of the loop")
     parser.add_argument("--seconds", type=float, default=15, help="seconds per window of the loop")
-    parser.add_argument("--profile", type=int, default=40, help="number of updates to profile; 0: none")
+    parser.add_argument("--profile", type=int, default=40, help="number of steps to profile; 0: none")
     parser.add_argument("--probe_seconds", type=float, default=3)
     parser.add_argument("--json", type=Path, help="file for the report")
     args, options = parser.parse_known_args(argv)
     args.options = options
-    if args.updates < WARM_UP + args.windows + args.profile:
-        parser.error(
-            f"--updates must cover {WARM_UP} for the warm-up, those of --profile, and one per window"
-        )
+    if args.steps < WARM_UP + args.windows + args.profile:
+        parser.error(f"--steps must cover {WARM_UP} for the warm-up, those of --profile, and one per window")
     return args
 
 
@@ -128,7 +126,7 @@ def _options(args: argparse.Namespace, level: str, folder: Path) -> PretrainingO
         **OPTIONS,
         "train_data": args.text,
         "work_dir": folder,
-        "num_iters": args.updates,
+        "num_iters": args.steps,
         "amp_opt_level": level,
     }
     words = [word for name, value in ours.items() for word in (f"--{name}", str(value))]
@@ -158,8 +156,8 @@ def _shape(options: PretrainingOptions, vocab_size: int) -> Shape:
 
 
 @dataclass(frozen=True)
-class Update:
-    """When an update began, ended, and was handled by all callbacks; and the run's tokens until then."""
+class Step:
+    """When a step began, ended, and was handled by all callbacks; and the run's tokens until then."""
 
     began: float
     made: float
@@ -173,8 +171,8 @@ def measure_run(
     """Pretrain, and measure where the time goes.
 
     Args:
-        windows: number of windows into which the updates after the warm-up are divided.
-        profiled: number of updates to profile.
+        windows: number of windows into which the steps after the warm-up are divided.
+        profiled: number of steps to profile.
         between: called before each window.
     """
     overhead = Overhead(profiled)
@@ -184,10 +182,10 @@ def measure_run(
     parts = [_part(*window) for window in watch.windows]
     seconds = sum(part["seconds"] for part in parts)
     return {
-        "updates": sum(part["updates"] for part in parts),
+        "steps": sum(part["steps"] for part in parts),
         "tokens": sum(part["tokens"] for part in parts),
         "tokens_per_s": median(part["tokens"] / part["seconds"] for part in parts),
-        "ms_per_update": 1e3 * median(part["seconds"] / part["updates"] for part in parts),
+        "ms_per_step": 1e3 * median(part["seconds"] / part["steps"] for part in parts),
         "stall_share": sum(part["stall"] for part in parts) / seconds,
         "longest_stall_ms": 1e3 * max(part["longest_stall"] for part in parts),
         "logging_share": sum(part["logging"] for part in parts) / seconds,
@@ -197,17 +195,17 @@ def measure_run(
     }
 
 
-def _part(began: float, tokens: int, updates: Sequence[Update]) -> dict[str, Any]:
+def _part(began: float, tokens: int, steps: Sequence[Step]) -> dict[str, Any]:
     """The breakdown of a window's time."""
-    ends = [began, *(update.done for update in updates[:-1])]
-    waits = [update.began - end for update, end in zip(updates, ends, strict=True)]
+    ends = [began, *(step.done for step in steps[:-1])]
+    waits = [step.began - end for step, end in zip(steps, ends, strict=True)]
     return {
-        "updates": len(updates),
-        "tokens": updates[-1].tokens - tokens,
-        "seconds": updates[-1].done - began,
+        "steps": len(steps),
+        "tokens": steps[-1].tokens - tokens,
+        "seconds": steps[-1].done - began,
         "stall": sum(waits),
         "longest_stall": max(waits),
-        "logging": sum(update.done - update.made for update in updates),
+        "logging": sum(step.done - step.made for step in steps),
     }
 
 
@@ -225,31 +223,31 @@ class _Watch(ActionCallback):
     """A callback that is called after all others.
 
     Args:
-        size: number of updates in a window.
+        size: number of steps in a window.
         number: number of windows.
         between: called before each window.
         overhead: begins after the last window.
 
     Attributes:
         first: the callback to call first.
-        windows: for each window, when it began, the run's tokens until then, and its updates.
+        windows: for each window, when it began, the run's tokens until then, and its steps.
     """
 
     def __init__(self, size: int, number: int, between: Callable[[], None], overhead: Overhead):
         self.size, self.number, self.between, self.overhead = size, number, between, overhead
         self.first = _First()
-        self.windows: list[tuple[float, int, list[Update]]] = []
+        self.windows: list[tuple[float, int, list[Step]]] = []
 
     def on_iteration_end(self) -> None:
-        update = Update(self.first.began, self.first.made, time.perf_counter(), self.action.items_seen)
+        step = Step(self.first.began, self.first.made, time.perf_counter(), self.action.items_seen)
         if self.windows and len(self.windows[-1][2]) < self.size:
-            self.windows[-1][2].append(update)
+            self.windows[-1][2].append(step)
         is_full = not self.windows or len(self.windows[-1][2]) == self.size
         if self.action.step < WARM_UP or not is_full:
             return
         if len(self.windows) < self.number:
             self.between()
-            self.windows.append((time.perf_counter(), update.tokens, []))
+            self.windows.append((time.perf_counter(), step.tokens, []))
         elif not self.overhead.has_begun:
             self.overhead.begin()
 
@@ -273,8 +271,8 @@ def _lines(report: Mapping[str, Any]) -> list[str]:
         f"\n{report['level']}: {shape['num_layers']} layers x {shape['hidden_size']}, B{shape['batch_size']} "
         f"S{shape['length']}, a vocabulary of {shape['vocab_size']}, {shape['padding_counted']:.0%} padding",
         table(WAY_HEADER, way_rows([report["loop"]], probed["before"])),
-        f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['updates']} updates of "
-        f"{run['ms_per_update']:,.1f} ms; {run['whole_run_s']:.0f} s in total",
+        f"the run: {run['tokens_per_s']:,.0f} tokens/s over {run['steps']} steps of "
+        f"{run['ms_per_step']:,.1f} ms; {run['whole_run_s']:.0f} s in total",
         f"rate     {report['share_of_loop']:7.1%} of the loop's (goal: 95%)",
         f"stall    {run['stall_share']:7.2%} of the time (goal: under 1%), "
         f"at most {run['longest_stall_ms']:.1f} ms",

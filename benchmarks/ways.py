@@ -24,7 +24,7 @@ SHORT = 0.1
 """Of the sequences of a text of long documents, as BERT cuts it: 93 to 97% of the positions hold a token."""
 VARIED_BATCHES = 256  # enough that consecutive batches rarely have the same number of tokens
 LR, WEIGHT_DECAY, CLIP = 1e-4, 0.01, 1.0
-FOREVER = 10**9  # updates; the tick function ends the training
+FOREVER = 10**9  # steps; the tick function ends the training
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Shape:
         }
 
     def flops(self, batch: "Batch") -> float:
-        """Useful FLOPs of an update: for real tokens, and for masked rows in the vocabulary product."""
+        """Useful FLOPs of a step: for real tokens, and for masked rows in the vocabulary product."""
         width = self.hidden_size
         lengths = batch.input_mask.sum(1).astype(float)
         encoder = 6 * self.num_layers * (4 * width**2 + 2 * width * self.intermediate_size) * lengths.sum()
@@ -196,7 +196,7 @@ def train(way: Way, model: dict[str, Any], batches: Sequence[Batch], device: str
     Args:
         model: sizes, see `Shape.model`.
         device: "cpu" or "cuda".
-        tick: called after each update.
+        tick: called after each step.
     """
     torch.manual_seed(0)
     tensors = [[torch.from_numpy(array) for array in batch] for batch in batches]

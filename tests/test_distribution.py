@@ -118,7 +118,7 @@ def test_the_wheel_works_outside_the_checkout(wheel, tmp_path):
     where = run(environment / "bin" / "python", "-c", "import nemo; print(nemo.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(environment)
     sizes = ("--vocab_size", 1000, "--hidden_size", 64, "--num_hidden_layers", 2, "--max_seq_length", 64)
-    told = run(program, "demo", "--minutes", "0.2", *sizes, cwd=tmp_path)
+    told = run(program, "demo", "--num_iters", 20, *sizes, cwd=tmp_path)
     assert "below unigram" in told
     assert json.loads((tmp_path / "outputs" / "demo" / "status.json").read_text())["state"] == "finished"
     assert (tmp_path / "outputs" / "demo" / "export" / "model.safetensors").is_file()

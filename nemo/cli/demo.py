@@ -5,13 +5,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE
 from nemo.collections.nlp.options.recipe_options import CHOSEN, FOR_TEXT, RecipeOptions
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
-from nemo.utils.arguments import CommandLine, check, option, reworded
+from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
 
@@ -24,60 +23,10 @@ SENTENCES = (
 )
 
 
-def _hidden(name: str) -> Any:
-    return reworded(RecipeOptions, name, "")
-
-
 @dataclass(frozen=True)
-class DemoTextOptions:
-    """Sequences, tokenizer and masking."""
-
-    max_seq_length: int = reworded(
-        RecipeOptions, "max_seq_length", "maximum tokens in a sequence, including special tokens"
-    )
-    short_seq_prob: float = reworded(
-        RecipeOptions, "short_seq_prob", "share of documents cut into shorter sequences"
-    )
-    tokenizer: str = reworded(
-        RecipeOptions,
-        "tokenizer",
-        f"an existing tokenizer: {ANY_TOKENIZER}; or sentence-piece or word-piece: the tokenizer of the "
-        "initial checkpoint if there is one, else one trained on the text",
-    )
-    vocab_size: int = reworded(RecipeOptions, "vocab_size", "size of the vocabulary to train")
-    sample_size: int = reworded(
-        RecipeOptions, "sample_size", "train the tokenizer on at most this many lines"
-    )
-    do_lower_case: bool | None = reworded(RecipeOptions, "do_lower_case", "lower-case the text (WordPiece)")
-    masking: str | None = reworded(
-        RecipeOptions, "masking", "unit of masking, with new masks in every epoch", choices=MASKINGS
-    )
-    mask_probability: float | str = reworded(
-        RecipeOptions,
-        "mask_probability",
-        f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes it linearly from the "
-        "first step to the last",
-    )
-
-
-@dataclass(frozen=True)
-class DemoOptions(DemoTextOptions, RecipeOptions):
+class DemoOptions(RecipeOptions):
     """Duration, output folder, and options that override the recipe."""
 
-    # The demo brings its own text, and knows how to read it.
-    texts: tuple[str, ...] = _hidden("texts")
-    train_data: str | None = _hidden("train_data")
-    eval_data: str | None = _hidden("eval_data")
-    data_dir: str | None = _hidden("data_dir")
-    dataset_name: str = _hidden("dataset_name")
-    max_predictions_per_seq: int | None = _hidden("max_predictions_per_seq")
-    text_format: str = _hidden("text_format")
-    text_layout: str = _hidden("text_layout")
-    sentences: str = _hidden("sentences")
-    invalid_bytes: str = _hidden("invalid_bytes")
-    text_field: str = _hidden("text_field")
-    max_bad_records: int = _hidden("max_bad_records")
-    gradient_predivide: bool = _hidden("gradient_predivide")
     minutes: float | None = option(
         3.0,
         "duration of the whole run, startup included, without collecting the text",
@@ -91,6 +40,9 @@ class DemoOptions(DemoTextOptions, RecipeOptions):
         metavar="FOLDER",
         is_path=True,
         decides="machine",
+    )
+    masking: str | None = option(
+        None, "unit of masking, with new masks in every epoch", choices=MASKINGS, decides="samples"
     )
 
     def __post_init__(self) -> None:
@@ -106,12 +58,39 @@ class DemoOptions(DemoTextOptions, RecipeOptions):
         return options
 
 
+# The demo brings its own text, and knows how to read it.
+_NOT_NEEDED = (
+    "texts",
+    "train_data",
+    "eval_data",
+    "data_dir",
+    "dataset_name",
+    "max_predictions_per_seq",
+    "text_format",
+    "text_layout",
+    "sentences",
+    "invalid_bytes",
+    "text_field",
+    "max_bad_records",
+    "gradient_predivide",
+)
 COMMAND_LINE = CommandLine(
     DemoOptions,
     "nemo-bert demo",
     "Train a small BERT on the documentation installed on this machine.",
     examples="nemo-bert demo --minutes 10",
     defaults=dict.fromkeys(CHOSEN, FOR_TEXT) | {"num_iters": "as many as fit into --minutes"},
+    helps=dict.fromkeys(_NOT_NEEDED, "")
+    | {
+        "max_seq_length": "maximum tokens in a sequence, including special tokens",
+        "short_seq_prob": "share of documents cut into shorter sequences",
+        "tokenizer": f"an existing tokenizer: {ANY_TOKENIZER}; or sentence-piece or word-piece: the "
+        "tokenizer of the initial checkpoint if there is one, else one trained on the text",
+        "vocab_size": "size of the vocabulary to train",
+        "sample_size": "train the tokenizer on at most this many lines",
+        "mask_probability": f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes "
+        "it linearly from the first step to the last",
+    },
 )
 
 

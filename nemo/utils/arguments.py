@@ -82,12 +82,6 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def reworded(cls: type, name: str, help: str, **changes: Any) -> Any:
-    """Declare the option `name` of `cls` again, for a command that needs another help or other `changes`."""
-    (field,) = [field for field in dataclasses.fields(cls) if field.name == name]
-    return dataclasses.field(default=field.default, metadata={**field.metadata, "help": help, **changes})
-
-
 def names_deciding(cls: type, what: str) -> list[str]:
     """The options of a dataclass that were declared with `decides=what`."""
     return [field.name for field in dataclasses.fields(cls) if field.metadata["decides"] == what]
@@ -170,9 +164,9 @@ def default_in_words(field: dataclasses.Field[Any]) -> str:
     return "" if field.default in (None, "", (), dataclasses.MISSING) else str(field.default)
 
 
-def _help_of(field: dataclasses.Field[Any], default: str) -> str:
+def _help_of(field: dataclasses.Field[Any], text: str, default: str) -> str:
     """The help text, with the choices unless it names them all, and the default."""
-    text, choices = field.metadata["help"], field.metadata["choices"] or ()
+    choices = field.metadata["choices"] or ()
     is_named = [re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text) for choice in choices]
     notes = [] if all(is_named) else [f"one of {', '.join(choices)}"]
     if default:
@@ -215,6 +209,8 @@ class CommandLine(Generic[T]):
             arguments.
         required: fields that must be given, for `--help`; None means the positional ones.
         defaults: name -> the default in words, for `--help`, where it differs from the field's.
+        helps: name -> the help text, where it differs from the field's; "" for an option that the command
+            does not have.
     """
 
     options: type[T]
@@ -224,6 +220,7 @@ class CommandLine(Generic[T]):
     examples: str = ""
     required: Sequence[str] | None = None
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    helps: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def parser(self) -> argparse.ArgumentParser:
         cls, hints = self.options, typing.get_type_hints(self.options)
@@ -238,13 +235,14 @@ class CommandLine(Generic[T]):
             allow_abbrev=False,
         )
         for declared_in, fields in fields_by_class(cls):
-            shown = [field for field in fields if field.metadata["help"]]
+            helps = {field.name: self.helps.get(field.name, field.metadata["help"]) for field in fields}
+            shown = [field for field in fields if helps[field.name]]
             # Each base class is a group of options; its docstring is the heading.
             heading = (declared_in.__doc__ or "").strip().split("\n")[0].rstrip(".")
             group = parser if declared_in is cls or not shown else parser.add_argument_group(heading)
             for field in shown:
                 name, kind = field.name, kinds[field.name]
-                help = _help_of(field, self.defaults.get(name, default_in_words(field)))
+                help = _help_of(field, helps[name], self.defaults.get(name, default_in_words(field)))
                 if name in self.positional:
                     nargs = "*" if kind is tuple else "?"  # it may also be in a configuration file
                     parser.add_argument(name, nargs=nargs, default=argparse.SUPPRESS, help=help)

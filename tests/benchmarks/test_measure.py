@@ -5,7 +5,7 @@ from multiprocessing import Pipe
 import gpu
 import pytest
 from machine import change, probe
-from measure import WARM_UP_UPDATES, Job, Ready, Window, _serve, _Stop, _updates, compare, table
+from measure import WARM_UP_STEPS, Job, Ready, Window, _serve, _steps, _Stop, compare, table
 from step import SHAPES, ratios
 from ways import Way, synthetic_batches
 
@@ -18,18 +18,18 @@ def test_a_window_counts_the_tokens_of_its_steps():
     ours, theirs = Pipe()
     for command in (("window", 2), ("memory", 0), ("window", 4), ("stop", 0)):
         ours.send(command)
-    updates = _updates(JOB, theirs)
-    next(updates)
+    steps = _steps(JOB, theirs)
+    next(steps)
     with pytest.raises(_Stop):
         for _ in range(100):
-            next(updates)
+            next(steps)
 
     assert isinstance(ours.recv(), Ready)
     seen = [batch.tokens for batch in BATCHES] * 4
     first, memory, second = (ours.recv() for _ in range(3))
-    assert isinstance(first, Window) and (first.updates, second.updates) == (2, 4)
-    assert first.tokens == sum(seen[WARM_UP_UPDATES : WARM_UP_UPDATES + 2])
-    assert second.tokens == sum(seen[WARM_UP_UPDATES + 2 : WARM_UP_UPDATES + 6])
+    assert isinstance(first, Window) and (first.steps, second.steps) == (2, 4)
+    assert first.tokens == sum(seen[WARM_UP_STEPS : WARM_UP_STEPS + 2])
+    assert second.tokens == sum(seen[WARM_UP_STEPS + 2 : WARM_UP_STEPS + 6])
     assert second.flops > 0 and memory > 0
 
 

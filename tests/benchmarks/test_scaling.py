@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import scaling
-from scaling import Network, Update
+from scaling import Network, Step
 from ways import synthetic_batches
 
 from nemo.collections.nlp.nm.pretraining_model import with_heads
@@ -23,10 +23,10 @@ def test_a_first_look(tmp_path, capsys):
     assert [way["way"] for way in (one, joined, several)] == ["one", "joined", "several"]
     global_batch = 4 * 16
     for window in (*one["windows"], *joined["windows"], *several["windows"]):
-        assert window["tokens"] == global_batch * window["updates"]
+        assert window["tokens"] == global_batch * window["steps"]
     assert measured["several_of_one"] == several["tokens_per_s"] / one["tokens_per_s"]
     weights = with_heads(BERT(**scaling.SHAPES["tiny"].model)).num_weights
-    assert measured["bytes_per_update"] == 4 * weights and measured["messages_per_update"] == 1
+    assert measured["bytes_per_step"] == 4 * weights and measured["messages_per_step"] == 1
     assert measured["all_reduce_s"] > 0 and measured["small_sum_s"] > 0
     told = capsys.readouterr().out
     assert "several / one:" in told and "| large | bf16 | hierarchical | yes |" in told
@@ -53,12 +53,12 @@ def test_three_steps_in_two_nodes_of_two():
 
 
 def test_the_backward_pass_hides_all_but_the_word_embeddings():
-    update = Update(seconds=12, weights=30, last=15)  # 60 bytes each: 13 s each around the ring
-    assert update.efficiency(SLOW, 4, "ring", overlap=False) == pytest.approx(12 / (12 + 13 + 13 + 0.6))
-    assert update.efficiency(SLOW, 4, "ring") == pytest.approx(12 / (12 + (13 - 8) + 13 + 0.6))
-    halved = update.efficiency(SLOW, 4, "ring", bytes_each=2)
+    step = Step(seconds=12, weights=30, last=15)  # 60 bytes each: 13 s each around the ring
+    assert step.efficiency(SLOW, 4, "ring", overlap=False) == pytest.approx(12 / (12 + 13 + 13 + 0.6))
+    assert step.efficiency(SLOW, 4, "ring") == pytest.approx(12 / (12 + (13 - 8) + 13 + 0.6))
+    halved = step.efficiency(SLOW, 4, "ring", bytes_each=2)
     assert halved == pytest.approx(12 / (12 + (10.75 - 8) + 10.75 + 0.6))
-    assert update.efficiency(SLOW, 1, "ring") == 1
+    assert step.efficiency(SLOW, 1, "ring") == 1
 
 
 def test_real_sizes_are_predicted_without_measuring(capsys):

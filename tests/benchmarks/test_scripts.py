@@ -11,7 +11,7 @@ import record
 import saves
 import step
 import train
-from measure import WARM_UP_UPDATES
+from measure import WARM_UP_STEPS
 from overhead import PHASES
 from ways import synthetic_batches
 
@@ -37,9 +37,9 @@ def test_step_script_runs(tmp_path, capsys):
     assert len(ours["windows"]) == 2 and ours["start_s"] > 0 and ours["peak_memory"] > 0
 
     tokens = [batch.tokens for batch in synthetic_batches(step.SHAPES["tiny"])]
-    start = WARM_UP_UPDATES
+    start = WARM_UP_STEPS
     for window in ours["windows"]:
-        seen = range(start, start + window["updates"])
+        seen = range(start, start + window["steps"])
         assert window["tokens"] == sum(tokens[i % len(tokens)] for i in seen)
         start = seen.stop
 
@@ -93,15 +93,15 @@ def test_a_record_in_one_command(tmp_path, capsys):
 
 def test_a_real_run(tmp_path, capsys):
     text = write_english(tmp_path / "english") / "train.txt"
-    words = [str(text), "--updates", "50", "--level", "O0", "--profile", "3"]
+    words = [str(text), "--steps", "50", "--level", "O0", "--profile", "3"]
     options = "--vocab_size 120 --hidden_size 32 --num_hidden_layers 2 --num_attention_heads 2 "
     options += "--intermediate_size 64 --max_seq_length 32 --batch_size 4 --threads 1"
     path = tmp_path / "train.json"
     assert train.main([*words, *SHORT, "--json", str(path), *options.split()]) in (0, 1)
     (report,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
     run = report["run"]
-    assert [w["updates"] for w in run["windows"]] == [3, 3] and run["updates"] == 6
-    assert 0 < run["tokens"] <= run["updates"] * 4 * 32
+    assert [w["steps"] for w in run["windows"]] == [3, 3] and run["steps"] == 6
+    assert 0 < run["tokens"] <= run["steps"] * 4 * 32
     assert 0 <= run["stall_share"] < 1 and 0 <= run["logging_share"] < 1
     assert report["share_of_loop"] == run["tokens_per_s"] / report["loop"]["tokens_per_s"]
     assert report["shape"]["padding_counted"] > 0 and len(report["loop"]["windows"]) == 2
@@ -118,7 +118,7 @@ def test_gpu_on_a_cpu(tmp_path, capsys):
     report = run(gpu, words, tmp_path / "gpu.json")
     (case,) = report["cases"]
     (ours,) = case["ways"]
-    assert ours["way"] == "ours O0" and ours["syncs_per_update"] is None
+    assert ours["way"] == "ours O0" and ours["syncs_per_step"] is None
     assert ours["mfu"] == ours["flops_per_s"] / 989e12
     lines = capsys.readouterr().out.splitlines()
     assert json.loads(next(line for line in lines if line.startswith("{"))) == case
@@ -132,7 +132,7 @@ def test_gpu_script_skips_what_time_does_not_allow(tmp_path):
 
 def test_saves_script_runs(tmp_path, capsys):
     path = tmp_path / "saves.json"
-    words = ["--shapes", "tiny", "--updates", "3", "--windows", "2", "--threads", "1", "--json", str(path)]
+    words = ["--shapes", "tiny", "--steps", "3", "--windows", "2", "--threads", "1", "--json", str(path)]
     assert saves.main(words) == 0
     (case,) = json.loads(path.read_text(encoding="utf-8"))["cases"]
     for way in ("none", "background", "waiting"):

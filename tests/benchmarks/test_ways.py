@@ -78,7 +78,7 @@ def test_useful_operations_are_those_of_real_tokens_and_masked_rows():
 
 
 class Done(Exception):
-    """Enough updates."""
+    """Enough steps."""
 
 
 @pytest.mark.parametrize(

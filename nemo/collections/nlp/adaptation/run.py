@@ -39,10 +39,10 @@ from nemo.collections.nlp.options import (
     FinetuningOptions,
     PretrainingOptions,
 )
-from nemo.collections.nlp.options.adaptation import MINUTES
-from nemo.collections.nlp.options.finetuning import TaskOptions
+from nemo.collections.nlp.options.adaptation import MINUTES, AdaptationRunOptions
+from nemo.collections.nlp.options.finetuning import ComputingOptions, TaskOptions
 from nemo.collections.nlp.pretraining.run import pretrain
-from nemo.utils.arguments import as_config
+from nemo.utils.arguments import as_config, names_deciding
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
@@ -69,8 +69,9 @@ FOLDERS = {"extended": "extended", "continued": "continued", "adapted": "model"}
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
 """Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
 # Options that may change on a resume; those of the task are recorded once there is one.
-_FREE = ("seeds", "compare_stages", "threads", "work_dir")
-_OF_TASK = tuple(field.name for field in dataclasses.fields(TaskOptions))
+_FREE = {field.name for field in dataclasses.fields(AdaptationRunOptions)}
+_FREE |= set(names_deciding(AdaptationOptions, "machine"))
+_OF_TASK = {field.name for field in dataclasses.fields(TaskOptions)}
 _SECONDS = "seconds"
 
 
@@ -198,12 +199,12 @@ class _Adapting:
 
     def _refuse_other(self, ours: Mapping[str, Any], begun: Mapping[str, Any]) -> None:
         for name, value in ours.items():
-            if begun.get(name) != value:
+            if begun.get(name, value) != value:  # a folder may lack an option that is newer
                 raise UsageError(
                     "the folder has an adaptation with a different option",
                     where=f"{self._folder} --{name}",
                     found=value,
-                    expected=begun.get(name),
+                    expected=begun[name],
                     fix="use another --work_dir",
                 )
 
@@ -335,7 +336,8 @@ class _Adapting:
 
     def _finetuning(self, name: str, model: str) -> FinetuningOptions:
         options = self._options
-        task = {field.name: getattr(options, field.name) for field in dataclasses.fields(TaskOptions)}
+        shared = (*dataclasses.fields(TaskOptions), *dataclasses.fields(ComputingOptions))
+        task = {field.name: getattr(options, field.name) for field in shared}
         work_dir = str(self._path(f"finetune_{name}"))
         return FinetuningOptions(**task, model=model, seeds=options.seeds, work_dir=work_dir)
 

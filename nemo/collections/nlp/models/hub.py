@@ -108,8 +108,7 @@ def find(name: str, load: Callable[[str, bool], T]) -> T:
     """The result of `load(source, local_files_only)` for the first source that has the model.
 
     A folder is its own only source. Any other name is looked up in the cache, as given and under its current
-    name
-    on the hub, and then on the hub, which must answer quickly: transformers alone would retry six times.
+    name on the hub, and then on the hub, which must answer quickly: transformers alone would retry six times.
 
     Raises:
         OSError: no source has it. Also whatever `load` raises.
@@ -312,3 +311,11 @@ def _check_is_plain_bert(settings: Mapping[str, Any], source: Any) -> None:
     ):
         if settings.get(key, expected) != expected:
             raise UsageError(f"not a BERT: {key}", where=source, found=settings[key], expected=expected)
+    if settings.get("quantization_config"):
+        raise UsageError(
+            "the weights are quantized",
+            where=source,
+            found="quantization_config",
+            expected="float weights",
+            fix="use the model that was quantized",
+        )

@@ -1,9 +1,9 @@
 """Options of `nemo-bert adapt`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from nemo.collections.nlp.options.conflicts import conflict
-from nemo.collections.nlp.options.finetuning import TaskOptions
+from nemo.collections.nlp.options.finetuning import ComputingOptions, TaskOptions
 from nemo.collections.nlp.options.limits import LARGEST_VOCABULARY
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE, mask_rates, parse_mask_rate
 from nemo.collections.nlp.options.text_reading import TextReading
@@ -75,7 +75,7 @@ class DomainOptions:
 
 @dataclass(frozen=True)
 class AdaptationRunOptions:
-    """Runs and output."""
+    """Runs and output, which may change when the command is repeated."""
 
     seeds: int = option(5, "fine-tuning runs of each model", at_least=1, metavar="RUNS")
     compare_stages: bool = option(
@@ -90,7 +90,7 @@ class AdaptationRunOptions:
 
 
 @dataclass(frozen=True)
-class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextReading):
+class AdaptationOptions(DomainOptions, TaskOptions, ComputingOptions, AdaptationRunOptions, TextReading):
     """The model to adapt, the text of the field, and the task that measures the gain.
 
     Raises:
@@ -122,8 +122,7 @@ class AdaptationOptions(DomainOptions, TaskOptions, AdaptationRunOptions, TextRe
                 found=self.replay,
                 fix="give general text",
             )
-        of_task = ("task", "valid", "test", "text_column", "pair_column", "label_column")
-        given = [f"--{name}" for name in of_task if getattr(self, name) != getattr(type(self), name)]
+        given = [f"--{f.name}" for f in fields(TaskOptions) if getattr(self, f.name) != f.default]
         if given and not self.train:
             raise UsageError("needs --train", where=given[0], fix="give the labeled training file as well")
         self.check_task()

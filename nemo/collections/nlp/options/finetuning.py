@@ -86,19 +86,6 @@ class TaskTrainingOptions:
     grad_norm_clip: float = option(
         1.0, "clip the gradient to this norm; 0: no clipping", at_least=0, metavar="NORM", decides="model"
     )
-    amp_opt_level: str = option(
-        "O0", "precision. O0: fp32; O1: matrix products in bf16", choices=("O0", "O1"), decides="model"
-    )
-    seed: int = option(
-        0,
-        "seed of the first run, for new weights, the order of the examples, and dropout",
-        at_least=0,
-        below=2**32,
-        metavar="INTEGER",
-    )
-    threads: int | None = option(
-        None, "CPU threads", default_text="one for each core", at_least=1, at_most=1024, metavar="THREADS"
-    )
 
 
 @dataclass(frozen=True)
@@ -139,6 +126,31 @@ class TaskOptions(TaskDataOptions, TaskTrainingOptions):
 
 
 @dataclass(frozen=True)
+class ComputingOptions:
+    """Precision, seed and threads."""
+
+    amp_opt_level: str = option(
+        "O0", "precision. O0: fp32; O1: matrix products in bf16", choices=("O0", "O1"), decides="model"
+    )
+    seed: int = option(
+        0,
+        "seed of the first run, for new weights, the order of the examples, and dropout",
+        at_least=0,
+        below=2**32,
+        metavar="INTEGER",
+    )
+    threads: int | None = option(
+        None,
+        "CPU threads",
+        default_text="one for each core",
+        at_least=1,
+        at_most=1024,
+        metavar="THREADS",
+        decides="machine",
+    )
+
+
+@dataclass(frozen=True)
 class FinetuningRunOptions:
     """Runs and output."""
 
@@ -157,7 +169,7 @@ class FinetuningRunOptions:
 
 
 @dataclass(frozen=True)
-class FinetuningOptions(TaskOptions, FinetuningRunOptions, ModelTokenizer):
+class FinetuningOptions(TaskOptions, ComputingOptions, FinetuningRunOptions, ModelTokenizer):
     """The model to fine-tune, the labeled data, and how to train on it.
 
     Raises:

@@ -32,6 +32,7 @@ from nemo.collections.nlp.nm.data_layers import (
     BertPretrainingPreprocessedDataLayer,
 )
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.data import TokenizerOptions
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.pretraining.data_files import HeldOut, data_files
 from nemo.utils.errors import UsageError
@@ -146,14 +147,10 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
     Raises:
         UsageError: that run has checkpoints, which need it.
     """
-    made_for = {
-        "tokenizer": options.tokenizer,
-        "vocab_size": options.vocab_size,
-        "sample_size": options.sample_size,
-        "do_lower_case": bool(options.do_lower_case),
-        "text": [[source.name, source.num_bytes] for source in sources],
-        **{name: getattr(options, name) for name in READING},
-    }
+    names = [field.name for field in fields(TokenizerOptions)] + sorted(READING)
+    made_for = {name: getattr(options, name) for name in names}
+    made_for["do_lower_case"] = bool(options.do_lower_case)
+    made_for["text"] = [[source.name, source.num_bytes] for source in sources]
     note = folder / "made-for.json"
     earlier = _read_note(note, made_for)
     for name, value in made_for.items():

@@ -25,7 +25,9 @@ from nemo.collections.nlp.data.tokenizers import load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.files import TOKENIZER_FOLDER
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.options.data import TokenizerOptions
 from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_given
+from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
 from nemo.collections.nlp.pretraining.data_files import HeldOut, compare, held_out_text
@@ -40,7 +42,6 @@ from nemo.utils.strict import parse_json
 RECIPE_FILE = "recipe.json"
 DATA, HELD_OUT = "data", "held_out"  # in the work folder
 OUTPUTS = "outputs"
-OF_TOKENIZING = ("tokenizer", "vocab_size", "do_lower_case", "sample_size")
 
 
 @dataclass(frozen=True)
@@ -185,14 +186,14 @@ def _preparations(
     if facts.kind != "text":
         return {}
     chosen = {name: value for decision in decisions for name, value in decision.options.items()}
-    values = {**{name: getattr(options, name) for name in OF_TOKENIZING}, **chosen}
+    values = {**{name: getattr(options, name) for name in _of(TokenizerOptions)}, **chosen}
     kind_or_name = values["tokenizer"]
     train_in = work_folder(options) / DATA / TOKENIZER_FOLDER
     choice = choose_tokenizer(TokenizerRequest(kind_or_name, initial=initial, train_in=train_in))
     assert choice is not None  # one can be trained
     tokenizer = kind_or_name if choice.is_new else choice.source
-    of_text = {name: values.get(name, getattr(options, name)) for name in _text_reading()}
-    common = {**{name: values[name] for name in OF_TOKENIZING}, **of_text, "tokenizer": tokenizer}
+    of_text = {name: values.get(name, getattr(options, name)) for name in _of(TextReading)}
+    common = {**{name: values[name] for name in _of(TokenizerOptions)}, **of_text, "tokenizer": tokenizer}
     share = held_out_share(facts, options.typed)
     preparations = {DATA: {**common, "inputs": facts.inputs, "test_fraction": share}}
     held_out = _held_out_inputs(options, facts)
@@ -204,10 +205,9 @@ def _preparations(
     return preparations
 
 
-def _text_reading() -> list[str]:
-    from nemo.collections.nlp.options.text_reading import TextReading
-
-    return [field.name for field in dataclasses.fields(TextReading)]
+def _of(group: type) -> list[str]:
+    """The names of a group of options."""
+    return [field.name for field in dataclasses.fields(group)]
 
 
 def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None:
@@ -234,7 +234,7 @@ def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
     if HELD_OUT in recipe.preparations:
         values["eval_data"] = str(work_dir / HELD_OUT / "train")
     if DATA in recipe.preparations:  # tokenizing and reading were decided when the text was prepared
-        for name in (*OF_TOKENIZING, *_text_reading()):
+        for name in (*_of(TokenizerOptions), *_of(TextReading)):
             if name != "sample_size":
                 values[name] = getattr(PretrainingOptions, name)
     return with_given(PretrainingOptions(**values), options)

@@ -19,14 +19,14 @@ def options_of(command: list[str], **changes: object) -> AdaptationOptions:
     """The same adaptation in Python."""
     names = [word.removeprefix("--") for word in command[3::2]]
     given = dict(zip(names, command[4::2], strict=True))
-    counts = {name: int(given.pop(name)) for name in ("num_epochs", "seeds", "num_iters")}
+    counts = {name: int(given.pop(name)) for name in ("num_epochs", "seeds", "num_iters") if name in given}
     options = AdaptationOptions(model=command[1], text=(command[2],), **given, **counts)
     return replace(options, **changes)
 
 
 def without_task(command: list[str]) -> list[str]:
     start = command.index("--task")
-    return command[:start] + command[start + 6 :]
+    return command[:start] + command[command.index("--text_layout") :]
 
 
 @pytest.mark.slow
@@ -99,6 +99,8 @@ def test_time_and_leaks_of_earlier_attempts_are_told(tmp_path, command, capsys, 
 def test_a_task_may_come_later_and_stays(tmp_path, command, capsys, monkeypatch):
     assert main([*without_task(command), "--pieces", "0"]) == 0
     pretrained = (tmp_path / "out/stages/continue.json").stat().st_mtime_ns
+    assert main([*without_task(command), "--pieces", "0", "--seed", "5"]) == 2
+    assert "--seed: the folder has an adaptation with a different option" in error_of(capsys)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
@@ -127,6 +129,7 @@ def test_scores_without_a_test_set_say_what_they_are_of(tmp_path, command):
         (["--replay", "text.txt"], "--replay: the same text as that of the field"),
         (["--task", "classify"], "--task: needs --train"),
         (["--label_column", "x"], "--label_column: needs --train"),
+        (["--lr", "1e-4"], "--lr: needs --train"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(capsys, tmp_path, monkeypatch, words, message):

@@ -165,6 +165,7 @@ def test_config_of_googles_release_is_read(tmp_path):
         ('{"hidden_size": "wide"}', "not a BERT configuration"),
         ('{"model_type": "roberta"}', "not a BERT: model_type; found roberta, expected bert"),
         ('{"position_embedding_type": "relative_key"}', "position_embedding_type; found relative_key"),
+        ('{"quantization_config": {"quant_method": "gptq"}}', "the weights are quantized"),
     ],
 )
 def test_a_file_that_is_not_a_configuration_is_refused(tmp_path, content, words):
