@@ -3,6 +3,7 @@
 import re
 
 import prepare_nvidia
+import pytest
 
 from tests.conftest import write_english
 
@@ -20,6 +21,7 @@ with h5py.File(options.output_file, "w") as file:
 """
 
 
+@pytest.mark.slow
 def test_a_row_for_each_text_and_number_of_passes(tmp_path, capsys):
     text = write_english(tmp_path / "english") / "train.txt"
     script = tmp_path / "create_pretraining_data.py"

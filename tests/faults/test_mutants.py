@@ -25,6 +25,7 @@ def test_damaged_files_are_refused_or_recognized(all_readers, name):
     assert outcomes.counts["refused"] > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "fault"),
     [

@@ -124,6 +124,7 @@ def test_a_run_has_few_sizes(run, length, by_tokens):
     assert len(products.shapes) < ONEDNN_KEEPS / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", ["O0", "O2"])
 def test_memory_does_not_grow_with_the_lengths_seen(level):
     """300 batches, no two alike."""

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.collections.nlp.data.hdf5 import holds_shards_instead_of_text
@@ -13,10 +14,34 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.logging import logging
 
-HeldOut = Place | list[Place]
+Places = Place | list[Place]
 
 
-def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
+@dataclass(frozen=True)
+class Corpus:
+    """Text that was found, and its files, which are examined once.
+
+    Attributes:
+        place: a file, folder or address; several of these; or a token store.
+        sources: the files; none for a token store.
+    """
+
+    place: Places
+    sources: list[Source]
+
+    @staticmethod
+    def at(place: Places, text: TextOptions, held_out: bool = False) -> "Corpus":
+        """The text at a place; raises as `sources_of`."""
+        is_prepared = isinstance(place, Path) and is_store(place)
+        return Corpus(place, [] if is_prepared else sources_of(place, text, held_out))
+
+    @property
+    def is_prepared(self) -> bool:
+        """Whether it is a token store."""
+        return not self.sources
+
+
+def data_files(options: PretrainingOptions) -> tuple[Corpus, Corpus | None]:
     """The training text and the held-out text, if any; or the token stores made from them.
 
     A folder with `train.txt` gives this file, and `valid.txt` as held-out text; or other files named so, see
@@ -37,19 +62,21 @@ def data_files(options: PretrainingOptions) -> tuple[Place, HeldOut | None]:
         train = _training_text(given, text)
         if train != given:
             logging.info("training on %s", train)
-    held_out: HeldOut | None
+    held_out: Places | None
     if options.eval_data is None:
         held_out = store_in(folder, "test") or _validation_text(folder, text)
     else:
         held_out = held_out_text(place_of(options.eval_data), text)
+    trained_on = Corpus.at(train, text)
     if held_out is None:
         logging.warning("no held-out text, so nothing is evaluated; give --eval_data")
-    else:
-        compare(train, held_out, text)
-    return train, held_out
+        return trained_on, None
+    evaluated_on = Corpus.at(held_out, text, held_out=True)
+    compare(trained_on, evaluated_on)
+    return trained_on, evaluated_on
 
 
-def held_out_text(place: Place, text: TextOptions) -> HeldOut:
+def held_out_text(place: Place, text: TextOptions) -> Places:
     """The text to evaluate on: in a folder, its validation files, else its test files, else all.
 
     From the output of `nemo-bert prepare`, its held-out store.
@@ -81,7 +108,7 @@ def _training_text(place: Place, text: TextOptions) -> Place:
     return files[name] if len(files) == 1 and "/" not in name else place
 
 
-def _validation_text(folder: Place, text: TextOptions) -> HeldOut | None:
+def _validation_text(folder: Place, text: TextOptions) -> Places | None:
     listing = _listing(folder, text)
     if listing is None or not (names := listing.splits.validation):
         return None
@@ -95,7 +122,7 @@ def _listing(place: Place, text: TextOptions) -> Listing | None:
     return listing if listing is not None and listing.files else None
 
 
-def _of_listing(place: Place, listing: Listing, files: dict[str, Place]) -> HeldOut:
+def _of_listing(place: Place, listing: Listing, files: dict[str, Place]) -> Places:
     """Some files of a folder, in the simplest form."""
     if len(files) == 1:
         return next(iter(files.values()))
@@ -111,37 +138,31 @@ def _refuse_shards(place: Place) -> None:
         )
 
 
-def compare(train: HeldOut, held_out: HeldOut, text: TextOptions) -> None:
+def compare(train: Corpus, held_out: Corpus) -> None:
     """Refuse held-out text that is also trained on; warn if the layouts differ."""
-    trained_on, evaluated_on = _sources(train, text), _sources(held_out, text, held_out=True)
-    if both := _places(train, trained_on) & _places(held_out, evaluated_on):
+    if both := _places(train) & _places(held_out):
         raise UsageError(
             "the held-out text is also trained on",
             where=min(both),
             fix="give --train_data and --eval_data without a common file",
         )
-    layouts = [_main_layout(sources) for sources in (trained_on, evaluated_on)]
+    layouts = [_main_layout(corpus.sources) for corpus in (train, held_out)]
     if None not in layouts and layouts[0] != layouts[1]:
         logging.warning(
             "training and held-out text differ in layout: %s is read as %r and %s as %r, so their losses "
             "are hard to compare; if both have the same layout, give it (--text_layout)",
-            some_of([str(source) for source in trained_on]),
+            some_of([str(source) for source in train.sources]),
             layouts[0],
-            some_of([str(source) for source in evaluated_on]),
+            some_of([str(source) for source in held_out.sources]),
             layouts[1],
         )
 
 
-def _sources(place: HeldOut, text: TextOptions, held_out: bool = False) -> list[Source]:
-    """The files at a place; none for a token store."""
-    is_prepared = isinstance(place, Path) and is_store(place)
-    return [] if is_prepared else sources_of(place, text, held_out)
-
-
-def _places(place: HeldOut, sources: list[Source]) -> set[str]:
-    if isinstance(place, Path) and is_store(place):
-        return {str(place.resolve())}
-    return {source.path if "://" in source.path else os.path.realpath(source.path) for source in sources}
+def _places(corpus: Corpus) -> set[str]:
+    if isinstance(corpus.place, Path) and corpus.is_prepared:
+        return {str(corpus.place.resolve())}
+    paths = [source.path for source in corpus.sources]
+    return {path if "://" in path else os.path.realpath(path) for path in paths}
 
 
 def _main_layout(sources: list[Source]) -> str | None:

@@ -12,12 +12,11 @@ import numpy as np
 from nemo.backends.pytorch.checkpoints import checkpoint
 from nemo.collections.nlp.checkpoints.initial_checkpoint import InitialCheckpoint
 from nemo.collections.nlp.data.datasets import BertPretrainingDataset
-from nemo.collections.nlp.data.inputs import Source, TextOptions, sections_of, sources_of
-from nemo.collections.nlp.data.inputs.folders import Place
+from nemo.collections.nlp.data.inputs import Source, TextOptions, sections_of
 from nemo.collections.nlp.data.samples.batching import check_tokens_per_batch
 from nemo.collections.nlp.data.samples.sampling import Sampling
 from nemo.collections.nlp.data.store.store_builder import excerpt_of
-from nemo.collections.nlp.data.store.token_store import is_store, open_or_build
+from nemo.collections.nlp.data.store.token_store import open_or_build
 from nemo.collections.nlp.data.tokenizers import TokenizerSpec, load_tokenizer
 from nemo.collections.nlp.data.tokenizers.choice import TokenizerRequest, choose_tokenizer
 from nemo.collections.nlp.data.tokenizers.suitability import (
@@ -34,7 +33,7 @@ from nemo.collections.nlp.nm.data_layers import (
 from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.data import TokenizerOptions
 from nemo.collections.nlp.options.text_reading import TextReading
-from nemo.collections.nlp.pretraining.data_files import HeldOut, data_files
+from nemo.collections.nlp.pretraining.data_files import Corpus, data_files
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
@@ -76,7 +75,7 @@ class PretrainingData:
 
 
 def open_tokenizer(
-    options: PretrainingOptions, train: Place, folder: Path, initial: InitialCheckpoint | None = None
+    options: PretrainingOptions, train: Corpus, folder: Path, initial: InitialCheckpoint | None = None
 ) -> TokenizerSpec:
     """The tokenizer for this text, by the rules of `choose_tokenizer`; a new one goes to `folder`.
 
@@ -84,27 +83,26 @@ def open_tokenizer(
         UsageError: it cannot be read or contradicts the options; or the initial checkpoint has no tokenizer,
             which its weights need.
     """
-    text = TextOptions.of(options)
     choice = choose_tokenizer(
         TokenizerRequest(
             named=options.tokenizer,
             initial=initial,
-            data=train,
-            is_prepared=is_store(train),
+            data=None if isinstance(train.place, list) else train.place,
+            is_prepared=train.is_prepared,
             train_in=folder,
         )
     )
     assert choice is not None  # one can be trained
     if choice.is_new:
-        forget_other_tokenizer(options, sources_of(train, text), folder)
+        forget_other_tokenizer(options, train.sources, folder)
         tokenizer = find_or_train_tokenizer(
             options.tokenizer,
-            [train],
+            train.sources,
             folder,
             options.vocab_size,
             sample_size=options.sample_size,
             do_lower_case=options.do_lower_case,
-            text=text,
+            text=TextOptions.of(options),
         )
     else:
         tokenizer = load_tokenizer(choice.source, options.do_lower_case)
@@ -186,14 +184,13 @@ def open_data(
     train, held_out = data_files(options)
     tokenizer = open_tokenizer(options, train, work_dir / "tokenizer", initial)
 
-    def layer(path: HeldOut, shuffle: bool) -> BertPretrainingDataLayer:
-        store = open_or_build(path, tokenizer, options=text)
-        dataset = BertPretrainingDataset(tokenizer, store, sampling, path, options.only_mlm_loss)
+    def layer(corpus: Corpus, shuffle: bool) -> BertPretrainingDataLayer:
+        store = open_or_build(corpus.sources or corpus.place, tokenizer, options=text)
+        dataset = BertPretrainingDataset(tokenizer, store, sampling, corpus.place, options.only_mlm_loss)
         return BertPretrainingDataLayer.over(dataset, options.batch_size, shuffle, options.tokens_per_batch)
 
-    if not is_store(train) and strips_marks(tokenizer):
-        sections = sections_of(sources_of(train, text))
-        lost = warning_of_lost_marks_in(excerpt_of(sections, text), tokenizer)
+    if train.sources and strips_marks(tokenizer):
+        lost = warning_of_lost_marks_in(excerpt_of(sections_of(train.sources), text), tokenizer)
         if lost is not None:
             logging.warning("%s", lost)
     data = PretrainingData(

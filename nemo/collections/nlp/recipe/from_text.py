@@ -30,7 +30,7 @@ from nemo.collections.nlp.options.recipe_options import RecipeOptions, with_give
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.preparation.options import PrepareOptions
 from nemo.collections.nlp.preparation.prepare import prepare
-from nemo.collections.nlp.pretraining.data_files import HeldOut, compare, held_out_text
+from nemo.collections.nlp.pretraining.data_files import Corpus, Places, compare, held_out_text
 from nemo.collections.nlp.recipe.constants import SHAPES
 from nemo.collections.nlp.recipe.decisions import decide, held_out_share
 from nemo.collections.nlp.recipe.situation import Decision, Situation
@@ -199,7 +199,8 @@ def _preparations(
     held_out = _held_out_inputs(options, facts)
     if held_out is not None:
         text = dataclasses.replace(TextOptions.of(options), format=facts.format, layout=facts.layout)
-        compare([place_of(file) for file in facts.inputs], held_out, text)
+        train = Corpus.at([place_of(file) for file in facts.inputs], text)
+        compare(train, Corpus.at(held_out, text, held_out=True))
         inputs = tuple(map(str, held_out if isinstance(held_out, list) else [held_out]))
         preparations[HELD_OUT] = {**common, "inputs": inputs, "test_fraction": 0.0}
     return preparations
@@ -210,7 +211,7 @@ def _of(group: type) -> list[str]:
     return [field.name for field in dataclasses.fields(group)]
 
 
-def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> HeldOut | None:
+def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> Places | None:
     """Separate held-out text that is not prepared yet; None if there is none."""
     where = options.eval_data or facts.held_out
     if where is None:

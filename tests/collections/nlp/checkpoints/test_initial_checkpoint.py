@@ -15,10 +15,12 @@ from nemo.collections.nlp.checkpoints.initial_checkpoint import (
     take_weights,
     with_sizes,
 )
+from nemo.collections.nlp.data.inputs import AUTO
 from nemo.collections.nlp.data.tokenizers import NemoBertTokenizer
 from nemo.collections.nlp.nm.pretraining_model import build_model, with_heads
 from nemo.collections.nlp.nm.trainables.common.huggingface import BERT
 from nemo.collections.nlp.options import PretrainingOptions
+from nemo.collections.nlp.pretraining.data_files import Corpus
 from nemo.collections.nlp.pretraining.text_data import open_tokenizer
 from nemo.utils.errors import CheckpointError, MissingFileError, UsageError
 from tests.huggingface_folders import IDS, MASK, SIZES, TYPES, WORDS, write_huggingface
@@ -328,7 +330,8 @@ def tokenizer_for(tmp_path, **given):
     text.parent.mkdir(exist_ok=True)
     text.write_text("a text\n")
     chosen = options(**given)
-    return open_tokenizer(chosen, text, tmp_path / "trained", find_initial_checkpoint(chosen))
+    initial = find_initial_checkpoint(chosen)
+    return open_tokenizer(chosen, Corpus.at(text, AUTO), tmp_path / "trained", initial)
 
 
 def test_the_tokenizer_beside_the_weights_is_used(tmp_path, work_dir):

@@ -3,12 +3,13 @@
 import gzip
 import json
 import shutil
+from pathlib import Path
 
 import fsspec
 import numpy as np
 import pytest
 
-from nemo.collections.nlp.data.inputs import AUTO, sections_of, sources_of
+from nemo.collections.nlp.data.inputs import AUTO, sections_of, sources, sources_of
 from nemo.collections.nlp.data.store.store_builder import assemble, write_part
 from nemo.collections.nlp.data.text.sentences import split_lines
 from nemo.collections.nlp.data.tokenizers.vocabulary import train_tokenizer
@@ -27,14 +28,19 @@ def options(**given: object) -> PretrainingOptions:
 def prepared(english, tmp_path):
     """What `nemo-bert prepare` leaves of a text: a tokenizer and two stores. The text is gone."""
     out = tmp_path / "prepared"
-    sources = sources_of(english / "train.txt")
-    tokenizer = train_tokenizer("word-piece", sources, out / "bert", 80, do_lower_case=True)
-    write_part(tmp_path / "part", sections_of(sources), tokenizer, split_lines, AUTO)
+    files = sources_of(english / "train.txt")
+    tokenizer = train_tokenizer("word-piece", files, out / "bert", 80, do_lower_case=True)
+    write_part(tmp_path / "part", sections_of(files), tokenizer, split_lines, AUTO)
     is_test = np.arange(120) % 10 == 0
     targets = {"train": (out / "train", ~is_test), "test": (out / "test", is_test)}
     assemble([tmp_path / "part"], targets, {"options": {}, "sources": []})
     shutil.rmtree(english)
     return out
+
+
+def places(chosen):
+    """Where training and held-out text were found."""
+    return tuple(corpus and corpus.place for corpus in data_files(chosen))
 
 
 def test_train_and_valid_text_may_have_any_ending_of_text(tmp_path):
@@ -44,8 +50,8 @@ def test_train_and_valid_text_may_have_any_ending_of_text(tmp_path):
     for name in ("notes.txt", "train.md", "validation.lock"):
         (tmp_path / name).write_text("no part of it")
     train, held_out = tmp_path / "train.jsonl.gz", tmp_path / "validation.jsonl.gz"
-    assert data_files(options(data_dir=str(tmp_path))) == (train, held_out)
-    assert data_files(options(train_data=str(train))) == (train, None)
+    assert places(options(data_dir=str(tmp_path))) == (train, held_out)
+    assert places(options(train_data=str(train))) == (train, None)
 
 
 def write(folder, names: str, text: str = "One.\nTwo.\n\nThree.\nFour.\n") -> None:
@@ -57,8 +63,8 @@ def write(folder, names: str, text: str = "One.\nTwo.\n\nThree.\nFour.\n") -> No
 def test_names_of_data_sets_decide_the_split(tmp_path, capsys):
     write(tmp_path, "train_0.txt train_1.txt valid_0.txt valid_1.txt test_0.txt")
     train, held_out = data_files(options(train_data=str(tmp_path)))
-    assert [source.name for source in sources_of(train)] == ["train_0.txt", "train_1.txt"]
-    assert held_out == [tmp_path / "valid_0.txt", tmp_path / "valid_1.txt"]
+    assert [source.name for source in train.sources] == ["train_0.txt", "train_1.txt"]
+    assert held_out.place == [tmp_path / "valid_0.txt", tmp_path / "valid_1.txt"]
     told = capsys.readouterr().out
     assert "not trained on, by name: valid_0.txt, valid_1.txt (validation), test_0.txt (test)" in told
     assert "held-out text: valid_0.txt, valid_1.txt" in told
@@ -67,10 +73,10 @@ def test_names_of_data_sets_decide_the_split(tmp_path, capsys):
 def test_folders_of_a_data_set_are_its_splits(tmp_path):
     write(tmp_path, "wiki/train/a.txt wiki/train/b.txt wiki/validation/a.txt wiki/test/a.txt")
     train, held_out = data_files(options(data_dir=str(tmp_path)))
-    assert [source.path for source in sources_of(train)] == [
+    assert [source.path for source in train.sources] == [
         str(tmp_path / f"wiki/train/{name}.txt") for name in "ab"
     ]
-    assert held_out == tmp_path / "wiki/validation/a.txt"
+    assert held_out.place == tmp_path / "wiki/validation/a.txt"
 
 
 def test_a_folder_of_held_out_text_is_not_trained_on(tmp_path):
@@ -92,7 +98,7 @@ def test_a_folder_of_held_out_text_is_not_trained_on(tmp_path):
 def test_a_folder_given_for_evaluation_gives_its_held_out_files(english, tmp_path, names, expected):
     write(tmp_path / "other", names)
     _, held_out = data_files(options(train_data=str(english), eval_data=str(tmp_path / "other")))
-    assert held_out in (tmp_path / "other" / expected, tmp_path / "other/a.txt")
+    assert held_out.place in (tmp_path / "other" / expected, tmp_path / "other/a.txt")
 
 
 def test_texts_of_different_layouts_cause_a_warning(tmp_path, capsys):
@@ -123,6 +129,18 @@ def test_several_held_out_files_are_evaluated_on(english, tmp_path):
     assert data.train.dataset.store.manifest["counts"]["documents"] == 120
 
 
+def test_every_file_is_examined_once(english, tmp_path, monkeypatch):
+    examined = []
+
+    def counted(path, options, examine=sources._source):
+        examined.append(Path(path).name)
+        return examine(path, options)
+
+    monkeypatch.setattr(sources, "_source", counted)
+    open_data(options(data_dir=str(english), tokenizer="word-piece"), tmp_path / "run")
+    assert sorted(examined) == ["train.txt", "valid.txt"]
+
+
 def test_a_corpus_of_one_document_causes_a_warning(english, tmp_path, capsys):
     text = (english / "train.txt").read_text().replace("\n\n", "\n")
     (tmp_path / "book.txt").write_text(text)
@@ -140,7 +158,7 @@ def test_text_that_is_held_out_is_not_trained_on(english):
 @pytest.mark.parametrize("how", ["train_data", "data_dir"])
 def test_prepared_data_is_used_without_reading_text(prepared, tmp_path, how):
     chosen = options(**{how: str(prepared)})
-    assert data_files(chosen) == (prepared / "train", prepared / "test")
+    assert places(chosen) == (prepared / "train", prepared / "test")
     data = open_data(chosen, tmp_path / "run")
     assert data.tokenizer.text_to_ids("CAT") == data.tokenizer.text_to_ids("cat")
     assert data.train.dataset.store.folder == prepared / "train"

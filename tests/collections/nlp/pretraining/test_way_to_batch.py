@@ -20,6 +20,7 @@ class DataIsOpenError(Exception):
     """Ends `pretrain` once `open_data` has returned: steps, model and training are not on the way."""
 
 
+@pytest.mark.slow
 def test_options_pass_few_files_to_the_first_batch(english, tmp_path):
     """Counted: files of nemo/collections with a function that gets the options, or a part made from them.
 

@@ -150,7 +150,7 @@ def held_out_in(path: Path_) -> Path | None:
 
 
 def open_or_build(
-    path: Path_ | Iterable[Path_],
+    path: Path_ | Iterable[Path_ | Source],
     tokenizer: TokenizerSpec,
     folder: Path_ | None = None,
     options: TextOptions = AUTO,
