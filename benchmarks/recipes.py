@@ -9,8 +9,8 @@ AdamW, linear warm-up and decay to zero), on the same samples. The other ways ar
 
 All ways share the training text, the held-out documents and their masks: 15%, whole words, 80/10/10. The
 figure is the held-out MLM loss in nats. Losses with different vocabularies are over different tokens and
-cannot be compared. A difference counts if it exceeds two standard errors of the difference of the means
-(Welch), which takes two seeds or more.
+cannot be compared. A difference counts if Welch's t-test between the seeds says so at the 5% level, which
+takes two seeds or more.
 
 Each run is a separate process. For each seed, all ways run one after another, so a change in the machine's
 speed affects them alike. Runs are kept in `runs.jsonl`, and a run found there is not repeated.
@@ -18,11 +18,9 @@ speed affects them alike. Runs are kept in `runs.jsonl`, and a run found there i
 
 import argparse
 import json
-import math
 import os
 import resource
 import shlex
-import statistics
 import subprocess
 import sys
 import time
@@ -30,10 +28,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean, stdev
 from tempfile import TemporaryDirectory
 from typing import Any
 
-STANDARD_ERRORS = 2.0
+from nemo.collections.nlp.adaptation.result import Score, differs, standard_error
+
 EVALUATION_SEED = 12345
 SEQUENCE_LENGTH = 128
 THEIRS = Path(__file__).with_name("recipes_theirs.py")
@@ -158,12 +158,12 @@ def compared(runs: Sequence[Mapping[str, Any]], ways: Sequence[Way], figure: str
         if not mine:
             continue
         values = [run[figure] for run in mine]
-        mean, tokens = statistics.fmean(values), statistics.fmean(run["tokens"] for run in mine)
-        deviation = f"{statistics.stdev(values):.3f}" if len(values) > 1 else "-"
+        mean, tokens = fmean(values), fmean(run["tokens"] for run in mine)
+        deviation = f"{stdev(values):.3f}" if len(values) > 1 else "-"
         line = f"{way.name:<20} {mean:.3f} +- {deviation:<6} {tokens / 1e6:6.2f} M tokens"
-        line += f" {statistics.fmean(run['cpu_seconds'] for run in mine):6.0f} CPU s {len(mine)} seeds"
+        line += f" {fmean(run['cpu_seconds'] for run in mine):6.0f} CPU s {len(mine)} seeds"
         if way is not ways[0] and first:
-            line += f"  {mean - statistics.fmean(first):+.3f} {verdict(first, values)}"
+            line += f"  {mean - fmean(first):+.3f} {verdict(first, values)}"
         lines.append(line)
     return lines
 
@@ -172,11 +172,11 @@ def verdict(first: Sequence[float], second: Sequence[float]) -> str:
     """Does the difference of the means count?"""
     if min(len(first), len(second)) < 2:
         return "(one seed)"
-    error = math.sqrt(sum(statistics.variance(values) / len(values) for values in (first, second)))
-    difference = statistics.fmean(second) - statistics.fmean(first)
-    if abs(difference) <= STANDARD_ERRORS * error:
-        return f"no difference that counts (standard error {error:.3f})"
-    return f"{'worse' if difference > 0 else 'better'} (standard error {error:.3f})"
+    one, other = (Score(fmean(values), stdev(values), len(values)) for values in (first, second))
+    error = f"(standard error {standard_error(one, other):.3f})"
+    if not differs(one, other):
+        return f"no difference that counts {error}"
+    return f"{'worse' if other.mean > one.mean else 'better'} {error}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

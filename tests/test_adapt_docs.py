@@ -36,7 +36,7 @@ def test_the_notebook_of_a_field_runs(files, tmp_path, monkeypatch):
     first, words, adapted, used = (text for text in printed if text)
     assert "validation f1" in first
     assert "o ##w ##l -> owl" in words
-    assert "F1 on test.txt for" in adapted.splitlines()[-1]
+    assert "F1 on test.txt after" in adapted.splitlines()[-1]
     assert "Animal" in used
 
 

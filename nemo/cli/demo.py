@@ -3,13 +3,13 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE
 from nemo.collections.nlp.options.recipe_options import CHOSEN, FOR_TEXT, RecipeOptions
-from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER
+from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
 from nemo.utils.arguments import CommandLine, check, option
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
@@ -60,19 +60,9 @@ class DemoOptions(RecipeOptions):
 
 # The demo brings its own text, and knows how to read it.
 _NOT_NEEDED = (
-    "texts",
-    "train_data",
-    "eval_data",
-    "data_dir",
-    "dataset_name",
-    "max_predictions_per_seq",
-    "text_format",
-    "text_layout",
-    "sentences",
-    "invalid_bytes",
-    "text_field",
-    "max_bad_records",
-    "gradient_predivide",
+    *("texts", "train_data", "eval_data", "data_dir", "dataset_name"),
+    *("max_predictions_per_seq", "gradient_predivide"),
+    *(field.name for field in fields(TextReading)),
 )
 COMMAND_LINE = CommandLine(
     DemoOptions,
@@ -84,8 +74,8 @@ COMMAND_LINE = CommandLine(
     | {
         "max_seq_length": "maximum tokens in a sequence, including special tokens",
         "short_seq_prob": "share of documents cut into shorter sequences",
-        "tokenizer": f"an existing tokenizer: {ANY_TOKENIZER}; or sentence-piece or word-piece: the "
-        "tokenizer of the initial checkpoint if there is one, else one trained on the text",
+        "tokenizer": f"an existing tokenizer: {ANY_TOKENIZER}; or the kind to train: sentence-piece or "
+        "word-piece, unless the initial checkpoint has a tokenizer",
         "vocab_size": "size of the vocabulary to train",
         "sample_size": "train the tokenizer on at most this many lines",
         "mask_probability": f"share of tokens to predict; FIRST:LAST, such as {FALLING_MASK_RATE}, changes "
@@ -123,7 +113,7 @@ def run(argv: Sequence[str]) -> None:
     before = result.figures_before
     if before:
         gain = before["unigram_entropy"] - before["mlm_loss"]
-        sys.stdout.write(f"(before the first step, from counts of neighboring words: {gain:.4f} nat)\n")
+        sys.stdout.write(f"(before the first step {gain:.4f} nat)\n")
     sys.stdout.write("\n")
     pretrained = load_pretrained(out)
     for sentence in SENTENCES:

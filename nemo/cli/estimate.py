@@ -37,10 +37,11 @@ COMMAND_LINE = CommandLine(
     EstimateOptions,
     "nemo-bert estimate",
     "Time a few real steps, and estimate what the run will take: memory, time, steps, disk. "
-    "Takes the arguments of nemo-bert pretrain, which will reuse the prepared data.",
+    "Takes the arguments of nemo-bert pretrain, which reuses the prepared data.",
     positional=("texts",),
     required=(),
     defaults=defaults_with_text(),
+    helps={"dry_run": ""},  # it is one
     examples="nemo-bert estimate my_text.txt --minutes 60\n"
     "nemo-bert estimate my_text.txt --size base --tokens_per_batch 16384",
 )
@@ -172,7 +173,7 @@ def _print(trial: "Trial", found: "Estimate") -> None:
         "memory": f"{trial.peak_bytes / 1e9:.2f} GB peak",
         "time": f"{duration(found.seconds)}: {trial.step_seconds:.3g} s per step, {evaluations}",
         "steps": f"{found.steps:,}, each of {trial.step_tokens:,.0f} tokens: {passes}",
-        "padding": f"{trial.padding_share:.0%} of a batch; computing skips it",
+        "padding": f"{trial.padding_share:.0%} of each batch, which is not computed",
         "disk": checkpoints,
         "held-out loss": loss,
     }

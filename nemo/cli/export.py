@@ -17,8 +17,8 @@ class ExportOptions(ModelTokenizer):
     """The model and the output folder."""
 
     model: str = option("", "a run's work folder, or one checkpoint of it (STEP-<n>)", is_path=True)
-    out: str = option("", "folder to write; must not exist yet", is_path=True)
-    force: bool = option(False, "replace the folder if it exists")
+    out: str = option("", "folder to write; must not exist, unless --force is given", is_path=True)
+    force: bool = option(False, "replace the files of an earlier export in the folder, and keep others")
     license: str | None = option(
         None,
         "license in the model card, by the hub's identifiers: apache-2.0, cc-by-4.0, other, ...",

@@ -40,10 +40,12 @@ def parse_words(argv: Sequence[str], command_line: CommandLine[T]) -> T:
     """Parse options before and after the texts or the mode; the mode may also be given as `--data_text`.
 
     Raises:
-        UsageError: invalid options, or both --num_iters and --minutes.
+        UsageError: invalid options, or two that contradict each other.
     """
     words = [word.removeprefix("--") if word.removeprefix("--") in MODES else word for word in argv]
     options = command_line.parse(words)
+    if options.only_mlm_loss and "nsp_weight" in options.given:
+        raise conflict("--only_mlm_loss", "--nsp_weight")
     if "minutes" not in options.given:
         return options
     if "num_iters" in options.given:

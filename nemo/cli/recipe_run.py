@@ -14,7 +14,7 @@ from nemo.utils.progress import working
 
 VALUE_WIDTH = 40
 LEAST_REASON_WIDTH = 24
-"""Columns; where a terminal has fewer for the reasons, they stand below what was chosen."""
+"""Columns; in narrower terminals, reasons are printed below the values."""
 
 
 def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None:

@@ -68,7 +68,7 @@ COMMAND_LINE = CommandLine(
     "nemo-bert show-batch",
     "Show a few samples as the model sees them, with masks, and the words to predict.",
     positional=("input",),
-    examples="nemo-bert show-batch corpus/ --masking whole_word",
+    examples="nemo-bert show-batch corpus/ --tokenizer my_bert --masking whole_word",
 )
 
 

@@ -154,7 +154,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def default_in_words(field: dataclasses.Field[Any]) -> str:
-    """The default for `--help`; "" if the option stands for nothing unless it is given."""
+    """The default for `--help`; "" if there is none."""
     if field.metadata["default_text"]:
         return field.metadata["default_text"]
     if isinstance(field.default, bool):
@@ -165,7 +165,7 @@ def default_in_words(field: dataclasses.Field[Any]) -> str:
 
 
 def _help_of(field: dataclasses.Field[Any], text: str, default: str) -> str:
-    """The help text, with the choices unless it names them all, and the default."""
+    """The help text, followed by the choices, unless it names all of them, and the default."""
     choices = field.metadata["choices"] or ()
     is_named = [re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", text) for choice in choices]
     notes = [] if all(is_named) else [f"one of {', '.join(choices)}"]

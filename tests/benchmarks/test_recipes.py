@@ -21,12 +21,12 @@ def test_a_way_is_a_name_and_options():
     [
         ([5.0, 5.1, 5.2], [4.5, 4.6, 4.7], "better"),
         ([5.0, 5.1, 5.2], [5.5, 5.6, 5.7], "worse"),
-        # Standard error: sqrt(0.01 / 3 + 0.01 / 3) = 0.082; two of them are more than the difference.
-        ([5.0, 5.1, 5.2], [4.85, 4.95, 5.05], "no difference that counts (standard error 0.082)"),
+        # Standard error: sqrt(0.01 / 3 + 0.01 / 3) = 0.082; 4 degrees of freedom need 2.776 of them.
+        ([5.0, 5.1, 5.2], [4.8, 4.9, 5.0], "no difference that counts (standard error 0.082)"),
         ([5.0], [4.0], "(one seed)"),
     ],
 )
-def test_a_difference_counts_from_two_standard_errors_on(first, second, says):
+def test_a_difference_counts_by_welchs_t_test(first, second, says):
     assert recipes.verdict(first, second).startswith(says)
 
 

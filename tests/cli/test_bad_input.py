@@ -145,7 +145,7 @@ MISTAKES = [
         "--vocab_size: contradicts run.*found 60, expected 80",
     ),
     (pretrain("--bert_checkpoint nowhere.pt"), DATA, "nowhere.pt: no such file"),
-    (pretrain("--bert_checkpoint other.pt"), USAGE, "other.pt: its weights need the tokenizer"),
+    (pretrain("--bert_checkpoint other.pt"), USAGE, "other.pt: this model comes without its tokenizer"),
     (pretrain("--tokenizer run/tokenizer --bert_checkpoint text/train.txt"), CHECKPOINT, "train.txt"),
     (pretrain("--tokenizer run/tokenizer --bert_checkpoint code.pt"), CHECKPOINT, "code.pt"),
     (pretrain("--tokenizer run/tokenizer --bert_checkpoint other.pt"), CHECKPOINT, "other.pt"),

@@ -43,7 +43,7 @@ PATHS = {
     FillMaskOptions: {"model", "tokenizer"},
     ExportOptions: {"model", "out", "tokenizer"},
     RecipeOptions: {*PATHS_OF_RUN, "texts"},
-    DemoOptions: PATHS_OF_RUN - {"data_dir", "train_data", "eval_data"},
+    DemoOptions: {*PATHS_OF_RUN, "texts"},
 }
 
 

@@ -1,4 +1,4 @@
-"""Optimizers that leave torch's compiler alone until somebody compiles."""
+"""Optimizers that import torch's compiler only when something is compiled."""
 
 import sys
 from collections.abc import Callable

@@ -43,7 +43,7 @@ def advice_of(adaptation: Adaptation) -> str:
         return "The difference may be chance: keep the base model, or adapt with more text and time."
     if difference < 0:
         return "The base model is better on this task: keep it."
-    return "The adapted model is better on this task, by more than the seeds of fine-tuning explain: use it."
+    return "The adapted model is better on this task, by more than the seeds of fine-tuning vary: use it."
 
 
 def warning_of_overfitting(adaptation: Adaptation) -> list[str]:

@@ -112,7 +112,7 @@ class Adaptation:
         if self.figure is None:
             return f"adapted in {spent}; without --task and --train the gain is unknown"
         difference, error = self.gain
-        figure = f"{WRITTEN[self.figure]} on {self.measured_on} for {spent}"
+        figure = f"{WRITTEN[self.figure]} on {self.measured_on} after {spent} of adaptation"
         if error is None:
             return f"{100 * difference:+.1f} {figure}, with one seed: not conclusive"
         gain = f"{100 * difference:+.1f} +- {100 * error:.1f} {figure}"

@@ -370,7 +370,7 @@ def _measured_on(options: AdaptationOptions) -> str:
     if options.test:
         return Path(options.test).name
     held_out = Path(options.valid).name if options.valid else f"a tenth of {Path(options.train).name}"
-    return f"{held_out}, which also chose the learning rate,"
+    return f"{held_out} (which also selected the learning rate)"
 
 
 @contextmanager

@@ -203,7 +203,7 @@ class RunRecord(ActionCallback):
         if self._plateaus and self._plateaus[of].is_on(self.step, self.total_steps, loss, entropy):
             logging.warning(
                 "after %s steps the %s MLM loss, %.2f, is not below the unigram "
-                "entropy, %.2f: the model has learned token frequencies, not context; %s",
+                "entropy, %.2f: the model has not learned to use context yet; %s",
                 f"{self.step:,}",
                 of,
                 loss,

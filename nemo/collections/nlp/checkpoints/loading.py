@@ -86,6 +86,10 @@ def load_pretrained(
 
 
 def _no_checkpoint(path: Path) -> CheckpointError:
+    if path.is_file():
+        return CheckpointError(
+            "a file, not a run", where=path, expected="the work folder of a run, or a checkpoint in it"
+        )
     if not is_other_folder(path):
         return CheckpointError(
             "a Hugging Face folder",

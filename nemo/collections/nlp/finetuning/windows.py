@@ -137,7 +137,7 @@ class Encoder:
     ) -> Iterator[Row]:
         """The longer text is split over the rows; the other is in each, or split too if it fills half a row.
 
-        If both are split, the rows go through both at once: each has the same part of the way of both.
+        If both are split, row k has the k-th part of each text.
         """
         cls, sep = self.tokenizer.cls_id, self.tokenizer.sep_id
         segments = [pieces[text] for text in example.texts]

@@ -26,7 +26,7 @@ class DomainOptions:
     pieces: int | None = option(
         None,
         "maximum number of new vocabulary entries; 0: none",
-        default_text="as many as reduce the token count enough",
+        default_text="as many as reduce the number of tokens enough; none if the gain is small",
         at_least=0,
         at_most=LARGEST_VOCABULARY,
         metavar="ENTRIES",
@@ -75,9 +75,14 @@ class DomainOptions:
 
 @dataclass(frozen=True)
 class AdaptationRunOptions:
-    """Runs and output, which may change when the command is repeated."""
+    """Runs and output.
 
-    seeds: int = option(5, "fine-tuning runs of each model", at_least=1, metavar="RUNS")
+    They may change when the command is repeated.
+    """
+
+    seeds: int = option(
+        5, "fine-tuning runs of each model with the selected learning rate", at_least=1, metavar="RUNS"
+    )
     compare_stages: bool = option(
         False, "also measure the gain of new entries alone and of pretraining alone; takes twice as long"
     )

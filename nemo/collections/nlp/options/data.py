@@ -73,9 +73,8 @@ class TokenizerOptions:
 
     tokenizer: str = option(
         "sentence-piece",
-        f"an existing tokenizer: {ANY_TOKENIZER}; or sentence-piece or word-piece: the tokenizer of the "
-        "initial checkpoint or in [data_dir]/bert if there is one, else one trained on the text. For shards: "
-        "the tokenizer that made them",
+        f"an existing tokenizer: {ANY_TOKENIZER}; or the kind to train: sentence-piece or word-piece, unless "
+        "the initial checkpoint or [data_dir]/bert has a tokenizer. For shards: the tokenizer that made them",
         metavar="NAME_OR_PATH",
         is_path=True,
         not_paths=TRAINED,

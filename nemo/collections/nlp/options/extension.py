@@ -48,9 +48,12 @@ class ExtensionOptions(TextReading):
         metavar="BYTES",
     )
     out: str = option(
-        "outputs/extended", "folder to write; must not exist yet", metavar="FOLDER", is_path=True
+        "outputs/extended",
+        "folder to write; must not exist, unless --force is given",
+        metavar="FOLDER",
+        is_path=True,
     )
-    force: bool = option(False, "replace the folder if it exists")
+    force: bool = option(False, "replace the files of an earlier export in the folder, and keep others")
 
     def __post_init__(self) -> None:
         check(self)

@@ -36,17 +36,17 @@ class TaskDataOptions:
     )
     test: str | None = option(None, "labeled file for the final score", metavar="FILE", is_path=True)
     text_column: str | None = option(
-        None, "field or column of the text", default_text="found by name", metavar="NAME"
+        None, "column or JSON key of the text", default_text="found by name", metavar="NAME"
     )
     pair_column: str | None = option(
-        None, "pairs: field or column of the second text", default_text="found by name", metavar="NAME"
+        None, "pairs: column or JSON key of the second text", default_text="found by name", metavar="NAME"
     )
     label_column: str | None = option(
-        None, "field or column of the label", default_text="found by name", metavar="NAME"
+        None, "column or JSON key of the label", default_text="found by name", metavar="NAME"
     )
     max_seq_length: int | None = option(
         None,
-        "maximum tokens in a sequence; longer texts are split into overlapping windows",
+        "maximum tokens in a sequence of labeled text; longer ones are split into overlapping windows",
         default_text="the model's maximum",
         at_least=16,
         at_most=LONGEST_SEQUENCE,
@@ -134,7 +134,7 @@ class ComputingOptions:
     )
     seed: int = option(
         0,
-        "seed of the first run, for new weights, the order of the examples, and dropout",
+        "random seed, of the first of several runs",
         at_least=0,
         below=2**32,
         metavar="INTEGER",

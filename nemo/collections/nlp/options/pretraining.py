@@ -97,14 +97,15 @@ class PretrainingOptions(
             raise UsageError("no training data", expected="--train_data FILE_OR_FOLDER, or --data_dir FOLDER")
 
     def _check_numbers_of_steps(self) -> None:
-        """Refuse what no option's declaration can: -1 stands for something else, and 0 for nothing."""
+        """Check options for which -1 has a meaning of its own and 0 has none."""
         if self.num_iters != -1 and self.num_iters < 1:
             raise UsageError("out of range", where="--num_iters", found=self.num_iters, expected="1 or more")
         for name in ("eval_step_freq", "save_step_freq", "save_epoch_freq"):
             value = getattr(self, name)
             if value != -1 and value < 1:
+                off = "only at the end" if name == "eval_step_freq" else "never"
                 raise UsageError(
-                    "out of range", where=f"--{name}", found=value, expected="1 or more, or -1 for never"
+                    "out of range", where=f"--{name}", found=value, expected=f"1 or more, or -1 for {off}"
                 )
         if self.patience is not None and self.eval_step_freq == -1:
             raise conflict("--patience", "--eval_step_freq -1", "there is only one evaluation to count")
@@ -125,7 +126,7 @@ class PretrainingOptions(
     def _check_options_of_mode(self) -> None:
         """Refuse options that have no effect on this kind of data."""
         for field in dataclasses.fields(self):
-            mode = "data_text" if field.name in TextReading.__annotations__ else field.metadata["only_for"]
+            mode = field.metadata["only_for"]
             if mode not in (None, self.mode) and getattr(self, field.name) != field.default:
                 raise UsageError(
                     f"only for {mode}, but the data is {self.mode}",

@@ -30,7 +30,7 @@ FOR_TEXT = "chosen for the text"
 
 @dataclass(frozen=True)
 class RecipeChoices:
-    """Recipe that chooses the other options."""
+    """Recipe."""
 
     size: str | None = option(
         None,
@@ -115,7 +115,7 @@ class RecipeOptions(RecipeChoices, PretrainingOptions):
     @property
     def typed(self) -> dict[str, Any]:
         """The options given on the command line or in the configuration file, with their values."""
-        names = (self.given | self.given_in_file) - {"texts", "size", "dry_run"}
+        names = (self.given | self.given_in_file) - {"texts", *(f.name for f in fields(RecipeChoices))}
         return {name: getattr(self, name) for name in names}
 
     def as_pretraining_options(self) -> PretrainingOptions:

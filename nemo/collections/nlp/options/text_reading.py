@@ -28,12 +28,14 @@ class TextReading:
         "auto",
         "format of the files; auto: detected from their names and content",
         choices=("auto", "text", "json-lines", "parquet", "csv"),
+        only_for="data_text",
     )
     text_layout: str = option(
         "auto",
         "where documents end in plain text: at WikiText headings, WikiExtractor tags, blank lines or line "
         "ends; running: cut by length",
         choices=("auto", "headings", "wikiextractor", "blank", "lines", "running"),
+        only_for="data_text",
     )
     sentences: str = option(
         "auto",
@@ -41,16 +43,24 @@ class TextReading:
         "at Chinese and Japanese punctuation; line: each line is a sentence; auto: cjk for Chinese and "
         "Japanese paragraphs; for others line if nearly every line is one sentence, else punkt",
         choices=("auto", "punkt", "cjk", "line"),
+        only_for="data_text",
     )
     invalid_bytes: str = option(
-        "error", "what to do with bytes that are not UTF-8", choices=("error", "replace")
+        "error",
+        "what to do with bytes that are not UTF-8",
+        choices=("error", "replace"),
+        only_for="data_text",
     )
     text_field: str = option(
-        "text", "field or column of the text in JSON lines, Parquet and CSV", metavar="NAME"
+        "text",
+        "column, or key in JSON lines, of the text",
+        metavar="NAME",
+        only_for="data_text",
     )
     max_bad_records: int = option(
         0,
         "maximum number of records without text to skip, each with a warning",
         at_least=0,
         metavar="RECORDS",
+        only_for="data_text",
     )

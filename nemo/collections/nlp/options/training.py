@@ -131,7 +131,10 @@ class OptimizerOptions:
         metavar="RATE",
     )
     weight_decay: float = option(
-        0.0, "decoupled weight decay, not applied to biases and LayerNorm", at_least=0, metavar="RATE"
+        0.0,
+        "weight decay, not applied to biases and LayerNorm; decoupled, but for adam and sgd an L2 penalty",
+        at_least=0,
+        metavar="RATE",
     )
     grad_norm_clip: float = option(
         -1.0, "clip the gradient to this norm; -1: no clipping", default_text="no clipping", metavar="NORM"
@@ -146,7 +149,7 @@ class OptimizerOptions:
 
 @dataclass(frozen=True)
 class MachineOptions:
-    """Precision and machine."""
+    """Precision, seed and threads."""
 
     amp_opt_level: str = option(
         "O0",
@@ -202,10 +205,14 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class ProcessOptions:
-    """Several processes."""
+    """Distributed training."""
 
     num_gpus: int = option(
-        1, "number of processes; must match what torchrun started", at_least=1, metavar="PROCESSES"
+        1,
+        "number of processes, to check what torchrun started",
+        default_text="as many as torchrun started",
+        at_least=1,
+        metavar="PROCESSES",
     )
     local_rank: int | None = option(
         None, "set by the launcher", aliases=("--local-rank",), metavar="RANK", decides="machine"

@@ -1,8 +1,8 @@
 """Initial weights from co-occurrence counts.
 
 A randomly initialized BERT spends its first million tokens on learning how frequent words are and which of
-them are neighbors. Counting says so in seconds (pointwise mutual information; Levy and Goldberg 2014), and
-BERT's own weights can hold the counts:
+them are neighbors. Counting gives the same statistics in seconds (pointwise mutual information; Levy and
+Goldberg 2014), and BERT's own weights can hold the counts:
 
 - *decoder bias*: log of the tokens' frequencies;
 - *word embeddings*: a low-rank factor of the neighbors' PMI, in the first C dimensions;
@@ -13,8 +13,8 @@ BERT's own weights can hold the counts:
   and outputs hold what this neighbor says of the word here, the best bilinear fit of their PMI;
 - *MLM head*: the identity on the content, with a bias that keeps GELU in its linear part.
 
-All else starts as usual, residual branches a little smaller. The architecture is untouched and everything is
-trained on from there. What it brings is in benchmarks/records/2026-11-22_demo_recipe.
+Everything else is initialized as usual, residual branches a little smaller, and all weights are trained. The
+architecture is the same. Results: benchmarks/records/2026-11-22_demo_recipe and 2026-11-30_recipes_tried.
 
 The weights are a smooth function of the counts, so that every processor starts the same model: the signs and
 rotations that matrix decompositions leave open never reach them, nothing is cut off within a group of nearly
@@ -115,13 +115,13 @@ def start_head_from_frequencies(
     """Make a new MLM head predict frequent words, weighted by similarity to the encoder's output.
 
     The transform is the identity, with a bias that keeps GELU in its linear part, and the norm behind it so
-    small that the scores of the words differ by `HEAD_SPREAD`. A random head is sure of random words instead:
-    on a published encoder of 6 x 384 it begins 4 nats higher.
+    small that the logits of the words differ by `HEAD_SPREAD`. A random head predicts random words with
+    confidence instead: on a published encoder of 6 x 384 it starts 4 nats higher.
 
     Args:
         bert: the encoder.
         mlm: its new head; a decoder that is not tied starts as the word embeddings.
-        counts: how often each token of the vocabulary stands in the training data, (V,).
+        counts: how often each token of the vocabulary occurs in the training data, (V,).
         special_ids: tokens that are no text.
     """
     words = bert.bert.embeddings.word_embeddings.weight
@@ -166,7 +166,7 @@ def neighbor_tables(store: TokenStore, vocab_size: int) -> dict[int, Tensor]:
 
 
 def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generator) -> Tensor:
-    """Unit vectors, (V, size): tokens with alike neighbors get alike ones.
+    """Unit vectors, (V, size): tokens with similar neighbors get similar vectors.
 
     They hold the leading eigenvectors of A = sum M M^T over the tables and their transposes, near ones
     weighing more, each times the fourth root of its eigenvalue.
@@ -181,7 +181,7 @@ def word_vectors(tables: dict[int, Tensor], size: int, generator: torch.Generato
     width = min(size, vocab_size)
     u, s, vt = _svd(spread(_leading(spread, vocab_size, width, generator)))
     vectors = u * s**0.25 @ vt  # the same for every choice of U and V
-    # Turned at random, no dimension stands out, which LayerNorm would feel.
+    # A random rotation keeps any dimension from dominating LayerNorm.
     turn = _orthonormal(_normal(size, size, generator))
     return nn.functional.normalize(vectors @ turn[:width], dim=1, eps=UNKNOWN)
 
@@ -225,7 +225,7 @@ def _fit(
     rank: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Values (S, C) and outputs (C, S) whose product tells a word from the neighbor at `offset`.
+    """Values (S, C) and outputs (C, S) whose product predicts a word from its neighbor at `offset`.
 
     The best fit of words @ outputs @ values @ seen.T to the PMI of word and neighbor, both weighted by their
     frequency, cut to rank S.
@@ -242,7 +242,7 @@ def _fit(
 
 
 def _solve(gram: Tensor, target: Tensor) -> Tensor:
-    """X of gram @ X = target, with a ridge; 0 where the gram matrix is."""
+    """The ridge solution X of gram @ X = target; 0 if gram is 0."""
     ridge = RIDGE * float(gram.trace()) / len(gram) or 1.0
     return torch.linalg.solve(gram + ridge * torch.eye(len(gram)), target)
 

@@ -12,15 +12,15 @@ from nemo.utils.step_plan import StepPlan
 class MaskSchedule(ActionCallback):
     """The share of tokens to predict, on a straight line from the first step of a run to its last.
 
-    The rate of a batch follows from its place in the epoch, the step at which the epoch began, and the plan
-    of steps. Batches are made ahead of the step that trains on them, so a change of the plan takes effect
-    that many steps later. So an interrupted run that resumes draws the same masks.
+    The rate of a batch follows from its position in the epoch, the step at which the epoch began, and the
+    plan of steps. A change of the plan applies from the batches on that no run has prefetched by then, so a
+    resumed run draws the same masks as an uninterrupted one.
 
     Args:
         first, last: shares, between 0 and 1.
         data: what is trained on.
         batches_per_step: micro-batches in a step, of one process.
-        num_processes: that train together.
+        num_processes: number of processes.
         plan: returns the plan as it is now.
     """
 

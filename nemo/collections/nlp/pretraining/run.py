@@ -99,14 +99,11 @@ def _tell_result(first: Mapping[str, float], last: Mapping[str, float]) -> None:
             last["unigram_entropy"],
         )
     if first and last and last["mlm_loss"] > first["mlm_loss"]:
-        logging.warning(
-            "the held-out loss rose: the model memorized its text instead of learning from it; use more "
-            "text, or fewer passes over it"
-        )
+        logging.warning("the held-out loss rose: too many passes over the text, or too high a learning rate")
     elif last and last["mlm_loss"] >= last["unigram_entropy"]:
         logging.warning(
-            "the held-out loss ended above the unigram entropy: the model has learned word "
-            "frequencies but not context; train longer, or on more text"
+            "the held-out loss is not below the unigram entropy: the model has not learned to use context "
+            "yet; train longer, or on more text"
         )
 
 

@@ -44,7 +44,7 @@ class Run:
         options: the options with all choices made: sizes, and the end as `num_iters` unless it
             `ends_on_time`.
         plan: its steps; for a run that `ends_on_time` it changes during the run.
-        steps_at_most: after which such a run ends even if it has time left; None: it uses all its time.
+        steps_at_most: step limit of a run that `ends_on_time`; None: it uses all its time.
         initial: the initial checkpoint; None for random weights.
         resumes: whether it resumes in its own work folder.
     """
@@ -95,6 +95,7 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
     if earlier is not None:  # before any work
         refuse_other_sizes(settled_sizes(sized, settings), earlier, work_dir)
     sized, data = _open(sized, work_dir, initial, world)
+    _refuse_without_held_out(options, data)
     plan, at_most = _steps(sized, data, work_dir, initial, world)
     if not resumes:
         refuse_if_over(sized, _first_step(initial), plan.total)
@@ -106,6 +107,13 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
     if not resumes:
         _start_weights(model, settled, data, initial)
     return Run(settled, data, model, initial, resumes, plan, at_most)
+
+
+def _refuse_without_held_out(options: PretrainingOptions, data: PretrainingData) -> None:
+    """Refuse options that compare held-out losses if there is no held-out data."""
+    asked = {"patience": options.patience is not None, "keep_best": "keep_best" in options.given}
+    for name in (name for name, is_asked in asked.items() if is_asked and data.eval is None):
+        raise UsageError("there is no held-out data", where=f"--{name}", fix="give it: --eval_data")
 
 
 def _what_exists(
@@ -184,7 +192,7 @@ def _start_weights(
     data: PretrainingData,
     initial: InitialCheckpoint | None,
 ) -> None:
-    """Give a new model its first weights, unless they stay random or come with a checkpoint of a run."""
+    """Load or compute the initial weights of a new model, unless they are random or those of a run."""
     if initial is not None and initial.run is None:
         taken = take_weights(model, initial)
         if str(model.mlm) not in taken:
@@ -197,7 +205,7 @@ def _start_weights(
 
 
 def refuse_if_over(options: PretrainingOptions, first_step: int, total: int) -> None:
-    """Raises a UsageError if the run to start from has all steps of the whole run already."""
+    """Raises a UsageError if the initial checkpoint has already reached the last step."""
     if first_step >= total:
         raise UsageError(
             "nothing left to train",

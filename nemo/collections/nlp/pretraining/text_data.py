@@ -40,7 +40,7 @@ from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
 
 READING = {field.name for field in fields(TextReading)} - {"max_bad_records"}
-"""Options that decide what the text is; a record that is skipped had none."""
+"""Options that decide what the text is; skipped records contain none."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,19 @@ def _warn_of_other_tokens(tokenizer: TokenizerSpec, source: str, of_source: Toke
     ours, theirs = tokenizer.vocabulary(), of_source.vocabulary()
     if ours != theirs:
         same = sum(a == b for a, b in zip(ours, theirs, strict=False))
-        logging.warning("of the %d tokens of --tokenizer, %d are the same in %s", len(ours), same, source)
+        logging.warning(
+            "only %d of the %d ids of --tokenizer stand for the same token in %s; the other embeddings are "
+            "those of other tokens",
+            same,
+            len(ours),
+            source,
+        )
 
 
 def _read_note(note: Path, made_for: Mapping[str, Any]) -> dict[str, Any]:
     """What the tokenizer in this folder was made for; empty if unknown.
 
-    If unknown, the tokenizer is kept if checkpoints need it (they know its fingerprint), and else removed.
+    If unknown, the tokenizer is kept if there are checkpoints, which know its fingerprint, else removed.
     """
     if not note.is_file():
         return {}

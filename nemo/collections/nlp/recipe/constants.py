@@ -26,6 +26,8 @@ STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
 LEARNING_RATES = {"tiny": 1e-3, "micro": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
 """micro: 2026-11-30_recipes; mini: the record; base and large: Devlin et al. 2019, twice their rate as it
 decays to 0 in a short run."""
+MEASURED_RATES = ("micro", "mini")
+"""The sizes whose rate was compared with others."""
 ADAPTING_RATE = 1e-4
 """Peak learning rate if training starts from a pretrained model."""
 SCHEDULE: dict[str, Any] = {"lr_policy": "PolynomialDecayAnnealing", "lr_warmup_proportion": 0.1}

@@ -27,6 +27,7 @@ from nemo.collections.nlp.recipe.constants import (
     LEAST_CHARACTERS,
     LEAST_TOKENS,
     LINES,
+    MEASURED_RATES,
     MINUTES,
     MOST_PASSES,
     NSP_WEIGHT,
@@ -70,6 +71,8 @@ def _data(pick: Pick) -> Decision:
     files = f"{text.num_files} files, " if text.num_files > 1 else ""
     value = f"{some}: {files}{text.num_bytes / 1e6:.1f} MB, about {text.documents:,} documents"
     reason = f"layout {', '.join(text.layouts)}, found from the content"
+    if "text_layout" in pick.typed:
+        reason = ""
     if text.is_unnamed:
         reason = "recognized by content, not by name; each file is one or more documents"
     options = {"mode": "data_text", "text_format": text.format, "text_layout": text.layout}
@@ -104,7 +107,7 @@ def _tokenizer(pick: Pick) -> Decision | None:
     if text.kind != "text":
         return None
     if pick.starts_from_model and pick.typed.get("tokenizer") in (None, *TRAINED):
-        return Decision("tokenizer", "the initial model's", "its weights need it", {})
+        return Decision("tokenizer", "that of the initial checkpoint", "its weights need it", {})
     scripts = dict(text.scripts)
     language = name_of(text.languages[0][0]) if text.languages else "unknown language"
     unspaced = [script for script in UNSPACED if scripts.get(script, 0) > 0.05]
@@ -116,13 +119,13 @@ def _tokenizer(pick: Pick) -> Decision | None:
         kind, why = "word-piece", f"{language}, with spaces between words"
     if pick.typed.get("tokenizer", kind) not in TRAINED:  # an existing one decides about case itself
         return pick.decision("tokenizer", "", "", {"tokenizer": kind})
+    kind, why = (pick.typed["tokenizer"], "") if "tokenizer" in pick.typed else (kind, why)
     lower, about_case = _lower_case(text, kind)
-    return pick.decision(
-        "tokenizer",
-        f"{kind}{', lower-cased' if lower else ''}",
-        f"{why}; {about_case}",
-        {"tokenizer": kind, "do_lower_case": lower},
-    )
+    options = {"tokenizer": kind, "do_lower_case": lower}
+    if "do_lower_case" in pick.typed:
+        lower, about_case = pick.typed["do_lower_case"], ""
+    reason = "; ".join(filter(None, (why, about_case)))
+    return pick.decision("tokenizer", f"{kind}{', lower-cased' if lower else ''}", reason, options)
 
 
 def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
@@ -135,7 +138,7 @@ def _lower_case(text: TextFacts, kind: str) -> tuple[bool, str]:
         return False, "lower-casing helps only Latin script, and would strip accents"
     if text.lost_marks >= MANY_LOST:
         return False, f"lower-casing would strip accents from {text.lost_marks:.1%} of the letters"
-    return True, "the text is too small to learn each word in two cases"
+    return True, "Word and word share their statistics"
 
 
 def _vocabulary(pick: Pick) -> Decision | None:
@@ -171,17 +174,17 @@ def _model(pick: Pick) -> Decision | None:
         seen = {size: min(of_use, tokens) for size, tokens in _tokens_by_size(pick).items()}
         size, reason = _size(pick.text, seen)
     layers, width, heads = SHAPES[size]
-    return pick.decision(
-        "model",
-        f"{size}: {layers} layers x {width}",
-        reason,
-        {
-            "num_hidden_layers": layers,
-            "hidden_size": width,
-            "num_attention_heads": heads,
-            "intermediate_size": 4 * width,
-        },
-    )
+    options = {
+        "num_hidden_layers": layers,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "intermediate_size": 4 * width,
+    }
+    merged = pick.merged(options)
+    shape = f"{merged['num_hidden_layers']} layers x {merged['hidden_size']}"
+    if merged == options:
+        return pick.decision("model", f"{size}: {shape}", reason, options)
+    return pick.decision("model", shape, f"the other sizes are those of {size}", options)
 
 
 def _tokens_by_size(pick: Pick) -> dict[str, float]:
@@ -240,12 +243,14 @@ def _sequences(pick: Pick) -> Decision | None:
         "masking": "whole_word",
         "mask_probability": FALLING_MASK_RATE,
     }
-    first, last = mask_rates(pick.typed.get("mask_probability", FALLING_MASK_RATE))
-    value, reason = (
-        f"{SEQUENCE_LENGTH} tokens; whole words masked, {first:.0%} of the tokens falling to {last:.0%}",
-        "short sequences and many masks teach more per minute at first",
-    )
-    return pick.decision("sequences", value, reason, options)
+    merged = pick.merged(options)
+    first, last = mask_rates(merged["mask_probability"])
+    share = f"{first:.0%}" if first == last else f"{first:.0%} of the tokens falling to {last:.0%}"
+    units = {"token": "tokens", "whole_word": "whole words", "span": "spans"}[merged["masking"]]
+    value = f"{merged['max_seq_length']} tokens; {units} masked, {share}"
+    reason = "short sequences and many masks teach more per minute at first"
+    is_chosen = not {"max_seq_length", "mask_probability"} & pick.typed.keys()
+    return pick.decision("sequences", value, reason if is_chosen else "", options)
 
 
 def _tasks(pick: Pick) -> Decision:
@@ -257,8 +262,8 @@ def _tasks(pick: Pick) -> Decision:
     if pick("only_mlm_loss") or (makes_no_pairs and not wants_pairs):
         reason = "documents are too short or too few for pairs"
         return pick.decision("tasks", "masked words only", reason, {"only_mlm_loss": True})
-    value = f"masked words, and next sentences with {NSP_WEIGHT:g} of their weight"
-    reason = "enough to learn them, and masked words are learned better"
+    value = f"masked words, and next sentences with a weight of {NSP_WEIGHT:g}"
+    reason = "next sentences are still learned, at less cost to masked words"
     return pick.decision("tasks", value, reason, {"nsp_weight": NSP_WEIGHT})
 
 
@@ -279,12 +284,10 @@ def _dropout(pick: Pick) -> Decision | None:
         return None
     passes = pick.run_tokens / pick.text_tokens
     rate = 0.0 if passes < FEW_PASSES else DROPOUT
-    return pick.decision(
-        "dropout",
-        f"{rate:g}",
-        f"about {passes:.1f} passes over the text",
-        {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate},
-    )
+    options = {"hidden_dropout_prob": rate, "attention_probs_dropout_prob": rate}
+    hidden, attention = pick.merged(options).values()
+    value = f"{hidden:g}" if hidden == attention else f"{hidden:g}, in attention {attention:g}"
+    return pick.decision("dropout", value, f"about {passes:.1f} passes over the text", options)
 
 
 def _batch(pick: Pick) -> Decision:
@@ -300,9 +303,16 @@ def _batch(pick: Pick) -> Decision:
 def _optimizer(pick: Pick) -> Decision:
     size = pick.situation.size or _size_like(pick.shape)
     rate = ADAPTING_RATE if pick.starts_from_model else LEARNING_RATES[size]
-    value = f"AdamW; the rate warms up to {rate:g}, then falls to 0"
-    why = "a higher rate makes a model forget" if pick.starts_from_model else f"the best rate for {size}"
-    return pick.decision("optimizer", value, why, {**OPTIMIZER, "lr": rate, **SCHEDULE})
+    options = {**OPTIMIZER, "lr": rate, **SCHEDULE}
+    merged = pick.merged(options)
+    name = "AdamW" if merged["optimizer"] == OPTIMIZER["optimizer"] else merged["optimizer"]
+    value = f"{name}; the rate warms up to {merged['lr']:g}, then falls to 0"
+    if merged["lr_policy"] != SCHEDULE["lr_policy"]:
+        value = f"{name} at {merged['lr']:g}, {merged['lr_policy']}"
+    why = f"the best rate measured for {size}" if size in MEASURED_RATES else f"the usual rate for {size}"
+    if pick.starts_from_model:
+        why = "a higher rate makes a model forget"
+    return pick.decision("optimizer", value, "" if {"lr", "optimizer"} & pick.typed.keys() else why, options)
 
 
 def _size_like(shape: tuple[int, int]) -> str:
@@ -329,18 +339,21 @@ def _record(pick: Pick) -> Decision:
     evaluations = max(1, min(EVALUATIONS, int(EVALUATION_SHARE * pick.run_tokens / evaluated)))
     minutes = pick("minutes") or MINUTES
     apart = min(max(minutes / 10, SAVE_MINUTES[0]), SAVE_MINUTES[1])
-    return pick.decision(
-        "evaluation",
-        f"about {evaluations + 1} evaluations; a checkpoint about every {apart:g} min; the best is kept",
-        f"evaluations take up to {EVALUATION_SHARE:.0%} of the time",
-        {
-            "eval_step_freq": max(1, round(steps / evaluations)),
-            "save_step_freq": max(1, round(steps * apart / minutes)),
-            "save_epoch_freq": -1,
-            "train_step_freq": max(1, round(steps / LINES)),
-            "keep_best": True,
-        },
-    )
+    options = {
+        "eval_step_freq": max(1, round(steps / evaluations)),
+        "save_step_freq": max(1, round(steps * apart / minutes)),
+        "save_epoch_freq": -1,
+        "train_step_freq": max(1, round(steps / LINES)),
+        "keep_best": True,
+    }
+    parts = {
+        "eval_step_freq": f"about {evaluations + 1} evaluations",
+        "save_step_freq": f"a checkpoint about every {apart:g} min",
+        "keep_best": "the best is kept",
+    }
+    value = "; ".join(words for name, words in parts.items() if name not in pick.typed)
+    reason = f"evaluations take up to {EVALUATION_SHARE:.0%} of the time"
+    return pick.decision("evaluation", value, "" if "eval_step_freq" in pick.typed else reason, options)
 
 
 _RULES: tuple[Callable[[Pick], Decision | None], ...] = (

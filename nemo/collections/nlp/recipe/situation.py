@@ -57,16 +57,24 @@ class Pick:
         default = getattr(PretrainingOptions, name)
         return self.typed.get(name, self._known.get(name, default))
 
+    def merged(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Chosen options, of which given ones are replaced."""
+        return {name: self.typed.get(name, chosen) for name, chosen in options.items()}
+
     def decision(self, about: str, value: str, reason: str, options: Mapping[str, Any]) -> Decision:
-        """A decision, in which given options replace chosen ones."""
+        """A decision, in which given options replace chosen ones.
+
+        Args:
+            value: describes the merged options.
+            reason: of those that are not given; "" if there is none.
+        """
         given = [name for name in options if name in self.typed]
         values = ", ".join(f"--{name} {self.typed[name]}" for name in given)
-        options = {name: self.typed.get(name, chosen) for name, chosen in options.items()}
         if given and len(given) == len(options):
             value, reason = values, "given"
         elif given:
-            value = f"{values}; else {value}"
-        return Decision(about, value, reason, options)
+            reason = "; ".join(filter(None, (f"{values} given", reason)))
+        return Decision(about, value, reason, self.merged(options))
 
     @property
     def starts_from_model(self) -> bool:

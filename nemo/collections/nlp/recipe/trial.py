@@ -161,7 +161,7 @@ def _train(factory: NeuralModuleFactory, run: Run, options: PretrainingOptions, 
             0, Predictions(watch.work_folder, run.model, run.data.tokenizer, run.data.eval or run.data.train)
         )
     factory.train(
-        [wire(run.model, run.data.train).total],
+        [wire(run.model, run.data.train, options.nsp_weight).total],
         optimizer=options.optimizer,
         optimization_params=optimization_params(options, MOST_STEPS + 1),
         callbacks=callbacks,

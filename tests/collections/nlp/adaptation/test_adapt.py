@@ -28,7 +28,7 @@ def adaptation(base, adapted, figure="f1"):
 def test_the_verdict_is_one_sentence_with_its_error():
     gained = adaptation((0.70, 0.010, 5), (0.72, 0.005, 5))
     assert gained.gain == (pytest.approx(0.02), pytest.approx(math.sqrt((0.01**2 + 0.005**2) / 5)))
-    assert gained.verdict == "+2.0 +- 0.5 F1 on test.txt for 38 minutes"
+    assert gained.verdict == "+2.0 +- 0.5 F1 on test.txt after 38 minutes of adaptation"
     assert adaptation((0.72, 0.005, 5), (0.70, 0.01, 5)).verdict.startswith("-2.0 +- 0.5 F1")
 
 

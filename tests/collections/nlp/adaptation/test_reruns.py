@@ -106,7 +106,7 @@ def test_a_task_may_come_later_and_stays(tmp_path, command, capsys, monkeypatch)
     monkeypatch.chdir(elsewhere)
     assert main([*command, "--pieces", "0"]) == 0
     assert (tmp_path / "out/stages/continue.json").stat().st_mtime_ns == pretrained
-    assert "F1 on test for" in capsys.readouterr().out
+    assert "F1 on test after" in capsys.readouterr().out
     assert main([*command, "--pieces", "0", "--num_epochs", "2"]) == 2
     assert "--num_epochs: the folder has an adaptation with a different option" in error_of(capsys)
 
@@ -114,7 +114,7 @@ def test_a_task_may_come_later_and_stays(tmp_path, command, capsys, monkeypatch)
 @pytest.mark.slow
 def test_scores_without_a_test_set_say_what_they_are_of(tmp_path, command):
     result = adaptation_run.adapt(options_of(command, test=None, pieces=0, num_iters=1))
-    assert "F1 on a tenth of train, which also chose the learning rate, for" in result.verdict
+    assert "F1 on a tenth of train (which also selected the learning rate) after" in result.verdict
     assert Path(result.folder).name == "model"
 
 

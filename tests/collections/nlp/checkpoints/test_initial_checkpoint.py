@@ -347,7 +347,7 @@ def test_a_tokenizer_that_is_named_is_used_with_a_warning(tmp_path, caplog):
     (tmp_path / "other" / "vocab.txt").write_text("\n".join(words) + "\n")
     given = {"bert_checkpoint": str(tmp_path / "model"), "tokenizer": str(tmp_path / "other")}
     assert tokenizer_for(tmp_path, **given).vocabulary() == words
-    assert "of the 63 tokens of --tokenizer, 62 are the same in" in caplog.text
+    assert "only 62 of the 63 ids of --tokenizer stand for the same token in" in caplog.text
 
 
 def test_weights_alone_need_their_tokenizer(tmp_path, vocabulary, theirs):
@@ -355,7 +355,7 @@ def test_weights_alone_need_their_tokenizer(tmp_path, vocabulary, theirs):
     (tmp_path / "weights").mkdir()
     write_nemo_0_10(tmp_path / "weights" / "BERT-STEP-5.pt", theirs)
     given = {"bert_checkpoint": str(tmp_path / "weights" / "BERT-STEP-5.pt")}
-    with pytest.raises(UsageError, match=r"BERT-STEP-5\.pt: its weights need the tokenizer"):
+    with pytest.raises(UsageError, match=r"BERT-STEP-5\.pt: this model comes without its tokenizer"):
         tokenizer_for(tmp_path, **given)
     assert tokenizer_for(tmp_path, **given, tokenizer=str(vocabulary)).vocabulary() == WORDS
     vocabulary.rename(tmp_path / "text" / "bert")

@@ -164,7 +164,7 @@ def _new(request: TokenizerRequest) -> TokenizerChoice | None:
     if request.initial is not None:
         put = f", or copy it to {beside[0]}" if beside else ""
         raise UsageError(
-            "its weights need the tokenizer they were trained with",
+            "this model comes without its tokenizer, which its weights need",
             where=request.initial.name,
             fix=f"name its folder with --tokenizer{put}",
         )

@@ -86,7 +86,7 @@ def test_prepared_data_has_its_tokenizer_beside_it_or_its_folder(tmp_path):
 
 def test_weights_without_their_tokenizer_get_no_new_one(tmp_path, text, caplog):
     request = TokenizerRequest("word-piece", initial=model(None), data=text, train_in=tmp_path / "new")
-    with pytest.raises(UsageError, match="model: its weights need the tokenizer they were trained with"):
+    with pytest.raises(UsageError, match="model: this model comes without its tokenizer"):
         choose_tokenizer(request)
     folder_with(text.parent / "bert", "vocab.txt")
     choose_tokenizer(request)
