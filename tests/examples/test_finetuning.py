@@ -56,4 +56,4 @@ def test_a_bert_is_adapted(tmp_path, run):
     train, test = write_columns(tmp_path / "train", 60, seed=1), write_columns(tmp_path / "test", 20, seed=2)
     options = ["--minutes=0.01", "--seeds=2", f"--work_dir={tmp_path / 'out'}"]
     printed = run("adapt.py", tmp_path / "bert", text, train, test, *options)
-    assert "adapted: f1" in printed and "F1 on test for" in printed
+    assert "adapted: f1" in printed and "F1 on test after" in printed

@@ -30,6 +30,7 @@ FAULTS = [
     (fill("runs/nan"), CHECKPOINT, "nan"),
     ("evaluate runs/nan --eval_data text/valid.txt", CHECKPOINT, "nan"),
     ("export runs/nan out", CHECKPOINT, "nan"),
+    (fill("text/train.txt"), CHECKPOINT, "text/train.txt: a file, not a run"),
     (fill("runs/sizes"), CHECKPOINT, "a different intermediate_size; found 64, expected 128"),
     ("export runs/sizes out", CHECKPOINT, "a different intermediate_size; found 64, expected 128"),
     ("evaluate runs/sizes --eval_data text/valid.txt", CHECKPOINT, "a different intermediate_size"),

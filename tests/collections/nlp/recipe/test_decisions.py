@@ -37,6 +37,59 @@ def test_every_decision_has_a_reason():
         assert all(d.about and d.value and d.reason for d in decide(Situation(text, LAPTOP, {})))
 
 
+@pytest.mark.parametrize(
+    ("typed", "about", "value", "reason"),
+    [
+        ({"lr": 0.1}, "optimizer", "AdamW; the rate warms up to 0.1, then falls to 0", "--lr 0.1 given"),
+        (
+            {"beta2": 0.9},
+            "optimizer",
+            "AdamW; the rate warms up to 0.002, then falls to 0",
+            "--beta2 0.9 given; the best rate measured for micro",
+        ),
+        (
+            {"masking": "token"},
+            "sequences",
+            "128 tokens; tokens masked, 30% of the tokens falling to 15%",
+            "--masking token given; short sequences and many masks teach more per minute at first",
+        ),
+        (
+            {"mask_probability": "0.2", "max_seq_length": 64},
+            "sequences",
+            "64 tokens; whole words masked, 20%",
+            "--max_seq_length 64, --mask_probability 0.2 given",
+        ),
+        (
+            {"hidden_size": 512},
+            "model",
+            "2 layers x 512",
+            "--hidden_size 512 given; the other sizes are those of micro",
+        ),
+        (
+            {"do_lower_case": False},
+            "tokenizer",
+            "word-piece",
+            "--do_lower_case False given; English, with spaces between words",
+        ),
+        (
+            {"text_layout": "lines"},
+            "data",
+            "news.txt: 10.0 MB, about 8,000 documents",
+            "--text_layout lines given",
+        ),
+        (
+            {"save_step_freq": 7},
+            "evaluation",
+            "about 7 evaluations; the best is kept",
+            "--save_step_freq 7 given; evaluations take up to 5% of the time",
+        ),
+    ],
+)
+def test_the_table_describes_given_options_as_they_are(typed, about, value, reason):
+    made = {decision.about: decision for decision in decide(Situation(ENGLISH, LAPTOP, typed))}
+    assert (made[about].value, made[about].reason) == (value, reason)
+
+
 def test_help_knows_which_options_are_chosen():
     tiny = dataclasses.replace(ENGLISH, characters=20_000, one_sentence_share=1.0, held_out="valid.txt")
     about_data = {"mode", "text_format", "text_layout"}
