@@ -106,7 +106,7 @@ def test_other_batches_make_another_run_and_another_epoch(trained, data, tmp_pat
         ("--tokens_per_batch 0", "--tokens_per_batch: out of range; found 0, expected 8 or more"),
         (
             "--tokens_per_batch 1000 --batch_size 8",
-            "--tokens_per_batch and --batch_size cannot be combined; fix: give",
+            "--tokens_per_batch and --batch_size cannot be combined; fix: leave",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def _tell_result(first: Mapping[str, float], last: Mapping[str, float]) -> None:
         logging.warning("the held-out loss rose: too many passes over the text, or too high a learning rate")
     elif last and last["mlm_loss"] >= last["unigram_entropy"]:
         logging.warning(
-            "the held-out loss is not below the unigram entropy: the model has not learned to use context "
+            "the held-out loss ended above the unigram entropy: the model has not learned to use context "
             "yet; train longer, or on more text"
         )
 

@@ -85,7 +85,7 @@ def test_test_sentences_are_found_in_running_text(tmp_path):
 def test_adapt_writes_a_report_and_a_rerun_does_nothing(tmp_path, command, capsys):
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "base      F1" in printed and "adapted   F1" in printed and "F1 on test for" in printed
+    assert "base      F1" in printed and "adapted   F1" in printed and "F1 on test after" in printed
     page = (tmp_path / "out" / "report.html").read_text()
     assert "general text" in page and "entity-level micro F1" in page
     assert "http" not in page.replace("https://", "http://").split("<body>")[1]
