@@ -192,7 +192,9 @@ def test_starting_from_counts_beats_chance_before_the_first_step(tmp_path):
     assert first["eval_mlm_loss"] < first["eval_unigram_entropy"] - 0.3
 
 
-@pytest.mark.parametrize("more", [("--patience", "2", "--eval_step_freq", "1"), ("--keep_best",)], ids=["patience", "keep_best"])
+@pytest.mark.parametrize(
+    "more", [("--patience", "2", "--eval_step_freq", "1"), ("--keep_best",)], ids=["patience", "keep_best"]
+)
 def test_options_that_compare_held_out_losses_need_held_out_data(tmp_path, capsys, more):
     data = write_english(tmp_path / "english")
     (data / "valid.txt").unlink()
@@ -222,7 +224,11 @@ def test_minutes_become_steps_that_a_rerun_keeps(tmp_path, capsys):
         (("--load_dir", "nowhere"), 4, "nowhere: no checkpoint to resume from"),
         (("--bert_checkpoint", "nowhere.pt"), 3, "nowhere.pt: no such file"),
         (("--nsp_weight", "0"), 2, "--nsp_weight: out of range"),
-        (("--only_mlm_loss", "--nsp_weight", "0.5"), 2, "--only_mlm_loss and --nsp_weight cannot be combined"),
+        (
+            ("--only_mlm_loss", "--nsp_weight", "0.5"),
+            2,
+            "--only_mlm_loss and --nsp_weight cannot be combined",
+        ),
         (("--tokenizer", "wordpiece"), 2, "did you mean 'word-piece'"),
         (("--initialization", "counts", "--bert_checkpoint", "x"), 2, "one would overwrite the other"),
         (("--max_seq_length", "4"), 2, "--max_seq_length: out of range"),
