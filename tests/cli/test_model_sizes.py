@@ -233,9 +233,7 @@ def run(finished, tmp_path):
         ("max_position_embeddings", 64, 32),
     ],
 )
-def test_a_work_folder_of_a_model_of_another_size_is_refused_by_the_option(
-    run, text, capsys, option, value, found
-):
+def test_a_work_folder_of_another_size_is_refused_by_the_option(run, text, capsys, option, value, found):
     more = [*FLAGS, "--max_seq_length", "32", "--num_iters", "3", f"--{option}", str(value)]
     assert pretrain(text, run, *more) == 4
     error = error_of(capsys)

@@ -117,7 +117,7 @@ def test_a_dry_run_fails_where_the_run_would(words, code, found, my_text, capsys
 
 
 @pytest.mark.slow
-def test_a_run_leaves_nothing_beside_the_text_says_why_and_can_be_repeated(my_text, capsys):
+def test_a_run_leaves_nothing_beside_the_text_and_can_be_repeated(my_text, capsys):
     words = ["pretrain", str(my_text), *TINY.split()]
     assert main(words) == 0
     assert "held-out MLM loss" in capsys.readouterr().out

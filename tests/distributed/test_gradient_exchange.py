@@ -94,7 +94,7 @@ def test_a_short_last_step_equals_that_of_one_process(results):
         assert ours["weights"] == second[samples]["weights"] == near(ours["alone"])
 
 
-def test_the_first_process_evaluates_every_sample_once_and_the_others_none(results):
+def test_the_first_process_evaluates_every_sample_and_the_others_none(results):
     first, second = results("evaluation")
     for samples, seen in zip((1, 3, 5, 8), first, strict=True):
         assert seen["0"] == list(range(samples)) * 3  # before training, after step 2 and at the end

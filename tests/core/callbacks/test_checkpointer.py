@@ -37,7 +37,7 @@ def test_without_a_frequency_the_end_is_saved_and_a_warning_says_so(graph, tmp_p
     assert saved(tmp_path) == [4]
 
 
-def test_a_rerun_goes_on_in_its_folder_and_another_folder_can_be_the_start(tmp_path):
+def test_a_rerun_goes_on_in_its_folder_or_starts_from_another(tmp_path):
     def run(folder, steps, **options):
         graph = Graph()
         callback = CheckpointCallback(tmp_path / folder, step_freq=2, **options)

@@ -71,7 +71,7 @@ def make_optimizer(
         lr: learning rate; a policy may change `lr` of every group before each step.
         lr_embeddings: learning rate of a module called `embeddings`; None takes `lr`.
         lr_head: learning rate of everything outside of `embeddings` and `encoder`; None takes `lr`.
-        betas: decay of the first and second moment; None takes `own_betas(name)`.
+        betas: decay of the first and second moment; None takes `default_betas(name)`.
         eps: None means 1e-6 for lamb, 1e-8 for the others.
         weight_decay: weight decay of matrices.
         momentum: momentum of sgd.
@@ -104,7 +104,7 @@ def make_optimizer(
     }
     groups = _groups(parameters, *decays, own_rates)
     fused = can_fuse(parameters.values())
-    beta1, beta2 = own_betas(name) if betas is None else betas
+    beta1, beta2 = default_betas(name) if betas is None else betas
     moments: dict[str, Any] = {"betas": (float(beta1), float(beta2))}
     if eps is not None:
         moments["eps"] = eps
@@ -137,7 +137,7 @@ def make_optimizer(
             return sgd
 
 
-def own_betas(name: str) -> tuple[float, float]:
+def default_betas(name: str) -> tuple[float, float]:
     """The default decays of the first and second moment for the optimizer `name`.
 
     NovoGrad's are those of NeMo 0.10. They do not suit the others: Adam with 0.25 diverges.

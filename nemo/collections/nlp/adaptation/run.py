@@ -87,6 +87,8 @@ def adapt(options: AdaptationOptions) -> Adaptation:
 
 
 class _Adapting:
+    """An adaptation: its options, its work folder, and how long each stage took."""
+
     def __init__(self, options: AdaptationOptions):
         self._options, self._folder = options, Path(options.work_dir)
         self._seconds: dict[str, float] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nemo.backends.pytorch.distributed.world import World
-from nemo.backends.pytorch.optim.optimizers import own_betas
+from nemo.backends.pytorch.optim.optimizers import default_betas
 from nemo.collections.nlp.callbacks import lm_bert_callback
 from nemo.collections.nlp.callbacks.best_so_far import BestSoFar, Patience
 from nemo.collections.nlp.callbacks.predictions import Predictions
@@ -245,7 +245,7 @@ def _status_of(work_folder: Any, files: RunFilesWriter) -> Iterator[None]:
 
 def optimization_params(options: PretrainingOptions, max_steps: int) -> dict[str, Any]:
     """The options as `nf.train` takes them."""
-    beta1, beta2 = own_betas(options.optimizer)
+    beta1, beta2 = default_betas(options.optimizer)
     return {
         "lr": options.lr,
         "lr_embeddings": options.lr_embeddings,

@@ -87,7 +87,7 @@ def test_micro_batches_of_a_step_have_one_share(layer):
     assert rates.reshape(5, 4).T.tolist() == [pytest.approx([0.4, 0.35, 0.3, 0.25, 0.2])] * 4
 
 
-def test_a_change_of_the_plan_counts_once_no_batch_was_made_by_the_old_one(layer):
+def test_a_change_of_the_plan_counts_after_the_prefetched_batches(layer):
     plan = StepPlan.of(101).changed(10, 201)
     rates = MaskSchedule(0.4, 0.2, layer, 1, 1, lambda: plan)(np.arange(200))
     first_new = 10 + layer.batches_ahead + 1

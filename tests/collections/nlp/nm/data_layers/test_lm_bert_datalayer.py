@@ -203,7 +203,7 @@ def test_shards_give_what_the_ports_say(shards, rows):
         ((), {"max_pred_length": 3, "batch_size": "eval", "mode": 4}),
     ],
 )
-def test_the_tutorials_order_of_arguments_and_the_signatures_mean_the_same(shards, arguments, keywords):
+def test_the_tutorials_order_of_arguments_is_the_signatures(shards, arguments, keywords):
     data = BertPretrainingPreprocessedDataLayer(shards, *arguments, **keywords)
     assert (data.batch_size, data.shuffle, len(data)) == (4, False, 6)
     assert same_rows(list(data.batches(0)), batch_of(make_rows(6, seed=1)))
