@@ -50,7 +50,7 @@ def test_no_file_of_tests_has_500_lines():
     assert [str(file) for file in TESTS if file.read_text(encoding="utf-8").count("\n") >= 500] == []
 
 
-def test_no_name_of_a_test_is_longer_than_seventy_characters():
+def test_every_name_of_a_test_has_fewer_than_seventy_characters():
     names = [
         name
         for file in TESTS
