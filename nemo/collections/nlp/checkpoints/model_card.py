@@ -17,7 +17,7 @@ FIGURES = {
     "unigram_entropy": "the mlm_loss of a model that knows only token frequencies, in nats",
     "nsp_loss": "mean cross entropy of next-sentence prediction, in nats; guessing gives 0.69",
     "nsp_accuracy": "share of the pairs classified correctly; guessing gives one half",
-    "loss": "the mlm_loss plus the nsp_loss",
+    "loss": "the mlm_loss, plus the nsp_loss if there is one",
 }
 """Definitions of the held-out figures."""
 

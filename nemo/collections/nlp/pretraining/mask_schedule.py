@@ -13,8 +13,8 @@ class MaskSchedule(ActionCallback):
     """The share of tokens to predict, on a straight line from the first step of a run to its last.
 
     The rate of a batch follows from its position in the epoch, the step at which the epoch began, and the
-    plan of steps. A change of the plan applies from the batches on that no run has prefetched by then, so a
-    resumed run draws the same masks as an uninterrupted one.
+    plan of steps. Batches are built ahead, so a change of the plan takes effect a fixed number of batches
+    later, and a resumed run draws the same masks as an uninterrupted one.
 
     Args:
         first, last: shares, between 0 and 1.

@@ -111,8 +111,10 @@ def prepare_run(options: PretrainingOptions, work_dir: Path, world: World | None
 
 def _refuse_without_held_out(options: PretrainingOptions, data: PretrainingData) -> None:
     """Refuse options that compare held-out losses if there is no held-out data."""
-    asked = {"patience": options.patience is not None, "keep_best": "keep_best" in options.given}
-    for name in (name for name, is_asked in asked.items() if is_asked and data.eval is None):
+    if data.eval is not None:
+        return
+    if options.patience is not None or (options.keep_best and "keep_best" in options.given):
+        name = "patience" if options.patience is not None else "keep_best"
         raise UsageError("there is no held-out data", where=f"--{name}", fix="give it: --eval_data")
 
 
