@@ -36,6 +36,7 @@ from nemo.collections.nlp.adaptation.result import Score, differs, standard_erro
 
 EVALUATION_SEED = 12345
 SEQUENCE_LENGTH = 128
+CONFIG = {True: "config.json", False: "checkpoints/bert-config.json"}
 THEIRS = Path(__file__).with_name("recipes_theirs.py")
 
 
@@ -57,8 +58,10 @@ class Way:
         """From "NAME: option=value option=value"."""
         name, _, rest = text.partition(":")
         words = shlex.split(rest)
-        options = dict(word.split("=", 1) for word in words if word != "theirs")
-        return Way(name.strip(), options, "theirs" in words)
+        pairs = [word.split("=", 1) for word in words if word != "theirs"]
+        if wrong := [pair[0] for pair in pairs if len(pair) < 2]:
+            raise argparse.ArgumentTypeError(f"way {name!r}: expected option=value, found {wrong[0]!r}")
+        return Way(name.strip(), dict(pairs), "theirs" in words)
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,13 @@ class Budget:
 
 
 def prepared(texts: Sequence[str], vocab_size: int, out: Path) -> Path:
-    """The text as tokens of a vocabulary of this size, with held-out documents."""
+    """The text as tokens of a vocabulary of this size, with held-out documents.
+
+    What was prepared from the same text is used again; a folder of another text is refused.
+    """
     folder = out / f"data-{vocab_size}"
-    if not (folder / "manifest.json").is_file():
-        given = ["--out", str(folder), "--vocab_size", str(vocab_size), "--test_fraction", "0.05"]
-        _nemo_bert("prepare", *texts, *given, "--invalid_bytes", "replace", "--workers", "1")
+    given = ["--out", str(folder), "--vocab_size", str(vocab_size), "--test_fraction", "0.05"]
+    _nemo_bert("prepare", *texts, *given, "--invalid_bytes", "replace", "--workers", "1")
     return folder
 
 
@@ -107,9 +112,12 @@ def run(way: Way, data: Path, budget: Budget, seed: int, threads: int) -> dict[s
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         status = json.loads(Path(folder, "status.json").read_text())
         figures = status if way.is_theirs else _evaluated(folder, data)
+        config = json.loads(Path(folder, CONFIG[way.is_theirs]).read_text())
     return {
         "way": way.name,
+        "model": f"{config['num_hidden_layers']} x {config['hidden_size']}",
         "options": dict(way.options),
+        "is_theirs": way.is_theirs,
         "seed": seed,
         "mlm_loss": figures["mlm_loss"],
         "unigram_entropy": figures["unigram_entropy"],
@@ -127,6 +135,13 @@ def _evaluated(run: str, data: Path) -> dict[str, Any]:
     """Figures on held-out documents, the same masks for all."""
     test = ["--eval_data", str(data / "test"), "--seed", str(EVALUATION_SEED), "--max_seq_length", "128"]
     return json.loads(_nemo_bert("evaluate", run, *test, "--masking", "whole_word", "--json"))
+
+
+def _is_of(run: Mapping[str, Any], ways: Mapping[str, Way], made_with: Mapping[str, Any]) -> bool:
+    """Whether an earlier run is one of these ways, with the same threads and version of torch."""
+    way = ways.get(run["way"])
+    same = all(run.get(name) == made_with[name] for name in ("threads", "torch"))
+    return same and way is not None and (run["options"], run.get("is_theirs")) == (way.options, way.is_theirs)
 
 
 def _commit() -> str | None:
@@ -205,17 +220,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         "vocab_size": args.vocab_size,
     }
     made_with = {"threads": args.threads, "torch": version("torch"), "commit": _commit()}
-    options = {way.name: dict(way.options) for way in args.way}
-    runs = [r for r in runs if r["budget"] == about and options.get(r["way"]) == r["options"]]
+    ways = {way.name: way for way in args.way}
+    if len(ways) < len(args.way):
+        parser.error("two ways have the same name")
+    sizes = {int(way.options.get("vocab_size", args.vocab_size)) for way in args.way}
+    if len(sizes) > 1:
+        print("the ways have different vocabularies, so their losses cannot be compared", flush=True)
+    folders = {size: prepared(args.texts, size, args.data or args.out) for size in sizes}
+    seeds = range(args.first_seed, args.first_seed + args.seeds)
+    runs = [r for r in runs if r["budget"] == about and r["seed"] in seeds and _is_of(r, ways, made_with)]
     if others := {r.get("commit") for r in runs} - {made_with["commit"]}:
         print(f"runs of other commits are not repeated: {', '.join(map(str, others))}", flush=True)
     done = {(r["way"], r["seed"]) for r in runs}
-    for seed in range(args.first_seed, args.first_seed + args.seeds):
+    for seed in seeds:
         for way in args.way:
             if (way.name, seed) in done:
                 continue
-            vocab_size = int(way.options.get("vocab_size", args.vocab_size))
-            data = prepared(args.texts, vocab_size, args.data or args.out)
+            data = folders[int(way.options.get("vocab_size", args.vocab_size))]
             made = {**run(way, data, budget, seed, args.threads), "budget": about, **made_with}
             runs.append(made)
             with kept.open("a") as file:

@@ -1,7 +1,8 @@
 """Training by a recipe, whose choices are shown first."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from nemo.cli.terminal import FAINT, LABEL_WIDTH, STRONG, make_console, print_labeled, safe
 from nemo.collections.nlp.options.recipe_options import RecipeOptions
@@ -31,13 +32,15 @@ def run_recipe(options: RecipeOptions, began: float) -> PretrainingResult | None
             recipe = choose_recipe(options, world)
         settled = settle(options, recipe)
         if world.rank == 0:
-            print_table(recipe.table())
+            print_table(recipe.table(options.typed))
         if options.dry_run:
             with working("opening what the run would open"):
                 open_all(options, settled, recipe)
             return None
         world.in_turn(lambda: prepare_text(options, recipe))
-        return pretrain_together(settled, world, began, RecipeNotes(remarks(recipe), recipe.languages))
+        return pretrain_together(
+            settled, world, began, RecipeNotes(remarks(recipe, options.typed), recipe.languages)
+        )
 
 
 def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
@@ -62,9 +65,9 @@ def print_table(rows: Sequence[tuple[str, str, str]]) -> None:
     sys.stdout.flush()
 
 
-def remarks(recipe: Recipe) -> str:
+def remarks(recipe: Recipe, typed: Mapping[str, Any]) -> str:
     """The choices and their reasons, as comments for a configuration file."""
-    rows = [f"  {about}: {value} ({reason})" for about, value, reason in recipe.table()]
+    rows = [f"  {about}: {value} ({reason})" for about, value, reason in recipe.table(typed)]
     return "\n".join(
         ["Choices of nemo-bert pretrain, with the reasons; options that you gave are marked.", *rows]
     )

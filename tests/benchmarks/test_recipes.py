@@ -17,6 +17,25 @@ def test_a_way_is_a_name_and_options():
 
 
 @pytest.mark.parametrize(
+    ("ways", "says"),
+    [(["tiny: foo"], "expected option=value, found 'foo'"), (["x: lr=1", "x: lr=2"], "the same name")],
+)
+def test_ways_that_cannot_be_told_apart_or_read_are_refused(tmp_path, capsys, ways, says):
+    words = [word for way in ways for word in ("--way", way)]
+    with pytest.raises(SystemExit):
+        recipes.main(["text.txt", "--out", str(tmp_path), "--tokens", "512", *words])
+    assert says in capsys.readouterr().err
+
+
+def test_a_run_is_used_again_only_for_the_same_way_and_threads():
+    ways = {"x": recipes.Way("x", {"lr": "1e-3"}, is_theirs=True)}
+    run = {"way": "x", "options": {"lr": "1e-3"}, "is_theirs": True, "threads": 1, "torch": "2"}
+    assert recipes._is_of(run, ways, {"threads": 1, "torch": "2"})
+    for change in ({"is_theirs": False}, {"threads": 2}, {"torch": "1"}, {"options": {}}, {"way": "y"}):
+        assert not recipes._is_of({**run, **change}, ways, {"threads": 1, "torch": "2"})
+
+
+@pytest.mark.parametrize(
     ("first", "second", "says"),
     [
         ([5.0, 5.1, 5.2], [4.5, 4.6, 4.7], "better"),

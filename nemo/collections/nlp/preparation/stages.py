@@ -283,7 +283,8 @@ def _check_shards(plan: PreparationPlan, num_documents: dict[str, int]) -> None:
             where=plan.out,
             found=sum(num_documents.values()),
             expected="two different ones",
-            fix="hold out none (--test_fraction 0), or check where documents end (--text_layout)",
+            fix="check where documents end (--text_layout); or hold out none: --test_fraction 0 of prepare, "
+            "--eval_data of pretrain",
         )
 
 

@@ -13,7 +13,8 @@ SHAPES = {"tiny": (2, 128, 2), "micro": (2, 256, 4), "mini": (4, 256, 4), "small
 """Layers, width and heads; Turc et al. 2019, arXiv 1908.08962, and Devlin et al. 2019."""
 LEAST_TOKENS = {"tiny": 0, "micro": 300_000, "mini": 6_000_000, "small": 30_000_000, "base": 200_000_000,
                 "large": 3_000_000_000}  # fmt: skip
-"""Tokens seen in training above which a size beats the next smaller one; up to mini: 2026-11-30_recipes."""
+"""Tokens seen in training above which a size beats the next smaller one. mini: extrapolated from
+2026-11-30_recipes; the others follow the usual rule of tokens per weight."""
 LEAST_CHARACTERS = {"tiny": 0, "micro": 100_000, "mini": 1_000_000, "small": 10_000_000,
                     "base": 100_000_000, "large": 10**9}  # fmt: skip
 """Characters of text below which a model of this size memorizes it."""
@@ -24,8 +25,8 @@ VOCABULARY, VOCABULARY_CHARACTERS, VOCABULARY_GROWTH = 8000, 11.4e6, 0.4
 STEP_TOKENS, STEP_TOKENS_OF_RUN = 1618, 542_233
 """Tokens of a step in a run that sees this many tokens in all."""
 LEARNING_RATES = {"tiny": 1e-3, "micro": 2e-3, "mini": 1e-3, "small": 7e-4, "base": 2e-4, "large": 1e-4}
-"""micro: 2026-11-30_recipes; mini: the record; base and large: Devlin et al. 2019, twice their rate as it
-decays to 0 in a short run."""
+"""micro: 2026-11-30_recipes; mini: 2026-11-22_demo_recipe; base and large: Devlin et al. 2019, twice their
+rate as it decays to 0 in a short run."""
 MEASURED_RATES = ("micro", "mini")
 """The sizes whose rate was compared with others."""
 ADAPTING_RATE = 1e-4

@@ -246,9 +246,10 @@ def _sequences(pick: Pick) -> Decision | None:
     merged = pick.merged(options)
     first, last = mask_rates(merged["mask_probability"])
     share = f"{first:.0%}" if first == last else f"{first:.0%} of the tokens falling to {last:.0%}"
-    units = {"token": "tokens", "whole_word": "whole words", "span": "spans"}[merged["masking"]]
-    value = f"{merged['max_seq_length']} tokens; {units} masked, {share}"
-    reason = "short sequences and many masks teach more per minute at first"
+    units = {"token": "tokens", "whole_word": "whole words", "span": "spans"}
+    masked = units.get(merged["masking"], merged["masking"])  # the options refuse any other
+    value = f"{merged['max_seq_length']} tokens; {masked} masked, {share}"
+    reason = "short sequences take less time; many masks teach more at first"
     is_chosen = not {"max_seq_length", "mask_probability"} & pick.typed.keys()
     return pick.decision("sequences", value, reason if is_chosen else "", options)
 
@@ -274,7 +275,7 @@ def _start(pick: Pick) -> Decision | None:
     return pick.decision(
         "start",
         "weights from counts of neighboring words" if few else "random weights",
-        "replaces millions of tokens of training" if few else "the start makes no difference to a long run",
+        "replaces millions of tokens of training" if few else "counts were not tried in runs this long",
         {"initialization": "counts" if few else "normal"},
     )
 
@@ -333,7 +334,8 @@ def _precision(pick: Pick) -> Decision:
 
 def _record(pick: Pick) -> Decision:
     """Intervals, in steps, of evaluations, checkpoints and log lines."""
-    steps = max(1.0, pick.run_tokens / (pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH))
+    per_batch = pick("tokens_per_batch") or pick("batch_size") * SEQUENCE_LENGTH
+    steps = max(1.0, pick.run_tokens / (per_batch * pick("batches_per_step")))
     held_out = min(HELD_OUT_CHARACTERS, HELD_OUT_SHARE * pick.text.characters or HELD_OUT_CHARACTERS)
     evaluated = held_out / CHARACTERS_PER_TOKEN["others"] / 3  # a third of a training step's time
     evaluations = max(1, min(EVALUATIONS, int(EVALUATION_SHARE * pick.run_tokens / evaluated)))

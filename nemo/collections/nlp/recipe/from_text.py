@@ -65,9 +65,19 @@ class Recipe:
         """The options that were chosen."""
         return {name: value for decision in self.decisions for name, value in decision.options.items()}
 
-    def table(self) -> list[tuple[str, str, str]]:
-        """Rows of subject, value and reason."""
-        return [(decision.about, decision.value, decision.reason) for decision in self.decisions]
+    def table(self, typed: Mapping[str, Any] | None = None) -> list[tuple[str, str, str]]:
+        """Rows of subject, value and reason.
+
+        Args:
+            typed: options given on a resume, which replace earlier choices; None: there are none.
+        """
+        rows = [(decision.about, decision.value, decision.reason) for decision in self.decisions]
+        chosen = self.chosen
+        changed = {name: value for name, value in (typed or {}).items() if chosen.get(name, value) != value}
+        if changed:
+            values = ", ".join(f"--{name} {value}" for name, value in changed.items())
+            rows.append(("from now on", values, "given; replaces the choice made when the run began"))
+        return rows
 
     def to_json(self) -> dict[str, Any]:
         """JSON content, which `recipe_of_json` reads."""

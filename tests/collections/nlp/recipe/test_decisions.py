@@ -51,7 +51,7 @@ def test_every_decision_has_a_reason():
             {"masking": "token"},
             "sequences",
             "128 tokens; tokens masked, 30% of the tokens falling to 15%",
-            "--masking token given; short sequences and many masks teach more per minute at first",
+            "--masking token given; short sequences take less time; many masks teach more at first",
         ),
         (
             {"mask_probability": "0.2", "max_seq_length": 64},
@@ -88,6 +88,12 @@ def test_every_decision_has_a_reason():
 def test_the_table_describes_given_options_as_they_are(typed, about, value, reason):
     made = {decision.about: decision for decision in decide(Situation(ENGLISH, LAPTOP, typed))}
     assert (made[about].value, made[about].reason) == (value, reason)
+
+
+def test_larger_steps_are_evaluated_and_saved_more_often():
+    once, twice = (chosen(num_epochs=6, batches_per_step=batches) for batches in (1, 8))
+    for name in ("eval_step_freq", "save_step_freq"):
+        assert once[name] == pytest.approx(8 * twice[name], rel=0.1)
 
 
 def test_help_knows_which_options_are_chosen():
