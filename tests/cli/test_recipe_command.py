@@ -95,6 +95,7 @@ def test_the_table_has_every_word_of_its_reasons(width, monkeypatch, capsys):
         ("--tokenizer word-pice", 2, "did you mean 'word-piece'?"),
         ("--tokens_per_batch 16", 2, "less than the longest sequence"),
         ("--work_dir latin.txt", 2, "the work folder path is a file"),
+        ("--masking stored", 2, "no masks are stored in text"),
     ],
 )
 def test_a_dry_run_fails_where_the_run_would(words, code, found, my_text, capsys):
@@ -143,6 +144,12 @@ def test_a_run_leaves_nothing_beside_the_text_and_can_be_repeated(my_text, capsy
     for part in json.loads((run / "about.json").read_text())["data"].values():
         assert part["languages"] == {"la": 1.0}
     assert sorted(p.name for p in (run / "checkpoints").glob("STEP-*"))[-1] == "STEP-6"
+    capsys.readouterr()
+    assert main([*words, "--num_iters", "7", "--lr", "5e-4"]) == 0
+    assert "from now on" in capsys.readouterr().out
+    text = (run / "config.yaml").read_text()
+    changed = "--lr 0.0005, --num_iters 7 (given; replaces the choice made when the run began)"
+    assert f"#   from now on: {changed}" in text and yaml.safe_load(text)["lr"] == 5e-4
     other = my_text.with_name("other.txt")
     other.write_text(my_text.read_text().replace("The", "A"))
     capsys.readouterr()

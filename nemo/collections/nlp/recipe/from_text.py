@@ -73,7 +73,8 @@ class Recipe:
         """
         rows = [(decision.about, decision.value, decision.reason) for decision in self.decisions]
         chosen = self.chosen
-        changed = {name: value for name, value in (typed or {}).items() if chosen.get(name, value) != value}
+        given = sorted((typed or {}).items())
+        changed = {name: value for name, value in given if chosen.get(name, value) != value}
         if changed:
             values = ", ".join(f"--{name} {value}" for name, value in changed.items())
             rows.append(("from now on", values, "given; replaces the choice made when the run began"))
