@@ -144,12 +144,6 @@ def test_a_run_leaves_nothing_beside_the_text_and_can_be_repeated(my_text, capsy
     for part in json.loads((run / "about.json").read_text())["data"].values():
         assert part["languages"] == {"la": 1.0}
     assert sorted(p.name for p in (run / "checkpoints").glob("STEP-*"))[-1] == "STEP-6"
-    capsys.readouterr()
-    assert main([*words, "--num_iters", "7", "--lr", "5e-4"]) == 0
-    assert "from now on" in capsys.readouterr().out
-    text = (run / "config.yaml").read_text()
-    changed = "--lr 0.0005, --num_iters 7 (given; replaces the choice made when the run began)"
-    assert f"#   from now on: {changed}" in text and yaml.safe_load(text)["lr"] == 5e-4
     other = my_text.with_name("other.txt")
     other.write_text(my_text.read_text().replace("The", "A"))
     capsys.readouterr()
@@ -161,6 +155,18 @@ def test_a_run_leaves_nothing_beside_the_text_and_can_be_repeated(my_text, capsy
         weights(folder / "checkpoints/STEP-6") for folder in (run, my_text.parent.parent / "again")
     )
     assert all((first[name] == second[name]).all() for name in first)
+
+
+@pytest.mark.slow
+def test_options_of_a_resume_are_shown_as_what_replaces_choices(my_text, capsys):
+    words = ["pretrain", str(my_text), *TINY.split()]
+    assert main([*words, "--num_iters", "2"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--num_iters", "3", "--lr", "5e-4"]) == 0
+    assert "from now on" in capsys.readouterr().out
+    text = Path("outputs/my_text/config.yaml").read_text()
+    changed = "--lr 0.0005, --num_iters 3 (given; replaces the choice made when the run began)"
+    assert f"#   from now on: {changed}" in text and yaml.safe_load(text)["lr"] == 5e-4
 
 
 @pytest.mark.slow
