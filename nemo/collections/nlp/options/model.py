@@ -25,7 +25,7 @@ class ModelOptions:
     max_position_embeddings: int | None = option(
         None,
         "number of positions; with more than max_seq_length, a later run can train on longer sequences",
-        default_text="max_seq_length",
+        default_text="--max_seq_length",
         at_least=8,
         at_most=LONGEST_SEQUENCE,
         metavar="TOKENS",
