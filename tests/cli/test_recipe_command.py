@@ -178,7 +178,10 @@ def test_prepared_text_and_held_out_text_of_its_own(my_text, capsys):
     assert sorted(p.name for p in my_text.parent.iterdir()) == ["held_out.txt", "my_text.txt"]
     assert not list(my_text.parent.parent.glob("a/data/test"))
     capsys.readouterr()
-    assert main(["pretrain", "a/data", "--work_dir", "b", *words]) == 0
+    assert main(["pretrain", "a/data", "--work_dir", "b", *words]) == 2
+    assert "--vocab_size: the text is already tokenized; fix: leave it out" in error_of(capsys)
+    at = words.index("--vocab_size")
+    assert main(["pretrain", "a/data", "--work_dir", "b", *words[:at], *words[at + 2 :]]) == 0
     assert "already prepared" in capsys.readouterr().out
 
 

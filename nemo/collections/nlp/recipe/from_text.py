@@ -112,6 +112,8 @@ def _choose(options: RecipeOptions, processes: int) -> Recipe:
     if checkpoint.list_checkpoints(work_dir / "checkpoints"):
         return _earlier_recipe(work_dir, texts, options)
     facts = facts_of(options.texts, TextOptions.of(options))
+    if facts.kind == "store" and "vocab_size" in options.typed:
+        raise UsageError("the text is already tokenized", where="--vocab_size", fix="leave it out")
     machine = this_machine(device_for(None, int(os.environ.get("LOCAL_RANK", "0"))))
     machine = dataclasses.replace(machine, matmul_rate=processes * machine.matmul_rate)
     initial = find_initial_checkpoint(options)
