@@ -66,6 +66,7 @@ class _Display:
         self.is_shown = False
         self._lock = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._hidden = threading.Event()
         self._live: Any = None
         self._has_hidden_cursor = False
 
@@ -86,6 +87,10 @@ class _Display:
     def show(self, is_shown: bool) -> None:
         with self._lock:
             self.is_shown = is_shown
+            if is_shown:
+                self._hidden.clear()
+            else:
+                self._hidden.set()
             self._stop_live()
             self.works.clear()  # left behind by work that did not end
             if not is_shown and self._has_hidden_cursor:  # a killed child may have left it hidden
@@ -96,8 +101,7 @@ class _Display:
             self._thread = None
 
     def _tick(self) -> None:
-        while self.is_shown:
-            time.sleep(TICK)
+        while not self._hidden.wait(TICK):  # an event, so that no command waits for the last tick
             with self._lock:
                 if self.works and self.is_shown:
                     show = self._draw if is_terminal(sys.stderr) else self._write_line
@@ -142,7 +146,7 @@ class _Display:
 
     def after_fork_in_child(self) -> None:
         """A child shows only its own work."""
-        self._lock = threading.RLock()
+        self._lock, self._hidden = threading.RLock(), threading.Event()
         self._thread, self.works = None, []
 
 

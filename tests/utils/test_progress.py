@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+import threading
 import time
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from nemo.utils import progress
 from nemo.utils.logging import logging
 from nemo.utils.progress import counted, shown_to_people, working
+from tests.conftest import PATIENCE
 
 
 class Terminal(io.StringIO):
@@ -167,3 +169,16 @@ def test_failed_work_is_removed_from_the_display(terminal):
     with pytest.raises(ZeroDivisionError), shown_to_people(), working("dividing"):
         raise ZeroDivisionError
     assert progress._display.works == []
+
+
+def test_a_command_ends_without_waiting_for_the_next_tick(monkeypatch):
+    monkeypatch.setattr(progress, "TICK", 3600)
+
+    def command():
+        with shown_to_people(), working("working"):
+            pass
+
+    thread = threading.Thread(target=command, daemon=True)
+    thread.start()
+    thread.join(PATIENCE / 10)
+    assert not thread.is_alive()
