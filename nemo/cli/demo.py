@@ -3,14 +3,14 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 from nemo.collections.nlp.options.choices import MASKINGS
 from nemo.collections.nlp.options.mask_rate import FALLING_MASK_RATE
 from nemo.collections.nlp.options.recipe_options import CHOSEN, FOR_TEXT, RecipeOptions
 from nemo.collections.nlp.options.text_reading import ANY_TOKENIZER, TextReading
-from nemo.utils.arguments import CommandLine, check, option
+from nemo.utils.arguments import CommandLine, check, names_of, option
 from nemo.utils.logging import logging
 from nemo.utils.progress import working
 
@@ -62,7 +62,7 @@ class DemoOptions(RecipeOptions):
 _NOT_NEEDED = (
     *("texts", "train_data", "eval_data", "data_dir", "dataset_name"),
     *("max_predictions_per_seq", "gradient_predivide"),
-    *(field.name for field in fields(TextReading)),
+    *names_of(TextReading),
 )
 COMMAND_LINE = CommandLine(
     DemoOptions,

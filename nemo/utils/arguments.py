@@ -82,6 +82,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def names_of(cls: type) -> list[str]:
+    """The options of a dataclass, or of a group of options."""
+    return [field.name for field in dataclasses.fields(cls)]
+
+
 def names_deciding(cls: type, what: str) -> list[str]:
     """The options of a dataclass that were declared with `decides=what`."""
     return [field.name for field in dataclasses.fields(cls) if field.metadata["decides"] == what]

@@ -42,7 +42,7 @@ from nemo.collections.nlp.options import (
 from nemo.collections.nlp.options.adaptation import MINUTES, AdaptationRunOptions
 from nemo.collections.nlp.options.finetuning import ComputingOptions, TaskOptions
 from nemo.collections.nlp.pretraining.run import pretrain
-from nemo.utils.arguments import as_config, names_deciding
+from nemo.utils.arguments import as_config, names_deciding, names_of
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.lock import WorkFolderLock
@@ -69,9 +69,8 @@ FOLDERS = {"extended": "extended", "continued": "continued", "adapted": "model"}
 WORTH_TOKENS, WORTH_UNKNOWN = 0.03, 0.001
 """Minimum gain of an extended vocabulary: 3% fewer tokens, or 0.1% fewer unknown words."""
 # Options that may change on a resume; those of the task are recorded once there is one.
-_FREE = {field.name for field in dataclasses.fields(AdaptationRunOptions)}
-_FREE |= set(names_deciding(AdaptationOptions, "machine"))
-_OF_TASK = {field.name for field in dataclasses.fields(TaskOptions)}
+_FREE = {*names_of(AdaptationRunOptions), *names_deciding(AdaptationOptions, "machine")}
+_OF_TASK = names_of(TaskOptions)
 _SECONDS = "seconds"
 
 
@@ -338,8 +337,8 @@ class _Adapting:
 
     def _finetuning(self, name: str, model: str) -> FinetuningOptions:
         options = self._options
-        shared = (*dataclasses.fields(TaskOptions), *dataclasses.fields(ComputingOptions))
-        task = {field.name: getattr(options, field.name) for field in shared}
+        shared = (*names_of(TaskOptions), *names_of(ComputingOptions))
+        task = {name: getattr(options, name) for name in shared}
         work_dir = str(self._path(f"finetune_{name}"))
         return FinetuningOptions(**task, model=model, seeds=options.seeds, work_dir=work_dir)
 

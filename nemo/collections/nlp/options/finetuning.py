@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nemo.collections.nlp.options.limits import LONGEST_SEQUENCE
 from nemo.collections.nlp.options.text_reading import ModelTokenizer
+from nemo.collections.nlp.options.training import cpu_threads
 from nemo.utils.arguments import check, option
 from nemo.utils.errors import UsageError
 
@@ -139,15 +140,7 @@ class ComputingOptions:
         below=2**32,
         metavar="INTEGER",
     )
-    threads: int | None = option(
-        None,
-        "CPU threads",
-        default_text="one for each core",
-        at_least=1,
-        at_most=1024,
-        metavar="THREADS",
-        decides="machine",
-    )
+    threads: int | None = cpu_threads()
 
 
 @dataclass(frozen=True)

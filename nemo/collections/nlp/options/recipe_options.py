@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from nemo.collections.nlp.options.conflicts import conflict
 from nemo.collections.nlp.options.data import MODES
 from nemo.collections.nlp.options.pretraining import PretrainingOptions
-from nemo.utils.arguments import check, default_in_words, option
+from nemo.utils.arguments import check, default_in_words, names_of, option
 from nemo.utils.errors import UsageError
 from nemo.utils.lookup import closest
 
@@ -115,7 +115,7 @@ class RecipeOptions(RecipeChoices, PretrainingOptions):
     @property
     def typed(self) -> dict[str, Any]:
         """The options given on the command line or in the configuration file, with their values."""
-        names = (self.given | self.given_in_file) - {"texts", *(f.name for f in fields(RecipeChoices))}
+        names = (self.given | self.given_in_file) - {"texts", *names_of(RecipeChoices)}
         return {name: getattr(self, name) for name in names}
 
     def as_pretraining_options(self) -> PretrainingOptions:

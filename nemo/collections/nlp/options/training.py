@@ -1,6 +1,7 @@
 """Options for steps, optimizer, precision, output and processes of a run."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from nemo.utils.arguments import option
 from nemo.utils.lr_policies import LR_POLICIES
@@ -16,6 +17,19 @@ OPTIMIZERS = (
     "fused_adam",
     "fused_lamb",
 )
+
+
+def cpu_threads() -> Any:
+    """Declares `--threads`, which pretraining and fine-tuning have."""
+    return option(
+        None,
+        "CPU threads",
+        default_text="one for each core",
+        at_least=1,
+        at_most=1024,
+        metavar="THREADS",
+        decides="machine",
+    )
 
 
 @dataclass(frozen=True)
@@ -157,15 +171,7 @@ class MachineOptions:
         choices=("O0", "O1", "O2"),
     )
     seed: int = option(0, "random seed", at_least=0, below=2**63, metavar="INTEGER", decides="samples")
-    threads: int | None = option(
-        None,
-        "CPU threads",
-        default_text="one for each core",
-        at_least=1,
-        at_most=1024,
-        metavar="THREADS",
-        decides="machine",
-    )
+    threads: int | None = cpu_threads()
 
 
 @dataclass(frozen=True)

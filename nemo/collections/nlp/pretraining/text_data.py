@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,13 @@ from nemo.collections.nlp.options import PretrainingOptions
 from nemo.collections.nlp.options.data import TokenizerOptions
 from nemo.collections.nlp.options.text_reading import TextReading
 from nemo.collections.nlp.pretraining.data_files import Corpus, data_files
+from nemo.utils.arguments import names_of
 from nemo.utils.errors import UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.logging import logging
 from nemo.utils.strict import parse_json
 
-READING = {field.name for field in fields(TextReading)} - {"max_bad_records"}
+READING = set(names_of(TextReading)) - {"max_bad_records"}
 """Options that decide what the text is; skipped records contain none."""
 
 
@@ -151,7 +152,7 @@ def forget_other_tokenizer(options: PretrainingOptions, sources: list[Source], f
     Raises:
         UsageError: that run has checkpoints, which need it.
     """
-    names = [field.name for field in fields(TokenizerOptions)] + sorted(READING)
+    names = names_of(TokenizerOptions) + sorted(READING)
     made_for = {name: getattr(options, name) for name in names}
     made_for["do_lower_case"] = bool(options.do_lower_case)
     made_for["text"] = [[source.name, source.num_bytes] for source in sources]

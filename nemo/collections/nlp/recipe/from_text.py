@@ -35,6 +35,7 @@ from nemo.collections.nlp.recipe.constants import SHAPES
 from nemo.collections.nlp.recipe.decisions import decide, held_out_share
 from nemo.collections.nlp.recipe.situation import Decision, Situation
 from nemo.collections.nlp.recipe.text_facts import TextFacts, facts_of
+from nemo.utils.arguments import names_of
 from nemo.utils.errors import DataError, UsageError
 from nemo.utils.files import write_atomically
 from nemo.utils.strict import parse_json
@@ -199,14 +200,18 @@ def _preparations(
     if facts.kind != "text":
         return {}
     chosen = {name: value for decision in decisions for name, value in decision.options.items()}
-    values = {**{name: getattr(options, name) for name in _of(TokenizerOptions)}, **chosen}
+    values = {**{name: getattr(options, name) for name in names_of(TokenizerOptions)}, **chosen}
     kind_or_name = values["tokenizer"]
     train_in = work_folder(options) / DATA / TOKENIZER_FOLDER
     choice = choose_tokenizer(TokenizerRequest(kind_or_name, initial=initial, train_in=train_in))
     assert choice is not None  # one can be trained
     tokenizer = kind_or_name if choice.is_new else choice.source
-    of_text = {name: values.get(name, getattr(options, name)) for name in _of(TextReading)}
-    common = {**{name: values[name] for name in _of(TokenizerOptions)}, **of_text, "tokenizer": tokenizer}
+    of_text = {name: values.get(name, getattr(options, name)) for name in names_of(TextReading)}
+    common = {
+        **{name: values[name] for name in names_of(TokenizerOptions)},
+        **of_text,
+        "tokenizer": tokenizer,
+    }
     share = held_out_share(facts, options.typed)
     preparations = {DATA: {**common, "inputs": facts.inputs, "test_fraction": share}}
     held_out = _held_out_inputs(options, facts)
@@ -217,11 +222,6 @@ def _preparations(
         inputs = tuple(map(str, held_out if isinstance(held_out, list) else [held_out]))
         preparations[HELD_OUT] = {**common, "inputs": inputs, "test_fraction": 0.0}
     return preparations
-
-
-def _of(group: type) -> list[str]:
-    """The names of a group of options."""
-    return [field.name for field in dataclasses.fields(group)]
 
 
 def _held_out_inputs(options: RecipeOptions, facts: TextFacts) -> Places | None:
@@ -241,14 +241,14 @@ def settle(options: RecipeOptions, recipe: Recipe) -> PretrainingOptions:
         UsageError: given options contradict each other or the chosen ones.
     """
     work_dir = work_folder(options)
-    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(PretrainingOptions)}
+    values = {name: getattr(options, name) for name in names_of(PretrainingOptions)}
     values |= recipe.chosen | {n: v for n, v in options.typed.items() if n in values}
     values |= {"mode": recipe.chosen["mode"], "work_dir": str(work_dir)}
     values["train_data"] = str(work_dir / DATA) if DATA in recipe.preparations else recipe.texts[0]
     if HELD_OUT in recipe.preparations:
         values["eval_data"] = str(work_dir / HELD_OUT / "train")
     if DATA in recipe.preparations:  # tokenizing and reading were decided when the text was prepared
-        for name in (*_of(TokenizerOptions), *_of(TextReading)):
+        for name in (*names_of(TokenizerOptions), *names_of(TextReading)):
             if name != "sample_size":
                 values[name] = getattr(PretrainingOptions, name)
     return with_given(PretrainingOptions(**values), options)
